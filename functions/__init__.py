@@ -1,0 +1,1 @@
+"""Unstuck: every task reaches an end, soon, exactly once, with a reason."""

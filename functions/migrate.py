@@ -1,0 +1,110 @@
+"""The migration runner: applies what is missing, checks what is there, prints what it would do.
+
+Tables come from functions/sql/migrations, each once and never edited after a release. Functions come from the verb
+files and are replaced whenever their text has changed. Everything happens in one transaction under a lock, so
+that two runs at once, or one that dies, leave the database whole."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import psycopg
+
+from functions.errors import StoreError
+from functions.policy import Policy, load
+from functions.render import SQL, names, render, shared, verbs
+
+_RECORD = """
+create schema if not exists unstuck;
+create table if not exists unstuck.migrations (
+  name       text primary key,
+  sha256     text not null,
+  applied_at timestamptz not null default clock_timestamp()
+);
+alter table unstuck.migrations enable row level security;
+"""
+
+
+class Step(NamedTuple):
+    name: str
+    text: str
+    repeatable: bool
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def steps(policy: Policy | None = None) -> Iterator[Step]:
+    """All that a database needs for the policy, in order."""
+    watches = list((policy or load()).watches.values())
+    for path in sorted((SQL / "migrations").glob("*.sql")):
+        text = path.read_text(encoding="utf-8")
+        if "@table@" not in text:
+            yield Step(path.stem, text, repeatable=False)
+        for watch in watches:
+            if "@table@" in text and watch.own:
+                yield Step(f"{path.stem}.{watch.name}", render(text, names(watch)), repeatable=False)
+    yield Step("shared", shared(), repeatable=True)
+    for watch in watches:
+        yield Step(f"verbs.{watch.name}", verbs(watch), repeatable=True)
+
+
+def script(policy: Policy | None = None) -> str:
+    """The SQL as text, for review and for `supabase/migrations/`."""
+    return "\n".join(f"-- {step.name}\n{step.text}" for step in steps(policy))
+
+
+
+def pending(connection: psycopg.Connection[Any], policy: Policy | None = None) -> list[Step]:
+    """The steps that the database still lacks. Raises StoreError when a released migration was edited."""
+    installed = connection.execute("select to_regclass('unstuck.migrations')").fetchone() != (None,)
+    rows = connection.execute("select name, sha256 from unstuck.migrations").fetchall() if installed else []
+    applied: dict[str, str] = dict(rows)
+    missing = [step for step in steps(policy) if applied.get(step.name) != step.sha256]
+    for step in missing:
+        if step.name in applied and not step.repeatable:
+            raise StoreError(
+                f"migration {step.name} differs from what was applied. A released migration is never edited: "
+                "restore its text and write a new one.",
+                retryable=False,
+            )
+    return missing
+
+
+def check(dsn: str, policy: Policy | None = None) -> list[str]:
+    """The names of the steps that `migrate` would run; empty when the database is up to date."""
+    with psycopg.connect(dsn, prepare_threshold=None) as connection:
+        return [step.name for step in pending(connection, policy)]
+
+
+def migrate(dsn: str, policy: Policy | None = None) -> list[str]:
+    """Brings the database up to date and returns the names of the steps that ran.
+
+    Raises StoreError when a table of that name exists and is not ours.
+    """
+    with psycopg.connect(dsn, prepare_threshold=None) as connection, connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(hashtextextended('unstuck.migrate', 0))")
+        connection.execute(_RECORD)
+        missing = pending(connection, policy)
+        for step in missing:
+            _run(connection, step)
+        return [step.name for step in missing]
+
+
+def _run(connection: psycopg.Connection[Any], step: Step) -> None:
+    try:
+        connection.execute(step.text.encode())
+    except psycopg.errors.DuplicateTable as error:
+        raise StoreError(
+            f"{step.name}: {error.diag.message_primary}, and it was not made by Unstuck. Adopt that table "
+            "(leave `own` out of its watch), or name another `table` in policy.yaml.",
+            retryable=False,
+        ) from None
+    connection.execute(
+        "insert into unstuck.migrations (name, sha256) values (%s, %s) "
+        "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",
+        (step.name, step.sha256),
+    )
+
+

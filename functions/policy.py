@@ -1,0 +1,266 @@
+"""The policy: which tables are watched, in which words, and by which clocks and rules. Read from policy.yaml,
+checked on load, frozen afterwards. All times are seconds, all sizes bytes."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from functions.errors import PolicyError
+from functions.states import State
+from functions.yaml_lines import Value, read
+
+DEFAULT = Path(__file__).with_name("policy.yaml")
+BEATS_IN_A_LEASE = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How long a task of one kind may wait, run and be silent, and what follows when it may no longer."""
+
+    pending_for: float
+    redispatch_after: float
+    run_for: float
+    silent_for: float
+    attempts: int
+    backoff_first: float
+    backoff_factor: float
+    backoff_max: float
+    on_lost: str
+    on_error: str
+    isolation: str
+    memory: int
+    lease: float
+    handler: str = ""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A watched table: its names, the words of each state, its clocks, and the rule of each kind."""
+
+    name: str
+    table: str
+    own: bool
+    key: str
+    key_type: str
+    status: str
+    words: dict[State, tuple[Any, ...]]
+    columns: dict[str, str]
+    clocks: dict[str, tuple[str, ...]]
+    hooks: dict[str, str]
+    rules: dict[str, Rule] = field(repr=False)
+
+    def rule(self, kind: str) -> Rule:
+        return self.rules.get(kind) or self.rules["*"]
+
+    @cached_property
+    def rules_json(self) -> str:
+        """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy cannot differ."""
+        return json.dumps({kind: asdict(rule) for kind, rule in self.rules.items()})
+
+
+@dataclass(frozen=True)
+class Policy:
+    timeout: float
+    margin: float
+    beat: float
+    lease: float
+    sweep_every: float
+    sweep_budget: float
+    sweep_batch: int
+    retention: float
+    mass_expiry_at_least: int
+    mass_expiry_share: float
+    watches: dict[str, Watch]
+
+    def watch(self, name: str | None = None) -> Watch:
+        """The watch `name`, or the first one. Raises KeyError for an unknown name."""
+        return self.watches[name] if name else next(iter(self.watches.values()))
+
+
+@lru_cache
+def load(path: str | None = None) -> Policy:
+    """The policy of `path`, else of UNSTUCK_POLICY, else of the bundle.
+
+    Raises PolicyError, which names the line and the next step.
+    """
+    file = Path(path or os.environ.get("UNSTUCK_POLICY") or DEFAULT)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PolicyError(f"{file}: cannot be read ({error.strerror}). Set UNSTUCK_POLICY to a policy.yaml.") from None
+    return parse(text, file.name)
+
+
+def parse(text: str, file: str = "policy.yaml") -> Policy:
+    root = read(text, file)
+    root.only("platform", "lease", "sweep", "watches")
+    platform, lease, sweep = root["platform"], root["lease"], root["sweep"]
+    platform.only("timeout", "margin")
+    lease.only("beat", "for")
+    sweep.only("every", "budget", "batch", "retention", "mass_expiry")
+    mass = sweep["mass_expiry"]
+    mass.only("at_least", "share")
+    policy = Policy(
+        timeout=platform["timeout"].seconds(),
+        margin=platform["margin"].seconds(),
+        beat=lease["beat"].seconds(),
+        lease=lease["for"].seconds(),
+        sweep_every=sweep["every"].seconds(),
+        sweep_budget=sweep["budget"].seconds(),
+        sweep_batch=sweep["batch"].integer(1, 500),  # PostgREST cuts an answer at 1000 rows
+        retention=sweep["retention"].seconds(),
+        mass_expiry_at_least=mass["at_least"].integer(1, 1_000_000),
+        mass_expiry_share=mass["share"].number(0, 1),
+        watches={},
+    )
+    _fit(root, policy)
+    for name, value in root["watches"].items():
+        policy.watches[_watch_name(name, value)] = _watch(name, value, policy)
+    if not policy.watches:
+        root["watches"].fail("is empty. Name at least one watch.")
+    return policy
+
+
+def _fit(root: Value, policy: Policy) -> None:
+    if policy.lease < BEATS_IN_A_LEASE * policy.beat:
+        root["lease"]["for"].fail(
+            f"{policy.lease:g}s is less than {BEATS_IN_A_LEASE} beats of {policy.beat:g}s, so that one late beat "
+            f"would end a healthy task. Raise it to {BEATS_IN_A_LEASE * policy.beat:g}s or lower `beat`."
+        )
+    if policy.margin >= policy.timeout:
+        root["platform"]["margin"].fail("must be shorter than `timeout`. Lower it.")
+    if policy.sweep_budget >= policy.sweep_every:
+        root["sweep"]["budget"].fail("must be shorter than `every`, or runs pile up. Lower it.")
+
+
+def _watch_name(name: str, value: Value) -> str:
+    if not name.isidentifier() or name != name.lower() or len(name) > 40:
+        value.fail("a watch is named by small letters, digits and _ (40 at most): SQL functions are named after it")
+    return name
+
+
+def _watch(name: str, value: Value, policy: Policy) -> Watch:
+    value.only("table", "own", "key", "key_type", "status", "words", "columns", "clocks", "hooks", "rules")
+    own = value.get("own")
+    hooks = value.get("hooks")
+    return Watch(
+        name=name,
+        table=value["table"].text(),
+        own=own.flag() if own else False,
+        key=value["key"].text(),
+        key_type=value["key_type"].choice("uuid", "text", "integer", "bigint"),
+        status=value["status"].text(),
+        words=_words(value["words"]),
+        columns=_columns(value["columns"]),
+        clocks=_clocks(value["clocks"]),
+        hooks=_hooks(hooks) if hooks else {},
+        rules=_rules(value["rules"], policy),
+    )
+
+
+def _words(value: Value) -> dict[State, tuple[Any, ...]]:
+    value.only(*State)
+    words: dict[State, tuple[Any, ...]] = {state: () for state in State}
+    taken: dict[Any, str] = {}
+    for state, listed in value.items():
+        words[State(state)] = listed.texts()
+        for word in words[State(state)]:
+            if word in taken:
+                listed.fail(f"the word {word!r} stands for {taken[word]} already. Give each word one state.")
+            taken[word] = state
+    for state in (State.PENDING, State.RUNNING, State.COMPLETED, State.FAILED):
+        if not words[state]:
+            value.fail(f"has no word for {state}. Add `{state}: [...]`.")
+    return words
+
+
+def _columns(value: Value) -> dict[str, str]:
+    value.only("kind", "input", "result", "error", "reason", "owner", "priority")
+    return {name: column.text() for name, column in value.items()}
+
+
+def _clocks(value: Value) -> dict[str, tuple[str, ...]]:
+    value.only("queued", "due", "started", "alive", "touched", "finished")
+    clocks = {name: tuple(str(one) for one in listed.texts()) for name, listed in value.items()}
+    for name in ("queued", "alive"):
+        if not clocks.get(name):
+            value.fail(f"lacks `{name}`: without it nobody can tell how long a task has been waiting or silent. Add it.")
+    return clocks
+
+
+def _hooks(value: Value) -> dict[str, str]:
+    value.only("on_created", "on_completed", "on_failed")
+    return {name: function.text() for name, function in value.items()}
+
+
+_RULE = (
+    "pending_for", "redispatch_after", "run_for", "silent_for", "attempts", "backoff", "on_lost", "on_error",
+    "isolation", "memory", "handler",
+)  # fmt: skip
+
+
+def _rules(value: Value, policy: Policy) -> dict[str, Rule]:
+    given = dict(value.items())
+    if "*" not in given:
+        value.fail('lacks the rule "*" for every kind. Add it.')
+    default = _rule(given["*"], None, policy)
+    return {"*": default} | {kind: _rule(one, default, policy) for kind, one in given.items() if kind != "*"}
+
+
+def _rule(value: Value, default: Rule | None, policy: Policy) -> Rule:
+    value.only(*_RULE)
+    fields: dict[str, Any] = asdict(default) if default else {"lease": policy.lease}
+    for name, one in value.items():
+        match name:
+            case "attempts":
+                fields[name] = one.integer(1, 100)
+            case "backoff":
+                fields |= _backoff(one)
+            case "on_lost":
+                fields[name] = one.choice("retry", "fail", "uncertain")
+            case "on_error":
+                fields[name] = one.choice("retry", "fail")
+            case "isolation":
+                fields[name] = one.choice("process", "thread")
+            case "memory":
+                fields[name] = one.size()
+            case "handler":
+                fields[name] = one.text()
+            case _:
+                fields[name] = one.seconds()
+    if default is None:
+        for name in _RULE:
+            if name != "handler":
+                value[name]
+    rule = Rule(**fields)
+    _fit_rule(value, rule, policy)
+    return rule
+
+
+def _backoff(value: Value) -> dict[str, float]:
+    value.only("first", "factor", "max")
+    first, longest = value["first"].seconds(), value["max"].seconds()
+    if first > longest:
+        value["first"].fail("must not be longer than `max`. Lower it.")
+    return {"backoff_first": first, "backoff_factor": value["factor"].number(1, 100), "backoff_max": longest}
+
+
+def _fit_rule(value: Value, rule: Rule, policy: Policy) -> None:
+    most = policy.timeout - policy.margin
+    if rule.run_for > most:
+        (value.get("run_for") or value).fail(
+            f"run_for is {rule.run_for:g}s, but the guard must end the work before the platform's timeout less its "
+            f"margin ({most:g}s). Lower it, or raise platform.timeout."
+        )
+    if rule.silent_for <= policy.timeout:
+        (value.get("silent_for") or value).fail(
+            f"silent_for is {rule.silent_for:g}s, but a worker may be at it for {policy.timeout:g}s "
+            "(platform.timeout). Raise it above that."
+        )
+    if rule.redispatch_after >= rule.pending_for:
+        (value.get("redispatch_after") or value).fail(
+            "must be shorter than pending_for, or a lost push is never sent again. Lower it."
+        )

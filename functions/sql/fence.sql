@@ -1,0 +1,22 @@
+-- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
+-- Our own settle ends the attempt first, so it passes without being known to the trigger.
+create or replace function unstuck.@watch@_fence() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  v_because text;
+begin
+  if @old_ended@ then
+    v_because := 'ended';
+  elsif exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @old_key@::text and a.ended_at is null) then
+    v_because := 'held';
+  else
+    return new;
+  end if;
+  insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
+  values (@watch_name@, @old_key@::text, 'fence', @new_status@::text, v_because, coalesce(nullif(current_setting('application_name', true), ''), session_user));
+  raise warning 'unstuck: task % stays %: it is %', @old_key@, @old_status@, v_because;
+  return null;
+end $$;
+
+create or replace trigger unstuck_fence before update on @table@ for each row
+when (@old_status@ is distinct from @new_status@ and not @old_pending@) execute function unstuck.@watch@_fence();

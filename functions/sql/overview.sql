@@ -1,0 +1,30 @@
+-- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads open rows and the ledger only.
+create or replace function unstuck.@watch@_overview(p_rules jsonb) returns jsonb
+language plpgsql stable as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  return jsonb_build_object(
+    'open', coalesce((
+      select jsonb_agg(jsonb_build_object('state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest) order by o.state, o.kind)
+      from (
+        select 'pending' as state, @kind@ as kind, count(*) as count, extract(epoch from v_now - min(@queued@)) as oldest
+        from @table@ t where @is_pending@ group by 2
+        union all
+        select 'running', @kind@, count(*), extract(epoch from v_now - min(@started@)) from @table@ t where @is_running@ group by 2
+      ) o), '[]'),
+    'live', (select count(*) from unstuck.attempts a where a.watch = @watch_name@ and a.ended_at is null),
+    'overdue', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(until))) from (
+        select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
+        from unstuck.attempts a where a.watch = @watch_name@ and a.ended_at is null
+        union all
+        select @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for') from @table@ t where @is_pending@
+      ) u where until <= v_now),
+    'ended', coalesce((
+      select jsonb_agg(jsonb_build_object('kind', e.kind, 'outcome', e.outcome, 'reason', e.reason, 'count', e.count) order by e.kind, e.outcome, e.reason)
+      from (select a.kind, a.outcome, a.reason, count(*) as count from unstuck.attempts a
+            where a.watch = @watch_name@ and a.started_at > v_now - interval '1 hour' and a.ended_at is not null group by 1, 2, 3) e), '[]'),
+    'refused', (select count(*) from unstuck.refusals r where r.watch = @watch_name@ and r.at > v_now - interval '1 hour'),
+    'last_sweep', (select jsonb_build_object('started_at', s.started_at, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts)
+                   from unstuck.sweeps s order by s.id desc limit 1));
+end $$;

@@ -1,0 +1,94 @@
+-- The decisions, apart from any write: pure functions that the verbs share.
+
+-- The rule of a kind: `p_rules` is {"*": {...}, "image": {...}}, each complete, from policy.yaml.
+create or replace function unstuck.rule(p_rules jsonb, p_kind text) returns jsonb
+language sql immutable parallel safe as $$
+  select coalesce(p_rules -> p_kind, p_rules -> '*')
+$$;
+
+create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => (coalesce(p_rules -> p_kind, p_rules -> '*') ->> p_name)::float8)
+$$;
+
+-- The shortest or longest time that any kind has: a bound that an index can use.
+create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
+$$;
+
+create or replace function unstuck.longest(p_rules jsonb, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
+$$;
+
+-- Until when an attempt is believed alive. After a restart of the database leases count from the restart:
+-- no worker could beat while it was away.
+create or replace function unstuck.alive_until(p_lease_until timestamptz, p_lease interval, p_deadline timestamptz)
+returns timestamptz language sql stable as $$
+  select least(p_deadline, greatest(p_lease_until, pg_postmaster_start_time() + p_lease))
+$$;
+
+-- Causes after which nobody knows how far the work had come: `on_lost` says what then.
+create or replace function unstuck.is_loss(p_cause text) returns boolean
+language sql immutable parallel safe as $$
+  select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'stale')
+$$;
+
+-- Where a task goes whose try ended by `p_cause`, the decision of sweep and settle.
+create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_tries integer) returns text
+language sql immutable parallel safe as $$
+  select case
+    when p_cause = 'never_claimed'                  then 'failed'
+    when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' <> 'retry' then 'failed'
+    when p_tries < (p_rule ->> 'attempts')::integer then 'pending'
+    else 'failed'
+  end
+$$;
+
+create or replace function unstuck.next_reason(p_rule jsonb, p_cause text, p_tries integer) returns text
+language sql immutable parallel safe as $$
+  select case
+    when p_cause = 'never_claimed'                  then p_cause
+    when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'uncertain' then 'uncertain'
+    when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'fail' then p_cause
+    when p_tries < (p_rule ->> 'attempts')::integer then p_cause
+    when p_cause = 'transient'                      then 'transient_exhausted'
+    else 'attempts_exhausted'
+  end
+$$;
+
+-- How long to wait before the next try: first x factor^(tries - 1), at most max, with a jitter of half of it.
+create or replace function unstuck.backoff(p_rule jsonb, p_tries integer) returns interval
+language sql volatile as $$
+  select make_interval(secs => (0.5 + random() / 2) * least(
+    (p_rule ->> 'backoff_max')::float8,
+    (p_rule ->> 'backoff_first')::float8 * power((p_rule ->> 'backoff_factor')::float8, least(p_tries, 64) - 1)))
+$$;
+
+-- The sentence for a person.
+create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer) returns text
+language sql immutable parallel safe as $$
+  select case p_reason
+    when 'never_claimed'      then 'No worker picked the task up in time.'
+    when 'attempts_exhausted' then format('Gave up after %s %s. The last one: %s', p_tries,
+                                          case p_tries when 1 then 'attempt' else 'attempts' end,
+                                          unstuck.sentence(p_cause, null, p_tries))
+    when 'transient_exhausted' then format('Gave up after %s attempts that each failed for a passing reason.', p_tries)
+    when 'uncertain'          then 'The worker stopped before it could say whether the work was done. It is not repeated, since a second run could do it twice.'
+    when 'lease_lost'         then 'The worker stopped without a word.'
+    when 'deadline'           then 'The work took longer than it may.'
+    when 'out_of_memory'      then 'The work needed more memory than it may use.'
+    when 'crashed'            then 'The process that did the work crashed.'
+    when 'shutdown'           then 'The worker was shut down.'
+    when 'stale'              then 'Nothing was heard of the task for too long.'
+    when 'cancelled'          then 'The task was cancelled.'
+    else 'The work failed.'
+  end
+$$;
+
+-- Errors that say nothing about the row: deadlock, lock or statement timeout, shutdown, lack of resources.
+create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
+language sql immutable parallel safe as $$
+  select left(p_sqlstate, 2) in ('08', '40', '53', '55', '57', '58', 'XX')
+$$;

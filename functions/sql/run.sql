@@ -1,0 +1,63 @@
+-- The run of a sweep: begun, ended, and what is done once in each run whatever the batches.
+
+-- Answers begun, or duplicate (this key was swept), or running (another run is at it).
+create or replace function unstuck.sweep_begin(p_key text, p_by text, p_budget double precision) returns jsonb
+language plpgsql as $$
+declare
+  v_id bigint;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('unstuck.sweep', 0));
+  if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
+    return '{"verdict": "duplicate"}';
+  end if;
+  if exists (select from unstuck.sweeps s where s.ended_at is null and s.until > clock_timestamp()) then
+    return '{"verdict": "running"}';
+  end if;
+  insert into unstuck.sweeps as s (key, by, until) values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget))
+  on conflict (key) do update set by = p_by, started_at = clock_timestamp(), until = excluded.until, ended_at = null, ok = null, error = null
+  returning id into v_id;
+  return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+end $$;
+
+create or replace function unstuck.sweep_end(p_id bigint, p_ok boolean, p_counts jsonb, p_error text default null) returns void
+language sql as $$
+  update unstuck.sweeps set ended_at = clock_timestamp(), ok = p_ok, counts = p_counts, error = p_error where id = p_id
+$$;
+
+-- Many leases that run out at once mean that the platform failed, not the workers: each gets one more lease, once.
+create or replace function unstuck.suspend(p_watch text, p_at_least integer, p_share double precision) returns integer
+language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_live    integer;
+  v_expired integer;
+begin
+  select count(*), count(*) filter (where not a.extended and a.deadline_at > v_now
+                                    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= v_now)
+  into v_live, v_expired from unstuck.attempts a where a.watch = p_watch and a.ended_at is null;
+  if v_expired < p_at_least or v_expired <= p_share * v_live then
+    return 0;
+  end if;
+  update unstuck.attempts a set lease_until = v_now + a.lease, extended = true
+  where a.watch = p_watch and a.ended_at is null and not a.extended and a.deadline_at > v_now
+    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= v_now;
+  get diagnostics v_expired = row_count;
+  return v_expired;
+end $$;
+
+-- Retention: attempts, sweeps and refusals older than `p_keep` seconds go, a bounded number in each sweep.
+create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000) returns integer
+language plpgsql as $$
+declare
+  v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
+  v_count  integer;
+begin
+  delete from unstuck.attempts a where (a.watch, a.task_id, a.number) in (
+    select o.watch, o.task_id, o.number from unstuck.attempts o
+    where o.started_at < v_before and o.ended_at is not null limit p_limit for update skip locked);
+  get diagnostics v_count = row_count;
+  delete from unstuck.sweeps s where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit) and s.started_at < v_before;
+  delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;
+  delete from unstuck.dispatches d where d.at < v_before;
+  return v_count;
+end $$;

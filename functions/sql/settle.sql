@@ -1,0 +1,79 @@
+-- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the worker asks for:
+-- complete, fail, retry (counts against the attempts) or release (does not). Safe to repeat: the token is the key.
+create or replace function unstuck.@watch@_settle(
+  p_task text, p_token uuid, p_outcome text, p_rules jsonb, p_result jsonb default null, p_reason text default null,
+  p_error text default null, p_detail text default null, p_delay double precision default null
+) returns jsonb language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_free_releases constant integer := 10;  -- then a release counts too, or a task that ends its worker would live for ever
+  v_attempt record;
+  v_rule    jsonb;
+  v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' else 'pending' end;
+  v_reason  text := p_reason;
+  v_error   text := p_error;
+  v_retry_at timestamptz;
+begin
+  select a.number, a.tries, a.kind into v_attempt
+  from unstuck.attempts a
+  where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
+  if not found then
+    return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
+  end if;
+
+  if v_state = 'pending' then
+    v_rule := unstuck.rule(p_rules, v_attempt.kind);
+    if p_outcome = 'release' and v_attempt.number - v_attempt.tries < v_free_releases then
+      v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
+    else
+      p_outcome := 'retry';
+      v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
+      v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
+      v_retry_at := v_now + coalesce(make_interval(secs => p_delay), unstuck.backoff(v_rule, v_attempt.tries));
+    end if;
+  end if;
+  if v_state = 'failed' then
+    v_retry_at := null;
+    v_error := coalesce(p_error, unstuck.sentence(v_reason, p_reason, v_attempt.tries));
+  end if;
+
+  update unstuck.attempts a
+  set ended_at = v_now, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at,
+      outcome = case v_state when 'pending' then case p_outcome when 'release' then 'released' else 'retried' end else v_state end
+  where a.watch = @watch_name@ and a.task_id = p_task and a.number = v_attempt.number;
+  update @table@ t set @write@
+  from (select v_state as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
+  where @key@ = p_task::@key_type@ and @is_running@;
+  if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
+    update unstuck.attempts a set outcome = 'overtaken'
+    where a.watch = @watch_name@ and a.task_id = p_task and a.number = v_attempt.number;
+    return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
+  end if;
+  if v_state = 'completed' then
+    @on_completed@
+  elsif v_state = 'failed' then
+    @on_failed@
+  end if;
+  return jsonb_build_object('verdict', 'settled', 'state', v_state, 'reason', v_reason, 'error', v_error, 'number', v_attempt.number,
+    'tries', v_attempt.tries, 'retry_after', extract(epoch from v_retry_at - v_now));
+end $$;
+
+-- The answer to a settle whose attempt is not live: said before (repeat), or lost. What was lost is filed.
+create or replace function unstuck.@watch@_refuse(p_task text, p_token uuid, p_outcome text) returns jsonb
+language plpgsql as $$
+declare
+  v_attempt record;
+begin
+  select a.outcome, a.reason, a.error, a.number, a.tries, a.sweep_id into v_attempt from unstuck.attempts a
+  where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token;
+  if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
+    ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'))
+  then
+    return jsonb_build_object('verdict', 'settled', 'repeat', true, 'reason', v_attempt.reason, 'error', v_attempt.error,
+      'number', v_attempt.number, 'tries', v_attempt.tries, 'retry_after', 0,
+      'state', case when v_attempt.outcome in ('retried', 'released') then 'pending' else v_attempt.outcome end);
+  end if;
+  insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
+  values (@watch_name@, p_task, 'settle', p_outcome, coalesce(v_attempt.outcome, 'unknown token'), p_token, current_setting('application_name', true));
+  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason);
+end $$;

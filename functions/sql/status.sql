@@ -1,0 +1,42 @@
+-- status: answers a poll for one task, and heals that task if it is overdue (read-repair).
+create or replace function unstuck.@watch@_status(p_task text, p_rules jsonb, p_heal boolean default true) returns jsonb
+language plpgsql as $$
+declare
+  v_now     timestamptz;
+  v_task    record;
+  v_attempt record;
+  v_overdue boolean;
+  v_rescued json;
+begin
+  loop
+    v_now := clock_timestamp();
+    select @key@::text as id, @state@ as state, @status@::text as word, @kind@ as kind, @owner@ as owner, @result@ as result,
+      @error@ as error, @reason@ as reason, @queued@ as queued, @due@ as due, @alive@ as alive into v_task
+    from @table@ t where @key@ = p_task::@key_type@;
+    if not found then
+      return jsonb_build_object('verdict', 'missing');
+    end if;
+    select a.* into v_attempt from unstuck.attempts a
+    where a.watch = @watch_name@ and a.task_id = v_task.id order by a.number desc limit 1;
+    v_overdue := case
+      when v_task.state in ('pending', 'running') and v_attempt.number is not null and v_attempt.ended_at is null
+        then unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) <= v_now
+      when v_task.state = 'pending' then v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'pending_for')
+      when v_task.state = 'running' then v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
+      else false
+    end;
+    exit when not p_heal or not coalesce(v_overdue, false) or v_rescued is not null;
+    v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, v_task.id) -> 'rescued';
+  end loop;
+  return jsonb_build_object('verdict', 'found', 'task_id', v_task.id, 'state', v_task.state, 'word', v_task.word, 'kind', v_task.kind,
+    'owner', v_task.owner, 'result', v_task.result, 'overdue', coalesce(v_overdue, false), 'rescued', coalesce(v_rescued, '[]'),
+    'error', coalesce(v_task.error, case when v_task.state = 'failed' then v_attempt.error end),
+    'reason', coalesce(v_task.reason, case when v_task.state in ('failed', 'cancelled') then v_attempt.reason end),
+    'queued_at', v_task.queued, 'due_in', case when v_task.state = 'pending' then greatest(0, extract(epoch from v_task.due - v_now)) end,
+    'attempt', case when v_attempt.number is not null then jsonb_build_object(
+      'number', v_attempt.number, 'tries', v_attempt.tries, 'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
+      'worker', v_attempt.worker, 'started_at', v_attempt.started_at, 'beat_at', v_attempt.beat_at, 'ended_at', v_attempt.ended_at,
+      'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'progress', v_attempt.progress,
+      'lease_left', case when v_attempt.ended_at is null then
+        extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) - v_now) end) end);
+end $$;

@@ -1,0 +1,172 @@
+-- sweep: settles what is overdue, one batch for each call. Two sweeps at once are harmless: rows are taken with skip locked.
+--   overdue  finds and locks the rows, and decides; writes nothing
+--   apply    writes the decisions, guarded again by status
+--   sweep    does both; where the set fails it goes row by row, so that one bad row never stops the others
+
+create or replace function unstuck.@watch@_overdue(
+  p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
+) returns unstuck.overdue[] language plpgsql as $$
+declare
+  v_lost    unstuck.overdue[];
+  v_waiting unstuck.overdue[];
+  v_silent  unstuck.overdue[];
+begin
+  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read.
+  select array_agg(row(d.task_id, d.kind, 'running', true, d.number, d.tries, d.worker,
+      unstuck.next_state(d.rule, d.cause, d.tries), unstuck.next_reason(d.rule, d.cause, d.tries), d.cause,
+      unstuck.sentence(unstuck.next_reason(d.rule, d.cause, d.tries), d.cause, d.tries),
+      p_now + unstuck.backoff(d.rule, d.tries), extract(epoch from p_now - d.until))::unstuck.overdue)
+  into v_lost
+  from (
+    select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule,
+      case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
+      unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
+    from unstuck.attempts a join @table@ t on @key@ = a.task_id::@key_type@
+    where a.watch = @watch_name@ and a.ended_at is null
+      and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= p_now
+      and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
+    limit p_limit for update of a, t skip locked
+  ) d;
+  p_limit := p_limit - coalesce(cardinality(v_lost), 0);
+
+  -- Pending for longer than the rule.
+  select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
+      'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
+  into v_waiting
+  from (
+    select @key@::text as task_id, @kind@ as kind, @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for') as until
+    from @table@ t
+    where @is_pending@ and @queued@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+      and @queued@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
+      and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
+    limit p_limit for update skip locked
+  ) d left join lateral (
+    select a.number, a.tries from unstuck.attempts a
+    where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
+  ) l on true;
+  p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
+
+  -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of the table.
+  select array_agg(row(d.task_id, d.kind, 'running', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0) + 1, null,
+      unstuck.next_state(d.rule, 'stale', coalesce(l.tries, 0) + 1), unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale',
+      unstuck.sentence(unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale', coalesce(l.tries, 0) + 1),
+      p_now + unstuck.backoff(d.rule, coalesce(l.tries, 0) + 1), extract(epoch from p_now - d.until))::unstuck.overdue)
+  into v_silent
+  from (
+    select @key@::text as task_id, @kind@ as kind, unstuck.rule(p_rules, @kind@) as rule,
+      @alive@ + unstuck.rule_seconds(p_rules, @kind@, 'silent_for') as until
+    from @table@ t
+    where @is_running@ and @alive@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
+      and @alive@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'silent_for')
+      and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
+      and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
+    limit p_limit for update skip locked
+  ) d left join lateral (
+    select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+    from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
+  ) l on true;
+
+  return v_lost || v_waiting || v_silent;
+end $$;
+
+create or replace function unstuck.@watch@_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
+language plpgsql as $$
+begin
+  update unstuck.attempts a
+  set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else 'failed' end,
+      reason = x.reason, cause = x.cause, error = x.error, retry_at = case x.state when 'pending' then x.retry_at end,
+      sweep_id = coalesce(p_sweep, 0)
+  from unnest(p_found) x
+  where x.live and a.watch = @watch_name@ and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
+
+  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
+                                ended_at, outcome, reason, cause, error, retry_at, sweep_id)
+  select @watch_name@, x.task_id, x.number, x.tries, x.kind, gen_random_uuid(), p_now, '0', p_now, p_now, p_now,
+         p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
+         case x.state when 'pending' then x.retry_at end, coalesce(p_sweep, 0)
+  from unnest(p_found) x where not x.live;
+
+  -- A task that somebody else moved in the meantime is theirs: its attempt ends, the task is left alone.
+  update unstuck.attempts a set outcome = 'overtaken'
+  from unnest(p_found) x join @table@ t on @key@ = x.task_id::@key_type@
+  where x.live and not @is_running@ and a.watch = @watch_name@ and a.task_id = x.task_id and a.number = x.number;
+
+  update @table@ t set @write@
+  from (select u.*, null::jsonb as result from unnest(p_found) u) x
+  where @key@ = x.task_id::@key_type@ and (x.was = 'running' and @is_running@ or x.was = 'pending' and @is_pending@);
+
+  @on_failed_set@
+end $$;
+
+create or replace function unstuck.@watch@_sweep(
+  p_rules jsonb, p_limit integer default 500, p_sweep bigint default null, p_task text default null, p_skip text[] default '{}'
+) returns json language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_found unstuck.overdue[] := unstuck.@watch@_overdue(v_now, p_rules, p_limit, p_task, p_skip);
+  v_one   json;
+  v_done  json[] := '{}';
+  v_bad   json[] := '{}';
+  v_row   unstuck.overdue;
+begin
+  if v_found is null then
+    return '{"rescued": [], "unsweepable": [], "more": false}';
+  end if;
+  begin
+    perform unstuck.@watch@_apply(v_now, v_found, p_sweep);
+    return json_build_object('rescued', to_json(v_found), 'unsweepable', '{}'::json[], 'more', cardinality(v_found) >= p_limit);
+  exception when others then
+    if unstuck.is_passing(sqlstate) then
+      raise;
+    end if;
+    if cardinality(v_found) = 1 then
+      return json_build_object('rescued', '{}'::json[], 'more', false, 'unsweepable',
+        json_build_array(json_build_object('task_id', v_found[1].task_id, 'kind', v_found[1].kind, 'code', sqlstate, 'error', sqlerrm)));
+    end if;
+  end;
+  foreach v_row in array v_found loop
+    v_one := unstuck.@watch@_sweep(p_rules, 1, p_sweep, v_row.task_id);
+    v_done := v_done || array(select json_array_elements(v_one -> 'rescued'));
+    v_bad := v_bad || array(select json_array_elements(v_one -> 'unsweepable'));
+  end loop;
+  return json_build_object('rescued', to_json(v_done), 'unsweepable', to_json(v_bad), 'more', cardinality(v_found) >= p_limit);
+end $$;
+
+-- Pending tasks whose push seems lost: to be sent again, once in each `redispatch_after`.
+create or replace function unstuck.@watch@_redispatch(p_rules jsonb, p_limit integer default 500) returns json
+language plpgsql as $$
+declare
+  v_now  constant timestamptz := clock_timestamp();
+  v_sent json;
+begin
+  with quiet as (
+    select @key@::text as task_id, @kind@ as kind, extract(epoch from v_now - @queued@) as age
+    from @table@ t left join unstuck.dispatches d on d.watch = @watch_name@ and d.task_id = @key@::text
+    where @is_pending@ and @queued@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
+      and @queued@ <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after')
+      and (d.at is null or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after'))
+    order by @queued@ limit p_limit for update of t skip locked
+  ), sent as (
+    insert into unstuck.dispatches as d (watch, task_id, at) select @watch_name@, q.task_id, v_now from quiet q
+    on conflict (watch, task_id) do update set at = v_now, times = d.times + 1
+    returning d.task_id, d.times
+  )
+  select json_agg(json_build_object('task_id', s.task_id, 'kind', q.kind, 'times', s.times, 'age', q.age)) into v_sent
+  from sent s join quiet q using (task_id);
+  return coalesce(v_sent, '[]');
+end $$;
+
+-- Attempts whose task row was deleted end too.
+create or replace function unstuck.@watch@_orphans(p_sweep bigint) returns integer
+language plpgsql as $$
+declare
+  v_count integer;
+begin
+  update unstuck.attempts a
+  set ended_at = clock_timestamp(), outcome = 'overtaken', reason = 'cancelled', error = 'The task was deleted.', sweep_id = p_sweep
+  where a.watch = @watch_name@ and a.ended_at is null
+    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= clock_timestamp()
+    and not exists (select from @table@ t where @key@ = a.task_id::@key_type@);
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
