@@ -1,7 +1,17 @@
-"""What a handler is given: `handle(ctx, input) -> result`."""
+"""What a handler is given: `handle(ctx, task_input) -> result`. It lives where the handler runs, mostly a child
+process, and talks to the guard over a pipe; only the guard talks to the database."""
 
+import json
 import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any, Protocol
+
+from functions import events
+from functions.errors import LeaseLostError
 
 
 class Context(Protocol):
@@ -34,3 +44,88 @@ class Context(Protocol):
         """True when the work should stop: the lease is lost, or the instance is shut down."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """What travels to where the handler runs."""
+
+    handler: str
+    task_id: str
+    kind: str
+    attempt: int
+    task_input: Any
+    checkpoints: Mapping[str, Any]
+    seconds: float
+    memory: int
+
+
+class HandlerContext:
+    """The Context of a running handler, and its end of the pipe."""
+
+    def __init__(self, job: Job, pipe: Connection) -> None:
+        self.task_id, self.kind, self.attempt = job.task_id, job.kind, job.attempt
+        self.logger = _logger(job)
+        self._pipe, self._sending = pipe, threading.Lock()
+        self._checkpoints = dict(job.checkpoints)
+        self._deadline = time.monotonic() + job.seconds
+        self._answer, self._answered = "", threading.Event()
+        self._stop = threading.Event()
+
+    def checkpoint(self, name: str, data: Any = None) -> None:
+        data = True if data is None else data
+        json.dumps(data)  # a TypeError here names the caller's line
+        self._answered.clear()
+        self.send("checkpoint", name, data)
+        self._answered.wait()
+        if self._answer != "held":
+            raise LeaseLostError(self._answer)
+        self._checkpoints[name] = data
+
+    def done(self, name: str) -> Any:
+        return self._checkpoints.get(name)
+
+    def progress(self, fraction: float | None = None, message: str = "", **more: Any) -> None:
+        self.send("progress", {"fraction": fraction, "message": message, **more})
+
+    def remaining(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def cancelled(self) -> bool:
+        return self._stop.is_set()
+
+    def send(self, *message: Any) -> None:
+        with self._sending:
+            self._pipe.send(message)
+
+    def listen(self) -> None:
+        """Takes the guard's answers until the pipe ends, which means that the guard is gone."""
+        while True:
+            try:
+                word, value = self._pipe.recv()
+            except (EOFError, OSError):
+                self.answer("the guard is gone")
+                return
+            if word == "stop":
+                self._stop.set()
+            self.answer(value)
+
+    def answer(self, value: str) -> None:
+        self._answer = value
+        self._answered.set()
+
+
+class _EventHandler(logging.Handler):
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def emit(self, record: logging.LogRecord) -> None:
+        events.emit(
+            events.HANDLER_LOG, level=record.levelname, task_id=self._job.task_id, kind=self._job.kind,
+            number=self._job.attempt, text=self.format(record), logger=record.name,
+        )  # fmt: skip
+
+
+def _logger(job: Job) -> logging.Logger:
+    logger = logging.Logger(f"unstuck.handler.{job.kind}", logging.INFO)  # noqa: LOG001 - one for each attempt
+    logger.addHandler(_EventHandler(job))
+    return logger

@@ -55,7 +55,6 @@ def script(policy: Policy | None = None) -> str:
     return "\n".join(f"-- {step.name}\n{step.text}" for step in steps(policy))
 
 
-
 def pending(connection: psycopg.Connection[Any], policy: Policy | None = None) -> list[Step]:
     """The steps that the database still lacks. Raises StoreError when a released migration was edited."""
     installed = connection.execute("select to_regclass('unstuck.migrations')").fetchone() != (None,)
@@ -106,5 +105,3 @@ def _run(connection: psycopg.Connection[Any], step: Step) -> None:
         "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",
         (step.name, step.sha256),
     )
-
-

@@ -3,6 +3,7 @@ checked on load, frozen afterwards. All times are seconds, all sizes bytes."""
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -163,7 +164,7 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
 
 def _words(value: Value) -> dict[State, tuple[Any, ...]]:
     value.only(*State)
-    words: dict[State, tuple[Any, ...]] = {state: () for state in State}
+    words: dict[State, tuple[Any, ...]] = dict.fromkeys(State, ())
     taken: dict[Any, str] = {}
     for state, listed in value.items():
         words[State(state)] = listed.texts()
@@ -187,7 +188,9 @@ def _clocks(value: Value) -> dict[str, tuple[str, ...]]:
     clocks = {name: tuple(str(one) for one in listed.texts()) for name, listed in value.items()}
     for name in ("queued", "alive"):
         if not clocks.get(name):
-            value.fail(f"lacks `{name}`: without it nobody can tell how long a task has been waiting or silent. Add it.")
+            value.fail(
+                f"lacks `{name}`: without it nobody can tell how long a task has been waiting or silent. Add it."
+            )
     return clocks
 
 
@@ -202,6 +205,16 @@ _RULE = (
 )  # fmt: skip
 
 
+_READ: dict[str, Callable[[Value], Any]] = {
+    "attempts": lambda value: value.integer(1, 100),
+    "on_lost": lambda value: value.choice("retry", "fail", "uncertain"),
+    "on_error": lambda value: value.choice("retry", "fail"),
+    "isolation": lambda value: value.choice("process", "thread"),
+    "memory": Value.size,
+    "handler": Value.text,
+}  # the others are times
+
+
 def _rules(value: Value, policy: Policy) -> dict[str, Rule]:
     given = dict(value.items())
     if "*" not in given:
@@ -214,23 +227,10 @@ def _rule(value: Value, default: Rule | None, policy: Policy) -> Rule:
     value.only(*_RULE)
     fields: dict[str, Any] = asdict(default) if default else {"lease": policy.lease}
     for name, one in value.items():
-        match name:
-            case "attempts":
-                fields[name] = one.integer(1, 100)
-            case "backoff":
-                fields |= _backoff(one)
-            case "on_lost":
-                fields[name] = one.choice("retry", "fail", "uncertain")
-            case "on_error":
-                fields[name] = one.choice("retry", "fail")
-            case "isolation":
-                fields[name] = one.choice("process", "thread")
-            case "memory":
-                fields[name] = one.size()
-            case "handler":
-                fields[name] = one.text()
-            case _:
-                fields[name] = one.seconds()
+        if name == "backoff":
+            fields |= _backoff(one)
+        else:
+            fields[name] = _READ.get(name, Value.seconds)(one)
     if default is None:
         for name in _RULE:
             if name != "handler":

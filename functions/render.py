@@ -47,7 +47,7 @@ def verbs(watch: Watch) -> str:
 
 def names(watch: Watch) -> dict[str, str]:
     """What each `@name@` of a template stands for. `t` is the task, `x` the decision about it."""
-    schema, _, bare = watch.table.rpartition(".")
+    bare = watch.table.rpartition(".")[2]
     column = {name: f"t.{identifier(one)}" for name, one in watch.columns.items()}
     queued, alive = _clock(watch, "queued"), _clock(watch, "alive")
     return {
@@ -77,7 +77,10 @@ def names(watch: Watch) -> dict[str, str]:
         "on_completed": _hook(watch, "on_completed", "p_task, v_attempt.number, p_result"),
         "on_failed": _hook(watch, "on_failed", "p_task, v_attempt.number, v_reason"),
         "on_failed_set": _hook(
-            watch, "on_failed", "x.task_id, x.number, x.reason", " from unnest(p_found) x where x.state = 'failed'"
+            watch,
+            "on_failed",
+            "x.task_id, x.number, x.reason",
+            " from unnest(p_found) x where x.state = 'failed'",
         ),
         "old_ended": _is(watch, "old", State.COMPLETED, State.FAILED, State.CANCELLED),
         "old_pending": _is(watch, "old", State.PENDING, State.RESTING),

@@ -95,7 +95,7 @@ class Value:
         return int(match[1]) * _SIZES[match[2]]
 
     def choice(self, *choices: str) -> str:
-        value = self.plain()
+        value: str = self.plain()
         return value if value in choices else self.fail(f"must be one of: {', '.join(choices)}")
 
 

@@ -59,9 +59,7 @@ def _order(task_input: dict[str, Any]) -> dict[str, str]:
 
 
 def _submit(ctx: Context, order: dict[str, str]) -> dict[str, str]:
-    response = _send(
-        ctx, "POST", f"{_base()}/v1/generations", json=order, headers={"Idempotency-Key": ctx.task_id}
-    )
+    response = _send(ctx, "POST", f"{_base()}/v1/generations", json=order, headers={"Idempotency-Key": ctx.task_id})
     submitted = {"id": _agreed(response, "id")["id"]}
     ctx.checkpoint("submitted", submitted)
     ctx.progress(0.2, "ordered")
@@ -85,9 +83,7 @@ def _finished(ctx: Context, image_id: str, *, ordered_now: bool) -> dict[str, An
 
 def _unknown(*, ordered_now: bool) -> Retry | Fail:
     if ordered_now:
-        return Retry(
-            "The image service does not know the image yet.", detail="404 for an id it has just given"
-        )
+        return Retry("The image service does not know the image yet.", detail="404 for an id it has just given")
     detail = "404 for the id of an earlier attempt; not ordered again, because that could be charged twice"
     return Fail("The image service lost the image. Please order it again.", detail=detail)
 
@@ -116,9 +112,7 @@ def _send(ctx: Context, method: str, url: str, *, headers: dict[str, str] | None
     """Sends one request within the time that remains. `from None`: causes quote the key and signed links."""
     _go_on(ctx)
     try:
-        return requests.request(
-            method, url, headers=(headers or {}) | _bearer(url), timeout=_limits(ctx), **more
-        )
+        return requests.request(method, url, headers=(headers or {}) | _bearer(url), timeout=_limits(ctx), **more)
     except ValueError as exc:  # an address or a key that no request can be made of
         raise Fail("The image service is not set up correctly.", detail=type(exc).__name__) from None
     except requests.Timeout as exc:

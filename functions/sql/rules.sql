@@ -66,6 +66,13 @@ language sql volatile as $$
     (p_rule ->> 'backoff_first')::float8 * power((p_rule ->> 'backoff_factor')::float8, least(p_tries, 64) - 1)))
 $$;
 
+-- The same for a try that was lost: seconds, or null when there is no next one.
+create or replace function unstuck.retry_after(p_rule jsonb, p_cause text, p_tries integer) returns double precision
+language sql volatile as $$
+  select case unstuck.next_state(p_rule, p_cause, p_tries)
+    when 'pending' then extract(epoch from unstuck.backoff(p_rule, p_tries)) end
+$$;
+
 -- The sentence for a person.
 create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer) returns text
 language sql immutable parallel safe as $$

@@ -15,7 +15,7 @@ begin
   select array_agg(row(d.task_id, d.kind, 'running', true, d.number, d.tries, d.worker,
       unstuck.next_state(d.rule, d.cause, d.tries), unstuck.next_reason(d.rule, d.cause, d.tries), d.cause,
       unstuck.sentence(unstuck.next_reason(d.rule, d.cause, d.tries), d.cause, d.tries),
-      p_now + unstuck.backoff(d.rule, d.tries), extract(epoch from p_now - d.until))::unstuck.overdue)
+      unstuck.retry_after(d.rule, d.cause, d.tries), extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_lost
   from (
     select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule,
@@ -50,7 +50,7 @@ begin
   select array_agg(row(d.task_id, d.kind, 'running', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0) + 1, null,
       unstuck.next_state(d.rule, 'stale', coalesce(l.tries, 0) + 1), unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale',
       unstuck.sentence(unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale', coalesce(l.tries, 0) + 1),
-      p_now + unstuck.backoff(d.rule, coalesce(l.tries, 0) + 1), extract(epoch from p_now - d.until))::unstuck.overdue)
+      unstuck.retry_after(d.rule, 'stale', coalesce(l.tries, 0) + 1), extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_silent
   from (
     select @key@::text as task_id, @kind@ as kind, unstuck.rule(p_rules, @kind@) as rule,
@@ -74,7 +74,7 @@ language plpgsql as $$
 begin
   update unstuck.attempts a
   set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else 'failed' end,
-      reason = x.reason, cause = x.cause, error = x.error, retry_at = case x.state when 'pending' then x.retry_at end,
+      reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),
       sweep_id = coalesce(p_sweep, 0)
   from unnest(p_found) x
   where x.live and a.watch = @watch_name@ and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
@@ -83,7 +83,7 @@ begin
                                 ended_at, outcome, reason, cause, error, retry_at, sweep_id)
   select @watch_name@, x.task_id, x.number, x.tries, x.kind, gen_random_uuid(), p_now, '0', p_now, p_now, p_now,
          p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
-         case x.state when 'pending' then x.retry_at end, coalesce(p_sweep, 0)
+         p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0)
   from unnest(p_found) x where not x.live;
 
   -- A task that somebody else moved in the meantime is theirs: its attempt ends, the task is left alone.
@@ -92,7 +92,7 @@ begin
   where x.live and not @is_running@ and a.watch = @watch_name@ and a.task_id = x.task_id and a.number = x.number;
 
   update @table@ t set @write@
-  from (select u.*, null::jsonb as result from unnest(p_found) u) x
+  from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
   where @key@ = x.task_id::@key_type@ and (x.was = 'running' and @is_running@ or x.was = 'pending' and @is_pending@);
 
   @on_failed_set@

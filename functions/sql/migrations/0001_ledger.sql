@@ -87,8 +87,8 @@ create type unstuck.overdue as (
   reason   text,
   cause    text,
   error    text,
-  retry_at timestamptz,
-  late     double precision  -- seconds since it should have been settled
+  retry_after double precision,  -- seconds until the next try may start
+  late     double precision      -- seconds since it should have been settled
 );
 
 alter table unstuck.attempts   enable row level security;

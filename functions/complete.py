@@ -1,0 +1,63 @@
+"""complete: the one final write of an attempt, however it ended; repeated within the time that is left."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from functions import events
+from functions.dispatch import push
+from functions.errors import StoreError
+from functions.policy import Watch
+from functions.states import Reason
+from functions.store import Answer, Store
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the work ended. `outcome` is complete, fail, retry, release, or lost (another attempt holds the task)."""
+
+    outcome: str
+    reason: str | None = None
+    error: str | None = None
+    detail: str | None = None
+    after: float | None = None
+    result: Any = None
+
+
+def complete(store: Store, watch: Watch, claimed: Answer, ending: Ending, *, seconds: float, limit: float) -> Answer:
+    """Settles, says so, and pushes a task that is pending again. `seconds` is how long the work took, `limit` how long
+    the write may. Verdict settled, lost, or unwritten (the sweep will end the task)."""
+    known = {"watch": watch.name, "by": "guard", "seconds": round(seconds, 3), **claimed}
+    if ending.outcome == "lost":
+        events.emit(events.LEASE_LOST, **known | {"wanted": "beat", "reason": ending.reason})
+        return {"verdict": "lost"}
+    try:
+        answer = store.settle(
+            watch, claimed["task_id"], claimed["token"], ending.outcome, result=ending.result, reason=ending.reason,
+            error=ending.error, detail=ending.detail, after=ending.after, limit=limit,
+        )  # fmt: skip
+    except StoreError as error:
+        if not error.retryable and ending.outcome == "complete":
+            return _as_failure(store, watch, claimed, error, seconds=seconds, limit=limit)
+        events.emit(events.SETTLE_FAILED, **known | {"wanted": ending.outcome, "error": str(error)})
+        return {"verdict": "unwritten"}
+    return _say(watch, known | answer | {"detail": ending.detail, "wanted": ending.outcome}, answer)
+
+
+def _as_failure(
+    store: Store, watch: Watch, claimed: Answer, error: StoreError, *, seconds: float, limit: float
+) -> Answer:
+    """The database refuses the result itself (a CHECK, a hook, a NUL in the text): the task fails with that reason."""
+    ending = Ending("fail", Reason.HANDLER_ERROR, "The result could not be stored.", f"{error.code}: {error}")
+    return complete(store, watch, claimed, ending, seconds=seconds, limit=limit)
+
+
+def _say(watch: Watch, known: dict[str, Any], answer: Answer) -> Answer:
+    if answer["verdict"] == "lost":
+        events.emit(events.LEASE_LOST, **known)
+        return answer
+    if answer["state"] == "pending":
+        events.emit(events.TASK_REQUEUED, **known)
+        pushed = push(watch.name, known["task_id"], answer["number"] + 1, answer["retry_after"] or 0.0)
+        return answer | {"pushed": pushed}
+    events.emit(events.TASK_FINISHED, level=events.WARNING if answer["state"] == "failed" else None, **known)
+    return answer

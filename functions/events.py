@@ -1,0 +1,107 @@
+"""Every log line of Unstuck: its name, level, sentence and fields. JSON lines on stdout, in the field names of Cloud
+Logging. No task id or user id ever becomes a metric label; secrets and payloads are never logged."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+DEBUG, INFO, WARNING, ERROR, CRITICAL = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
+
+trace: ContextVar[str | None] = ContextVar("trace", default=None)
+"""projects/P/traces/T of the request that is being answered."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """`sentence` is filled from the fields. `fields` are the names that an event carries, always all of them."""
+
+    name: str
+    level: str
+    sentence: str
+    fields: tuple[str, ...]
+
+    def line(self, values: Mapping[str, Any], level: str | None = None) -> str:
+        entry: dict[str, Any] = {"severity": level or self.level, "event": self.name}
+        entry |= {name: values.get(name) for name in self.fields}
+        entry["message"] = self.sentence.format_map({name: "-" if one is None else one for name, one in entry.items()})
+        if found := trace.get():
+            entry["logging.googleapis.com/trace"] = found
+        return json.dumps(entry, default=str)
+
+
+TASK_CREATED = Event("task_created", INFO, "task {task_id} ({kind}) created", ("watch", "task_id", "kind"))
+TASK_CLAIMED = Event(
+    "task_claimed", INFO, "task {task_id} ({kind}) claimed as attempt {number}",
+    ("watch", "task_id", "kind", "number", "tries", "worker"),
+)  # fmt: skip
+CLAIM_REFUSED = Event(
+    "claim_refused",
+    INFO,
+    "task {task_id} not claimed: {verdict}",
+    ("watch", "task_id", "kind", "verdict", "retry_after"),
+)
+TASK_FINISHED = Event(
+    "task_finished", INFO, "task {task_id} ({kind}) {state} by {by}: {reason}",
+    ("watch", "task_id", "kind", "state", "reason", "cause", "by", "number", "tries", "seconds", "detail"),
+)  # fmt: skip
+TASK_REQUEUED = Event(
+    "task_requeued", WARNING, "task {task_id} ({kind}) is pending again by {by}: {reason}",
+    ("watch", "task_id", "kind", "reason", "by", "number", "tries", "retry_after", "detail"),
+)  # fmt: skip
+TASK_REDISPATCHED = Event(
+    "task_redispatched", WARNING, "task {task_id} ({kind}) was pushed again after {age} s",
+    ("watch", "task_id", "kind", "times", "age"),
+)  # fmt: skip
+DISPATCH_FAILED = Event(
+    "dispatch_failed", ERROR, "task {task_id} could not be pushed: {error}", ("watch", "task_id", "error")
+)
+LEASE_LOST = Event(
+    "lease_lost", WARNING, "attempt {number} of task {task_id} ({kind}) had lost its lease at its {wanted}: {reason}",
+    ("watch", "task_id", "kind", "number", "wanted", "reason"),
+)  # fmt: skip
+BEAT_FAILED = Event(
+    "beat_failed",
+    WARNING,
+    "beat of task {task_id} not written: {error}",
+    ("watch", "task_id", "kind", "number", "error"),
+)
+SETTLE_FAILED = Event(
+    "settle_failed", ERROR, "end of task {task_id} not written, the sweep will end it: {error}",
+    ("watch", "task_id", "kind", "number", "wanted", "error"),
+)  # fmt: skip
+SHUTDOWN = Event("shutdown", INFO, "the instance is asked to stop", ("instance",))
+SWEEP_FINISHED = Event(
+    "sweep_finished", INFO, "sweep {outcome} in {seconds} s: {failed} failed, {requeued} requeued, {redispatched} pushed again",
+    ("outcome", "sweep_id", "seconds", "failed", "requeued", "redispatched", "suspended", "unsweepable", "orphaned",
+     "pruned", "oldest_overdue_seconds", "complete", "error"),
+)  # fmt: skip
+SWEEP_SKIPPED = Event("sweep_skipped", INFO, "sweep not run: {verdict}", ("verdict",))
+SWEEP_SUSPENDED = Event(
+    "sweep_suspended",
+    CRITICAL,
+    "{count} leases of {watch} ran out at once: each got one more",
+    ("watch", "count"),
+)
+TASK_UNSWEEPABLE = Event(
+    "task_unsweepable",
+    ERROR,
+    "task {task_id} cannot be settled: {error}",
+    ("watch", "task_id", "kind", "code", "error"),
+)
+REQUEST_FAILED = Event("request_failed", ERROR, "{entry} failed: {error}", ("entry", "error", "detail"))
+HANDLER_LOG = Event("handler_log", INFO, "{text}", ("task_id", "kind", "number", "text", "logger"))
+
+ALL = {event.name: event for event in list(globals().values()) if isinstance(event, Event)}
+
+
+def emit(event: Event, *, level: str | None = None, **values: Any) -> None:
+    emit_lines([event.line(values, level)])
+
+
+def emit_lines(lines: Iterable[str]) -> None:
+    """Writes whole lines in one call, so that lines of several threads do not mix."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()

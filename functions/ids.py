@@ -1,0 +1,46 @@
+"""Checks of what callers name: watches, task ids, kinds."""
+
+import importlib.util
+import re
+import uuid
+from typing import Any
+
+from functions.errors import BadRequestError
+from functions.policy import Policy, Watch
+from functions.web import text
+
+
+def watch_of(policy: Policy, found: dict[str, Any]) -> Watch:
+    name = text(found, "watch")
+    if name and name not in policy.watches:
+        raise BadRequestError(f"No watch is called {name!r}. There are: {', '.join(policy.watches)}.")
+    return policy.watch(name)
+
+
+def task_id_of(watch: Watch, value: Any) -> str:
+    """The id in the form of the watch's key. Raises BadRequestError."""
+    if not isinstance(value, str | int) or isinstance(value, bool) or not str(value):
+        raise BadRequestError('`task_id` is missing. Send {"task_id": "..."}.')
+    found = str(value)
+    try:
+        if watch.key_type == "uuid":
+            return str(uuid.UUID(found))
+        if watch.key_type in {"integer", "bigint"}:
+            return str(int(found))
+    except ValueError:
+        raise BadRequestError(f"`task_id` must be a {watch.key_type}.") from None
+    return found
+
+
+def kind_of(watch: Watch, found: dict[str, Any]) -> str:
+    """A kind that has a handler here. Raises BadRequestError."""
+    kind = text(found, "kind")
+    if not kind:
+        raise BadRequestError('`kind` is missing. Send {"kind": "...", "input": {...}}.')
+    if watch.rule(kind).handler or kind in watch.rules:
+        return kind
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", kind) or not importlib.util.find_spec(f"functions.handlers.{kind}"):
+        raise BadRequestError(
+            f"No handler is called {kind!r}. Put one in functions/handlers/{kind}.py.", code="unknown_kind"
+        )
+    return kind

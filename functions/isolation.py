@@ -1,0 +1,198 @@
+"""Runs a handler where the guard can end it: in a child process (default), or in a thread for tiny work.
+
+A child costs 4 to 16 ms (forkserver with the handlers preloaded). It is the one way that ends a CPU loop, a blocking
+call and a C call that holds the GIL alike, and that keeps a crash or a hunger for memory away from the beats."""
+
+import asyncio
+import contextlib
+import ctypes
+import importlib
+import inspect
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from functions.context import HandlerContext, Job
+from functions.errors import Fail, LeaseLostError, Retry
+from functions.states import Reason
+
+_PR_SET_PDEATHSIG = 1
+FINAL = frozenset({"result", "error"})
+"""The messages after which a handler says nothing more."""
+_starting = threading.Lock()
+
+
+class Work:
+    """A handler at work: its messages, its end, and the means to end it."""
+
+    def __init__(self, job: Job, isolation: str) -> None:
+        self._pipe, end = multiprocessing.Pipe()
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._thread: threading.Thread | None = None
+        self._finished = False
+        if isolation == "thread":
+            self._thread = threading.Thread(target=run, args=(job, end), daemon=True)
+            self._thread.start()
+        else:
+            self._process = _start(job, end)
+            end.close()
+
+    def receive(self, timeout: float) -> tuple[Any, ...] | None:
+        """The next message, None after `timeout` seconds, or ("gone", exit code) when the child ended without a word."""
+        waiting: list[Any] = [self._pipe] if self._process is None else [self._pipe, self._process.sentinel]
+        ready = wait(waiting, timeout)
+        if self._pipe in ready:
+            with contextlib.suppress(EOFError, OSError):
+                message: tuple[Any, ...] = self._pipe.recv()
+                self._finished = message[0] in FINAL
+                return message
+        if not ready:
+            return None
+        if self._process is None:
+            return ("gone", None)
+        self._process.join(5)
+        return ("gone", self._process.exitcode)
+
+    def answer(self, word: str, value: str) -> None:
+        with contextlib.suppress(OSError):
+            self._pipe.send((word, value))
+
+    def memory(self) -> int:
+        """Bytes that the child holds in memory; 0 for a thread."""
+        if self._process is None:
+            return 0
+        try:
+            resident = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
+        except (OSError, IndexError):
+            return 0
+        return int(resident) * resource.getpagesize()
+
+    def end(self) -> None:
+        """Ends the work now. A thread can only be asked: an exception is raised in it when it next runs Python code."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+        elif self._thread is not None and not self._finished:
+            self.answer("stop", "stopped")
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(LeaseLostError)
+            )
+        self._pipe.close()
+
+
+def _start(job: Job, end: Connection) -> multiprocessing.process.BaseProcess:
+    context = multiprocessing.get_context("forkserver")
+    with _starting, _main_hidden():
+        context.set_forkserver_preload([__name__, _module_of(job.handler)])
+        process = context.Process(target=run_child, args=(job, end), daemon=True)
+        process.start()
+    return process
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Without this each child imports the server's `__main__` again (measured: 100 - 200 ms a task)."""
+    main = sys.modules["__main__"]
+    kept: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
+
+
+def run_child(job: Job, pipe: Connection) -> None:
+    """The child: dies with its parent, may not take more memory than its rule says, then runs the handler."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, (job.memory * 2, job.memory * 2))
+    run(job, pipe, on_gone=lambda: os._exit(1))
+
+
+def _die_with_parent() -> None:
+    """The forkserver's parent is the worker: it ends with it when no child keeps its pipe open, and the child with it,
+    by the kernel, even in a C call that holds the GIL."""
+    from multiprocessing import forkserver
+
+    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)  # noqa: SLF001
+    if alive is not None:
+        with contextlib.suppress(OSError):
+            os.close(alive)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run(job: Job, pipe: Connection, on_gone: Callable[[], object] = lambda: None) -> None:
+    """Runs the handler and sends how it ended as the last message."""
+    context = HandlerContext(job, pipe)
+
+    def listen() -> None:
+        context.listen()
+        on_gone()
+
+    threading.Thread(target=listen, daemon=True).start()
+    message = _outcome(job, context)
+    with contextlib.suppress(OSError, ValueError):
+        context.send(*message)
+
+
+def _outcome(job: Job, context: HandlerContext) -> tuple[Any, ...]:
+    try:
+        handle = load(job.handler)
+        result = handle(context, job.task_input)
+        if inspect.iscoroutine(result):
+            result = asyncio.run(result)
+        return ("result", json.dumps(result))
+    except Retry as error:
+        return ("error", "retry", Reason.TRANSIENT, error.message, error.detail or _trace(error), error.after)
+    except Fail as error:
+        return ("error", "fail", Reason.HANDLER_ERROR, error.message, error.detail or _trace(error), None)
+    except MemoryError as error:
+        return ("error", "lost", Reason.OUT_OF_MEMORY, None, _trace(error), None)
+    except LeaseLostError:
+        return ("error", "gone", Reason.LEASE_LOST, None, "", None)
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is its task's end
+        if is_transient(error):
+            return ("error", "retry", Reason.TRANSIENT, None, _trace(error), None)
+        return ("error", "unknown", Reason.HANDLER_ERROR, None, _trace(error), None)
+    except SystemExit as error:
+        return ("error", "lost", Reason.CRASHED, None, f"the handler called sys.exit({error.code!r})", None)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Timeouts and connection errors, of Python and of the usual HTTP clients (without importing any of them)."""
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    known = {("requests", "Timeout"), ("requests", "ConnectionError"), ("httpx", "TransportError"), ("urllib3", "HTTPError"),
+             ("aiohttp", "ClientConnectionError")}  # fmt: skip
+    return any((one.__module__.split(".")[0], one.__name__) in known for one in type(error).__mro__)
+
+
+def load(handler: str) -> Callable[..., Any]:
+    """`package.module:function`. Raises Fail with the reason when it cannot be had."""
+    module, _, function = handler.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function or "handle")
+    except (ImportError, AttributeError) as error:
+        raise Fail("This kind of task cannot be done here.", detail=f"handler {handler}: {error}") from error
+
+
+def _module_of(handler: str) -> str:
+    return handler.partition(":")[0]
+
+
+def _trace(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))[-4000:]

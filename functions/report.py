@@ -1,0 +1,24 @@
+"""Says what became of overdue tasks, whoever rescued them, and pushes those that are pending again."""
+
+from typing import Any
+
+from functions import events
+from functions.dispatch import push
+from functions.policy import Watch
+
+
+def report(watch: Watch, rescued: list[dict[str, Any]], *, by: str) -> None:
+    """Writes one event for each task. `by` is sweep, status or claim; a claim takes the task itself: no push."""
+    if rescued:
+        events.emit_lines([_line(watch, task, by) for task in rescued])
+    if by != "claim":
+        for task in rescued:
+            if task["state"] == "pending":
+                push(watch.name, task["task_id"], task["number"] + 1, task["retry_after"])
+
+
+def _line(watch: Watch, task: dict[str, Any], by: str) -> str:
+    event, level = (
+        (events.TASK_REQUEUED, None) if task["state"] == "pending" else (events.TASK_FINISHED, events.WARNING)
+    )
+    return event.line({**task, "watch": watch.name, "by": by}, level)

@@ -1,0 +1,43 @@
+"""The environment: every variable that the deployed code reads, in one place."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`None` or "" where a variable is not set."""
+
+    database_url: str | None
+    """DATABASE_URL: PostgreSQL, direct or by a pooler."""
+    policy: str | None
+    """UNSTUCK_POLICY: another policy.yaml than the bundle's."""
+    worker_url: str | None
+    """WORKER_URL: where a task is pushed to."""
+    queue: str | None
+    """TASKS_QUEUE: projects/P/locations/L/queues/Q of Cloud Tasks. Without it the push goes to WORKER_URL directly."""
+    invoker: str | None
+    """TASKS_INVOKER: the service account whose OIDC token Cloud Tasks sends along."""
+    project: str | None
+    """GOOGLE_CLOUD_PROJECT: makes log lines of one request findable by its trace."""
+    instance: str
+    """The name of this worker in the ledger: revision and host."""
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> "Settings":
+        return cls(
+            database_url=env.get("DATABASE_URL"),
+            policy=env.get("UNSTUCK_POLICY"),
+            worker_url=env.get("WORKER_URL"),
+            queue=env.get("TASKS_QUEUE"),
+            invoker=env.get("TASKS_INVOKER"),
+            project=env.get("GOOGLE_CLOUD_PROJECT"),
+            instance=f"{env.get('K_REVISION') or env.get('FUNCTION_TARGET') or 'local'}@{os.uname().nodename}",
+        )
+
+
+@lru_cache
+def settings() -> Settings:
+    return Settings.read(os.environ)

@@ -1,0 +1,167 @@
+"""How Python reaches the SQL. A verb here is a call of the SQL function of the same name; a store only carries it.
+
+Every verb can be repeated: by its token, its key, or because it asks for a state that is then there. So a call whose
+answer was lost is simply made again, within its time limit."""
+
+import json
+import random
+import time
+import uuid
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import Any
+
+from functions.errors import StoreError
+from functions.policy import Policy, Watch, load
+from functions.settings import settings
+
+Answer = dict[str, Any]
+LIMIT = 8.0
+"""Seconds that a verb may take, its repetitions included. SIGTERM grants 10 s on Cloud Run."""
+
+
+class Store(ABC):
+    """The verbs. Each raises StoreError when the database refuses, or cannot be reached within the limit."""
+
+    @abstractmethod
+    def call(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
+        """Calls `unstuck.function` once, with named arguments, in at most `limit` seconds, and returns its JSON."""
+
+    def close(self) -> None:  # noqa: B027 - a store may have nothing to close
+        """Gives back what the store holds."""
+
+    def create(
+        self, watch: Watch, kind: str, task_input: Any, *, owner: str | None = None, key: str | None = None,
+        priority: int = 0, delay: float = 0.0, metadata: Any = None,
+    ) -> Answer:  # fmt: skip
+        """Verdict created, exists (same key, same task) or conflict (same key, another task). `delay` in seconds."""
+        return self._verb(
+            f"{watch.name}_create", p_kind=kind, p_input=_json(task_input), p_owner=owner, p_key=key, p_priority=priority,
+            p_delay=float(delay), p_metadata=_json(metadata or {}), p_id=str(uuid.uuid4()),
+        )  # fmt: skip
+
+    def claim(self, watch: Watch, task_id: str | None, worker: str, kinds: list[str] | None = None) -> Answer:
+        """Claims a task, or the next one. Verdict claimed, held, early, ended, resting, missing or none."""
+        return self._verb(
+            f"{watch.name}_claim", again="p_again", p_task=task_id, p_worker=worker, p_rules=watch.rules_json,
+            p_token=str(uuid.uuid4()), p_kinds=kinds,
+        )  # fmt: skip
+
+    def beat(self, watch: Watch, task_id: str, token: str, progress: Any = None, limit: float = LIMIT) -> Answer:
+        """Verdict held or lost."""
+        return self._verb(
+            "beat", limit, p_watch=watch.name, p_task=task_id, p_token=token,
+            p_progress=None if progress is None else _json(progress),
+        )  # fmt: skip
+
+    def checkpoint(self, watch: Watch, task_id: str, token: str, name: str, data: Any, limit: float = LIMIT) -> Answer:
+        """Verdict held or lost."""
+        return self._verb(
+            "checkpoint",
+            limit,
+            p_watch=watch.name,
+            p_task=task_id,
+            p_token=token,
+            p_name=name,
+            p_data=_json(data),
+        )
+
+    def settle(
+        self, watch: Watch, task_id: str, token: str, outcome: str, *, result: Any = None, reason: str | None = None,
+        error: str | None = None, detail: str | None = None, after: float | None = None, limit: float = LIMIT,
+    ) -> Answer:  # fmt: skip
+        """`outcome` is complete, fail, retry or release. Verdict settled (with the state it led to) or lost."""
+        return self._verb(
+            f"{watch.name}_settle", limit, p_task=task_id, p_token=token, p_outcome=outcome, p_rules=watch.rules_json,
+            p_result=None if result is None else _json(result), p_reason=reason, p_error=error, p_detail=detail,
+            p_delay=after,
+        )  # fmt: skip
+
+    def status(self, watch: Watch, task_id: str, *, heal: bool = True) -> Answer:
+        """Verdict found or missing."""
+        return self._verb(f"{watch.name}_status", p_task=task_id, p_rules=watch.rules_json, p_heal=heal)
+
+    def overview(self, watch: Watch) -> Answer:
+        return self._verb(f"{watch.name}_overview", p_rules=watch.rules_json)
+
+    def sweep_begin(self, key: str | None, by: str, budget: float) -> Answer:
+        """Verdict begun (with sweep_id), duplicate or running."""
+        return self.call("sweep_begin", {"p_key": key, "p_by": by, "p_budget": float(budget)}, LIMIT)
+
+    def sweep(
+        self,
+        watch: Watch,
+        limit: int,
+        *,
+        sweep_id: int | None = None,
+        task_id: str | None = None,
+        skip: list[str] | None = None,
+    ) -> Answer:
+        """One batch: what was rescued, what could not be, and whether there is more."""
+        return self._verb(
+            f"{watch.name}_sweep",
+            60.0,
+            p_rules=watch.rules_json,
+            p_limit=limit,
+            p_sweep=sweep_id,
+            p_task=task_id,
+            p_skip=skip or [],
+        )
+
+    def orphans(self, watch: Watch, sweep_id: int) -> int:
+        return int(self._verb(f"{watch.name}_orphans", p_sweep=sweep_id))
+
+    def suspend(self, watch: Watch, policy: Policy) -> int:
+        return int(
+            self._verb(
+                "suspend",
+                p_watch=watch.name,
+                p_at_least=policy.mass_expiry_at_least,
+                p_share=policy.mass_expiry_share,
+            )
+        )
+
+    def redispatch(self, watch: Watch, limit: int) -> list[Answer]:
+        return list(self._verb(f"{watch.name}_redispatch", p_rules=watch.rules_json, p_limit=limit))
+
+    def prune(self, keep: float) -> int:
+        return int(self._verb("prune", p_keep=keep))
+
+    def sweep_end(self, sweep_id: int, *, ok: bool, counts: Answer, error: str | None = None) -> None:
+        self._verb("sweep_end", p_id=sweep_id, p_ok=ok, p_counts=_json(counts), p_error=error)
+
+    def _verb(self, function: str, limit: float = LIMIT, again: str | None = None, **arguments: Any) -> Any:
+        """Calls until it is answered, or the limit is over, or the error is not a passing one."""
+        until = time.monotonic() + limit
+        pause = 0.05
+        while True:
+            try:
+                return self.call(function, arguments, max(0.1, until - time.monotonic()))
+            except StoreError as error:
+                left = until - time.monotonic()
+                if not error.retryable or left <= pause:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(1.0, pause * 2)
+            if again:
+                arguments[again] = True
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value)
+
+
+@lru_cache
+def policy() -> Policy:
+    return load(settings().policy)
+
+
+@lru_cache
+def store() -> Store:
+    """The store of this process, chosen by the environment. Made at the first use, after the fork."""
+    url = settings().database_url
+    if not url:
+        raise StoreError("No database is named. Set DATABASE_URL to a PostgreSQL URL.", retryable=False)
+    from functions.store.postgres import PostgresStore
+
+    return PostgresStore(url)

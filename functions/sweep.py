@@ -1,0 +1,100 @@
+"""sweep: the scheduled run that settles all that is overdue, batch by batch, inside a time budget."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from functions import events
+from functions.dispatch import push
+from functions.errors import StoreError
+from functions.policy import Policy, Watch
+from functions.report import report
+from functions.store import Answer, Store
+
+
+@dataclass
+class Counts:
+    """What a sweep did, by task."""
+
+    failed: int = 0
+    requeued: int = 0
+    redispatched: int = 0
+    suspended: int = 0
+    unsweepable: int = 0
+    orphaned: int = 0
+    pruned: int = 0
+    oldest_overdue_seconds: float = 0.0
+    complete: bool = True
+    skip: list[str] = field(default_factory=list, repr=False)
+
+    def answer(self) -> Answer:
+        return {name: value for name, value in asdict(self).items() if name != "skip"}
+
+
+def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "scheduler") -> Answer:
+    """One run over all watches. Verdict ok, error, duplicate (this key was swept) or running (another run is at it).
+
+    Raises StoreError only when the run could not even begin.
+    """
+    begun = store.sweep_begin(key, by, policy.sweep_budget)
+    if begun["verdict"] != "begun":
+        events.emit(events.SWEEP_SKIPPED, verdict=begun["verdict"])
+        return begun
+    started, counts, error = time.monotonic(), Counts(), None
+    try:
+        for watch in policy.watches.values():
+            _sweep_watch(store, policy, watch, begun["sweep_id"], counts, started + policy.sweep_budget)
+        counts.pruned = store.prune(policy.retention)
+    except StoreError as problem:
+        error = str(problem)
+    return _end(store, begun["sweep_id"], counts, error, time.monotonic() - started)
+
+
+def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, counts: Counts, until: float) -> None:
+    suspended = store.suspend(watch, policy)
+    if suspended:
+        counts.suspended += suspended
+        events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
+    counts.skip.clear()
+    for batch in _batches(store, watch, policy.sweep_batch, sweep_id, counts, until):
+        _count(watch, batch, counts)
+        report(watch, batch["rescued"], by="sweep")
+    counts.orphaned += store.orphans(watch, sweep_id)
+    for task in store.redispatch(watch, policy.sweep_batch):
+        events.emit(events.TASK_REDISPATCHED, watch=watch.name, **task)
+        counts.redispatched += push(watch.name, task["task_id"], -task["times"])
+
+
+def _batches(store: Store, watch: Watch, limit: int, sweep_id: int, counts: Counts, until: float) -> Iterator[Answer]:
+    """Batches until one is not full. Rows that cannot be settled are skipped, so that they do not hide the others."""
+    while True:
+        if time.monotonic() >= until:
+            counts.complete = False
+            return
+        batch = store.sweep(watch, limit, sweep_id=sweep_id, skip=counts.skip)
+        counts.skip += [task["task_id"] for task in batch["unsweepable"]]
+        yield batch
+        if not batch["more"]:
+            return
+
+
+def _count(watch: Watch, batch: dict[str, Any], counts: Counts) -> None:
+    for task in batch["rescued"]:
+        counts.requeued += task["state"] == "pending"
+        counts.failed += task["state"] == "failed"
+        counts.oldest_overdue_seconds = max(counts.oldest_overdue_seconds, task["late"])
+    for task in batch["unsweepable"]:
+        counts.unsweepable += 1
+        events.emit(events.TASK_UNSWEEPABLE, watch=watch.name, **task)
+
+
+def _end(store: Store, sweep_id: int, counts: Counts, error: str | None, seconds: float) -> Answer:
+    answer = counts.answer() | {"sweep_id": sweep_id, "seconds": round(seconds, 3), "error": error}
+    outcome = "error" if error else "ok"
+    events.emit(events.SWEEP_FINISHED, level=events.ERROR if error else None, outcome=outcome, **answer)
+    try:
+        store.sweep_end(sweep_id, ok=error is None, counts=counts.answer(), error=error)
+    except StoreError as problem:
+        return answer | {"verdict": "error", "error": str(problem)}
+    return answer | {"verdict": outcome}

@@ -1,0 +1,18 @@
+"""tick: how Cloud Scheduler calls the sweep."""
+
+from typing import Any
+
+from functions.store import policy, store
+from functions.sweep import sweep
+from functions.web import Response, reply
+
+
+def respond(request: Any) -> Response:
+    """POST: 200 with the counts; also for a duplicate call, which does nothing; 500 when the sweep failed.
+
+    Scheduler delivers at least once. X-CloudScheduler-ScheduleTime stays the same over its repetitions: the key.
+    """
+    key = request.headers.get("X-CloudScheduler-ScheduleTime")
+    by = request.headers.get("X-CloudScheduler-JobName") or "http"
+    done = sweep(store(), policy(), key=key, by=by[:200])
+    return reply(done, 500 if done["verdict"] == "error" else 200)

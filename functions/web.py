@@ -1,0 +1,78 @@
+"""How an entry point answers: JSON in, JSON out, and errors that say the next step."""
+
+import json
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from functions import events
+from functions.errors import BadRequestError, PolicyError, StoreError
+from functions.settings import settings
+
+Response = tuple[str, int, dict[str, str]]
+MAX_BODY = 1_000_000
+"""Bytes. A task's input belongs in a bucket when it is larger than that."""
+
+
+def reply(body: Any, status: int = 200, **headers: str) -> Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return json.dumps(body, default=str), status, {"Content-Type": "application/json", **named}
+
+
+def answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]) -> Response:
+    """Runs `respond(request)` and turns what it raises into an answer."""
+    token = events.trace.set(_trace(request))
+    try:
+        if request.method not in methods:
+            text = f"{entry} takes {' or '.join(methods)}, not {request.method}."
+            return reply({"error": {"code": "method_not_allowed", "message": text}}, 405, Allow=", ".join(methods))
+        return respond(request)
+    except BadRequestError as error:
+        return reply({"error": {"code": error.code, "message": error.message}}, error.status)
+    except StoreError as error:
+        events.emit(events.REQUEST_FAILED, entry=entry, error=str(error), detail=error.code)
+        if error.retryable:
+            text = "The database cannot be reached now. Try again."
+            return reply({"error": {"code": "unavailable", "message": text}}, 503, Retry_After="5")
+        return reply(
+            {"error": {"code": "store", "message": "The database refused. See the log of this function."}},
+            500,
+        )
+    except PolicyError as error:
+        events.emit(events.REQUEST_FAILED, entry=entry, error=str(error), detail=None)
+        return reply({"error": {"code": "policy", "message": str(error)}}, 500)
+    except Exception as error:  # noqa: BLE001 - the caller gets an answer, the log gets the trace
+        events.emit(events.REQUEST_FAILED, entry=entry, error=repr(error), detail=traceback.format_exc())
+        return reply({"error": {"code": "internal", "message": "Something is wrong here. See the log."}}, 500)
+    finally:
+        events.trace.reset(token)
+
+
+def body(request: Any) -> dict[str, Any]:
+    """The JSON object of the request. Raises BadRequestError (400, 413)."""
+    if (request.content_length or 0) > MAX_BODY:
+        raise BadRequestError(f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large")
+    try:
+        found = json.loads(request.get_data() or b"null")
+    except ValueError:
+        raise BadRequestError("The body is not JSON.") from None
+    if not isinstance(found, dict):
+        raise BadRequestError("The body must be a JSON object.")
+    if "\\u0000" in json.dumps(found):
+        raise BadRequestError("The body holds a NUL character, which PostgreSQL cannot store.")
+    return found
+
+
+def text(found: dict[str, Any], name: str, *, longest: int = 200) -> str | None:
+    """An optional text field. Raises BadRequestError."""
+    value = found.get(name)
+    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= longest):
+        raise BadRequestError(f"`{name}` must be a text of 1 to {longest} characters.")
+    return value
+
+
+def _trace(request: Any) -> str | None:
+    """The trace of the request by `traceparent`, else X-Cloud-Trace-Context."""
+    header = request.headers.get("traceparent", "").split("-")
+    found = header[1] if len(header) == 4 else request.headers.get("X-Cloud-Trace-Context", "").split("/")[0]
+    return f"projects/{settings().project}/traces/{found}" if found and settings().project else None

@@ -1,0 +1,62 @@
+"""worker: receives a push and runs the task in the guard. The answer tells the queue the truth:
+2xx only when the task is settled or safely pending again."""
+
+import base64
+import json
+from typing import Any
+
+from functions.errors import BadRequestError
+from functions.guard import guard
+from functions.ids import task_id_of, watch_of
+from functions.store import Answer, policy, store
+from functions.web import Response, body, reply
+
+HELD = 409
+AGAIN = 503
+
+
+def respond(request: Any) -> Response:
+    """POST {task_id, watch?}: 200 settled, 404 unknown, 409 held by a live attempt (come again), 503 come again."""
+    answer = _run(body(request))
+    status = status_of(answer)
+    shown = {name: answer.get(name) for name in ("task_id", "verdict", "state", "reason")}
+    if status == 404:
+        raise BadRequestError(f"There is no task {shown['task_id']}.", status=404, code="not_found")
+    retry_after = {"Retry_After": str(int(answer.get("retry_after") or 1) + 1)} if status in {HELD, AGAIN} else {}
+    return reply(shown, status, **retry_after)
+
+
+def receive(event: Any) -> None:
+    """The same for a CloudEvent of Pub/Sub. Returns when the message is done with; raises to have it delivered again."""
+    try:
+        found = json.loads(base64.b64decode(event.data["message"]["data"]))
+    except (KeyError, TypeError, ValueError):
+        raise BadRequestError('The message must hold {"task_id": "..."}.') from None
+    answer = _run(found)
+    if status_of(answer) in {HELD, AGAIN}:
+        raise RedeliverError(f"task {answer.get('task_id')}: {answer['verdict']}")
+
+
+class RedeliverError(Exception):
+    """The message must come again: a live attempt holds the task, or its end could not be written."""
+
+
+def status_of(answer: Answer) -> int:
+    match answer["verdict"]:
+        case "settled" if answer.get("reason") == "shutdown" or answer.get("pushed") is False:
+            return AGAIN
+        case "settled" | "lost" | "ended" | "resting":
+            return 200
+        case "missing":
+            return 404
+        case "held" | "early":
+            return HELD
+    return AGAIN
+
+
+def _run(found: Any) -> Answer:
+    if not isinstance(found, dict):
+        raise BadRequestError('Send {"task_id": "..."}.')
+    watch = watch_of(policy(), found)
+    task_id = task_id_of(watch, found.get("task_id"))
+    return {"task_id": task_id} | guard(store(), policy(), watch, task_id)

@@ -1,0 +1,55 @@
+"""What all tests share: one embedded PostgreSQL for the session, and a fresh database for each test that asks for one.
+
+A database is a copy of a template that is migrated once, so a test pays for a copy and not for the migrations.
+A test that kills the server starts its own with `Postgres(...)`: this one belongs to all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+
+from functions.ops.embedded import Postgres, create_database, drop_database
+
+TEMPLATE = "unstuck_template"
+
+
+def prepare(dsn: str) -> None:
+    from functions.migrate import migrate
+
+    migrate(dsn)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with Postgres(durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres) -> str:
+    create_database(postgres.dsn(), TEMPLATE)
+    prepare(postgres.dsn(TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database(postgres: Postgres, template: str) -> Iterator[str]:
+    """The DSN of a database with the ledger and the functions of the default policy, and nothing in it."""
+    with copied(postgres, template) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def empty_database(postgres: Postgres) -> Iterator[str]:
+    """The DSN of a database as it is before Unstuck comes."""
+    with copied(postgres, None) as dsn:
+        yield dsn
+
+
+@contextmanager
+def copied(postgres: Postgres, template: str | None) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    create_database(postgres.dsn(), name, template)
+    yield postgres.dsn(name)
+    drop_database(postgres.dsn(), name)
