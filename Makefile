@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test lint bench clean help
+.PHONY: install demo test lint bench snapshot clean help
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -33,3 +33,7 @@ bench: install ## ratios against bare SQL, the seed's loop and rival libraries
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+snapshot: install ## refresh functions/sql/rendered after a change of the SQL
+	@mkdir -p functions/sql/rendered
+	@$(PY) -m functions sql > functions/sql/rendered/tasks.sql

@@ -32,6 +32,7 @@ from functions.context import Context
 from functions.errors import Fail, Retry
 
 SIZES = ("256x256", "512x512", "1024x1024", "1024x1792", "1792x1024")
+WORKING = ("queued", "pending", "running", "processing")  # what the service may say while it works
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0  # caps; less when less time remains
 MARGIN_SECONDS = 1.0  # kept back, to say Retry before the deadline kills this process
 WAITS = (0.2, 0.5, 1.0, 2.0)  # seconds between polls; the last one repeats
@@ -76,6 +77,8 @@ def _finished(ctx: Context, image_id: str, *, ordered_now: bool) -> dict[str, An
             return _agreed(response, "url")
         if status == "failed":
             raise Fail(f"The image service refused to make this image. {_said(response)}".strip())
+        if status not in WORKING:
+            raise _nonsense(response, "status")
         ctx.progress(0.5, "the service is working")
         _pause(ctx, wait)
     raise AssertionError  # the waits never end
@@ -113,8 +116,9 @@ def _send(ctx: Context, method: str, url: str, *, headers: dict[str, str] | None
     _go_on(ctx)
     try:
         return requests.request(method, url, headers=(headers or {}) | _bearer(url), timeout=_limits(ctx), **more)
-    except ValueError as exc:  # an address or a key that no request can be made of
-        raise Fail("The image service is not set up correctly.", detail=type(exc).__name__) from None
+    except ValueError as exc:  # no request can be made of this address or key
+        verdict = Fail if _ours(url) else Retry  # a link comes from the service, and another may come
+        raise verdict("The image service is not set up correctly.", detail=type(exc).__name__) from None
     except requests.Timeout as exc:
         raise Retry("The image service did not answer in time.", detail=type(exc).__name__) from None
     except requests.RequestException as exc:
@@ -123,7 +127,7 @@ def _send(ctx: Context, method: str, url: str, *, headers: dict[str, str] | None
 
 def _limits(ctx: Context) -> tuple[float, float]:
     """Seconds to connect, and to wait for bytes: together no more than remain."""
-    left = ctx.remaining() - MARGIN_SECONDS
+    left = max(ctx.remaining() - MARGIN_SECONDS, SLICE_SECONDS)  # requests refuses 0
     connect = min(CONNECT_SECONDS, left / 3)
     return connect, min(READ_SECONDS, left - connect)
 
@@ -148,9 +152,13 @@ def _agreed(response: requests.Response, field: str) -> dict[str, Any]:
         raise _verdict(response)
     answer = _decoded(response)
     if not isinstance(answer.get(field), str) or not answer[field]:
-        detail = f"status {response.status_code}, but no {field!r} in the body"
-        raise Retry("The image service gave an answer that makes no sense.", detail=detail)
+        raise _nonsense(response, field)
     return answer
+
+
+def _nonsense(response: requests.Response, field: str) -> Retry:
+    detail = f"answered {response.status_code} without a usable {field!r}"
+    return Retry("The image service gave an answer that makes no sense.", detail=detail)
 
 
 def _verdict(response: requests.Response) -> Retry | Fail:
@@ -202,4 +210,8 @@ def _key() -> str:
 
 
 def _bearer(url: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {_key()}"} if _key() and url.startswith(f"{_base()}/") else {}
+    return {"Authorization": f"Bearer {_key()}"} if _key() and _ours(url) else {}
+
+
+def _ours(url: str) -> bool:
+    return url.startswith(f"{_base()}/")

@@ -1,6 +1,7 @@
 """The local server: each entry point as a real functions-framework process under gunicorn, and a tick in place of
 Cloud Scheduler. What runs here is what is deployed."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -22,10 +23,18 @@ class Server:
     """One entry point of main.py, served as it is in the cloud. `env` is added to the environment."""
 
     def __init__(
-        self, target: str, env: Mapping[str, str], *, port: int = 0, signature: str = "http", log: Path | None = None
+        self,
+        target: str,
+        env: Mapping[str, str],
+        *,
+        port: int = 0,
+        signature: str = "http",
+        name: str = "",
+        log: Path | None = None,
     ) -> None:
-        self.target, self.port, self._signature, self._log = target, port or free_port(), signature, log
-        self._env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+        self.target, self.name, self.port = target, name or target, port or free_port()
+        self._signature, self._log = signature, log
+        self.env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -52,7 +61,7 @@ class Server:
         out = self._log.open("ab") if self._log else None
         self._process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(self.port), "--source", str(ROOT / "main.py")],
-            env=self._env, cwd=ROOT, stdout=out, stderr=out, start_new_session=True,
+            env=self.env, cwd=ROOT, stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
         if out:
             out.close()
@@ -88,10 +97,8 @@ class Server:
             return
         if self._process.poll() is None:
             self._process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(limit)
-        except subprocess.TimeoutExpired:
-            pass
         _signal_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
@@ -153,7 +160,5 @@ def children(pid: int) -> list[int]:
 
 
 def _signal_group(pid: int, sig: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, sig)
-    except ProcessLookupError:
-        pass

@@ -11,14 +11,19 @@ begin
   if found then
     return '{"verdict": "held"}';
   end if;
-  return unstuck.lost(p_watch, p_task, p_token);
+  return unstuck.lost(p_watch, p_task, p_token, 'beat');
 end $$;
 
--- What became of an attempt that is no longer live.
-create or replace function unstuck.lost(p_watch text, p_task text, p_token uuid) returns jsonb
-language sql stable as $$
-  select coalesce(
-    (select jsonb_build_object('verdict', 'lost', 'outcome', a.outcome, 'reason', a.reason)
-     from unstuck.attempts a where a.watch = p_watch and a.task_id = p_task and a.token = p_token),
-    '{"verdict": "lost", "outcome": null, "reason": "unknown token"}')
-$$;
+-- The answer to a write of an attempt that is no longer live: what became of it. The refused write is filed.
+create or replace function unstuck.lost(p_watch text, p_task text, p_token uuid, p_wanted text) returns jsonb
+language plpgsql as $$
+declare
+  v_attempt record;
+begin
+  select a.outcome, a.reason into v_attempt
+  from unstuck.attempts a where a.watch = p_watch and a.task_id = p_task and a.token = p_token;
+  insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
+  values (p_watch, p_task, 'verb', p_wanted, coalesce(v_attempt.outcome, 'unknown token'), p_token,
+          current_setting('application_name', true));
+  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason);
+end $$;

@@ -11,5 +11,5 @@ begin
   if found then
     return '{"verdict": "held"}';
   end if;
-  return unstuck.lost(p_watch, p_task, p_token);
+  return unstuck.lost(p_watch, p_task, p_token, 'checkpoint');
 end $$;

@@ -73,7 +73,5 @@ begin
       'number', v_attempt.number, 'tries', v_attempt.tries, 'retry_after', 0,
       'state', case when v_attempt.outcome in ('retried', 'released') then 'pending' else v_attempt.outcome end);
   end if;
-  insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
-  values (@watch_name@, p_task, 'settle', p_outcome, coalesce(v_attempt.outcome, 'unknown token'), p_token, current_setting('application_name', true));
-  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason);
+  return unstuck.lost(@watch_name@, p_task, p_token, p_outcome);
 end $$;

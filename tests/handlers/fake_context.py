@@ -5,12 +5,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from functions.context import Context
+
 
 class Killed(BaseException):
     """The process of the attempt is gone: what a SIGKILL looks like from the outside."""
 
 
-class FakeContext:
+class FakeContext(Context):
     """`left` is what `remaining` answers, in seconds; with `step` each question uses up so many of them.
 
     `on_checkpoint(name)` is called before a checkpoint is saved; let it raise Killed for a kill at that point.

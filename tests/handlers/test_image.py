@@ -9,7 +9,6 @@ import pytest
 import requests
 import responses
 
-from functions.context import Context
 from functions.errors import Fail, Retry
 from functions.handlers import image
 from functions.ops.provider import Provider
@@ -53,11 +52,6 @@ def verdict(task_input=ORDER, context=None):
     with pytest.raises((Retry, Fail)) as caught:
         image.handle(context or FakeContext(), task_input)
     return caught.value
-
-
-def test_the_fake_context_is_a_context():
-    context: Context = FakeContext()
-    assert context.remaining() > 0
 
 
 class TestTheInput:
@@ -213,6 +207,11 @@ class TestTheVerdict:
         wire.get(LINK, status=status)
         assert isinstance(verdict(context=submitted()), Retry)
 
+    @pytest.mark.parametrize("link", ["1.png", "ftp://cdn.test/1.png", "http://", "http://[/1.png"])
+    def test_a_link_that_is_no_address_is_retried(self, wire, link):
+        wire.get(POLL, json=READY | {"url": link})
+        assert isinstance(verdict(context=submitted()), Retry)
+
 
 class TestTheImage:
     @pytest.mark.parametrize(
@@ -276,6 +275,12 @@ class TestTheTime:
         error = verdict(context=FakeContext(left=image.MARGIN_SECONDS))
         assert isinstance(error, Retry)
         assert len(wire.calls) == 0
+
+    def test_time_that_runs_out_while_a_request_is_made_ready_is_no_fault_of_the_settings(self, wire):
+        wire.post(POST, body=requests.ReadTimeout())
+        assert isinstance(verdict(context=FakeContext(left=2.5, step=1)), Retry)
+        connect, read = wire.calls[0].request.req_kwargs["timeout"]
+        assert min(connect, read) > 0
 
     def test_waiting_ends_before_the_deadline_and_keeps_the_order(self, wire):
         wire.post(POST, json={"id": "gen_1"})

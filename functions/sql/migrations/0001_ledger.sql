@@ -57,7 +57,7 @@ create table unstuck.refusals (
   at      timestamptz not null default clock_timestamp(),
   watch   text not null,
   task_id text not null,
-  source  text not null check (source in ('settle', 'fence')),
+  source  text not null check (source in ('verb', 'fence')),
   wanted  text not null,
   because text not null,
   token   uuid,

@@ -1,0 +1,202 @@
+"""The demo: the main job on real parts, with workers that are killed, frozen, hungry and late.
+
+Embedded PostgreSQL with durable settings, the functions under functions-framework, a flaky image provider and a
+local queue and tick in place of Cloud Tasks and Cloud Scheduler. Ends 0 only if nothing is stuck, nothing finished
+was overwritten, and the counts add up."""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+import requests
+
+from functions.migrate import migrate
+from functions.ops.demo import audit
+from functions.ops.demo.chaos import Chaos
+from functions.ops.demo.scenes import Scene, all_scenes, lost_scenes
+from functions.ops.dev import Server, Tick
+from functions.ops.embedded import create_database, database, drop_database
+from functions.ops.provider import Provider
+from functions.ops.queue import LocalQueue
+from functions.policy import load
+
+POLICY = Path(__file__).with_name("policy.yaml")
+WORKERS = 4
+COUNTS = "select status, count(*) from public.tasks group by 1"
+LIMIT = 50.0
+"""Seconds within which all must have ended."""
+
+
+def run(*, as_json: bool = False) -> int:
+    """Plays it and prints the table, or one JSON object. Returns the exit code."""
+    started = time.monotonic()
+    with _Stage(started) as stage:
+        stage.play()
+        found = audit.figures(stage.connection, len(stage.scenes), stage.chaos.struck)
+        found |= {"seconds": round(time.monotonic() - started, 1)}
+        problems = stage.problems(found)
+        if as_json:
+            print(json.dumps(found | {"problems": problems}))
+        else:
+            stage.show(found, problems)
+    return 1 if problems else 0
+
+
+class _Stage:
+    """All that runs during the demo, and the tasks that were created."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._open = contextlib.ExitStack()
+        self.scenes: dict[str, Scene] = {}
+        self._losing, self._never = False, set[str]()
+        self._lost: list[str] = []
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as opened:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="unstuck-demo-")))
+            self.say("starting PostgreSQL")
+            dsn = opened.enter_context(_own_database())
+            migrate(dsn, load(str(POLICY)))
+            self.connection = opened.enter_context(psycopg.connect(dsn, autocommit=True))
+            audit.install(self.connection)
+            provider = opened.enter_context(Provider())
+            self.say(f"starting {WORKERS} workers and 3 functions under functions-framework")
+            env = {
+                "DATABASE_URL": dsn,
+                "UNSTUCK_POLICY": str(POLICY),
+                "IMAGE_PROVIDER_URL": provider.url,
+                "THREADS": "4",
+            }
+            workers = {
+                f"worker-{number}": Server(
+                    "worker", env | {"K_REVISION": f"worker-{number}"}, name=f"worker-{number}", log=folder / "log"
+                )
+                for number in range(1, WORKERS + 1)
+            }
+            queue = opened.enter_context(LocalQueue([worker.url for worker in workers.values()], loses=self._loses))
+            for worker in workers.values():
+                worker.env["WORKER_URL"] = queue.url
+            env["WORKER_URL"] = queue.url
+            others = [Server(target, env, log=folder / "log") for target in ("create_task", "task_status", "sweep")]
+            servers = [*workers.values(), *others]
+            pool = opened.enter_context(ThreadPoolExecutor(len(servers)))
+            opened.callback(lambda: list(pool.map(Server.stop, servers)))
+            list(pool.map(Server.start, servers))
+            self.create, self.status, sweep = (server.url for server in others)
+            opened.enter_context(Tick(sweep, every=1.0))
+            self.chaos = Chaos(dsn, workers, self.say)
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._started:5.1f} s  {text}", file=sys.stderr, flush=True)
+
+    def play(self) -> None:
+        self.say("creating tasks")
+        self._losing = True
+        lost = [self._create(scene) for scene in lost_scenes()]
+        self._until(lambda: len(self._lost) == len(lost), 10.0)
+        self._never, self._losing = {lost[1]}, False
+        for scene in all_scenes():
+            task_id = self._create(scene)
+            if scene.trouble == "worker killed":
+                self.chaos.kill(task_id)
+            elif scene.trouble == "worker frozen":
+                self.chaos.freeze(task_id)
+        self.say(f"{len(self.scenes)} tasks are created")
+        self._watch()
+        self.chaos.join(10.0)
+        self._overwrite_by_hand()
+        self._until(lambda: not audit.one(self.connection, audit.LIVE), 5.0)
+
+    def _loses(self, push: Any) -> bool:
+        lost = self._losing or push["task_id"] in self._never
+        if lost:
+            self._lost.append(push["task_id"])
+        return lost
+
+    def _create(self, scene: Scene) -> str:
+        answer = requests.post(self.create, json={"kind": scene.kind, "input": scene.task_input}, timeout=10)
+        answer.raise_for_status()
+        task_id: str = answer.json()["task_id"]
+        self.scenes[task_id] = scene
+        return task_id
+
+    def _watch(self) -> None:
+        """Shows how it goes until all have ended; polls each as a client would."""
+        until = self._started + LIMIT
+        shown = ""
+        while time.monotonic() < until:
+            counts: dict[str, int] = dict(
+                self.connection.execute("select status, count(*) from public.tasks group by 1").fetchall()
+            )
+            text = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+            if text != shown:
+                self.say(text)
+                shown = text
+            if not {"pending", "processing"} & counts.keys():
+                return
+            time.sleep(0.5)
+
+    def _overwrite_by_hand(self) -> None:
+        """A script that knows nothing of tokens writes over a finished task."""
+        with psycopg.connect(self.connection.info.dsn, autocommit=True, application_name="a careless script") as script:
+            done = script.execute(
+                "update public.tasks set status = 'failed' where status = 'completed' and kind = 'image'"
+            ).rowcount
+        self.say(f"a careless script tried to fail all finished images: {done} changed")
+
+    def problems(self, found: dict[str, Any]) -> list[str]:
+        """Why the demo must not end 0."""
+        states: dict[str, str] = dict(self.connection.execute("select id::text, status from public.tasks").fetchall())
+        wrong = [
+            f"{scene.label}: {states[task]}, not {scene.expect}"
+            for task, scene in self.scenes.items()
+            if states[task] != scene.expect
+        ]
+        if found["stuck"]:
+            wrong.append(f"{found['stuck']} are left open")
+        if found["overwritten"]:
+            wrong.append(f"{found['overwritten']} finished tasks were overwritten")
+        if (
+            found["completed"] + found["failed"] != found["tasks"]
+            or sum(found["by_reason"].values()) != found["failed"]
+        ):
+            wrong.append("the counts do not add up")
+        if not found["zombie_writes_refused"]:
+            wrong.append("no zombie was refused, so the fence was not seen to work")
+        return wrong
+
+    def show(self, found: dict[str, Any], problems: list[str]) -> None:
+        from functions.ops.demo.table import show
+
+        show(self.connection, self.scenes, found, problems)
+
+    def _until(self, condition: Any, limit: float) -> None:
+        end = time.monotonic() + limit
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _own_database() -> Iterator[str]:
+    """A database of the demo's own, also on a server that DATABASE_URL names."""
+    with database(durable=True) as admin:
+        name = f"unstuck_demo_{os.getpid()}"
+        create_database(admin, name)
+        try:
+            yield psycopg.conninfo.make_conninfo(admin, dbname=name)
+        finally:
+            drop_database(admin, name)

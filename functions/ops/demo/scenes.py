@@ -1,0 +1,58 @@
+"""What the demo creates: work of both kinds on real input, and the troubles that it is to survive."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from functions.ops.samples import selection_input
+
+PROMPTS = (
+    "a lighthouse in the fog", "two foxes reading a map", "a market under arcades", "a bridge made of paper",
+    "the last tram at night", "an orchard in the first snow", "a whale above the city", "a kitchen full of clocks",
+    "a violin maker's bench", "rain on a tin roof", "an atlas with no borders", "a garden on the moon",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One task. `trouble` names what happens to it, `expect` the state in which it must end."""
+
+    kind: str
+    task_input: dict[str, Any]
+    trouble: str = ""
+    expect: str = "completed"
+
+    @property
+    def label(self) -> str:
+        return self.task_input.get("prompt") or (
+            f"panel, seed {self.task_input['seed']}" if "seed" in self.task_input else self.kind
+        )
+
+
+def image(prompt: str, trouble: str = "", expect: str = "completed") -> Scene:
+    return Scene("image", {"prompt": prompt, "size": "256x256"}, trouble, expect)
+
+
+def all_scenes() -> list[Scene]:
+    return [
+        *(image(f"{PROMPTS[number]} [slow 4]", "worker killed") for number in range(3)),
+        image(f"{PROMPTS[3]} [slow 4]", "worker frozen"),
+        Scene("poison", {}, "kills its worker", "failed"),
+        Scene("overtime", {}, "never ends", "failed"),
+        Scene("hungry", {}, "eats memory", "failed"),
+        image("a street parade [500 once]", "provider fails once"),
+        image("a street parade [429 once]", "provider is busy"),
+        image("a street parade [reset once]", "connection reset"),
+        image("a street parade [garbage once]", "provider talks nonsense"),
+        image("a street parade [hang once]", "provider hangs"),
+        image("a street parade [refuse]", "provider refuses", "failed"),
+        *(image(prompt) for prompt in PROMPTS),
+        *(Scene("selection", selection_input(seed)) for seed in range(1, 11)),
+    ]
+
+
+def lost_scenes() -> list[Scene]:
+    """Their pushes are lost: the first only its first one, the second all of them."""
+    return [
+        image("a letter that came late", "push lost"),
+        image("a letter that never came", "never pushed", "failed"),
+    ]

@@ -1,0 +1,818 @@
+-- 0001_ledger
+-- The ledger: what Unstuck knows of each try to run a task, whatever table the task is in.
+
+create schema if not exists unstuck;
+
+-- One try to run a task, from claim to end. The history of a task is its attempts.
+-- What a beat writes (lease_until, beat_at, beats, progress, extended) is in no index, so a beat is a heap-only update.
+create table unstuck.attempts (
+  watch        text        not null,
+  task_id      text        not null,
+  number       integer     not null,                    -- 1, 2, ... : every try
+  tries        integer     not null,                    -- tries that count against the rule's attempts, this one included
+  kind         text        not null,
+  token        uuid        not null,                    -- the fence: every write of a running task carries it
+  worker       text,
+  started_at   timestamptz not null,
+  lease        interval    not null,
+  lease_until  timestamptz not null,
+  deadline_at  timestamptz not null,
+  beat_at      timestamptz not null,
+  beats        integer     not null default 0,
+  extended     boolean     not null default false,      -- got one more lease in a mass expiry
+  progress     jsonb,
+  checkpoint   jsonb       not null default '{}',
+  ended_at     timestamptz,
+  outcome      text check (outcome in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken')),
+  reason       text,                                    -- why the task moved as it did
+  cause        text,                                    -- what happened to this try, where it differs from the reason
+  error        text,                                    -- a sentence for the user
+  detail       text,                                    -- the technical side, for the operator
+  retry_at     timestamptz,                             -- when the next try may start
+  sweep_id     bigint,                                  -- the sweep that ended it; 0: a poll or a redelivery
+  primary key (watch, task_id, number),
+  check ((ended_at is null) = (outcome is null))
+) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
+
+-- At most one live attempt of a task, whatever the code does. The sweep reads all live attempts from it.
+create unique index attempts_live on unstuck.attempts (watch, task_id) where ended_at is null;
+-- For retention and for the overview of the last hours.
+create index attempts_started on unstuck.attempts (started_at);
+
+-- One row for each sweep: the proof that the sweep lives.
+create table unstuck.sweeps (
+  id         bigint generated always as identity primary key,
+  key        text unique,                               -- the scheduler's time of the run: a duplicate call finds it taken
+  by         text,
+  started_at timestamptz not null default clock_timestamp(),
+  until      timestamptz not null,                      -- a run that has not ended by then is dead
+  ended_at   timestamptz,
+  ok         boolean,
+  counts     jsonb not null default '{}',
+  error      text
+);
+
+-- Writes that were refused: late results of zombies, and foreign writers stopped by the fence.
+create table unstuck.refusals (
+  id      bigint generated always as identity primary key,
+  at      timestamptz not null default clock_timestamp(),
+  watch   text not null,
+  task_id text not null,
+  source  text not null check (source in ('verb', 'fence')),
+  wanted  text not null,
+  because text not null,
+  token   uuid,
+  writer  text
+);
+create index refusals_task on unstuck.refusals (watch, task_id);
+
+-- Pending tasks whose push was sent again by the sweep.
+create table unstuck.dispatches (
+  watch   text not null,
+  task_id text not null,
+  times   integer not null default 1,
+  at      timestamptz not null,
+  primary key (watch, task_id)
+);
+
+-- A task that is overdue, and what is to become of it: the decision, apart from the write.
+create type unstuck.overdue as (
+  task_id  text,
+  kind     text,
+  was      text,          -- pending or running
+  live     boolean,       -- an attempt of the ledger is to be ended; otherwise one is added to hold the reason
+  number   integer,
+  tries    integer,
+  worker   text,
+  state    text,          -- pending (again) or failed
+  reason   text,
+  cause    text,
+  error    text,
+  retry_after double precision,  -- seconds until the next try may start
+  late     double precision      -- seconds since it should have been settled
+);
+
+alter table unstuck.attempts   enable row level security;
+alter table unstuck.sweeps     enable row level security;
+alter table unstuck.refusals   enable row level security;
+alter table unstuck.dispatches enable row level security;
+
+-- 0002_tasks.tasks
+-- The own table, for those who start new. Those who have a table adopt it instead.
+
+create table "public"."tasks" (
+  id              uuid        primary key default gen_random_uuid(),
+  kind            text        not null,
+  input           jsonb       not null default '{}',
+  result          jsonb,
+  owner           text,
+  status          text        not null default 'pending'
+                  check (status in ('pending', 'processing', 'completed', 'failed', 'cancelled')),
+  error_message   text,
+  reason          text,
+  priority        integer     not null default 0,
+  scheduled_at    timestamptz not null default clock_timestamp(),  -- not before; a retry moves it
+  idempotency_key text,
+  created_at      timestamptz not null default clock_timestamp(),
+  started_at      timestamptz,
+  updated_at      timestamptz not null default clock_timestamp(),
+  finished_at     timestamptz,
+  metadata        jsonb       not null default '{}'
+) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
+
+-- One partial index for each open state on its own clock: an idle sweep costs the same whatever the table's size.
+create index "tasks_pending" on "public"."tasks" (scheduled_at) where status = 'pending';
+create index "tasks_running" on "public"."tasks" (updated_at) where status = 'processing';
+create index "tasks_claim" on "public"."tasks" (priority desc, scheduled_at) where status = 'pending';
+create index "tasks_owner" on "public"."tasks" (owner, created_at) where owner is not null;
+create unique index "tasks_idempotency" on "public"."tasks" (coalesce(owner, ''), idempotency_key) where idempotency_key is not null;
+
+alter table "public"."tasks" enable row level security;
+
+-- shared
+-- The decisions, apart from any write: pure functions that the verbs share.
+
+-- The rule of a kind: `p_rules` is {"*": {...}, "image": {...}}, each complete, from policy.yaml.
+create or replace function unstuck.rule(p_rules jsonb, p_kind text) returns jsonb
+language sql immutable parallel safe as $$
+  select coalesce(p_rules -> p_kind, p_rules -> '*')
+$$;
+
+create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => (coalesce(p_rules -> p_kind, p_rules -> '*') ->> p_name)::float8)
+$$;
+
+-- The shortest or longest time that any kind has: a bound that an index can use.
+create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
+$$;
+
+create or replace function unstuck.longest(p_rules jsonb, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
+$$;
+
+-- Until when an attempt is believed alive. After a restart of the database leases count from the restart:
+-- no worker could beat while it was away.
+create or replace function unstuck.alive_until(p_lease_until timestamptz, p_lease interval, p_deadline timestamptz)
+returns timestamptz language sql stable as $$
+  select least(p_deadline, greatest(p_lease_until, pg_postmaster_start_time() + p_lease))
+$$;
+
+-- Causes after which nobody knows how far the work had come: `on_lost` says what then.
+create or replace function unstuck.is_loss(p_cause text) returns boolean
+language sql immutable parallel safe as $$
+  select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'stale')
+$$;
+
+-- Where a task goes whose try ended by `p_cause`, the decision of sweep and settle.
+create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_tries integer) returns text
+language sql immutable parallel safe as $$
+  select case
+    when p_cause = 'never_claimed'                  then 'failed'
+    when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' <> 'retry' then 'failed'
+    when p_tries < (p_rule ->> 'attempts')::integer then 'pending'
+    else 'failed'
+  end
+$$;
+
+create or replace function unstuck.next_reason(p_rule jsonb, p_cause text, p_tries integer) returns text
+language sql immutable parallel safe as $$
+  select case
+    when p_cause = 'never_claimed'                  then p_cause
+    when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'uncertain' then 'uncertain'
+    when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'fail' then p_cause
+    when p_tries < (p_rule ->> 'attempts')::integer then p_cause
+    when p_cause = 'transient'                      then 'transient_exhausted'
+    else 'attempts_exhausted'
+  end
+$$;
+
+-- How long to wait before the next try: first x factor^(tries - 1), at most max, with a jitter of half of it.
+create or replace function unstuck.backoff(p_rule jsonb, p_tries integer) returns interval
+language sql volatile as $$
+  select make_interval(secs => (0.5 + random() / 2) * least(
+    (p_rule ->> 'backoff_max')::float8,
+    (p_rule ->> 'backoff_first')::float8 * power((p_rule ->> 'backoff_factor')::float8, least(p_tries, 64) - 1)))
+$$;
+
+-- The same for a try that was lost: seconds, or null when there is no next one.
+create or replace function unstuck.retry_after(p_rule jsonb, p_cause text, p_tries integer) returns double precision
+language sql volatile as $$
+  select case unstuck.next_state(p_rule, p_cause, p_tries)
+    when 'pending' then extract(epoch from unstuck.backoff(p_rule, p_tries)) end
+$$;
+
+-- The sentence for a person.
+create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer) returns text
+language sql immutable parallel safe as $$
+  select case p_reason
+    when 'never_claimed'      then 'No worker picked the task up in time.'
+    when 'attempts_exhausted' then format('Gave up after %s %s. The last one: %s', p_tries,
+                                          case p_tries when 1 then 'attempt' else 'attempts' end,
+                                          unstuck.sentence(p_cause, null, p_tries))
+    when 'transient_exhausted' then format('Gave up after %s attempts that each failed for a passing reason.', p_tries)
+    when 'uncertain'          then 'The worker stopped before it could say whether the work was done. It is not repeated, since a second run could do it twice.'
+    when 'lease_lost'         then 'The worker stopped without a word.'
+    when 'deadline'           then 'The work took longer than it may.'
+    when 'out_of_memory'      then 'The work needed more memory than it may use.'
+    when 'crashed'            then 'The process that did the work crashed.'
+    when 'shutdown'           then 'The worker was shut down.'
+    when 'stale'              then 'Nothing was heard of the task for too long.'
+    when 'cancelled'          then 'The task was cancelled.'
+    else 'The work failed.'
+  end
+$$;
+
+-- Errors that say nothing about the row: deadlock, lock or statement timeout, shutdown, lack of resources.
+create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
+language sql immutable parallel safe as $$
+  select left(p_sqlstate, 2) in ('08', '40', '53', '55', '57', '58', 'XX')
+$$;
+
+-- beat: says that the attempt lives, and brings its progress along. A lease that was taken is not revived.
+create or replace function unstuck.beat(p_watch text, p_task text, p_token uuid, p_progress jsonb default null)
+returns jsonb language plpgsql as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  update unstuck.attempts a
+  set lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false,
+      progress = coalesce(p_progress, a.progress)
+  where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
+  if found then
+    return '{"verdict": "held"}';
+  end if;
+  return unstuck.lost(p_watch, p_task, p_token, 'beat');
+end $$;
+
+-- The answer to a write of an attempt that is no longer live: what became of it. The refused write is filed.
+create or replace function unstuck.lost(p_watch text, p_task text, p_token uuid, p_wanted text) returns jsonb
+language plpgsql as $$
+declare
+  v_attempt record;
+begin
+  select a.outcome, a.reason into v_attempt
+  from unstuck.attempts a where a.watch = p_watch and a.task_id = p_task and a.token = p_token;
+  insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
+  values (p_watch, p_task, 'verb', p_wanted, coalesce(v_attempt.outcome, 'unknown token'), p_token,
+          current_setting('application_name', true));
+  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason);
+end $$;
+
+-- checkpoint: keeps the data of one finished step; the next attempt starts with it. Also a beat.
+create or replace function unstuck.checkpoint(p_watch text, p_task text, p_token uuid, p_name text, p_data jsonb)
+returns jsonb language plpgsql as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  update unstuck.attempts a
+  set checkpoint = a.checkpoint || jsonb_build_object(p_name, p_data),
+      lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false
+  where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
+  if found then
+    return '{"verdict": "held"}';
+  end if;
+  return unstuck.lost(p_watch, p_task, p_token, 'checkpoint');
+end $$;
+
+-- The run of a sweep: begun, ended, and what is done once in each run whatever the batches.
+
+-- Answers begun, or duplicate (this key was swept), or running (another run is at it).
+create or replace function unstuck.sweep_begin(p_key text, p_by text, p_budget double precision) returns jsonb
+language plpgsql as $$
+declare
+  v_id bigint;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('unstuck.sweep', 0));
+  if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
+    return '{"verdict": "duplicate"}';
+  end if;
+  if exists (select from unstuck.sweeps s where s.ended_at is null and s.until > clock_timestamp()) then
+    return '{"verdict": "running"}';
+  end if;
+  insert into unstuck.sweeps as s (key, by, until) values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget))
+  on conflict (key) do update set by = p_by, started_at = clock_timestamp(), until = excluded.until, ended_at = null, ok = null, error = null
+  returning id into v_id;
+  return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+end $$;
+
+create or replace function unstuck.sweep_end(p_id bigint, p_ok boolean, p_counts jsonb, p_error text default null) returns void
+language sql as $$
+  update unstuck.sweeps set ended_at = clock_timestamp(), ok = p_ok, counts = p_counts, error = p_error where id = p_id
+$$;
+
+-- Many leases that run out at once mean that the platform failed, not the workers: each gets one more lease, once.
+create or replace function unstuck.suspend(p_watch text, p_at_least integer, p_share double precision) returns integer
+language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_live    integer;
+  v_expired integer;
+begin
+  select count(*), count(*) filter (where not a.extended and a.deadline_at > v_now
+                                    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= v_now)
+  into v_live, v_expired from unstuck.attempts a where a.watch = p_watch and a.ended_at is null;
+  if v_expired < p_at_least or v_expired <= p_share * v_live then
+    return 0;
+  end if;
+  update unstuck.attempts a set lease_until = v_now + a.lease, extended = true
+  where a.watch = p_watch and a.ended_at is null and not a.extended and a.deadline_at > v_now
+    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= v_now;
+  get diagnostics v_expired = row_count;
+  return v_expired;
+end $$;
+
+-- Retention: attempts, sweeps and refusals older than `p_keep` seconds go, a bounded number in each sweep.
+create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000) returns integer
+language plpgsql as $$
+declare
+  v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
+  v_count  integer;
+begin
+  delete from unstuck.attempts a where (a.watch, a.task_id, a.number) in (
+    select o.watch, o.task_id, o.number from unstuck.attempts o
+    where o.started_at < v_before and o.ended_at is not null limit p_limit for update skip locked);
+  get diagnostics v_count = row_count;
+  delete from unstuck.sweeps s where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit) and s.started_at < v_before;
+  delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;
+  delete from unstuck.dispatches d where d.at < v_before;
+  return v_count;
+end $$;
+
+-- verbs.tasks
+-- create: writes a pending task. The same idempotency key of the same owner finds the task that is there; the caller may
+-- make the id, so that a create whose answer was lost can be repeated.
+create or replace function unstuck.tasks_create(
+  p_kind text, p_input jsonb default '{}', p_owner text default null, p_key text default null,
+  p_priority integer default 0, p_delay double precision default 0, p_metadata jsonb default '{}', p_id uuid default gen_random_uuid()
+) returns jsonb language plpgsql as $$
+declare
+  v_task record;
+begin
+  insert into "public"."tasks" as t (id, kind, input, owner, idempotency_key, priority, scheduled_at, metadata)
+  values (p_id, p_kind, p_input, p_owner, p_key, p_priority, clock_timestamp() + make_interval(secs => p_delay), p_metadata)
+  on conflict do nothing
+  returning t.id into v_task;
+  if found then
+    null;
+    return jsonb_build_object('verdict', 'created', 'task_id', v_task.id, 'state', 'pending');
+  end if;
+  select t.id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t.kind = p_kind and t.input = p_input as same into v_task
+  from "public"."tasks" t
+  where t.id = p_id or coalesce(t.owner, '') = coalesce(p_owner, '') and t.idempotency_key = p_key;
+  return jsonb_build_object('verdict', case when v_task.same then 'exists' else 'conflict' end,
+                            'task_id', v_task.id, 'state', v_task.state);
+end $$;
+
+-- claim: makes one attempt the holder of one given task (`p_task`), or of the next one.
+-- The next one is never a row that the sweep wants: only rows younger than their pending rule are taken.
+-- The caller makes the token, so that a claim whose answer was lost can be asked for again (`p_again`).
+create or replace function unstuck.tasks_claim(
+  p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false,
+  p_kinds text[] default null
+) returns jsonb language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_task    record;
+  v_last    record;
+  v_rule    jsonb;
+  v_lease   interval;
+  v_tries   integer := 1;
+  v_rescued json;
+  v_answer  jsonb;
+begin
+  if p_again then
+    select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
+      'number', a.number, 'tries', a.tries, 'input', t."input", 'rescued', null, 'checkpoint', a.checkpoint) into v_answer
+    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+    where a.watch = 'tasks' and a.ended_at is null and a.token = p_token;
+    if found then
+      return v_answer;
+    end if;
+  end if;
+
+  if p_task is null then
+    select t."id" as key, t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."input" as input, t."scheduled_at" as due into v_task
+    from "public"."tasks" t
+    where t."status" = 'pending' and t."scheduled_at" <= v_now
+      and t."scheduled_at" > v_now - unstuck.longest(p_rules, 'pending_for')
+      and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+      and (p_kinds is null or t."kind" = any (p_kinds))
+    order by t."priority" desc, t."scheduled_at" limit 1 for update skip locked;
+    if not found then
+      return jsonb_build_object('verdict', 'none');
+    end if;
+  else
+    select t."id" as key, t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."input" as input, t."scheduled_at" as due into v_task
+    from "public"."tasks" t where t."id" = p_task::uuid for update;
+    if not found then
+      return jsonb_build_object('verdict', 'missing');
+    end if;
+    if v_task.state = 'running' then  -- redelivered: an attempt that is overdue is taken over, a live one is left alone
+      v_rescued := unstuck.tasks_sweep(p_rules, 1, null, p_task) -> 'rescued';
+      select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
+      v_task.due := null;
+    end if;
+    if v_task.state is distinct from 'pending' then
+      return jsonb_build_object('verdict', case when v_task.state = 'running' then 'held'
+                                                when v_task.state = 'resting' then 'resting' else 'ended' end,
+        'task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued, 'retry_after', (
+          select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) - v_now))
+          from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null));
+    end if;
+    if v_task.due > v_now then
+      return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
+        'retry_after', extract(epoch from v_task.due - v_now));
+    end if;
+  end if;
+
+  v_rule := unstuck.rule(p_rules, v_task.kind);
+  v_lease := make_interval(secs => (v_rule ->> 'lease')::float8);
+  select a.number, a.tries, a.outcome, a.checkpoint into v_last
+  from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id order by a.number desc limit 1;
+  if found then
+    if v_last.outcome is null then  -- somebody put a held task back; its attempt ends first
+      return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
+    end if;
+    v_tries := case
+      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1    -- it had ended: a person started it again
+      when v_last.outcome = 'released' then greatest(v_last.tries, 1)
+      else v_last.tries + 1
+    end;
+  end if;
+
+  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, beat_at, lease,
+                                lease_until, deadline_at, checkpoint)
+  values ('tasks', v_task.id, coalesce(v_last.number, 0) + 1, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
+          v_now + v_lease, v_now + v_lease + make_interval(secs => (v_rule ->> 'run_for')::float8),
+          case when v_last.outcome in ('retried', 'released', 'overtaken') then v_last.checkpoint else '{}' end);
+  update "public"."tasks" t set "status" = 'processing', "started_at" = v_now, "updated_at" = v_now where t."id" = v_task.key;
+
+  return jsonb_build_object('verdict', 'claimed', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'running', 'token', p_token,
+    'number', coalesce(v_last.number, 0) + 1, 'tries', v_tries, 'input', v_task.input, 'rescued', v_rescued,
+    'checkpoint', case when v_last.outcome in ('retried', 'released', 'overtaken') then v_last.checkpoint else '{}' end);
+end $$;
+
+-- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the worker asks for:
+-- complete, fail, retry (counts against the attempts) or release (does not). Safe to repeat: the token is the key.
+create or replace function unstuck.tasks_settle(
+  p_task text, p_token uuid, p_outcome text, p_rules jsonb, p_result jsonb default null, p_reason text default null,
+  p_error text default null, p_detail text default null, p_delay double precision default null
+) returns jsonb language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_free_releases constant integer := 10;  -- then a release counts too, or a task that ends its worker would live for ever
+  v_attempt record;
+  v_rule    jsonb;
+  v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' else 'pending' end;
+  v_reason  text := p_reason;
+  v_error   text := p_error;
+  v_retry_at timestamptz;
+begin
+  select a.number, a.tries, a.kind into v_attempt
+  from unstuck.attempts a
+  where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
+  if not found then
+    return unstuck.tasks_refuse(p_task, p_token, p_outcome);
+  end if;
+
+  if v_state = 'pending' then
+    v_rule := unstuck.rule(p_rules, v_attempt.kind);
+    if p_outcome = 'release' and v_attempt.number - v_attempt.tries < v_free_releases then
+      v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
+    else
+      p_outcome := 'retry';
+      v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
+      v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
+      v_retry_at := v_now + coalesce(make_interval(secs => p_delay), unstuck.backoff(v_rule, v_attempt.tries));
+    end if;
+  end if;
+  if v_state = 'failed' then
+    v_retry_at := null;
+    v_error := coalesce(p_error, unstuck.sentence(v_reason, p_reason, v_attempt.tries));
+  end if;
+
+  update unstuck.attempts a
+  set ended_at = v_now, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at,
+      outcome = case v_state when 'pending' then case p_outcome when 'release' then 'released' else 'retried' end else v_state end
+  where a.watch = 'tasks' and a.task_id = p_task and a.number = v_attempt.number;
+  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' else 'failed' end,
+    "error_message" = case x.state when 'failed' then x.error end,
+    "reason" = case x.state when 'failed' then x.reason end,
+    "result" = case x.state when 'completed' then x.result else t."result" end,
+    "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
+    "updated_at" = clock_timestamp()
+  from (select v_state as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
+  where t."id" = p_task::uuid and t."status" = 'processing';
+  if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
+    update unstuck.attempts a set outcome = 'overtaken'
+    where a.watch = 'tasks' and a.task_id = p_task and a.number = v_attempt.number;
+    return unstuck.tasks_refuse(p_task, p_token, p_outcome);
+  end if;
+  if v_state = 'completed' then
+    null;
+  elsif v_state = 'failed' then
+    null;
+  end if;
+  return jsonb_build_object('verdict', 'settled', 'state', v_state, 'reason', v_reason, 'error', v_error, 'number', v_attempt.number,
+    'tries', v_attempt.tries, 'retry_after', extract(epoch from v_retry_at - v_now));
+end $$;
+
+-- The answer to a settle whose attempt is not live: said before (repeat), or lost. What was lost is filed.
+create or replace function unstuck.tasks_refuse(p_task text, p_token uuid, p_outcome text) returns jsonb
+language plpgsql as $$
+declare
+  v_attempt record;
+begin
+  select a.outcome, a.reason, a.error, a.number, a.tries, a.sweep_id into v_attempt from unstuck.attempts a
+  where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token;
+  if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
+    ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'))
+  then
+    return jsonb_build_object('verdict', 'settled', 'repeat', true, 'reason', v_attempt.reason, 'error', v_attempt.error,
+      'number', v_attempt.number, 'tries', v_attempt.tries, 'retry_after', 0,
+      'state', case when v_attempt.outcome in ('retried', 'released') then 'pending' else v_attempt.outcome end);
+  end if;
+  return unstuck.lost('tasks', p_task, p_token, p_outcome);
+end $$;
+
+-- sweep: settles what is overdue, one batch for each call. Two sweeps at once are harmless: rows are taken with skip locked.
+--   overdue  finds and locks the rows, and decides; writes nothing
+--   apply    writes the decisions, guarded again by status
+--   sweep    does both; where the set fails it goes row by row, so that one bad row never stops the others
+
+create or replace function unstuck.tasks_overdue(
+  p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
+) returns unstuck.overdue[] language plpgsql as $$
+declare
+  v_lost    unstuck.overdue[];
+  v_waiting unstuck.overdue[];
+  v_silent  unstuck.overdue[];
+begin
+  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read.
+  select array_agg(row(d.task_id, d.kind, 'running', true, d.number, d.tries, d.worker,
+      unstuck.next_state(d.rule, d.cause, d.tries), unstuck.next_reason(d.rule, d.cause, d.tries), d.cause,
+      unstuck.sentence(unstuck.next_reason(d.rule, d.cause, d.tries), d.cause, d.tries),
+      unstuck.retry_after(d.rule, d.cause, d.tries), extract(epoch from p_now - d.until))::unstuck.overdue)
+  into v_lost
+  from (
+    select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule,
+      case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
+      unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
+    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+    where a.watch = 'tasks' and a.ended_at is null
+      and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= p_now
+      and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
+    limit p_limit for update of a, t skip locked
+  ) d;
+  p_limit := p_limit - coalesce(cardinality(v_lost), 0);
+
+  -- Pending for longer than the rule.
+  select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
+      'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
+  into v_waiting
+  from (
+    select t."id"::text as task_id, t."kind" as kind, t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') as until
+    from "public"."tasks" t
+    where t."status" = 'pending' and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
+      and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+      and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
+    limit p_limit for update skip locked
+  ) d left join lateral (
+    select a.number, a.tries from unstuck.attempts a
+    where a.watch = 'tasks' and a.task_id = d.task_id order by a.number desc limit 1
+  ) l on true;
+  p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
+
+  -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of the table.
+  select array_agg(row(d.task_id, d.kind, 'running', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0) + 1, null,
+      unstuck.next_state(d.rule, 'stale', coalesce(l.tries, 0) + 1), unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale',
+      unstuck.sentence(unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale', coalesce(l.tries, 0) + 1),
+      unstuck.retry_after(d.rule, 'stale', coalesce(l.tries, 0) + 1), extract(epoch from p_now - d.until))::unstuck.overdue)
+  into v_silent
+  from (
+    select t."id"::text as task_id, t."kind" as kind, unstuck.rule(p_rules, t."kind") as rule,
+      t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
+    from "public"."tasks" t
+    where t."status" = 'processing' and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
+      and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+      and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
+      and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
+    limit p_limit for update skip locked
+  ) d left join lateral (
+    select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+    from unstuck.attempts a where a.watch = 'tasks' and a.task_id = d.task_id order by a.number desc limit 1
+  ) l on true;
+
+  return v_lost || v_waiting || v_silent;
+end $$;
+
+create or replace function unstuck.tasks_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
+language plpgsql as $$
+begin
+  update unstuck.attempts a
+  set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else 'failed' end,
+      reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),
+      sweep_id = coalesce(p_sweep, 0)
+  from unnest(p_found) x
+  where x.live and a.watch = 'tasks' and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
+
+  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
+                                ended_at, outcome, reason, cause, error, retry_at, sweep_id)
+  select 'tasks', x.task_id, x.number, x.tries, x.kind, gen_random_uuid(), p_now, '0', p_now, p_now, p_now,
+         p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
+         p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0)
+  from unnest(p_found) x where not x.live;
+
+  -- A task that somebody else moved in the meantime is theirs: its attempt ends, the task is left alone.
+  update unstuck.attempts a set outcome = 'overtaken'
+  from unnest(p_found) x join "public"."tasks" t on t."id" = x.task_id::uuid
+  where x.live and not t."status" = 'processing' and a.watch = 'tasks' and a.task_id = x.task_id and a.number = x.number;
+
+  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' else 'failed' end,
+    "error_message" = case x.state when 'failed' then x.error end,
+    "reason" = case x.state when 'failed' then x.reason end,
+    "result" = case x.state when 'completed' then x.result else t."result" end,
+    "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
+    "updated_at" = clock_timestamp()
+  from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
+  where t."id" = x.task_id::uuid and (x.was = 'running' and t."status" = 'processing' or x.was = 'pending' and t."status" = 'pending');
+
+  
+end $$;
+
+create or replace function unstuck.tasks_sweep(
+  p_rules jsonb, p_limit integer default 500, p_sweep bigint default null, p_task text default null, p_skip text[] default '{}'
+) returns json language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_found unstuck.overdue[] := unstuck.tasks_overdue(v_now, p_rules, p_limit, p_task, p_skip);
+  v_one   json;
+  v_done  json[] := '{}';
+  v_bad   json[] := '{}';
+  v_row   unstuck.overdue;
+begin
+  if v_found is null then
+    return '{"rescued": [], "unsweepable": [], "more": false}';
+  end if;
+  begin
+    perform unstuck.tasks_apply(v_now, v_found, p_sweep);
+    return json_build_object('rescued', to_json(v_found), 'unsweepable', '{}'::json[], 'more', cardinality(v_found) >= p_limit);
+  exception when others then
+    if unstuck.is_passing(sqlstate) then
+      raise;
+    end if;
+    if cardinality(v_found) = 1 then
+      return json_build_object('rescued', '{}'::json[], 'more', false, 'unsweepable',
+        json_build_array(json_build_object('task_id', v_found[1].task_id, 'kind', v_found[1].kind, 'code', sqlstate, 'error', sqlerrm)));
+    end if;
+  end;
+  foreach v_row in array v_found loop
+    v_one := unstuck.tasks_sweep(p_rules, 1, p_sweep, v_row.task_id);
+    v_done := v_done || array(select json_array_elements(v_one -> 'rescued'));
+    v_bad := v_bad || array(select json_array_elements(v_one -> 'unsweepable'));
+  end loop;
+  return json_build_object('rescued', to_json(v_done), 'unsweepable', to_json(v_bad), 'more', cardinality(v_found) >= p_limit);
+end $$;
+
+-- Pending tasks whose push seems lost: to be sent again, once in each `redispatch_after`.
+create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500) returns json
+language plpgsql as $$
+declare
+  v_now  constant timestamptz := clock_timestamp();
+  v_sent json;
+begin
+  with quiet as (
+    select t."id"::text as task_id, t."kind" as kind, extract(epoch from v_now - t."scheduled_at") as age
+    from "public"."tasks" t left join unstuck.dispatches d on d.watch = 'tasks' and d.task_id = t."id"::text
+    where t."status" = 'pending' and t."scheduled_at" <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
+      and t."scheduled_at" <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+      and (d.at is null or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after'))
+    order by t."scheduled_at" limit p_limit for update of t skip locked
+  ), sent as (
+    insert into unstuck.dispatches as d (watch, task_id, at) select 'tasks', q.task_id, v_now from quiet q
+    on conflict (watch, task_id) do update set at = v_now, times = d.times + 1
+    returning d.task_id, d.times
+  )
+  select json_agg(json_build_object('task_id', s.task_id, 'kind', q.kind, 'times', s.times, 'age', q.age)) into v_sent
+  from sent s join quiet q using (task_id);
+  return coalesce(v_sent, '[]');
+end $$;
+
+-- Attempts whose task row was deleted end too.
+create or replace function unstuck.tasks_orphans(p_sweep bigint) returns integer
+language plpgsql as $$
+declare
+  v_count integer;
+begin
+  update unstuck.attempts a
+  set ended_at = clock_timestamp(), outcome = 'overtaken', reason = 'cancelled', error = 'The task was deleted.', sweep_id = p_sweep
+  where a.watch = 'tasks' and a.ended_at is null
+    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= clock_timestamp()
+    and not exists (select from "public"."tasks" t where t."id" = a.task_id::uuid);
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+
+-- status: answers a poll for one task, and heals that task if it is overdue (read-repair).
+create or replace function unstuck.tasks_status(p_task text, p_rules jsonb, p_heal boolean default true) returns jsonb
+language plpgsql as $$
+declare
+  v_now     timestamptz;
+  v_task    record;
+  v_attempt record;
+  v_overdue boolean;
+  v_rescued json;
+begin
+  loop
+    v_now := clock_timestamp();
+    select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner" as owner, t."result" as result,
+      t."error_message" as error, t."reason" as reason, t."scheduled_at" as queued, t."scheduled_at" as due, t."updated_at" as alive into v_task
+    from "public"."tasks" t where t."id" = p_task::uuid;
+    if not found then
+      return jsonb_build_object('verdict', 'missing');
+    end if;
+    select a.* into v_attempt from unstuck.attempts a
+    where a.watch = 'tasks' and a.task_id = v_task.id order by a.number desc limit 1;
+    v_overdue := case
+      when v_task.state in ('pending', 'running') and v_attempt.number is not null and v_attempt.ended_at is null
+        then unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) <= v_now
+      when v_task.state = 'pending' then v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'pending_for')
+      when v_task.state = 'running' then v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
+      else false
+    end;
+    exit when not p_heal or not coalesce(v_overdue, false) or v_rescued is not null;
+    v_rescued := unstuck.tasks_sweep(p_rules, 1, null, v_task.id) -> 'rescued';
+  end loop;
+  return jsonb_build_object('verdict', 'found', 'task_id', v_task.id, 'state', v_task.state, 'word', v_task.word, 'kind', v_task.kind,
+    'owner', v_task.owner, 'result', v_task.result, 'overdue', coalesce(v_overdue, false), 'rescued', coalesce(v_rescued, '[]'),
+    'error', coalesce(v_task.error, case when v_task.state = 'failed' then v_attempt.error end),
+    'reason', coalesce(v_task.reason, case when v_task.state in ('failed', 'cancelled') then v_attempt.reason end),
+    'queued_at', v_task.queued, 'due_in', case when v_task.state = 'pending' then greatest(0, extract(epoch from v_task.due - v_now)) end,
+    'attempt', case when v_attempt.number is not null then jsonb_build_object(
+      'number', v_attempt.number, 'tries', v_attempt.tries, 'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
+      'worker', v_attempt.worker, 'started_at', v_attempt.started_at, 'beat_at', v_attempt.beat_at, 'ended_at', v_attempt.ended_at,
+      'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'progress', v_attempt.progress,
+      'lease_left', case when v_attempt.ended_at is null then
+        extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) - v_now) end) end);
+end $$;
+
+-- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads open rows and the ledger only.
+create or replace function unstuck.tasks_overview(p_rules jsonb) returns jsonb
+language plpgsql stable as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  return jsonb_build_object(
+    'open', coalesce((
+      select jsonb_agg(jsonb_build_object('state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest) order by o.state, o.kind)
+      from (
+        select 'pending' as state, t."kind" as kind, count(*) as count, extract(epoch from v_now - min(t."scheduled_at")) as oldest
+        from "public"."tasks" t where t."status" = 'pending' group by 2
+        union all
+        select 'running', t."kind", count(*), extract(epoch from v_now - min(t."started_at")) from "public"."tasks" t where t."status" = 'processing' group by 2
+      ) o), '[]'),
+    'live', (select count(*) from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null),
+    'overdue', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(until))) from (
+        select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
+        from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null
+        union all
+        select t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') from "public"."tasks" t where t."status" = 'pending'
+      ) u where until <= v_now),
+    'ended', coalesce((
+      select jsonb_agg(jsonb_build_object('kind', e.kind, 'outcome', e.outcome, 'reason', e.reason, 'count', e.count) order by e.kind, e.outcome, e.reason)
+      from (select a.kind, a.outcome, a.reason, count(*) as count from unstuck.attempts a
+            where a.watch = 'tasks' and a.started_at > v_now - interval '1 hour' and a.ended_at is not null group by 1, 2, 3) e), '[]'),
+    'refused', (select count(*) from unstuck.refusals r where r.watch = 'tasks' and r.at > v_now - interval '1 hour'),
+    'last_sweep', (select jsonb_build_object('started_at', s.started_at, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts)
+                   from unstuck.sweeps s order by s.id desc limit 1));
+end $$;
+
+-- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
+-- Our own settle ends the attempt first, so it passes without being known to the trigger.
+create or replace function unstuck.tasks_fence() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  v_because text;
+begin
+  if old."status" in ('completed', 'failed', 'cancelled') then
+    v_because := 'ended';
+  elsif exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null) then
+    v_because := 'held';
+  else
+    return new;
+  end if;
+  insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
+  values ('tasks', old."id"::text, 'fence', new."status"::text, v_because, coalesce(nullif(current_setting('application_name', true), ''), session_user));
+  raise warning 'unstuck: task % stays %: it is %', old."id", old."status", v_because;
+  return null;
+end $$;
+
+create or replace trigger unstuck_fence before update on "public"."tasks" for each row
+when (old."status" is distinct from new."status" and not old."status" = 'pending') execute function unstuck.tasks_fence();
+
