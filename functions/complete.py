@@ -10,6 +10,9 @@ from functions.policy import Watch
 from functions.states import Reason
 from functions.store import Answer, Store
 
+LONGEST = 8000
+"""Characters of an error's text that are kept."""
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -33,7 +36,7 @@ def complete(store: Store, watch: Watch, claimed: Answer, ending: Ending, *, sec
     try:
         answer = store.settle(
             watch, claimed["task_id"], claimed["token"], ending.outcome, result=ending.result, reason=ending.reason,
-            error=ending.error, detail=ending.detail, after=ending.after, limit=limit,
+            error=_clean(ending.error), detail=_clean(ending.detail), after=_bounded(ending.after), limit=limit,
         )  # fmt: skip
     except StoreError as error:
         if not error.retryable and ending.outcome == "complete":
@@ -61,3 +64,13 @@ def _say(watch: Watch, known: dict[str, Any], answer: Answer) -> Answer:
         return answer | {"pushed": pushed}
     events.emit(events.TASK_FINISHED, level=events.WARNING if answer["state"] == "failed" else None, **known)
     return answer
+
+
+def _clean(text: str | None) -> str | None:
+    """What PostgreSQL can store, and no more of it than a person reads."""
+    return text.replace("\x00", "\\0")[:LONGEST] if text else None
+
+
+def _bounded(after: float | None) -> float | None:
+    """A delay that a handler asks for: from now to a day."""
+    return None if after is None else min(max(float(after), 0.0), 86400.0)

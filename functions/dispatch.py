@@ -114,6 +114,11 @@ def dispatcher() -> Dispatcher:
     return choose(settings(), policy().timeout)
 
 
+def pushes() -> bool:
+    """False where workers pull: then there is nothing to send again."""
+    return not isinstance(dispatcher(), NoDispatch)
+
+
 def push(watch: str, task_id: str, number: int, delay: float = 0.0) -> bool:
     """Pushes, and says whether it was accepted. What was not is sent again by the sweep."""
     try:

@@ -51,6 +51,12 @@ TASK_REQUEUED = Event(
     "task_requeued", WARNING, "task {task_id} ({kind}) is pending again by {by}: {reason}",
     ("watch", "task_id", "kind", "reason", "by", "number", "tries", "retry_after", "detail"),
 )  # fmt: skip
+TASK_OVERTAKEN = Event(
+    "task_overtaken",
+    WARNING,
+    "task {task_id} ({kind}) was moved by somebody who does not use the guard; its attempt {number} ended",
+    ("watch", "task_id", "kind", "by", "number"),
+)
 TASK_REDISPATCHED = Event(
     "task_redispatched", WARNING, "task {task_id} ({kind}) was pushed again after {age} s",
     ("watch", "task_id", "kind", "times", "age"),

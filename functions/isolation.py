@@ -78,6 +78,8 @@ class Work:
     def end(self) -> None:
         """Ends the work now. A thread can only be asked: an exception is raised in it when it next runs Python code."""
         if self._process is not None:
+            if self._finished:
+                self._process.join(1.0)  # it has said all: let it flush and exit
             self._process.kill()
             self._process.join()
             self._process.close()
@@ -115,7 +117,7 @@ def run_child(job: Job, pipe: Connection) -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ValueError, OSError):  # a wall behind the guard's looks, for one big jump: MemoryError
         resource.setrlimit(resource.RLIMIT_DATA, (job.memory * 2, job.memory * 2))
     run(job, pipe, on_gone=lambda: os._exit(1))
 
@@ -166,8 +168,8 @@ def _outcome(job: Job, context: HandlerContext) -> tuple[Any, ...]:
         if is_transient(error):
             return ("error", "retry", Reason.TRANSIENT, None, _trace(error), None)
         return ("error", "unknown", Reason.HANDLER_ERROR, None, _trace(error), None)
-    except SystemExit as error:
-        return ("error", "lost", Reason.CRASHED, None, f"the handler called sys.exit({error.code!r})", None)
+    except BaseException as error:  # noqa: BLE001 - sys.exit and the like: the guard must hear of it
+        return ("error", "lost", Reason.CRASHED, None, f"the handler ended with {error!r}", None)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -18,7 +18,12 @@ def report(watch: Watch, rescued: list[dict[str, Any]], *, by: str) -> None:
 
 
 def _line(watch: Watch, task: dict[str, Any], by: str) -> str:
-    event, level = (
-        (events.TASK_REQUEUED, None) if task["state"] == "pending" else (events.TASK_FINISHED, events.WARNING)
-    )
+    event, level = _EVENTS[task["state"]]
     return event.line({**task, "watch": watch.name, "by": by}, level)
+
+
+_EVENTS = {
+    "pending": (events.TASK_REQUEUED, None),
+    "failed": (events.TASK_FINISHED, events.WARNING),
+    "overtaken": (events.TASK_OVERTAKEN, None),
+}

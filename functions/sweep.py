@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from functions import events
-from functions.dispatch import push
+from functions.dispatch import push, pushes
 from functions.errors import StoreError
 from functions.policy import Policy, Watch
 from functions.report import report
@@ -41,14 +41,17 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
     if begun["verdict"] != "begun":
         events.emit(events.SWEEP_SKIPPED, verdict=begun["verdict"])
         return begun
-    started, counts, error = time.monotonic(), Counts(), None
-    try:
-        for watch in policy.watches.values():
+    started, counts, errors = time.monotonic(), Counts(), []
+    for watch in policy.watches.values():  # one watch that fails must not stop the others
+        try:
             _sweep_watch(store, policy, watch, begun["sweep_id"], counts, started + policy.sweep_budget)
+        except StoreError as problem:
+            errors.append(f"{watch.name}: {problem}")
+    try:
         counts.pruned = store.prune(policy.retention)
     except StoreError as problem:
-        error = str(problem)
-    return _end(store, begun["sweep_id"], counts, error, time.monotonic() - started)
+        errors.append(str(problem))
+    return _end(store, begun["sweep_id"], counts, "; ".join(errors) or None, time.monotonic() - started)
 
 
 def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, counts: Counts, until: float) -> None:
@@ -61,7 +64,7 @@ def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, coun
         _count(watch, batch, counts)
         report(watch, batch["rescued"], by="sweep")
     counts.orphaned += store.orphans(watch, sweep_id)
-    for task in store.redispatch(watch, policy.sweep_batch):
+    for task in store.redispatch(watch, policy.sweep_batch) if pushes() else []:
         events.emit(events.TASK_REDISPATCHED, watch=watch.name, **task)
         counts.redispatched += push(watch.name, task["task_id"], -task["times"])
 

@@ -52,8 +52,11 @@ def body(request: Any) -> dict[str, Any]:
     """The JSON object of the request. Raises BadRequestError (400, 413)."""
     if (request.content_length or 0) > MAX_BODY:
         raise BadRequestError(f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large")
+    data = request.get_data()
+    if len(data) > MAX_BODY:  # sent in chunks, without a length
+        raise BadRequestError(f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large")
     try:
-        found = json.loads(request.get_data() or b"null")
+        found = json.loads(data or b"null")
     except ValueError:
         raise BadRequestError("The body is not JSON.") from None
     if not isinstance(found, dict):

@@ -11,14 +11,16 @@ declare
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
 begin
-  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read.
+  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where somebody else moved the task
+  -- (overtaken), the attempt ends and the task is theirs.
   select array_agg(row(d.task_id, d.kind, 'running', true, d.number, d.tries, d.worker,
-      unstuck.next_state(d.rule, d.cause, d.tries), unstuck.next_reason(d.rule, d.cause, d.tries), d.cause,
+      case when d.held then unstuck.next_state(d.rule, d.cause, d.tries) else 'overtaken' end,
+      unstuck.next_reason(d.rule, d.cause, d.tries), d.cause,
       unstuck.sentence(unstuck.next_reason(d.rule, d.cause, d.tries), d.cause, d.tries),
-      unstuck.retry_after(d.rule, d.cause, d.tries), extract(epoch from p_now - d.until))::unstuck.overdue)
+      case when d.held then unstuck.retry_after(d.rule, d.cause, d.tries) end, extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_lost
   from (
-    select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule,
+    select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule, @is_running@ as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
       unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
     from unstuck.attempts a join @table@ t on @key@ = a.task_id::@key_type@
@@ -73,7 +75,7 @@ create or replace function unstuck.@watch@_apply(p_now timestamptz, p_found unst
 language plpgsql as $$
 begin
   update unstuck.attempts a
-  set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else 'failed' end,
+  set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
       reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),
       sweep_id = coalesce(p_sweep, 0)
   from unnest(p_found) x
@@ -86,14 +88,9 @@ begin
          p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0)
   from unnest(p_found) x where not x.live;
 
-  -- A task that somebody else moved in the meantime is theirs: its attempt ends, the task is left alone.
-  update unstuck.attempts a set outcome = 'overtaken'
-  from unnest(p_found) x join @table@ t on @key@ = x.task_id::@key_type@
-  where x.live and not @is_running@ and a.watch = @watch_name@ and a.task_id = x.task_id and a.number = x.number;
-
   update @table@ t set @write@
   from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
-  where @key@ = x.task_id::@key_type@ and (x.was = 'running' and @is_running@ or x.was = 'pending' and @is_pending@);
+  where x.state <> 'overtaken' and @key@ = x.task_id::@key_type@ and (x.was = 'running' and @is_running@ or x.was = 'pending' and @is_pending@);
 
   @on_failed_set@
 end $$;

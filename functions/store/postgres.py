@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 
 from functions.errors import StoreError
 from functions.store import Store
@@ -44,7 +45,10 @@ class PostgresStore(Store):
             self._drop(connection)
             raise StoreError(f"{function}: no answer within {limit:.1f} s", retryable=True) from None
         except psycopg.Error as error:
-            self._drop(connection)
+            if connection and not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
+                self._idle.append(connection)  # the server said no; the connection is fine
+            else:
+                self._drop(connection)
             raise _explain(function, error) from None
         except BaseException:
             self._drop(connection)

@@ -139,6 +139,7 @@ class TestTheDraft:
 
     def test_each_try_draws_others(self, monkeypatch):
         drafts = []
+        monkeypatch.setattr(selection, "TRIES", 10)
         monkeypatch.setattr(Draft, "repair", lambda draft: drafts.append([p.id for p in draft.inside]) or False)
         verdict(samples.selection_input(seed=1))
         assert len(drafts) == selection.TRIES

@@ -83,7 +83,7 @@ create type unstuck.overdue as (
   number   integer,
   tries    integer,
   worker   text,
-  state    text,          -- pending (again) or failed
+  state    text,          -- pending (again), failed, or overtaken (moved by somebody else: left alone)
   reason   text,
   cause    text,
   error    text,

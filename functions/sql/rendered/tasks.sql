@@ -84,7 +84,7 @@ create type unstuck.overdue as (
   number   integer,
   tries    integer,
   worker   text,
-  state    text,          -- pending (again) or failed
+  state    text,          -- pending (again), failed, or overtaken (moved by somebody else: left alone)
   reason   text,
   cause    text,
   error    text,
@@ -553,14 +553,16 @@ declare
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
 begin
-  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read.
+  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where somebody else moved the task
+  -- (overtaken), the attempt ends and the task is theirs.
   select array_agg(row(d.task_id, d.kind, 'running', true, d.number, d.tries, d.worker,
-      unstuck.next_state(d.rule, d.cause, d.tries), unstuck.next_reason(d.rule, d.cause, d.tries), d.cause,
+      case when d.held then unstuck.next_state(d.rule, d.cause, d.tries) else 'overtaken' end,
+      unstuck.next_reason(d.rule, d.cause, d.tries), d.cause,
       unstuck.sentence(unstuck.next_reason(d.rule, d.cause, d.tries), d.cause, d.tries),
-      unstuck.retry_after(d.rule, d.cause, d.tries), extract(epoch from p_now - d.until))::unstuck.overdue)
+      case when d.held then unstuck.retry_after(d.rule, d.cause, d.tries) end, extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_lost
   from (
-    select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule,
+    select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule, t."status" = 'processing' as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
       unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
     from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
@@ -615,7 +617,7 @@ create or replace function unstuck.tasks_apply(p_now timestamptz, p_found unstuc
 language plpgsql as $$
 begin
   update unstuck.attempts a
-  set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else 'failed' end,
+  set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
       reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),
       sweep_id = coalesce(p_sweep, 0)
   from unnest(p_found) x
@@ -628,11 +630,6 @@ begin
          p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0)
   from unnest(p_found) x where not x.live;
 
-  -- A task that somebody else moved in the meantime is theirs: its attempt ends, the task is left alone.
-  update unstuck.attempts a set outcome = 'overtaken'
-  from unnest(p_found) x join "public"."tasks" t on t."id" = x.task_id::uuid
-  where x.live and not t."status" = 'processing' and a.watch = 'tasks' and a.task_id = x.task_id and a.number = x.number;
-
   update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
@@ -641,7 +638,7 @@ begin
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
   from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
-  where t."id" = x.task_id::uuid and (x.was = 'running' and t."status" = 'processing' or x.was = 'pending' and t."status" = 'pending');
+  where x.state <> 'overtaken' and t."id" = x.task_id::uuid and (x.was = 'running' and t."status" = 'processing' or x.was = 'pending' and t."status" = 'pending');
 
   
 end $$;

@@ -1,0 +1,41 @@
+"""What the tests of the SQL and of the stores share: how time passes for a database, without a test that waits."""
+
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import scalar_row
+
+PASS_TIME = """
+create schema testing;
+create function testing.pass_time(p_seconds float8) returns void language plpgsql as $$
+declare
+  v_statement text;
+begin
+  for v_statement in
+    select format('update %I.%I set %s', c.table_schema, c.table_name,
+                  string_agg(format('%1$I = %1$I - make_interval(secs => $1)', c.column_name), ', '))
+    from information_schema.columns c join information_schema.tables t using (table_schema, table_name)
+    where c.data_type = 'timestamp with time zone' and t.table_type = 'BASE TABLE'
+      and c.table_schema in ('public', 'unstuck') and c.table_name <> 'migrations'
+    group by c.table_schema, c.table_name
+  loop
+    execute v_statement using p_seconds;
+  end loop;
+end $$
+"""
+
+
+def install_clock(db: Connection[Any]) -> None:
+    """Makes `pass_time` work. Leases count from the start of the server at least, and a test's has only just started:
+    here it did so a day ago."""
+    db.execute(PASS_TIME)
+    cursor = db.cursor(row_factory=scalar_row)
+    definition = cursor.execute("select pg_get_functiondef('unstuck.alive_until'::regproc)").fetchone()
+    assert definition is not None
+    assert "pg_postmaster_start_time()" in definition
+    db.execute(definition.replace("pg_postmaster_start_time()", "(pg_postmaster_start_time() - interval '1 day')"))
+
+
+def pass_time(db: Connection[Any], seconds: float) -> None:
+    """All that was written before this moment is `seconds` older afterwards."""
+    db.execute("select testing.pass_time(%s::float8)", (seconds,))

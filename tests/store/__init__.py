@@ -1,0 +1,1 @@
+"""One suite that every store has to pass, and what is special to each."""

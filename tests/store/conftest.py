@@ -1,0 +1,156 @@
+"""The stores that the suite is run against, and a database with three watches: the own table, one with hooks, and one
+that was there before. The stores are only used by their verbs; `db` is another connection, to set up and to look."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from functions.migrate import migrate
+from functions.ops.embedded import Postgres, create_database, drop_database
+from functions.policy import Policy, Watch, parse
+from functions.store import Store
+from functions.store.postgres import PostgresStore
+from tests.sql import install_clock
+
+STORES: dict[str, Callable[[str], Store]] = {"postgres": PostgresStore}
+
+OWN = """
+    own: true
+    key: id
+    key_type: uuid
+    status: status
+    words: {pending: [pending], running: [processing], completed: [completed], failed: [failed], cancelled: [cancelled]}
+    columns:
+      {kind: kind, input: input, result: result, error: error_message, reason: reason, owner: owner, priority: priority}
+    clocks:
+      {queued: scheduled_at, due: scheduled_at, started: started_at, alive: updated_at, touched: updated_at, finished: finished_at}
+    rules:
+      "*": &default
+        pending_for: 15m
+        redispatch_after: 2m
+        run_for: 570s
+        silent_for: 15m
+        attempts: 3
+        backoff: {first: 2s, factor: 4, max: 20s}
+        on_lost: retry
+        on_error: retry
+        isolation: process
+        memory: 400MB
+      hasty: {pending_for: 1m, redispatch_after: 20s, run_for: 50s}
+      patient: {pending_for: 2h, silent_for: 1h}
+      once: {attempts: 1}
+      fails: {on_lost: fail}
+      uncertain: {on_lost: uncertain}
+"""
+POLICY = f"""
+platform: {{timeout: 600s, margin: 15s}}
+lease: {{beat: 10s, for: 30s}}
+sweep: {{every: 60s, budget: 45s, batch: 500, retention: 30d, mass_expiry: {{at_least: 10, share: 0.5}}}}
+watches:
+  tasks:
+    table: public.tasks
+{OWN}
+  hooked:
+    table: public.hooked
+    hooks: {{on_created: public.hooked_created, on_completed: public.hooked_completed, on_failed: public.hooked_failed}}
+{OWN.replace("&default", "&hooked")}
+  jobs:
+    table: public.Media Jobs
+    key: No
+    key_type: bigint
+    status: State
+    words:
+      pending: [queued, waiting]
+      running: [rendering, uploading]
+      completed: [done, archived]
+      failed: [broken]
+      cancelled: [withdrawn]
+      resting: [paused]
+    columns: {{kind: Kind}}
+    clocks: {{queued: [queued_at, created_at], alive: [touched_at, created_at], touched: touched_at}}
+    rules:
+      "*": *default
+"""
+THEIRS = """
+create table public."Media Jobs" (
+  "No" bigint generated always as identity primary key,
+  "Kind" text not null default 'render',
+  "State" text not null default 'queued',
+  created_at timestamptz not null default clock_timestamp(),
+  queued_at timestamptz,
+  touched_at timestamptz
+);
+create table public.said (hook text not null, task_id text not null, number integer, what text, refuse boolean);
+create function public.hooked_created(p_task text) returns void language sql
+  as $$ insert into public.said values ('created', p_task) $$;
+create function public.hooked_completed(p_task text, p_number integer, p_result jsonb) returns void language plpgsql as $$
+begin
+  if p_result ? 'refuse' then
+    raise exception 'the hook refuses %', p_task;
+  end if;
+  insert into public.said values ('completed', p_task, p_number, p_result::text);
+end $$;
+create function public.hooked_failed(p_task text, p_number integer, p_reason text) returns void language plpgsql as $$
+begin
+  if exists (select from public.hooked h where h.id = p_task::uuid and h.metadata ? 'refuse') then
+    raise exception 'the hook refuses %', p_task;
+  end if;
+  insert into public.said values ('failed', p_task, p_number, p_reason);
+end $$;
+"""
+EMPTY = """
+truncate public.tasks, public.hooked, public."Media Jobs", public.said,
+  unstuck.attempts, unstuck.sweeps, unstuck.refusals, unstuck.dispatches
+"""
+
+
+@pytest.fixture(scope="session")
+def policy() -> Policy:
+    return parse(POLICY)
+
+
+@pytest.fixture(scope="session")
+def conformance(postgres: Postgres, policy: Policy) -> Iterator[str]:
+    name = f"conformance_{uuid4().hex}"
+    create_database(postgres.dsn(), name)
+    dsn = postgres.dsn(name)
+    migrate(dsn, policy)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(THEIRS)
+        install_clock(connection)
+    yield dsn
+    drop_database(postgres.dsn(), name)
+
+
+@pytest.fixture
+def db(conformance: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    """A connection to set up and to look; all tables are empty."""
+    with psycopg.connect(conformance, autocommit=True, row_factory=dict_row) as connection:
+        connection.execute(EMPTY)
+        yield connection
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, conformance: str, db: object) -> Iterator[Store]:
+    made = STORES[request.param](conformance)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def tasks(policy: Policy) -> Watch:
+    return policy.watch("tasks")
+
+
+@pytest.fixture(scope="session")
+def hooked(policy: Policy) -> Watch:
+    return policy.watch("hooked")
+
+
+@pytest.fixture(scope="session")
+def jobs(policy: Policy) -> Watch:
+    return policy.watch("jobs")
