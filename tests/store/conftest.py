@@ -60,7 +60,7 @@ watches:
 {OWN.replace("&default", "&hooked")}
   jobs:
     table: public.Media Jobs
-    key: No
+    key: Job
     key_type: bigint
     status: State
     words:
@@ -77,7 +77,7 @@ watches:
 """
 THEIRS = """
 create table public."Media Jobs" (
-  "No" bigint generated always as identity primary key,
+  "Job" bigint generated always as identity primary key,
   "Kind" text not null default 'render',
   "State" text not null default 'queued',
   created_at timestamptz not null default clock_timestamp(),

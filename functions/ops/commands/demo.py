@@ -1,0 +1,15 @@
+"""demo: the main job with workers that are killed, frozen, hungry and late."""
+
+import argparse
+
+HELP = "play the main job with workers that are killed, frozen, hungry and late"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+
+
+def run(options: argparse.Namespace) -> int:
+    from functions.ops import demo
+
+    return demo.run(as_json=options.json)
