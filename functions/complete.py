@@ -68,7 +68,7 @@ def _say(watch: Watch, known: dict[str, Any], answer: Answer) -> Answer:
 
 def _clean(text: str | None) -> str | None:
     """What PostgreSQL can store, and no more of it than a person reads."""
-    return text.replace("\x00", "\\0")[:LONGEST] if text else None
+    return text.replace("\x00", "\\0").encode(errors="replace").decode()[:LONGEST] if text else None
 
 
 def _bounded(after: float | None) -> float | None:

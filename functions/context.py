@@ -84,7 +84,9 @@ class HandlerContext:
         return self._checkpoints.get(name)
 
     def progress(self, fraction: float | None = None, message: str = "", **more: Any) -> None:
-        self.send("progress", {"fraction": fraction, "message": message, **more})
+        progress = {"fraction": fraction, "message": message, **more}
+        json.dumps(progress)  # as above
+        self.send("progress", progress)
 
     def remaining(self) -> float:
         return max(0.0, self._deadline - time.monotonic())

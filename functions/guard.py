@@ -23,6 +23,9 @@ TICK = 0.1
 BEAT_LIMIT = 3.0
 """Seconds that a beat may take, so that a silent database cannot hold up the deadline for longer."""
 
+KILLED_BY_TERM = (-15, 255)
+"""Exit codes of a child when SIGTERM went to all processes, as systemd's does: its own, or that of its dead forkserver."""
+
 
 def guard(store: Store, policy: Policy, watch: Watch, task_id: str | None, kinds: list[str] | None = None) -> Answer:
     """Runs a task, or the next one, to the end of one attempt.
@@ -47,6 +50,15 @@ def guard(store: Store, policy: Policy, watch: Watch, task_id: str | None, kinds
     return {**claimed, "state": None, **answer}
 
 
+def _asked_to_stop() -> bool:
+    """The signal reaches the handler and this process in any order: half a second to tell it from a crash. Not by
+    Event.wait: in a sync worker this is the thread that the signal interrupts."""
+    until = time.monotonic() + 0.5
+    while not shutdown.requested.is_set() and time.monotonic() < until:
+        time.sleep(0.01)
+    return shutdown.requested.is_set()
+
+
 @dataclass
 class _Attempt:
     store: Store
@@ -60,7 +72,8 @@ class _Attempt:
 
     def __post_init__(self) -> None:
         self.next_beat = self.started + self.policy.beat
-        self.deadline = self.started + self.rule.run_for
+        left = self.started + self.policy.timeout - self.policy.margin  # the claim may have waited for a task's time
+        self.deadline = min(time.monotonic() + self.rule.run_for, left)
 
     @property
     def rule(self) -> Rule:
@@ -90,10 +103,8 @@ class _Attempt:
         while True:
             now = time.monotonic()
             message = work.receive(max(0.0, min(TICK, self.deadline - now, self.next_beat - now)))
-            if message:
-                if ending := self._take(work, message, most):
-                    return ending
-                continue
+            if message and (ending := self._take(work, message, most)):
+                return ending
             most = max(most, work.memory())
             if ending := self._look(most) or self._beat_if_due():
                 return ending
@@ -116,6 +127,8 @@ class _Attempt:
             answer = self.store.beat(self.watch, self.claimed["task_id"], self.claimed["token"], self.progress, limit)
         except StoreError as error:
             self.next_beat = time.monotonic() + min(1.0, self.policy.beat)
+            if not error.retryable:
+                self.progress = None  # a NUL in it, most likely: it must not cost the next beat too
             events.emit(events.BEAT_FAILED, **self.claimed | {"watch": self.watch.name, "error": str(error)})
             return None
         self.progress = None
@@ -165,6 +178,8 @@ class _Attempt:
 
     def _gone(self, code: int | None, most: int) -> Ending:
         """The child ended without a word."""
+        if code in KILLED_BY_TERM and _asked_to_stop():
+            return Ending("release", Reason.SHUTDOWN, detail="SIGTERM to the handler as well")
         if code == -9 and most > 0.8 * self.rule.memory:
             return Ending("retry", Reason.OUT_OF_MEMORY, detail=f"killed by the system while it held {most} bytes")
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from functions import preload
 from functions.context import HandlerContext, Job
 from functions.errors import Fail, LeaseLostError, Retry
 from functions.states import Reason
@@ -83,7 +84,7 @@ class Work:
             self._process.kill()
             self._process.join()
             self._process.close()
-        elif self._thread is not None and not self._finished:
+        elif self._thread is not None and self._thread.is_alive() and not self._finished:
             self.answer("stop", "stopped")
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(LeaseLostError)
@@ -94,7 +95,8 @@ class Work:
 def _start(job: Job, end: Connection) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")
     with _starting, _main_hidden():
-        context.set_forkserver_preload([__name__, _module_of(job.handler)])
+        os.environ[preload.NAME] = _module_of(job.handler)
+        context.set_forkserver_preload([__name__, preload.__name__])
         process = context.Process(target=run_child, args=(job, end), daemon=True)
         process.start()
     return process

@@ -3,6 +3,7 @@ checked on load, frozen afterwards. All times are seconds, all sizes bytes."""
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
@@ -92,6 +93,8 @@ def load(path: str | None = None) -> Policy:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise PolicyError(f"{file}: cannot be read ({error.strerror}). Set UNSTUCK_POLICY to a policy.yaml.") from None
+    except UnicodeDecodeError:
+        raise PolicyError(f"{file}: is not UTF-8. Save it as UTF-8.") from None
     return parse(text, file.name)
 
 
@@ -138,8 +141,8 @@ def _fit(root: Value, policy: Policy) -> None:
 
 
 def _watch_name(name: str, value: Value) -> str:
-    if not name.isidentifier() or name != name.lower() or len(name) > 40:
-        value.fail("a watch is named by small letters, digits and _ (40 at most): SQL functions are named after it")
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", name):
+        value.fail("must be named by a-z, 0-9 and _ (40 at most): SQL functions are named after a watch. Rename it.")
     return name
 
 
@@ -185,7 +188,7 @@ def _columns(value: Value) -> dict[str, str]:
 
 def _clocks(value: Value) -> dict[str, tuple[str, ...]]:
     value.only("queued", "due", "started", "alive", "touched", "finished")
-    clocks = {name: tuple(str(one) for one in listed.texts()) for name, listed in value.items()}
+    clocks = {name: listed.names() for name, listed in value.items()}
     for name in ("queued", "alive"):
         if not clocks.get(name):
             value.fail(

@@ -67,7 +67,7 @@ def names(watch: Watch) -> dict[str, str]:
         "error": column.get("error", "null::text"),
         "reason": column.get("reason", "null::text"),
         "queued": queued,
-        "due": _clock(watch, "due"),
+        "due": _clock(watch, "due", "queued"),  # a task is due when it is queued, unless a clock says otherwise
         "alive": alive,
         "started": _clock(watch, "started"),
         "claim_order": ", ".join([*([f"{column['priority']} desc"] if "priority" in column else []), queued]),
@@ -104,8 +104,8 @@ def _state(watch: Watch) -> str:
     return f"case {' '.join(cases)} end"
 
 
-def _clock(watch: Watch, name: str) -> str:
-    columns = [f"t.{identifier(one)}" for one in watch.clocks.get(name, ())]
+def _clock(watch: Watch, *clocks: str) -> str:
+    columns = list(dict.fromkeys(f"t.{identifier(one)}" for clock in clocks for one in watch.clocks.get(clock, ())))
     if not columns:
         return "null::timestamptz"
     return columns[0] if len(columns) == 1 else f"coalesce({', '.join(columns)})"

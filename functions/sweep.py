@@ -37,7 +37,11 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
 
     Raises StoreError only when the run could not even begin.
     """
-    begun = store.sweep_begin(key, by, policy.sweep_budget)
+    try:
+        begun = store.sweep_begin(key, by, policy.sweep_budget)
+    except StoreError as error:
+        _say("error", {"error": str(error), "seconds": 0.0, **Counts().answer()})
+        raise
     if begun["verdict"] != "begun":
         events.emit(events.SWEEP_SKIPPED, verdict=begun["verdict"])
         return begun
@@ -95,9 +99,14 @@ def _count(watch: Watch, batch: dict[str, Any], counts: Counts) -> None:
 def _end(store: Store, sweep_id: int, counts: Counts, error: str | None, seconds: float) -> Answer:
     answer = counts.answer() | {"sweep_id": sweep_id, "seconds": round(seconds, 3), "error": error}
     outcome = "error" if error else "ok"
-    events.emit(events.SWEEP_FINISHED, level=events.ERROR if error else None, outcome=outcome, **answer)
+    _say(outcome, answer)
     try:
         store.sweep_end(sweep_id, ok=error is None, counts=counts.answer(), error=error)
     except StoreError as problem:
         return answer | {"verdict": "error", "error": str(problem)}
     return answer | {"verdict": outcome}
+
+
+def _say(outcome: str, answer: Answer) -> None:
+    """Also for a run that failed or could not begin: the alert on a silent sweep must not fire for an unhealthy one."""
+    events.emit(events.SWEEP_FINISHED, level=events.ERROR if outcome == "error" else None, outcome=outcome, **answer)

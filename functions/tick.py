@@ -15,4 +15,7 @@ def respond(request: Any) -> Response:
     key = request.headers.get("X-CloudScheduler-ScheduleTime")
     by = request.headers.get("X-CloudScheduler-JobName") or "http"
     done = sweep(store(), policy(), key=key, by=by[:200])
-    return reply(done, 500 if done["verdict"] == "error" else 200)
+    if done["verdict"] == "error":
+        text = "The sweep did not come to its end. See the log of this function."
+        return reply(done | {"error": {"code": "sweep", "message": text}}, 500)
+    return reply(done)

@@ -1,6 +1,7 @@
 """How an entry point answers: JSON in, JSON out, and errors that say the next step."""
 
 import json
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,9 @@ from functions.settings import settings
 Response = tuple[str, int, dict[str, str]]
 MAX_BODY = 1_000_000
 """Bytes. A task's input belongs in a bucket when it is larger than that."""
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-")
+_CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(?:/|$)")
 
 
 def reply(body: Any, status: int = 200, **headers: str) -> Response:
@@ -40,7 +44,8 @@ def answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callable
         )
     except PolicyError as error:
         events.emit(events.REQUEST_FAILED, entry=entry, error=str(error), detail=None)
-        return reply({"error": {"code": "policy", "message": str(error)}}, 500)
+        text = "The policy cannot be used. See the log of this function."
+        return reply({"error": {"code": "policy", "message": text}}, 500)
     except Exception as error:  # noqa: BLE001 - the caller gets an answer, the log gets the trace
         events.emit(events.REQUEST_FAILED, entry=entry, error=repr(error), detail=traceback.format_exc())
         return reply({"error": {"code": "internal", "message": "Something is wrong here. See the log."}}, 500)
@@ -57,13 +62,22 @@ def body(request: Any) -> dict[str, Any]:
         raise BadRequestError(f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large")
     try:
         found = json.loads(data or b"null")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadRequestError("The body is not JSON.") from None
     if not isinstance(found, dict):
         raise BadRequestError("The body must be a JSON object.")
-    if "\\u0000" in json.dumps(found):
-        raise BadRequestError("The body holds a NUL character, which PostgreSQL cannot store.")
+    if not _storable(found):
+        raise BadRequestError("The body holds NaN, NUL or half a surrogate pair, which PostgreSQL cannot store.")
     return found
+
+
+def _storable(found: Any) -> bool:
+    try:
+        written = json.dumps(found, ensure_ascii=False, allow_nan=False)
+        written.encode()
+    except (ValueError, RecursionError):
+        return False
+    return not _NUL.search(written)
 
 
 def text(found: dict[str, Any], name: str, *, longest: int = 200) -> str | None:
@@ -76,6 +90,6 @@ def text(found: dict[str, Any], name: str, *, longest: int = 200) -> str | None:
 
 def _trace(request: Any) -> str | None:
     """The trace of the request by `traceparent`, else X-Cloud-Trace-Context."""
-    header = request.headers.get("traceparent", "").split("-")
-    found = header[1] if len(header) == 4 else request.headers.get("X-Cloud-Trace-Context", "").split("/")[0]
-    return f"projects/{settings().project}/traces/{found}" if found and settings().project else None
+    headers = request.headers
+    found = _TRACE.match(headers.get("traceparent", "")) or _CLOUD_TRACE.match(headers.get("X-Cloud-Trace-Context", ""))
+    return f"projects/{settings().project}/traces/{found[1]}" if found and settings().project else None

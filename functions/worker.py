@@ -5,7 +5,8 @@ import base64
 import json
 from typing import Any
 
-from functions.errors import BadRequestError
+from functions import events
+from functions.errors import BadRequestError, StoreError
 from functions.guard import guard
 from functions.ids import task_id_of, watch_of
 from functions.store import Answer, policy, store
@@ -22,19 +23,34 @@ def respond(request: Any) -> Response:
     shown = {name: answer.get(name) for name in ("task_id", "verdict", "state", "reason")}
     if status == 404:
         raise BadRequestError(f"There is no task {shown['task_id']}.", status=404, code="not_found")
-    retry_after = {"Retry_After": str(int(answer.get("retry_after") or 1) + 1)} if status in {HELD, AGAIN} else {}
-    return reply(shown, status, **retry_after)
+    if status == 200:
+        return reply(shown)
+    error = {"code": answer["verdict"], "message": "The task is not at its end. Deliver it again."}
+    return reply(shown | {"error": error}, status, Retry_After=str(int(answer.get("retry_after") or 1) + 1))
 
 
 def receive(event: Any) -> None:
-    """The same for a CloudEvent of Pub/Sub. Returns when the message is done with; raises to have it delivered again."""
+    """The same for a CloudEvent of Pub/Sub. Returns when the message is done with; raises to have it delivered again.
+
+    A message that names no task is done with: no delivery mends it, and the sweep pushes a task that waits.
+    """
     try:
-        found = json.loads(base64.b64decode(event.data["message"]["data"]))
-    except (KeyError, TypeError, ValueError):
-        raise BadRequestError('The message must hold {"task_id": "..."}.') from None
-    answer = _run(found)
+        answer = _run(_message(event))
+    except BadRequestError as error:
+        events.emit(events.REQUEST_FAILED, entry="worker_event", error=error.message, detail=error.code)
+        return
+    except StoreError as error:
+        events.emit(events.REQUEST_FAILED, entry="worker_event", error=str(error), detail=error.code)
+        raise RedeliverError("the database did not answer") from None
     if status_of(answer) in {HELD, AGAIN}:
-        raise RedeliverError(f"task {answer.get('task_id')}: {answer['verdict']}")
+        raise RedeliverError(f"task {answer['task_id']}: {answer['verdict']}")
+
+
+def _message(event: Any) -> Any:
+    try:
+        return json.loads(base64.b64decode(event.data["message"]["data"]))
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise BadRequestError('The message must hold {"task_id": "..."}.') from None
 
 
 class RedeliverError(Exception):

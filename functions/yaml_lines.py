@@ -10,18 +10,18 @@ from functions.errors import PolicyError
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_MISSING: Any = object()
+_LONGEST = 3650 * _UNITS["d"]
 
 
 class Value:
     """A value of a YAML file with the line and the path at which it stands."""
 
-    def __init__(self, node: yaml.Node, file: str, path: str = "") -> None:
+    def __init__(self, node: yaml.Node, file: str, path: str = "", key: yaml.Node | None = None) -> None:
         self._node, self._file, self._path = node, file, path
+        self._line = (key or node).start_mark.line + 1
 
     def fail(self, problem: str) -> NoReturn:
-        line = self._node.start_mark.line + 1
-        raise PolicyError(f"{self._file}:{line}: {self._path or 'the file'}: {problem}")
+        raise PolicyError(f"{self._file}:{self._line}: {self._path or 'the file'}: {problem}")
 
     def __getitem__(self, name: str) -> "Value":
         found = self.get(name)
@@ -32,10 +32,12 @@ class Value:
 
     def items(self) -> Iterator[tuple[str, "Value"]]:
         if not isinstance(self._node, yaml.MappingNode):
-            self.fail("must be a mapping (name: value)")
+            self.fail("must be a mapping. Write lines of `name: value` below it.")
         seen: set[str] = set()
         for key, node in self._node.value:
-            value = Value(node, self._file, f"{self._path}.{key.value}".lstrip("."))
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                Value(key, self._file, self._path).fail("has a name that is not a plain text. Write `name: value`.")
+            value = Value(node, self._file, f"{self._path}.{key.value}".lstrip("."), key)
             if key.value in seen:
                 value.fail("stands twice. Remove one.")
             seen.add(key.value)
@@ -50,18 +52,22 @@ class Value:
         loader = yaml.SafeLoader("")
         try:
             return loader.construct_document(self._node)
-        except yaml.YAMLError as error:
-            self.fail(f"cannot be read: {error}")
+        except Exception as error:  # noqa: BLE001 - ValueError for 2001-99-99, KeyError for `!!bool maybe`, and others
+            self.fail(f"cannot be read: {getattr(error, 'problem', None) or error}. Write a plain value, or quote it.")
 
     def text(self) -> str:
-        value = self.plain()
-        return value if isinstance(value, str) and value else self.fail("must be a text")
+        value: str = self.plain()
+        return value if _is_name(value) else self.fail("must be a text such as a name")
+
+    def names(self) -> tuple[str, ...]:
+        values = self.texts()
+        return values if all(map(_is_name, values)) else self.fail("must be a name or a list of names")
 
     def texts(self) -> tuple[Any, ...]:
         value = self.plain()
         values = value if isinstance(value, list) else [value]
-        if any(isinstance(one, dict | list) or one is None for one in values):
-            self.fail("must be a value or a list of values")
+        if not all(isinstance(one, str | int | float) for one in values):
+            self.fail("must be a value or a list of values such as [pending, queued]")
         return tuple(values)
 
     def flag(self) -> bool:
@@ -82,21 +88,30 @@ class Value:
 
     def seconds(self) -> float:
         """A time above 0: `30s`, `5m`, `2h`, `7d`, or a number of seconds."""
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhd]?)\s*", str(self.plain()))
-        if match is None or (value := float(match[1]) * _UNITS[match[2]]) <= 0:
-            self.fail("must be a time above 0 such as 30s, 5m, 2h or 7d")
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([smhd]?)", self._written())
+        if match is None or not 0 < (value := float(match[1]) * _UNITS[match[2]]) <= _LONGEST:
+            self.fail("must be a time above 0, at most 3650d, such as 30s, 5m, 2h or 7d")
         return value
 
     def size(self) -> int:
         """A size in bytes: `400MB`, `1GiB`, or a number of bytes."""
-        match = re.fullmatch(r"\s*([0-9]+)\s*([KMG]?I?B?)\s*", str(self.plain()).upper())
-        if match is None or match[2] not in _SIZES or int(match[1]) <= 0:
-            self.fail("must be a size such as 400MB or 1GiB")
-        return int(match[1]) * _SIZES[match[2]]
+        match = re.fullmatch(r"([0-9]{1,12})\s*([KMG]?I?B?)", self._written().upper())
+        size = int(match[1]) * _SIZES.get(match[2], 0) if match else 0
+        if not 10**6 <= size <= 10**12:
+            self.fail("must be a size from 1MB to 1000GB such as 400MB or 1GiB")
+        return size
 
     def choice(self, *choices: str) -> str:
         value: str = self.plain()
         return value if value in choices else self.fail(f"must be one of: {', '.join(choices)}")
+
+    def _written(self) -> str:
+        """As it stands in the file: YAML itself reads 1:30 as 90 and 010 as 8."""
+        return self._node.value.strip() if isinstance(self._node, yaml.ScalarNode) else ""
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def read(text: str, file: str) -> Value:
@@ -107,6 +122,9 @@ def read(text: str, file: str) -> Value:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PolicyError(f"{file}:{line}: is not YAML: {error.problem}. Mend that line.") from None
+    except yaml.reader.ReaderError as error:
+        line = text.encode()[: error.position].count(b"\n") + 1
+        raise PolicyError(f"{file}:{line}: is not YAML: {error.reason}. Mend that line.") from None
     finally:
         loader.dispose()
     if node is None:

@@ -126,7 +126,7 @@ class Postgres:
 
     def kill(self) -> None:
         """SIGKILL all its processes, for fault tests. Then `restart()` recovers, or `stop()` cleans up."""
-        _kill(psutil.Process(self.pid))
+        _kill(self._name)
         self._halt()
 
     def restart(self) -> None:
@@ -145,6 +145,7 @@ class Postgres:
             _make_folder(folder)
             self._lock = _lock(folder / "lock")
         self._data, self._log = folder / "data", folder / "postgres.log"
+        self._name = f"unstuck-{folder.stat().st_dev:x}-{folder.stat().st_ino:x}"
         self._user = _user_for(self._data)
         self._binaries = _runnable(find_binaries(self._version), self._user)
         self._make_own(self._scratch / "socket")
@@ -171,7 +172,7 @@ class Postgres:
     def _launch(self) -> None:
         """Again, if the port was taken between choice and bind, or a backend of before is still dying."""
         deadline = time.monotonic() + START_LIMIT
-        old_pid = _stop_leftover(self._data)
+        old_pid = _stop_leftover(self._data, self._name)
         while (complaint := self._try_launch(old_pid, deadline)) is not None:
             taken, in_use = "could not bind" in complaint, "is still in use" in complaint
             if not (taken or in_use) or time.monotonic() > deadline:
@@ -181,7 +182,7 @@ class Postgres:
 
     def _try_launch(self, old_pid: str, deadline: float) -> str | None:
         settings = SETTINGS if self._durable else SETTINGS | NOT_DURABLE
-        options = [f"--{name}={value}" for name, value in settings.items()]
+        options = [f"--{name}={value}" for name, value in [*settings.items(), ("cluster_name", self._name)]]
         address = ["-p", str(self.port), "-k", f"{self._scratch}/socket"]
         command = [self._binaries / "postgres", "-D", self._data, *address, *options]
         with self._log.open("ab") as log:
@@ -205,8 +206,11 @@ class Postgres:
     def _halt(self) -> None:
         server, watchdog = self._server, self._watchdog
         self._server = self._watchdog = None
-        if server and server.poll() is None:
-            _end(psutil.Process(server.pid))
+        if server:
+            server.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(STOP_LIMIT)
+            _kill(self._name)
             server.wait()
         if watchdog and watchdog.stdin:
             watchdog.kill()
@@ -355,8 +359,8 @@ def _watch(pid: int, scratch: str) -> subprocess.Popen[bytes]:
     return _spawn(["/bin/sh", "-c", WATCHDOG, "unstuck-watchdog", str(pid), scratch], _how({}) | quiet)
 
 
-def _stop_leftover(data: Path) -> str:
-    """End the server that a dead launcher left on our data, and answer the pid in postmaster.pid.
+def _stop_leftover(data: Path, name: str) -> str:
+    """End what a dead launcher left running on our data, and answer the pid in postmaster.pid.
 
     PostgreSQL does not start while that pid lives, though it may be a stranger's by now, or a zombie's. It passes
     over a pid in PG_GRANDPARENT_PID, and its other check, whether old backends hold the shared memory, stays in
@@ -366,44 +370,37 @@ def _stop_leftover(data: Path) -> str:
     pid = file.read_text().partition("\n")[0] if file.exists() else ""
     if not pid:
         file.unlink(missing_ok=True)
-        return ""
-    with suppress(psutil.Error):
-        process = psutil.Process(int(pid))
-        if str(data) in process.cmdline():
-            _end(process)
+    postmaster = [process for process in _family(name) if str(process.pid) == pid]
+    for process in postmaster:
+        process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + STOP_LIMIT
+    while postmaster and _family(name) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    _kill(name)
     return pid
 
 
-def _end(server: psutil.Process) -> None:
-    server.send_signal(signal.SIGINT)
-    if not _wait([server]):
-        _kill(server)
-
-
-def _kill(server: psutil.Process) -> None:
-    """Each backend is a process group of its own (seen): no killpg. Stopped first, so that it forks no more."""
-    server.suspend()
-    family = [server, *server.children()]
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    _wait(family)
-
-
-def _wait(processes: list[psutil.Process]) -> bool:
-    """Whether all end in time. A zombie has ended: pid 1 may be slow to reap orphans (seen)."""
+def _kill(name: str) -> None:
+    """Until none is left, since a postmaster forks until it dies. When it alone was killed under load, backends
+    waited for ever for a lock of one that had gone (seen). Each is a process group of its own: no killpg."""
     deadline = time.monotonic() + STOP_LIMIT
-    while any(_lives(process) for process in processes):
-        if time.monotonic() > deadline:
-            return False
+    while (family := _family(name)) and time.monotonic() < deadline:
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         time.sleep(0.01)
-    return True
 
 
-def _lives(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
+def _family(name: str) -> list[psutil.Process]:
+    """The living of one server: the postmaster has the cluster name as an option, the others in their titles.
+    A zombie has no command line, and pid 1 may be slow to reap it (seen)."""
+    family = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            command = f"{' '.join(process.cmdline())} " if process.name() == "postgres" else ""
+            if command.startswith(f"postgres: {name}: ") or f" --cluster_name={name} " in command:
+                family.append(process)
+    return family
 
 
 def _forget_shared_memory(data: Path) -> None:

@@ -6,7 +6,7 @@ declare
 begin
   update unstuck.attempts a
   set lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false,
-      progress = coalesce(p_progress, a.progress)
+      progress = coalesce(a.progress || p_progress, p_progress, a.progress)
   where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
   if found then
     return '{"verdict": "held"}';

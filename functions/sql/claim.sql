@@ -32,6 +32,7 @@ begin
       and @queued@ > v_now - unstuck.longest(p_rules, 'pending_for')
       and @queued@ > v_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
       and (p_kinds is null or @kind@ = any (p_kinds))
+      and (select a.number from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null) is null
     order by @claim_order@ limit 1 for update skip locked;
     if not found then
       return jsonb_build_object('verdict', 'none');

@@ -9,11 +9,14 @@ declare
   v_free_releases constant integer := 10;  -- then a release counts too, or a task that ends its worker would live for ever
   v_attempt record;
   v_rule    jsonb;
-  v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' else 'pending' end;
+  v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' when 'retry' then 'pending' when 'release' then 'pending' end;
   v_reason  text := p_reason;
   v_error   text := p_error;
   v_retry_at timestamptz;
 begin
+  if v_state is null then
+    raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
+  end if;
   select a.number, a.tries, a.kind into v_attempt
   from unstuck.attempts a
   where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
@@ -23,7 +26,12 @@ begin
 
   if v_state = 'pending' then
     v_rule := unstuck.rule(p_rules, v_attempt.kind);
-    if p_outcome = 'release' and v_attempt.number - v_attempt.tries < v_free_releases then
+    if p_outcome = 'release' and v_free_releases > (
+      select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
+        select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
+        where watch = @watch_name@ and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
+      where a.watch = @watch_name@ and a.task_id = p_task)
+    then
       v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
     else
       p_outcome := 'retry';
@@ -34,6 +42,8 @@ begin
   end if;
   if v_state = 'failed' then
     v_retry_at := null;
+  end if;
+  if v_state <> 'completed' then
     v_error := coalesce(p_error, unstuck.sentence(v_reason, p_reason, v_attempt.tries));
   end if;
 
@@ -67,7 +77,7 @@ begin
   select a.outcome, a.reason, a.error, a.number, a.tries, a.sweep_id into v_attempt from unstuck.attempts a
   where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token;
   if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
-    ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'))
+    ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'), ('release', 'failed'))
   then
     return jsonb_build_object('verdict', 'settled', 'repeat', true, 'reason', v_attempt.reason, 'error', v_attempt.error,
       'number', v_attempt.number, 'tries', v_attempt.tries, 'retry_after', 0,

@@ -32,11 +32,16 @@ begin
     'owner', v_task.owner, 'result', v_task.result, 'overdue', coalesce(v_overdue, false), 'rescued', coalesce(v_rescued, '[]'),
     'error', coalesce(v_task.error, case when v_task.state = 'failed' then v_attempt.error end),
     'reason', coalesce(v_task.reason, case when v_task.state in ('failed', 'cancelled') then v_attempt.reason end),
-    'queued_at', v_task.queued, 'due_in', case when v_task.state = 'pending' then greatest(0, extract(epoch from v_task.due - v_now)) end,
+    'queued_at', v_task.queued, 'waited', extract(epoch from v_now - v_task.queued),
+    'silent', extract(epoch from v_now - v_task.alive), 'due_in', case when v_task.state = 'pending' then greatest(0, extract(epoch from v_task.due - v_now)) end,
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
       'number', v_attempt.number, 'tries', v_attempt.tries, 'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
       'worker', v_attempt.worker, 'started_at', v_attempt.started_at, 'beat_at', v_attempt.beat_at, 'ended_at', v_attempt.ended_at,
       'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'progress', v_attempt.progress,
+      'age', extract(epoch from v_now - v_attempt.started_at), 'silent', extract(epoch from v_now - v_attempt.beat_at),
+      'ended_ago', extract(epoch from v_now - v_attempt.ended_at),
+      'took', extract(epoch from v_attempt.ended_at - v_attempt.started_at),
+      'deadline_left', case when v_attempt.ended_at is null then extract(epoch from v_attempt.deadline_at - v_now) end,
       'lease_left', case when v_attempt.ended_at is null then
         extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) - v_now) end) end);
 end $$;

@@ -40,6 +40,7 @@ begin
     from @table@ t
     where @is_pending@ and @queued@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
       and @queued@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
+      and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
       and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
     limit p_limit for update skip locked
   ) d left join lateral (
@@ -82,10 +83,13 @@ begin
   where x.live and a.watch = @watch_name@ and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
 
   insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
-                                ended_at, outcome, reason, cause, error, retry_at, sweep_id)
+                                ended_at, outcome, reason, cause, error, retry_at, sweep_id, checkpoint)
   select @watch_name@, x.task_id, x.number, x.tries, x.kind, gen_random_uuid(), p_now, '0', p_now, p_now, p_now,
          p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
-         p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0)
+         p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0), coalesce((
+           select a.checkpoint from unstuck.attempts a  -- the next attempt starts with what the last one had done
+           where x.state = 'pending' and a.watch = @watch_name@ and a.task_id = x.task_id and a.number = x.number - 1
+             and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
   from unnest(p_found) x where not x.live;
 
   update @table@ t set @write@
@@ -117,7 +121,7 @@ begin
       raise;
     end if;
     if cardinality(v_found) = 1 then
-      return json_build_object('rescued', '{}'::json[], 'more', false, 'unsweepable',
+      return json_build_object('rescued', '{}'::json[], 'more', p_limit = 1, 'unsweepable',
         json_build_array(json_build_object('task_id', v_found[1].task_id, 'kind', v_found[1].kind, 'code', sqlstate, 'error', sqlerrm)));
     end if;
   end;

@@ -5,6 +5,7 @@ answer was lost is simply made again, within its time limit."""
 
 import json
 import random
+import re
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -73,7 +74,7 @@ class Store(ABC):
         """`outcome` is complete, fail, retry or release. Verdict settled (with the state it led to) or lost."""
         return self._verb(
             f"{watch.name}_settle", limit, p_task=task_id, p_token=token, p_outcome=outcome, p_rules=watch.rules_json,
-            p_result=None if result is None else _json(result), p_reason=reason, p_error=error, p_detail=detail,
+            p_result=None if result is None else _json(result), p_reason=reason, p_error=_text(error), p_detail=_text(detail),
             p_delay=after,
         )  # fmt: skip
 
@@ -149,6 +150,11 @@ class Store(ABC):
 
 def _json(value: Any) -> str:
     return json.dumps(value)
+
+
+def _text(value: str | None) -> str | None:
+    """Whatever an exception says can be kept: PostgreSQL has neither NUL nor the half of a surrogate pair."""
+    return value and re.sub("[\0\ud800-\udfff]", "\ufffd", value)
 
 
 @lru_cache

@@ -5,6 +5,7 @@ Safe behind a transaction pooler: autocommit, no prepared statements, no session
 
 import os
 import time
+from math import ceil
 from typing import Any
 
 import psycopg
@@ -49,7 +50,11 @@ class PostgresStore(Store):
                 self._idle.append(connection)  # the server said no; the connection is fine
             else:
                 self._drop(connection)
+                self.close()  # what else is idle was most likely lost with it
             raise _explain(function, error) from None
+        except UnicodeEncodeError as error:
+            self._drop(connection)
+            raise StoreError(f"{function}: {error}", retryable=False) from None
         except BaseException:
             self._drop(connection)
             raise
@@ -67,7 +72,7 @@ class PostgresStore(Store):
             return self._idle.pop()
         except IndexError:
             return _Connection.connect(
-                self._dsn, autocommit=True, prepare_threshold=None, connect_timeout=max(2, int(until - time.monotonic())),
+                self._dsn, autocommit=True, prepare_threshold=None, connect_timeout=max(1, ceil(until - time.monotonic())),
                 application_name="unstuck", keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
             )  # fmt: skip
 

@@ -4,7 +4,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,7 @@ def middle(values: list[float], times: float = 1.0) -> float:
     return statistics.median(values) * times
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds."""
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What it returns, and the seconds that it took."""
     begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+    return work(), time.perf_counter() - begun

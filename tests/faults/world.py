@@ -61,7 +61,11 @@ def policy_text(change: Callable[[dict[str, Any]], object] = lambda _: None) -> 
     policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
     policy["platform"] = {"timeout": "20s", "margin": "2s"}
     policy["lease"] = {"beat": f"{BEAT}s", "for": f"{LEASE}s"}
-    policy["sweep"] |= {"every": f"{SWEEP}s", "budget": f"{SWEEP * 0.9}s", "mass_expiry": {"at_least": MASS, "share": 0.5}}
+    policy["sweep"] |= {
+        "every": f"{SWEEP}s",
+        "budget": f"{SWEEP * 0.9}s",
+        "mass_expiry": {"at_least": MASS, "share": 0.5},
+    }
     default = policy["watches"]["tasks"]["rules"]["*"] | {
         "pending_for": "60s", "redispatch_after": "2s", "run_for": "15s", "silent_for": "60s", "attempts": ATTEMPTS,
         "backoff": {"first": "0.1s", "factor": 1, "max": "0.1s"},
@@ -113,7 +117,10 @@ class World:
         task_id = str(uuid.uuid4())
         task_input = {"trail": str(self.folder / task_id), "gate": str(self.gate(task_id)), **task_input}
         self.one(
-            "select unstuck.tasks_create(p_kind => %s, p_input => %s, p_id => %s)", kind, json.dumps(task_input), task_id
+            "select unstuck.tasks_create(p_kind => %s, p_input => %s, p_id => %s)",
+            kind,
+            json.dumps(task_input),
+            task_id,
         )
         return task_id
 

@@ -103,9 +103,10 @@ begin
 end $$;
 """
 EMPTY = """
-truncate public.tasks, public.hooked, public."Media Jobs", public.said,
-  unstuck.attempts, unstuck.sweeps, unstuck.refusals, unstuck.dispatches
-"""
+delete from public.tasks; delete from public.hooked; delete from public."Media Jobs"; delete from public.said;
+delete from unstuck.attempts; delete from unstuck.sweeps; delete from unstuck.refusals; delete from unstuck.dispatches;
+reset all
+"""  # truncate took 11 ms, this 0.4
 
 
 @pytest.fixture(scope="session")
@@ -126,12 +127,17 @@ def conformance(postgres: Postgres, policy: Policy) -> Iterator[str]:
     drop_database(postgres.dsn(), name)
 
 
-@pytest.fixture
-def db(conformance: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-    """A connection to set up and to look; all tables are empty."""
+@pytest.fixture(scope="session")
+def connection(conformance: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     with psycopg.connect(conformance, autocommit=True, row_factory=dict_row) as connection:
-        connection.execute(EMPTY)
         yield connection
+
+
+@pytest.fixture
+def db(connection: psycopg.Connection[dict[str, Any]]) -> psycopg.Connection[dict[str, Any]]:
+    """A connection to set up and to look; all tables are empty."""
+    connection.execute(EMPTY)
+    return connection
 
 
 @pytest.fixture(params=STORES)

@@ -240,7 +240,7 @@ declare
 begin
   update unstuck.attempts a
   set lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false,
-      progress = coalesce(p_progress, a.progress)
+      progress = coalesce(a.progress || p_progress, p_progress, a.progress)
   where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
   if found then
     return '{"verdict": "held"}';
@@ -401,6 +401,7 @@ begin
       and t."scheduled_at" > v_now - unstuck.longest(p_rules, 'pending_for')
       and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
       and (p_kinds is null or t."kind" = any (p_kinds))
+      and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
     order by t."priority" desc, t."scheduled_at" limit 1 for update skip locked;
     if not found then
       return jsonb_build_object('verdict', 'none');
@@ -467,11 +468,14 @@ declare
   v_free_releases constant integer := 10;  -- then a release counts too, or a task that ends its worker would live for ever
   v_attempt record;
   v_rule    jsonb;
-  v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' else 'pending' end;
+  v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' when 'retry' then 'pending' when 'release' then 'pending' end;
   v_reason  text := p_reason;
   v_error   text := p_error;
   v_retry_at timestamptz;
 begin
+  if v_state is null then
+    raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
+  end if;
   select a.number, a.tries, a.kind into v_attempt
   from unstuck.attempts a
   where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
@@ -481,7 +485,12 @@ begin
 
   if v_state = 'pending' then
     v_rule := unstuck.rule(p_rules, v_attempt.kind);
-    if p_outcome = 'release' and v_attempt.number - v_attempt.tries < v_free_releases then
+    if p_outcome = 'release' and v_free_releases > (
+      select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
+        select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
+        where watch = 'tasks' and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
+      where a.watch = 'tasks' and a.task_id = p_task)
+    then
       v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
     else
       p_outcome := 'retry';
@@ -492,6 +501,8 @@ begin
   end if;
   if v_state = 'failed' then
     v_retry_at := null;
+  end if;
+  if v_state <> 'completed' then
     v_error := coalesce(p_error, unstuck.sentence(v_reason, p_reason, v_attempt.tries));
   end if;
 
@@ -531,7 +542,7 @@ begin
   select a.outcome, a.reason, a.error, a.number, a.tries, a.sweep_id into v_attempt from unstuck.attempts a
   where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token;
   if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
-    ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'))
+    ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'), ('release', 'failed'))
   then
     return jsonb_build_object('verdict', 'settled', 'repeat', true, 'reason', v_attempt.reason, 'error', v_attempt.error,
       'number', v_attempt.number, 'tries', v_attempt.tries, 'retry_after', 0,
@@ -582,6 +593,7 @@ begin
     from "public"."tasks" t
     where t."status" = 'pending' and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
       and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+      and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
       and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
     limit p_limit for update skip locked
   ) d left join lateral (
@@ -624,10 +636,13 @@ begin
   where x.live and a.watch = 'tasks' and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
 
   insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
-                                ended_at, outcome, reason, cause, error, retry_at, sweep_id)
+                                ended_at, outcome, reason, cause, error, retry_at, sweep_id, checkpoint)
   select 'tasks', x.task_id, x.number, x.tries, x.kind, gen_random_uuid(), p_now, '0', p_now, p_now, p_now,
          p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
-         p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0)
+         p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0), coalesce((
+           select a.checkpoint from unstuck.attempts a  -- the next attempt starts with what the last one had done
+           where x.state = 'pending' and a.watch = 'tasks' and a.task_id = x.task_id and a.number = x.number - 1
+             and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
   from unnest(p_found) x where not x.live;
 
   update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' else 'failed' end,
@@ -665,7 +680,7 @@ begin
       raise;
     end if;
     if cardinality(v_found) = 1 then
-      return json_build_object('rescued', '{}'::json[], 'more', false, 'unsweepable',
+      return json_build_object('rescued', '{}'::json[], 'more', p_limit = 1, 'unsweepable',
         json_build_array(json_build_object('task_id', v_found[1].task_id, 'kind', v_found[1].kind, 'code', sqlstate, 'error', sqlerrm)));
     end if;
   end;
@@ -750,11 +765,16 @@ begin
     'owner', v_task.owner, 'result', v_task.result, 'overdue', coalesce(v_overdue, false), 'rescued', coalesce(v_rescued, '[]'),
     'error', coalesce(v_task.error, case when v_task.state = 'failed' then v_attempt.error end),
     'reason', coalesce(v_task.reason, case when v_task.state in ('failed', 'cancelled') then v_attempt.reason end),
-    'queued_at', v_task.queued, 'due_in', case when v_task.state = 'pending' then greatest(0, extract(epoch from v_task.due - v_now)) end,
+    'queued_at', v_task.queued, 'waited', extract(epoch from v_now - v_task.queued),
+    'silent', extract(epoch from v_now - v_task.alive), 'due_in', case when v_task.state = 'pending' then greatest(0, extract(epoch from v_task.due - v_now)) end,
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
       'number', v_attempt.number, 'tries', v_attempt.tries, 'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
       'worker', v_attempt.worker, 'started_at', v_attempt.started_at, 'beat_at', v_attempt.beat_at, 'ended_at', v_attempt.ended_at,
       'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'progress', v_attempt.progress,
+      'age', extract(epoch from v_now - v_attempt.started_at), 'silent', extract(epoch from v_now - v_attempt.beat_at),
+      'ended_ago', extract(epoch from v_now - v_attempt.ended_at),
+      'took', extract(epoch from v_attempt.ended_at - v_attempt.started_at),
+      'deadline_left', case when v_attempt.ended_at is null then extract(epoch from v_attempt.deadline_at - v_now) end,
       'lease_left', case when v_attempt.ended_at is null then
         extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) - v_now) end) end);
 end $$;

@@ -1,0 +1,33 @@
+"""Imported by the forkserver when it starts: loads the handler's module, so that each child begins with it.
+
+Not by the forkserver's own means: there an import that fails ends the forkserver, and one that hangs holds up every
+task of the worker. What is not loaded here is loaded in the child, where the guard beats, keeps the deadline and hears
+the error."""
+
+import contextlib
+import importlib
+import os
+import signal
+from typing import Any
+
+NAME = "UNSTUCK_PRELOAD"
+LIMIT = 5.0
+"""Seconds. The first task of a worker waits that long at most, without a beat."""
+
+
+def load(module: str) -> None:
+    def too_long(*_: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, LIMIT)
+        importlib.import_module(module)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+if module := os.environ.get(NAME):
+    with contextlib.suppress(BaseException):
+        load(module)

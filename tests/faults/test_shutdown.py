@@ -1,0 +1,64 @@
+"""SIGTERM in mid-task: the platform takes the instance away, and grants 10 s."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.faults.world import World, family
+from tests.waiting import eventually
+
+GRANTED = 10.0
+
+
+@pytest.mark.parametrize(("threads", "tasks"), [("", 3), ("1", 1)], ids=["default_threads", "one_thread"])
+@pytest.mark.parametrize("kind", ["waits", "hogs_once"])
+def test_sigterm_releases_the_tasks_and_burns_no_attempt(world: World, threads: str, tasks: int, kind: str):
+    old = world.worker("old", **({"THREADS": threads} if threads else {}))
+    ids = [world.create(kind) for _ in range(tasks)]
+    answers = [world.push(task, old) for task in ids]
+    for task in ids:
+        eventually(lambda task=task: world.trail(task))
+    asked = time.monotonic()
+    os.kill(old.pid, signal.SIGTERM)
+    eventually(lambda: not family(old), GRANTED, "a process is left")
+    print(f"figure: all processes ended {time.monotonic() - asked:.2f} s after SIGTERM")
+    assert [answer.result(5).status_code for answer in answers] == [503] * tasks
+    assert [world.history(task) for task in ids] == [[("released", "shutdown")]] * tasks
+
+    for task in ids:
+        assert world.push(task).result(30).status_code == 200
+        assert world.history(task) == [("released", "shutdown"), ("completed", None)]
+        assert [one["tries"] for one in world.attempts(task)] == [1, 1]
+
+
+def test_sigterm_to_all_processes_burns_no_attempt_either(world: World):
+    """As `kill 0`, a terminal or a container runtime that signals the whole group does."""
+    old = world.worker("old")
+    task = world.begin("waits", old)
+    os.killpg(old.pid, signal.SIGTERM)
+    eventually(lambda: not family(old), GRANTED, "a process is left")
+    assert world.history(task) == [("released", "shutdown")]
+
+
+def test_an_idle_server_ends_at_once(world: World):
+    old = world.worker("old")
+    task = world.create("ok")
+    assert world.push(task, old).result(30).status_code == 200
+    os.kill(old.pid, signal.SIGTERM)
+    eventually(lambda: not family(old), 5, "a process is left")
+
+
+def test_a_task_that_is_released_again_and_again_does_not_live_for_ever(world: World):
+    """A task that makes the platform end its worker would else never burn an attempt."""
+    task = world.create("ok")
+    for _ in range(10 + 3):
+        claimed = world.one("select unstuck.tasks_claim(%s, 'test', %s)", task, world.policy.watch().rules_json)
+        assert claimed["verdict"] == "claimed"
+        world.one(
+            "select unstuck.tasks_settle(%s, %s, 'release', %s, p_reason => 'shutdown')",
+            task, claimed["token"], world.policy.watch().rules_json,
+        )  # fmt: skip
+        world.do("update tasks set scheduled_at = clock_timestamp() where id = %s and status = 'pending'", task)
+    assert world.task(task)["status"] == "failed"
