@@ -43,7 +43,8 @@ def complete(store: Store, watch: Watch, claimed: Answer, ending: Ending, *, sec
             return _as_failure(store, watch, claimed, error, seconds=seconds, limit=limit)
         events.emit(events.SETTLE_FAILED, **known | {"wanted": ending.outcome, "error": str(error)})
         return {"verdict": "unwritten"}
-    return _say(watch, known | answer | {"detail": ending.detail, "wanted": ending.outcome}, answer)
+    said = {"cause": ending.reason, "detail": ending.detail, "wanted": ending.outcome}
+    return _say(watch, known | answer | said, answer)
 
 
 def _as_failure(

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from functions import events
 from functions.errors import LeaseLostError
 
+SEVERITIES = events.DEBUG, events.INFO, events.WARNING, events.ERROR, events.CRITICAL
+
 
 class Context(Protocol):
     """One attempt of one task, seen from the handler. All times are seconds."""
@@ -121,9 +123,14 @@ class _EventHandler(logging.Handler):
         self._job = job
 
     def emit(self, record: logging.LogRecord) -> None:
+        level = SEVERITIES[min(max(record.levelno // 10, 1), len(SEVERITIES)) - 1]
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001 - a slip in a log call must not cost the task its attempt
+            text = f"{record.msg} (its arguments do not fit)"
         events.emit(
-            events.HANDLER_LOG, level=record.levelname, task_id=self._job.task_id, kind=self._job.kind,
-            number=self._job.attempt, text=self.format(record), logger=record.name,
+            events.HANDLER_LOG, level=level, task_id=self._job.task_id, kind=self._job.kind,
+            number=self._job.attempt, text=text, logger=record.name,
         )  # fmt: skip
 
 

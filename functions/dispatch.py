@@ -4,9 +4,15 @@ import threading
 import time
 from functools import lru_cache
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from functions import events
 from functions.settings import Settings, settings
+
+DEADLINES = 15.0, 1800.0
+"""Seconds that Cloud Tasks lets a worker take: it refuses a task with another `dispatch_deadline`."""
+FARTHEST = 30 * 86400 - 60.0
+"""Seconds: it refuses a task for later than 30 days from now."""
 
 
 class Dispatcher(Protocol):
@@ -56,14 +62,15 @@ class CloudTasksDispatch:
         return _client()
 
     def push(self, watch: str, task_id: str, number: int, delay: float = 0.0) -> None:
-        from google.api_core.exceptions import AlreadyExists, GoogleAPIError
+        from google.api_core.exceptions import Conflict, GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
+        from requests import RequestException
 
         try:
             self.client.create_task(parent=self._queue, task=self._task(watch, task_id, number, delay), timeout=10.0)
-        except AlreadyExists:
-            return  # this push was accepted before
-        except (GoogleAPIError, GoogleAuthError) as error:
+        except Conflict:
+            return  # ALREADY_EXISTS, over REST a plain 409: this push was accepted before
+        except (GoogleAPIError, GoogleAuthError, RequestException) as error:
             raise DispatchError(f"{type(error).__name__}: {error}") from error
 
     def _task(self, watch: str, task_id: str, number: int, delay: float) -> dict[str, Any]:
@@ -77,14 +84,20 @@ class CloudTasksDispatch:
             "body": json.dumps({"watch": watch, "task_id": task_id, "number": number}).encode(),
         }
         if self._invoker:
-            request["oidc_token"] = {"service_account_email": self._invoker, "audience": self._url}
-        at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=delay)
+            request["oidc_token"] = {"service_account_email": self._invoker, "audience": audience_of(self._url)}
+        at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=min(delay, FARTHEST))
         return {
             "name": f"{self._queue}/tasks/{name_of(watch, task_id, number)}",
             "schedule_time": at,
-            "dispatch_deadline": datetime.timedelta(seconds=self._deadline),
+            "dispatch_deadline": datetime.timedelta(seconds=min(max(self._deadline, DEADLINES[0]), DEADLINES[1])),
             "http_request": request,
         }
+
+
+def audience_of(url: str) -> str:
+    """Whom the token is for: the URL as it is, since a function's own URL has a path, less the query: that gives 401
+    (googleapis/python-tasks#137)."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def name_of(watch: str, task_id: str, number: int) -> str:
@@ -123,7 +136,8 @@ def push(watch: str, task_id: str, number: int, delay: float = 0.0) -> bool:
     """Pushes, and says whether it was accepted. What was not is sent again by the sweep."""
     try:
         dispatcher().push(watch, task_id, number, delay)
-    except DispatchError as error:
-        events.emit(events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=str(error))
+    except Exception as error:  # noqa: BLE001 - the task is written: whatever became of its push, the sweep sends it again
+        text = str(error) if isinstance(error, DispatchError) else repr(error)
+        events.emit(events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=text)
         return False
     return True

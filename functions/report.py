@@ -13,8 +13,10 @@ def report(watch: Watch, rescued: list[dict[str, Any]], *, by: str) -> None:
         events.emit_lines([_line(watch, task, by) for task in rescued])
     if by != "claim":
         for task in rescued:
-            if task["state"] == "pending":
-                push(watch.name, task["task_id"], task["number"] + 1, task["retry_after"])
+            if task["state"] == "pending" and not push(
+                watch.name, task["task_id"], task["number"] + 1, task["retry_after"]
+            ):
+                return  # a queue that is away may hold up one push, not 500: the sweep sends the others again
 
 
 def _line(watch: Watch, task: dict[str, Any], by: str) -> str:

@@ -27,6 +27,7 @@ class Settings:
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> "Settings":
+        env = {name: value.strip() for name, value in env.items()}  # secrets like to end with a newline
         return cls(
             database_url=env.get("DATABASE_URL"),
             policy=env.get("UNSTUCK_POLICY"),

@@ -40,7 +40,7 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
     try:
         begun = store.sweep_begin(key, by, policy.sweep_budget)
     except StoreError as error:
-        _say("error", {"error": str(error), "seconds": 0.0, **Counts().answer()})
+        _say("error", {"sweep_id": None, "error": str(error), "seconds": 0.0, **Counts().answer()})
         raise
     if begun["verdict"] != "begun":
         events.emit(events.SWEEP_SKIPPED, verdict=begun["verdict"])
@@ -69,8 +69,10 @@ def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, coun
         report(watch, batch["rescued"], by="sweep")
     counts.orphaned += store.orphans(watch, sweep_id)
     for task in store.redispatch(watch, policy.sweep_batch) if pushes() else []:
+        if not push(watch.name, task["task_id"], -task["times"]):
+            return  # the queue is away: the others wait for the next time too
         events.emit(events.TASK_REDISPATCHED, watch=watch.name, **task)
-        counts.redispatched += push(watch.name, task["task_id"], -task["times"])
+        counts.redispatched += 1
 
 
 def _batches(store: Store, watch: Watch, limit: int, sweep_id: int, counts: Counts, until: float) -> Iterator[Answer]:

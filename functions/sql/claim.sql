@@ -14,6 +14,7 @@ declare
   v_tries   integer := 1;
   v_rescued json;
   v_answer  jsonb;
+  v_held    text[] := '{}';
 begin
   if p_again then
     select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
@@ -25,50 +26,54 @@ begin
     end if;
   end if;
 
-  if p_task is null then
-    select @key@ as key, @key@::text as id, @state@ as state, @kind@ as kind, @input@ as input, @due@ as due into v_task
-    from @table@ t
-    where @is_pending@ and @due@ <= v_now
-      and @queued@ > v_now - unstuck.longest(p_rules, 'pending_for')
-      and @queued@ > v_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
-      and (p_kinds is null or @kind@ = any (p_kinds))
-      and (select a.number from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null) is null
-    order by @claim_order@ limit 1 for update skip locked;
-    if not found then
-      return jsonb_build_object('verdict', 'none');
+  loop
+    if p_task is null then
+      select @key@ as key, @key@::text as id, @state@ as state, @kind@ as kind, @input@ as input, @due@ as due into v_task
+      from @table@ t
+      where @is_pending@ and @due@ <= v_now
+        and @queued@ > v_now - unstuck.longest(p_rules, 'pending_for')
+        and @queued@ > v_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
+        and (p_kinds is null or @kind@ = any (p_kinds))
+        and @key@::text <> all (v_held)
+      order by @claim_order@ limit 1 for update skip locked;
+      if not found then
+        return jsonb_build_object('verdict', 'none');
+      end if;
+    else
+      select @key@ as key, @key@::text as id, @state@ as state, @kind@ as kind, @input@ as input, @due@ as due into v_task
+      from @table@ t where @key@ = p_task::@key_type@ for update;
+      if not found then
+        return jsonb_build_object('verdict', 'missing');
+      end if;
+      if v_task.state = 'running' then  -- redelivered: an attempt that is overdue is taken over, a live one is left alone
+        v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, p_task) -> 'rescued';
+        select @state@ into v_task.state from @table@ t where @key@ = p_task::@key_type@;
+        v_task.due := null;
+      end if;
+      if v_task.state is distinct from 'pending' then
+        return jsonb_build_object('verdict', case when v_task.state = 'running' then 'held'
+                                                  when v_task.state = 'resting' then 'resting' else 'ended' end,
+          'task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued, 'retry_after', (
+            select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) - v_now))
+            from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id and a.ended_at is null));
+      end if;
+      if v_task.due > v_now then
+        return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
+          'retry_after', extract(epoch from v_task.due - v_now));
+      end if;
     end if;
-  else
-    select @key@ as key, @key@::text as id, @state@ as state, @kind@ as kind, @input@ as input, @due@ as due into v_task
-    from @table@ t where @key@ = p_task::@key_type@ for update;
-    if not found then
-      return jsonb_build_object('verdict', 'missing');
+    select a.number, a.tries, a.outcome, a.checkpoint into v_last
+    from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id order by a.number desc limit 1;
+    exit when v_last.number is null or v_last.outcome is not null;
+    if p_task is not null then  -- somebody put a held task back; its attempt ends first
+      return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
     end if;
-    if v_task.state = 'running' then  -- redelivered: an attempt that is overdue is taken over, a live one is left alone
-      v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, p_task) -> 'rescued';
-      select @state@ into v_task.state from @table@ t where @key@ = p_task::@key_type@;
-      v_task.due := null;
-    end if;
-    if v_task.state is distinct from 'pending' then
-      return jsonb_build_object('verdict', case when v_task.state = 'running' then 'held'
-                                                when v_task.state = 'resting' then 'resting' else 'ended' end,
-        'task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued, 'retry_after', (
-          select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) - v_now))
-          from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id and a.ended_at is null));
-    end if;
-    if v_task.due > v_now then
-      return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
-        'retry_after', extract(epoch from v_task.due - v_now));
-    end if;
-  end if;
+    v_held := v_held || v_task.id;
+  end loop;
 
   v_rule := unstuck.rule(p_rules, v_task.kind);
   v_lease := make_interval(secs => (v_rule ->> 'lease')::float8);
-  select a.number, a.tries, a.outcome, a.checkpoint into v_last
-  from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id order by a.number desc limit 1;
-  if found then
-    if v_last.outcome is null then  -- somebody put a held task back; its attempt ends first
-      return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
-    end if;
+  if v_last.number is not null then
     v_tries := case
       when v_last.outcome in ('completed', 'failed', 'cancelled') then 1    -- it had ended: a person started it again
       when v_last.outcome = 'released' then greatest(v_last.tries, 1)

@@ -33,6 +33,7 @@ class PostgresStore(Store):
         self._dsn = dsn
         self._pid = os.getpid()
         self._idle: list[_Connection] = []
+        self._inherited: list[_Connection] = []
 
     def call(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
         named = ", ".join(f"{name} => %s" for name in arguments)
@@ -66,7 +67,8 @@ class PostgresStore(Store):
             self._idle.pop().close()
 
     def _take(self, until: float) -> _Connection:
-        if self._pid != os.getpid():  # forked: what the parent opened is the parent's
+        if self._pid != os.getpid():  # forked: what the parent opened is the parent's, to use and to close
+            self._inherited += self._idle
             self._pid, self._idle = os.getpid(), []
         try:
             return self._idle.pop()

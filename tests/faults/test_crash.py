@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from functions.ops.dev import children
-from tests.faults.world import LEASE, World, family
+from tests.faults.world import LEASE, RUN_FOR, World, family
 from tests.waiting import eventually
 
 HOW = {"exits": "exit code 3", "sys_exits": "SystemExit(3)", "segfaults": "signal 11", "kills_itself": "signal 9"}
@@ -53,6 +53,19 @@ def test_a_handler_whose_module_cannot_be_imported_fails_and_says_why(world: Wor
     assert "A_SETTING_THAT_IS_MISSING" in world.attempts(task)[0]["detail"]
     other, _ = world.run("ok")
     assert world.history(other) == [("completed", None)]
+
+
+def test_a_handler_whose_module_hangs_on_import_misses_its_deadline_and_the_other_tasks_run(world: World):
+    first, _ = world.run("import_hangs")  # waits for the preload too, which gives up then
+    assert world.history(first) == [("failed", "deadline")]
+    second = world.create("import_hangs")
+    answer = world.push(second)
+    other, _ = world.run("ok")
+    assert world.history(other) == [("completed", None)]
+    answer.result(10)
+    (attempt,) = world.attempts(second)
+    assert attempt["reason"] == "deadline"
+    assert (attempt["ended_at"] - attempt["started_at"]).total_seconds() <= RUN_FOR + 1
 
 
 @pytest.mark.parametrize("kind", ["says_nul", "returns_nul"])

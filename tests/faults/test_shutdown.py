@@ -12,8 +12,11 @@ from tests.waiting import eventually
 GRANTED = 10.0
 
 
-@pytest.mark.parametrize(("threads", "tasks"), [("", 3), ("1", 1)], ids=["default_threads", "one_thread"])
-@pytest.mark.parametrize("kind", ["waits", "hogs_once"])
+@pytest.mark.parametrize(
+    ("threads", "tasks", "kind"),
+    [("", 3, "waits"), ("1", 1, "waits"), ("1", 1, "hogs_once")],
+    ids=["default_threads", "one_thread", "one_thread_in_c"],
+)
 def test_sigterm_releases_the_tasks_and_burns_no_attempt(world: World, threads: str, tasks: int, kind: str):
     old = world.worker("old", **({"THREADS": threads} if threads else {}))
     ids = [world.create(kind) for _ in range(tasks)]

@@ -53,7 +53,9 @@ def rules() -> dict[str, dict[str, Any]]:
     found |= {f"once_thread_{name}": {"handler": name, **once, **thread} for name in ("breaks_thread", "sys_exits")}
     for rule in found.values():
         rule["handler"] = f"{HANDLERS}:{rule['handler']}"
-    return found | {"import_fails": {"handler": "tests.faults.import_fails", **once}}
+    found["import_fails"] = {"handler": "tests.faults.import_fails", **once}
+    found["import_hangs"] = {"handler": "tests.faults.import_hangs", **once, **short}
+    return found
 
 
 def policy_text(change: Callable[[dict[str, Any]], object] = lambda _: None) -> str:
@@ -99,7 +101,7 @@ class World:
         if name not in self._servers:
             settings = {
                 "DATABASE_URL": self.dsn, "UNSTUCK_POLICY": str(self.folder / "policy.yaml"),
-                "WORKER_URL": f"http://127.0.0.1:{self._ports['worker']}", "PYTHONDONTWRITEBYTECODE": "1",
+                "WORKER_URL": f"http://127.0.0.1:{self._ports['worker']}", "PYTHONDONTWRITEBYTECODE": "",
             }  # fmt: skip
             port = self._ports.get(name, 0)
             self._servers[name] = Server(target, settings | env, port=port, log=self.folder / f"{name}.log")

@@ -1,0 +1,226 @@
+"""What PostgreSQL knows of a table: read from the catalogue over a read-only transaction, with nothing installed.
+
+`facts` costs one round trip whatever the table's size; `occurring` reads values only where the catalogue does not list
+them, and never the whole of a large table."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from functions.errors import StoreError
+from functions.values import Column, identifier, literal
+
+HERE = Path(__file__).parent
+OURS = [
+    "information_schema", "unstuck", "auth", "storage", "realtime", "_realtime", "supabase_functions", "supabase_migrations",
+    "vault", "graphql", "graphql_public", "extensions", "net", "cron", "pgsodium", "pgbouncer",
+]  # fmt: skip
+SMALL = 1000
+"""Pages that a look may read to see which values occur: 8 MB, about 2 ms from memory."""
+MANY = 50
+"""A column with more different values than this is no status."""
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    text: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    name: str
+    unique: bool
+    columns: tuple[str, ...]
+    method: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Trigger:
+    name: str
+    before_update: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A table as the catalogue tells it."""
+
+    schema: str
+    name: str
+    kind: str
+    oid: int
+    owner: str
+    may_read: bool
+    may_write: bool
+    row_security: bool
+    zone: str
+    comment: str
+    key: tuple[str, ...]
+    columns: dict[str, Column]
+    checks: tuple[Check, ...]
+    indexes: tuple[Index, ...]
+    triggers: tuple[Trigger, ...]
+    reads: tuple[str, ...]
+    points_to: dict[str, int]
+    domain_checks: dict[str, tuple[str, ...]]
+    shown: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def quoted(self) -> str:
+        return identifier(self.schema, self.name)
+
+
+def facts(connection: Connection, oid: int) -> Facts:
+    row = connection.execute((HERE / "catalogue.sql").read_bytes(), {"oid": oid}).fetchone()
+    if row is None:
+        raise StoreError(f"the table with oid {oid} is gone. Look again.", retryable=True)
+    found = row[0]
+    columns = found.pop("columns") or []
+    return Facts(
+        **{name: found[name] for name in ("schema", "name", "kind", "oid", "owner", "may_read", "may_write", "row_security", "comment")},
+        zone=found["zone"] or "UTC",
+        key=tuple(found["key"]),
+        columns={one["name"]: _column(one) for one in columns},
+        checks=tuple(Check(one["name"], one["text"], tuple(one["columns"])) for one in found["checks"]),
+        indexes=tuple(Index(**one | {"columns": tuple(one["columns"])}) for one in found["indexes"]),
+        triggers=tuple(Trigger(**one) for one in found["triggers"]),
+        reads=tuple(found["reads"]),
+        points_to={one["name"]: one["points_to"] for one in columns if one["points_to"]},
+        domain_checks={one["name"]: tuple(one["checks"]) for one in columns if one["checks"]},
+        shown={one["name"]: one["shown"] for one in columns},
+    )  # fmt: skip
+
+
+def _column(one: dict[str, Any]) -> Column:
+    names = ("name", "type", "width", "not_null", "default", "generated", "comment")
+    return Column(**{name: one[name] for name in names}, labels=tuple(one["labels"]))
+
+
+def find(connection: Connection, name: str) -> int:
+    """The oid of the table that a person calls `name`: schema.name or name, quoted or not, in any case.
+
+    Raises StoreError, which names what is like it, when there is none or more than one.
+    """
+    schema, table = _parts(name)
+    rows = connection.execute(
+        "select c.oid::bigint, n.nspname, c.relname, n.nspname = any (current_schemas(false)) "
+        "from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+        "where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'"
+    ).fetchall()
+    for same in (lambda a, b: a == b, lambda a, b: a.lower() == b.lower()):
+        named = [row for row in rows if same(row[2], table) and (not schema or same(row[1], schema))]
+        nearer = [row for row in named if row[3]] or named
+        if len(nearer) == 1:
+            return int(nearer[0][0])
+        if nearer:
+            which = ", ".join(f"{row[1]}.{row[2]}" for row in nearer)
+            raise StoreError(f"there are several tables {name}: {which}. Name one with --table schema.name.", retryable=False)
+    raise StoreError(f"there is no table {name}.{_like(name, rows)}", retryable=False)
+
+
+def _like(name: str, rows: Sequence[Any]) -> str:
+    known = {f"{row[1]}.{row[2]}": row for row in rows} | {row[2]: row for row in rows}
+    near = dict.fromkeys("{1}.{2}".format(*known[one]) for one in difflib.get_close_matches(name, known, 3, 0.6))
+    ask = "Leave --table out to list those that look like task tables."
+    return f" Did you mean {' or '.join(near)}? {ask}" if near else f" {ask}"
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """`a.b`, `"A b"."C"`, `c`: the schema, or nothing, and the name."""
+    if name.count('"') >= 2:
+        quoted = [part.replace('""', '"') for part in name.strip('"').split('"."')]
+        if len(quoted) == 1:
+            quoted = [part.strip('"') for part in name.split(".", 1)]
+        return (quoted[0], quoted[1]) if len(quoted) == 2 else ("", quoted[0])
+    schema, _, table = name.rpartition(".")
+    return schema, table
+
+
+def candidates(connection: Connection) -> list[tuple[int, str]]:
+    """The tables that may be task tables, with their names."""
+    rows = connection.execute((HERE / "candidates.sql").read_bytes(), {"ours": OURS}).fetchall()
+    return [(int(oid), f"{schema}.{name}") for oid, schema, name in rows]
+
+
+def occurring(connection: Connection, table: Facts, status: str) -> tuple[Any, ...] | None:
+    """The values in the status column: all of a small table or where an index leads to them, else the common ones as
+    the last ANALYZE saw them. None when there are too many for a status."""
+    if not table.may_read or table.kind not in "rp":
+        return ()
+    column = identifier(status)
+    pages = connection.execute(
+        "select coalesce(sum(pg_relation_size(relid)), 0) / 8192 from pg_partition_tree(%s::oid)", (table.oid,)
+    ).fetchone()
+    assert pages
+    if (pages[0] or _pages(connection, table)) <= SMALL:
+        query = f"select distinct {column} from {table.quoted} limit {MANY + 1}"
+    elif any(_leads(index, status) for index in table.indexes):
+        query = _loose_scan(table.quoted, column)
+    else:
+        return _common(connection, table, status)
+    values = [row[0] for row in connection.execute(query.encode()) if row[0] is not None]
+    return None if len(values) > MANY else tuple(sorted(values, key=str))
+
+
+def _pages(connection: Connection, table: Facts) -> int:
+    row = connection.execute("select pg_relation_size(%s::oid) / 8192", (table.oid,)).fetchone()
+    return int(row[0]) if row and row[0] else 0
+
+
+def _leads(index: Index, column: str) -> bool:
+    return index.method == "btree" and not index.where and index.columns[:1] == (column,)
+
+
+def _loose_scan(table: str, column: str) -> str:
+    """One descent of the index for each value: 5 words of 1 million rows are about 20 pages."""
+    return (
+        f"with recursive seen (word, at) as ("
+        f"(select {column}, 1 from {table} where {column} is not null order by {column} limit 1) union all "
+        f"select (select t.{column} from {table} t where t.{column} > s.word order by t.{column} limit 1), s.at + 1 "
+        f"from seen s where s.word is not null and s.at <= {MANY}) select word from seen where word is not null"
+    )
+
+
+def _common(connection: Connection, table: Facts, status: str) -> tuple[Any, ...] | None:
+    row = connection.execute(
+        "select most_common_vals::text::text[], n_distinct from pg_stats where schemaname = %s and tablename = %s and attname = %s "
+        "order by inherited desc limit 1",
+        (table.schema, table.name, status),
+    ).fetchone()
+    if row is None:
+        return ()
+    if row[1] < 0 or row[1] > MANY:
+        return None
+    kind = table.columns[status].type
+    return tuple(_typed(word, kind) for word in row[0] or ())
+
+
+def _typed(word: str, kind: str) -> Any:
+    if kind == "bool":
+        return word == "t"
+    return int(word) if kind in {"int2", "int4", "int8"} else word
+
+
+def labels_behind(connection: Connection, oid: int) -> dict[Any, str]:
+    """What a status that points to a small table of states means there: its key and its first text column."""
+    table = facts(connection, oid)
+    texts = [one.name for one in table.columns.values() if one.type in {"text", "varchar", "citext"}]
+    if len(table.key) != 1 or not texts or not table.may_read:
+        return {}
+    named = next((one for one in ("name", "code", "label", "slug", "status", "title", "key") if one in texts), texts[0])
+    query = f"select {identifier(table.key[0])}, {identifier(named)} from {table.quoted} limit {literal(MANY + 1)}"
+    rows = connection.execute(query.encode()).fetchall()
+    return {} if len(rows) > MANY else {key: str(label) for key, label in rows if label is not None}

@@ -1,0 +1,531 @@
+"""The SQL against a small model of it in Python: any interleaving of workers, sweeps, polls, zombies, foreign writers,
+people and time keeps the promise.
+
+`Model` says what each verb must answer and where each task must be; `Machine` plays both and compares. What is near to
+a limit of time when a step begins is first moved past it, so that the milliseconds of the test decide nothing."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from psycopg.rows import dict_row
+
+from functions.policy import Rule, Watch, load
+from tests.sql import install_clock, pass_time
+
+ENDED = ("completed", "failed", "cancelled")
+LOSSES = ("lease_lost", "deadline", "out_of_memory", "crashed", "stale")
+WORDS = {"pending": "pending", "running": "processing", "completed": "completed", "failed": "failed", "cancelled": "cancelled"}
+FREE_RELEASES = 10
+NEAR = 0.5  # seconds: longer than a step of the test takes
+
+DEFAULT = replace(
+    load().watch().rules["*"], lease=30.0, run_for=100.0, pending_for=200.0, silent_for=300.0, redispatch_after=50.0,
+    attempts=3, backoff_first=2.0, backoff_factor=4.0, backoff_max=20.0, on_lost="retry",
+)  # fmt: skip
+RULES = {
+    "*": DEFAULT,
+    "once": replace(DEFAULT, attempts=1),
+    "uncertain": replace(DEFAULT, on_lost="uncertain"),
+    "fails": replace(DEFAULT, on_lost="fail", attempts=2),
+}
+WATCH: Watch = replace(load().watch(), rules=RULES)
+MOST_ATTEMPTS = max(one.attempts for one in RULES.values())
+KINDS = st.sampled_from(["plain", "once", "uncertain", "fails"])
+OUTCOMES = st.sampled_from(["complete", "fail", "retry", "release"])
+REASONS = st.sampled_from([None, "transient", "handler_error", "crashed", "deadline", "shutdown"])
+JUMPS = (1.0, 7.0, 31.0, 131.0, 201.0, 301.0)  # one more than each of the times above
+
+
+@dataclass
+class Attempt:
+    """One row of the ledger. Times are seconds of the model's clock."""
+
+    task: "Task"
+    number: int
+    tries: int
+    token: str
+    lease_until: float = 0.0
+    deadline: float = 0.0
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    extended: bool = False
+    outcome: str | None = None
+    reason: str | None = None
+    swept: bool = False
+
+    @property
+    def alive_until(self) -> float:
+        return min(self.lease_until, self.deadline)
+
+
+@dataclass
+class Task:
+    id: str
+    kind: str
+    priority: int
+    due: float
+    alive: float
+    state: str = "pending"
+    reason: str | None = None
+    deleted: bool = False
+    history: list[Attempt] = field(default_factory=list)
+
+    @property
+    def rule(self) -> Rule:
+        return WATCH.rule(self.kind)
+
+    @property
+    def last(self) -> Attempt | None:
+        return self.history[-1] if self.history else None
+
+    @property
+    def held(self) -> Attempt | None:
+        return self.last if self.last and not self.last.outcome else None
+
+    @property
+    def life(self) -> list[Attempt]:
+        """The attempts since it was created, or put back after an end."""
+        ends = [one.number for one in self.history if one.outcome in ENDED]
+        return self.history[max(ends, default=0) :]
+
+    def limits(self) -> Iterator[float]:
+        """The times at which it becomes due or overdue."""
+        if self.held:
+            yield self.held.lease_until
+            yield self.held.deadline
+        yield self.due
+        yield self.due + self.rule.pending_for
+        yield self.alive + self.rule.silent_for
+
+    def overdue(self, now: float) -> bool:
+        if self.held:
+            return self.held.alive_until <= now
+        return {
+            "pending": self.due + self.rule.pending_for <= now,
+            "running": self.alive + self.rule.silent_for <= now,
+        }.get(self.state, False)
+
+    def after(self, cause: str | None, tries: int) -> tuple[str, str | None]:
+        """The state and the reason that follow when a try ends by `cause`."""
+        if cause in LOSSES and self.rule.on_lost != "retry":
+            return "failed", "uncertain" if self.rule.on_lost == "uncertain" else cause
+        if tries < self.rule.attempts:
+            return "pending", cause
+        return "failed", "transient_exhausted" if cause == "transient" else "attempts_exhausted"
+
+    def move(self, state: str, reason: str | None, now: float) -> None:
+        self.state, self.reason, self.alive = state, reason if state == "failed" else None, now
+
+    def claimed(self, token: str, now: float) -> Attempt:
+        last, tries, checkpoint = self.last, 1, {}
+        if last and last.outcome not in ENDED:
+            tries = max(last.tries, 1) if last.outcome == "released" else last.tries + 1
+            checkpoint = last.checkpoint
+        lease = now + self.rule.lease
+        attempt = Attempt(self, len(self.history) + 1, tries, token, lease, lease + self.rule.run_for, dict(checkpoint))
+        self.history.append(attempt)
+        self.move("running", None, now)
+        return attempt
+
+    def rescued(self, now: float) -> tuple[str, str | None]:
+        """What a sweep makes of it when it is overdue: the state and the reason that it reports."""
+        if held := self.held:
+            cause = "deadline" if held.deadline <= now else "lease_lost"
+            state, reason = self.after(cause, held.tries)
+            if self.state != "running":
+                state = "overtaken"
+            held.outcome, held.reason, held.swept = {"pending": "retried"}.get(state, state), reason, True
+        else:
+            last = self.life[-1] if self.life else None
+            if self.state == "pending":
+                state, reason, tries = "failed", "never_claimed", self.last.tries if self.last else 0
+            else:
+                tries = (last.tries if last else 0) + 1
+                state, reason = self.after("stale", tries)
+            added = Attempt(self, len(self.history) + 1, tries, "", reason=reason, swept=True)
+            added.outcome = "retried" if state == "pending" else "failed"
+            added.checkpoint = dict(last.checkpoint) if last and state == "pending" else {}
+            self.history.append(added)
+        if state != "overtaken":
+            self.move(state, reason, now)
+        return state, reason
+
+
+REPEATS = {
+    ("complete", "completed"), ("fail", "failed"), ("retry", "retried"), ("retry", "failed"),
+    ("release", "released"), ("release", "retried"), ("release", "failed"),
+}  # fmt: skip
+
+
+class Machine(RuleBasedStateMachine):
+    tasks = Bundle("tasks")
+    attempts = Bundle("attempts")
+
+    def __init__(self, db: psycopg.Connection[dict[str, Any]]) -> None:
+        super().__init__()
+        self.db = db
+        for table in ("public.tasks", "unstuck.attempts", "unstuck.refusals", "unstuck.dispatches"):
+            db.execute(f"delete from {table}")
+        self.known: list[Task] = []
+        self.refused = 0
+        self.passed = -time.monotonic()
+
+    # ---- time
+
+    def clear(self) -> float:
+        """The time now, far from every limit."""
+        while any(abs(limit - self.now()) < NEAR for task in self.known for limit in task.limits()):
+            self.pass_time(2 * NEAR)
+        return self.now()
+
+    def now(self) -> float:
+        return time.monotonic() + self.passed
+
+    def pass_time(self, seconds: float) -> None:
+        pass_time(self.db, seconds)
+        self.passed += seconds
+
+    # ---- the verbs
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        places = ", ".join(["%s"] * len(arguments))
+        found = self.db.execute(f"select unstuck.{function}({places}) as answer", arguments).fetchone()
+        return found and found["answer"]
+
+    @initialize(target=tasks, kinds=st.lists(KINDS, min_size=2, max_size=4))
+    def begin(self, kinds: list[str]) -> Any:
+        return multiple(*(self.create(kind, n % 2) for n, kind in enumerate(kinds)))
+
+    @precondition(lambda self: len(self.known) < 6)
+    @rule(target=tasks, kind=KINDS, priority=st.integers(0, 1))
+    def create(self, kind: str, priority: int) -> Task:
+        answer = self.call("tasks_create", kind, "{}", None, None, priority)
+        task = Task(answer["task_id"], kind, priority, self.now(), self.now())
+        self.known.append(task)
+        return task
+
+    @rule(target=attempts, task=tasks)
+    def claim(self, task: Task) -> Any:
+        now = self.clear()
+        token = str(uuid4())
+        answer = self.call("tasks_claim", task.id, "w", WATCH.rules_json, token)
+        if task.deleted:
+            assert answer == {"verdict": "missing"}
+            return multiple()
+        due = task.due
+        if task.state == "running":
+            assert bool(answer["rescued"]) == task.overdue(now)
+            if task.overdue(now):
+                self.rescue(task, now, answer["rescued"])
+                due = now
+        wanted = {"pending": "claimed", "running": "held"}.get(task.state, "ended")
+        if wanted == "claimed" and due > now:
+            wanted = "early"
+        elif wanted == "claimed" and task.held:
+            wanted = "held"
+        assert (answer["verdict"], answer["task_id"]) == (wanted, task.id)
+        return self.take(task, token, now, answer) if wanted == "claimed" else multiple()
+
+    @rule(target=attempts, task=tasks)
+    def wait_and_claim(self, task: Task) -> Any:
+        if task.state == "pending" and task.due > self.now():
+            self.pass_time(DEFAULT.backoff_max)
+        return self.claim(task)
+
+    @rule(task=tasks, outcome=OUTCOMES, reason=REASONS)
+    def try_once(self, task: Task, outcome: str, reason: str | None) -> None:
+        """A whole attempt that ends by its worker."""
+        self.wait_and_claim(task)
+        if task.held:
+            self.settle(task.held, outcome, reason)
+
+    @rule(target=attempts, task=tasks)
+    def die_at_it(self, task: Task) -> Any:
+        """A whole attempt that ends without a word."""
+        self.wait_and_claim(task)
+        self.pass_time(DEFAULT.lease + 2 * NEAR)
+        return task.held or multiple()
+
+    @precondition(lambda self: any(task.state == "pending" for task in self.known))
+    @rule(target=attempts)
+    def claim_next(self) -> Any:
+        now = self.clear()
+        token = str(uuid4())
+        answer = self.call("tasks_claim", None, "w", WATCH.rules_json, token)
+        young = [
+            task for task in self.known
+            if task.state == "pending" and not task.deleted and not task.held
+            and task.due <= now < task.due + task.rule.pending_for
+        ]  # fmt: skip
+        if not young:
+            assert answer == {"verdict": "none"}
+            return multiple()
+        (task,) = [task for task in young if task.id == answer["task_id"]]
+        assert task.priority == max(one.priority for one in young)
+        assert task.due <= min(one.due for one in young if one.priority == task.priority) + NEAR
+        return self.take(task, token, now, answer)
+
+    def take(self, task: Task, token: str, now: float, answer: dict[str, Any]) -> Attempt:
+        attempt = task.claimed(token, now)
+        assert (answer["number"], answer["tries"]) == (attempt.number, attempt.tries)
+        assert answer["checkpoint"] == attempt.checkpoint
+        return attempt
+
+    @rule(attempt=attempts)
+    def beat(self, attempt: Attempt) -> None:
+        answer = self.call("beat", "tasks", attempt.task.id, attempt.token)
+        self.extend(attempt, answer)
+
+    @rule(attempt=attempts, step=st.sampled_from("ab"), n=st.integers(0, 9))
+    def checkpoint(self, attempt: Attempt, step: str, n: int) -> None:
+        answer = self.call("checkpoint", "tasks", attempt.task.id, attempt.token, step, f"{n}")
+        if self.extend(attempt, answer):
+            attempt.checkpoint[step] = n
+
+    def extend(self, attempt: Attempt, answer: dict[str, Any]) -> bool:
+        if attempt.outcome:
+            self.refused += 1
+            assert answer == {"verdict": "lost", "outcome": attempt.outcome, "reason": attempt.reason}
+            return False
+        attempt.lease_until, attempt.extended = self.now() + attempt.task.rule.lease, False
+        assert answer == {"verdict": "held"}
+        return True
+
+    @rule(attempt=attempts, outcome=OUTCOMES, reason=REASONS)
+    def settle(self, attempt: Attempt, outcome: str, reason: str | None) -> None:
+        now, task = self.now(), attempt.task
+        answer = self.call(
+            "tasks_settle", task.id, attempt.token, outcome, WATCH.rules_json, '{"by": "%s"}' % attempt.token, reason
+        )
+        if attempt.outcome:
+            repeated = not attempt.swept and (outcome, attempt.outcome) in REPEATS
+            assert (answer["verdict"], "repeat" in answer) == (("settled", True) if repeated else ("lost", False))
+            self.refused += not repeated
+            return
+        state, why = {"complete": ("completed", reason), "fail": ("failed", reason)}.get(outcome, ("pending", reason))
+        free = sum(one.outcome == "released" for one in task.life) < FREE_RELEASES
+        if outcome == "retry" or (outcome == "release" and not free):
+            state, why = task.after(reason, attempt.tries)
+        attempt.outcome, attempt.reason = state, why
+        if state == "pending":
+            attempt.outcome = "released" if outcome == "release" and free else "retried"
+        if task.deleted or task.state != "running":
+            attempt.outcome = "overtaken"
+            self.refused += 1
+            assert (answer["verdict"], answer["outcome"]) == ("lost", "overtaken")
+            return
+        assert (answer["verdict"], answer["state"], answer["reason"]) == ("settled", state, why)
+        task.move(state, why, now)
+        if state == "pending":
+            self.wait(task, now, answer["retry_after"], released=attempt.outcome == "released")
+
+    def wait(self, task: Task, now: float, seconds: float, *, released: bool = False) -> None:
+        tries = task.history[-1].tries
+        backoff = min(20.0, 2.0 * 4 ** (tries - 1))
+        assert seconds == 0 if released else backoff / 2 <= seconds <= backoff
+        task.due = now + seconds
+
+    # ---- the rescue
+
+    @precondition(lambda self: any(task.overdue(self.now()) for task in self.known))
+    @rule()
+    def sweep(self) -> None:
+        now = self.clear()
+        answer = self.call("tasks_sweep", WATCH.rules_json)
+        assert (answer["unsweepable"], answer["more"]) == ([], False)
+        overdue = {task.id: task for task in self.known if not task.deleted and task.overdue(now)}
+        found = {one["task_id"]: one for one in answer["rescued"]}
+        assert found.keys() == overdue.keys()
+        assert len(found) == len(answer["rescued"])
+        for task in overdue.values():
+            self.rescue(task, now, [found[task.id]])
+
+    @rule(task=tasks)
+    def poll(self, task: Task) -> None:
+        now = self.clear()
+        answer = self.call("tasks_status", task.id, WATCH.rules_json)
+        if task.deleted:
+            assert answer == {"verdict": "missing"}
+            return
+        overdue = task.state not in ENDED and task.overdue(now)
+        assert bool(answer["rescued"]) == overdue
+        if overdue:
+            self.rescue(task, now, answer["rescued"])
+        assert (answer["state"], answer["word"]) == (task.state, WORDS[task.state])
+        assert answer["overdue"] == (task.state not in ENDED and task.overdue(now))
+        last = answer["attempt"]
+        assert (last and (last["number"], last["tries"], last["outcome"])) == (
+            task.last and (task.last.number, task.last.tries, task.last.outcome)
+        )
+
+    def rescue(self, task: Task, now: float, said: list[dict[str, Any]]) -> None:
+        (one,) = said
+        state, reason = task.rescued(now)
+        assert (one["task_id"], one["state"], one["reason"]) == (task.id, state, reason)
+        assert (one["number"], one["tries"]) == (task.history[-1].number, task.history[-1].tries)
+        if state == "pending":
+            self.wait(task, now, one["retry_after"])
+        else:
+            assert one["retry_after"] is None
+
+    @precondition(lambda self: any(task.deleted and task.held for task in self.known))
+    @rule()
+    def orphans(self) -> None:
+        now = self.clear()
+        gone = [task.held for task in self.known if task.deleted and task.held and task.overdue(now)]
+        assert self.call("tasks_orphans", 1) == len(gone)
+        for attempt in gone:
+            attempt.outcome, attempt.reason, attempt.swept = "overtaken", "cancelled", True
+
+    @precondition(lambda self: any(task.held and task.overdue(self.now()) for task in self.known))
+    @rule()
+    def suspend(self) -> None:
+        now = self.clear()
+        live = [task.held for task in self.known if task.held]
+        expired = [one for one in live if not one.extended and one.lease_until <= now < one.deadline]
+        granted = expired if len(expired) >= 2 and len(expired) > len(live) / 2 else []
+        assert self.call("suspend", "tasks", 2, 0.5) == len(granted)
+        for attempt in granted:
+            attempt.lease_until, attempt.extended = now + attempt.task.rule.lease, True
+
+    @rule(seconds=st.sampled_from(JUMPS))
+    def let_time_pass(self, seconds: float) -> None:
+        self.pass_time(seconds)
+
+    # ---- other people
+
+    @rule(task=tasks, state=st.sampled_from(sorted(WORDS)))
+    def foreign_write(self, task: Task, state: str) -> None:
+        """By somebody who knows nothing of us; the fence is up."""
+        moved = self.write(task, state)
+        allowed = task.state == "pending" or (task.state == "running" and not task.held) or task.state == state
+        assert moved == (allowed and not task.deleted)
+        if moved:
+            task.state = state
+        elif not task.deleted:
+            self.refused += 1
+
+    @rule(task=tasks, state=st.sampled_from(sorted(WORDS)))
+    def foreign_write_past_the_fence(self, task: Task, state: str) -> None:
+        self.db.execute("alter table public.tasks disable trigger unstuck_fence")
+        moved = self.write(task, state)
+        self.db.execute("alter table public.tasks enable trigger unstuck_fence")
+        assert moved == (not task.deleted)
+        task.state = state
+
+    @rule(task=tasks)
+    def restart(self, task: Task) -> None:
+        """A person puts a task back that has ended: the one way to leave such a state."""
+        if task.state in ENDED and not task.deleted:
+            self.foreign_write_past_the_fence(task, "pending")
+            self.db.execute("update public.tasks set scheduled_at = clock_timestamp() where id = %s", (task.id,))
+            task.due = self.now()
+
+    @rule(task=consumes(tasks))
+    def delete(self, task: Task) -> None:
+        self.db.execute("delete from public.tasks where id = %s", (task.id,))
+        task.deleted = True
+
+    def write(self, task: Task, state: str) -> bool:
+        query = "update public.tasks set status = %s where id = %s"
+        return self.db.execute(query, (WORDS[state], task.id)).rowcount == 1
+
+    # ---- what must be true after each step
+
+    @invariant()
+    def every_task_is_where_the_model_says(self) -> None:
+        found = self.db.execute("select id::text, status from public.tasks").fetchall()
+        assert {one["id"]: one["status"] for one in found} == {
+            task.id: WORDS[task.state] for task in self.known if not task.deleted
+        }
+
+    @invariant()
+    def the_ledger_is_whole(self) -> None:
+        rows = self.db.execute("select * from unstuck.attempts order by task_id, number").fetchall()
+        for task in self.known:
+            mine = [one for one in rows if one["task_id"] == task.id]
+            assert [one["number"] for one in mine] == list(range(1, len(mine) + 1)), "numbers are dense"
+            assert sum(one["ended_at"] is None for one in mine) <= 1, "at most one attempt lives"
+            for one in mine[:-1]:
+                assert one["ended_at"], "only the last attempt may live"
+            for one in mine:
+                assert (one["ended_at"] is None) == (one["outcome"] is None)
+                assert not one["ended_at"] or one["ended_at"] >= one["started_at"]
+            said = [(one["outcome"], one["reason"], one["tries"]) for one in mine]
+            assert said == [(one.outcome, one.reason, one.tries) for one in task.history]
+
+    @invariant()
+    def no_task_is_tried_more_often_than_its_rule_allows(self) -> None:
+        for task in self.known:
+            tries = [one.tries for one in task.life if one.outcome != "overtaken"]
+            overtaken = sum(one.outcome == "overtaken" for one in task.life)
+            assert max(tries, default=0) <= task.rule.attempts + overtaken
+
+    @invariant()
+    def every_refused_write_is_filed(self) -> None:
+        found = self.db.execute("select count(*) from unstuck.refusals").fetchone()
+        assert found == {"count": self.refused}
+
+    # ---- and in the end
+
+    def teardown(self) -> None:
+        """Every task ends. Whatever happened before, if all workers die on it: after at most `attempts` times a lease,
+        a backoff and a sweep. If there are no workers any more: after one lease or silence, one backoff, and one
+        `pending_for`, with a sweep after each."""
+        self.pass_time(DEFAULT.lease + NEAR)
+        self.sweep_all()
+        assert not any(task.held for task in self.known)
+        poisoned = [task for task in self.known if task.state == "pending" and not task.deleted]
+        for _ in range(MOST_ATTEMPTS):
+            self.pass_time(DEFAULT.backoff_max)
+            for task in poisoned:
+                self.claim(task)
+                assert task.held or task.state in ENDED
+            self.pass_time(DEFAULT.lease + NEAR)
+            self.sweep_all()
+        assert all(task.state in ENDED for task in poisoned)
+        self.pass_time(DEFAULT.silent_for + NEAR)
+        self.sweep_all()
+        self.pass_time(DEFAULT.backoff_max + DEFAULT.pending_for + NEAR)
+        self.sweep_all()
+        assert all(task.state in ENDED for task in self.known if not task.deleted)
+        self.every_task_is_where_the_model_says()
+        self.the_ledger_is_whole()
+
+    def sweep_all(self) -> None:
+        self.sweep()
+        self.orphans()
+
+
+@pytest.fixture
+def db(database: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    with psycopg.connect(database, autocommit=True, row_factory=dict_row) as connection:
+        install_clock(connection)
+        yield connection
+
+
+def test_any_interleaving_keeps_the_promise(db):
+    ci = bool(os.environ.get("CI"))  # there, the same examples each time
+    chosen = settings(
+        max_examples=60, stateful_step_count=40, deadline=None, derandomize=ci, database=None,
+        suppress_health_check=list(HealthCheck), print_blob=True,
+    )  # fmt: skip
+    run_state_machine_as_test(lambda: Machine(db), settings=chosen)

@@ -1,0 +1,202 @@
+"""What is special to the store by psycopg: its time limits, and which connection serves whom."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from functions.errors import StoreError
+from functions.policy import Watch
+from functions.store.postgres import PostgresStore
+from tests.waiting import eventually
+
+Db = psycopg.Connection[dict[str, Any]]
+ROOT = Path(__file__).parents[2]
+GRACE = 0.4  # seconds over a limit that a busy machine may take
+
+OVER_A_FORK = """
+import os, sys
+from functions.policy import load
+from functions.store.postgres import PostgresStore
+store, watch = PostgresStore(sys.argv[1]), load().watch()
+asked = "00000000-0000-0000-0000-000000000000"
+
+def backend():
+    assert store.status(watch, asked) == {"verdict": "missing"}
+    (idle,) = store._idle
+    return idle.info.backend_pid
+
+before = backend()
+if not (child := os.fork()):
+    print(backend(), flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(before, backend())
+store.close()
+"""
+
+
+@pytest.fixture
+def store(conformance: str, db: Db) -> Iterator[PostgresStore]:
+    made = PostgresStore(conformance)
+    yield made
+    made.close()
+    eventually(lambda: not backends(db), message="the connections of the store were not closed")
+
+
+@pytest.fixture
+def attempt(store: PostgresStore, tasks: Watch) -> dict[str, Any]:
+    return store.claim(tasks, store.create(tasks, "image", {})["task_id"], "w")
+
+
+def backends(db: Db) -> list[int]:
+    """The server's processes that work for stores."""
+    found = db.execute("select pid from pg_stat_activity where application_name = 'unstuck'").fetchall()
+    return [one["pid"] for one in found]
+
+
+@contextmanager
+def takes(least: float, most: float) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    assert least <= time.monotonic() - begun <= most
+
+
+@contextmanager
+def locked(dsn: str) -> Iterator[None]:
+    """Another session holds all tasks and attempts."""
+    with psycopg.connect(dsn, row_factory=dict_row) as other:
+        other.execute("select from public.tasks for update")
+        other.execute("select from unstuck.attempts for update")
+        yield
+
+
+def beat(store: PostgresStore, watch: Watch, attempt: dict[str, Any], limit: float = 8.0) -> str:
+    return store.beat(watch, attempt["task_id"], attempt["token"], limit=limit)["verdict"]
+
+
+def test_a_call_ends_at_its_limit_while_another_session_holds_the_row(conformance, store, tasks, attempt):
+    with locked(conformance):
+        with takes(0.5, 0.5 + GRACE), pytest.raises(StoreError, match="no answer within 0.5 s") as refused:
+            beat(store, tasks, attempt, limit=0.5)
+        assert refused.value.retryable
+    assert beat(store, tasks, attempt) == "held"
+
+
+def test_a_call_that_was_given_up_does_no_harm_when_it_is_done_after_all(conformance, store, db, tasks, attempt):
+    with locked(conformance), pytest.raises(StoreError):
+        store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 1}, limit=0.2)
+    again = store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 1})
+    assert (again["verdict"], again["state"]) == ("settled", "completed")
+    assert db.execute("select count(*) from unstuck.refusals").fetchone() == {"count": 0}
+
+
+def test_a_call_ends_at_its_limit_while_its_backend_is_frozen(store, db, tasks, attempt):
+    (frozen,) = backends(db)
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        with takes(0.5, 0.5 + GRACE), pytest.raises(StoreError) as refused:
+            beat(store, tasks, attempt, limit=0.5)
+        assert refused.value.retryable
+        assert beat(store, tasks, attempt) == "held"
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+
+
+def test_a_call_ends_at_its_limit_while_nobody_answers_at_the_address(tasks, attempt):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = PostgresStore(f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/none")
+        with takes(2.0, 2.0 + GRACE), pytest.raises(StoreError) as refused:
+            beat(store, tasks, attempt, limit=2.0)
+        assert refused.value.retryable
+
+
+def test_a_verb_is_repeated_within_its_limit_while_the_error_is_a_passing_one(conformance, db, tasks, attempt):
+    name = db.info.dbname
+    db.execute(f"alter database {name} set lock_timeout = '50ms'")
+    store = PostgresStore(conformance)
+    try:
+        with locked(conformance), takes(0.4, 1.0 + GRACE), pytest.raises(StoreError) as refused:
+            beat(store, tasks, attempt, limit=1.0)
+        assert (refused.value.retryable, refused.value.code) == (True, "55P03")
+        assert beat(store, tasks, attempt) == "held"
+    finally:
+        db.execute(f"alter database {name} reset lock_timeout")
+        store.close()
+
+
+def test_a_verb_does_not_notice_that_its_connection_was_terminated(store, db, tasks, attempt):
+    (old,) = backends(db)
+    terminate(db)
+    assert beat(store, tasks, attempt) == "held"
+    assert backends(db) != [old]
+
+
+def test_after_a_restart_of_the_server_the_first_call_does_not_try_each_dead_connection(
+    conformance, store, db, tasks, attempt
+):
+    busy(conformance, store, db, tasks, 8)
+    terminate(db)
+    with takes(0, 0.5 + GRACE):
+        assert beat(store, tasks, attempt) == "held"
+    assert len(backends(db)) == 1
+
+
+def test_one_caller_after_another_shares_one_connection(store, db, tasks, attempt):
+    for _ in range(20):
+        beat(store, tasks, attempt)
+        with pytest.raises(StoreError):
+            store.status(tasks, "no id")
+    assert len(backends(db)) == 1
+
+
+def test_there_are_never_more_connections_than_callers_at_once(conformance, store, db, tasks):
+    for _ in range(3):
+        busy(conformance, store, db, tasks, 4)
+    assert len(backends(db)) == 4
+
+
+def test_a_connection_is_never_shared_over_a_fork(database):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", OVER_A_FORK, database],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    child, before, after = done.stdout.split()
+    assert before == after != child
+
+
+def terminate(db: Db) -> None:
+    db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'unstuck'")
+    eventually(lambda: not backends(db))
+
+
+def busy(dsn: str, store: PostgresStore, db: Db, watch: Watch, callers: int) -> None:
+    """That many calls at once: each waits for rows that another session holds until all of them do."""
+    task_id = store.create(watch, "image", {})["task_id"]
+    together = Barrier(callers + 1)
+    waiting = "select count(*) from pg_stat_activity where application_name = 'unstuck' and wait_event_type = 'Lock'"
+
+    def call() -> None:
+        together.wait()
+        store.claim(watch, task_id, "w")
+
+    threads = [Thread(target=call) for _ in range(callers)]
+    with locked(dsn):
+        for thread in threads:
+            thread.start()
+        together.wait()
+        eventually(lambda: db.execute(waiting).fetchone() == {"count": callers})
+    for thread in threads:
+        thread.join()
