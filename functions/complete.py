@@ -74,4 +74,4 @@ def _clean(text: str | None) -> str | None:
 
 def _bounded(after: float | None) -> float | None:
     """A delay that a handler asks for: from now to a day."""
-    return None if after is None else min(max(float(after), 0.0), 86400.0)
+    return None if after is None else min(max(0.0, after), 86400.0)  # in this order NaN becomes 0

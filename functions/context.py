@@ -66,18 +66,18 @@ class HandlerContext:
     def __init__(self, job: Job, pipe: Connection) -> None:
         self.task_id, self.kind, self.attempt = job.task_id, job.kind, job.attempt
         self.logger = _logger(job)
-        self._pipe, self._sending = pipe, threading.Lock()
+        self._pipe, self._sending, self._saving = pipe, threading.Lock(), threading.Lock()
         self._checkpoints = dict(job.checkpoints)
         self._deadline = time.monotonic() + job.seconds
         self._answer, self._answered = "", threading.Event()
         self._stop = threading.Event()
 
     def checkpoint(self, name: str, data: Any = None) -> None:
-        data = True if data is None else data
-        json.dumps(data)  # a TypeError here names the caller's line
-        self._answered.clear()
-        self.send("checkpoint", name, data)
-        self._answered.wait()
+        data = _plain(True if data is None else data)
+        with self._saving:  # the next answer is for this one, whichever thread of the handler asks
+            self._answered.clear()
+            self.send("checkpoint", name, data)
+            self._answered.wait()
         if self._answer != "held":
             raise LeaseLostError(self._answer)
         self._checkpoints[name] = data
@@ -86,9 +86,7 @@ class HandlerContext:
         return self._checkpoints.get(name)
 
     def progress(self, fraction: float | None = None, message: str = "", **more: Any) -> None:
-        progress = {"fraction": fraction, "message": message, **more}
-        json.dumps(progress)  # as above
-        self.send("progress", progress)
+        self.send("progress", _plain({"fraction": fraction, "message": message, **more}))
 
     def remaining(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
@@ -115,6 +113,12 @@ class HandlerContext:
     def answer(self, value: str) -> None:
         self._answer = value
         self._answered.set()
+
+
+def _plain(data: Any) -> Any:
+    """What JSON makes of it: the guard must not need the handler's classes. What JSON does not know is an error here,
+    in the handler's own line."""
+    return json.loads(json.dumps(data, allow_nan=False))
 
 
 class _EventHandler(logging.Handler):

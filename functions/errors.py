@@ -9,7 +9,7 @@ class Retry(Exception):  # noqa: N818 - a verdict, not a mistake
 
     def __init__(self, message: str, *, detail: str = "", after: float | None = None) -> None:
         super().__init__(message)
-        self.message, self.detail, self.after = message, detail, after
+        self.message, self.detail, self.after = str(message), str(detail), None if after is None else float(after)
 
 
 class Fail(Exception):  # noqa: N818
@@ -20,7 +20,7 @@ class Fail(Exception):  # noqa: N818
 
     def __init__(self, message: str, *, detail: str = "") -> None:
         super().__init__(message)
-        self.message, self.detail = message, detail
+        self.message, self.detail = str(message), str(detail)
 
 
 class LeaseLostError(BaseException):

@@ -84,7 +84,7 @@ class _Attempt:
         handler = self.rule.handler or f"functions.handlers.{kind}"
         work = Work(
             Job(handler, claimed["task_id"], kind, claimed["number"], claimed["input"], claimed["checkpoint"],
-                self.rule.run_for, self.rule.memory),
+                self.deadline - time.monotonic(), self.rule.memory),
             self.rule.isolation,
         )  # fmt: skip
         try:
@@ -161,7 +161,10 @@ class _Attempt:
                 self.watch, self.claimed["task_id"], self.claimed["token"], name, data, limit
             )
         except StoreError as error:
-            return Ending("retry", Reason.TRANSIENT, detail=f"checkpoint {name} not written: {error}")
+            outcome, reason = (
+                ("retry", Reason.TRANSIENT) if error.retryable else (self.rule.on_error, Reason.HANDLER_ERROR)
+            )
+            return Ending(outcome, reason, detail=f"checkpoint {name} not written: {error}")
         work.answer("checkpoint", answer["verdict"])
         self.next_beat = time.monotonic() + self.policy.beat
         return self._lost(answer)

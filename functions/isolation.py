@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -159,9 +160,9 @@ def _outcome(job: Job, context: HandlerContext) -> tuple[Any, ...]:
             result = asyncio.run(result)
         return ("result", json.dumps(result))
     except Retry as error:
-        return ("error", "retry", Reason.TRANSIENT, error.message, error.detail or _trace(error), error.after)
+        return ("error", "retry", Reason.TRANSIENT, *_words(error), getattr(error, "after", None))
     except Fail as error:
-        return ("error", "fail", Reason.HANDLER_ERROR, error.message, error.detail or _trace(error), None)
+        return ("error", "fail", Reason.HANDLER_ERROR, *_words(error), None)
     except MemoryError as error:
         return ("error", "lost", Reason.OUT_OF_MEMORY, None, _trace(error), None)
     except LeaseLostError:
@@ -176,10 +177,13 @@ def _outcome(job: Job, context: HandlerContext) -> tuple[Any, ...]:
 
 def is_transient(error: BaseException) -> bool:
     """Timeouts and connection errors, of Python and of the usual HTTP clients (without importing any of them)."""
-    if isinstance(error, TimeoutError | ConnectionError):
+    if isinstance(error, TimeoutError | ConnectionError | socket.gaierror):
         return True
-    known = {("requests", "Timeout"), ("requests", "ConnectionError"), ("httpx", "TransportError"), ("urllib3", "HTTPError"),
-             ("aiohttp", "ClientConnectionError")}  # fmt: skip
+    if isinstance(reason := getattr(error, "reason", None), OSError):  # urllib.error.URLError
+        return is_transient(reason)
+    known = {("requests", "Timeout"), ("requests", "ConnectionError"), ("requests", "ChunkedEncodingError"),
+             ("httpx", "TransportError"), ("urllib3", "HTTPError"), ("http", "IncompleteRead"),
+             ("aiohttp", "ClientConnectionError"), ("aiohttp", "ClientPayloadError")}  # fmt: skip
     return any((one.__module__.split(".")[0], one.__name__) in known for one in type(error).__mro__)
 
 
@@ -190,6 +194,11 @@ def load(handler: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(module), function or "handle")
     except (ImportError, AttributeError) as error:
         raise Fail("This kind of task cannot be done here.", detail=f"handler {handler}: {error}") from error
+
+
+def _words(error: Retry | Fail) -> tuple[str, str]:
+    """For the user and for the operator. A subclass with an `__init__` of its own may lack both."""
+    return str(getattr(error, "message", error)), getattr(error, "detail", "") or _trace(error)
 
 
 def _module_of(handler: str) -> str:

@@ -13,7 +13,7 @@ from functions.states import State
 
 SQL = Path(__file__).parent / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run")
-VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "fence")
+VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "fence")
 
 
 def identifier(name: str) -> str:

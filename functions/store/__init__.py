@@ -85,6 +85,18 @@ class Store(ABC):
     def overview(self, watch: Watch) -> Answer:
         return self._verb(f"{watch.name}_overview", p_rules=watch.rules_json)
 
+    def find(self, watch: Watch, wanted: Answer, limit: int, after: str | None = None) -> list[Answer]:
+        """Tasks by filter ({ids, states, kind, owner, reason, sweep_id, older_than}), ordered by key, 500 at most."""
+        return self._verb(f"{watch.name}_find", p_filter=_json(wanted), p_limit=limit, p_after=after)
+
+    def history(self, watch: Watch, task_id: str) -> list[Answer]:
+        """The attempts of a task, the first one first."""
+        return self._verb(f"{watch.name}_history", p_task=task_id)
+
+    def preview(self, watch: Watch, limit: int) -> list[Answer]:
+        """What a sweep would do now, without doing it."""
+        return self._verb(f"{watch.name}_preview", p_rules=watch.rules_json, p_limit=limit)
+
     def sweep_begin(self, key: str | None, by: str, budget: float) -> Answer:
         """Verdict begun (with sweep_id), duplicate or running."""
         return self.call("sweep_begin", {"p_key": key, "p_by": by, "p_budget": float(budget)}, LIMIT)

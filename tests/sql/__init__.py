@@ -24,6 +24,17 @@ begin
 end $$
 """
 
+STILL_CLOCK = """
+create schema testing;
+create function testing.clock_timestamp() returns timestamptz language sql stable
+  as $$ select current_setting('testing.now')::timestamptz $$;
+create function testing.pg_postmaster_start_time() returns timestamptz language sql immutable
+  as $$ select '2000-01-01'::timestamptz $$;
+alter table public.tasks alter created_at set default testing.clock_timestamp(),
+  alter updated_at set default testing.clock_timestamp();
+set search_path = testing, pg_catalog, public
+"""
+
 
 def install_clock(db: Connection[Any]) -> None:
     """Makes `pass_time` work. Leases count from the start of the server at least, and a test's has only just started:
@@ -39,3 +50,13 @@ def install_clock(db: Connection[Any]) -> None:
 def pass_time(db: Connection[Any], seconds: float) -> None:
     """All that was written before this moment is `seconds` older afterwards."""
     db.execute("select testing.pass_time(%s::float8)", (seconds,))
+
+
+def install_still_clock(db: Connection[Any]) -> None:
+    """From now on this session's clock stands still: our `clock_timestamp` is found before the server's."""
+    db.execute(STILL_CLOCK)
+    set_clock(db, 0)
+
+
+def set_clock(db: Connection[Any], seconds: float) -> None:
+    db.execute("select set_config('testing.now', ('2026-01-01'::timestamptz + make_interval(secs => %s))::text, false)", (seconds,))

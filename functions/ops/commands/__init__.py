@@ -1,3 +1,3 @@
 """One module for each command, with HELP, `arguments(parser)` and `run(options) -> exit code`."""
 
-NAMES = ("demo", "sql", "migrate")
+NAMES = ("demo", "list", "explain", "sql", "migrate")

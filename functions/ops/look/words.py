@@ -68,6 +68,9 @@ _SOON = {"retry", "processing", "process", "start", "worker", "dispatch", "queue
          "dependency", "turn", "schedule", "for", "to", "in", "scheduling"}  # fmt: skip
 
 
+_NO_WORK = {"pending", "string", "spring", "incoming", "upcoming", "missing", "existing", "outstanding", "remaining", "nothing", "something"}
+
+
 def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901, PLR0912 - one line for each shape
     """processing_ocr, upload_failed, completed_with_warnings, awaiting_payment, ready_for_pickup."""
     states = [sure_words()[part][0] if part in sure_words() else None for part in parts]
@@ -89,7 +92,7 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
         return Z, False
     if R in states and parts[-1] not in {"completed", "complete", "done", "finished"}:
         return R, len(parts) == 1
-    if any(re.fullmatch(r"[a-z]{3,}ing", part) and part not in {"pending", "string", "spring", "incoming", "upcoming"} for part in parts):
+    if any(re.fullmatch(r"[a-z]{3,}ing", part) and part not in _NO_WORK for part in parts):
         return R, len(parts) == 1
     if C in states or any(re.fullmatch(r"[a-z]{4,}ed", part) for part in parts):
         return "milestone", False
