@@ -109,8 +109,9 @@ def emit(event: Event, *, level: str | None = None, **values: Any) -> None:
 
 
 def emit_lines(lines: Iterable[str]) -> None:
-    """Writes whole lines, one thread at a time: without the lock long lines of 16 threads were cut and lost (Python 3.11)."""
-    text = "".join(f"{line}\n" for line in lines)
+    """Writes whole lines, one thread at a time: without the lock long lines of 16 threads were cut and lost (Python 3.11).
+    One line in each write: with LOG_EXECUTION_ID the framework makes one entry of what is written at once."""
     with _writing:
-        sys.stdout.write(text)
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
         sys.stdout.flush()

@@ -146,10 +146,10 @@ def run(job: Job, pipe: Connection, on_gone: Callable[[], object] = lambda: None
         context.listen()
         on_gone()
 
-    threading.Thread(target=listen, daemon=True).start()
-    message = _outcome(job, context)
-    with contextlib.suppress(OSError, ValueError):
-        context.send(*message)
+    # LeaseLostError: raised in a thread that is to stop, wherever it is
+    with contextlib.suppress(OSError, ValueError, LeaseLostError):
+        threading.Thread(target=listen, daemon=True).start()
+        context.send(*_outcome(job, context))
 
 
 def _outcome(job: Job, context: HandlerContext) -> tuple[Any, ...]:

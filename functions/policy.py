@@ -52,6 +52,13 @@ class Watch:
     columns: dict[str, str]
     clocks: dict[str, tuple[str, ...]]
     hooks: dict[str, str]
+    types: dict[str, str]
+    """The types of columns that are not what the field's tables mostly have (text; timestamptz for a clock), by column:
+    `varchar(64)`, `jsonb not null`, `timestamp`, `bigint`, `public.job_status`."""
+    also: dict[State, dict[str, str]]
+    """More that a move to a state writes, by column: `now`, `nothing` (null), `worker`, `raise` (one more)."""
+    fence: str
+    """off, observe or enforce: the trigger on the table."""
     rules: dict[str, Rule] = field(repr=False)
 
     def rule(self, kind: str) -> Rule:
@@ -147,9 +154,22 @@ def _watch_name(name: str, value: Value) -> str:
 
 
 def _watch(name: str, value: Value, policy: Policy) -> Watch:
-    value.only("table", "own", "key", "key_type", "status", "words", "columns", "clocks", "hooks", "rules")
-    own = value.get("own")
-    hooks = value.get("hooks")
+    value.only(
+        "table",
+        "own",
+        "key",
+        "key_type",
+        "status",
+        "words",
+        "columns",
+        "clocks",
+        "hooks",
+        "types",
+        "also",
+        "fence",
+        "rules",
+    )
+    own, fence = value.get("own"), value.get("fence")
     return Watch(
         name=name,
         table=value["table"].text(),
@@ -160,7 +180,10 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         words=_words(value["words"]),
         columns=_columns(value["columns"]),
         clocks=_clocks(value["clocks"]),
-        hooks=_hooks(hooks) if hooks else {},
+        hooks=_hooks(value),
+        types=_types(value),
+        also=_also(value),
+        fence=fence.choice("off", "observe", "enforce") if fence else ("enforce" if own else "off"),
         rules=_rules(value["rules"], policy),
     )
 
@@ -197,9 +220,28 @@ def _clocks(value: Value) -> dict[str, tuple[str, ...]]:
     return clocks
 
 
-def _hooks(value: Value) -> dict[str, str]:
+def _hooks(watch: Value) -> dict[str, str]:
+    value = watch.get("hooks")
+    if value is None:
+        return {}
     value.only("on_created", "on_completed", "on_failed")
     return {name: function.text() for name, function in value.items()}
+
+
+def _types(watch: Value) -> dict[str, str]:
+    value = watch.get("types")
+    return {name: one.text() for name, one in value.items()} if value else {}
+
+
+def _also(watch: Value) -> dict[State, dict[str, str]]:
+    value = watch.get("also")
+    if value is None:
+        return {}
+    value.only(State.PENDING, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED)
+    return {
+        State(state): {column: one.choice("now", "nothing", "worker", "raise") for column, one in columns.items()}
+        for state, columns in value.items()
+    }
 
 
 _RULE = (

@@ -2,27 +2,26 @@
 safely quoted. What comes out is plain, static SQL that can be read, diffed and put into a migration."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from psycopg import sql
 
+from functions import values
 from functions.policy import Watch
 from functions.states import State
+from functions.values import Column, literal
 
 SQL = Path(__file__).parent / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run")
-VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "fence")
+VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find")
+FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
+WRITTEN = (State.PENDING, State.COMPLETED, State.FAILED)
 
 
 def identifier(name: str) -> str:
     """`schema.name`, each part quoted."""
     return sql.Identifier(*name.split(".")).as_string(None)
-
-
-def literal(value: Any) -> str:
-    return sql.Literal(value).as_string(None)
 
 
 def render(text: str, names: Mapping[str, str]) -> str:
@@ -40,16 +39,14 @@ def shared() -> str:
 
 
 def verbs(watch: Watch) -> str:
-    """The functions of one watch. A table that is not our own has no `create`, and no fence yet."""
-    wanted = VERBS if watch.own else [verb for verb in VERBS if verb not in {"create", "fence"}]
-    return "\n".join(render(template(verb), names(watch)) for verb in wanted)
+    """The functions of one watch. Tasks of a table that is not our own are created by its own application."""
+    wanted = [verb for verb in VERBS if watch.own or verb != "create"]
+    return "\n".join(render(template(verb), names(watch)) for verb in (*wanted, *FENCES[watch.fence]))
 
 
 def names(watch: Watch) -> dict[str, str]:
     """What each `@name@` of a template stands for. `t` is the task, `x` the decision about it."""
     bare = watch.table.rpartition(".")[2]
-    column = {name: f"t.{identifier(one)}" for name, one in watch.columns.items()}
-    queued, alive = _clock(watch, "queued"), _clock(watch, "alive")
     return {
         "watch": watch.name,
         "watch_name": literal(watch.name),
@@ -60,17 +57,13 @@ def names(watch: Watch) -> dict[str, str]:
         "state": _state(watch),
         "is_pending": _is(watch, "t", State.PENDING),
         "is_running": _is(watch, "t", State.RUNNING),
-        "kind": column.get("kind", "''::text"),
-        "input": column.get("input", "to_jsonb(t)"),
-        "owner": column.get("owner", "null::text"),
-        "result": column.get("result", "null::jsonb"),
-        "error": column.get("error", "null::text"),
-        "reason": column.get("reason", "null::text"),
-        "queued": queued,
-        "due": _clock(watch, "due", "queued"),  # a task is due when it is queued, unless a clock says otherwise
-        "alive": alive,
-        "started": _clock(watch, "started"),
-        "claim_order": ", ".join([*([f"{column['priority']} desc"] if "priority" in column else []), queued]),
+        "kind": _text(watch, "kind", "''::text"),
+        "input": _column(watch, "input", "to_jsonb(t)"),
+        "owner": _text(watch, "owner", "null::text"),
+        "result": _column(watch, "result", "null::jsonb"),
+        "error": _text(watch, "error", "null::text"),
+        "reason": _text(watch, "reason", "null::text"),
+        **_clocks(watch),
         "write": ",\n    ".join(_write(watch)),
         "to_running": ", ".join(_to_running(watch)),
         "on_created": _hook(watch, "on_created", "v_task.id::text"),
@@ -84,13 +77,69 @@ def names(watch: Watch) -> dict[str, str]:
         ),
         "old_ended": _is(watch, "old", State.COMPLETED, State.FAILED, State.CANCELLED),
         "old_pending": _is(watch, "old", State.PENDING, State.RESTING),
+        "new_ended": _is(watch, "new", State.COMPLETED, State.FAILED, State.CANCELLED),
         "old_key": f"old.{identifier(watch.key)}",
         "old_status": f"old.{identifier(watch.status)}",
         "new_status": f"new.{identifier(watch.status)}",
+        "new_key": f"new.{identifier(watch.key)}",
     } | {
         f"{index}_index": identifier(f"{bare}_{index}")
         for index in ("pending", "running", "claim", "owner", "idempotency")
     }
+
+
+def column(watch: Watch, name: str, usual: str) -> Column:
+    """The column with the type that the watch states for it, else the usual one."""
+    match = re.fullmatch(r"(.+?)(?:\((\d+)\))?(\s+not null)?", watch.types.get(name, usual))
+    assert match is not None, "any text matches"
+    kind = {
+        "varchar": "varchar",
+        "character varying": "varchar",
+        "bigint": "int8",
+        "integer": "int4",
+        "text[]": "_text",
+    }
+    return Column(name, kind.get(match[1], match[1]), int(match[2]) if match[2] else None, not_null=bool(match[3]))
+
+
+def _clocks(watch: Watch) -> dict[str, str]:
+    """When a task was queued, is due, was started and last seen alive. A table without a column for the next try has it
+    in the ledger, and waits from then."""
+    queued, alive = _clock(watch, "queued"), _clock(watch, "alive")
+    if not watch.clocks.get("due"):
+        retry = (
+            f"(select a.retry_at from unstuck.attempts a where a.watch = {literal(watch.name)} "
+            f"and a.task_id = t.{identifier(watch.key)}::text order by a.number desc limit 1)"
+        )
+        due = waiting = f"greatest({queued}, {retry})"
+    else:
+        due, waiting = _clock(watch, "due", "queued"), queued
+    if watch.fence == "observe":
+        seen = (
+            f"(select o.touched_at from unstuck.observed o where o.watch = {literal(watch.name)} "
+            f"and o.task_id = t.{identifier(watch.key)}::text)"
+        )
+        alive = f"greatest({alive}, {seen})"
+    priority = watch.columns.get("priority")
+    return {
+        "queued": waiting,
+        "queued_bound": queued,
+        "due": due,
+        "alive": alive,
+        "alive_bound": _clock(watch, "alive"),
+        "started": _clock(watch, "started"),
+        "claim_order": ", ".join([*([f"t.{identifier(priority)} desc"] if priority else []), queued]),
+    }
+
+
+def _column(watch: Watch, name: str, absent: str) -> str:
+    return f"t.{identifier(watch.columns[name])}" if name in watch.columns else absent
+
+
+def _text(watch: Watch, name: str, absent: str) -> str:
+    """A column as text; the cast only where it is needed."""
+    found = _column(watch, name, absent)
+    return f"{found}::text" if watch.columns.get(name) in watch.types else found
 
 
 def _is(watch: Watch, row: str, *states: State) -> str:
@@ -105,37 +154,97 @@ def _state(watch: Watch) -> str:
 
 
 def _clock(watch: Watch, *clocks: str) -> str:
-    columns = list(dict.fromkeys(f"t.{identifier(one)}" for clock in clocks for one in watch.clocks.get(clock, ())))
+    found = dict.fromkeys(one for clock in clocks for one in watch.clocks.get(clock, ()))
+    columns = [values.moment(column(watch, one, "timestamptz")) for one in found]
     if not columns:
         return "null::timestamptz"
     return columns[0] if len(columns) == 1 else f"coalesce({', '.join(columns)})"
 
 
-def _write(watch: Watch) -> Iterable[str]:
+def _stamp(watch: Watch, name: str, time: str) -> str:
+    """`time` (a timestamptz) as the clock's column takes it."""
+    one = column(watch, name, "timestamptz")
+    if one.type == "timestamptz":
+        return time
+    stamp = values.stamp(one, tuple(column(watch, other, "timestamptz") for other in _all_clocks(watch)))
+    return (stamp or "null").replace("now()", time)
+
+
+def _all_clocks(watch: Watch) -> list[str]:
+    return list(dict.fromkeys(one for columns in watch.clocks.values() for one in columns))
+
+
+def _word(watch: Watch, state: State) -> str:
+    return literal(watch.words[state][0])
+
+
+def _cast(watch: Watch) -> str:
+    """An enum does not take the text that a CASE makes."""
+    kind = column(watch, watch.status, "text").type
+    return "" if kind in values.TEXTS | values.NUMBERS | {"bool", "boolean"} else f"::{identifier(kind)}"
+
+
+def _write(watch: Watch) -> Iterator[str]:
     """The assignments that move a task as the decision `x` (state, result, reason, error, retry_at) says."""
-    words = {state: literal(watch.words[state][0]) for state in State if watch.words[state]}
-    yield (
-        f"{identifier(watch.status)} = case x.state when 'pending' then {words[State.PENDING]} "
-        f"when 'completed' then {words[State.COMPLETED]} else {words[State.FAILED]} end"
+    cases = (
+        f"case x.state when 'pending' then {_word(watch, State.PENDING)} "
+        f"when 'completed' then {_word(watch, State.COMPLETED)} else {_word(watch, State.FAILED)} end"
     )
+    cast = _cast(watch)
+    written = {watch.status: f"({cases}){cast}" if cast else cases}
     for name in ("error", "reason"):
         if name in watch.columns:
-            yield f"{identifier(watch.columns[name])} = case x.state when 'failed' then x.{name} end"
+            written[watch.columns[name]] = _message(watch, name)
     if "result" in watch.columns:
-        result = identifier(watch.columns["result"])
-        yield f"{result} = case x.state when 'completed' then x.result else t.{result} end"
+        result = column(watch, watch.columns["result"], "jsonb")
+        value = "x.result" if result.type == "jsonb" else f"x.result::{result.type}"
+        written[result.name] = f"case x.state when 'completed' then {value} else t.{identifier(result.name)} end"
     for due in watch.clocks.get("due", ())[:1]:
-        yield f"{identifier(due)} = coalesce(x.retry_at, t.{identifier(due)})"
+        written[due] = f"coalesce({_stamp(watch, due, 'x.retry_at')}, t.{identifier(due)})"
     for finished in watch.clocks.get("finished", ())[:1]:
-        yield f"{identifier(finished)} = case when x.state <> 'pending' then clock_timestamp() end"
+        written[finished] = f"case when x.state <> 'pending' then {_stamp(watch, finished, 'clock_timestamp()')} end"
     for touched in watch.clocks.get("touched", ()):
-        yield f"{identifier(touched)} = clock_timestamp()"
+        written[touched] = _stamp(watch, touched, "clock_timestamp()")
+    for state in WRITTEN:
+        for name, what in watch.also.get(state, {}).items():
+            before = written.get(name, f"t.{identifier(name)}")
+            written[name] = (
+                f"case when x.state = {literal(str(state))} then {_more(watch, name, what)} else {before} end"
+            )
+    yield from (f"{identifier(name)} = {value}" for name, value in written.items())
 
 
-def _to_running(watch: Watch) -> Iterable[str]:
-    yield f"{identifier(watch.status)} = {literal(watch.words[State.RUNNING][0])}"
+def _message(watch: Watch, name: str) -> str:
+    """The sentence or the code of a failure, as its column takes it; what is there stays where it can't be taken away."""
+    one = column(watch, watch.columns[name], "text")
+    text = values.note(one, f"x.{name}", "failed") or "null"
+    if one.type in values.JSONS | values.TEXT_LISTS or one.name.lower().endswith(("log", "logs")):
+        return f"case x.state when 'failed' then {text} else t.{identifier(one.name)} end"
+    absent = values.nothing(one)
+    return (
+        f"case x.state when 'failed' then {text} end"
+        if absent in {None, "null"}
+        else f"case x.state when 'failed' then {text} else {absent} end"
+    )
+
+
+def _more(watch: Watch, name: str, what: str) -> str:
+    match what:
+        case "now":
+            return _stamp(watch, name, "clock_timestamp()")
+        case "raise":
+            return values.raised(column(watch, name, "integer"))
+        case _:
+            return "null"
+
+
+def _to_running(watch: Watch) -> Iterator[str]:
+    yield f"{identifier(watch.status)} = {_word(watch, State.RUNNING)}"
     for clock in dict.fromkeys((*watch.clocks.get("started", ())[:1], *watch.clocks.get("touched", ()))):
-        yield f"{identifier(clock)} = v_now"
+        yield f"{identifier(clock)} = {_stamp(watch, clock, 'v_now')}"
+    for name, what in watch.also.get(State.RUNNING, {}).items():
+        value = "p_worker" if what == "worker" else _more(watch, name, what)
+        yield f"{identifier(name)} = {value}"
 
 
 def _hook(watch: Watch, name: str, arguments: str, source: str = "") -> str:

@@ -90,7 +90,11 @@ def stamp(one: Column, like: tuple[Column, ...] = (), row: str = "t") -> str | N
 def _per_second(one: Column, like: tuple[Column, ...], row: str) -> str:
     """An epoch column's unit: by its default or name, else as the row's other epoch columns have it, else by its size."""
     said = f"{one.name} {one.default or ''}".lower()
-    for unit, signs in ((MICROS, r"_us\b|micro|1000000"), (MILLIS, r"_ms\b|milli|\b1000\b"), (SECONDS, r"_s\b|_secs?\b|epoch from")):
+    for unit, signs in (
+        (MICROS, r"_us\b|micro|1000000"),
+        (MILLIS, r"_ms\b|milli|\b1000\b"),
+        (SECONDS, r"_s\b|_secs?\b|epoch from"),
+    ):
         if re.search(signs, said):
             return str(unit)
     usual = MILLIS if one.type in {"int8", "numeric", "float8"} else SECONDS
@@ -107,7 +111,11 @@ def note(one: Column, text: str, code: str, row: str = "t") -> str | None:
     if one.type in TEXTS and one.width:
         return f"left({text}, {one.width})"
     if one.type in TEXTS:
-        return f"concat_ws(E'\\n', nullif({column(one, row)}, ''), {text})" if re.search(r"logs?$", one.name.lower()) else text
+        return (
+            f"concat_ws(E'\\n', nullif({column(one, row)}, ''), {text})"
+            if re.search(r"logs?$", one.name.lower())
+            else text
+        )
     if one.type in TEXT_LISTS:
         return f"coalesce({column(one, row)}, '{{}}') || array[{text}]::{one.type.lstrip('_')}[]"
     if one.type in JSONS:

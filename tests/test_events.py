@@ -3,6 +3,7 @@
 import ast
 import json
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -178,6 +179,28 @@ def test_lines_of_many_threads_do_not_mix(tmp_path):
     assert len(lines) == 1600
     for name in range(16):
         assert [line["number"] for line in lines if line["task_id"] == name] == list(range(100))
+
+
+def test_each_line_is_an_entry_of_its_own_where_the_framework_adds_execution_ids(tmp_path):
+    """Cloud Functions set LOG_EXECUTION_ID: the framework then rewrites each write as one entry of JSON."""
+    (tmp_path / "main.py").write_text(
+        textwrap.dedent("""
+        import functions_framework
+        from functions import events
+
+        @functions_framework.http
+        def batch(request):
+            events.emit_lines(events.TASK_CREATED.line({"task_id": number}) for number in range(3))
+            return "done"
+    """)
+    )
+    code = "import functions_framework as f; f.create_app('batch', 'main.py', 'http').test_client().get('/')"
+    env = os.environ | {"LOG_EXECUTION_ID": "true", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True, timeout=60).stdout
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["event"], line["task_id"]) for line in lines] == [("task_created", number) for number in range(3)]
+    assert all(line["logging.googleapis.com/labels"]["execution_id"] for line in lines)
 
 
 # -- all of them, from the real code on a real database

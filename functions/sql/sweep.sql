@@ -38,7 +38,7 @@ begin
   from (
     select @key@::text as task_id, @kind@ as kind, @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for') as until
     from @table@ t
-    where @is_pending@ and @queued@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+    where @is_pending@ and @queued_bound@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
       and @queued@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
       and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
       and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
@@ -59,7 +59,7 @@ begin
     select @key@::text as task_id, @kind@ as kind, unstuck.rule(p_rules, @kind@) as rule,
       @alive@ + unstuck.rule_seconds(p_rules, @kind@, 'silent_for') as until
     from @table@ t
-    where @is_running@ and @alive@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
+    where @is_running@ and @alive_bound@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
       and @alive@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'silent_for')
       and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
       and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
@@ -143,7 +143,7 @@ begin
   with quiet as (
     select @key@::text as task_id, @kind@ as kind, extract(epoch from v_now - @queued@) as age
     from @table@ t left join unstuck.dispatches d on d.watch = @watch_name@ and d.task_id = @key@::text
-    where @is_pending@ and @queued@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
+    where @is_pending@ and @queued_bound@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
       and @queued@ <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after')
       and (d.at is null or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after'))
     order by @queued@ limit p_limit for update of t skip locked

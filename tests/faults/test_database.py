@@ -116,7 +116,9 @@ def test_a_result_that_cannot_be_written_in_time_is_said_so_and_the_sweep_ends_t
     private.restart()
     with Tick(world.sweeper().url, 0.5):
         world.ends(task)
-    assert world.history(task) == [("retried", "lease_lost"), ("completed", None)]
+    (lost, reason), second = world.history(task)
+    assert (lost, second) == ("retried", ("completed", None))
+    assert reason in {"lease_lost", "deadline"}, "the outage may last until the deadline"
 
 
 def short(policy: dict[str, Any]) -> None:
@@ -200,7 +202,7 @@ def _hold_recovery(postmaster: int, held: list[psutil.Process]) -> None:
     while not held and time.monotonic() < until:
         for child in psutil.Process(postmaster).children():
             with suppress(psutil.Error):
-                if "startup" in " ".join(child.cmdline()):
+                if ": startup" in " ".join(child.cmdline()):  # not a backend that starts up
                     child.suspend()
                     held.append(child)
 

@@ -58,5 +58,7 @@ def install_still_clock(db: Connection[Any]) -> None:
     set_clock(db, 0)
 
 
-def set_clock(db: Connection[Any], seconds: float) -> None:
-    db.execute("select set_config('testing.now', ('2026-01-01'::timestamptz + make_interval(secs => %s))::text, false)", (seconds,))
+def set_clock(db: Connection[Any], microseconds: int) -> None:
+    """Since the beginning of 2026."""
+    query = "select set_config('testing.now', ('2026-01-01'::timestamptz + %s * interval '1 microsecond')::text, false)"
+    db.execute(query, (microseconds,))

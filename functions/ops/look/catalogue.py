@@ -4,7 +4,7 @@
 them, and never the whole of a large table."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 
 from functions.errors import StoreError
-from functions.values import Column, identifier, literal
+from functions.render import render
+from functions.values import TEXTS, WHOLE, Column, identifier
 
 HERE = Path(__file__).parent
 OURS = [
@@ -127,7 +128,9 @@ def find(connection: Connection, name: str) -> int:
             return int(nearer[0][0])
         if nearer:
             which = ", ".join(f"{row[1]}.{row[2]}" for row in nearer)
-            raise StoreError(f"there are several tables {name}: {which}. Name one with --table schema.name.", retryable=False)
+            raise StoreError(
+                f"there are several tables {name}: {which}. Name one with --table schema.name.", retryable=False
+            )
     raise StoreError(f"there is no table {name}.{_like(name, rows)}", retryable=False)
 
 
@@ -158,25 +161,25 @@ def candidates(connection: Connection) -> list[tuple[int, str]]:
 def occurring(connection: Connection, table: Facts, status: str) -> tuple[Any, ...] | None:
     """The values in the status column: all of a small table or where an index leads to them, else the common ones as
     the last ANALYZE saw them. None when there are too many for a status."""
-    if not table.may_read or table.kind not in "rp":
-        return ()
-    column = identifier(status)
-    pages = connection.execute(
-        "select coalesce(sum(pg_relation_size(relid)), 0) / 8192 from pg_partition_tree(%s::oid)", (table.oid,)
-    ).fetchone()
-    assert pages
-    if (pages[0] or _pages(connection, table)) <= SMALL:
-        query = f"select distinct {column} from {table.quoted} limit {MANY + 1}"
+    names = {"column": identifier(status), "table": table.quoted, "most": str(MANY + 1)}
+    if _pages(connection, table) <= SMALL:
+        query = "distinct"
     elif any(_leads(index, status) for index in table.indexes):
-        query = _loose_scan(table.quoted, column)
+        query = "loose"
     else:
         return _common(connection, table, status)
-    values = [row[0] for row in connection.execute(query.encode()) if row[0] is not None]
+    rows = connection.execute(sql_of(query, names)).fetchall()
+    values = [row[0] for row in rows if row[0] is not None]
     return None if len(values) > MANY else tuple(sorted(values, key=str))
 
 
 def _pages(connection: Connection, table: Facts) -> int:
-    row = connection.execute("select pg_relation_size(%s::oid) / 8192", (table.oid,)).fetchone()
+    """Of a partitioned table, those of all its parts."""
+    row = connection.execute(
+        "select sum(pg_relation_size(coalesce(p.relid, %(oid)s::oid))) / 8192 "
+        "from (select 1) one left join pg_partition_tree(%(oid)s::oid) p on true",
+        {"oid": table.oid},
+    ).fetchone()
     return int(row[0]) if row and row[0] else 0
 
 
@@ -184,43 +187,37 @@ def _leads(index: Index, column: str) -> bool:
     return index.method == "btree" and not index.where and index.columns[:1] == (column,)
 
 
-def _loose_scan(table: str, column: str) -> str:
-    """One descent of the index for each value: 5 words of 1 million rows are about 20 pages."""
-    return (
-        f"with recursive seen (word, at) as ("
-        f"(select {column}, 1 from {table} where {column} is not null order by {column} limit 1) union all "
-        f"select (select t.{column} from {table} t where t.{column} > s.word order by t.{column} limit 1), s.at + 1 "
-        f"from seen s where s.word is not null and s.at <= {MANY}) select word from seen where word is not null"
-    )
-
-
 def _common(connection: Connection, table: Facts, status: str) -> tuple[Any, ...] | None:
     row = connection.execute(
-        "select most_common_vals::text::text[], n_distinct from pg_stats where schemaname = %s and tablename = %s and attname = %s "
-        "order by inherited desc limit 1",
+        "select most_common_vals::text::text[], n_distinct from pg_stats "
+        "where schemaname = %s and tablename = %s and attname = %s order by inherited desc limit 1",
         (table.schema, table.name, status),
     ).fetchone()
     if row is None:
         return ()
     if row[1] < 0 or row[1] > MANY:
         return None
-    kind = table.columns[status].type
-    return tuple(_typed(word, kind) for word in row[0] or ())
+    return tuple(_typed(word, table.columns[status].type) for word in row[0] or ())
 
 
 def _typed(word: str, kind: str) -> Any:
     if kind == "bool":
         return word == "t"
-    return int(word) if kind in {"int2", "int4", "int8"} else word
+    return int(word) if kind in WHOLE else word
 
 
 def labels_behind(connection: Connection, oid: int) -> dict[Any, str]:
     """What a status that points to a small table of states means there: its key and its first text column."""
     table = facts(connection, oid)
-    texts = [one.name for one in table.columns.values() if one.type in {"text", "varchar", "citext"}]
+    texts = [one.name for one in table.columns.values() if one.type in TEXTS]
     if len(table.key) != 1 or not texts or not table.may_read:
         return {}
-    named = next((one for one in ("name", "code", "label", "slug", "status", "title", "key") if one in texts), texts[0])
-    query = f"select {identifier(table.key[0])}, {identifier(named)} from {table.quoted} limit {literal(MANY + 1)}"
-    rows = connection.execute(query.encode()).fetchall()
+    label = next((one for one in ("name", "code", "label", "slug", "status", "title", "key") if one in texts), texts[0])
+    names = {"key": identifier(table.key[0]), "label": identifier(label), "table": table.quoted, "most": str(MANY + 1)}
+    rows = connection.execute(sql_of("states", names)).fetchall()
     return {} if len(rows) > MANY else {key: str(label) for key, label in rows if label is not None}
+
+
+def sql_of(name: str, names: Mapping[str, str]) -> bytes:
+    """The statement of a file beside this one, with the names that it asks for."""
+    return render((HERE / f"{name}.sql").read_text(encoding="utf-8"), names).encode()

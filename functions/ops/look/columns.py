@@ -37,6 +37,14 @@ def is_holder(one: Column) -> bool:
     return one.type in TEXTS | WHOLE | TIMES | {"uuid", "bool"} and not one.generated
 
 
+def is_list(one: Column) -> bool:
+    return one.type in JSONS | TEXT_LISTS and not one.generated
+
+
+def is_plain(one: Column) -> bool:
+    return one.type not in JSONS
+
+
 def is_flag_or_time(one: Column) -> bool:
     return one.type in TIMES or one.type == "bool"
 

@@ -1,6 +1,7 @@
 """The mapping of a table: which column and which words mean what. Inferred, and overridden by what a person says in a
 --map file (YAML or JSON, the keys of `inferred`)."""
 
+import json
 from collections.abc import Callable, Mapping as Keys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,10 +73,12 @@ def load(path: str, columns: Keys[str, Column], shown: Callable[[str], str] = st
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise PolicyError(f"{path}: cannot be read ({error.strerror}). Give --map the name of a YAML or JSON file.") from None
+        raise PolicyError(
+            f"{path}: cannot be read ({error.strerror}). Give --map the name of a YAML or JSON file."
+        ) from None
     except UnicodeDecodeError:
         raise PolicyError(f"{path}: is not UTF-8. Save it as UTF-8.") from None
-    root = read(text, file.name)
+    root = _root(text, file.name)
     root.only("key", "status", "words", "clocks", *COLUMNS, *MORE_COLUMNS)
     override: Override = {}
     for name in ("key", "status", *COLUMNS, *MORE_COLUMNS):
@@ -91,6 +94,21 @@ def load(path: str, columns: Keys[str, Column], shown: Callable[[str], str] = st
         override |= {f"words.{state}": _words(value) for state, value in words.items()}
         _unlike(words, override)
     return override
+
+
+def _root(text: str, file: str) -> Value:
+    """The mapping itself, or the whole answer of `check --json` with it. JSON is YAML but for its tabs and its \\/."""
+    try:
+        root = read(text, file)
+    except PolicyError:
+        try:
+            root = read(json.dumps(json.loads(text), ensure_ascii=False), file)
+        except ValueError:
+            pass
+        else:
+            return root.get("inferred") or root
+        raise
+    return root.get("inferred") or root
 
 
 def _columns(value: Value, known: Keys[str, Column], shown: Callable[[str], str]) -> tuple[str, ...]:
@@ -130,7 +148,9 @@ def overridden(inferred: Mapping, override: Override, column: Column | None) -> 
         return inferred
     simple = {name: override[name] for name in ("key", "status") if name in override}
     columns = inferred.columns | {name: override[name] for name in (*COLUMNS, *MORE_COLUMNS) if name in override}
-    clocks = inferred.clocks | {name: override[f"clocks.{name}"] for name in (*CLOCKS, *MORE_CLOCKS) if f"clocks.{name}" in override}
+    clocks = inferred.clocks | {
+        name: override[f"clocks.{name}"] for name in (*CLOCKS, *MORE_CLOCKS) if f"clocks.{name}" in override
+    }
     given = {state: typed(override[f"words.{state}"], column) for state in State if f"words.{state}" in override}
     words = {
         state: tuple(word for word in listed if not any(word in others for others in given.values()))
@@ -150,11 +170,16 @@ def typed(words: tuple[Any, ...], column: Column | None) -> tuple[Any, ...]:
         said = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
         return tuple(_read(said.get(str(word).strip().lower()), word, "true or false") for word in words)
     if column.type in {"int2", "int4", "int8", "numeric"}:
-        return tuple(_read(int(str(word)) if str(word).strip().lstrip("+-").isdigit() else None, word, "a whole number") for word in words)
+        return tuple(
+            _read(int(str(word)) if str(word).strip().lstrip("+-").isdigit() else None, word, "a whole number")
+            for word in words
+        )
     return tuple(str(word) for word in words)
 
 
 def _read(value: Any, word: Any, wanted: str) -> Any:
     if value is None:
-        raise PolicyError(f"--map: words: {word!r} is not {wanted}, which is what the status column holds. Write its values.")
+        raise PolicyError(
+            f"--map: words: {word!r} is not {wanted}, which is what the status column holds. Write its values."
+        )
     return value

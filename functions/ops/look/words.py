@@ -51,7 +51,9 @@ def read(words: Sequence[Any], default: Any = None, *, ordered: bool = True, due
 def _lead(reading: Reading, default: Any) -> None:
     """The first word of a state is the one to write: the default, else the usual one (FAILED before DEAD_LETTER)."""
     main = {squashed(word) for state in State for word in usual(state)}
-    order = sorted(reading.states, key=lambda word: (word != default, word in reading.doubts, squashed(word) not in main))
+    order = sorted(
+        reading.states, key=lambda word: (word != default, word in reading.doubts, squashed(word) not in main)
+    )
     reading.states = {word: reading.states[word] for word in order}
 
 
@@ -68,7 +70,19 @@ _SOON = {"retry", "processing", "process", "start", "worker", "dispatch", "queue
          "dependency", "turn", "schedule", "for", "to", "in", "scheduling"}  # fmt: skip
 
 
-_NO_WORK = {"pending", "string", "spring", "incoming", "upcoming", "missing", "existing", "outstanding", "remaining", "nothing", "something"}
+_NO_WORK = {
+    "pending",
+    "string",
+    "spring",
+    "incoming",
+    "upcoming",
+    "missing",
+    "existing",
+    "outstanding",
+    "remaining",
+    "nothing",
+    "something",
+}
 
 
 def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901, PLR0912 - one line for each shape
@@ -78,7 +92,20 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
         return _meaning(" ".join(parts[: parts.index("with")]))
     if any(part.startswith("partial") for part in parts):
         return "part", False
-    if len(parts) > 1 and parts[0] in {"awaiting", "waiting", "await", "wait", "needs", "need", "requires", "require", "pending", "needing", "aguardando", "esperando"}:
+    if len(parts) > 1 and parts[0] in {
+        "awaiting",
+        "waiting",
+        "await",
+        "wait",
+        "needs",
+        "need",
+        "requires",
+        "require",
+        "pending",
+        "needing",
+        "aguardando",
+        "esperando",
+    }:
         return (P, False) if set(parts[1:]) <= _SOON else (Z, False)
     if F in states:
         return (P, False) if {"retry", "retrying", "retryable", "temporary", "temporarily"} & set(parts) else (F, True)
@@ -88,7 +115,9 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
         return P, False
     if {"queue", "queued", "enqueued", "pending"} & set(parts):
         return P, False
-    if len(parts) > 1 and {"review", "approval", "paused", "hold", "manual", "moderation", "feedback", "draft"} & set(parts):
+    if len(parts) > 1 and {"review", "approval", "paused", "hold", "manual", "moderation", "feedback", "draft"} & set(
+        parts
+    ):
         return Z, False
     if R in states and parts[-1] not in {"completed", "complete", "done", "finished"}:
         return R, len(parts) == 1
@@ -152,7 +181,9 @@ def _open(one: _Company) -> tuple[State, str]:
 def _handed(one: _Company) -> tuple[State, str]:
     if one.born or not one.has(P) or squashed(one.word) == "retrying":
         return P, "rows are born with it" if one.born else "it waits for its next try or its start"
-    return (P, "it stands before the other waiting words") if one.before(P) else (R, "it stands between waiting and done")
+    return (
+        (P, "it stands before the other waiting words") if one.before(P) else (R, "it stands between waiting and done")
+    )
 
 
 def _milestone(one: _Company) -> tuple[State, str]:

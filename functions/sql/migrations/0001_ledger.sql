@@ -74,6 +74,15 @@ create table unstuck.dispatches (
   primary key (watch, task_id)
 );
 
+-- What the observing trigger of a table without clocks saw of its open tasks.
+create table unstuck.observed (
+  watch      text        not null,
+  task_id    text        not null,
+  status_at  timestamptz not null,
+  touched_at timestamptz not null,
+  primary key (watch, task_id)
+) with (fillfactor = 80);
+
 -- A task that is overdue, and what is to become of it: the decision, apart from the write.
 create type unstuck.overdue as (
   task_id  text,
@@ -95,3 +104,4 @@ alter table unstuck.attempts   enable row level security;
 alter table unstuck.sweeps     enable row level security;
 alter table unstuck.refusals   enable row level security;
 alter table unstuck.dispatches enable row level security;
+alter table unstuck.observed   enable row level security;

@@ -75,6 +75,15 @@ create table unstuck.dispatches (
   primary key (watch, task_id)
 );
 
+-- What the observing trigger of a table without clocks saw of its open tasks.
+create table unstuck.observed (
+  watch      text        not null,
+  task_id    text        not null,
+  status_at  timestamptz not null,
+  touched_at timestamptz not null,
+  primary key (watch, task_id)
+) with (fillfactor = 80);
+
 -- A task that is overdue, and what is to become of it: the decision, apart from the write.
 create type unstuck.overdue as (
   task_id  text,
@@ -96,6 +105,7 @@ alter table unstuck.attempts   enable row level security;
 alter table unstuck.sweeps     enable row level security;
 alter table unstuck.refusals   enable row level security;
 alter table unstuck.dispatches enable row level security;
+alter table unstuck.observed   enable row level security;
 
 -- 0002_tasks.tasks
 -- The own table, for those who start new. Those who have a table adopt it instead.

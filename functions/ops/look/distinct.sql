@@ -1,0 +1,2 @@
+-- The values of a column of a small table.
+select distinct @column@ from @table@ limit @most@

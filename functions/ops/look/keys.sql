@@ -1,0 +1,2 @@
+-- The keys of the rows that fix.sql would take.
+select @key@::text from @table@ t where @picked@ @order@ @limit@

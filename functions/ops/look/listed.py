@@ -1,0 +1,74 @@
+"""The words that the catalogue lists for a status column: closed lists of CHECKs, and hints in indexes, triggers and comments.
+Pure: PostgreSQL prints its expressions in one way, so reading them back is safe."""
+
+import re
+from collections.abc import Iterable
+
+from functions.ops.look.vocabulary import squashed, sure_words, torn_words
+
+_TEXT = r"'((?:[^']|'')*)'"
+_CAST = r"::\s*(?:\"[^\"]+\"|[a-z_]\w*)(?:\.(?:\"[^\"]+\"|\w+))?(?: varying| precision| with(?:out)? time zone)?(?:\(\d+\))?(?:\[\])*"
+_ALLOWED = r"\b(check|any|array|or|and|is|null|lower|upper|btrim|value|not valid|no inherit|true)\b"
+
+
+def closed(check: str, column: str) -> list[str] | None:
+    """The values that a CHECK (or the check of a domain) allows and no others; None when it is not such a list."""
+    texts = [text.replace("''", "'") for text in re.findall(_TEXT, check)]
+    rest = re.sub(_TEXT, " ? ", check)
+    pattern = re.search(r"~\*?\s*\?", rest)
+    if pattern and len(texts) == 1:
+        return _alternatives(texts[0])
+    rest = re.sub(_CAST, " ", rest, flags=re.IGNORECASE)
+    rest = re.sub(rf'"{re.escape(column)}"|\b{re.escape(column)}\b', " ", rest)
+    rest = re.sub(r"is not null", " ", rest, flags=re.IGNORECASE)
+    numbers = re.findall(r"-?\d+", rest)
+    rest = re.sub(_ALLOWED, " ", re.sub(r"-?\d+", " ", rest), flags=re.IGNORECASE)
+    if re.search(r"[^\s()\[\],=?]", rest) or not (texts or numbers):
+        return None
+    return list(dict.fromkeys(texts or numbers))
+
+
+def _alternatives(pattern: str) -> list[str] | None:
+    """`^(pending|done)$`"""
+    inner = re.fullmatch(r"\^\(?(?:\?:)?([\w \-|]+)\)?\$", pattern)
+    return inner[1].split("|") if inner and "|" in inner[1] else None
+
+
+def hints(text: str, column: str) -> list[str]:
+    """The words with which the column is compared, or that it is given, in a predicate or in the body of a function."""
+    name = rf'(?:"{re.escape(column)}"|\b{re.escape(column)}\b)'
+    listed = rf"(?:{_TEXT}(?:{_CAST})?\s*,?\s*)+"
+    found = re.finditer(
+        rf"{name}\)*(?:{_CAST})?\s*(?::=|=|<>|!=|is distinct from|in|not in)\s*(?:any\s*)?\(*(?:array\s*\[)?{listed}",
+        text,
+        re.IGNORECASE,
+    )
+    words = [word.replace("''", "'") for match in found for word in re.findall(_TEXT, match[0])]
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def spoken(comments: Iterable[str]) -> list[str]:
+    """The words of a comment that lists three states or more: `pending | processing | done`."""
+    words = []
+    for comment in comments:
+        said = [part.strip(" '\"`.()") for part in re.split(r"[,;|/\n]|->|→|\bor\b|:", comment)]
+        words += [word for word in said if squashed(word) in sure_words() or squashed(word) in torn_words()]
+    return list(dict.fromkeys(words)) if len(set(words)) >= 3 else []
+
+
+def numbered(comment: str) -> dict[int, str]:
+    """`0 = pending, 1 = running, 2: done`"""
+    return {
+        int(number): word
+        for number, word in re.findall(r"(-?\d+)\s*(?:=>|->|[=:\-–—)])\s*['\"]?([^\W\d]\w*(?:[ -][a-z]+)?)", comment)
+    }
+
+
+def default_word(default: str | None) -> str | None:
+    """`'pending'::text`, `'Queued'::task_status`, `0`, `true`."""
+    if not default:
+        return None
+    if text := re.match(_TEXT, default):
+        return text[1].replace("''", "'")
+    plain = re.fullmatch(rf"\(?(-?\d+|true|false)\)?(?:{_CAST})?", default)
+    return plain[1] if plain else None

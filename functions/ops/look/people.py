@@ -1,0 +1,56 @@
+"""Whether a table is for people (to-do lists, boards, adverts) or for goods and money, rather than for workers. Pure.
+
+Ending rows of such a table is damage that nobody asked for: `create table public.tasks` was a to-do list in 10 of 10 hits."""
+
+from functions.ops.look.catalogue import Facts
+from functions.ops.look.columns import bears, points
+from functions.ops.look.sentences import plain
+from functions.ops.look.sentences import refusal as say
+from functions.ops.look.status import Status
+from functions.ops.look.vocabulary import names, squashed, tokens
+from functions.ops.look.words import trades
+from functions.states import State
+
+_WORKERS_ONLY = {"queued", "processing", "running", "failed", "enqueued", "deadletter"}
+
+
+def refusal(table: Facts, status: Status) -> str | None:
+    """Why this is no table of tasks for workers; None where it is one, as far as anybody can tell."""
+    words = list(status.reading.states)
+    if status.closed and State.RUNNING not in status.reading.strong:
+        return say("no_running", words=plain(words))
+    if status.closed and State.FAILED not in status.reading.strong:
+        return say("no_failed", words=plain(words))
+    return _trade(table, words) or _people(table, status)
+
+
+def _trade(table: Facts, words: list[object]) -> str | None:
+    sold, head = trades(words), _head(table)
+    money = [name for name in table.columns if squashed(name) in names("trade_columns")]
+    if len(sold) >= 2 or (sold and head == "trade_names"):
+        return say("trade_words", words=plain(sold))
+    if head == "trade_names" and money and points(table.columns, "workers")[0] < 6:
+        return say("trade", columns=plain(money))
+    return None
+
+
+def _people(table: Facts, status: Status) -> str | None:
+    human, told_by = points(table.columns, "people")
+    worker = points(table.columns, "workers")[0] + bears(table.name, "worker_names")
+    if status.closed or status.whole:
+        return say("people", columns=plain(told_by)) if human >= 3 and human > 2 * worker else None
+    worker += 2 if _WORKERS_ONLY & {squashed(word) for word in status.reading.states} else 0
+    worker -= 4 if _head(table) in {"people_names", "trade_names"} else 0
+    if worker > human:
+        return None
+    name = status.column.name
+    return say("free_people", name=name, columns=plain(told_by)) if told_by else say("nobody", name=name)
+
+
+def _head(table: Facts) -> str:
+    """The section of the last noun of the name: an `orders_queue` is a queue, `queue_orders` are orders."""
+    for part in reversed(tokens(table.name)):
+        for section in ("worker_names", "trade_names", "people_names"):
+            if part in names(section):
+                return section
+    return ""

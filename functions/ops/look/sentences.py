@@ -1,0 +1,90 @@
+"""What a look has to say to a person: all its sentences in one place. Each ends with the next step.
+
+A doubt belongs to a key of the mapping, and is gone when a person has said that key in a --map file."""
+
+from typing import Any
+
+Doubt = tuple[str, str]
+"""The key of the mapping in doubt, and the sentence."""
+
+DOUBTS = {
+    "key": "the primary key is ({key}); {name} alone is taken, since the database makes it up. If not: --map FILE (key).",
+    "unique": "there is no primary key; {name} is taken, which is unique. If not: --map FILE (key).",
+    "other_status": "{others} might be the status as well as {name}. If so: --map FILE (status).",
+    "status": "{name} is taken for the status. If it is another: --map FILE (status).",
+    "word": "{name}: {text}. If not: --map FILE (words).",
+    "assumed": "{name} is free text and nothing shows its word for {state}: {words} is assumed, as it is usual. "
+    "Say which with --map FILE (words.{state}).",
+    "free_text": "{name} is free text: a word that does not occur now is not known. Say all with --map FILE (words).",
+    "numbers": "{name} holds {shown} ({values}), and nothing tells what they mean. "
+    "Say it with --map FILE, such as words: {{pending: [1], running: [2], completed: [3], failed: [4]}}.",
+    "strange": "{words} of --map is left out: {name} can only be {labels}. Mend words in the file.",
+    "no_error": "no column takes the reason of a failure: --fix sets the status and nothing says why. "
+    "If there is one: --map FILE (error).",
+    "error": "{name} is taken for the reason of a failure. If it is not: --map FILE (error, or null for none).",
+    "kind": "{name} is taken for the kind of a task. If it is not: --map FILE (kind).",
+    "born": "no column says when a task was created; {name} is taken, since it is set at birth. "
+    "If not: --map FILE (clocks.queued).",
+    "started": "{name} is taken for the time at which the work starts. If not: --map FILE (clocks.started).",
+    "finished": "{name} is taken for the time of the end. If not: --map FILE (clocks.finished).",
+    "no_life": "no column proves that a running task is alive: it is judged by {name} alone, so a healthy task that takes "
+    "longer would be ended. Give --older-than more than the longest takes, or --map FILE (clocks.alive).",
+    "no_time": "no column tells any time: nobody can say since when a task runs. Name one with --map FILE (clocks), "
+    "or a task with --job-id.",
+    "not_moved": "no trigger moves {name}: it proves life only where the workers write it. If they don't: --older-than "
+    "with more than the longest task takes, or --map FILE (clocks.alive).",
+    "no_queued": "no column tells since when a task waits: {instead}. If there is one: --map FILE (clocks.queued).",
+    "zone": "{names}: no time zone, and this database's is {zone}. Read as UTC, so ages are wrong if its sessions write "
+    "local time. Store timestamptz.",
+    "expires": "{name} may be the life of the result or the deadline of the task: it is not used. "
+    "If it is a deadline: --map FILE (clocks.deadline).",
+    "no_unit": "{name} has no unit: it is not used. Give --older-than.",
+    "text_clock": "{name} is {type}, not a time: it is not used as a clock. Store timestamptz.",
+    "hidden": "row level security hides rows of it from this role: there may be more. Use a role that bypasses it.",
+}
+
+TOPICS = {
+    "unique": "key", "other_status": "status", "no_error": "error", "born": "clocks.queued", "started": "clocks.started",
+    "finished": "clocks.finished", "no_life": "clocks.alive", "no_time": "clocks.alive", "not_moved": "clocks.alive",
+    "no_queued": "clocks.queued", "expires": "clocks.deadline", "free_text": "words", "numbers": "words", "word": "words",
+}  # fmt: skip
+
+MORE = "If workers do run these rows, say so with --map FILE (the words of each state)."
+
+REFUSALS = {
+    "view": "it is {kind}. Name the table{below} with --table.",
+    "unreadable": "this role may not read it. As {owner}: grant select on {table} to the role of the DSN.",
+    "no_status": "no column of it looks like a status. Name it with --map FILE (status, and the words of each state).",
+    "composite": "its key is composite ({key}): a task is not named by one value. "
+    "If one column is enough, name it with --map FILE (key).",
+    "no_key": "it has no primary key and no unique column: a task can't be named. "
+    "Name the column that tells rows apart with --map FILE (key).",
+    "many": "{name} has too many different values for a status. Name another column with --map FILE (status).",
+    "no_running": "none of its words ({words}) says that a task is running: it seems to be a table for people. " + MORE,
+    "no_failed": "none of its words ({words}) says that a task failed: it seems to be a table for people. " + MORE,
+    "trade_words": "its words ({words}) are those of goods and money, which nobody should end by their age. " + MORE,
+    "trade": "its name and the columns {columns} are those of goods and money, which nobody should end by their age. "
+    + MORE,
+    "people": "the columns {columns} are those of a table for people. " + MORE,
+    "free_people": "{name} is free text, and the columns {columns} are those of a table for people. " + MORE,
+    "nobody": "{name} is free text, and nothing in the table tells of workers. " + MORE,
+}
+
+
+def doubt(which: str, topic: str = "", /, **values: Any) -> Doubt:
+    """A sentence of DOUBTS with the key that it is about: by TOPICS, else the name itself."""
+    return topic or TOPICS.get(which, which), DOUBTS[which].format(**values)
+
+
+def refusal(which: str, /, **values: Any) -> str:
+    return REFUSALS[which].format(**values)
+
+
+def listed(words: Any, most: int = 12) -> str:
+    """'processing', 'running' or 'in_progress'"""
+    shown = [repr(word) for word in words][:most]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}" if shown else "nothing"
+
+
+def plain(words: Any, most: int = 12) -> str:
+    return ", ".join(str(word) for word in list(words)[:most])

@@ -1,0 +1,156 @@
+"""Which column holds the status, and which words it knows. Pure, but for the values that occur, which it asks for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from functions.ops.look import listed
+from functions.ops.look.catalogue import Facts
+from functions.ops.look.columns import _ends_like as ends_like
+from functions.ops.look.columns import exact, is_time
+from functions.ops.look.vocabulary import column_names, squashed
+from functions.ops.look.words import Reading, assumed, read
+from functions.states import State
+from functions.values import TEXTS, WHOLE, Column
+
+Seen = Callable[[str], tuple[Any, ...] | None]
+Behind = Callable[[int], dict[Any, str]]
+
+ENDINGS = ("status", "state", "estado", "statut", "phase", "zustand", "situacao")
+
+
+@dataclass
+class Status:
+    """A column that may hold the status, with its words. `closed` says that the database allows no others."""
+
+    column: Column
+    named: bool
+    closed: bool = False
+    source: str = ""
+    reading: Reading = field(default_factory=Reading)
+    default: Any = None
+    unread: tuple[Any, ...] = ()
+    """Values (numbers, booleans) of which nothing says what they mean."""
+    many: bool = False
+    assumed: dict[State, tuple[Any, ...]] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is a sure word for running, and one for failed: what makes a table a task table."""
+        return {State.RUNNING, State.FAILED} <= self.reading.strong
+
+    @property
+    def fit(self) -> float:
+        bonus = 1.5 if self.named else 0
+        if self.whole:
+            return 3 + bonus
+        if self.closed or self.many:
+            return bonus
+        return bonus + (2 if self.reading.strong & {State.PENDING, State.RUNNING} else 0.5)
+
+    def words(self) -> dict[State, tuple[Any, ...]]:
+        return {state: tuple(self.reading.of(state)) or self.assumed.get(state, ()) for state in State}
+
+
+def choose(table: Facts, seen: Seen, behind: Behind, wanted: str | None = None) -> tuple[Status | None, list[str]]:
+    """The status column, or the one that a person wants; and the names of others that would do as well."""
+    columns = [table.columns[wanted]] if wanted else [one for one in table.columns.values() if _may_be(one, table)]
+    found = [_status(one, table, seen, behind) for one in columns]
+    found.sort(key=lambda one: -one.fit)
+    if not found:
+        return None, []
+    return found[0], [one.column.name for one in found[1:] if one.whole]
+
+
+def _may_be(one: Column, table: Facts) -> bool:
+    """A name of a status, or an enum; not JSON (seed 002 has `state jsonb` beside its status)."""
+    if one.generated or one.type in {"json", "jsonb"}:
+        return False
+    if one.labels:
+        return True
+    named = (
+        squashed(one.name) in column_names("status")
+        or squashed(one.name).endswith(ENDINGS)
+        or ends_like(one.name, column_names("status"))
+    )
+    return named and (one.type in TEXTS | WHOLE | {"bool", "char"} or one.name in table.points_to)
+
+
+def _status(one: Column, table: Facts, seen: Seen, behind: Behind) -> Status:
+    named = squashed(one.name) in column_names("status")
+    status = Status(one, named, default=_default(one))
+    due = bool(exact(table.columns.values(), "due", is_time))
+    words = _closed(one, table)
+    if one.name in table.points_to and (labels := behind(table.points_to[one.name])):
+        return _labelled(status, labels, due=due, source="the table it points to")
+    if one.type in WHOLE | {"bool"}:
+        return _numbers(status, one, words, seen, due=due)
+    if words is not None:
+        status.closed, status.source = True, "an enum" if one.labels else "a CHECK"
+        status.reading = read(words, status.default, due=due)
+        return status
+    return _open(status, one, table, seen, due=due)
+
+
+def _default(one: Column) -> Any:
+    word = listed.default_word(one.default)
+    return int(word) if word is not None and one.type in WHOLE and word.lstrip("-").isdigit() else word
+
+
+def _closed(one: Column, table: Facts) -> list[str] | None:
+    if one.labels:
+        return list(one.labels)
+    checks = [check.text for check in table.checks if check.columns == (one.name,)]
+    lists = [listed.closed(text, one.name) for text in (*checks, *table.domain_checks.get(one.name, ()))]
+    known = [words for words in lists if words]
+    return min(known, key=len) if known else None
+
+
+def _labelled(status: Status, labels: dict[Any, str], *, due: bool, source: str) -> Status:
+    """Values that stand for words: the keys of a table of states, or numbers that a comment explains."""
+    reading = read(list(labels.values()), labels.get(status.default), ordered=True, due=due)
+    status.closed, status.source = True, source
+    status.reading = Reading(
+        {value: reading.states[label] for value, label in labels.items()},
+        reading.strong,
+        {value: reading.doubts[label] for value, label in labels.items() if label in reading.doubts},
+    )
+    return status
+
+
+def _numbers(status: Status, one: Column, words: Sequence[str] | None, seen: Seen, *, due: bool) -> Status:
+    if said := listed.numbered(one.comment):
+        return _labelled(status, said, due=due, source="its comment")
+    status.closed = True
+    values = (
+        [int(word) for word in words if word.lstrip("-").isdigit()] if words and one.type != "bool" else seen(one.name)
+    )
+    status.many = values is None
+    status.unread = tuple(values or ())
+    return status
+
+
+def _open(status: Status, one: Column, table: Facts, seen: Seen, *, due: bool) -> Status:
+    """No list: the default, the words that indexes, CHECKs, triggers and comments name, the values that occur, and the usual
+    words for states of which none of these tells."""
+    said = [word for index in table.indexes for word in listed.hints(index.where, one.name)]
+    said += [word for check in table.checks for word in listed.hints(check.text, one.name)]
+    said += [word for trigger in table.triggers for word in listed.hints(trigger.source, one.name)]
+    said += listed.spoken([one.comment, table.comment])
+    values = seen(one.name)
+    status.many = values is None
+    known = list(dict.fromkeys([*([status.default] if status.default else []), *said, *(values or ())]))
+    status.reading = read([word for word in known if word != ""], status.default, ordered=False, due=due)
+    status.assumed = _assumed(status)
+    status.source = "the values and the catalogue" if known else ""
+    return status
+
+
+def _assumed(status: Status) -> dict[State, tuple[Any, ...]]:
+    """The usual words for pending, running and the ends, where none is known. Rows that are born running never wait."""
+    reading = status.reading
+    missing = [state for state in State if state != State.RESTING and not reading.of(state)]
+    if status.default is not None and reading.states.get(status.default) == State.RUNNING:
+        missing = [state for state in missing if state != State.PENDING]
+    words = {state: assumed(state, list(reading.states)) for state in missing}
+    return {state: tuple(word for word in listed_ if word not in reading.states) for state, listed_ in words.items()}
