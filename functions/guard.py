@@ -81,7 +81,9 @@ class _Attempt:
 
     def run(self) -> Ending:
         kind, claimed = self.claimed["kind"], self.claimed
-        handler = self.rule.handler or f"functions.handlers.{kind}"
+        handler = (
+            self.rule.handler or f"functions.handlers.{kind}:handle"
+        )  # a kind is data: it must not name a function
         work = Work(
             Job(handler, claimed["task_id"], kind, claimed["number"], claimed["input"], claimed["checkpoint"],
                 self.deadline - time.monotonic(), self.rule.memory),

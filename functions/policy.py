@@ -56,7 +56,8 @@ class Watch:
     """The types of columns that are not what the field's tables mostly have (text; timestamptz for a clock), by column:
     `varchar(64)`, `jsonb not null`, `timestamp`, `bigint`, `public.job_status`."""
     also: dict[State, dict[str, str]]
-    """More that a move to a state writes, by column: `now`, `nothing` (null), `worker`, `raise` (one more)."""
+    """More that a move to a state writes, by column: `now`, `nothing` (null), `worker`, `raise` (one more), `note` (the
+    sentence, merged into JSON or appended to a log)."""
     fence: str
     """off, observe or enforce: the trigger on the table."""
     rules: dict[str, Rule] = field(repr=False)
@@ -172,7 +173,7 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
     own, fence = value.get("own"), value.get("fence")
     return Watch(
         name=name,
-        table=value["table"].text(),
+        table=_table(value["table"]),
         own=own.flag() if own else False,
         key=value["key"].text(),
         key_type=value["key_type"].choice("uuid", "text", "integer", "bigint"),
@@ -186,6 +187,15 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         fence=fence.choice("off", "observe", "enforce") if fence else ("enforce" if own else "off"),
         rules=_rules(value["rules"], policy),
     )
+
+
+def _table(value: Value) -> str:
+    """`${NAME}` stands for a variable of the environment: tables that are called tasks_dev and tasks_prod."""
+
+    def variable(match: re.Match[str]) -> str:
+        return os.environ.get(match[1]) or value.fail(f"needs the variable {match[1]} of the environment. Set it.")
+
+    return re.sub(r"\$\{(\w+)\}", variable, value.text())
 
 
 def _words(value: Value) -> dict[State, tuple[Any, ...]]:
@@ -210,6 +220,7 @@ def _columns(value: Value) -> dict[str, str]:
 
 
 def _clocks(value: Value) -> dict[str, tuple[str, ...]]:
+    """Columns, or `workers.last_heartbeat via worker_id=id` for one that stands in another table."""
     value.only("queued", "due", "started", "alive", "touched", "finished")
     clocks = {name: listed.names() for name, listed in value.items()}
     for name in ("queued", "alive"):
@@ -239,7 +250,9 @@ def _also(watch: Value) -> dict[State, dict[str, str]]:
         return {}
     value.only(State.PENDING, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED)
     return {
-        State(state): {column: one.choice("now", "nothing", "worker", "raise") for column, one in columns.items()}
+        State(state): {
+            column: one.choice("now", "nothing", "worker", "raise", "note") for column, one in columns.items()
+        }
         for state, columns in value.items()
     }
 

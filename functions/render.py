@@ -155,10 +155,19 @@ def _state(watch: Watch) -> str:
 
 def _clock(watch: Watch, *clocks: str) -> str:
     found = dict.fromkeys(one for clock in clocks for one in watch.clocks.get(clock, ()))
-    columns = [values.moment(column(watch, one, "timestamptz")) for one in found]
+    columns = [_elsewhere(one) or values.moment(column(watch, one, "timestamptz")) for one in found]
     if not columns:
         return "null::timestamptz"
     return columns[0] if len(columns) == 1 else f"coalesce({', '.join(columns)})"
+
+
+def _elsewhere(clock: str) -> str | None:
+    """`workers.last_heartbeat via worker_id=id`: a clock that stands in another table."""
+    match = re.fullmatch(r"(\S+)\.(\w+) via (\w+)=(\w+)", clock)
+    if match is None:
+        return None
+    table, name, ours, theirs = match[1], *(identifier(one) for one in match.groups()[1:])
+    return f"(select o.{name} from {identifier(table)} o where o.{theirs} = t.{ours})"
 
 
 def _stamp(watch: Watch, name: str, time: str) -> str:
@@ -234,6 +243,8 @@ def _more(watch: Watch, name: str, what: str) -> str:
             return _stamp(watch, name, "clock_timestamp()")
         case "raise":
             return values.raised(column(watch, name, "integer"))
+        case "note":
+            return values.note(column(watch, name, "text"), "x.error", "failed") or "null"
         case _:
             return "null"
 

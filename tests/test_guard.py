@@ -312,6 +312,17 @@ def test_a_claim_that_cannot_reach_the_database_is_the_callers_to_hear():
         guard(FakeStore(claim=RETRY), POLICY, WATCH, "1")
 
 
+@pytest.mark.parametrize(
+    "kind", ["image:_base", "image:requests", "selection:handle:x", "", "..", "image.x", "no_such_kind"]
+)
+def test_a_kind_names_a_module_of_the_handlers_and_nothing_else(kind):
+    """In an adopted table whoever inserts rows chooses their kind."""
+    store = FakeStore(claim=CLAIMED | {"kind": kind}, settle=settled("failed"))
+    guard(store, POLICY, WATCH, "1")
+    assert store.calls[-1][3] == "fail"
+    assert store.calls[-1][-1]["error"] == "This kind of task cannot be done here."
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("no process left")])
 def test_a_guard_that_fails_itself_still_ends_the_attempt(monkeypatch, error):
     def fails(*_):

@@ -62,6 +62,7 @@ def infer(table: Facts, seen: Seen, behind: Behind, load: Load = lambda _: {}) -
         locks=tuple(by_name.exact(columns, "lock", by_name.is_holder)),
     )
     mapping = clocks(table, mapping, found.doubts)
+    _say_assumed(found, status, override)
     found.mapping = _possible(found, overridden(mapping, override, status.column), status)
     found.refused = found.refused or _verdict(found, status, override)
     found.doubts = [(topic, text) for topic, text in found.doubts if not _answered(topic, override)]
@@ -111,13 +112,18 @@ def _words(found: Inferred, status: Status, others: list[str]) -> dict[State, tu
         found.doubts.append(doubt("status", name=name))
     for word, text in reading.doubts.items():
         found.doubts.append(doubt("word", f"words.{reading.states[word]}", name=name, text=text))
-    for state, words in status.assumed.items():
-        if words:
-            found.doubts.append(doubt("assumed", f"words.{state}", name=name, state=state, words=listed(words)))
     if not status.closed:
         found.doubts.append(doubt("free_text", name=name))
     found.assumed = frozenset(word for words in status.assumed.values() for word in words)
     return status.words()
+
+
+def _say_assumed(found: Inferred, status: Status, override: Override) -> None:
+    guessed = {state: words for state, words in status.assumed.items() if words and f"words.{state}" not in override}
+    if guessed:
+        states = "; ".join(f"{state} ({listed(words)})" for state, words in guessed.items())
+        keys = ", ".join(f"words.{state}" for state in guessed)
+        found.doubts.append(doubt("assumed", name=status.column.name, states=states, keys=keys))
 
 
 def _columns(found: Inferred, columns: list[Column]) -> dict[str, str | None]:
@@ -163,16 +169,18 @@ def _possible(found: Inferred, mapping: Mapping, status: Status) -> Mapping:
 
 def _verdict(found: Inferred, status: Status, override: Override) -> str | None:
     """Why the table can't be looked at. Who says which words mean what says that it is a table of tasks."""
-    if any(found.mapping.words.get(state) for state in OPEN):
-        return None if _said(override) else people.refusal(found.table, status)
-    if status.many:
-        return refusal("many", name=status.column.name)
-    if not status.unread and status.default is None and status.reading.states:
+    name, said = status.column.name, _said(override)
+    if not said and status.many:
+        return refusal("many", name=name)
+    if not said and not status.unread:
         return people.refusal(found.table, status)
+    if said and any(found.mapping.words.get(state) for state in OPEN):
+        return None
     found.blind = True
-    values = plain(status.unread or (status.default,))
-    shown = found.table.shown[status.column.name]
-    found.doubts.append(doubt("numbers", name=status.column.name, shown=shown, values=values))
+    if not said and status.default is not None:
+        found.mapping = replace(found.mapping, words={State.PENDING: (status.default,)})
+    values = plain(status.unread or found.mapping.words.values())
+    found.doubts.append(doubt("numbers", "-", name=name, shown=found.table.shown[name], values=values))
     return None
 
 

@@ -13,8 +13,8 @@ DOUBTS = {
     "other_status": "{others} might be the status as well as {name}. If so: --map FILE (status).",
     "status": "{name} is taken for the status. If it is another: --map FILE (status).",
     "word": "{name}: {text}. If not: --map FILE (words).",
-    "assumed": "{name} is free text and nothing shows its word for {state}: {words} is assumed, as it is usual. "
-    "Say which with --map FILE (words.{state}).",
+    "assumed": "{name} is free text, and nothing in the table shows its words for {states}: the usual ones are assumed. "
+    "Say which with --map FILE ({keys}).",
     "free_text": "{name} is free text: a word that does not occur now is not known. Say all with --map FILE (words).",
     "numbers": "{name} holds {shown} ({values}), and nothing tells what they mean. "
     "Say it with --map FILE, such as words: {{pending: [1], running: [2], completed: [3], failed: [4]}}.",
@@ -46,7 +46,7 @@ DOUBTS = {
 TOPICS = {
     "unique": "key", "other_status": "status", "no_error": "error", "born": "clocks.queued", "started": "clocks.started",
     "finished": "clocks.finished", "no_life": "clocks.alive", "no_time": "clocks.alive", "not_moved": "clocks.alive",
-    "no_queued": "clocks.queued", "expires": "clocks.deadline", "free_text": "words", "numbers": "words", "word": "words",
+    "no_queued": "clocks.queued", "assumed": "-", "expires": "clocks.deadline", "free_text": "words", "numbers": "words", "word": "words",
 }  # fmt: skip
 
 MORE = "If workers do run these rows, say so with --map FILE (the words of each state)."

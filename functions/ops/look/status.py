@@ -49,7 +49,7 @@ class Status:
         return bonus + (2 if self.reading.strong & {State.PENDING, State.RUNNING} else 0.5)
 
     def words(self) -> dict[State, tuple[Any, ...]]:
-        return {state: tuple(self.reading.of(state)) or self.assumed.get(state, ()) for state in State}
+        return {state: (*self.reading.of(state), *self.assumed.get(state, ())) for state in State}
 
 
 def choose(table: Facts, seen: Seen, behind: Behind, wanted: str | None = None) -> tuple[Status | None, list[str]]:
@@ -126,7 +126,7 @@ def _numbers(status: Status, one: Column, words: Sequence[str] | None, seen: See
         [int(word) for word in words if word.lstrip("-").isdigit()] if words and one.type != "bool" else seen(one.name)
     )
     status.many = values is None
-    status.unread = tuple(values or ())
+    status.unread = tuple(values or (() if status.default is None else (status.default,)))
     return status
 
 
@@ -149,7 +149,8 @@ def _open(status: Status, one: Column, table: Facts, seen: Seen, *, due: bool) -
 def _assumed(status: Status) -> dict[State, tuple[Any, ...]]:
     """The usual words for pending, running and the ends, where none is known. Rows that are born running never wait."""
     reading = status.reading
-    missing = [state for state in State if state != State.RESTING and not reading.of(state)]
+    sure = {state for word, state in reading.states.items() if word not in reading.doubts}
+    missing = [state for state in State if state != State.RESTING and state not in sure]
     if status.default is not None and reading.states.get(status.default) == State.RUNNING:
         missing = [state for state in missing if state != State.PENDING]
     words = {state: assumed(state, list(reading.states)) for state in missing}
