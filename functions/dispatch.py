@@ -66,6 +66,8 @@ class CloudTasksDispatch:
         from google.auth.exceptions import GoogleAuthError
         from requests import RequestException
 
+        if not self._url:
+            raise DispatchError("TASKS_QUEUE is set, but not where its tasks go. Set WORKER_URL.")
         try:
             self.client.create_task(parent=self._queue, task=self._task(watch, task_id, number, delay), timeout=10.0)
         except Conflict:
@@ -115,8 +117,8 @@ def _client() -> Any:
 
 
 def choose(found: Settings, timeout: float) -> Dispatcher:
-    if found.queue and found.worker_url:
-        return CloudTasksDispatch(found.queue, found.worker_url, found.invoker, timeout)
+    if found.queue:
+        return CloudTasksDispatch(found.queue, found.worker_url or "", found.invoker, timeout)
     return HttpDispatch(found.worker_url, timeout) if found.worker_url else NoDispatch()
 
 

@@ -170,7 +170,8 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         "fence",
         "rules",
     )
-    own, fence = value.get("own"), value.get("fence")
+    own, said = value.get("own"), value.get("fence")
+    fence = said.choice("off", "observe", "enforce") if said else ("enforce" if own else "off")
     return Watch(
         name=name,
         table=_table(value["table"]),
@@ -180,11 +181,11 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         status=value["status"].text(),
         words=_words(value["words"]),
         columns=_columns(value["columns"]),
-        clocks=_clocks(value["clocks"]),
+        clocks=_clocks(value, fence),
         hooks=_hooks(value),
         types=_types(value),
         also=_also(value),
-        fence=fence.choice("off", "observe", "enforce") if fence else ("enforce" if own else "off"),
+        fence=fence,
         rules=_rules(value["rules"], policy),
     )
 
@@ -219,14 +220,18 @@ def _columns(value: Value) -> dict[str, str]:
     return {name: column.text() for name, column in value.items()}
 
 
-def _clocks(value: Value) -> dict[str, tuple[str, ...]]:
+def _clocks(watch: Value, fence: str) -> dict[str, tuple[str, ...]]:
     """Columns, or `workers.last_heartbeat via worker_id=id` for one that stands in another table."""
-    value.only("queued", "due", "started", "alive", "touched", "finished")
-    clocks = {name: listed.names() for name, listed in value.items()}
+    value = watch.get("clocks")
+    clocks: dict[str, tuple[str, ...]] = {}
+    if value:
+        value.only("queued", "due", "started", "alive", "touched", "finished")
+        clocks = {name: listed.names() for name, listed in value.items()}
     for name in ("queued", "alive"):
-        if not clocks.get(name):
-            value.fail(
-                f"lacks `{name}`: without it nobody can tell how long a task has been waiting or silent. Add it."
+        if not clocks.get(name) and fence != "observe":
+            (value or watch).fail(
+                f"lacks `{name}`: without it nobody can tell how long a task has been waiting or silent. Add it, or let "
+                "a trigger see to it: `fence: observe`."
             )
     return clocks
 

@@ -103,30 +103,25 @@ def column(watch: Watch, name: str, usual: str) -> Column:
 
 
 def _clocks(watch: Watch) -> dict[str, str]:
-    """When a task was queued, is due, was started and last seen alive. A table without a column for the next try has it
-    in the ledger, and waits from then."""
-    queued, alive = _clock(watch, "queued"), _clock(watch, "alive")
+    """When a task was queued, is due, was started and last seen alive. What the table has no column for is in the ledger:
+    the time of the next try, and what an observing trigger saw."""
+    key = f"t.{identifier(watch.key)}::text"
+    seen = f"from unstuck.observed o where o.watch = {literal(watch.name)} and o.task_id = {key}"
+    queued = _clock(watch, "queued") if watch.clocks.get("queued") else f"(select o.status_at {seen})"
+    alive = alive_bound = _clock(watch, "alive") if watch.clocks.get("alive") else f"(select o.touched_at {seen})"
+    due, waiting = _clock(watch, "due", "queued"), queued
     if not watch.clocks.get("due"):
-        retry = (
-            f"(select a.retry_at from unstuck.attempts a where a.watch = {literal(watch.name)} "
-            f"and a.task_id = t.{identifier(watch.key)}::text order by a.number desc limit 1)"
-        )
-        due = waiting = f"greatest({queued}, {retry})"
-    else:
-        due, waiting = _clock(watch, "due", "queued"), queued
-    if watch.fence == "observe":
-        seen = (
-            f"(select o.touched_at from unstuck.observed o where o.watch = {literal(watch.name)} "
-            f"and o.task_id = t.{identifier(watch.key)}::text)"
-        )
-        alive = f"greatest({alive}, {seen})"
+        retry = f"from unstuck.attempts a where a.watch = {literal(watch.name)} and a.task_id = {key} order by a.number desc"
+        due = waiting = f"greatest({queued}, (select a.retry_at {retry} limit 1))"
+    if watch.fence == "observe" and watch.clocks.get("alive"):
+        alive = f"greatest({alive}, (select o.touched_at {seen}))"
     priority = watch.columns.get("priority")
     return {
         "queued": waiting,
         "queued_bound": queued,
         "due": due,
         "alive": alive,
-        "alive_bound": _clock(watch, "alive"),
+        "alive_bound": alive_bound,
         "started": _clock(watch, "started"),
         "claim_order": ", ".join([*([f"t.{identifier(priority)} desc"] if priority else []), queued]),
     }

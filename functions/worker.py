@@ -3,10 +3,11 @@
 
 import base64
 import json
+import traceback
 from typing import Any
 
 from functions import events
-from functions.errors import BadRequestError, StoreError
+from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.guard import guard
 from functions.ids import task_id_of, watch_of
 from functions.store import Answer, policy, store
@@ -39,9 +40,11 @@ def receive(event: Any) -> None:
     except BadRequestError as error:
         events.emit(events.REQUEST_FAILED, entry="worker_event", error=error.message, detail=error.code)
         return
-    except StoreError as error:
-        events.emit(events.REQUEST_FAILED, entry="worker_event", error=str(error), detail=error.code)
-        raise RedeliverError("the database did not answer") from None
+    except Exception as error:  # noqa: BLE001 - the log gets an event, as for the other entry points
+        expected = isinstance(error, StoreError | PolicyError)
+        text, detail = (str(error), None) if expected else (repr(error), traceback.format_exc())
+        events.emit(events.REQUEST_FAILED, entry="worker_event", error=text, detail=detail)
+        raise RedeliverError("the task could not be run") from None
     if status_of(answer) in {HELD, AGAIN}:
         raise RedeliverError(f"task {answer['task_id']}: {answer['verdict']}")
 

@@ -258,6 +258,13 @@ def test_the_environment_chooses_the_way():
     assert isinstance(choose(environment(), 600), NoDispatch)
 
 
+def test_a_queue_without_a_worker_is_a_mistake_that_is_said_and_not_taken_for_workers_that_pull(monkeypatch, log):
+    use(monkeypatch, choose(environment(TASKS_QUEUE=QUEUE), 600))
+    assert dispatch.pushes() is True
+    assert push("tasks", TASK, 1) is False
+    assert "Set WORKER_URL." in log()[0]["error"]
+
+
 def test_where_workers_pull_nothing_is_sent_again(monkeypatch):
     use(monkeypatch, NoDispatch())
     assert dispatch.pushes() is False

@@ -15,7 +15,7 @@ from functions.policy import DEFAULT, Rule, load, parse
 from functions.states import State
 
 TEXT = DEFAULT.read_text(encoding="utf-8")
-NEXT_STEP = r"Add|Remove|Lower|Raise|Rename|Write|Known are|Give each|must be (a|one of|true|named)"
+NEXT_STEP = r"Add|Set|Remove|Lower|Raise|Rename|Write|Known are|Give each|must be (a|one of|true|named)"
 
 
 def changed(old: str, new: str, text: str = TEXT) -> str:
@@ -110,6 +110,11 @@ def test_the_policy_is_found_by_the_path_and_else_by_the_environment(tmp_path, m
         load.cache_clear()
 
 
+def test_the_name_of_a_table_may_depend_on_the_environment(monkeypatch):
+    monkeypatch.setenv("STAGE", "prod")
+    assert parse(changed("public.tasks", "public.tasks_${STAGE}")).watch().table == "public.tasks_prod"
+
+
 def test_a_watch_that_is_not_named_is_the_first_one():
     policy = load(str(DEFAULT))
     assert policy.watch(None).name == "tasks"
@@ -147,6 +152,26 @@ REFUSED = {
         "    hooks: {on_lunch: f}\n    key: id",
         "hooks.on_lunch",
         "Known are: on_created",
+    ),
+    "a fence that is none": ("    key: id", "    fence: high\n    key: id", "tasks.fence", "off, observe, enforce"),
+    "types that are a list": ("    key: id", "    types: [text]\n    key: id", "tasks.types", "must be a mapping"),
+    "more to write that is unknown": (
+        "    key: id",
+        "    also: {failed: {a: b}}\n    key: id",
+        "also.failed.a",
+        "now, nothing",
+    ),
+    "more to write for no state": (
+        "    key: id",
+        "    also: {lost: {a: now}}\n    key: id",
+        "also.lost",
+        "is not known here",
+    ),
+    "a variable that is not set": (
+        "public.tasks",
+        "tasks_${NO_SUCH_STAGE}",
+        "tasks.table",
+        "NO_SUCH_STAGE of the environment",
     ),
     "a missing key": ("    key: id\n", "", "watches.tasks", "lacks `key`. Add it."),
     "a missing time": ("  budget: 45s ", "  # budget: 45s ", "sweep", "lacks `budget`. Add it."),

@@ -54,7 +54,7 @@ begin
         return jsonb_build_object('verdict', case when v_task.state = 'running' then 'held'
                                                   when v_task.state = 'resting' then 'resting' else 'ended' end,
           'task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued, 'retry_after', (
-            select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) - v_now))
+            select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - v_now))
             from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id and a.ended_at is null));
       end if;
       if v_task.due > v_now then

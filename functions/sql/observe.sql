@@ -17,3 +17,8 @@ end $$;
 
 create or replace trigger unstuck_observe after insert or update on @table@ for each row
 execute function unstuck.@watch@_observe();
+
+-- Tasks that are open already count from now.
+insert into unstuck.observed (watch, task_id, status_at, touched_at)
+select @watch_name@, @key@::text, clock_timestamp(), clock_timestamp() from @table@ t where @is_pending@ or @is_running@
+on conflict do nothing;

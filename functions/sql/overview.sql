@@ -15,7 +15,7 @@ begin
       ) o), '[]'),
     'live', (select count(*) from unstuck.attempts a where a.watch = @watch_name@ and a.ended_at is null),
     'overdue', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(until))) from (
-        select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
+        select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
         from unstuck.attempts a where a.watch = @watch_name@ and a.ended_at is null
         union all
         select @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for') from @table@ t where @is_pending@

@@ -22,11 +22,20 @@ language sql immutable parallel safe as $$
   select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
 $$;
 
--- Until when an attempt is believed alive. After a restart of the database leases count from the restart:
--- no worker could beat while it was away.
-create or replace function unstuck.alive_until(p_lease_until timestamptz, p_lease interval, p_deadline timestamptz)
+-- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the
+-- postmaster survives), or a standby waited as long until it took over. The walwriter starts then. 0 where the owner
+-- may not see it (pg_read_all_stats). Costs 0.1 ms: asked in a sub-select, only when a lease has run out.
+create or replace function unstuck.ready_after() returns interval
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select coalesce(max(a.backend_start) - pg_postmaster_start_time(), '0')
+  from pg_stat_get_activity(null) a where a.backend_type = 'walwriter'
+$$;
+
+-- Until when an attempt is believed alive. After a restart or a recovery of the database leases count from its end:
+-- no worker could beat while the database was away.
+create or replace function unstuck.alive_until(p_lease_until timestamptz, p_lease interval, p_deadline timestamptz, p_ready_after interval)
 returns timestamptz language sql stable as $$
-  select least(p_deadline, greatest(p_lease_until, pg_postmaster_start_time() + p_lease))
+  select least(p_deadline, greatest(p_lease_until, pg_postmaster_start_time() + p_ready_after + p_lease))
 $$;
 
 -- Causes after which nobody knows how far the work had come: `on_lost` says what then.

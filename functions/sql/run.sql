@@ -33,14 +33,15 @@ declare
   v_expired integer;
 begin
   select count(*), count(*) filter (where not a.extended and a.deadline_at > v_now
-                                    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= v_now)
+                                    and a.lease_until <= v_now
+                                    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now)
   into v_live, v_expired from unstuck.attempts a where a.watch = p_watch and a.ended_at is null;
   if v_expired < p_at_least or v_expired <= p_share * v_live then
     return 0;
   end if;
   update unstuck.attempts a set lease_until = v_now + a.lease, extended = true
   where a.watch = p_watch and a.ended_at is null and not a.extended and a.deadline_at > v_now
-    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= v_now;
+    and a.lease_until <= v_now and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now;
   get diagnostics v_expired = row_count;
   return v_expired;
 end $$;

@@ -20,7 +20,8 @@ begin
     where a.watch = @watch_name@ and a.task_id = v_task.id order by a.number desc limit 1;
     v_overdue := case
       when v_task.state in ('pending', 'running') and v_attempt.number is not null and v_attempt.ended_at is null
-        then unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) <= v_now
+        then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
+          and unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at, unstuck.ready_after()) <= v_now
       when v_task.state = 'pending' then v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'pending_for')
       when v_task.state = 'running' then v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
       else false
@@ -43,5 +44,6 @@ begin
       'took', extract(epoch from v_attempt.ended_at - v_attempt.started_at),
       'deadline_left', case when v_attempt.ended_at is null then extract(epoch from v_attempt.deadline_at - v_now) end,
       'lease_left', case when v_attempt.ended_at is null then
-        extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) - v_now) end) end);
+        extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at,
+          case when v_attempt.lease_until <= v_now then unstuck.ready_after() else '0' end) - v_now) end) end);
 end $$;

@@ -22,10 +22,11 @@ begin
   from (
     select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule, @is_running@ as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
-      unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
+      unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
     from unstuck.attempts a join @table@ t on @key@ = a.task_id::@key_type@
     where a.watch = @watch_name@ and a.ended_at is null
-      and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= p_now
+      and least(a.lease_until, a.deadline_at) <= p_now
+      and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
       and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
     limit p_limit for update of a, t skip locked
   ) d;
@@ -166,7 +167,7 @@ begin
   update unstuck.attempts a
   set ended_at = clock_timestamp(), outcome = 'overtaken', reason = 'cancelled', error = 'The task was deleted.', sweep_id = p_sweep
   where a.watch = @watch_name@ and a.ended_at is null
-    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= clock_timestamp()
+    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= clock_timestamp()
     and not exists (select from @table@ t where @key@ = a.task_id::@key_type@);
   get diagnostics v_count = row_count;
   return v_count;

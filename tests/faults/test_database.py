@@ -169,9 +169,6 @@ def test_a_database_that_stands_still_does_not_hold_up_the_deadline(private: Pos
     assert world.history(task) == [("failed", "deadline")]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="alive_until counts from the start of the postmaster, not from the end of recovery"
-)
 def test_a_recovery_that_takes_longer_than_a_lease_costs_no_healthy_task(private: Postgres, mortal: Make):
     """One backend is killed, as the system does when memory runs out: all connections are cut, PostgreSQL recovers
     its data, and nobody can beat until that is done. The postmaster lives on, so its start time says nothing."""

@@ -105,7 +105,7 @@ class World:
             }  # fmt: skip
             port = self._ports.get(name, 0)
             self._servers[name] = Server(target, settings | env, port=port, log=self.folder / f"{name}.log")
-            self._servers[name].start()
+            eventually(self._servers[name].start().workers, message="the master, which listens, has no worker")
         return self._servers[name]
 
     def worker(self, name: str = "worker", **env: str) -> Server:

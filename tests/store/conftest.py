@@ -119,9 +119,9 @@ def conformance(postgres: Postgres, policy: Policy) -> Iterator[str]:
     name = f"conformance_{uuid4().hex}"
     create_database(postgres.dsn(), name)
     dsn = postgres.dsn(name)
-    migrate(dsn, policy)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(THEIRS)
+        migrate(dsn, policy)
         install_clock(connection)
     yield dsn
     drop_database(postgres.dsn(), name)

@@ -684,6 +684,20 @@ def test_a_message_that_finds_no_database_is_delivered_again(away, entry, log):
     assert [line["entry"] for line in log("request_failed")] == ["worker_event"]
 
 
+def test_an_unexpected_error_of_a_message_is_logged_whole_and_the_message_delivered_again(entry, monkeypatch, log):
+    def fails(*_):
+        raise RuntimeError(SECRET)
+
+    monkeypatch.setattr("functions.worker.guard", fails)
+    answer = entry.event({"task_id": NOBODY})
+    assert answer.status_code == 500
+    assert SECRET not in answer.text
+    [line] = log("request_failed")
+    assert (line["entry"], line["severity"]) == ("worker_event", "ERROR")
+    assert SECRET in line["error"]
+    assert "in fails" in line["detail"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -1,3 +1,3 @@
 """One module for each command, with HELP, `arguments(parser)` and `run(options) -> exit code`."""
 
-NAMES = ("demo", "check", "list", "explain", "sql", "migrate")
+NAMES = ("check", "adopt", "list", "explain", "sql", "migrate", "demo")

@@ -25,7 +25,7 @@ def clocks(table: Facts, mapping: Mapping, doubts: Doubts) -> Mapping:
     queued = _queued(times("queued"))
     locked = times("locked_at")
     started = _started(columns, locked, doubts)
-    due = [*times("due"), *(name for name in times("queued") if name not in queued and "queue" in name.lower())]
+    due = [*times("due"), *(name for name in queued[1:] if "queue" in name.lower())]
     finished, ends_well = _finished(columns, doubts)
     if not queued and started and table.columns[started[0]].born_now:
         queued = started
@@ -49,7 +49,6 @@ def clocks(table: Facts, mapping: Mapping, doubts: Doubts) -> Mapping:
         failed_at=next(iter(times("failed_at")), None),
         ends_well=ends_well,
     )
-    _say(table, mapping, heartbeat, updated, doubts)
     _say_unused(columns, times("expires"), unknown, doubts)
     return mapping
 
@@ -88,19 +87,22 @@ def _leases(columns: Iterable[Column]) -> list[str]:
     return [one.name for one in by_name.named(columns, "lease", by_name.is_time)]
 
 
-def _say(table: Facts, mapping: Mapping, heartbeat: list[str], updated: list[str], doubts: Doubts) -> None:
-    since = [*mapping.clock("started"), *mapping.clock("queued")]
-    if not mapping.clock("alive") and not mapping.clock("lease"):
-        doubts.append(doubt("no_life", name=since[0]) if since else doubt("no_time"))
-    elif mapping.clock("alive") and not heartbeat and not moves(table, updated[0]):
-        doubts.append(doubt("not_moved", name=updated[0]))
+def caveats(table: Facts, mapping: Mapping, *, alive_is_given: bool = False) -> Doubts:
+    """What these clocks, inferred or given, can't tell."""
+    said = []
+    since, alive = [*mapping.clock("started"), *mapping.clock("queued")], mapping.clock("alive")
+    if not alive and not mapping.clock("lease"):
+        said.append(doubt("no_life", name=since[0]) if since else doubt("no_time"))
+    elif alive and alive[0] in mapping.touched and not alive_is_given and not moves(table, alive[0]):
+        said.append(doubt("not_moved", name=alive[0]))
     if not mapping.clock("queued") and not mapping.clock("due"):
-        others = [*mapping.clock("started"), *mapping.clock("alive")]
+        others = [*mapping.clock("started"), *alive]
         instead = f"{' or '.join(others)} counts where it is set" if others else "pending tasks are not judged"
-        doubts.append(doubt("no_queued", instead=instead))
+        said.append(doubt("no_queued", instead=instead))
     naive = {name for names in mapping.clocks.values() for name in names if table.columns[name].type == "timestamp"}
     if naive and table.zone not in {"UTC", "Etc/UTC", "GMT"}:
-        doubts.append(doubt("zone", names=plain(sorted(naive)), zone=table.zone))
+        said.append(doubt("zone", names=plain(sorted(naive)), zone=table.zone))
+    return said
 
 
 def _say_unused(columns: Iterable[Column], expires: list[str], unknown: list[str], doubts: Doubts) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from functions.ops.look import columns as by_name
 from functions.ops.look import people
 from functions.ops.look.catalogue import Facts
-from functions.ops.look.clocks import clocks
+from functions.ops.look.clocks import caveats, clocks
 from functions.ops.look.mapping import Mapping, Override, overridden, typed
 from functions.ops.look.sentences import Doubt, doubt, listed, plain, refusal
 from functions.ops.look.status import Behind, Seen, Status, choose
@@ -66,6 +66,9 @@ def infer(table: Facts, seen: Seen, behind: Behind, load: Load = lambda _: {}) -
     found.mapping = _possible(found, overridden(mapping, override, status.column), status)
     found.refused = found.refused or _verdict(found, status, override)
     found.doubts = [(topic, text) for topic, text in found.doubts if not _answered(topic, override)]
+    if found.mapping.columns["error"] is None:
+        found.doubts.append(doubt("no_error"))
+    found.doubts += caveats(table, found.mapping, alive_is_given=bool(override.get("clocks.alive")))
     return found
 
 
@@ -150,7 +153,6 @@ def _error(found: Inferred, columns: list[Column]) -> str | None:
     if guesses := [*endings, *codes, *logs]:
         found.doubts.append(doubt("error", name=guesses[0]))
         return guesses[0]
-    found.doubts.append(doubt("no_error"))
     return None
 
 
@@ -172,7 +174,7 @@ def _verdict(found: Inferred, status: Status, override: Override) -> str | None:
     name, said = status.column.name, _said(override)
     if not said and status.many:
         return refusal("many", name=name)
-    if not said and not status.unread:
+    if not said and not status.bare:
         return people.refusal(found.table, status)
     if said and any(found.mapping.words.get(state) for state in OPEN):
         return None

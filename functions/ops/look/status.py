@@ -29,8 +29,10 @@ class Status:
     source: str = ""
     reading: Reading = field(default_factory=Reading)
     default: Any = None
+    bare: bool = False
+    """It holds numbers or booleans, and nothing says what they mean."""
     unread: tuple[Any, ...] = ()
-    """Values (numbers, booleans) of which nothing says what they mean."""
+    """Those that occur, or that a CHECK lists."""
     many: bool = False
     assumed: dict[State, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -121,7 +123,7 @@ def _labelled(status: Status, labels: dict[Any, str], *, due: bool, source: str)
 def _numbers(status: Status, one: Column, words: Sequence[str] | None, seen: Seen, *, due: bool) -> Status:
     if said := listed.numbered(one.comment):
         return _labelled(status, said, due=due, source="its comment")
-    status.closed = True
+    status.closed = status.bare = True
     values = (
         [int(word) for word in words if word.lstrip("-").isdigit()] if words and one.type != "bool" else seen(one.name)
     )

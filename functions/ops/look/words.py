@@ -43,6 +43,7 @@ def read(words: Sequence[Any], default: Any = None, *, ordered: bool = True, due
         company = _Company(word, list(words), reading, torn, default, ordered=ordered, due=due)
         state, why = _DECIDE[group](company)
         reading.states[word] = state
+        reading.strong |= {R} if state == R and group in {"active", "uploading"} else set()
         reading.doubts[word] = f"{word!r} is read as {state} ({why})"
     _lead(reading, default)
     return reading
@@ -120,9 +121,9 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
     ):
         return Z, False
     if R in states and parts[-1] not in {"completed", "complete", "done", "finished"}:
-        return R, len(parts) == 1
+        return R, True
     if any(re.fullmatch(r"[a-z]{3,}ing", part) and part not in _NO_WORK for part in parts):
-        return R, len(parts) == 1
+        return R, True
     if C in states or any(re.fullmatch(r"[a-z]{4,}ed", part) for part in parts):
         return "milestone", False
     return "unknown", False
@@ -161,9 +162,11 @@ def _end_or_pending(one: _Company) -> tuple[State, str]:
         return P, "no other word is for waiting tasks"
     if one.has(P) and not one.has(C):
         return C, "no other word is for a good end"
-    if not one.has(P) and not one.has(C):
-        return (P, "it stands before the running words") if one.before(R) else (C, "no other word is for a good end")
-    return Z, "there are other words for waiting and for done"
+    if one.before(R):
+        return P, "it stands before the running words"
+    return (
+        (Z, "there are other words for waiting and for done") if one.has(C) else (C, "no other word is for a good end")
+    )
 
 
 def _active(one: _Company) -> tuple[State, str]:

@@ -164,11 +164,20 @@ language sql immutable parallel safe as $$
   select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
 $$;
 
--- Until when an attempt is believed alive. After a restart of the database leases count from the restart:
--- no worker could beat while it was away.
-create or replace function unstuck.alive_until(p_lease_until timestamptz, p_lease interval, p_deadline timestamptz)
+-- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the
+-- postmaster survives), or a standby waited as long until it took over. The walwriter starts then. 0 where the owner
+-- may not see it (pg_read_all_stats). Costs 0.1 ms: asked in a sub-select, only when a lease has run out.
+create or replace function unstuck.ready_after() returns interval
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select coalesce(max(a.backend_start) - pg_postmaster_start_time(), '0')
+  from pg_stat_get_activity(null) a where a.backend_type = 'walwriter'
+$$;
+
+-- Until when an attempt is believed alive. After a restart or a recovery of the database leases count from its end:
+-- no worker could beat while the database was away.
+create or replace function unstuck.alive_until(p_lease_until timestamptz, p_lease interval, p_deadline timestamptz, p_ready_after interval)
 returns timestamptz language sql stable as $$
-  select least(p_deadline, greatest(p_lease_until, pg_postmaster_start_time() + p_lease))
+  select least(p_deadline, greatest(p_lease_until, pg_postmaster_start_time() + p_ready_after + p_lease))
 $$;
 
 -- Causes after which nobody knows how far the work had come: `on_lost` says what then.
@@ -323,14 +332,15 @@ declare
   v_expired integer;
 begin
   select count(*), count(*) filter (where not a.extended and a.deadline_at > v_now
-                                    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= v_now)
+                                    and a.lease_until <= v_now
+                                    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now)
   into v_live, v_expired from unstuck.attempts a where a.watch = p_watch and a.ended_at is null;
   if v_expired < p_at_least or v_expired <= p_share * v_live then
     return 0;
   end if;
   update unstuck.attempts a set lease_until = v_now + a.lease, extended = true
   where a.watch = p_watch and a.ended_at is null and not a.extended and a.deadline_at > v_now
-    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= v_now;
+    and a.lease_until <= v_now and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now;
   get diagnostics v_expired = row_count;
   return v_expired;
 end $$;
@@ -433,7 +443,7 @@ begin
         return jsonb_build_object('verdict', case when v_task.state = 'running' then 'held'
                                                   when v_task.state = 'resting' then 'resting' else 'ended' end,
           'task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued, 'retry_after', (
-            select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) - v_now))
+            select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - v_now))
             from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null));
       end if;
       if v_task.due > v_now then
@@ -590,10 +600,11 @@ begin
   from (
     select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule, t."status" = 'processing' as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
-      unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
+      unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
     from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
     where a.watch = 'tasks' and a.ended_at is null
-      and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= p_now
+      and least(a.lease_until, a.deadline_at) <= p_now
+      and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
       and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
     limit p_limit for update of a, t skip locked
   ) d;
@@ -740,7 +751,7 @@ begin
   update unstuck.attempts a
   set ended_at = clock_timestamp(), outcome = 'overtaken', reason = 'cancelled', error = 'The task was deleted.', sweep_id = p_sweep
   where a.watch = 'tasks' and a.ended_at is null
-    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) <= clock_timestamp()
+    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= clock_timestamp()
     and not exists (select from "public"."tasks" t where t."id" = a.task_id::uuid);
   get diagnostics v_count = row_count;
   return v_count;
@@ -768,7 +779,8 @@ begin
     where a.watch = 'tasks' and a.task_id = v_task.id order by a.number desc limit 1;
     v_overdue := case
       when v_task.state in ('pending', 'running') and v_attempt.number is not null and v_attempt.ended_at is null
-        then unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) <= v_now
+        then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
+          and unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at, unstuck.ready_after()) <= v_now
       when v_task.state = 'pending' then v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'pending_for')
       when v_task.state = 'running' then v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
       else false
@@ -791,7 +803,8 @@ begin
       'took', extract(epoch from v_attempt.ended_at - v_attempt.started_at),
       'deadline_left', case when v_attempt.ended_at is null then extract(epoch from v_attempt.deadline_at - v_now) end,
       'lease_left', case when v_attempt.ended_at is null then
-        extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at) - v_now) end) end);
+        extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at,
+          case when v_attempt.lease_until <= v_now then unstuck.ready_after() else '0' end) - v_now) end) end);
 end $$;
 
 -- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads open rows and the ledger only.
@@ -811,7 +824,7 @@ begin
       ) o), '[]'),
     'live', (select count(*) from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null),
     'overdue', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(until))) from (
-        select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at) as until
+        select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
         from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null
         union all
         select t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') from "public"."tasks" t where t."status" = 'pending'

@@ -1,0 +1,145 @@
+"""adopt: from what a look at a table inferred to the watch that policy.yaml needs: names, words, clocks, types, and what
+else a move to a state has to write."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from functions.errors import PolicyError
+from functions.ops.look.infer import Inferred
+from functions.policy import DEFAULT, parse
+from functions.states import State
+from functions.values import NUMBERS, TEXTS, TIMES, Column, nothing
+
+KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} | dict.fromkeys(TEXTS, "text")
+ENDS = (State.PENDING, State.COMPLETED, State.FAILED)
+
+
+def watch(found: Inferred, name: str | None = None) -> dict[str, Any]:
+    """The watch of a table, as plain data. Raises PolicyError where the table cannot be guarded, with the next step."""
+    if found.refused or found.blind or found.mapping.key is None:
+        why = found.refused or "its key or its words are not known."
+        raise PolicyError(f"{found.table.title}: {why} Give the mapping with --map FILE.")
+    mapping = found.mapping
+    key_type = KEYS.get(found.table.columns[mapping.key or ""].type)
+    if key_type is None:
+        raise PolicyError(f"{found.table.title}: a key of that type cannot be guarded. Use `check --fix` on it.")
+    made = {
+        "table": found.table.title,
+        "key": mapping.key,
+        "key_type": key_type,
+        "status": mapping.status,
+        "words": {str(state): list(words) for state, words in mapping.words.items() if words},
+        "columns": {role: mapping.columns[role] for role in ("kind", "owner", "error") if mapping.columns.get(role)},
+        "clocks": _clocks(found),
+        "types": _types(found),
+        "also": _also(found),
+        "fence": None if {"queued", "alive"} <= _clocks(found).keys() else "observe",
+        "rules": _rules(),
+    }
+    return {name or name_of(found): {field: value for field, value in made.items() if value or field == "columns"}}
+
+
+def name_of(found: Inferred) -> str:
+    """The table's name as a name of SQL functions."""
+    name = re.sub(r"[^a-z0-9_]+", "_", found.table.name.lower()).strip("_")[:40]
+    return name if name and not name[0].isdigit() else f"t_{name}"
+
+
+def text(made: dict[str, Any]) -> str:
+    """As it stands in policy.yaml, under `watches:`."""
+    dumped: str = yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return "".join(f"  {line}\n" for line in dumped.splitlines())
+
+
+def write(made: dict[str, Any], path: Path = DEFAULT) -> None:
+    """Adds the watch to a policy file, whose comments stay. Raises PolicyError when the result would not be one."""
+    before = path.read_text(encoding="utf-8")
+    name = next(iter(made))
+    if name in parse(before, path.name).watches:
+        raise PolicyError(f"{path.name}: there is a watch {name!r} already. Remove it first, or give --name.")
+    after = f"{before.rstrip()}\n\n{text(made)}"
+    if name not in parse(after, path.name).watches:
+        raise PolicyError(f"{path.name}: `watches` is not its last part. Paste the watch there by hand.")
+    scratch = path.with_suffix(".new")
+    scratch.write_text(after, encoding="utf-8")
+    scratch.replace(path)
+
+
+def _clocks(found: Inferred) -> dict[str, list[str]]:
+    """`alive` falls back on the start and then on the birth: NULL means the next clock."""
+    mapping = found.mapping
+    alive = dict.fromkeys((*mapping.clock("alive"), *mapping.clock("started"), *mapping.clock("queued")))
+    clocks = {
+        "queued": list(mapping.clock("queued")),
+        "due": [name for name in mapping.clock("due") if _writable_time(found.table.columns[name])],
+        "started": list(mapping.clock("started")),
+        "alive": list(alive),
+        "touched": [name for name in mapping.touched if _writable_time(found.table.columns[name])],
+        "finished": [] if _ends_apart(found) else list(mapping.clock("finished")),
+    }
+    if clocks["due"]:
+        clocks["queued"] = [*clocks["due"], *(name for name in clocks["queued"] if name not in clocks["due"])]
+    return {name: columns for name, columns in clocks.items() if columns}
+
+
+def _ends_apart(found: Inferred) -> bool:
+    """A good and a bad end have columns of their own."""
+    return bool(found.mapping.failed_at or found.mapping.ends_well)
+
+
+def _writable_time(one: Column) -> bool:
+    return not one.generated and one.type in TIMES | NUMBERS
+
+
+def _types(found: Inferred) -> dict[str, str]:
+    mapping, used = found.mapping, set[str]()
+    times = {name for names in mapping.clocks.values() for name in names} | set(mapping.touched)
+    times |= {name for name in (mapping.failed_at,) if name}
+    used |= times | {one for one in mapping.columns.values() if one} | set(mapping.locks) | {mapping.status or ""}
+    types = {}
+    for name in sorted(used & found.table.columns.keys()):
+        usual = "timestamptz" if name in times else "text"
+        if (shown := _type(found, found.table.columns[name])) != usual:
+            types[name] = shown
+    return types
+
+
+def _type(found: Inferred, one: Column) -> str:
+    shown = {"int8": "bigint", "int4": "integer", "int2": "smallint", "bool": "boolean", "_text": "text[]"}.get(
+        one.type, one.type
+    )
+    if one.labels:
+        shown = found.table.shown[one.name].replace('"', "")
+    width = f"({one.width})" if one.width else ""
+    return f"{shown}{width}{' not null' if one.not_null and one.type in TEXTS and one.name != found.mapping.status else ''}"
+
+
+def _also(found: Inferred) -> dict[str, dict[str, str]]:
+    mapping, also = found.mapping, {state: dict[str, str]() for state in (State.RUNNING, *ENDS)}
+    if mapping.columns.get("attempts"):
+        also[State.RUNNING][mapping.columns["attempts"] or ""] = "raise"
+    for name in mapping.locks:
+        one = found.table.columns[name]
+        also[State.RUNNING][name] = "now" if one.type in TIMES else "worker"
+        if one.type not in TEXTS | TIMES:
+            del also[State.RUNNING][name]
+        for state in ENDS:
+            if nothing(one) == "null":
+                also[state][name] = "nothing"
+    born = set(mapping.clock("queued"))
+    for name in mapping.clock("started"):
+        if name not in born and nothing(found.table.columns[name]) == "null":
+            also[State.PENDING][name] = "nothing"
+    if _ends_apart(found):
+        also[State.COMPLETED] |= dict.fromkeys(mapping.clock("finished")[:1], "now")
+        also[State.FAILED] |= {mapping.failed_at: "now"} if mapping.failed_at else {}
+    return {str(state): columns for state, columns in also.items() if columns}
+
+
+def _rules() -> dict[str, Any]:
+    """The bundle's own rule for every kind; a worker that never beats may be silent for half an hour."""
+    plain: dict[str, Any] = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))["watches"]["tasks"]["rules"]["*"]
+    return {"*": plain | {"pending_for": "1h", "silent_for": "30m"}}

@@ -1,0 +1,43 @@
+"""adopt: the watch for a table that you have, to be put into policy.yaml. Nothing is written to the database."""
+
+import argparse
+import os
+from pathlib import Path
+
+from functions.ops.out import FINE, USAGE, data, words
+from functions.policy import DEFAULT
+
+HELP = "print the watch for a table that you have"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help="PostgreSQL URL (default: DATABASE_URL)")
+    parser.add_argument("--table", required=True, help="schema.name")
+    parser.add_argument("--name", help="the name of the watch (default: the table's)")
+    parser.add_argument("--map", metavar="FILE", help="YAML or JSON that says what was inferred wrongly")
+    parser.add_argument(
+        "--write", action="store_true", help="put it into policy.yaml (UNSTUCK_POLICY, or the bundle's)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    from functions.ops import adopt
+    from functions.ops.look import check
+    from functions.ops.look.session import connect
+
+    if not options.dsn:
+        return words("No database is named. Give --dsn, or set DATABASE_URL.", USAGE)
+    with connect(options.dsn) as connection:
+        found = check.inferred(connection, options.table, options.map)
+    made = adopt.watch(found, options.name)
+    for doubt in found.unsure:
+        words(f"unsure: {doubt}")
+    if options.json:
+        data({"watch": made, "unsure": found.unsure})
+    else:
+        print(adopt.text(made), end="")
+    if not options.write:
+        return words("Put it under `watches:` in policy.yaml (--write does), then: python -m functions migrate --apply")
+    adopt.write(made, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
+    return words("written. Next: python -m functions migrate --apply", FINE)

@@ -1,0 +1,1 @@
+"""check: what it infers, finds and ends, on real tables of a real PostgreSQL."""
