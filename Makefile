@@ -36,4 +36,4 @@ clean: ## remove .venv and caches
 
 snapshot: install ## refresh functions/sql/rendered after a change of the SQL
 	@mkdir -p functions/sql/rendered
-	@$(PY) -m functions sql > functions/sql/rendered/tasks.sql
+	@$(PY) -m functions sql > functions/sql/rendered/.new && mv functions/sql/rendered/.new functions/sql/rendered/tasks.sql

@@ -58,6 +58,8 @@ class Watch:
     also: dict[State, dict[str, str]]
     """More that a move to a state writes, by column: `now`, `nothing` (null), `worker`, `raise` (one more), `note` (the
     sentence, merged into JSON or appended to a log)."""
+    jwt_role: str
+    """The role that triggers of the table want to see in `request.jwt.claim.role`, or ""."""
     fence: str
     """off, observe or enforce: the trigger on the table."""
     rules: dict[str, Rule] = field(repr=False)
@@ -167,10 +169,11 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         "hooks",
         "types",
         "also",
+        "jwt_role",
         "fence",
         "rules",
     )
-    own, said = value.get("own"), value.get("fence")
+    own, said, role = value.get("own"), value.get("fence"), value.get("jwt_role")
     fence = said.choice("off", "observe", "enforce") if said else ("enforce" if own else "off")
     return Watch(
         name=name,
@@ -185,6 +188,7 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         hooks=_hooks(value),
         types=_types(value),
         also=_also(value),
+        jwt_role=role.text() if role else "",
         fence=fence,
         rules=_rules(value["rules"], policy),
     )

@@ -57,12 +57,13 @@ def names(watch: Watch) -> dict[str, str]:
         "state": _state(watch),
         "is_pending": _is(watch, "t", State.PENDING),
         "is_running": _is(watch, "t", State.RUNNING),
-        "kind": _text(watch, "kind", "''::text"),
+        "kind": _kind(watch),
         "input": _column(watch, "input", "to_jsonb(t)"),
         "owner": _text(watch, "owner", "null::text"),
         "result": _column(watch, "result", "null::jsonb"),
         "error": _text(watch, "error", "null::text"),
         "reason": _text(watch, "reason", "null::text"),
+        "as_role": _as_role(watch),
         **_clocks(watch),
         "write": ",\n    ".join(_write(watch)),
         "to_running": ", ".join(_to_running(watch)),
@@ -129,6 +130,19 @@ def _clocks(watch: Watch) -> dict[str, str]:
 
 def _column(watch: Watch, name: str, absent: str) -> str:
     return f"t.{identifier(watch.columns[name])}" if name in watch.columns else absent
+
+
+def _kind(watch: Watch) -> str:
+    """A row of somebody else's table may have none."""
+    kind = _text(watch, "kind", "''::text")
+    return kind if watch.own or "kind" not in watch.columns else f"coalesce({kind}, '')"
+
+
+def _as_role(watch: Watch) -> str:
+    """For triggers that let nobody but Supabase's service role write a column."""
+    if not watch.jwt_role:
+        return ""
+    return f"\n  perform set_config('request.jwt.claim.role', {literal(watch.jwt_role)}, true);"
 
 
 def _text(watch: Watch, name: str, absent: str) -> str:

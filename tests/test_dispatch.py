@@ -17,6 +17,7 @@ from functions import dispatch
 from functions.dispatch import CloudTasksDispatch, DispatchError, HttpDispatch, NoDispatch, choose, name_of, push
 from functions.ops.embedded import free_port
 from functions.settings import Settings
+from functions.store import policy
 from tests.waiting import eventually
 
 QUEUE = "projects/our-project/locations/europe-west1/queues/tasks"
@@ -176,6 +177,12 @@ def test_the_deadline_is_one_that_cloud_tasks_accepts(google, timeout, deadline)
     assert sent(google)["dispatchDeadline"] == deadline
 
 
+def test_a_push_without_a_delay_is_for_now(google):
+    google.post(TASKS, json={"name": "x"})
+    cloud_tasks().push("tasks", TASK, 1)
+    assert -5 < seconds_from_now(sent(google)["scheduleTime"]) <= 0
+
+
 def test_the_time_is_one_that_cloud_tasks_accepts(google):
     google.post(TASKS, json={"name": "x"})
     cloud_tasks().push("tasks", TASK, 1, delay=400 * 86400)
@@ -249,6 +256,22 @@ def test_a_queue_whose_name_is_none_is_reported(google, monkeypatch, log):
 
 def environment(**found):
     return Settings.read({"DATABASE_URL": "x"} | found)
+
+
+def test_a_process_has_one_dispatcher_with_the_timeout_of_the_policy(google, monkeypatch):
+    google.post(TASKS, json={"name": "x"})
+    found = environment(TASKS_QUEUE=QUEUE, WORKER_URL=WORKER, TASKS_INVOKER=INVOKER)
+    monkeypatch.setattr(dispatch, "settings", lambda: found)
+    dispatch.dispatcher.cache_clear()
+    try:
+        assert push("tasks", TASK, 1) is True
+        assert dispatch.dispatcher() is dispatch.dispatcher()
+    finally:
+        dispatch.dispatcher.cache_clear()
+    task = sent(google)
+    assert task["dispatchDeadline"] == f"{policy().timeout:g}s"
+    assert task["httpRequest"]["url"] == WORKER
+    assert task["httpRequest"]["oidcToken"]["serviceAccountEmail"] == INVOKER
 
 
 def test_the_environment_chooses_the_way():

@@ -238,6 +238,16 @@ def test_a_beat_of_a_lost_lease_ends_the_work():
     assert one._beat_if_due() == Ending("lost", "lease_lost")
 
 
+def test_a_checkpoint_leaves_the_deadline_its_time_too():
+    one = attempt()
+    one.deadline = time.monotonic() + 1
+    one._take(FakeWork(), ("checkpoint", "step", 1), 0)
+    assert one.store.calls[0][5] <= 1, "the limit of the checkpoint"
+    one.deadline = time.monotonic() + 100
+    one._take(FakeWork(), ("checkpoint", "step", 1), 0)
+    assert one.store.calls[1][5] == guards.BEAT_LIMIT < POLICY.beat
+
+
 @pytest.mark.parametrize(("error", "kept"), [(RETRY, True), (REFUSED, False)])
 def test_a_beat_that_fails_is_soon_repeated_without_what_the_database_refuses(error, kept, log):
     one = attempt(store=FakeStore(beat=error))
@@ -403,6 +413,23 @@ def test_an_error_text_is_cut_to_what_can_be_stored(said, written):
 def test_a_delay_that_a_handler_asks_for_is_bounded(asked, given):
     store, _ = finish(Ending("retry", "transient", after=asked), settle=settled("pending"))
     assert store.calls[-1][-1]["after"] == given
+
+
+@pytest.mark.parametrize(("wait", "delay"), [(60.5, 60.5), (None, 0.0)])
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_task_that_is_pending_again_is_pushed_as_the_next_attempt(monkeypatch, wait, delay, accepted):
+    pushes = []
+    monkeypatch.setattr("functions.complete.push", lambda *push: pushes.append(push) or accepted)
+    _, answer = finish(Ending("retry", "transient"), settle=settled("pending", retry_after=wait))
+    assert pushes == [("tasks", "1", 3, delay)]
+    assert answer["pushed"] is accepted
+
+
+@pytest.mark.parametrize("state", ["completed", "failed"])
+def test_a_task_at_its_end_is_not_pushed(monkeypatch, state):
+    monkeypatch.setattr("functions.complete.push", pytest.fail)
+    _, answer = finish(Ending("complete"), settle=settled(state))
+    assert "pushed" not in answer
 
 
 def test_the_log_says_why_a_task_that_has_no_attempts_left_failed(log):

@@ -81,10 +81,45 @@ def test_a_time_may_be_written_in_any_unit(written, seconds):
 
 
 @pytest.mark.parametrize(
-    ("written", "size"), [("1GiB", 2**30), ("500MB", 500 * 10**6), ("600000kb", 6 * 10**8), ("2000000", 2_000_000)]
+    ("written", "size"),
+    [
+        ("1GiB", 2**30),
+        ("1 GB", 10**9),
+        ("500MB", 500 * 10**6),
+        ("500MiB", 500 * 2**20),
+        ("600000kb", 6 * 10**8),
+        ("600000 KiB", 600_000 * 2**10),
+        ("2000000B", 2_000_000),
+        ("2000000", 2_000_000),
+    ],
 )
 def test_a_size_may_be_written_in_any_unit(written, size):
     assert parse(changed("memory: 400MB ", f"memory: {written} ")).watch().rule("*").memory == size
+
+
+def test_a_watch_is_what_its_file_says():
+    watch = load(str(DEFAULT)).watch()
+    assert watch.columns["error"] == "error_message"
+    assert watch.clocks["queued"] == watch.clocks["due"] == ("scheduled_at",)
+    assert (watch.hooks, watch.fence) == ({}, "enforce")
+    text = changed("    key: id", "    hooks: {on_failed: refund, on_created: public.hello}\n    key: id")
+    assert parse(text).watch().hooks == {"on_failed": "refund", "on_created": "public.hello"}
+    text = changed("alive: updated_at", "alive: [beat_at, updated_at]")
+    assert parse(text).watch().clocks["alive"] == ("beat_at", "updated_at")
+
+
+def test_a_table_that_does_not_say_so_is_not_ours_and_its_writers_are_not_refused():
+    watch = parse(changed("    own: true ", "    # own: true ")).watch()
+    assert (watch.own, watch.fence) == (False, "off")
+
+
+def test_numbers_that_just_fit_are_accepted():
+    text = changed("run_for: 570s", "run_for: 585s")
+    text = changed("silent_for: 15m", "silent_for: 601s", text)
+    text = changed("redispatch_after: 2m", "redispatch_after: 14m", text)
+    text = changed("budget: 45s", "budget: 59s", text)
+    rule = parse(changed("first: 2s", "first: 5m", text)).watch().rule("*")
+    assert (rule.run_for, rule.silent_for, rule.backoff_first, rule.backoff_max) == (585, 601, 300, 300)
 
 
 def test_words_of_a_table_may_be_numbers_and_many_for_one_state():

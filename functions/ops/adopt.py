@@ -36,6 +36,7 @@ def watch(found: Inferred, name: str | None = None) -> dict[str, Any]:
         "clocks": _clocks(found),
         "types": _types(found),
         "also": _also(found),
+        "jwt_role": _jwt_role(found),
         "fence": None if {"queued", "alive"} <= _clocks(found).keys() else "observe",
         "rules": _rules(),
     }
@@ -123,9 +124,8 @@ def _also(found: Inferred) -> dict[str, dict[str, str]]:
         also[State.RUNNING][mapping.columns["attempts"] or ""] = "raise"
     for name in mapping.locks:
         one = found.table.columns[name]
-        also[State.RUNNING][name] = "now" if one.type in TIMES else "worker"
-        if one.type not in TEXTS | TIMES:
-            del also[State.RUNNING][name]
+        if one.type in TEXTS | TIMES and name not in found.table.points_to:  # a worker of theirs is a row of theirs
+            also[State.RUNNING][name] = "now" if one.type in TIMES else "worker"
         for state in ENDS:
             if nothing(one) == "null":
                 also[state][name] = "nothing"
@@ -137,6 +137,12 @@ def _also(found: Inferred) -> dict[str, dict[str, str]]:
         also[State.COMPLETED] |= dict.fromkeys(mapping.clock("finished")[:1], "now")
         also[State.FAILED] |= {mapping.failed_at: "now"} if mapping.failed_at else {}
     return {str(state): columns for state, columns in also.items() if columns}
+
+
+def _jwt_role(found: Inferred) -> str | None:
+    """Reigh's trigger lets only auth.role() = 'service_role' touch its timing columns."""
+    asked = any("service_role" in trigger.source for trigger in found.table.triggers if trigger.before_update)
+    return "service_role" if asked else None
 
 
 def _rules() -> dict[str, Any]:

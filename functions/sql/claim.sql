@@ -15,7 +15,7 @@ declare
   v_rescued json;
   v_answer  jsonb;
   v_held    text[] := '{}';
-begin
+begin@as_role@
   if p_again then
     select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
       'number', a.number, 'tries', a.tries, 'input', @input@, 'rescued', null, 'checkpoint', a.checkpoint) into v_answer

@@ -13,7 +13,7 @@ declare
   v_reason  text := p_reason;
   v_error   text := p_error;
   v_retry_at timestamptz;
-begin
+begin@as_role@
   if v_state is null then
     raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
   end if;

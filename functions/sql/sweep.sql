@@ -75,7 +75,7 @@ end $$;
 
 create or replace function unstuck.@watch@_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
 language plpgsql as $$
-begin
+begin@as_role@
   update unstuck.attempts a
   set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
       reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),

@@ -90,7 +90,9 @@ def _bare(word: Any) -> Any:
 
 def tables() -> list[Real]:
     files = sorted(FOLDER.glob("[0-9]*.json")) if FOLDER.is_dir() else []
-    return [Real(file.stem, _ddl(file.with_suffix(".sql")), json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    return [
+        Real(file.stem, _ddl(file.with_suffix(".sql")), json.loads(file.read_text(encoding="utf-8"))) for file in files
+    ]
 
 
 def _ddl(file: Path) -> str:
@@ -131,7 +133,11 @@ def _time(one: Column, age: str) -> str:
     moment = f"(now() - interval '{age}')"
     if one.type == "timestamptz":
         return moment
-    return f"({moment} at time zone 'UTC')" if one.type == "timestamp" else f"(extract(epoch from {moment}) * 1000)::bigint"
+    return (
+        f"({moment} at time zone 'UTC')"
+        if one.type == "timestamp"
+        else f"(extract(epoch from {moment}) * 1000)::bigint"
+    )
 
 
 def _value(connection: Connection, table: Facts, one: Column) -> str:
@@ -145,5 +151,10 @@ def _value(connection: Connection, table: Facts, one: Column) -> str:
         return literal(known[0])
     if one.type in TEXTS:
         return "left(md5(random()::text), 12)"
-    plain = {"uuid": "gen_random_uuid()", "json": "'{\"prompt\": \"a cat\"}'", "jsonb": "'{\"prompt\": \"a cat\"}'", "bool": "false"}
+    plain = {
+        "uuid": "gen_random_uuid()",
+        "json": '\'{"prompt": "a cat"}\'',
+        "jsonb": '\'{"prompt": "a cat"}\'',
+        "bool": "false",
+    }
     return plain.get(one.type, "now()" if one.type.startswith("timestamp") else "1")

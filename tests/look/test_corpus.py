@@ -34,7 +34,12 @@ def wrong(real: Real, answer: Answer) -> dict[str, Any]:
         found["key"] = {str(told["key"])}
     if told["status"] != real.said["status"]["column"]:
         found["status"] = {str(told["status"])}
-    clocks = {"queued": ["created"], "started": ["started", "lock_at"], "alive": ["heartbeat", "updated"], "finished": ["completed"]}
+    clocks = {
+        "queued": ["created"],
+        "started": ["started", "lock_at"],
+        "alive": ["heartbeat", "updated"],
+        "finished": ["completed"],
+    }
     for clock, roles in clocks.items():
         said = next((column for role in roles if (column := real.column(role))), None)
         if told["clocks"][clock] not in (said, None):
@@ -53,7 +58,9 @@ def test_nothing_is_inferred_wrong_in_silence(real: Real, world: World) -> None:
         assert answer.json["refused"] or answer.names("--map FILE")
         return
     for key, names in wrong(real, answer).items():
-        assert any(answer.names(name) for name in (key, *names)), f"{key} is wrong ({names}) and nothing says that it is unsure"
+        assert any(answer.names(name) for name in (key, *names)), (
+            f"{key} is wrong ({names}) and nothing says that it is unsure"
+        )
 
 
 @each
@@ -106,7 +113,11 @@ def test_with_the_mapping_given_what_is_stuck_is_failed_and_nothing_else_is_touc
         if not dated(real):
             assert fixed.names("clocks.queued"), "it says that no clock dates a pending row; a person can name the task"
             named = [key for key, state in stuck.items() if state == "pending"]
-            ended += [one for key in named for one in world.fix("--map", file, "--job-id", key, table=real.table).json["fixed"]]
+            ended += [
+                one
+                for key in named
+                for one in world.fix("--map", file, "--job-id", key, table=real.table).json["fixed"]
+            ]
         assert sorted(ended) == sorted(stuck), fixed.json
         assert fixed.code == 0
         assert fixed.json["unsweepable"] == []
@@ -127,7 +138,14 @@ def dated(real: Real) -> bool:
 
 def unchanged(real: Real, before: dict[str, Any], after: dict[str, Any], *more: str) -> None:
     """All but the status, the error, the clocks and what optimistic writers compare; JSON has all that it had."""
-    ours = {real.said["status"]["column"], real.column("error"), real.column("updated"), real.column("completed"), "version", *more}
+    ours = {
+        real.said["status"]["column"],
+        real.column("error"),
+        real.column("updated"),
+        real.column("completed"),
+        "version",
+        *more,
+    }
     ours |= {real.column("failed_at")}
     for name, value in before.items():
         if name not in ours:

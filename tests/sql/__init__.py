@@ -52,13 +52,10 @@ def pass_time(db: Connection[Any], seconds: float) -> None:
     db.execute("select testing.pass_time(%s::float8)", (seconds,))
 
 
+SET_CLOCK = "set_config('testing.now', ('2026-01-01'::timestamptz + %s * interval '1 microsecond')::text, false)"
+
+
 def install_still_clock(db: Connection[Any]) -> None:
-    """From now on this session's clock stands still: our `clock_timestamp` is found before the server's."""
+    """From now on this session's clock stands where SET_CLOCK put it: our functions are found before the server's."""
     db.execute(STILL_CLOCK)
-    set_clock(db, 0)
-
-
-def set_clock(db: Connection[Any], microseconds: int) -> None:
-    """Since the beginning of 2026."""
-    query = "select set_config('testing.now', ('2026-01-01'::timestamptz + %s * interval '1 microsecond')::text, false)"
-    db.execute(query, (microseconds,))
+    db.execute(f"select {SET_CLOCK}", (0,))

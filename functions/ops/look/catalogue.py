@@ -4,7 +4,8 @@
 them, and never the whole of a large table."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,22 +116,16 @@ def find(connection: Connection, name: str) -> int:
 
     Raises StoreError, which names what is like it, when there is none or more than one.
     """
-    schema, table = _parts(name)
-    rows = connection.execute(
-        "select c.oid::bigint, n.nspname, c.relname, n.nspname = any (current_schemas(false)) "
-        "from pg_class c join pg_namespace n on n.oid = c.relnamespace "
-        "where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'"
-    ).fetchall()
-    for same in (lambda a, b: a == b, lambda a, b: a.lower() == b.lower()):
-        named = [row for row in rows if same(row[2], table) and (not schema or same(row[1], schema))]
-        nearer = [row for row in named if row[3]] or named
-        if len(nearer) == 1:
-            return int(nearer[0][0])
-        if nearer:
-            which = ", ".join(f"{row[1]}.{row[2]}" for row in nearer)
-            raise StoreError(
-                f"there are several tables {name}: {which}. Name one with --table schema.name.", retryable=False
-            )
+    rows = connection.execute((HERE / "tables.sql").read_bytes()).fetchall()
+    for same in (str.__eq__, _alike):
+        for schema, table in _readings(name):
+            named = [row for row in rows if same(row[2], table) and (not schema or same(row[1], schema))]
+            nearer = [row for row in named if row[3]] or named
+            if len(nearer) == 1:
+                return int(nearer[0][0])
+            if nearer:
+                which = ", ".join(f"{row[1]}.{row[2]}" for row in nearer)
+                raise StoreError(f"there are several tables {name}: {which}. Say which with --table.", retryable=False)
     raise StoreError(f"there is no table {name}.{_like(name, rows)}", retryable=False)
 
 
@@ -141,15 +136,18 @@ def _like(name: str, rows: Sequence[Any]) -> str:
     return f" Did you mean {' or '.join(near)}? {ask}" if near else f" {ask}"
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """`a.b`, `"A b"."C"`, `c`: the schema, or nothing, and the name."""
-    if name.count('"') >= 2:
-        quoted = [part.replace('""', '"') for part in name.strip('"').split('"."')]
-        if len(quoted) == 1:
-            quoted = [part.strip('"') for part in name.split(".", 1)]
-        return (quoted[0], quoted[1]) if len(quoted) == 2 else ("", quoted[0])
-    schema, _, table = name.rpartition(".")
-    return schema, table
+def _alike(one: str, other: str) -> bool:
+    return one.lower() == other.lower()
+
+
+def _readings(name: str) -> Iterator[tuple[str, str]]:
+    """The schema, or nothing, and the name that `a.b`, `"A b"."C"` or `c` may mean: as it is, quoted, split at a dot."""
+    yield "", name
+    if quoted := re.fullmatch(r'(?:"((?:[^"]|"")+)"|([^".]+))(?:\.(?:"((?:[^"]|"")+)"|([^".]+)))?', name):
+        parts = [part.replace('""', '"') for part in quoted.groups() if part]
+        yield ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+    for at in [found.start() for found in re.finditer(r"\.", name)]:
+        yield name[:at], name[at + 1 :]
 
 
 def candidates(connection: Connection) -> list[tuple[int, str]]:

@@ -99,10 +99,18 @@ def caveats(table: Facts, mapping: Mapping, *, alive_is_given: bool = False) -> 
         others = [*mapping.clock("started"), *alive]
         instead = f"{' or '.join(others)} counts where it is set" if others else "pending tasks are not judged"
         said.append(doubt("no_queued", instead=instead))
-    naive = {name for names in mapping.clocks.values() for name in names if table.columns[name].type == "timestamp"}
-    if naive and table.zone not in {"UTC", "Etc/UTC", "GMT"}:
-        said.append(doubt("zone", names=plain(sorted(naive)), zone=table.zone))
-    return said
+    return said + _zones(table, sorted({name for names in mapping.clocks.values() for name in names}))
+
+
+def _zones(table: Facts, names: list[str]) -> Doubts:
+    """What goes wrong with times where the sessions of a database are not in UTC by themselves (both reproduced)."""
+    if table.zone in {"UTC", "Etc/UTC", "GMT"}:
+        return []
+    used = [table.columns[name] for name in names]
+    naive = [one.name for one in used if one.type == "timestamp"]
+    shifted = [one.name for one in used if one.type == "timestamptz" and "timezone(" in (one.default or "").lower()]
+    said = [doubt("zone", names=plain(naive), zone=table.zone)] if naive else []
+    return [*said, doubt("zone_default", names=plain(shifted), zone=table.zone)] if shifted else said
 
 
 def _say_unused(columns: Iterable[Column], expires: list[str], unknown: list[str], doubts: Doubts) -> None:

@@ -55,7 +55,7 @@ def infer(table: Facts, seen: Seen, behind: Behind, load: Load = lambda _: {}) -
     mapping = Mapping(
         key=key,
         status=status.column.name,
-        words=_words(found, status, others),
+        words=_words(found, status, others, override),
         columns=_columns(found, columns),
         version=next(iter(by_name.exact(columns, "version", by_name.is_count)), None),
         deleted=tuple(by_name.exact(columns, "deleted", by_name.is_flag_or_time)),
@@ -107,14 +107,16 @@ def _made_up(one: Column) -> bool:
     return any(sign in (one.default or "").lower() for sign in ("uuid", "nextval", "identity", "ulid", "random"))
 
 
-def _words(found: Inferred, status: Status, others: list[str]) -> dict[State, tuple[Any, ...]]:
+def _words(found: Inferred, status: Status, others: list[str], override: Override) -> dict[State, tuple[Any, ...]]:
     name, reading = status.column.name, status.reading
     if others:
         found.doubts.append(doubt("other_status", others=plain(others), name=name))
     elif not status.named:
         found.doubts.append(doubt("status", name=name))
+    given = {str(word) for state in State for word in override.get(f"words.{state}", ())}
     for word, text in reading.doubts.items():
-        found.doubts.append(doubt("word", f"words.{reading.states[word]}", name=name, text=text))
+        if str(word) not in given:
+            found.doubts.append(doubt("word", f"words.{reading.states[word]}", name=name, text=text))
     if not status.closed:
         found.doubts.append(doubt("free_text", name=name))
     found.assumed = frozenset(word for words in status.assumed.values() for word in words)

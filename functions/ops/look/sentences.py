@@ -35,12 +35,14 @@ DOUBTS = {
     "with more than the longest task takes, or --map FILE (clocks.alive).",
     "no_queued": "no column tells since when a task waits: {instead}. If there is one: --map FILE (clocks.queued).",
     "zone": "{names}: no time zone, and this database's is {zone}. Read as UTC, so ages are wrong if its sessions write "
-    "local time. Store timestamptz.",
+    "local time. Give --older-than with that much more, or store timestamptz.",
+    "zone_default": "the default of {names} is wrong by the offset of each session that is not in UTC, and this database's "
+    "is {zone}: ages of rows that have it are wrong. Make the default now(). Until then give --older-than with that much more.",
     "expires": "{name} may be the life of the result or the deadline of the task: it is not used. "
     "If it is a deadline: --map FILE (clocks.deadline).",
     "no_unit": "{name} has no unit: it is not used. Give --older-than.",
-    "text_clock": "{name} is {type}, not a time: it is not used as a clock. Store timestamptz.",
-    "hidden": "row level security hides rows of it from this role: there may be more. Use a role that bypasses it.",
+    "text_clock": "{name} is {type}, not a time: it is not used as a clock. Store timestamptz, or name another with --map FILE (clocks).",
+    "hidden": "row level security may hide rows of it from this role. Use a role in --dsn that bypasses it.",
 }
 
 TOPICS = {

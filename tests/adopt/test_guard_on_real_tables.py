@@ -1,0 +1,78 @@
+"""The guard's verbs on 49 real tables: keys, words, types and rules as their authors made them."""
+
+import os
+
+import pytest
+
+from functions.ops.embedded import Postgres, create_database, drop_database
+from tests.adopt.adopted import Adopted, adopted
+from tests.look.corpus import FOLDER, tables
+
+ALL = [real for real in tables() if real.adoptable and real.words["pending"]]
+
+if not ALL and os.environ.get("CI") == "true":
+    pytest.fail(f"no corpus at {FOLDER}: set UNSTUCK_CORPUS")
+
+pytestmark = pytest.mark.skipif(not ALL, reason=f"no corpus at {FOLDER}: set UNSTUCK_CORPUS")
+
+
+@pytest.fixture(scope="module", params=ALL, ids=[real.name for real in ALL])
+def task_table(request: pytest.FixtureRequest, postgres: Postgres):
+    """One database for each table, made once: installing is most of the time."""
+    name = f"adopt_{request.param.name[:2]}"
+    create_database(postgres.dsn(), name)
+    made = adopted(postgres.dsn(name), request.param)
+    yield made
+    made.store.close()
+    drop_database(postgres.dsn(), name)
+
+
+def test_every_verb_works_on_it(task_table: Adopted) -> None:
+    store, watch = task_table.store, task_table.watch
+    done, failed, lost, twice = (task_table.row("pending") for _ in range(4))
+
+    claimed = store.claim(watch, done, "w")
+    assert claimed["verdict"] == "claimed"
+    assert task_table.means(done, "running")
+    assert store.beat(watch, done, claimed["token"])["verdict"] == "held"
+    assert store.settle(watch, done, claimed["token"], "complete", result={"ok": True})["state"] == "completed"
+    assert task_table.means(done, "completed")
+
+    claimed = store.claim(watch, failed, "w")
+    assert (
+        store.settle(watch, failed, claimed["token"], "fail", reason="handler_error", error="No.")["state"] == "failed"
+    )
+    assert task_table.means(failed, "failed")
+    assert store.status(watch, failed)["error"]
+
+    zombie = store.claim(watch, lost, "w")
+    task_table.expire(lost)
+    assert [one["state"] for one in store.sweep(watch, 500)["rescued"]] == ["pending"]
+    assert task_table.means(lost, "pending")
+    assert store.settle(watch, lost, zombie["token"], "complete", result={})["verdict"] == "lost"
+    assert task_table.means(lost, "pending")
+
+    claimed = store.claim(watch, twice, "w")
+    again = store.settle(watch, twice, claimed["token"], "retry", reason="transient", after=3600.0)
+    assert again["state"] == "pending"
+    assert store.claim(watch, twice, "w")["verdict"] == "early"
+    assert store.overview(watch)["open"]
+    assert {one["task_id"] for one in store.find(watch, {}, 500)} == {lost, twice}
+
+
+def test_the_sweep_ends_what_is_stuck_and_leaves_the_rest(task_table: Adopted) -> None:
+    store, watch = task_table.store, task_table.watch
+    if watch.fence == "observe":
+        pytest.skip("no clock of its own: tested in test_observe.py")
+    stuck = {task_table.row(state, "3 hours") for state in ("pending", "running")}
+    fine = [task_table.row(state) for state in ("pending", "running")]
+    fine += [
+        task_table.row(state, "3 hours") for state in ("completed", "failed", "resting") if task_table.real.words[state]
+    ]
+    before = {key: task_table.word(key) for key in fine}
+
+    answer = store.sweep(watch, 500)
+
+    assert answer["unsweepable"] == []
+    assert {one["task_id"] for one in answer["rescued"]} == stuck
+    assert {key: task_table.word(key) for key in fine} == before

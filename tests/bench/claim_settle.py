@@ -1,0 +1,73 @@
+"""c: a task from claim to settle, against the SQL of procrastinate and pgqueuer, with 1, 4 and 16 clients."""
+
+from collections.abc import Callable
+
+from functions.ops.embedded import Postgres
+from functions.policy import load
+from tests.bench.figures import Figure, in_turns, middle, ratio
+from tests.bench.pgbench import per_second
+from tests.bench.rivals import RIVALS
+from tests.bench.server import add_finished, add_pending, connected, make_database, settle_down
+
+FINISHED = 200_000
+WAITING = 60_000
+CLIENTS = {1: 1_500, 4: 3_000, 16: 4_000}
+"""The number of jobs that so many clients do in one round."""
+ROUNDS = 5
+
+OURS = """select c ->> 'task_id' as id, c ->> 'token' as token from unstuck.tasks_claim(null, 'bench', :rules) c \\gset job_
+select unstuck.tasks_settle(:job_id, :job_token, 'complete', :rules, '{"url": "https://example.org/cat.png"}');
+"""
+
+
+def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
+    finished, waiting = int(FINISHED * scale), int(WAITING * scale)
+    queues = {"ours": _ours(server, finished, waiting)} | _rivals(server, finished, waiting)
+    figures = []
+    for clients, jobs in CLIENTS.items():
+        each = max(1, int(jobs * scale) // clients)
+        found = in_turns({name: _way(queue, clients, each) for name, queue in queues.items()}, ROUNDS)
+        figures += [Figure(f"{name}, {clients} clients", middle(rates), "jobs/s") for name, rates in found.items()]
+        best = [max(rates) for rates in zip(*(found[name] for name in queues if name != "ours"), strict=True)]
+        if best:
+            figures.append(Figure(f"  ours/the better rival, {clients} clients", ratio(found["ours"], best), aim=">= 1.2"))
+    return figures
+
+
+Queue = Callable[[int, int], float]
+
+
+def _way(queue: Queue, clients: int, each: int) -> Callable[[], float]:
+    return lambda: queue(clients, each)
+
+
+def _ours(server: Postgres, finished: int, waiting: int) -> Queue:
+    dsn = make_database(server, "queue_ours")
+    with connected(dsn) as connection:
+        add_finished(connection, finished)
+        add_pending(connection, waiting)
+        settle_down(connection)
+    return _queue(dsn, OURS, {"rules": load().watch().rules_json})
+
+
+def _rivals(server: Postgres, finished: int, waiting: int) -> dict[str, Queue]:
+    queues = {}
+    for rival in filter(None, (find() for find in RIVALS)):
+        dsn = make_database(server, f"queue_{rival.name}", migrated=False)
+        with connected(dsn) as connection:
+            connection.execute(rival.schema.encode())
+            connection.execute(rival.fill.format(finished=finished, waiting=waiting).encode())
+            settle_down(connection)
+        queues[rival.name] = _queue(dsn, rival.job, {})
+    return queues
+
+
+def _queue(dsn: str, script: str, variables: dict[str, str]) -> Queue:
+    def work(clients: int, each: int) -> float:
+        rate = per_second(dsn, script, clients=clients, each=each, variables=variables)
+        with connected(dsn) as connection:
+            connection.execute("vacuum")
+        return rate
+
+    work(1, 20)
+    return work
