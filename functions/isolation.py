@@ -82,6 +82,8 @@ class Work:
         if self._process is not None:
             if self._finished:
                 self._process.join(1.0)  # it has said all: let it flush and exit
+            assert self._process.pid, "it was started"
+            _kill_group(self._process.pid)
             self._process.kill()
             self._process.join()
             self._process.close()
@@ -117,12 +119,23 @@ def _main_hidden() -> Iterator[None]:
 
 def run_child(job: Job, pipe: Connection) -> None:
     """The child: dies with its parent, may not take more memory than its rule says, then runs the handler."""
+    os.setpgid(0, 0)  # of its own: the programs that the handler starts end with it
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(ValueError, OSError):  # a wall behind the guard's looks, for one big jump: MemoryError
         resource.setrlimit(resource.RLIMIT_DATA, (job.memory * 2, job.memory * 2))
-    run(job, pipe, on_gone=lambda: os._exit(1))
+    run(job, pipe, on_gone=_end_with_all)
+
+
+def _end_with_all() -> None:
+    _kill_group(os.getpid())
+    os._exit(1)
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(OSError):  # no such group: all of it has ended, or the child has only just begun
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _die_with_parent() -> None:

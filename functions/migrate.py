@@ -100,6 +100,11 @@ def _run(connection: psycopg.Connection[Any], step: Step) -> None:
             "(leave `own` out of its watch), or name another `table` in policy.yaml.",
             retryable=False,
         ) from None
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise StoreError(
+            f"{step.name}: {error.diag.message_primary}. Correct the names of its watch in policy.yaml.",
+            retryable=False,
+        ) from None
     connection.execute(
         "insert into unstuck.migrations (name, sha256) values (%s, %s) "
         "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",

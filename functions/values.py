@@ -100,7 +100,8 @@ def _per_second(one: Column, like: tuple[Column, ...], row: str) -> str:
     usual = MILLIS if one.type in {"int8", "numeric", "float8"} else SECONDS
     others = [f"abs({column(other, row)})" for other in (one, *like) if other.type in NUMBERS]
     seen = f"greatest({', '.join(others)})" if others else "null"
-    return f"(case when {seen} > 1e14 then {MICROS} when {seen} > 1e11 then {MILLIS} when {seen} > 0 then {SECONDS} else {usual} end)"
+    by_size = f"when {seen} > 1e14 then {MICROS} when {seen} > 1e11 then {MILLIS} when {seen} > 0 then {SECONDS}"
+    return f"(case {by_size} else {usual} end)"
 
 
 def note(one: Column, text: str, code: str, row: str = "t") -> str | None:
@@ -163,4 +164,4 @@ def interval(one: Column, unit: float, row: str = "t") -> str:
     """A length of time that a row states for itself, in units of `unit` seconds."""
     if one.type == "interval":
         return column(one, row)
-    return f"make_interval(secs => ({column(one, row)} * {unit:g})::float8)"
+    return f"make_interval(secs => (nullif({column(one, row)}, 0) * {unit:g})::float8)"

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -58,6 +59,14 @@ def waits(ctx, task_input):
 def hogs_once(ctx, task_input):
     """The first attempt holds the GIL in a C call; the others return."""
     return hogs_gil(ctx, task_input) if ctx.attempt == 1 else ok(ctx, task_input)
+
+
+def starts_a_program(ctx, task_input):
+    """As ffmpeg is started."""
+    program = subprocess.Popen(["sleep", "600"])
+    with Path(task_input["trail"]).open("a", encoding="utf-8") as trail:
+        trail.write(f"{ctx.attempt} {program.pid} began\n")
+    program.wait()
 
 
 def spins(ctx, task_input):

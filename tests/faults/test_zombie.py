@@ -1,9 +1,9 @@
 """A zombie: a worker that stands still until its task was rescued, and then goes on as if nothing had happened."""
 
-import os
-import signal
+import psycopg
 
 from functions.ops.dev import Tick
+from tests.faults.conftest import Make
 from tests.faults.world import SWEEP, World, family, frozen, lives
 from tests.waiting import eventually
 
@@ -49,8 +49,6 @@ def test_the_late_result_of_a_zombie_is_refused_while_the_second_attempt_is_at_w
 def test_a_result_that_comes_in_the_moment_of_the_rescue_is_refused(world: World):
     """The settle waits at the lock of the attempt, which is ended under it."""
     task = world.begin("waits")
-    import psycopg
-
     with psycopg.connect(world.dsn) as rescuer:
         rescuer.execute("select from unstuck.attempts where task_id = %s for update", (task,))
         world.gate(task).touch()
@@ -69,17 +67,15 @@ def test_a_result_that_comes_in_the_moment_of_the_rescue_is_refused(world: World
     assert world.task(task)["result"] == {"attempt": 2}
 
 
-def test_a_short_freeze_costs_nothing(world: World):
-    """Shorter than the lease: the worker beats again, and the sweep saw nothing overdue."""
+def test_a_short_freeze_costs_nothing(make: Make):
+    """Shorter than the lease: the sweep finds nothing overdue, and the worker beats again."""
+    world = make(lambda policy: policy["lease"].update({"for": "5s"}))
+    worker, _ = world.worker(), world.sweeper()
     task = world.begin("waits")
-    worker = world.worker()
-    beats = world.attempts(task)[0]["beats"]
-    for pid in family(worker):
-        os.kill(pid, signal.SIGSTOP)
-    world.swept()
-    for pid in family(worker):
-        os.kill(pid, signal.SIGCONT)
-    eventually(lambda: world.attempts(task)[0]["beats"] > beats)
+    with frozen(*family(worker)):
+        assert world.swept()["requeued"] == 0
+        beats = world.attempts(task)[0]["beats"]
+    eventually(lambda: world.attempts(task)[0]["beats"] > beats, message="it does not beat again")
     world.gate(task).touch()
     world.ends(task)
     assert world.history(task) == [("completed", None)]

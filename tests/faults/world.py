@@ -34,7 +34,7 @@ PLAIN = (
     "ok", "ok_async", "sleeps", "waits", "hogs_once", "floods", "kills_worker", "kills_itself", "steps", "shows_nul",
 )  # fmt: skip
 LATE = (
-    "sleeps", "sleeps_async", "spins", "reads", "hogs_gil", "swallows_exceptions", "swallows_all", "floods",
+    "sleeps", "sleeps_async", "spins", "reads", "hogs_gil", "swallows_exceptions", "swallows_all", "floods", "starts_a_program",
 )  # fmt: skip
 LAST = ("exits", "sys_exits", "segfaults", "kills_itself", "says_nul", "returns_nul", "breaks_thread")
 
@@ -90,11 +90,14 @@ class World:
         self._ports = {"worker": free_port()}
         self._servers: dict[str, Server] = {}
         self._posts = ThreadPoolExecutor(64)
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
 
     def close(self) -> None:
         for server in self._servers.values():
             server.kill()
         self._posts.shutdown()
+        if self._connection:
+            self._connection.close()
 
     def server(self, name: str, target: str, **env: str) -> Server:
         """The server `name`, started when it is first asked for."""
@@ -174,12 +177,21 @@ class World:
         return self.trail(task_id)[0][1]
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row) as connection:
-            return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
+        return self._execute(query, values).fetchall()
 
     def do(self, statement: str, *values: Any) -> None:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(statement, values)  # type: ignore[arg-type]
+        self._execute(statement, values)
+
+    def _execute(self, query: str, values: tuple[Any, ...]) -> "psycopg.Cursor[dict[str, Any]]":
+        """By one connection, as tests ask again and again; by a new one when the database has died since."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row)
+        try:
+            return self._connection.execute(query, values)  # type: ignore[arg-type]
+        except psycopg.OperationalError:
+            if not self._connection.closed:
+                raise
+            return self._execute(query, values)
 
     def one(self, query: str, *values: Any) -> Any:
         return next(iter(self.rows(query, *values)[0].values()))

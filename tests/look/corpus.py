@@ -115,7 +115,7 @@ def insert(connection: Connection, real: Real, word: Any, age: str, state: str) 
     clocks = {name for role in OLD_CLOCKS if (name := real.column(role))}
     if state == "pending":
         clocks -= {real.column("started"), real.column("heartbeat"), real.column("lock_at"), real.column("lock_until")}
-        clocks |= {name for name, one in table.columns.items() if one.not_null and name in {real.column("started")}}
+        clocks |= {name for name, one in table.columns.items() if one.not_null and name == real.column("started")}
     values = {name: _time(table.columns[name], age) for name in clocks if name}
     values[real.said["status"]["column"]] = literal(word)
     for one in table.columns.values():

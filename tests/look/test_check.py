@@ -202,9 +202,16 @@ def test_without_a_dsn_it_asks_for_one(world: World, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "options", [("--older-than", "10"), ("--older-than", "soon"), ("--limit", "0"), ("--action", "delete"), ("--watch", "2s", "--fix")],
+    "options",
+    [
+        ("--older-than", "10"),
+        ("--older-than", "soon"),
+        ("--limit", "0"),
+        ("--action", "delete"),
+        ("--watch", "2s", "--fix"),
+    ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_wrong_usage_is_2(options: tuple[str, ...], stuck: World) -> None:
     assert stuck.check(*options).code == 2
 
@@ -300,7 +307,8 @@ def test_rows_that_row_security_hides_are_said(weak: World, stuck: World) -> Non
 def test_a_look_writes_nothing_and_leaves_no_setting_behind(stuck: World) -> None:
     with connect(stuck.dsn) as connection:
         from functions.ops.look import check
-        from functions.ops.look.stuck import Limits, find
+        from functions.ops.look.overdue import Limits
+        from functions.ops.look.stuck import find
 
         before = [row[0] for row in connection.execute("select setting from pg_settings where name = 'TimeZone'")]
         found = check.inferred(connection, "jobs")
@@ -343,7 +351,8 @@ def test_many_are_ended_in_batches_and_one_bad_row_among_them_is_reported(world:
     world.run(
         jobs("updated_at timestamptz not null", "note text"),
         "create index on jobs (status)",
-        f"insert into jobs (status, updated_at, note) select 'running', {OLD}, case n when 700 then 'bad' end from generate_series(1, 1300) n",
+        f"insert into jobs (status, updated_at, note) select 'running', {OLD}, "
+        "case n when 700 then 'bad' end from generate_series(1, 1300) n",
         "alter table jobs add constraint no_bad check (note is distinct from 'bad' or status = 'running')",
     )
     answer = world.fix().json
@@ -361,7 +370,8 @@ def test_keys_of_every_kind_are_named_as_they_are(world: World) -> None:
     }.items():
         world.run(
             "drop table if exists jobs",
-            f"create table jobs (id {kind} primary key, status text check (status in ('pending','running','done','failed')), created_at timestamptz)",
+            f"create table jobs (id {kind} primary key, status text check (status in ('pending','running',"
+            "'done','failed')), created_at timestamptz)",
         )
         world.run(f"insert into jobs values ($${value}$$, 'running', {OLD})")
         assert world.check().ids() == [value]

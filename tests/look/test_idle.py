@@ -5,18 +5,19 @@ import re
 import psycopg
 import pytest
 
-from functions.ops.look import catalogue, stuck
+from functions.ops.look import catalogue, indexes, stuck
 from functions.ops.look.check import inferred
 from functions.ops.look.infer import Inferred
+from functions.ops.look.overdue import Limits, open_states
 from functions.ops.look.session import connect
-from functions.ops.look.stuck import Limits
 from tests.look.looking import World, jobs
 
 SMALL, LARGE, OPEN = 2_000, 200_000, 100
 
 CLOSED = jobs("updated_at timestamptz not null default now()", "payload text default repeat('x', 100)")
 FREE = (
-    "create table jobs (id bigserial primary key, status text not null default 'pending', payload text default repeat('x', 100), "
+    "create table jobs (id bigserial primary key, status text not null default 'pending', "
+    "payload text default repeat('x', 100), "
     "created_at timestamptz default now(), updated_at timestamptz default now())"
 )
 
@@ -26,17 +27,17 @@ def fill(world: World, ddl: str, rows: int) -> None:
     world.run(
         "drop table if exists jobs",
         ddl,
-        f"insert into jobs (status, created_at, updated_at) select 'completed', now() - interval '1 s' * n, now() - interval '1 s' * n "
+        f"insert into jobs (status, created_at, updated_at) select 'completed', "
+        "now() - interval '1 s' * n, now() - interval '1 s' * n "
         f"from generate_series(1, {rows}) n",
-        f"insert into jobs (status) select case n % 2 when 0 then 'pending' else 'running' end from generate_series(1, {OPEN}) n",
+        f"insert into jobs (status) select case n % 2 when 0 then 'pending' else 'running' end "
+        f"from generate_series(1, {OPEN}) n",
     )
 
 
 def buffers(world: World, found: Inferred) -> int:
     """Pages that all statements of a look touch, but for the catalogue's own."""
-    tests = stuck.tests(found, Limits())
-    counts = [catalogue.sql_of("open", {"table": found.table.quoted, "open": test.open}) for test in tests]
-    statements = [*(stuck.query(test) for test in tests), *(b"select " + count for count in counts)]
+    statements = [sql for test in open_states(found, Limits()) for sql in (stuck.query(test), stuck.count(test))]
     with psycopg.connect(world.dsn, autocommit=True) as connection:
         pages = 0
         for statement in statements:
@@ -54,13 +55,13 @@ def test_with_the_recommended_index_an_idle_look_reads_the_same_pages(ddl: str, 
         fill(world, ddl, rows)
         with connect(world.dsn) as connection:
             found = inferred(connection, "jobs")
-            assert not stuck.covered(found)
+            assert not indexes.covered(found)
             world.run(
-                *(statement.replace("concurrently ", "") for statement in stuck.recommended(found)),
+                *(statement.replace("concurrently ", "") for statement in indexes.recommended(found)),
                 "vacuum analyze jobs",
             )
             found = inferred(connection, "jobs")
-            assert stuck.covered(found)
+            assert indexes.covered(found)
             assert stuck.find(connection, found, Limits()) == ([], 0, OPEN)
         cost[rows] = buffers(world, found)
     assert cost[LARGE] <= 2 * cost[SMALL], cost

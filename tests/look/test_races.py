@@ -11,8 +11,9 @@ import pytest
 
 from functions.ops.look.check import inferred
 from functions.ops.look.fix import fix
+from functions.ops.look.overdue import Limits
 from functions.ops.look.session import connect
-from functions.ops.look.stuck import Limits, find
+from functions.ops.look.stuck import find
 from tests.look.looking import World, jobs
 
 RACES = 1_000
@@ -25,7 +26,8 @@ FOUND = (
 def stuck(world: World, table: str, count: int) -> None:
     world.run(
         jobs("updated_at timestamptz", name=table),
-        f"insert into {table} (status, updated_at) select 'running', now() - interval '3 hours' from generate_series(1, {count})",
+        f"insert into {table} (status, updated_at) select 'running', now() - interval '3 hours' "
+        f"from generate_series(1, {count})",
     )
 
 
@@ -42,7 +44,7 @@ def overwritten(world: World, table: str, finished: set[int]) -> int:
 
 
 def seeds_loop(world: World, table: str, keys: list[int]) -> None:
-    """cleanupStuckTasks of seed 000, after its select."""
+    """CleanupStuckTasks of seed 000, after its select."""
     with psycopg.connect(world.dsn, autocommit=True) as connection:
         for key in keys:
             connection.execute(

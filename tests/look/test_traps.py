@@ -29,7 +29,8 @@ def test_a_failing_half_does_not_undo_the_other(world: World) -> None:
     world.run(
         jobs(),
         "create function refuse() returns trigger language plpgsql as $$ begin "
-        "if old.status = 'pending' then raise exception 'operator does not exist: uuid = uuid[]' using errcode = '42883'; end if; "
+        "if old.status = 'pending' then raise exception 'operator does not exist: uuid = uuid[]' "
+        "using errcode = '42883'; end if; "
         "return new; end $$",
         "create trigger refuse before update on jobs for each row execute function refuse()",
         f"insert into jobs (status, created_at) values ('running', {OLD}), ('pending', {OLD}), ('running', {OLD})",
@@ -78,7 +79,7 @@ def test_a_row_whose_generated_column_overflows_is_reported_and_the_rest_is_ende
 
 
 def test_a_row_that_a_unique_index_with_the_status_refuses_does_not_stop_the_others(world: World) -> None:
-    """unique (workspace_id, time_range, status): one conflict made an UPDATE of three fail (23505)."""
+    """Unique (workspace_id, time_range, status): one conflict made an UPDATE of three fail (23505)."""
     world.run(
         jobs("workspace_id int", "time_range text default 'day'", "unique (workspace_id, time_range, status)"),
         f"insert into jobs (workspace_id, status, created_at) values (1, 'running', {OLD}), (2, 'running', {OLD}), "
@@ -178,7 +179,8 @@ def test_a_default_in_utc_for_a_column_with_a_zone_is_right_in_our_sessions(worl
 def test_epoch_numbers_are_read_and_written_in_their_own_unit(kind: str, unit: int, world: World) -> None:
     world.run(
         jobs(f"startedat {kind}", f"finishedat {kind}", f"updatedat {kind}"),
-        f"insert into jobs (status, startedat, updatedat) select 'running', at, at from (select (extract(epoch from {OLD}) * {unit})::{kind}) x (at)",
+        f"insert into jobs (status, startedat, updatedat) select 'running', at, at "
+        f"from (select (extract(epoch from {OLD}) * {unit})::{kind}) x (at)",
         f"insert into jobs (status, updatedat) select 'running', (extract(epoch from now()) * {unit})::{kind}",
     )
     answer = world.fix()
@@ -228,7 +230,8 @@ def test_a_deferred_rule_is_met_at_once_and_not_at_the_commit(world: World) -> N
     world.run(
         "create table owners (name text primary key)",
         jobs("owner text", "unique (owner, status) deferrable initially deferred"),
-        f"insert into jobs (owner, status, created_at) values ('a', 'running', {OLD}), ('b', 'running', {OLD}), ('a', 'failed', {OLD})",
+        f"insert into jobs (owner, status, created_at) values ('a', 'running', {OLD}), ('b', 'running', {OLD}), "
+        f"('a', 'failed', {OLD})",
     )
     fixed = world.fix().json
     assert (fixed["fixed"], [one["id"] for one in fixed["unsweepable"]]) == (["2"], ["1"])
@@ -248,13 +251,14 @@ def test_a_null_clock_means_the_next_one(world: World) -> None:
     world.run(
         jobs("started_at timestamptz", "last_heartbeat_at timestamptz", "updated_at timestamptz"),
         f"insert into jobs (status, created_at, started_at, last_heartbeat_at) values ('running', {OLD}, null, null), "
-        f"('running', {OLD}, {OLD}, null), ('running', {OLD}, {OLD}, {OLD}), ('running', {OLD}, {OLD}, now()), ('running', {OLD}, now(), null)",
+        f"('running', {OLD}, {OLD}, null), ('running', {OLD}, {OLD}, {OLD}), ('running', {OLD}, {OLD}, now()), "
+        f"('running', {OLD}, now(), null)",
     )
     assert sorted(world.check().ids()) == ["1", "2", "3"]
 
 
 def test_a_long_queued_task_that_just_started_is_not_stuck(world: World) -> None:
-    """10 of 59 cleaners judge by created_at, and fail at once what waited for long. updated_at that nobody moves is no better."""
+    """10 of 59 cleaners judge by created_at, and fail at once what waited long. updated_at that nobody moves is no better."""
     world.run(
         jobs("started_at timestamptz", "updated_at timestamptz default now()"),
         f"insert into jobs (status, created_at, updated_at, started_at) values ('running', {OLD}, {OLD}, now())",
@@ -267,7 +271,8 @@ def test_a_task_that_waits_for_a_later_time_is_not_stuck_nor_is_one_that_was_put
         jobs("run_at timestamptz", "attempts int default 0", "updated_at timestamptz"),
         f"insert into jobs (status, created_at, run_at, attempts, updated_at) values "
         f"('pending', {OLD}, now() + interval '1 hour', 0, {OLD}), ('pending', {OLD}, now() - interval '1 minute', 1, {OLD}), "
-        f"('pending', {OLD}, null, 1, now()), ('running', {OLD}, now() + interval '1 hour', 1, {OLD}), ('pending', {OLD}, {OLD}, 0, {OLD})",
+        f"('pending', {OLD}, null, 1, now()), ('running', {OLD}, now() + interval '1 hour', 1, {OLD}), "
+        f"('pending', {OLD}, {OLD}, 0, {OLD})",
     )
     assert world.check().ids() == ["5"]
 
@@ -310,7 +315,8 @@ def test_attempts_are_looked_at_before_a_task_is_put_back(world: World) -> None:
     """15 of 34 cleaners requeue without a look at the attempts; 6 leave the exhausted ones running for ever."""
     world.run(
         jobs("attempts int", "max_attempts int", "retry_count int"),
-        f"insert into jobs (status, created_at, attempts, max_attempts) values ('running', {OLD}, 1, 3), ('running', {OLD}, 3, 3), "
+        f"insert into jobs (status, created_at, attempts, max_attempts) values ('running', {OLD}, 1, 3), "
+        f"('running', {OLD}, 3, 3), "
         f"('running', {OLD}, 0, 3), ('pending', {OLD}, 0, 3)",
     )
     looked = world.check("--action", "requeue").json["stuck"]
@@ -355,7 +361,8 @@ def test_a_map_may_be_what_check_itself_said(world: World) -> None:
 def test_resting_words_and_ends_are_never_stuck(world: World) -> None:
     world.run(
         jobs(statuses="'pending','running','completed','failed','cancelled','needs_review'"),
-        f"insert into jobs (status, created_at) select word, {OLD} from unnest(array['completed','failed','cancelled','needs_review']) word",
+        f"insert into jobs (status, created_at) select word, {OLD} "
+        "from unnest(array['completed','failed','cancelled','needs_review']) word",
     )
     answer = world.fix()
     assert (answer.code, answer.json["stuck"], answer.json["open"]) == (0, [], 0)

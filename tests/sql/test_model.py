@@ -33,7 +33,13 @@ from tests.sql import SET_CLOCK, install_still_clock
 
 ENDED = ("completed", "failed", "cancelled")
 LOSSES = ("lease_lost", "deadline", "out_of_memory", "crashed", "stale")
-WORDS = {"pending": "pending", "running": "processing", "completed": "completed", "failed": "failed", "cancelled": "cancelled"}
+WORDS = {
+    "pending": "pending",
+    "running": "processing",
+    "completed": "completed",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
 FREE_RELEASES = 10
 
 SECOND = 1_000_000
@@ -87,6 +93,7 @@ class Task:
     alive: int
     state: str = "pending"
     reason: str | None = None
+    result: str | None = None
     deleted: bool = False
     history: list[Attempt] = field(default_factory=list)
 
@@ -303,7 +310,7 @@ class Machine(RuleBasedStateMachine):
     def settle(self, attempt: Attempt, outcome: str, reason: str | None) -> None:
         task = attempt.task
         answer = self.call(
-            "tasks_settle", task.id, attempt.token, outcome, WATCH.rules_json, '{"by": "%s"}' % attempt.token, reason
+            "tasks_settle", task.id, attempt.token, outcome, WATCH.rules_json, f'"{attempt.token}"', reason
         )
         if attempt.outcome:
             repeated = not attempt.swept and (outcome, attempt.outcome) in REPEATS
@@ -324,6 +331,8 @@ class Machine(RuleBasedStateMachine):
             return
         assert (answer["verdict"], answer["state"], answer["reason"]) == ("settled", state, why)
         task.move(state, why, self.now)
+        if state == "completed":
+            task.result = attempt.token
         if state == "pending":
             self.wait(task, answer["retry_after"], released=attempt.outcome == "released")
 
@@ -453,9 +462,9 @@ class Machine(RuleBasedStateMachine):
         self.agreed = True
 
     def every_task_is_where_the_model_says(self) -> None:
-        found = self.db.execute("select id::text, status from public.tasks").fetchall()
-        assert {one["id"]: one["status"] for one in found} == {
-            task.id: WORDS[task.state] for task in self.known if not task.deleted
+        found = self.db.execute("select id::text, status, result from public.tasks").fetchall()
+        assert {one["id"]: (one["status"], one["result"]) for one in found} == {
+            task.id: (WORDS[task.state], task.result) for task in self.known if not task.deleted
         }
 
     def the_ledger_is_whole(self) -> None:

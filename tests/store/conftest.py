@@ -27,7 +27,8 @@ OWN = """
     columns:
       {kind: kind, input: input, result: result, error: error_message, reason: reason, owner: owner, priority: priority}
     clocks:
-      {queued: scheduled_at, due: scheduled_at, started: started_at, alive: updated_at, touched: updated_at, finished: finished_at}
+      {queued: scheduled_at, due: scheduled_at, started: started_at, alive: updated_at, touched: updated_at,
+       finished: finished_at}
     rules:
       "*": &default
         pending_for: 15m

@@ -744,9 +744,7 @@ class TestSweep:
         assert (rescued["state"], rescued["reason"], rescued["retry_after"]) == ("failed", "attempts_exhausted", None)
         found = row(db, task_id)
         assert (found["status"], found["reason"]) == ("failed", "attempts_exhausted")
-        assert (
-            found["error_message"] == "Gave up after 3 attempts. The last one: The worker stopped without a word."
-        )
+        assert found["error_message"] == "Gave up after 3 attempts. The last one: The worker stopped without a word."
         assert found["finished_at"] is not None
         assert [one["outcome"] for one in attempts(db, task_id)] == ["retried", "retried", "failed"]
 
@@ -889,7 +887,9 @@ class TestSweep:
                 by_foreigner(db, task_id, "processing")
         pass_time(db, 3600)
         db.execute("alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)")
-        db.execute("alter table public.tasks add constraint unlucky2 check (status <> 'pending' or priority <> 13) not valid")
+        db.execute(
+            "alter table public.tasks add constraint unlucky2 check (status <> 'pending' or priority <> 13) not valid"
+        )
         try:
             answer = store.sweep(tasks, 500)
             assert {task["task_id"] for task in answer["rescued"]} == {ids[0], ids[2]}
@@ -1444,6 +1444,50 @@ class TestAdoptedTable:
         assert found["error"] == "No worker picked the task up in time."
 
 
+class TestLostAnswers:
+    """A verb that was done but whose answer never came is repeated by the store, and does no harm."""
+
+    @pytest.fixture
+    def forgetful(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+        really, lost = store.call, set()
+
+        def call(function: str, arguments: dict[str, Any], limit: float) -> Any:
+            answer = really(function, arguments, limit)
+            if function not in lost:
+                lost.add(function)
+                raise StoreError("the connection broke", retryable=True)
+            return answer
+
+        monkeypatch.setattr(store, "call", call)
+        return store
+
+    def test_a_task_is_created_once(self, forgetful, db, tasks):
+        task_id = forgetful.create(tasks, "image", {}, key="k1")["task_id"]
+        assert str(one(db, "select id from public.tasks")["id"]) == task_id
+
+    @pytest.mark.parametrize("given", [True, False])
+    def test_a_task_is_claimed_once(self, forgetful, db, tasks, given):
+        task_ids = [forgetful.create(tasks, "image", {})["task_id"] for _ in range(2)]
+        attempt = forgetful.claim(tasks, task_ids[0] if given else None, "w")
+        assert (attempt["verdict"], attempt["task_id"]) == ("claimed", task_ids[0])
+        assert str(one(db, "select token from unstuck.attempts")["token"]) == attempt["token"]
+
+    @pytest.mark.parametrize("outcome", ["complete", "fail", "retry", "release"])
+    def test_an_attempt_beats_checks_in_and_is_settled_once(self, forgetful, db, tasks, outcome):
+        attempt = forgetful.claim(tasks, forgetful.create(tasks, "image", {})["task_id"], "w")
+        assert forgetful.beat(tasks, attempt["task_id"], attempt["token"])["verdict"] == "held"
+        assert forgetful.checkpoint(tasks, attempt["task_id"], attempt["token"], "step", 1)["verdict"] == "held"
+        settled(forgetful, tasks, attempt, outcome, reason="shutdown")
+        assert len(attempts(db, attempt["task_id"])) == 1
+        assert refusals(db, attempt["task_id"]) == []
+
+    def test_a_run_is_ended_once(self, forgetful, db):
+        with pytest.raises(StoreError):
+            forgetful.sweep_begin("k1", "test", 45)  # not repeated, or it would find itself at it
+        forgetful.sweep_end(one(db, "select id from unstuck.sweeps")["id"], ok=True, counts={})
+        assert forgetful.sweep_begin("k1", "test", 45) == {"verdict": "duplicate"}
+
+
 class TestBadInput:
     def test_a_task_id_that_is_none_is_refused(self, store, tasks):
         for verb in (
@@ -1461,7 +1505,9 @@ class TestBadInput:
             store.beat(tasks, attempt["task_id"], "no token")
         assert not refused.value.retryable
 
-    @pytest.mark.parametrize("text", ["'); drop table public.tasks; --", "%s %(x)s {x} @table@", "\\'\"$1 $$", "😀 äß 漢字", " "])
+    @pytest.mark.parametrize(
+        "text", ["'); drop table public.tasks; --", "%s %(x)s {x} @table@", "\\'\"$1 $$", "😀 äß 漢字", " "]
+    )
     def test_texts_are_kept_to_the_letter(self, store, db, tasks, text):
         answer = store.create(tasks, text, {text: [text]}, owner=text, key=text, metadata={text: text})
         attempt = store.claim(tasks, None, text, [text])

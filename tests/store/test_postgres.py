@@ -88,7 +88,7 @@ def beat(store: PostgresStore, watch: Watch, attempt: dict[str, Any], limit: flo
 
 def test_a_call_ends_at_its_limit_while_another_session_holds_the_row(conformance, store, tasks, attempt):
     with locked(conformance):
-        with takes(0.5, 0.5 + GRACE), pytest.raises(StoreError, match="no answer within 0.5 s") as refused:
+        with takes(0.5, 0.5 + GRACE), pytest.raises(StoreError, match=r"no answer within 0\.5 s") as refused:
             beat(store, tasks, attempt, limit=0.5)
         assert refused.value.retryable
     assert beat(store, tasks, attempt) == "held"

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,8 +25,9 @@ from psycopg.rows import dict_row
 from functions import dispatch, shutdown, web
 from functions import settings as environment
 from functions import store as stores
-from functions.errors import Fail, Retry, StoreError
-from functions.policy import DEFAULT
+from functions.errors import BadRequestError, Fail, Retry, StoreError
+from functions.ids import task_id_of
+from functions.policy import DEFAULT, load
 from functions.store import Store
 from tests.conftest import copied
 
@@ -333,7 +335,7 @@ def test_priority_and_time_are_kept_and_the_push_waits(entry, pushed, rows):
 
 
 def test_a_time_that_has_passed_means_now(entry, pushed):
-    entry.create(scheduled_at="2001-01-01T00:00:00Z")
+    entry.create(scheduled_at="2001-01-01T00:00:00Z", priority=1000)
     assert [delay for *_, delay in pushed] == [0]
 
 
@@ -448,6 +450,27 @@ def test_an_unknown_task_is_not_found(entry):
 def test_a_bad_poll_is_refused(entry, path):
     answer = entry.ask("task_status", path)
     assert (answer.status_code, error_of(answer)) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("key_type", "given", "found"),
+    [
+        ("uuid", NOBODY.upper(), NOBODY), ("uuid", NOBODY.replace("-", ""), NOBODY), ("uuid", "7", None), ("uuid", 7, None),
+        ("integer", 7, "7"), ("integer", "-07", "-7"), ("integer", 2**31 - 1, str(2**31 - 1)), ("integer", 2**31, None),
+        ("integer", -(2**31), str(-(2**31))), ("integer", -(2**31) - 1, None), ("integer", "7.5", None),
+        ("bigint", 2**31, str(2**31)), ("bigint", 2**63 - 1, str(2**63 - 1)), ("bigint", 2**63, None),
+        ("bigint", "9" * 5000, None),
+        ("text", "a/b c", "a/b c"), ("text", 7, "7"), ("text", "a\0b", None), ("text", "\ud800", None), ("text", "", None),
+        ("text", True, None), ("text", None, None), ("text", ["a"], None), ("text", 7.5, None),
+    ],
+)  # fmt: skip
+def test_an_id_is_what_the_key_of_its_table_can_be(key_type, given, found):
+    watch = replace(load(str(DEFAULT)).watch(), key_type=key_type)
+    if found is None:
+        with pytest.raises(BadRequestError, match=rf"must be a {key_type}\.|is missing\. Send"):
+            task_id_of(watch, given)
+    else:
+        assert task_id_of(watch, given) == found
 
 
 def test_a_poll_heals_an_overdue_task_and_pushes_it_again(entry, pushed, rows, log):

@@ -15,8 +15,9 @@ from functions.ops.look import check
 from functions.ops.look.catalogue import Connection
 from functions.ops.look.fix import fix
 from functions.ops.look.infer import Inferred
+from functions.ops.look.overdue import Limits
 from functions.ops.look.session import connect
-from functions.ops.look.stuck import Limits, find
+from functions.ops.look.stuck import find
 from functions.ops.out import ERROR, FINE, FOUND, USAGE, confirmed, words
 from functions.states import State
 

@@ -91,8 +91,9 @@ def facts(connection: Connection, oid: int) -> Facts:
         raise StoreError(f"the table with oid {oid} is gone. Look again.", retryable=True)
     found = row[0]
     columns = found.pop("columns") or []
+    plain = ("schema", "name", "kind", "oid", "owner", "may_read", "may_write", "row_security", "comment")
     return Facts(
-        **{name: found[name] for name in ("schema", "name", "kind", "oid", "owner", "may_read", "may_write", "row_security", "comment")},
+        **{name: found[name] for name in plain},
         zone=found["zone"] or "UTC",
         key=tuple(found["key"]),
         columns={one["name"]: _column(one) for one in columns},

@@ -7,11 +7,12 @@ from typing import Any
 from functions.ops.look import mapping
 from functions.ops.look.catalogue import Connection, Facts, candidates, facts, find, labels_behind, occurring
 from functions.ops.look.fix import Fixed
+from functions.ops.look.indexes import covered, recommended
 from functions.ops.look.infer import Inferred, infer
 from functions.ops.look.mapping import Override
 from functions.ops.look.sentences import doubt, listed
 from functions.ops.look.session import looking
-from functions.ops.look.stuck import Stuck, covered, recommended
+from functions.ops.look.stuck import Stuck
 from functions.ops.out import data, span, table, words
 from functions.states import State
 

@@ -54,7 +54,7 @@ def clocks(table: Facts, mapping: Mapping, doubts: Doubts) -> Mapping:
 
 
 def _queued(names: list[str]) -> list[str]:
-    """created_at before queued_at: where there are both, the latter moves with each new wait and counts as a time of being due."""
+    """created_at before queued_at: where there are both, the latter moves with each new wait and counts as being due."""
     born = [name for name in names if not re.search(r"queue", name.lower())]
     return [*born, *(name for name in names if name not in born)]
 

@@ -61,11 +61,11 @@ def named(columns: Iterable[Column], role: str, fits: Fits, without: Iterable[st
     taken = set(without)
     free = [one for one in columns if fits(one) and one.name not in taken]
     exact = sorted((one for one in free if squashed(one.name) in known), key=lambda one: known[squashed(one.name)])
-    endings = [one for one in free if one not in exact and _ends_like(one.name, known)]
+    endings = [one for one in free if one not in exact and ends_like(one.name, known)]
     return [Named(one.name, True) for one in exact] + [Named(one.name, False) for one in endings]
 
 
-def _ends_like(name: str, known: dict[str, int]) -> bool:
+def ends_like(name: str, known: dict[str, int]) -> bool:
     """Two words at least: `email_error_count` ends like nothing, `export_started_at` like started_at."""
     parts = tokens(name)
     return any(squashed(" ".join(parts[at:])) in known for at in range(1, len(parts) - 1))
@@ -107,6 +107,20 @@ def points(names: Iterable[str], section: str) -> tuple[int, list[str]]:
     weight = {squashed(name): int(points) for points, listed in vocabulary()[section].items() for name in listed}
     found = [name for name in names if squashed(name) in weight]
     return sum(weight[squashed(name)] for name in found), found
+
+
+def makes_something(names: Iterable[str]) -> bool:
+    """Whether rows lead to a file or to a job of somebody else: audio_url, storage_path, kling_task_id."""
+    endings = {
+        ("url",),
+        ("path",),
+        ("task", "id"),
+        ("job", "id"),
+        ("request", "id"),
+        ("prediction", "id"),
+        ("generation", "id"),
+    }
+    return any(tokens(name)[-1:] in endings or tokens(name)[-2:] in endings for name in names)
 
 
 def bears(title: str, section: str) -> bool:

@@ -13,9 +13,10 @@ import psycopg
 
 from functions.errors import StoreError
 from functions.ops.look.catalogue import Connection, sql_of
+from functions.ops.look.indexes import covered
 from functions.ops.look.infer import Inferred
+from functions.ops.look.overdue import Limits, Overdue, action, open_states
 from functions.ops.look.session import explained, looking, writing
-from functions.ops.look.stuck import Limits, Test, _latest, action, covered, tests
 from functions.states import Reason, State
 from functions.values import Column, column, identifier, literal, note, nothing, raised, stamp
 
@@ -41,7 +42,7 @@ def fix(connection: Connection, found: Inferred, limits: Limits) -> Fixed:
     """Raises StoreError when nothing can be written, or when the database fails; what was committed stays."""
     _may(found, limits)
     done = Fixed()
-    for test in tests(found, limits):
+    for test in open_states(found, limits):
         for act in _actions(test):
             _all(connection, test, act, done)
     return done
@@ -61,7 +62,7 @@ def _may(found: Inferred, limits: Limits) -> None:
         )
 
 
-def _actions(test: Test) -> list[str]:
+def _actions(test: Overdue) -> list[str]:
     """A pending task is back already: a requeue has nothing to do with it, and to fail it is not what was asked for."""
     if test.limits.action == "fail":
         return ["fail"]
@@ -74,8 +75,8 @@ def _actions(test: Test) -> list[str]:
     )
 
 
-def _all(connection: Connection, test: Test, act: str, done: Fixed) -> None:
-    """Batch after batch until none is left. Without an index all at once: batches would be quadratic (159 s for 100,000 rows)."""
+def _all(connection: Connection, test: Overdue, act: str, done: Fixed) -> None:
+    """Batch after batch until none is left. Without an index all at once: batches are quadratic (159 s for 100,000 rows)."""
     batch = BATCH if covered(test.found) else None
     bad: list[str] = []
     while True:
@@ -88,7 +89,7 @@ def _all(connection: Connection, test: Test, act: str, done: Fixed) -> None:
             return
 
 
-def _some(connection: Connection, test: Test, act: str, size: int | None, bad: list[str], done: Fixed) -> list[str]:
+def _some(connection: Connection, test: Overdue, act: str, size: int | None, bad: list[str], done: Fixed) -> list[str]:
     """One batch. Returns the keys that were taken, good and bad."""
     plans = list(_plans(test, act))
     with suppress(_BadRowError), writing(connection):
@@ -114,7 +115,7 @@ class _BadRowError(Exception):
 
 
 def _one(
-    connection: Connection, plans: list[dict[str, str]], test: Test, act: str, key: str, bad: list[str], done: Fixed
+    connection: Connection, plans: list[dict[str, str]], test: Overdue, act: str, key: str, bad: list[str], done: Fixed
 ) -> None:
     """One row behind a savepoint, in each of the ways that the table's own rules may want."""
     error = None
@@ -145,12 +146,14 @@ def _update(connection: Connection, written: bytes) -> list[str]:
         raise _BadRowError(error) from None
 
 
-def statement(plan: dict[str, str], test: Test, act: str, taken: dict[str, str]) -> bytes:
+def statement(plan: dict[str, str], test: Overdue, act: str, taken: dict[str, str]) -> bytes:
     written = ", ".join(f"{identifier(one)} = {value}" for one, value in plan.items())
     return sql_of("fix", taken | {"write": written, "test": _test(test, act)})
 
 
-def _taken(test: Test, act: str, size: int | None, bad: Iterable[str] = (), key: str | None = None) -> dict[str, str]:
+def _taken(
+    test: Overdue, act: str, size: int | None, bad: Iterable[str] = (), key: str | None = None
+) -> dict[str, str]:
     """Which rows to take: the names of keys.sql and fix.sql."""
     conditions = [_test(test, act)]
     if key is not None:
@@ -166,12 +169,12 @@ def _taken(test: Test, act: str, size: int | None, bad: Iterable[str] = (), key:
     }
 
 
-def _test(test: Test, act: str) -> str:
+def _test(test: Overdue, act: str) -> str:
     chosen = action(test)
     return test.stuck if chosen == literal(act) else f"{test.stuck} and ({chosen}) = {literal(act)}"
 
 
-def _plans(test: Test, act: str) -> Iterator[dict[str, str]]:
+def _plans(test: Overdue, act: str) -> Iterator[dict[str, str]]:
     """What to write: as it should be, then as the CHECKs of real tables may want it (background_jobs of contributor.info
     refuses a failed_at without a started_at; others, a lock on a task that has ended, or an end time on a bad end)."""
     if act == "requeue":
@@ -191,7 +194,7 @@ def _plans(test: Test, act: str) -> Iterator[dict[str, str]]:
     yield unlocked | {name: value for name, value in plain.items() if name not in ends}
 
 
-def _failed(test: Test) -> dict[str, str]:
+def _failed(test: Overdue) -> dict[str, str]:
     mapping = test.mapping
     error = mapping.columns.get("error")
     written = {mapping.status or "": literal(mapping.word(State.FAILED))} | _touched(test)
@@ -203,7 +206,7 @@ def _failed(test: Test) -> dict[str, str]:
     return written
 
 
-def _requeued(test: Test) -> dict[str, str]:
+def _requeued(test: Overdue) -> dict[str, str]:
     """Pending again, without a start and a holder. Tries are counted at the claim by some and at the end by others: a task
     that ran was tried once at least; a count of retries gets one more."""
     mapping = test.mapping
@@ -217,7 +220,7 @@ def _requeued(test: Test) -> dict[str, str]:
     return written
 
 
-def _touched(test: Test) -> dict[str, str]:
+def _touched(test: Overdue) -> dict[str, str]:
     """updated_at, and the version that optimistic writers compare: their late write must not pass."""
     written = {
         name: now for name in test.mapping.touched if (now := _now(test, name)) and not test.columns[name].generated
@@ -227,20 +230,21 @@ def _touched(test: Test) -> dict[str, str]:
     return written
 
 
-def _cleared(test: Test, names: Iterable[str]) -> dict[str, str]:
+def _cleared(test: Overdue, names: Iterable[str]) -> dict[str, str]:
     empty = {name: nothing(test.columns[name]) for name in names}
     return {name: value for name, value in empty.items() if value is not None}
 
 
-def _now(test: Test, name: str) -> str | None:
+def _now(test: Overdue, name: str) -> str | None:
     return stamp(test.columns[name], _clocks(test))
 
 
-def _clocks(test: Test) -> tuple[Column, ...]:
+def _clocks(test: Overdue) -> tuple[Column, ...]:
     return tuple(test.columns[name] for names in test.mapping.clocks.values() for name in names)
 
 
-def message(test: Test) -> str:
+def message(test: Overdue) -> str:
     """The reason as SQL: a code first, which a narrow column keeps, and a sentence."""
-    since = f"to_char({_latest([test.since])} at time zone 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"')"
-    return f"({literal(CODE[test.state] + ': ' + SENTENCE[test.state] + ' ')} || coalesce({since}, 'a time that no clock tells') || '.')"
+    since = f"to_char({test.since} at time zone 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"')"
+    told = literal(f"{CODE[test.state]}: {SENTENCE[test.state]} ")
+    return f"({told} || coalesce({since}, 'a time that no clock tells') || '.')"

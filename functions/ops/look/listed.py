@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from functions.ops.look.vocabulary import squashed, sure_words, torn_words
 
 _TEXT = r"'((?:[^']|'')*)'"
-_CAST = r"::\s*(?:\"[^\"]+\"|[a-z_]\w*)(?:\.(?:\"[^\"]+\"|\w+))?(?: varying| precision| with(?:out)? time zone)?(?:\(\d+\))?(?:\[\])*"
+_NAME = r"(?:\"[^\"]+\"|[a-z_]\w*)"
+_CAST = rf"::\s*{_NAME}(?:\.{_NAME})?(?: varying| precision)?(?:\(\d+\))?(?:\[\])*"
 _ALLOWED = r"\b(check|any|array|or|and|is|null|lower|upper|btrim|value|not valid|no inherit|true)\b"
 
 
@@ -58,10 +59,8 @@ def spoken(comments: Iterable[str]) -> list[str]:
 
 def numbered(comment: str) -> dict[int, str]:
     """`0 = pending, 1 = running, 2: done`"""
-    return {
-        int(number): word
-        for number, word in re.findall(r"(-?\d+)\s*(?:=>|->|[=:\-–—)])\s*['\"]?([^\W\d]\w*(?:[ -][a-z]+)?)", comment)
-    }
+    pairs = re.findall(r"(-?\d+)\s*(?:=>|->|[=:)-])\s*['\"]?([^\W\d]\w*(?:[ -][a-z]+)?)", comment)
+    return {int(number): word for number, word in pairs}
 
 
 def default_word(default: str | None) -> str | None:

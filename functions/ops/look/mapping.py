@@ -2,7 +2,8 @@
 --map file (YAML or JSON, the keys of `inferred`)."""
 
 import json
-from collections.abc import Callable, Mapping as Keys
+from collections.abc import Callable
+from collections.abc import Mapping as Keys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def load(path: str, columns: Keys[str, Column], shown: Callable[[str], str] = st
 
 
 def _root(text: str, file: str) -> Value:
-    """The mapping itself, or the whole answer of `check --json` with it. JSON is YAML but for its tabs and its \\/."""
+    """The mapping itself, or the whole answer of `check --json` with it. JSON with tabs is not YAML, so it is read as JSON."""
     try:
         root = read(text, file)
     except PolicyError:

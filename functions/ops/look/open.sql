@@ -1,2 +1,2 @@
 -- How many rows are in one state.
-(select count(*) from @table@ t where @open@)
+select count(*) from @table@ t where @open@

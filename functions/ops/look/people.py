@@ -2,8 +2,8 @@
 
 Ending rows of such a table is damage that nobody asked for: `create table public.tasks` was a to-do list in 10 of 10 hits."""
 
+from functions.ops.look import columns as by_name
 from functions.ops.look.catalogue import Facts
-from functions.ops.look.columns import bears, points
 from functions.ops.look.sentences import plain
 from functions.ops.look.sentences import refusal as say
 from functions.ops.look.status import Status
@@ -12,6 +12,8 @@ from functions.ops.look.words import trades
 from functions.states import State
 
 _WORKERS_ONLY = {"queued", "processing", "running", "failed", "enqueued", "deadletter"}
+
+_PEOPLE_SAY = {"todo", "open", "active", "draft", "backlog", "published", "new"}
 
 
 def refusal(table: Facts, status: Status) -> str | None:
@@ -29,17 +31,19 @@ def _trade(table: Facts, words: list[object]) -> str | None:
     money = [name for name in table.columns if squashed(name) in names("trade_columns")]
     if len(sold) >= 2 or (sold and head == "trade_names"):
         return say("trade_words", words=plain(sold))
-    if head == "trade_names" and money and points(table.columns, "workers")[0] < 6:
+    if head == "trade_names" and money and by_name.points(table.columns, "workers")[0] < 6:
         return say("trade", columns=plain(money))
     return None
 
 
 def _people(table: Facts, status: Status) -> str | None:
-    human, told_by = points(table.columns, "people")
-    worker = points(table.columns, "workers")[0] + bears(table.name, "worker_names")
+    human, told_by = by_name.points(table.columns, "people")
+    worker = by_name.points(table.columns, "workers")[0] + by_name.bears(table.name, "worker_names")
     if status.closed or status.whole:
         return say("people", columns=plain(told_by)) if human >= 3 and human > 2 * worker else None
     worker += 2 if _WORKERS_ONLY & {squashed(word) for word in status.reading.states} else 0
+    worker += 2 if by_name.makes_something(table.columns) else 0
+    human += 2 if squashed(status.default or "") in _PEOPLE_SAY else 0
     worker -= 4 if _head(table) in {"people_names", "trade_names"} else 0
     if worker > human:
         return None

@@ -41,14 +41,15 @@ DOUBTS = {
     "expires": "{name} may be the life of the result or the deadline of the task: it is not used. "
     "If it is a deadline: --map FILE (clocks.deadline).",
     "no_unit": "{name} has no unit: it is not used. Give --older-than.",
-    "text_clock": "{name} is {type}, not a time: it is not used as a clock. Store timestamptz, or name another with --map FILE (clocks).",
+    "text_clock": "{name} is {type}, not a time: it is not used as a clock. Store timestamptz, or name another with "
+    "--map FILE (clocks).",
     "hidden": "row level security may hide rows of it from this role. Use a role in --dsn that bypasses it.",
 }
 
 TOPICS = {
     "unique": "key", "other_status": "status", "no_error": "error", "born": "clocks.queued", "started": "clocks.started",
     "finished": "clocks.finished", "no_life": "clocks.alive", "no_time": "clocks.alive", "not_moved": "clocks.alive",
-    "no_queued": "clocks.queued", "assumed": "-", "expires": "clocks.deadline", "free_text": "words", "numbers": "words", "word": "words",
+    "no_queued": "clocks.queued", "assumed": "-", "expires": "clocks.deadline", "free_text": "words", "numbers": "words",
 }  # fmt: skip
 
 MORE = "If workers do run these rows, say so with --map FILE (the words of each state)."
@@ -71,6 +72,17 @@ REFUSALS = {
     "free_people": "{name} is free text, and the columns {columns} are those of a table for people. " + MORE,
     "nobody": "{name} is free text, and nothing in the table tells of workers. " + MORE,
 }
+
+
+REASONS = {
+    "waiting": "{word} for {age}: no worker took it (by {by}; allowed {allowed})",
+    "silent": "{word} for {age} without a sign of life (by {by}; allowed {allowed})",
+    "lease": "{word}, but its lease ended {ago} ago (by {by})",
+    "deadline": "{word}, but its deadline passed {ago} ago (by {by})",
+    "timeout": "{word} for {ago} longer than it allows itself (by {by})",
+    "undated": "{word}, and no clock tells since when: it was named",
+}
+"""Why a task is stuck, by the rule that makes it so."""
 
 
 def doubt(which: str, topic: str = "", /, **values: Any) -> Doubt:

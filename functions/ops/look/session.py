@@ -45,7 +45,10 @@ def looking(connection: Connection) -> Iterator[None]:
 def writing(connection: Connection) -> Iterator[None]:
     """A transaction that says it is the service role, for triggers that let nobody else touch a column (Reigh's timing
     columns), and that meets its deferred constraints at once."""
-    claims = "select set_config('request.jwt.claim.role', 'service_role', true), set_config('request.jwt.claims', '{\"role\": \"service_role\"}', true)"
+    claims = (
+        "select set_config('request.jwt.claim.role', 'service_role', true), "
+        "set_config('request.jwt.claims', '{\"role\": \"service_role\"}', true)"
+    )
     with _transaction(connection, f"set constraints all immediate; {claims}"):
         yield
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from functions.ops.look import listed
 from functions.ops.look.catalogue import Facts
-from functions.ops.look.columns import _ends_like as ends_like
-from functions.ops.look.columns import exact, is_time
+from functions.ops.look.columns import ends_like, exact, is_time
 from functions.ops.look.vocabulary import column_names, squashed
 from functions.ops.look.words import Reading, assumed, read
 from functions.states import State
@@ -58,6 +57,7 @@ def choose(table: Facts, seen: Seen, behind: Behind, wanted: str | None = None) 
     """The status column, or the one that a person wants; and the names of others that would do as well."""
     columns = [table.columns[wanted]] if wanted else [one for one in table.columns.values() if _may_be(one, table)]
     found = [_status(one, table, seen, behind) for one in columns]
+    found = [one for one in found if wanted or one.whole or _sounds(one.column)]
     found.sort(key=lambda one: -one.fit)
     if not found:
         return None, []
@@ -70,12 +70,12 @@ def _may_be(one: Column, table: Facts) -> bool:
         return False
     if one.labels:
         return True
-    named = (
-        squashed(one.name) in column_names("status")
-        or squashed(one.name).endswith(ENDINGS)
-        or ends_like(one.name, column_names("status"))
-    )
-    return named and (one.type in TEXTS | WHOLE | {"bool", "char"} or one.name in table.points_to)
+    return _sounds(one) and (one.type in TEXTS | WHOLE | {"bool", "char"} or one.name in table.points_to)
+
+
+def _sounds(one: Column) -> bool:
+    known = column_names("status")
+    return squashed(one.name) in known or squashed(one.name).endswith(ENDINGS) or ends_like(one.name, known)
 
 
 def _status(one: Column, table: Facts, seen: Seen, behind: Behind) -> Status:

@@ -64,7 +64,7 @@ def column_names(role: str) -> dict[str, int]:
 def usual(state: State, languages: frozenset[str] = frozenset()) -> list[str]:
     """The words that the field mostly uses for a state, in the language of the words that are known."""
     known = vocabulary()["states"][state]
-    language = "en" if "en" in languages or not languages else sorted(languages)[0]
+    language = "en" if "en" in languages or not languages else min(languages)
     return list(known.get(language, known["en"]))[: _USUAL.get(state, 1)]
 
 

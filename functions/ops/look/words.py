@@ -43,18 +43,22 @@ def read(words: Sequence[Any], default: Any = None, *, ordered: bool = True, due
         company = _Company(word, list(words), reading, torn, default, ordered=ordered, due=due)
         state, why = _DECIDE[group](company)
         reading.states[word] = state
-        reading.strong |= {R} if state == R and group in {"active", "uploading"} else set()
-        reading.doubts[word] = f"{word!r} is read as {state} ({why})"
+        if not why or (state == R and group in {"active", "uploading"}):
+            reading.strong.add(state)
+        if why:
+            reading.doubts[word] = f"{word!r} is read as {state} ({why})"
     _lead(reading, default)
     return reading
 
 
 def _lead(reading: Reading, default: Any) -> None:
-    """The first word of a state is the one to write: the default, else the usual one (FAILED before DEAD_LETTER)."""
-    main = {squashed(word) for state in State for word in usual(state)}
-    order = sorted(
-        reading.states, key=lambda word: (word != default, word in reading.doubts, squashed(word) not in main)
-    )
+    """The first word of a state is the one to write: the default, else the usual one (FAILED before DEAD_LETTER and ERROR)."""
+    main = {squashed(word): rank for state in State for rank, word in enumerate(usual(state))}
+
+    def place(word: Any) -> tuple[bool, bool, int]:
+        return word != default, word in reading.doubts, main.get(squashed(word), len(main))
+
+    order = sorted(reading.states, key=place)
     reading.states = {word: reading.states[word] for word in order}
 
 
@@ -67,26 +71,11 @@ def _meaning(word: Any) -> tuple[State | str, bool]:
     return _compound(tokens(word))
 
 
-_SOON = {"retry", "processing", "process", "start", "worker", "dispatch", "queue", "execution", "run", "slot", "capacity", "dependencies",
-         "dependency", "turn", "schedule", "for", "to", "in", "scheduling"}  # fmt: skip
+def _listed(section: str) -> set[str]:
+    return set(vocabulary()[section])
 
 
-_NO_WORK = {
-    "pending",
-    "string",
-    "spring",
-    "incoming",
-    "upcoming",
-    "missing",
-    "existing",
-    "outstanding",
-    "remaining",
-    "nothing",
-    "something",
-}
-
-
-def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901, PLR0912 - one line for each shape
+def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901 - one line for each shape
     """processing_ocr, upload_failed, completed_with_warnings, awaiting_payment, ready_for_pickup."""
     states = [sure_words()[part][0] if part in sure_words() else None for part in parts]
     if "with" in parts[1:]:
@@ -107,7 +96,7 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
         "aguardando",
         "esperando",
     }:
-        return (P, False) if set(parts[1:]) <= _SOON else (Z, False)
+        return (P, False) if set(parts[1:]) <= _listed("soon") else (Z, False)
     if F in states:
         return (P, False) if {"retry", "retrying", "retryable", "temporary", "temporarily"} & set(parts) else (F, True)
     if X in states:
@@ -122,7 +111,7 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
         return Z, False
     if R in states and parts[-1] not in {"completed", "complete", "done", "finished"}:
         return R, True
-    if any(re.fullmatch(r"[a-z]{3,}ing", part) and part not in _NO_WORK for part in parts):
+    if any(re.fullmatch(r"[a-z]{3,}ing", part) and part not in _listed("no_work") for part in parts):
         return R, True
     if C in states or any(re.fullmatch(r"[a-z]{4,}ed", part) for part in parts):
         return "milestone", False
@@ -217,6 +206,17 @@ def _expired(one: _Company) -> tuple[State, str]:
     return (X, "nobody needs it any more") if one.has(F) else (F, "no other word is for a bad end")
 
 
+def _given_up(one: _Company) -> tuple[State, str]:
+    return (F, "another word is for cancelled") if one.has(X) else (X, "somebody or something ended it early")
+
+
+def _waiting(one: _Company) -> tuple[State, str]:
+    """Before the work it waits for a worker; after it, nobody knows for what."""
+    if one.born or not one.has(P) or one.before(R):
+        return P, ""
+    return Z, "there is another word for tasks that wait for a worker"
+
+
 def _uploading(one: _Company) -> tuple[State, str]:
     if one.born or one.before(P):
         return Z, "it stands before the waiting words: a browser may be at it"
@@ -238,9 +238,9 @@ def _unknown(one: _Company) -> tuple[State, str]:
 
 
 _DECIDE = {
-    "end_or_pending": _end_or_pending, "active": _active, "open": _open, "handed": _handed, "milestone": _milestone, "due": _due,
-    "part": _part, "weak_failed": _weak_failed, "expired": _expired, "uploading": _uploading, "stopping": _stopping,
-    "limited": _limited, "unknown": _unknown,
+    "end_or_pending": _end_or_pending, "active": _active, "open": _open, "handed": _handed, "milestone": _milestone,
+    "due": _due, "part": _part, "weak_failed": _weak_failed, "expired": _expired, "given_up": _given_up, "waiting": _waiting, "uploading": _uploading,
+    "stopping": _stopping, "limited": _limited, "unknown": _unknown,
 }  # fmt: skip
 
 

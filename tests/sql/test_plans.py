@@ -1,0 +1,168 @@
+"""The plans behind the promise of speed: what is often asked reads an index, however many tasks have finished, and what
+is often written touches none."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from functions.policy import load
+
+Db = psycopg.Connection[dict[str, Any]]
+WATCH = load().watch()
+FINISHED = 20_000
+OPEN = 20
+HELD = 10
+BEATS = 1_000
+
+FILL = f"""
+insert into public.tasks (kind, owner, status, scheduled_at, created_at, updated_at, finished_at)
+select 'image', 'user-' || n % 1000, case n % 10 when 0 then 'failed' else 'completed' end, at, at, at, at
+from generate_series(1, {FINISHED}) n, lateral (select now() - n * interval '1 minute' as at) c;
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
+                              ended_at, outcome)
+select 'tasks', id::text, 1, 1, kind, gen_random_uuid(), at, '30 s', at, at, at, at, status
+from public.tasks, lateral (select created_at as at) c;
+insert into public.tasks (kind) select 'image' from generate_series(1, {OPEN});
+"""
+READ = """
+select s.relname as table, s.seq_scan, s.seq_tup_read, coalesce(s.idx_tup_fetch, 0) as idx_tup_fetch
+from pg_stat_user_tables s where s.relname in ('tasks', 'attempts')
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(postgres, template) -> Iterator[str]:
+    from tests.conftest import copied
+
+    with copied(postgres, template) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("alter table public.tasks set (autovacuum_enabled = off)")
+        connection.execute("alter table unstuck.attempts set (autovacuum_enabled = off)")
+        connection.execute(FILL)
+        for _ in range(HELD):
+            connection.execute("select unstuck.tasks_claim(null, 'w', %s)", (WATCH.rules_json,))
+        connection.execute("vacuum analyze public.tasks")
+        connection.execute("vacuum analyze unstuck.attempts")
+        yield dsn
+
+
+@pytest.fixture
+def db(filled: str) -> Iterator[Db]:
+    with psycopg.connect(filled, autocommit=True, row_factory=dict_row) as connection:
+        yield connection
+
+
+def counted(db: Db, work: Callable[[], None]) -> dict[str, dict[str, int]]:
+    """What `work` adds to the counters of each table. `work` must not use another session."""
+
+    def look() -> dict[str, dict[str, int]]:
+        db.execute("select pg_stat_force_next_flush()")
+        found = db.execute(READ).fetchall()
+        return {one.pop("table"): one for one in found}
+
+    before = look()
+    work()
+    after = look()
+    return {table: {name: after[table][name] - before[table][name] for name in after[table]} for table in after}
+
+
+def repeatedly(db: Db, query: str, *arguments: Any) -> Callable[[], None]:
+    """Twelve times, since after five plpgsql may choose a generic plan; and taken back, which the counters are not."""
+
+    def run() -> None:
+        for _ in range(12):
+            with db.transaction(force_rollback=True):
+                db.execute(query, arguments)
+
+    return run
+
+
+def test_the_counters_see_what_is_read(db):
+    scan = counted(db, repeatedly(db, "select count(*) from public.tasks where input is not null"))
+    assert (scan["tasks"]["seq_scan"], scan["tasks"]["seq_tup_read"]) == (12, 12 * (FINISHED + OPEN))
+    fetch = counted(db, repeatedly(db, "select count(kind) from public.tasks where status = 'processing'"))
+    assert (fetch["tasks"]["seq_scan"], fetch["tasks"]["idx_tup_fetch"]) == (0, 12 * HELD)
+
+
+def test_an_idle_sweep_reads_the_open_tasks_only(db):
+    read = counted(db, repeatedly(db, "select unstuck.tasks_sweep(%s)", WATCH.rules_json))
+    assert read["tasks"]["seq_scan"] == read["attempts"]["seq_scan"] == 0
+    assert read["tasks"]["idx_tup_fetch"] <= 12 * 30
+    assert read["attempts"]["idx_tup_fetch"] <= 12 * 30
+
+
+@pytest.mark.parametrize(
+    ("query", "arguments"),
+    [
+        ("select unstuck.tasks_redispatch(%s)", [WATCH.rules_json]),
+        ("select unstuck.tasks_orphans(1)", []),
+        ("select unstuck.suspend('tasks', 10, 0.5)", []),
+        ("select unstuck.tasks_claim(null, 'w', %s)", [WATCH.rules_json]),
+        ("select unstuck.tasks_claim(null, 'w', %s, gen_random_uuid(), true, '{none}')", [WATCH.rules_json]),
+        ("select unstuck.tasks_overview(%s)", [WATCH.rules_json]),
+        ("select unstuck.prune(%s, 100)", [365 * 86_400.0]),
+    ],
+    ids=["redispatch", "orphans", "suspend", "claim the next", "claim again", "overview", "prune"],
+)  # fmt: skip
+def test_what_runs_often_scans_no_table(db, query, arguments):
+    read = counted(db, repeatedly(db, query, *arguments))
+    assert read["tasks"]["seq_scan"] == read["attempts"]["seq_scan"] == 0
+    assert read["tasks"]["idx_tup_fetch"] <= 12 * 60
+
+
+def test_the_verbs_of_one_task_read_that_task_only(db):
+    task_id = db.execute("select id::text from public.tasks where status = 'completed' limit 1").fetchone()["id"]
+    running = db.execute("select task_id, token from unstuck.attempts where ended_at is null limit 1").fetchone()
+
+    def work() -> None:
+        for _ in range(12):
+            db.execute("select unstuck.tasks_status(%s, %s)", (task_id, WATCH.rules_json))
+            db.execute("select unstuck.tasks_status(%s, %s)", (running["task_id"], WATCH.rules_json))
+            db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (task_id, WATCH.rules_json))
+            db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (running["task_id"], WATCH.rules_json))
+            db.execute("select unstuck.beat('tasks', %s, %s)", (running["task_id"], running["token"]))
+
+    read = counted(db, work)
+    assert read["tasks"]["seq_scan"] == read["attempts"]["seq_scan"] == 0
+    assert read["tasks"]["idx_tup_fetch"] <= 12 * 10
+    assert read["attempts"]["idx_tup_fetch"] <= 12 * 40  # a look at the live ones for each claim
+
+
+def test_the_same_key_is_found_by_an_index(db):
+    create = "select unstuck.tasks_create('image', '{}', 'ann', 'k1')"
+    read = counted(db, repeatedly(db, create))
+    assert read["tasks"]["seq_scan"] == 0
+
+
+def test_a_beat_touches_no_index(db):
+    live = db.execute("select task_id, token from unstuck.attempts where ended_at is null").fetchall()
+    updates = "select n_tup_upd as all, n_tup_hot_upd as hot from pg_stat_user_tables where relname = 'attempts'"
+    size = "select pg_relation_size('unstuck.attempts_live') as live, pg_indexes_size('unstuck.attempts') as all"
+    before, size_before = db.execute(updates).fetchone(), db.execute(size).fetchone()
+    for n in range(BEATS):
+        one = live[n % len(live)]
+        progress = json.dumps({"fraction": n / BEATS, "message": f"step {n}"})
+        query = "select unstuck.beat('tasks', %s, %s, %s)"
+        assert db.execute(query, (one["task_id"], one["token"], progress)).fetchone() == {"beat": {"verdict": "held"}}
+    db.execute("select pg_stat_force_next_flush()")
+    after = db.execute(updates).fetchone()
+    assert after["all"] - before["all"] == after["hot"] - before["hot"] == BEATS
+    assert db.execute(size).fetchone() == size_before
+
+
+def test_each_question_of_a_sweep_has_its_index(db):
+    """So that a plan that only today's statistics favour does not hide a missing one."""
+    open_ones = (
+        "select indexdef from pg_indexes where schemaname = 'public' and tablename = 'tasks' and indexdef ~ 'WHERE'"
+    )
+    found = sorted(one["indexdef"].partition(" USING ")[2] for one in db.execute(open_ones).fetchall())
+    assert found == [
+        "btree (COALESCE(owner, ''::text), idempotency_key) WHERE (idempotency_key IS NOT NULL)",
+        "btree (owner, created_at) WHERE (owner IS NOT NULL)",
+        "btree (priority DESC, scheduled_at) WHERE (status = 'pending'::text)",
+        "btree (scheduled_at) WHERE (status = 'pending'::text)",
+        "btree (updated_at) WHERE (status = 'processing'::text)",
+    ]
