@@ -120,19 +120,19 @@ class Pushes(list):
 
 
 @pytest.fixture(scope="module")
-def shared_database(postgres, template):
-    with copied(postgres, template) as dsn:
-        yield dsn
+def shared(postgres, template):
+    """A database and a connection to it."""
+    with copied(postgres, template) as dsn, psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
+        yield dsn, connection
 
 
 @pytest.fixture
-def database(shared_database):
-    """Emptied instead of copied: 10 ms instead of 200."""
-    with psycopg.connect(shared_database, autocommit=True) as connection:
-        connection.execute(
-            "truncate tasks, unstuck.attempts, unstuck.sweeps, unstuck.refusals, unstuck.dispatches restart identity"
-        )
-    return shared_database
+def database(shared):
+    """Emptied instead of copied: 2 ms instead of 200."""
+    dsn, connection = shared
+    for table in ("tasks", "unstuck.attempts", "unstuck.sweeps", "unstuck.refusals", "unstuck.dispatches"):
+        connection.execute(f"delete from {table}".encode())
+    return dsn
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +193,9 @@ def forget():
 
 
 @pytest.fixture
-def rows(database):
+def rows(database, shared):
     """Asks the database."""
-    with psycopg.connect(database, autocommit=True, row_factory=dict_row) as connection:
-        yield lambda text, *values: connection.execute(text, values).fetchall()
+    return lambda text, *values: shared[1].execute(text, values).fetchall()
 
 
 @pytest.fixture
@@ -888,7 +887,7 @@ FIELDS = {
 TIMES = st.datetimes(timezones=st.timezones()).map(datetime.datetime.isoformat)
 OBJECTS = st.fixed_dictionaries({}, optional=FIELDS | {"scheduled_at": FIELDS["scheduled_at"] | TIMES})
 BODIES = st.binary() | st.text().map(str.encode) | (OBJECTS | ANYTHING).map(lambda one: json.dumps(one).encode())
-FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ
