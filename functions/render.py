@@ -14,7 +14,7 @@ from functions.values import Column, literal
 
 SQL = Path(__file__).parent / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run")
-VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find")
+VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "operate")
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
 WRITTEN = (State.PENDING, State.COMPLETED, State.FAILED)
 
@@ -57,6 +57,9 @@ def names(watch: Watch) -> dict[str, str]:
         "state": _state(watch),
         "is_pending": _is(watch, "t", State.PENDING),
         "is_running": _is(watch, "t", State.RUNNING),
+        "is_resting": _is(watch, "t", State.RESTING),
+        "is_failed": _is(watch, "t", State.FAILED),
+        "is_cancelled": _is(watch, "t", State.CANCELLED),
         "kind": _kind(watch),
         "input": _column(watch, "input", "to_jsonb(t)"),
         "owner": _text(watch, "owner", "null::text"),
@@ -70,6 +73,8 @@ def names(watch: Watch) -> dict[str, str]:
         "on_created": _hook(watch, "on_created", "v_task.id::text"),
         "on_completed": _hook(watch, "on_completed", "p_task, v_attempt.number, p_result"),
         "on_failed": _hook(watch, "on_failed", "p_task, v_attempt.number, v_reason"),
+        "on_failed_by_hand": _hook(watch, "on_failed", "m.id, 0, v_reason", " from unnest(v_moved) as m (id)")
+        or "null;",
         "on_failed_set": _hook(
             watch,
             "on_failed",
@@ -154,6 +159,8 @@ def _text(watch: Watch, name: str, absent: str) -> str:
 def _is(watch: Watch, row: str, *states: State) -> str:
     words = [literal(word) for state in states for word in watch.words[state]]
     status = f"{row}.{identifier(watch.status)}"
+    if not words:
+        return "false"
     return f"{status} = {words[0]}" if len(words) == 1 else f"{status} in ({', '.join(words)})"
 
 
@@ -196,6 +203,11 @@ def _word(watch: Watch, state: State) -> str:
     return literal(watch.words[state][0])
 
 
+def _cancelled(watch: Watch) -> str:
+    """A table without a word for it takes a cancelled task as failed."""
+    return f"when 'cancelled' then {_word(watch, State.CANCELLED)} " if watch.words[State.CANCELLED] else ""
+
+
 def _cast(watch: Watch) -> str:
     """An enum does not take the text that a CASE makes."""
     kind = column(watch, watch.status, "text").type
@@ -206,7 +218,8 @@ def _write(watch: Watch) -> Iterator[str]:
     """The assignments that move a task as the decision `x` (state, result, reason, error, retry_at) says."""
     cases = (
         f"case x.state when 'pending' then {_word(watch, State.PENDING)} "
-        f"when 'completed' then {_word(watch, State.COMPLETED)} else {_word(watch, State.FAILED)} end"
+        f"when 'completed' then {_word(watch, State.COMPLETED)} "
+        f"{_cancelled(watch)}else {_word(watch, State.FAILED)} end"
     )
     cast = _cast(watch)
     written = {watch.status: f"({cases}){cast}" if cast else cases}

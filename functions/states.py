@@ -69,3 +69,4 @@ class Reason(StrEnum):
     STALE = "stale"
     CANCELLED = "cancelled"
     UNCERTAIN = "uncertain"
+    BY_HAND = "by_hand"

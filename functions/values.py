@@ -59,8 +59,10 @@ def moment(one: Column, row: str = "t") -> str:
     """The column as timestamptz. Times without a zone are UTC: the only reading that does not depend on the session
     (a session in New York saw a 2-hour-old row as fresh, one in Tokyo a fresh row as stale)."""
     name = column(one, row)
-    if one.type in {"timestamp", "date"}:
-        return f"({name}::timestamp at time zone 'UTC')"
+    if one.type == "timestamp":
+        return f"({name} at time zone 'UTC')"
+    if one.type == "date":  # over when it ends: a row of today must not be old since midnight
+        return f"(({name} + 1)::timestamp at time zone 'UTC')"
     if one.type in NUMBERS:
         per_second = f"case when abs({name}) > 1e14 then 1e6 when abs({name}) > 1e11 then 1e3 else 1 end"
         return f"to_timestamp((nullif({name}, 0) / ({per_second}))::float8)"  # 0 is what such columns say for "never"
@@ -145,13 +147,14 @@ def _merged(one: Column, text: str, code: str, row: str) -> str:
 
 
 def nothing(one: Column) -> str | None:
-    """What stands for "not set": NULL where the column may have it, else its own nothing. None: leave it as it is."""
+    """What stands for "not set": NULL where the column may have it, else its own nothing; false for a flag, since readers
+    ask `not locked`. None: leave it as it is."""
     if one.generated:
         return None
-    if not one.not_null:
-        return "null"
     if one.type == "bool":
         return "false"
+    if not one.not_null:
+        return "''" if one.type in TEXTS and (one.default or "").startswith("''") else "null"
     return "''" if one.type in TEXTS and not one.labels else None
 
 

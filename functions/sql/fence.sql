@@ -5,6 +5,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_because text;
 begin
+  if current_setting('unstuck.override', true) = @watch_name@ then  -- an operator, by `operate`
+    return new;
+  end if;
   if @old_ended@ then
     v_because := 'ended';
   elsif exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @old_key@::text and a.ended_at is null) then

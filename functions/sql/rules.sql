@@ -99,6 +99,7 @@ language sql immutable parallel safe as $$
     when 'shutdown'           then 'The worker was shut down.'
     when 'stale'              then 'Nothing was heard of the task for too long.'
     when 'cancelled'          then 'The task was cancelled.'
+    when 'by_hand'            then 'It was ended by a person.'
     else 'The work failed.'
   end
 $$;

@@ -97,6 +97,10 @@ class Store(ABC):
         """What a sweep would do now, without doing it."""
         return self._verb(f"{watch.name}_preview", p_rules=watch.rules_json, p_limit=limit)
 
+    def operate(self, watch: Watch, action: str, task_ids: list[str], error: str | None = None) -> list[str]:
+        """What a person does: cancel, fail, requeue or retry. Returns the tasks that moved."""
+        return self._verb(f"{watch.name}_operate", p_action=action, p_ids=task_ids, p_error=error)
+
     def sweep_begin(self, key: str | None, by: str, budget: float) -> Answer:
         """Verdict begun (with sweep_id), duplicate or running."""
         return self.call("sweep_begin", {"p_key": key, "p_by": by, "p_budget": float(budget)}, LIMIT)

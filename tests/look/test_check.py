@@ -240,7 +240,8 @@ def test_a_kind_where_no_column_tells_it_is_wrong_usage(world: World) -> None:
         ("error: [", "map.yaml"),
         ("", "map.yaml"),
         ("- a\n- b", "map.yaml"),
-        ("key:", "key"),
+        ("clocks: {alive: kind}", "clocks.alive"),
+        ("attempts: kind", "attempts"),
     ],
 )
 def test_a_bad_map_is_answered_with_the_key_that_is_wrong(text: str, names: str, stuck: World) -> None:

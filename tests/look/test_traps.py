@@ -257,6 +257,27 @@ def test_a_null_clock_means_the_next_one(world: World) -> None:
     assert sorted(world.check().ids()) == ["1", "2", "3"]
 
 
+def test_a_date_is_not_old_before_it_is_over(world: World) -> None:
+    world.run(
+        "create table jobs (id serial primary key, status text check (status in ('pending','running','done','failed')), created_on date)",
+        "insert into jobs (status, created_on) values ('running', (now() at time zone 'UTC')::date), "
+        "('running', (now() at time zone 'UTC')::date - 2)",
+    )
+    assert world.check().ids() == ["2"]
+
+
+def test_a_number_that_is_a_length_is_no_clock(world: World) -> None:
+    world.run(jobs("processing_time real", "completion_time int", "timeout int"))
+    answer = world.check()
+    assert answer.json["inferred"]["clocks"] == {
+        "queued": "created_at",
+        "started": None,
+        "alive": None,
+        "finished": None,
+    }
+    assert answer.names("timeout has no unit")
+
+
 def test_a_long_queued_task_that_just_started_is_not_stuck(world: World) -> None:
     """10 of 59 cleaners judge by created_at, and fail at once what waited long. updated_at that nobody moves is no better."""
     world.run(

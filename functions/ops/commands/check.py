@@ -18,7 +18,7 @@ from functions.ops.look.infer import Inferred
 from functions.ops.look.overdue import Limits
 from functions.ops.look.session import connect
 from functions.ops.look.stuck import find
-from functions.ops.out import ERROR, FINE, FOUND, USAGE, confirmed, words
+from functions.ops.out import ERROR, FINE, FOUND, USAGE, confirmed, data, words
 from functions.states import State
 
 HELP = "find the tasks that are stuck in any table, with nothing installed"
@@ -82,7 +82,7 @@ def _usage(error: StoreError, options: argparse.Namespace) -> str:
 def _tables(connection: Connection, options: argparse.Namespace) -> int:
     found = check.tables(connection)
     if options.json:
-        check.say({"schema": check.SCHEMA, "tables": found})
+        data({"schema": check.SCHEMA, "tables": found})
     else:
         check.show_tables(found)
     return FINE
@@ -109,13 +109,13 @@ def _table(connection: Connection, options: argparse.Namespace) -> int:
 
 def _nothing(found: Inferred, options: argparse.Namespace) -> int:
     if options.json:
-        check.say(check.as_json(check.Seen(found)))
+        data(check.as_json(check.Seen(found)))
     return words(f"{found.table.title}: {found.refused or found.unsure[-1]}", ERROR)
 
 
 def _shown(seen: check.Seen, options: argparse.Namespace) -> int:
     if options.json:
-        check.say(check.as_json(seen))
+        data(check.as_json(seen))
     else:
         check.show_stuck(seen)
     return FOUND if seen.stuck else FINE
@@ -126,16 +126,17 @@ def _fixed(connection: Connection, seen: check.Seen, limits: Limits, options: ar
         check.show_stuck(seen)
     if not confirmed(_question(seen, limits), yes=options.yes):
         if options.json:
-            check.say(check.as_json(seen))
+            data(check.as_json(seen))
         return words("nothing was written. --fix --yes writes without asking.", FOUND)
     fixed = fix(connection, seen.found, limits)
     if options.json:
-        check.say(check.as_json(seen, fixed))
+        data(check.as_json(seen, fixed))
     else:
         check.show_fixed(fixed, limits.action)
     _, left, _ = find(connection, seen.found, replace(limits, limit=1))
     if left > len(fixed.unsweepable):
-        words(f"{left} are stuck still. Pending tasks wait for a worker already: --action fail ends them.")
+        waits = " Pending tasks are not put back: --action fail ends them." if limits.action == "requeue" else ""
+        words(f"{left} are stuck still.{waits}")
     return FOUND if left else FINE
 
 

@@ -168,7 +168,7 @@ def occurring(connection: Connection, table: Facts, status: str) -> tuple[Any, .
     else:
         return _common(connection, table, status)
     rows = connection.execute(sql_of(query, names)).fetchall()
-    values = [row[0] for row in rows if row[0] is not None]
+    values = [told(table.columns[status], row[0]) for row in rows if row[0] is not None]
     return None if len(values) > MANY else tuple(sorted(values, key=str))
 
 
@@ -197,6 +197,11 @@ def _common(connection: Connection, table: Facts, status: str) -> tuple[Any, ...
     if row[1] < 0 or row[1] > MANY:
         return None
     return tuple(_typed(word, table.columns[status].type) for word in row[0] or ())
+
+
+def told(one: Column, word: Any) -> Any:
+    """A value as a person says it: char(12) has blanks behind."""
+    return word.rstrip() if one.type == "bpchar" else word
 
 
 def _typed(word: str, kind: str) -> Any:

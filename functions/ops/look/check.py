@@ -13,7 +13,7 @@ from functions.ops.look.mapping import Override
 from functions.ops.look.sentences import doubt, listed
 from functions.ops.look.session import looking
 from functions.ops.look.stuck import Stuck
-from functions.ops.out import data, span, table, words
+from functions.ops.out import span, table, words
 from functions.states import State
 
 SCHEMA = 1
@@ -135,7 +135,3 @@ def show_fixed(fixed: Fixed, action: str) -> None:
         words(
             f"{len(fixed.unsweepable)} can't be written: the table's own rules refuse it. Mend them by hand, or the rule."
         )
-
-
-def say(answer: dict[str, Any]) -> None:
-    data(answer)

@@ -12,8 +12,12 @@ Fits = Callable[[Column], bool]
 
 
 def is_time(one: Column) -> bool:
-    """Times, and numbers that may be epochs; a generated column tells no more than what it is made of."""
-    return (one.type in TIMES or one.type in NUMBERS) and not one.generated
+    """Times, and numbers that may be epochs by their names: `process_time real` is a length. A generated column tells no
+    more than what it is made of."""
+    epoch = one.type == "int8" or (
+        one.type in NUMBERS and re.search(r"(at|on|ts|stamp|created|updated)$", squashed(one.name))
+    )
+    return (one.type in TIMES or bool(epoch)) and not one.generated
 
 
 def is_text(one: Column) -> bool:

@@ -68,11 +68,8 @@ def _actions(test: Overdue) -> list[str]:
         return ["fail"]
     if test.state == State.PENDING:
         return []
-    return (
-        ["requeue", "fail"]
-        if action(test) != "'requeue'" and test.mapping.word(State.FAILED) is not None
-        else ["requeue"]
-    )
+    exhausted = action(test) != "'requeue'" and test.mapping.word(State.FAILED) is not None
+    return ["requeue", "fail"] if exhausted else ["requeue"]
 
 
 def _all(connection: Connection, test: Overdue, act: str, done: Fixed) -> None:

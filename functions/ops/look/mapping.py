@@ -2,7 +2,6 @@
 --map file (YAML or JSON, the keys of `inferred`)."""
 
 import json
-from collections.abc import Callable
 from collections.abc import Mapping as Keys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from functions.errors import PolicyError
 from functions.ops.look.columns import Timeout
 from functions.states import State
-from functions.values import Column
+from functions.values import NUMBERS, TIMES, WHOLE, Column
 from functions.yaml_lines import Value, read
 
 CLOCKS = ("queued", "started", "alive", "finished")
@@ -46,9 +45,6 @@ class Mapping:
         """The word to write for a state, or None."""
         return next(iter(self.words.get(state, ())), None)
 
-    def state(self, word: Any) -> State | None:
-        return next((state for state, words in self.words.items() if word in words), None)
-
     def as_json(self) -> dict[str, Any]:
         """In the exact form of `inferred`."""
         return {
@@ -68,33 +64,30 @@ Override = dict[str, Any]
 """What a --map file says: dotted keys (`words.failed`, `clocks.alive`, `error`) with checked values."""
 
 
-def load(path: str, columns: Keys[str, Column], shown: Callable[[str], str] = str) -> Override:
+def load(path: str, columns: Keys[str, Column]) -> Override:
     """Raises PolicyError, which names the key and the next step, for a file that cannot be used."""
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise PolicyError(
-            f"{path}: cannot be read ({error.strerror}). Give --map the name of a YAML or JSON file."
-        ) from None
-    except UnicodeDecodeError:
-        raise PolicyError(f"{path}: is not UTF-8. Save it as UTF-8.") from None
-    root = _root(text, file.name)
+    root = _root(_text(Path(path)), Path(path).name)
     root.only("key", "status", "words", "clocks", *COLUMNS, *MORE_COLUMNS)
-    override: Override = {}
-    for name in ("key", "status", *COLUMNS, *MORE_COLUMNS):
-        if (value := root.get(name)) is not None:
-            override[name] = next(iter(_columns(value, columns, shown)), None)
-            if override[name] is None and name in {"key", "status"}:
-                value.fail("must be the name of a column")
+    override = _single_columns(root, columns)
     if (clocks := root.get("clocks")) is not None:
         clocks.only(*CLOCKS, *MORE_CLOCKS)
-        override |= {f"clocks.{name}": _columns(value, columns, shown) for name, value in clocks.items()}
+        override |= {f"clocks.{name}": _clock(value, columns) for name, value in clocks.items()}
     if (words := root.get("words")) is not None:
         words.only(*State)
         override |= {f"words.{state}": _words(value) for state, value in words.items()}
         _unlike(words, override)
     return override
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PolicyError(
+            f"{file}: cannot be read ({error.strerror}). Give --map the name of a YAML or JSON file."
+        ) from None
+    except UnicodeDecodeError:
+        raise PolicyError(f"{file}: is not UTF-8. Save it as UTF-8.") from None
 
 
 def _root(text: str, file: str) -> Value:
@@ -112,7 +105,7 @@ def _root(text: str, file: str) -> Value:
     return root.get("inferred") or root
 
 
-def _columns(value: Value, known: Keys[str, Column], shown: Callable[[str], str]) -> tuple[str, ...]:
+def _columns(value: Value, known: Keys[str, Column]) -> tuple[str, ...]:
     """The columns that a key names, in the table's own spelling."""
     given = value.plain()
     if given in (None, "", []):
@@ -122,9 +115,35 @@ def _columns(value: Value, known: Keys[str, Column], shown: Callable[[str], str]
     for name in value.names():
         column = name if name in known else spelled.get(name.lower())
         if column is None:
-            value.fail(f"the table has no column {name!r}. It has: {shown(', '.join(known))}.")
+            value.fail(f"the table has no column {name!r}. It has: {', '.join(known)}.")
         found.append(column)
     return tuple(found)
+
+
+def _single_columns(root: Value, known: Keys[str, Column]) -> Override:
+    found: Override = {}
+    for name in ("key", "status", *COLUMNS, *MORE_COLUMNS):
+        if (value := root.get(name)) is None:
+            continue
+        column = next(iter(_columns(value, known)), None)
+        if column is None and name in {"key", "status"}:
+            continue  # what `check --json` says of a table that it refused
+        found[name] = column
+        if name in {"attempts", "limit"}:
+            _must_be(WHOLE, "a whole number", value, found[name], known)
+    return found
+
+
+def _clock(value: Value, known: Keys[str, Column]) -> tuple[str, ...]:
+    columns = _columns(value, known)
+    for name in columns:
+        _must_be(TIMES | NUMBERS, "a time or an epoch number", value, name, known)
+    return columns
+
+
+def _must_be(types: frozenset[str], wanted: str, value: Value, name: str | None, known: Keys[str, Column]) -> None:
+    if name is not None and known[name].type not in types:
+        value.fail(f"{name} is {known[name].type}, not {wanted}. Name another column, or null for none.")
 
 
 def _words(value: Value) -> tuple[Any, ...]:

@@ -37,6 +37,9 @@ class Limits:
         return f"make_interval(secs => {self.seconds(usual):g})"
 
 
+NOTHING = "null::timestamptz"
+
+
 class Overdue:
     """The test of one state. `t` is the task."""
 
@@ -114,13 +117,11 @@ class Overdue:
         if deadline := own.get("deadline"):
             rules.append(("deadline", f"{deadline} + {grace}"))
         if timeout := own.get("timeout"):
-            rules.append(
-                ("timeout", f"{_first([*self.clock('started'), *self._alive(), *self._queued()])} + {timeout}")
-            )
+            start = _first([*self.clock("started"), *self._alive(), *self._queued()])
+            rules.append(("timeout", f"{start} + {timeout}"))
         if lease := own.get("lease"):
-            rules.append(
-                ("lease", f"case when {lease} is not null then {_latest([lease, *self._alive()])} + {grace} end")
-            )
+            alive = _latest([lease, *self._alive()])
+            rules.append(("lease", f"case when {lease} is not null then {alive} + {grace} end"))
         silent = f"{self.since} + {self.limits.interval(RUNNING_FOR)}"
         unruled = " and ".join(f"{one} is null" for one in own.values())
         return [*rules, ("silent", f"case when {unruled} then {silent} end" if own else silent)]
@@ -128,9 +129,12 @@ class Overdue:
     def _own(self) -> dict[str, str]:
         """What rows may say of themselves in this table."""
         timeouts = [interval(self.columns[one.name], one.unit) for one in self.mapping.timeouts]
-        deadlines, leases = self.clock("deadline"), self.clock("lease")
-        own = {"deadline": _first(deadlines), "timeout": _first(timeouts), "lease": _latest(leases)}
-        return {name: one for name, one in own.items() if (deadlines, timeouts, leases)[list(own).index(name)]}
+        own = {
+            "deadline": _first(self.clock("deadline")),
+            "timeout": _first(timeouts),
+            "lease": _latest(self.clock("lease")),
+        }
+        return {name: one for name, one in own.items() if one != NOTHING}
 
     @property
     def stuck(self) -> str:
@@ -157,22 +161,19 @@ class Overdue:
 
     def dated_by(self) -> list[str]:
         """The columns that are never NULL and never later than `since`."""
-        clocks = (
-            [*self.mapping.clock("queued")[:1], *self.mapping.clock("due")]
-            if self.pending
-            else self.mapping.clock("alive")[:1]
-        )
+        waits = (*self.mapping.clock("queued")[:1], *self.mapping.clock("due"))
+        clocks = waits if self.pending else self.mapping.clock("alive")[:1]
         return [name for name in clocks if self.columns[name].not_null and bound(self.columns[name], "")]
 
 
 def _first(moments: Iterable[str]) -> str:
     listed = list(moments)
-    return f"coalesce({', '.join(listed)})" if len(listed) > 1 else "".join(listed) or "null::timestamptz"
+    return f"coalesce({', '.join(listed)})" if len(listed) > 1 else "".join(listed) or NOTHING
 
 
 def _latest(moments: Iterable[str]) -> str:
     listed = list(moments)
-    return f"greatest({', '.join(listed)})" if len(listed) > 1 else "".join(listed) or "null::timestamptz"
+    return f"greatest({', '.join(listed)})" if len(listed) > 1 else "".join(listed) or NOTHING
 
 
 def open_states(found: Inferred, limits: Limits) -> list[Overdue]:

@@ -25,7 +25,6 @@ class Status:
     column: Column
     named: bool
     closed: bool = False
-    source: str = ""
     reading: Reading = field(default_factory=Reading)
     default: Any = None
     bare: bool = False
@@ -84,11 +83,11 @@ def _status(one: Column, table: Facts, seen: Seen, behind: Behind) -> Status:
     due = bool(exact(table.columns.values(), "due", is_time))
     words = _closed(one, table)
     if one.name in table.points_to and (labels := behind(table.points_to[one.name])):
-        return _labelled(status, labels, due=due, source="the table it points to")
+        return _labelled(status, labels, due=due)
     if one.type in WHOLE | {"bool"}:
         return _numbers(status, one, words, seen, due=due)
     if words is not None:
-        status.closed, status.source = True, "an enum" if one.labels else "a CHECK"
+        status.closed = True
         status.reading = read(words, status.default, due=due)
         return status
     return _open(status, one, table, seen, due=due)
@@ -96,7 +95,9 @@ def _status(one: Column, table: Facts, seen: Seen, behind: Behind) -> Status:
 
 def _default(one: Column) -> Any:
     word = listed.default_word(one.default)
-    return int(word) if word is not None and one.type in WHOLE and word.lstrip("-").isdigit() else word
+    if word is None or one.type not in WHOLE | {"bool"}:
+        return word
+    return word == "true" if one.type == "bool" else int(word)
 
 
 def _closed(one: Column, table: Facts) -> list[str] | None:
@@ -108,10 +109,10 @@ def _closed(one: Column, table: Facts) -> list[str] | None:
     return min(known, key=len) if known else None
 
 
-def _labelled(status: Status, labels: dict[Any, str], *, due: bool, source: str) -> Status:
+def _labelled(status: Status, labels: dict[Any, str], *, due: bool) -> Status:
     """Values that stand for words: the keys of a table of states, or numbers that a comment explains."""
     reading = read(list(labels.values()), labels.get(status.default), ordered=True, due=due)
-    status.closed, status.source = True, source
+    status.closed = True
     status.reading = Reading(
         {value: reading.states[label] for value, label in labels.items()},
         reading.strong,
@@ -122,11 +123,9 @@ def _labelled(status: Status, labels: dict[Any, str], *, due: bool, source: str)
 
 def _numbers(status: Status, one: Column, words: Sequence[str] | None, seen: Seen, *, due: bool) -> Status:
     if said := listed.numbered(one.comment):
-        return _labelled(status, said, due=due, source="its comment")
+        return _labelled(status, said, due=due)
     status.closed = status.bare = True
-    values = (
-        [int(word) for word in words if word.lstrip("-").isdigit()] if words and one.type != "bool" else seen(one.name)
-    )
+    values = [int(word) for word in words] if words and one.type in WHOLE else seen(one.name)
     status.many = values is None
     status.unread = tuple(values or (() if status.default is None else (status.default,)))
     return status
@@ -144,7 +143,6 @@ def _open(status: Status, one: Column, table: Facts, seen: Seen, *, due: bool) -
     known = list(dict.fromkeys([*([status.default] if status.default else []), *said, *(values or ())]))
     status.reading = read([word for word in known if word != ""], status.default, ordered=False, due=due)
     status.assumed = _assumed(status)
-    status.source = "the values and the catalogue" if known else ""
     return status
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from functions.ops.look.catalogue import Connection, sql_of
+from functions.ops.look.catalogue import Connection, sql_of, told
 from functions.ops.look.infer import Inferred
 from functions.ops.look.overdue import GRACE, PENDING_FOR, RUNNING_FOR, Limits, Overdue, action, open_states
 from functions.ops.look.sentences import REASONS
@@ -84,6 +84,7 @@ def _open(connection: Connection, test: Overdue) -> int:
 
 def _stuck(test: Overdue, row: Sequence[Any]) -> Stuck:
     key, word, age, kind, rule, late, act, _ = row
+    word = told(test.columns[test.mapping.status or ""], word)
     return Stuck(key, test.state, word, age, reason(test, word, age, rule or "undated", late or 0), kind, act)
 
 

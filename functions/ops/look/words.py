@@ -82,20 +82,7 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
         return _meaning(" ".join(parts[: parts.index("with")]))
     if any(part.startswith("partial") for part in parts):
         return "part", False
-    if len(parts) > 1 and parts[0] in {
-        "awaiting",
-        "waiting",
-        "await",
-        "wait",
-        "needs",
-        "need",
-        "requires",
-        "require",
-        "pending",
-        "needing",
-        "aguardando",
-        "esperando",
-    }:
+    if len(parts) > 1 and parts[0] in _listed("waits"):
         return (P, False) if set(parts[1:]) <= _listed("soon") else (Z, False)
     if F in states:
         return (P, False) if {"retry", "retrying", "retryable", "temporary", "temporarily"} & set(parts) else (F, True)
@@ -105,9 +92,7 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
         return P, False
     if {"queue", "queued", "enqueued", "pending"} & set(parts):
         return P, False
-    if len(parts) > 1 and {"review", "approval", "paused", "hold", "manual", "moderation", "feedback", "draft"} & set(
-        parts
-    ):
+    if len(parts) > 1 and _listed("by_people") & set(parts):
         return Z, False
     if R in states and parts[-1] not in {"completed", "complete", "done", "finished"}:
         return R, True
@@ -239,8 +224,8 @@ def _unknown(one: _Company) -> tuple[State, str]:
 
 _DECIDE = {
     "end_or_pending": _end_or_pending, "active": _active, "open": _open, "handed": _handed, "milestone": _milestone,
-    "due": _due, "part": _part, "weak_failed": _weak_failed, "expired": _expired, "given_up": _given_up, "waiting": _waiting, "uploading": _uploading,
-    "stopping": _stopping, "limited": _limited, "unknown": _unknown,
+    "due": _due, "part": _part, "weak_failed": _weak_failed, "expired": _expired, "given_up": _given_up,
+    "waiting": _waiting, "uploading": _uploading, "stopping": _stopping, "limited": _limited, "unknown": _unknown,
 }  # fmt: skip
 
 

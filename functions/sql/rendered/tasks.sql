@@ -241,6 +241,7 @@ language sql immutable parallel safe as $$
     when 'shutdown'           then 'The worker was shut down.'
     when 'stale'              then 'Nothing was heard of the task for too long.'
     when 'cancelled'          then 'The task was cancelled.'
+    when 'by_hand'            then 'It was ended by a person.'
     else 'The work failed.'
   end
 $$;
@@ -535,7 +536,7 @@ begin
   set ended_at = v_now, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at,
       outcome = case v_state when 'pending' then case p_outcome when 'release' then 'released' else 'retried' end else v_state end
   where a.watch = 'tasks' and a.task_id = p_task and a.number = v_attempt.number;
-  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' else 'failed' end,
+  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
@@ -671,7 +672,7 @@ begin
              and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
   from unnest(p_found) x where not x.live;
 
-  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' else 'failed' end,
+  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
@@ -891,6 +892,58 @@ language sql as $$
   select coalesce(to_json(unstuck.tasks_overdue(clock_timestamp(), p_rules, p_limit, null, '{}')), '[]')
 $$;
 
+-- operate: what a person does to tasks by hand. `p_action`: cancel or fail (open tasks), requeue (running ones, without
+-- burning a try), retry (failed and cancelled ones start again). Returns the tasks that moved; others were not in the state.
+create or replace function unstuck.tasks_operate(p_action text, p_ids text[], p_error text default null) returns json
+language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_state   constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'pending' end;
+  v_outcome constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'released' end;
+  v_reason  constant text := case p_action when 'cancel' then 'cancelled' else 'by_hand' end;
+  v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
+  v_moved   text[];
+begin
+  perform set_config('unstuck.override', 'tasks', true);  -- the fence lets a person pass
+  select array_agg(d.id) into v_moved from (
+    select t."id"::text as id from "public"."tasks" t
+    where t."id" = any (p_ids::uuid[]) and case p_action
+      when 'cancel'  then t."status" = 'pending' or t."status" = 'processing' or false
+      when 'fail'    then t."status" = 'pending' or t."status" = 'processing'
+      when 'requeue' then t."status" = 'processing'
+      when 'retry'   then t."status" = 'failed' or t."status" = 'cancelled' end
+    order by t."id" for update) d;
+
+  update unstuck.attempts a
+  set ended_at = v_now, outcome = v_outcome, reason = v_reason, error = v_error, retry_at = case v_state when 'pending' then v_now end
+  where a.watch = 'tasks' and a.task_id = any (v_moved) and a.ended_at is null;
+  if v_state <> 'pending' then  -- a task that nobody held has its reason in the ledger too
+    insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
+                                  ended_at, outcome, reason, error)
+    select 'tasks', m.id, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), t."kind", gen_random_uuid(), v_now, '0', v_now, v_now,
+           v_now, v_now, v_outcome, v_reason, v_error
+    from unnest(v_moved) as m (id) join "public"."tasks" t on t."id" = m.id::uuid left join lateral (
+      select a.number, a.tries, a.ended_at from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = m.id order by a.number desc limit 1) l on true
+    where l.ended_at is distinct from v_now;
+  end if;
+
+  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+    "error_message" = case x.state when 'failed' then x.error end,
+    "reason" = case x.state when 'failed' then x.reason end,
+    "result" = case x.state when 'completed' then x.result else t."result" end,
+    "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
+    "updated_at" = clock_timestamp()
+  from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_now as retry_at) x
+  where t."id" = any (v_moved::uuid[]);
+  if v_state = 'failed' then
+    null;
+  end if;
+  perform set_config('unstuck.override', '', true);
+  return coalesce(to_json(v_moved), '[]');
+end $$;
+
 -- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
 -- Our own settle ends the attempt first, so it passes without being known to the trigger.
 create or replace function unstuck.tasks_fence() returns trigger
@@ -898,6 +951,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_because text;
 begin
+  if current_setting('unstuck.override', true) = 'tasks' then  -- an operator, by `operate`
+    return new;
+  end if;
   if old."status" in ('completed', 'failed', 'cancelled') then
     v_because := 'ended';
   elsif exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null) then

@@ -1,0 +1,40 @@
+"""sweep: one run of the sweep, as the scheduler calls it; with --dry-run, what it would do."""
+
+import argparse
+import contextlib
+import sys
+from typing import Any
+
+from functions.ops import target
+from functions.ops.out import ERROR, FINE, data, span, table, words
+
+HELP = "run the sweep once, or say what it would do"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    target.arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="write nothing: show what would be settled, and why")
+
+
+def run(options: argparse.Namespace) -> int:
+    from functions.sweep import sweep
+
+    store, policy, watch = target.target(options)
+    if options.dry_run:
+        return _preview(store.preview(watch, 500), options)
+    with contextlib.redirect_stdout(sys.stderr):  # the log lines are words here
+        done = sweep(store, policy, by="cli")
+    if options.json:
+        data(done)
+    else:
+        print(f"{done['verdict']}: {done.get('failed', 0)} failed, {done.get('requeued', 0)} requeued")
+    return ERROR if done["verdict"] == "error" else FINE
+
+
+def _preview(found: list[dict[str, Any]], options: argparse.Namespace) -> int:
+    if options.json:
+        data({"would": found})
+        return FINE
+    rows = [[one["task_id"], one["kind"], one["was"], one["state"], one["reason"], span(one["late"])] for one in found]
+    table(("task", "kind", "is", "becomes", "reason", "late by"), rows)
+    return words(f"{len(found)} tasks would be settled now; nothing was written")

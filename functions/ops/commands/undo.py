@@ -1,0 +1,29 @@
+"""undo: starts again the tasks that one sweep had failed, and which nobody has touched since."""
+
+import argparse
+
+from functions.ops import operate, selection, target
+from functions.ops.out import FINE, confirmed, data, words
+
+HELP = "start again what a sweep has failed"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sweep_id", type=int, help="the run, as `sweep` and its log line say it")
+    target.arguments(parser)
+    parser.add_argument("--apply", action="store_true", help="write; without it, ask at a terminal, else only count")
+
+
+def run(options: argparse.Namespace) -> int:
+    store, _, watch = target.target(options)
+    wanted = {"states": ["failed"], "sweep_id": options.sweep_id}
+    found = [one["task_id"] for page in selection.pages(store, watch, wanted) for one in page]
+    applied = bool(found) and confirmed(f"start {len(found)} tasks again?", yes=options.apply)
+    moved = [one for page in operate.paged(found) for one in store.operate(watch, "retry", page)] if applied else []
+    if options.json:
+        data({"sweep_id": options.sweep_id, "found": len(found), "moved": moved, "applied": applied})
+    if not applied:
+        return words(
+            f"{len(found)} tasks were failed by sweep {options.sweep_id} and are failed still. --apply starts them again."
+        )
+    return words(f"{len(moved)} tasks start again", FINE)

@@ -1,0 +1,45 @@
+-- operate: what a person does to tasks by hand. `p_action`: cancel or fail (open tasks), requeue (running ones, without
+-- burning a try), retry (failed and cancelled ones start again). Returns the tasks that moved; others were not in the state.
+create or replace function unstuck.@watch@_operate(p_action text, p_ids text[], p_error text default null) returns json
+language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_state   constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'pending' end;
+  v_outcome constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'released' end;
+  v_reason  constant text := case p_action when 'cancel' then 'cancelled' else 'by_hand' end;
+  v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
+  v_moved   text[];
+begin@as_role@
+  perform set_config('unstuck.override', @watch_name@, true);  -- the fence lets a person pass
+  select array_agg(d.id) into v_moved from (
+    select @key@::text as id from @table@ t
+    where @key@ = any (p_ids::@key_type@[]) and case p_action
+      when 'cancel'  then @is_pending@ or @is_running@ or @is_resting@
+      when 'fail'    then @is_pending@ or @is_running@
+      when 'requeue' then @is_running@
+      when 'retry'   then @is_failed@ or @is_cancelled@ end
+    order by @key@ for update) d;
+
+  update unstuck.attempts a
+  set ended_at = v_now, outcome = v_outcome, reason = v_reason, error = v_error, retry_at = case v_state when 'pending' then v_now end
+  where a.watch = @watch_name@ and a.task_id = any (v_moved) and a.ended_at is null;
+  if v_state <> 'pending' then  -- a task that nobody held has its reason in the ledger too
+    insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
+                                  ended_at, outcome, reason, error)
+    select @watch_name@, m.id, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), @kind@, gen_random_uuid(), v_now, '0', v_now, v_now,
+           v_now, v_now, v_outcome, v_reason, v_error
+    from unnest(v_moved) as m (id) join @table@ t on @key@ = m.id::@key_type@ left join lateral (
+      select a.number, a.tries, a.ended_at from unstuck.attempts a
+      where a.watch = @watch_name@ and a.task_id = m.id order by a.number desc limit 1) l on true
+    where l.ended_at is distinct from v_now;
+  end if;
+
+  update @table@ t set @write@
+  from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_now as retry_at) x
+  where @key@ = any (v_moved::@key_type@[]);
+  if v_state = 'failed' then
+    @on_failed_by_hand@
+  end if;
+  perform set_config('unstuck.override', '', true);
+  return coalesce(to_json(v_moved), '[]');
+end $$;
