@@ -63,16 +63,25 @@ def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, coun
     if suspended:
         counts.suspended += suspended
         events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
+    _push_again(store, policy, watch, counts, until)
     counts.skip.clear()
     for batch in _batches(store, watch, policy.sweep_batch, sweep_id, counts, until):
         _count(watch, batch, counts)
         report(watch, batch["rescued"], by="sweep")
     counts.orphaned += store.orphans(watch, sweep_id)
-    for task in store.redispatch(watch, policy.sweep_batch) if pushes() else []:
-        if not push(watch.name, task["task_id"], -task["times"]):
-            return  # the queue is away: the others wait for the next time too
-        events.emit(events.TASK_REDISPATCHED, watch=watch.name, **task)
-        counts.redispatched += 1
+
+
+def _push_again(store: Store, policy: Policy, watch: Watch, counts: Counts, until: float) -> None:
+    """Sends lost pushes again. Before anything is failed: after a long silence of the scheduler each gets its chance."""
+    while pushes() and time.monotonic() < until:
+        lost = store.redispatch(watch, policy.sweep_batch)
+        for task in lost:
+            if not push(watch.name, task["task_id"], -task["times"]):
+                return  # the queue is away: the others wait for the next time too
+            events.emit(events.TASK_REDISPATCHED, watch=watch.name, **task)
+            counts.redispatched += 1
+        if len(lost) < policy.sweep_batch:
+            return
 
 
 def _batches(store: Store, watch: Watch, limit: int, sweep_id: int, counts: Counts, until: float) -> Iterator[Answer]:

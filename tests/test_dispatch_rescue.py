@@ -154,3 +154,16 @@ def test_where_workers_pull_nothing_is_sent_and_tasks_still_end(store, monkeypat
     assert state(store, task_id) == ("failed", "never_claimed")
     with psycopg.connect(database) as connection:
         assert connection.execute("select count(*) from unstuck.dispatches").fetchone() == (0,)
+
+
+def test_after_a_long_silence_of_the_scheduler_a_lost_push_is_sent_again_before_the_task_fails(
+    store, pushed, minute, database
+):
+    task_id = store.create(WATCH, "image", {})["task_id"]
+    with psycopg.connect(database) as connection:
+        connection.execute("update tasks set scheduled_at = scheduled_at - interval '1 hour'")
+    first = minute()
+    assert (first["failed"], first["redispatched"], [one[0] for one in pushed]) == (0, 1, [task_id])
+    assert state(store, task_id) == ("pending", None)
+    assert sum(minute()["failed"] for _ in range(AGAIN)) == 1
+    assert state(store, task_id) == ("failed", "never_claimed")

@@ -17,6 +17,7 @@ declare
   v_held    text[] := '{}';
 begin@as_role@
   if p_again then
+    perform 1 from @table@ t where @key@ = p_task::@key_type@ for update;  -- the first call may be at it still
     select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
       'number', a.number, 'tries', a.tries, 'input', @input@, 'rescued', null, 'checkpoint', a.checkpoint) into v_answer
     from unstuck.attempts a join @table@ t on @key@ = a.task_id::@key_type@

@@ -32,7 +32,7 @@ begin
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
-  -- Pending for longer than the rule.
+  -- Pending for longer than the rule, unless its lost push was sent again, for the first time, only just now.
   select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
       'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_waiting
@@ -42,6 +42,8 @@ begin
     where @is_pending@ and @queued_bound@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
       and @queued@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
       and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
+      and not exists (select from unstuck.dispatches d where d.watch = @watch_name@ and d.task_id = @key@::text and d.times = 1
+                      and d.at > p_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after'))
       and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
     limit p_limit for update skip locked
   ) d left join lateral (
@@ -146,7 +148,8 @@ begin
     from @table@ t left join unstuck.dispatches d on d.watch = @watch_name@ and d.task_id = @key@::text
     where @is_pending@ and @queued_bound@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
       and @queued@ <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after')
-      and (d.at is null or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after'))
+      and (d.at is null or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after')
+                           and @queued@ > v_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for'))
     order by @queued@ limit p_limit for update of t skip locked
   ), sent as (
     insert into unstuck.dispatches as d (watch, task_id, at) select @watch_name@, q.task_id, v_now from quiet q

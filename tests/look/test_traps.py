@@ -259,7 +259,8 @@ def test_a_null_clock_means_the_next_one(world: World) -> None:
 
 def test_a_date_is_not_old_before_it_is_over(world: World) -> None:
     world.run(
-        "create table jobs (id serial primary key, status text check (status in ('pending','running','done','failed')), created_on date)",
+        "create table jobs (id serial primary key, created_on date, "
+        "status text check (status in ('pending','running','done','failed')))",
         "insert into jobs (status, created_on) values ('running', (now() at time zone 'UTC')::date), "
         "('running', (now() at time zone 'UTC')::date - 2)",
     )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -100,6 +101,21 @@ def test_a_call_that_was_given_up_does_no_harm_when_it_is_done_after_all(conform
     again = store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 1})
     assert (again["verdict"], again["state"]) == ("settled", "completed")
     assert db.execute("select count(*) from unstuck.refusals").fetchone() == {"count": 0}
+
+
+def test_a_claim_that_was_given_up_is_found_when_it_is_asked_for_again(conformance, store, tasks):
+    task_id = store.create(tasks, "image", {})["task_id"]
+    wanted = {"p_task": task_id, "p_worker": "w", "p_rules": tasks.rules_json, "p_token": str(uuid4())}
+    answers = []
+    again = Thread(target=lambda: answers.append(store.call("tasks_claim", wanted | {"p_again": True}, 8.0)))
+    with locked(conformance), psycopg.connect(conformance) as watcher:
+        with pytest.raises(StoreError):
+            store.call("tasks_claim", dict(wanted), 0.2)
+        again.start()
+        waiting = "select count(*) from pg_locks where not granted"
+        eventually(lambda: watcher.execute(waiting).fetchone() == (2,))
+    again.join()
+    assert (answers[0]["verdict"], answers[0]["token"]) == ("claimed", wanted["p_token"])
 
 
 def test_a_call_ends_at_its_limit_while_its_backend_is_frozen(store, db, tasks, attempt):

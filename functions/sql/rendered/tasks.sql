@@ -407,6 +407,7 @@ declare
   v_held    text[] := '{}';
 begin
   if p_again then
+    perform 1 from "public"."tasks" t where t."id" = p_task::uuid for update;  -- the first call may be at it still
     select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
       'number', a.number, 'tries', a.tries, 'input', t."input", 'rescued', null, 'checkpoint', a.checkpoint) into v_answer
     from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
@@ -611,7 +612,7 @@ begin
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
-  -- Pending for longer than the rule.
+  -- Pending for longer than the rule, unless its lost push was sent again, for the first time, only just now.
   select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
       'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_waiting
@@ -621,6 +622,8 @@ begin
     where t."status" = 'pending' and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
       and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
       and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
+      and not exists (select from unstuck.dispatches d where d.watch = 'tasks' and d.task_id = t."id"::text and d.times = 1
+                      and d.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after'))
       and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
     limit p_limit for update skip locked
   ) d left join lateral (
@@ -731,7 +734,8 @@ begin
     from "public"."tasks" t left join unstuck.dispatches d on d.watch = 'tasks' and d.task_id = t."id"::text
     where t."status" = 'pending' and t."scheduled_at" <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
       and t."scheduled_at" <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
-      and (d.at is null or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after'))
+      and (d.at is null or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+                           and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for'))
     order by t."scheduled_at" limit p_limit for update of t skip locked
   ), sent as (
     insert into unstuck.dispatches as d (watch, task_id, at) select 'tasks', q.task_id, v_now from quiet q
