@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test lint bench snapshot clean help
+.PHONY: install demo test lint bench snapshot docs clean help
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -37,3 +37,7 @@ clean: ## remove .venv and caches
 snapshot: install ## refresh functions/sql/rendered after a change of the SQL
 	@mkdir -p functions/sql/rendered
 	@$(PY) -m functions sql > functions/sql/rendered/.new && mv functions/sql/rendered/.new functions/sql/rendered/tasks.sql
+
+docs: install ## refresh docs/commands.md after a change of a command
+	@mkdir -p docs
+	@$(PY) -m functions.ops.reference > docs/.new && mv docs/.new docs/commands.md

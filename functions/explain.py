@@ -16,6 +16,7 @@ _LOST = {
     "transient": "it failed for a passing reason",
     "handler_error": "the handler raised an error",
     "stale": "nothing was heard of it for too long",
+    "by_hand": "a person put it back",
 }
 
 
@@ -50,7 +51,9 @@ def _pending(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
             f"{_tries_left(attempt, rule)} "
         )
     if status["due_in"] and status["due_in"] > 0:
-        return f"{again}It is pending; the next try may start in {span(status['due_in'])}."
+        return f"{again}It is pending; {'the next try' if again else 'it'} may start in {span(status['due_in'])}."
+    if waited is None:
+        return f"{again}It waits for a worker; since when is not known, so that no sweep fails it."
     left = rule.pending_for - waited
     if left <= 0:
         return f"{again}No worker picked it up for {span(waited)}: {_next_sweep(policy)} fails it as never_claimed."
@@ -62,12 +65,14 @@ def _pending(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
 def _running(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
     attempt = status["attempt"]
     if not attempt or attempt["ended_ago"] is not None:
+        if status["silent"] is None:
+            return "It runs without the guard, and no clock says since when: no sweep ends it."
         left = rule.silent_for - status["silent"]
         told = f"It runs without the guard; the last sign of life came {span(status['silent'])} ago."
         return (
             f"{told} After {span(left)} more of silence the sweep ends it."
             if left > 0
-            else f"{told} {_next_sweep(policy)} ends it."
+            else f"{told} That is too long: {_next_sweep(policy)} ends it."
         )
     told = f"Attempt {attempt['number']} runs since {span(attempt['age'])}{_progress(attempt)}"
     if attempt["lease_left"] <= 0:
@@ -80,14 +85,11 @@ def _running(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
 
 
 def _ended(status: dict[str, Any]) -> str:
-    attempt = status["attempt"]
-    when = f" {span(attempt['ended_ago'])} ago" if attempt and attempt["ended_ago"] is not None else ""
+    last = status["attempt"]
+    attempt = last if last and last["outcome"] == status["state"] else None  # else somebody ended it behind the guard
+    when = f" {span(attempt['ended_ago'])} ago" if attempt else ""
     if status["state"] == State.COMPLETED:
-        by = (
-            f" by attempt {attempt['number']}, which took {span(attempt['took'])}"
-            if attempt and attempt["took"]
-            else ""
-        )
+        by = f" by attempt {attempt['number']}, which took {span(attempt['took'])}" if attempt else ""
         return f"It was completed{when}{by}."
     if status["state"] == State.CANCELLED:
         return f"It was cancelled{when}."
@@ -96,7 +98,7 @@ def _ended(status: dict[str, Any]) -> str:
 
 
 def _cause(attempt: dict[str, Any]) -> str:
-    cause = attempt["cause"] or attempt["reason"] or attempt["outcome"]
+    cause: str = attempt["cause"] or attempt["reason"] or attempt["outcome"]
     return _LOST.get(cause, cause)
 
 
@@ -105,7 +107,8 @@ def _retries(attempt: dict[str, Any], rule: Rule) -> bool:
 
 
 def _tries_left(attempt: dict[str, Any], rule: Rule) -> str:
-    left = max(0, rule.attempts - attempt["tries"])
+    burnt = attempt["tries"] - (attempt["outcome"] == "released")  # a released try counts for nothing
+    left = max(0, rule.attempts - burnt)
     return f"{left} of {rule.attempts} tries {'is' if left == 1 else 'are'} left."
 
 

@@ -81,13 +81,11 @@ class _Attempt:
 
     def run(self) -> Ending:
         kind, claimed = self.claimed["kind"], self.claimed
-        handler = (
-            self.rule.handler or f"functions.handlers.{kind}:handle"
-        )  # a kind is data: it must not name a function
         work = Work(
-            Job(handler, claimed["task_id"], kind, claimed["number"], claimed["input"], claimed["checkpoint"],
+            Job(self.watch.handler(kind), claimed["task_id"], kind, claimed["number"], claimed["input"], claimed["checkpoint"],
                 self.deadline - time.monotonic(), self.rule.memory),
             self.rule.isolation,
+            self.watch.handlers,
         )  # fmt: skip
         try:
             return self._watch_over(work)

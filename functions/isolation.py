@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ _starting = threading.Lock()
 class Work:
     """A handler at work: its messages, its end, and the means to end it."""
 
-    def __init__(self, job: Job, isolation: str) -> None:
+    def __init__(self, job: Job, isolation: str, handlers: Iterable[str] = ()) -> None:
+        """`handlers` are those that a later child may need: the forkserver loads them when it starts."""
         self._pipe, end = multiprocessing.Pipe()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._thread: threading.Thread | None = None
@@ -44,7 +45,7 @@ class Work:
             self._thread = threading.Thread(target=run, args=(job, end), daemon=True)
             self._thread.start()
         else:
-            self._process = _start(job, end)
+            self._process = _start(job, end, handlers)
             end.close()
 
     def receive(self, timeout: float) -> tuple[Any, ...] | None:
@@ -95,10 +96,10 @@ class Work:
         self._pipe.close()
 
 
-def _start(job: Job, end: Connection) -> multiprocessing.process.BaseProcess:
+def _start(job: Job, end: Connection, handlers: Iterable[str]) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")
     with _starting, _main_hidden():
-        os.environ[preload.NAME] = _module_of(job.handler)
+        os.environ[preload.NAME] = " ".join(dict.fromkeys(map(_module_of, (job.handler, *handlers))))
         context.set_forkserver_preload([__name__, preload.__name__])
         process = context.Process(target=run_child, args=(job, end), daemon=True)
         process.start()

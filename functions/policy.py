@@ -67,6 +67,15 @@ class Watch:
     def rule(self, kind: str) -> Rule:
         return self.rules.get(kind) or self.rules["*"]
 
+    def handler(self, kind: str) -> str:
+        """`module:function`. A kind is data: by itself it names a module of functions/handlers, never a function."""
+        return self.rule(kind).handler or f"functions.handlers.{kind}:handle"
+
+    @cached_property
+    def handlers(self) -> tuple[str, ...]:
+        """Of the kinds that have a rule of their own."""
+        return tuple(self.handler(kind) for kind in self.rules if kind != "*")
+
     @cached_property
     def rules_json(self) -> str:
         """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy cannot differ."""

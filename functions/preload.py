@@ -1,4 +1,4 @@
-"""Imported by the forkserver when it starts: loads the handler's module, so that each child begins with it.
+"""Imported by the forkserver when it starts: loads the modules of the handlers, so that each child begins with them.
 
 Not by the forkserver's own means: there an import that fails ends the forkserver, and one that hangs holds up every
 task of the worker. What is not loaded here is loaded in the child, where the guard beats, keeps the deadline and hears
@@ -12,7 +12,7 @@ from typing import Any
 
 NAME = "UNSTUCK_PRELOAD"
 LIMIT = 5.0
-"""Seconds. The first task of a worker waits that long at most, without a beat."""
+"""Seconds for each module. The first task of a worker waits for them, without a beat."""
 
 
 def load(module: str) -> None:
@@ -28,6 +28,6 @@ def load(module: str) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-if module := os.environ.get(NAME):
+for module in os.environ.get(NAME, "").split():
     with contextlib.suppress(BaseException):
         load(module)

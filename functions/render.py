@@ -16,7 +16,7 @@ SQL = Path(__file__).parent / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run")
 VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "operate")
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
-WRITTEN = (State.PENDING, State.COMPLETED, State.FAILED)
+WRITTEN = (State.PENDING, State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
 def identifier(name: str) -> str:
@@ -41,7 +41,24 @@ def shared() -> str:
 def verbs(watch: Watch) -> str:
     """The functions of one watch. Tasks of a table that is not our own are created by its own application."""
     wanted = [verb for verb in VERBS if watch.own or verb != "create"]
-    return "\n".join(render(template(verb), names(watch)) for verb in (*wanted, *FENCES[watch.fence]))
+    kept = FENCES[watch.fence]
+    gone = (_without(watch, one) for one in ("observe", "fence") if one not in kept)
+    return "\n".join([*(render(template(verb), names(watch)) for verb in (*wanted, *kept)), *gone])
+
+
+def _without(watch: Watch, trigger: str) -> str:
+    """The trigger that the policy wanted before, and no longer does, goes. What it saw would be stale by its return."""
+    table, function = literal(identifier(watch.table)), literal(f"unstuck.{watch.name}_{trigger}()")
+    forget = f"\n    delete from unstuck.observed where watch = {literal(watch.name)};" if trigger == "observe" else ""
+    return f"""-- not wanted by the policy: {trigger}
+do $gone$
+begin
+  if exists (select from pg_trigger where tgrelid = {table}::regclass and tgname = 'unstuck_{trigger}'
+             and tgfoid = to_regprocedure({function})) then
+    drop trigger unstuck_{trigger} on {identifier(watch.table)};{forget}
+  end if;
+end $gone$;
+"""
 
 
 def names(watch: Watch) -> dict[str, str]:
@@ -83,6 +100,8 @@ def names(watch: Watch) -> dict[str, str]:
         ),
         "old_ended": _is(watch, "old", State.COMPLETED, State.FAILED, State.CANCELLED),
         "old_pending": _is(watch, "old", State.PENDING, State.RESTING),
+        "old_running": _is(watch, "old", State.RUNNING),
+        "new_running": _is(watch, "new", State.RUNNING),
         "new_ended": _is(watch, "new", State.COMPLETED, State.FAILED, State.CANCELLED),
         "old_key": f"old.{identifier(watch.key)}",
         "old_status": f"old.{identifier(watch.status)}",
@@ -119,6 +138,8 @@ def _clocks(watch: Watch) -> dict[str, str]:
     if not watch.clocks.get("due"):
         retry = f"from unstuck.attempts a where a.watch = {literal(watch.name)} and a.task_id = {key} order by a.number desc"
         due = waiting = f"greatest({queued}, (select a.retry_at {retry} limit 1))"
+    if watch.fence == "observe" and watch.clocks.get("queued"):  # resumed after a rest: it waits since then
+        waiting = f"greatest({waiting}, (select o.status_at {seen}))"
     if watch.fence == "observe" and watch.clocks.get("alive"):
         alive = f"greatest({alive}, (select o.touched_at {seen}))"
     priority = watch.columns.get("priority")

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from functions.errors import StoreError
@@ -21,12 +20,15 @@ STATES = {
 }
 """The states in which an action applies."""
 PREVIEW = 20
+JSON = {"action": (), "found": (), "moved": (), "refused": ("task_id", "error"), "applied": ()}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
     selection.arguments(parser)
-    parser.add_argument("--limit", type=int, default=10_000, help="so many at most (default 10000)")
+    parser.add_argument(
+        "--limit", type=selection.positive, metavar="N", default=10_000, help="so many at most (default 10000)"
+    )
     parser.add_argument("--because", metavar="TEXT", help="the sentence for the user")
     parser.add_argument("--apply", action="store_true", help="write; without it, ask at a terminal, else only show")
 
@@ -43,22 +45,36 @@ def run(action: str, options: argparse.Namespace) -> int:
     if not found or not confirmed(f"{action} {len(found)} tasks of {watch.table}?", yes=options.apply):
         if options.json:
             data({"action": action, "found": len(found), "moved": [], "refused": [], "applied": False})
+        if not found:
+            return words(f"No task is to {action}: none matches, or none is {' or '.join(STATES[action])}.")
         return words(f"{len(found)} tasks would {action}. Nothing was written; --apply writes.")
-    moved, refused = [], []
-    for page in paged(found):
-        done, bad = _move(store, watch, action, page, options.because)
-        moved, refused = moved + done, refused + bad
-        _progress(len(moved) + len(refused), len(found))
+    moved, refused = move(store, watch, action, found, options.because)
     if options.json:
         data({"action": action, "found": len(found), "moved": moved, "refused": refused, "applied": True})
+    return told(action, len(found), moved, refused)
+
+
+def move(
+    store: Store, watch: Watch, action: str, found: list[str], because: str | None = None
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Page by page. Returns what moved, and what the database refused; the others were not in the state any more."""
+    moved: list[str] = []
+    refused: list[dict[str, str]] = []
+    for start in range(0, len(found), selection.PAGE):
+        page = found[start : start + selection.PAGE]
+        done, bad = _move(store, watch, action, page, because)
+        moved, refused = moved + done, refused + bad
+        _progress(start + len(page), len(found))
+    return moved, refused
+
+
+def told(action: str, count: int, moved: list[str], refused: list[dict[str, str]]) -> int:
+    """Says what became of them. Returns the exit code."""
     for one in refused:
         words(f"{one['task_id']}: {one['error']}")
-    return words(f"{action}: {len(moved)} of {len(found)} tasks moved.", ERROR if refused else FINE)
-
-
-def paged(found: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(found), selection.PAGE):
-        yield found[start : start + selection.PAGE]
+    if refused:
+        words(f"{len(refused)} were refused by the database. Mend what it says and run the same again.")
+    return words(f"{action}: {len(moved)} of {count} tasks moved.", ERROR if refused else FINE)
 
 
 def _move(
@@ -70,7 +86,8 @@ def _move(
     except StoreError as error:
         if error.retryable or len(page) == 1:
             return [], [{"task_id": one, "error": str(error)} for one in page]
-    moved, refused = [], []
+    moved: list[str] = []
+    refused: list[dict[str, str]] = []
     for one in page:
         done, bad = _move(store, watch, action, [one], because)
         moved, refused = moved + done, refused + bad

@@ -1,9 +1,16 @@
 """What commands print: data on stdout, words on stderr; rich on a terminal, plain otherwise; NO_COLOR is respected."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from functions import explain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 FINE, ERROR, USAGE, FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """The exit codes of every command."""
@@ -27,16 +34,26 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
         for row in rows:
             print("\t".join(_flat(cell) for cell in row))
         return
+    console().print(drawn(columns, rows, title))
+
+
+def console() -> "Console":
+    """The terminal; with NO_COLOR without any escape, bold ones included."""
     from rich.console import Console
+
+    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
+
+
+def drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(title=title or None, title_justify="left")
+    made = Table(title=title or None, title_justify="left")
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(escape(_flat(cell)) for cell in row))
-    Console().print(drawn)
+        made.add_row(*(escape(_flat(cell)) for cell in row))
+    return made
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
@@ -51,12 +68,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
 
 def span(seconds: float | None) -> str:
     """A time as a person says it: 45s, 12m, 3h 20m, 46d 4h; - for None."""
-    if seconds is None:
-        return "-"
-    left = max(0, round(seconds))
-    units = [(left // 86400, "d"), (left % 86400 // 3600, "h"), (left % 3600 // 60, "m"), (left % 60, "s")]
-    shown = [f"{count}{unit}" for count, unit in units if count][:2]
-    return " ".join(shown) or "0s"
+    return "-" if seconds is None else explain.span(seconds)
 
 
 def _flat(cell: Any) -> str:

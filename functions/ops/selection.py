@@ -12,6 +12,8 @@ from functions.store import Store
 
 PAGE = 500
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 100 * 365.25 * 86400  # what an interval can hold is more, what a clock has seen is not
+_MOST = 10**9
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +34,13 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 45s, 10m, 2h or 7d")
-    return float(match[1]) * _UNITS[match[2]]
+    return min(float(match[1]) * _UNITS[match[2]], _LONGEST)
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:19]) <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_MOST}")
+    return int(text)
 
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:

@@ -4,7 +4,10 @@ import argparse
 import os
 from typing import NamedTuple
 
-from functions.errors import StoreError
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from functions.errors import PolicyError
 from functions.policy import Policy, Watch, load
 from functions.store import Store
 from functions.store.postgres import PostgresStore
@@ -23,12 +26,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def target(options: argparse.Namespace) -> Target:
-    """Raises StoreError or PolicyError with the next step."""
-    policy = load()
-    if not options.dsn:
-        raise StoreError("No database is named. Give --dsn, or set DATABASE_URL.", retryable=False)
+    """Raises PolicyError with the next step: what is wrong stands in the options."""
+    policy, named = load(), dsn(options)
     try:
-        return Target(PostgresStore(options.dsn), policy, policy.watch(options.name))
+        return Target(PostgresStore(named), policy, policy.watch(options.name))
     except KeyError:
         names = ", ".join(policy.watches)
-        raise StoreError(f"No watch is called {options.name!r}. There are: {names}.", retryable=False) from None
+        raise PolicyError(f"No watch is called {options.name!r}. There are: {names}. Give one with --in.") from None
+
+
+def dsn(options: argparse.Namespace) -> str:
+    """Raises PolicyError when it is missing, or no DSN at all."""
+    if not options.dsn:
+        raise PolicyError("No database is named. Give --dsn, or set DATABASE_URL.")
+    try:
+        conninfo_to_dict(options.dsn)
+    except ProgrammingError as error:
+        said = " ".join(str(error).split())
+        raise PolicyError(f"--dsn is no PostgreSQL URL ({said}). Write postgresql://user@host:5432/database.") from None
+    return str(options.dsn)

@@ -5,7 +5,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
-  if @new_ended@ then
+  if tg_op = 'DELETE' then
+    delete from unstuck.observed o where o.watch = @watch_name@ and o.task_id = @old_key@::text;
+  elsif @new_ended@ then
     delete from unstuck.observed o where o.watch = @watch_name@ and o.task_id = @new_key@::text;
   else
     insert into unstuck.observed as o (watch, task_id, status_at, touched_at) values (@watch_name@, @new_key@::text, v_now, v_now)
@@ -15,7 +17,7 @@ begin
   return null;
 end $$;
 
-create or replace trigger unstuck_observe after insert or update on @table@ for each row
+create or replace trigger unstuck_observe after insert or update or delete on @table@ for each row
 execute function unstuck.@watch@_observe();
 
 -- Tasks that are open already count from now.

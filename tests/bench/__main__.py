@@ -31,7 +31,10 @@ def main() -> int:
     with bench_server() as server:
         for letter in given.names or BENCHMARKS:
             module = importlib.import_module(f"tests.bench.{BENCHMARKS[letter]}")
-            print(f"{letter}: {module.__doc__.partition(': ')[2].splitlines()[0]}", file=sys.stderr if given.json else None)
+            print(
+                f"{letter}: {module.__doc__.partition(': ')[2].splitlines()[0]}",
+                file=sys.stderr if given.json else None,
+            )
             begun = time.monotonic()
             found[letter] = module.run(server, given.scale)
             if not given.json:

@@ -30,7 +30,9 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
         figures += [Figure(f"{name}, {clients} clients", middle(rates), "jobs/s") for name, rates in found.items()]
         best = [max(rates) for rates in zip(*(found[name] for name in queues if name != "ours"), strict=True)]
         if best:
-            figures.append(Figure(f"  ours/the better rival, {clients} clients", ratio(found["ours"], best), aim=">= 1.2"))
+            figures.append(
+                Figure(f"  ours/the better rival, {clients} clients", ratio(found["ours"], best), aim=">= 1.2")
+            )
     return figures
 
 

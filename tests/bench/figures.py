@@ -28,7 +28,12 @@ class Figure:
 
     def row(self) -> tuple[str, str, str, str]:
         digits = 0 if abs(self.value) >= 1000 else 2 if abs(self.value) < 100 else 1
-        return self.what, f"{self.value:,.{digits}f} {self.unit}", self.aim, {None: "", True: "yes", False: "NO"}[self.met]
+        return (
+            self.what,
+            f"{self.value:,.{digits}f} {self.unit}",
+            self.aim,
+            {None: "", True: "yes", False: "NO"}[self.met],
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {"what": self.what, "value": round(self.value, 4), "unit": self.unit, "aim": self.aim, "met": self.met}

@@ -19,7 +19,20 @@ def per_second(dsn: str, script: str, *, clients: int, each: int, variables: Map
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
-        command = [find_pgbench(), "-n", "-M", "prepared", "-c", clients, "-j", min(clients, 2), "-t", each, "-f", file.name]
+        command = [
+            find_pgbench(),
+            "-n",
+            "-M",
+            "prepared",
+            "-c",
+            clients,
+            "-j",
+            min(clients, 2),
+            "-t",
+            each,
+            "-f",
+            file.name,
+        ]
         for name, value in (variables or {}).items():
             command += ["-D", f"{name}={value}"]
         done = subprocess.run(

@@ -86,7 +86,11 @@ def _ask(program: str) -> list[str] | None:
     head = "import json\ndef say(*texts): print(json.dumps(texts))\n"
     path = os.pathsep.join(filter(None, (str(FOLDER), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-c", head + program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", head + program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         why = done.stderr.strip().rpartition("\n")[2]

@@ -45,7 +45,6 @@ def make_database(server: Postgres, name: str, *, migrated: bool = True) -> str:
     return server.dsn(name)
 
 
-
 @contextmanager
 def connected(dsn: str) -> Iterator[Connection]:
     with psycopg.connect(dsn, autocommit=True) as connection:

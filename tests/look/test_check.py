@@ -146,7 +146,7 @@ def test_words_say_what_was_inferred_how_sure_and_what_is_stuck(stuck: World) ->
     assert rows[0] == "task\tstatus\tfor\tkind\twhy\t--fix would"
     assert rows[1].startswith("1\trunning\t3h\timage\t")
     assert "public.jobs: key id, status status" in answer.err
-    assert "running running" in answer.err
+    assert "running = running" in answer.err
     assert "not certain" in answer.err
     assert "--map FILE (clocks.alive)" in answer.err
     assert "2 stuck of 3 open" in answer.err

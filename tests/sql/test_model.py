@@ -44,10 +44,10 @@ FREE_RELEASES = 10
 
 SECOND = 1_000_000
 A_STEP = 1_000  # for each call, so that no two tasks are of the same age
-LEASE, RUN_FOR, PENDING_FOR, SILENT_FOR, BACKOFF_MAX = 30, 300, 200, 300, 20
+LEASE, RUN_FOR, PENDING_FOR, SILENT_FOR, BACKOFF_MAX, REDISPATCH_AFTER = 30, 300, 200, 300, 20, 50
 DEFAULT = replace(
     load().watch().rules["*"], lease=LEASE, run_for=RUN_FOR, pending_for=PENDING_FOR, silent_for=SILENT_FOR,
-    redispatch_after=50, attempts=3, backoff_first=2, backoff_factor=4, backoff_max=BACKOFF_MAX, on_lost="retry",
+    redispatch_after=REDISPATCH_AFTER, attempts=3, backoff_first=2, backoff_factor=4, backoff_max=BACKOFF_MAX, on_lost="retry",
 )  # fmt: skip
 RULES = {
     "*": DEFAULT,
@@ -94,6 +94,7 @@ class Task:
     state: str = "pending"
     reason: str | None = None
     result: str | None = None
+    pushed: list[int] = field(default_factory=list)
     deleted: bool = False
     history: list[Attempt] = field(default_factory=list)
 
@@ -115,13 +116,28 @@ class Task:
         ends = [one.number for one in self.history if one.outcome in ENDED]
         return self.history[max(ends, default=0) :]
 
-    def overdue(self, now: int) -> bool:
+    @property
+    def open(self) -> bool:
+        return self.state not in ENDED and not self.deleted
+
+    def late(self, now: int) -> bool:
         if self.held:
             return self.held.alive_until <= now
         return {
             "pending": self.due + self.rule.pending_for * SECOND <= now,
             "running": self.alive + self.rule.silent_for * SECOND <= now,
         }.get(self.state, False)
+
+    def overdue(self, now: int) -> bool:
+        """Late, and not pushed again for the first time only just now."""
+        waits = self.state == "pending" and not self.held and len(self.pushed) == 1
+        return self.late(now) and not (waits and self.pushed[0] > now - REDISPATCH_AFTER * SECOND)
+
+    def quiet(self, now: int) -> bool:
+        """Its push seems lost."""
+        recently = now - REDISPATCH_AFTER * SECOND
+        again = not self.pushed or (self.pushed[-1] <= recently and self.due + self.rule.pending_for * SECOND > now)
+        return self.state == "pending" and not self.deleted and self.due <= recently and again
 
     def after(self, cause: str | None, tries: int) -> tuple[str, str | None]:
         """The state and the reason that follow when a try ends by `cause`."""
@@ -361,12 +377,12 @@ class Machine(RuleBasedStateMachine):
         if task.deleted:
             assert answer == {"verdict": "missing"}
             return
-        overdue = task.state not in ENDED and task.overdue(self.now)
+        overdue = task.open and task.overdue(self.now)
         assert bool(answer["rescued"]) == overdue
         if overdue:
             self.rescue(task, answer["rescued"])
         assert (answer["state"], answer["word"]) == (task.state, WORDS[task.state])
-        assert answer["overdue"] == (task.state not in ENDED and task.overdue(self.now))
+        assert answer["overdue"] == (task.open and task.late(self.now))
         last = answer["attempt"]
         assert (last and (last["number"], last["tries"], last["outcome"])) == (
             task.last and (task.last.number, task.last.tries, task.last.outcome)
@@ -399,6 +415,15 @@ class Machine(RuleBasedStateMachine):
         assert self.call("suspend", "tasks", 2, 0.5) == len(granted)
         for attempt in granted:
             attempt.lease_until, attempt.extended = self.now + LEASE * SECOND, True
+
+    @precondition(lambda self: any(task.quiet(self.now) for task in self.known))
+    @rule()
+    def redispatch(self) -> None:
+        sent = self.call("tasks_redispatch", WATCH.rules_json)
+        quiet = {task.id: task for task in self.known if task.quiet(self.now)}
+        for task in quiet.values():
+            task.pushed.append(self.now)
+        assert {one["task_id"]: one["times"] for one in sent} == {task.id: len(task.pushed) for task in quiet.values()}
 
     @rule(seconds=JUMPS)
     def pass_time(self, seconds: int) -> None:

@@ -1,5 +1,6 @@
 """One module for each command, with HELP, `arguments(parser)` and `run(options) -> exit code`."""
 
 NAMES = (
-    "check", "adopt", "list", "explain", "stats", "sweep", "retry", "requeue", "cancel", "fail", "undo", "sql", "migrate", "demo",
+    "check", "adopt", "list", "show", "watch", "explain", "stats", "sweep", "retry", "requeue",
+    "cancel", "fail", "undo", "sql", "migrate", "completion", "demo",
 )  # fmt: skip

@@ -8,6 +8,7 @@ from functions.ops.out import FINE, USAGE, data, words
 from functions.policy import DEFAULT
 
 HELP = "print the watch for a table that you have"
+JSON = {"watch": (), "unsure": ()}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

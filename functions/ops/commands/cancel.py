@@ -1,10 +1,11 @@
-"""cancel: end open tasks as cancelled. Shows them first; writes with --apply, or when a person at the terminal says yes."""
+"""cancel: end open tasks as cancelled. Shown first; writes with --apply or a yes at the terminal."""
 
 import argparse
 
 from functions.ops import operate
 
 HELP = "end open tasks as cancelled"
+JSON = operate.JSON
 arguments = operate.arguments
 
 

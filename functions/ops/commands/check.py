@@ -19,9 +19,16 @@ from functions.ops.look.overdue import Limits
 from functions.ops.look.session import connect
 from functions.ops.look.stuck import find
 from functions.ops.out import ERROR, FINE, FOUND, USAGE, confirmed, data, words
+from functions.ops.selection import positive
 from functions.states import State
 
 HELP = "find the tasks that are stuck in any table, with nothing installed"
+JSON = {
+    "schema": (), "tables": ("table", "sure", "why", "refused", "unsure"), "table": (),
+    "inferred": ("key", "status", "words", "clocks", "error", "kind", "owner", "attempts"), "unsure": (), "refused": (),
+    "stuck": ("id", "state", "word", "age_seconds", "reason", "kind", "action"), "open": (), "fixed": (),
+    "unsweepable": ("id", "error"),
+}  # fmt: skip
 SHOWN = 1000
 """Stuck tasks that are listed unless --limit says otherwise. --fix has no such limit."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -49,12 +56,6 @@ def duration(text: str) -> float:
     if match is None or float(match[1]) * UNITS[match[2]] > 3650 * UNITS["d"]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time with its unit, such as 30s, 10m, 2h or 1d")
     return float(match[1]) * UNITS[match[2]]
-
-
-def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,10 +1,11 @@
-"""fail: end open tasks as failed. Shows them first; writes with --apply, or when a person at the terminal says yes."""
+"""fail: end open tasks as failed. Shown first; writes with --apply or a yes at the terminal."""
 
 import argparse
 
 from functions.ops import operate
 
 HELP = "end open tasks as failed"
+JSON = operate.JSON
 arguments = operate.arguments
 
 

@@ -1,37 +1,41 @@
 """list: the tasks that are open, or those in the states that are named."""
 
 import argparse
+from typing import Any
 
 from functions.ops import selection, target
 from functions.ops.out import FINE, data, span, table, words
+from functions.states import State
+from functions.store import Answer
 
 HELP = "list tasks: the open ones, or those in some states"
+JSON = {
+    "tasks": ("task_id", "state", "word", "kind", "owner", "error", "number", "tries", "worker", "reason", "age"),
+}  # fmt: skip
+COLUMNS = ("task", "kind", "status", "for", "attempt", "worker", "reason", "error")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
     selection.arguments(parser)
-    parser.add_argument("--limit", type=int, default=100, help="so many at most (default 100)")
+    parser.add_argument(
+        "--limit", type=selection.positive, metavar="N", default=100, help="so many at most (default 100)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
-    found = list(selection.tasks(store, watch, selection.chosen(options), options.limit))
+    wanted = selection.chosen(options)
+    if "ids" in wanted:  # whoever names a task wants to see it, open or not
+        wanted.setdefault("states", list(State))
+    found = list(selection.tasks(store, watch, wanted, options.limit))
     if options.json:
         data({"tasks": found})
         return FINE
-    rows = [
-        [
-            one["task_id"],
-            one["kind"],
-            one["word"],
-            span(one["age"]),
-            one["number"],
-            one["worker"],
-            one["reason"],
-            one["error"],
-        ]
-        for one in found
-    ]
-    table(("task", "kind", "status", "for", "attempt", "worker", "reason", "error"), rows)
+    table(COLUMNS, rows(found))
     return words(f"{len(found)} tasks" + (" (--limit shows more)" if len(found) == options.limit else ""))
+
+
+def rows(found: list[Answer]) -> list[list[Any]]:
+    names = ("task_id", "kind", "word", "age", "number", "worker", "reason", "error")
+    return [[span(task[name]) if name == "age" else task[name] for name in names] for task in found]

@@ -3,25 +3,42 @@
 import argparse
 import os
 
-from functions.ops.out import FINE, FOUND, USAGE, words
+from functions.errors import StoreError
+from functions.ops import target
+from functions.ops.out import FINE, FOUND, data, words
 
 HELP = "bring a database up to date with the policy"
+JSON = {"missing": (), "applied": ()}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help="PostgreSQL URL (default: DATABASE_URL)")
     parser.add_argument("--apply", action="store_true", help="write; without it, only say what is missing")
     parser.add_argument("--check", action="store_true", help="exit 3 when something is missing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
+    import psycopg
+
     from functions.migrate import check, migrate
 
-    if not options.dsn:
-        return words("No database is named. Give --dsn, or set DATABASE_URL.", USAGE)
-    steps = migrate(options.dsn) if options.apply else check(options.dsn)
-    for step in steps:
-        print(step)
+    dsn = target.dsn(options)
+    try:
+        steps = migrate(dsn) if options.apply else check(dsn)
+    except psycopg.OperationalError as error:
+        raise StoreError(f"migrate: {str(error).strip()}", retryable=True) from None
+    except psycopg.Error as error:
+        said = error.diag.message_primary or str(error)
+        raise StoreError(
+            f"migrate: {said}. Nothing was written. Mend that, or connect as the tables' owner; then run it again.",
+            retryable=False,
+        ) from None
+    if options.json:
+        data({"missing": [] if options.apply else steps, "applied": steps if options.apply else []})
+    else:
+        for step in steps:
+            print(step)
     if not steps:
         return words("up to date", FINE)
     if options.apply:

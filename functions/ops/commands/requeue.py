@@ -1,10 +1,11 @@
-"""requeue: put running tasks back, without burning a try. Shows them first; writes with --apply, or when a person at the terminal says yes."""
+"""requeue: put running tasks back, without burning a try. Shown first; writes with --apply or a yes at the terminal."""
 
 import argparse
 
 from functions.ops import operate
 
 HELP = "put running tasks back, without burning a try"
+JSON = operate.JSON
 arguments = operate.arguments
 
 

@@ -1,10 +1,11 @@
-"""retry: start failed and cancelled tasks again. Shows them first; writes with --apply, or when a person at the terminal says yes."""
+"""retry: start failed and cancelled tasks again. Shown first; writes with --apply or a yes at the terminal."""
 
 import argparse
 
 from functions.ops import operate
 
 HELP = "start failed and cancelled tasks again"
+JSON = operate.JSON
 arguments = operate.arguments
 
 

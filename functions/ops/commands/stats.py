@@ -1,11 +1,17 @@
 """stats: open tasks by state and kind, what ended in the last hour and why, and when the last sweep ran."""
 
 import argparse
+from typing import Any
 
 from functions.ops import target
 from functions.ops.out import FINE, data, span, table
+from functions.store import Answer
 
 HELP = "count tasks by state and kind, and endings by reason"
+JSON = {
+    "open": ("state", "kind", "count", "oldest"), "live": (), "overdue": ("count", "oldest"),
+    "ended": ("kind", "outcome", "reason", "count"), "refused": (), "last_sweep": ("started_at", "ago", "ok", "counts"),
+}  # fmt: skip
 arguments = target.arguments
 
 
@@ -15,13 +21,26 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         data(found)
         return FINE
-    table(
-        ("state", "kind", "open", "oldest"),
-        [[o["state"], o["kind"], o["count"], span(o["oldest"])] for o in found["open"]],
-    )
-    rows = [[one["kind"], one["outcome"], one["reason"], one["count"]] for one in found["ended"]]
-    table(("kind", "ended in the last hour", "reason", "attempts"), rows)
-    swept = found["last_sweep"]
-    print(f"overdue: {found['overdue']['count']}, live attempts: {found['live']}, writes refused: {found['refused']}")
-    print(f"last sweep: {span(swept['ago']) + ' ago' if swept else 'never'}")
+    for columns, rows in tables(found):
+        table(columns, rows)
+    print(pulse(found))
     return FINE
+
+
+def tables(found: Answer) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
+    """What is open and what has ended: the columns and rows of each."""
+    waiting = [[one["state"], one["kind"], one["count"], span(one["oldest"])] for one in found["open"]]
+    ended = [[one["kind"], one["outcome"], one["reason"], one["count"]] for one in found["ended"]]
+    return [
+        (("state", "kind", "open", "oldest"), waiting),
+        (("kind", "ended in the last hour", "reason", "attempts"), ended),
+    ]
+
+
+def pulse(found: Answer) -> str:
+    """Whether the sweep lives, and what it has to do."""
+    swept = found["last_sweep"]
+    return (
+        f"overdue: {found['overdue']['count']}, live attempts: {found['live']}, writes refused: {found['refused']}\n"
+        f"last sweep: {span(swept['ago']) + ' ago' if swept else 'never'}"
+    )

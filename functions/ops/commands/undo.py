@@ -3,9 +3,10 @@
 import argparse
 
 from functions.ops import operate, selection, target
-from functions.ops.out import FINE, confirmed, data, words
+from functions.ops.out import confirmed, data, words
 
 HELP = "start again what a sweep has failed"
+JSON = {"sweep_id": (), "found": (), "moved": (), "refused": ("task_id", "error"), "applied": ()}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,11 +20,17 @@ def run(options: argparse.Namespace) -> int:
     wanted = {"states": ["failed"], "sweep_id": options.sweep_id}
     found = [one["task_id"] for page in selection.pages(store, watch, wanted) for one in page]
     applied = bool(found) and confirmed(f"start {len(found)} tasks again?", yes=options.apply)
-    moved = [one for page in operate.paged(found) for one in store.operate(watch, "retry", page)] if applied else []
+    moved, refused = operate.move(store, watch, "retry", found) if applied else ([], [])
     if options.json:
-        data({"sweep_id": options.sweep_id, "found": len(found), "moved": moved, "applied": applied})
+        data(
+            {"sweep_id": options.sweep_id, "found": len(found), "moved": moved, "refused": refused, "applied": applied}
+        )
+    if not found:
+        return words(
+            f"No task that sweep {options.sweep_id} failed is failed still. A sweep's number stands in its log line."
+        )
     if not applied:
         return words(
             f"{len(found)} tasks were failed by sweep {options.sweep_id} and are failed still. --apply starts them again."
         )
-    return words(f"{len(moved)} tasks start again", FINE)
+    return operate.told("retry", len(found), moved, refused)

@@ -105,9 +105,9 @@ def show_tables(found: list[dict[str, Any]]) -> None:
 def show_mapping(found: Inferred) -> None:
     """What was inferred, how sure it is, and what to give where it is not."""
     told = found.mapping
-    spoken = [f"{state} {', '.join(map(str, told.words[state]))}" for state in State if told.words.get(state)]
-    clocks = [f"{name} {', '.join(names)}" for name, names in told.clocks.items() if names]
-    others = [f"{name} {one}" for name, one in told.columns.items() if one]
+    spoken = [f"{state} = {', '.join(map(str, told.words[state]))}" for state in State if told.words.get(state)]
+    clocks = [f"{name} = {', '.join(names)}" for name, names in told.clocks.items() if names]
+    others = [f"{name} = {one}" for name, one in told.columns.items() if one]
     words(f"{found.table.title}: key {told.key}, status {told.status}")
     for title, parts in (("words", spoken), ("clocks", clocks), ("columns", others)):
         words(f"  {title}: {'; '.join(parts) or 'none'}")

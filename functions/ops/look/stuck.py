@@ -90,9 +90,10 @@ def _stuck(test: Overdue, row: Sequence[Any]) -> Stuck:
 
 def reason(test: Overdue, word: Any, age: float | None, rule: str, late: float) -> str:
     """The sentence for a person. `late` is for how long the rule has made it stuck."""
-    judged = {"waiting": ("queued", "due", "started", "alive"), "silent": ("alive", "started", "queued", "due")}
-    by = dict.fromkeys(name for clock in judged.get(rule, (rule,)) for name in test.mapping.clock(clock))
-    names = ", ".join(by) or ", ".join(one.name for one in test.mapping.timeouts)
+    clocks = {"waiting": ("queued", "due"), "silent": ("alive", "started", "queued", "due")}.get(rule, (rule,))
+    by = dict.fromkeys(name for clock in clocks for name in test.mapping.clock(clock))
+    instead = [one.name for one in test.mapping.timeouts] if rule == "timeout" else test.mapping.clock("started")
+    names = ", ".join(by or instead)
     allowed = test.limits.seconds(PENDING_FOR if rule == "waiting" else RUNNING_FOR)
     ago = late if rule == "timeout" else late + test.limits.seconds(GRACE)
     return REASONS[rule].format(word=word, age=span(age), by=names, allowed=span(allowed), ago=span(ago))

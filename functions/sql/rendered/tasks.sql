@@ -949,7 +949,8 @@ begin
 end $$;
 
 -- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
--- Our own settle ends the attempt first, so it passes without being known to the trigger.
+-- Our own settle ends the attempt first, so it passes without being known to the trigger. From one running word to another
+-- nothing ends: a handler that says how far it is passes too.
 create or replace function unstuck.tasks_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -972,5 +973,15 @@ begin
 end $$;
 
 create or replace trigger unstuck_fence before update on "public"."tasks" for each row
-when (old."status" is distinct from new."status" and not old."status" = 'pending') execute function unstuck.tasks_fence();
+when (old."status" is distinct from new."status" and not old."status" = 'pending' and not (old."status" = 'processing' and new."status" = 'processing')) execute function unstuck.tasks_fence();
+
+-- not wanted by the policy: observe
+do $gone$
+begin
+  if exists (select from pg_trigger where tgrelid = '"public"."tasks"'::regclass and tgname = 'unstuck_observe'
+             and tgfoid = to_regprocedure('unstuck.tasks_observe()')) then
+    drop trigger unstuck_observe on "public"."tasks";
+    delete from unstuck.observed where watch = 'tasks';
+  end if;
+end $gone$;
 

@@ -1,0 +1,41 @@
+"""show: one task whole: its fields, what is said of it, and its attempts."""
+
+import argparse
+import json
+from typing import Any
+
+from functions.ops import one
+from functions.ops.out import FINE, data, table
+
+HELP = "show one task whole: its fields and its attempts"
+FIELDS = (
+    "task_id", "kind", "state", "word", "owner", "result", "error", "reason", "queued_at", "waited", "silent", "due_in",
+    "overdue", "attempt",
+)  # fmt: skip
+JSON = {"task": FIELDS, "explanation": (), "attempts": one.ATTEMPT}
+arguments = one.arguments
+
+
+def run(options: argparse.Namespace) -> int:
+    task = one.one(options)
+    fields = {name: task.status[name] for name in FIELDS}
+    if options.json:
+        data({"task": fields, "explanation": task.explanation, "attempts": task.attempts})
+        return FINE
+    print(one.sentence(task))
+    table(("field", "value"), _rows(fields))
+    one.timeline(task.attempts)
+    return FINE
+
+
+def _rows(fields: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The last attempt field by field too, since the timeline shows only some of them."""
+    flat = {name: value for name, value in fields.items() if name != "attempt"}
+    flat |= {f"attempt.{name}": value for name, value in (fields["attempt"] or {}).items()}
+    return [(name, _cell(value)) for name, value in flat.items() if value is not None]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 3)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | bool) else value

@@ -1,0 +1,86 @@
+"""doctor: what would go wrong with a watch, before the first sweep finds it out.
+
+It reads the catalogue, and tries each action of the verbs on a row of each state. All happens in transactions that are
+rolled back: nothing stays but numbers taken from sequences."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import psycopg
+
+from functions.errors import StoreError
+from functions.migrate import pending
+from functions.ops.doctor import cost, deployment, names, rows
+from functions.ops.doctor.finding import BREAKS, LEVELS, Finding
+from functions.ops.doctor.session import Connection, rolled_back
+from functions.ops.doctor.tries import not_installed, plain, tried
+from functions.ops.look.catalogue import facts
+from functions.ops.look.session import connect
+from functions.policy import Policy, Watch
+from functions.render import identifier
+
+Check = Callable[[], list[Finding]]
+
+
+def examine(dsn: str, policy: Policy, watches: Sequence[Watch]) -> list[Finding]:
+    """The findings, the worst first. Raises StoreError when the database can't be reached."""
+    with connect(dsn) as connection:
+        found = deployment.version(connection.info.server_version) + deployment.pooler(connection)
+        missing, said = _missing(connection, policy)
+        found += said
+        for check in (deployment.clock, deployment.zone, partial(deployment.last_sweep, policy=policy)):
+            found += _guarded(connection, None, partial(check, connection))
+        for watch in watches:
+            found += deployment.numbers(policy, watch)
+            found += _watch(connection, watch, missing)
+    return sorted(found, key=lambda one: LEVELS.index(one.level))
+
+
+def _missing(connection: Connection, policy: Policy) -> tuple[set[str], list[Finding]]:
+    """The steps that `migrate` has still to take."""
+    try:
+        with rolled_back(connection):
+            steps = {step.name for step in pending(connection, policy)}
+    except (psycopg.Error, StoreError) as error:
+        return {"shared"}, [deployment.unread_migrations(str(error))]
+    return steps, deployment.migrations(steps)
+
+
+def _watch(connection: Connection, watch: Watch, missing: set[str]) -> list[Finding]:
+    with rolled_back(connection):
+        row = connection.execute("select to_regclass(%s)::oid::bigint", (identifier(watch.table),)).fetchone()
+        table = facts(connection, row[0]) if row and row[0] else None
+    if table is None:
+        return [names.no_table(watch)]
+    if found := names.columns(watch, table):
+        return found
+    found = names.key(watch, table) + names.words(watch, table) + list(rows.shape(watch, table))
+    installed = not missing & _needed(watch, missing)
+    later: list[Check] = [
+        partial(rows.foreign_writers, connection, watch, table),
+        partial(deployment.role, connection, watch, table, installed=installed),
+        partial(cost.indexes, connection, watch, table),
+    ]
+    for check in later:
+        found += _guarded(connection, watch, check)
+    return found + (tried(connection, watch) if installed else [not_installed(watch)])
+
+
+def _needed(watch: Watch, missing: set[str]) -> set[str]:
+    """The missing steps that the verbs of this watch need: all but those of other watches."""
+    return {name for name in missing if "." not in name or name.endswith(f".{watch.name}")}
+
+
+def _guarded(connection: Connection, watch: Watch | None, check: Check) -> list[Finding]:
+    """A check that the database refuses is a finding, and does not stop the others."""
+    try:
+        with rolled_back(connection):
+            return check()
+    except psycopg.Error as error:
+        return [
+            Finding(
+                watch.name if watch else None, BREAKS, "refused", f"the database refused a check: {plain(error)}",
+                "the verbs run as this role too, and may be refused in the same way.",
+                "Use the role of the deployment, or grant it what the message names.",
+            )
+        ]  # fmt: skip

@@ -1,0 +1,183 @@
+"""The actions that doctor tries, each as the verb that does it, and the task that it tries them on.
+
+An action raises psycopg.Error when the database refuses, Refused when the task does not end where it should (a trigger
+that keeps it), and Unfit when there is nothing to try it on."""
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
+
+import psycopg
+
+from functions.ops.doctor.session import Connection
+from functions.policy import Watch
+from functions.render import names
+from functions.states import State
+from functions.values import identifier, literal
+
+WORKER = "doctor"
+SENTENCE = "The doctor tried whether a long sentence about a failure fits into this column. " * 4
+
+
+class Refused(Exception):  # noqa: N818 - what the table did
+    """No error, but the task is not where the action should have brought it."""
+
+
+class Unfit(Exception):  # noqa: N818 - as above
+    """There is no task on which the action could be tried."""
+
+
+class Bench:
+    """A watch and the connection on which its actions are tried."""
+
+    def __init__(self, connection: Connection, watch: Watch) -> None:
+        self.connection, self.watch, self.names = connection, watch, names(watch)
+
+    def verb(self, verb: str, **arguments: Any) -> Any:
+        named = ", ".join(f"{name} => %s" for name in arguments)
+        query = f"select unstuck.{self.watch.name}_{verb}({named})"
+        row = self.connection.execute(query.encode(), tuple(arguments.values())).fetchone()
+        return row[0] if row else None
+
+    def one(self, query: str, *values: Any) -> tuple[Any, ...] | None:
+        return self.connection.execute(query.encode(), values or None).fetchone()
+
+    def patient(self, state: State, word: object) -> str:
+        """A task of this word, locked. Where there is none, another is made to look like one, or a new one."""
+        select, table = f"select {self.names['key']}::text from", f"{self.names['table']} t"
+        where = f"{self.names['status']} = {literal(word)}"
+        row = self.one(f"{select} {table} where {where} limit 1 for update skip locked")
+        if row is None:
+            try:
+                with self.connection.transaction():
+                    row = self._made(f"{select} {table} limit 1 for update skip locked", word)
+            except psycopg.Error as error:
+                why = error.diag.message_primary or error
+                raise Unfit(f"there is none, and none can be made up ({why})") from None
+        found = str(row[0]) if row else ""
+        self.expect(found, state)
+        return found
+
+    def _made(self, another: str, word: object) -> tuple[Any, ...] | None:
+        status, table = identifier(self.watch.status), self.names["table"]
+        row = self.one(another)
+        if row is None and self.watch.own:
+            kind = next((kind for kind in self.watch.rules if kind != "*"), WORKER)
+            made = self.verb(
+                "create", p_kind=kind, p_input="{}", p_owner=None, p_key=None, p_priority=0, p_delay=0.0,
+                p_metadata="{}", p_id=str(uuid.uuid4()),
+            )  # fmt: skip
+            row = (made["task_id"],)
+        if row is None:
+            key = identifier(self.watch.key)
+            return self.one(f"insert into {table} ({status}) values ({literal(word)}) returning {key}::text")
+        self._as_operator(True)
+        key = f"{self.names['key']} = {literal(row[0])}::{self.watch.key_type}"
+        self.one(f"update {table} t set {status} = {literal(word)} where {key} returning 1")
+        self._as_operator(False)
+        self.one(
+            "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'overtaken' "
+            "where watch = %s and task_id = %s and ended_at is null returning 1",
+            self.watch.name,
+            row[0],
+        )
+        return row
+
+    def _as_operator(self, on: bool) -> None:
+        """The fence lets a person pass."""
+        self.one("select set_config('unstuck.override', %s, true)", self.watch.name if on else "")
+
+    def state(self, task: str) -> str | None:
+        query = f"select {self.names['state']} from {self.names['table']} t where {self.names['key']} = "
+        row = self.one(f"{query}{literal(task)}::{self.watch.key_type}")
+        return row[0] if row else None
+
+    def expect(self, task: str, *states: str) -> None:
+        if (state := self.state(task)) not in states:
+            raise Refused(f"the task is {state or 'of no known word'} afterwards, not {' or '.join(states)}")
+
+
+def _claim(bench: Bench, task: str) -> str:
+    token = str(uuid.uuid4())
+    answer = bench.verb("claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token)
+    if answer["verdict"] in {"early", "held"}:  # not due yet, or another attempt's: as a person puts it back
+        bench.verb("operate", p_action="fail", p_ids=[task])
+        bench.verb("operate", p_action="retry", p_ids=[task])
+        answer = bench.verb("claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token)
+    if answer["verdict"] != "claimed":
+        raise Unfit(f"its claim answers {answer['verdict']}")
+    bench.expect(task, State.RUNNING)
+    return token
+
+
+def _settle(outcome: str, bench: Bench, task: str) -> None:
+    token = _claim(bench, task)
+    arguments: dict[str, dict[str, Any]] = {
+        "complete": {"p_result": json.dumps({"doctor": True})},
+        "fail": {"p_reason": "handler_error", "p_error": SENTENCE},
+        "retry": {"p_reason": "transient", "p_delay": 60.0},
+        "release": {"p_reason": "shutdown"},
+    }
+    answer = bench.verb(
+        "settle", p_task=task, p_token=token, p_outcome=outcome, p_rules=bench.watch.rules_json, **arguments[outcome]
+    )
+    if answer["verdict"] != "settled":
+        raise Refused(f"the settle answers {answer['verdict']}")
+    bench.expect(task, answer["state"])
+
+
+def _sweep(was: State, to: State, bench: Bench, task: str) -> None:
+    """What `apply` does with a decision of the sweep."""
+    kind = bench.one(
+        f"select {bench.names['kind']} from {bench.names['table']} t "
+        f"where {bench.names['key']} = {literal(task)}::{bench.watch.key_type}"
+    )
+    last = bench.one(
+        "select number, tries, ended_at is null from unstuck.attempts where watch = %s and task_id = %s "
+        "order by number desc limit 1",
+        bench.watch.name,
+        task,
+    ) or (0, 0, False)
+    live = was == State.RUNNING and last[2]
+    cause = "never_claimed" if was == State.PENDING else "stale"
+    reason = "attempts_exhausted" if (was, to) == (State.RUNNING, State.FAILED) else cause
+    bench.one(
+        f"select unstuck.{bench.watch.name}_apply(clock_timestamp(), array[row(%s, %s, %s, %s, %s, %s, null, %s, %s, %s, "
+        "unstuck.sentence(%s, %s, 3), %s, 1)::unstuck.overdue], null)",
+        task, kind[0] if kind else "", str(was), live, last[0] + (not live), last[1] + (not live), str(to), reason, cause,
+        reason, cause, 60.0 if to == State.PENDING else None,
+    )  # fmt: skip
+    bench.expect(task, to)
+
+
+def _by_hand(action: str, bench: Bench, task: str) -> None:
+    bench.verb("operate", p_action=action, p_ids=[task])
+    ends = {"cancel": (State.CANCELLED if bench.watch.words[State.CANCELLED] else State.FAILED), "fail": State.FAILED}
+    bench.expect(task, ends.get(action, State.PENDING))
+
+
+Action = Callable[[Bench, str], object]
+ACTIONS: Mapping[State, Mapping[str, Action]] = cast(
+    "Mapping[State, Mapping[str, Action]]",
+    {
+        State.PENDING: {
+            "claim": _claim,
+            **{
+                f"claim and {outcome}": partial(_settle, outcome)
+                for outcome in ("complete", "fail", "retry", "release")
+            },
+            "sweep to failed": partial(_sweep, State.PENDING, State.FAILED),
+            **{action: partial(_by_hand, action) for action in ("fail", "cancel")},
+        },
+        State.RUNNING: {
+            "sweep to failed": partial(_sweep, State.RUNNING, State.FAILED),
+            "sweep to pending": partial(_sweep, State.RUNNING, State.PENDING),
+            **{action: partial(_by_hand, action) for action in ("requeue", "fail", "cancel")},
+        },
+        State.FAILED: {"retry": partial(_by_hand, "retry")},
+        State.CANCELLED: {"retry": partial(_by_hand, "retry")},
+        State.RESTING: {"cancel": partial(_by_hand, "cancel")},
+    },
+)

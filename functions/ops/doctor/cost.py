@@ -1,0 +1,89 @@
+"""Whether an idle sweep reads the open rows alone. The planner is asked, with sequential scans forbidden: it knows
+better than we which predicate implies which."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from functions.ops.doctor.finding import WARNS, Finding, fine
+from functions.ops.doctor.session import Connection
+from functions.ops.look.catalogue import Facts
+from functions.policy import Watch
+from functions.render import names
+from functions.states import State
+from functions.values import identifier, literal
+
+CLOCKS = {State.PENDING: ("queued", "queued_bound"), State.RUNNING: ("alive", "alive_bound")}
+"""The clock by which a sweep judges each open state, and the expression that it compares."""
+
+
+def indexes(connection: Connection, watch: Watch, table: Facts) -> list[Finding]:
+    found = [
+        Finding(
+            watch.name, WARNS, "index", f"no index leads to the {state} tasks of {table.title}",
+            "each sweep reads the whole table: 0.13 ms with the index, 0.7 s without it at 5 million rows.",
+            statement(watch, table, state),
+        )
+        for state in CLOCKS
+        if not _leads(connection, watch, table, state)
+    ]  # fmt: skip
+    return found or [fine(watch.name, "index", "an index leads to the pending and the running tasks")]
+
+
+def statement(watch: Watch, table: Facts, state: State) -> str:
+    """The index that is wanted: small, on the clock, of the open rows alone."""
+    own = [one for one in watch.clocks.get(CLOCKS[state][0], ()) if one in table.columns]
+    clock = identifier((own or [watch.key])[0])
+    listed = ", ".join(literal(word) for word in watch.words[state])
+    where = f"{identifier(watch.status)} {f'in ({listed})' if len(watch.words[state]) > 1 else f'= {listed}'}"
+    return f"create index concurrently on {table.quoted} ({clock}) where {where};"
+
+
+def _leads(connection: Connection, watch: Watch, table: Facts, state: State) -> bool:
+    said = names(watch)
+    connection.execute("set local enable_seqscan = off")
+    query = (
+        f"explain (format json) select 1 from {table.quoted} t "
+        f"where {said[f'is_{state}']} and {said[CLOCKS[state][1]]} <= now() - interval '1 hour'"
+    )
+    row = connection.execute(query.encode()).fetchone()
+    plan = row[0][0]["Plan"] if row else {}
+    scans = list(_scans(plan, _parts(connection, table)))
+    return bool(scans) and all(
+        index is not None and _mentions(connection, schema, index, watch.status) for schema, index in scans
+    )
+
+
+def _parts(connection: Connection, table: Facts) -> dict[str, str]:
+    """The schemas of the table and of its partitions, by name."""
+    rows = connection.execute(
+        "select c.relname::text, c.relnamespace::regnamespace::text from pg_class c "
+        "where c.oid = %(oid)s::oid or c.oid in (select relid from pg_partition_tree(%(oid)s::oid))",
+        {"oid": table.oid},
+    ).fetchall()
+    return {str(name): str(schema) for name, schema in rows}
+
+
+def _scans(node: dict[str, Any], parts: dict[str, str]) -> Iterator[tuple[str, str | None]]:
+    """How the plan reads the table: the index of each scan, or None."""
+    if node.get("Relation Name") in parts:
+        schema = parts[node["Relation Name"]]
+        below = [one["Index Name"] for one in _below(node) if "Index Name" in one]
+        yield schema, below[0] if below else None
+        return
+    for one in node.get("Plans", ()):
+        yield from _scans(one, parts)
+
+
+def _below(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for one in node.get("Plans", ()):
+        yield from _below(one)
+
+
+def _mentions(connection: Connection, schema: str, index: str, status: str) -> bool:
+    """An index on the clock alone reads all rows that are old enough, which are nearly all."""
+    row = connection.execute(
+        "select pg_get_indexdef(c.oid) from pg_class c where c.relname = %s and c.relnamespace::regnamespace::text = %s",
+        (index, schema),
+    ).fetchone()
+    return row is not None and identifier(status).strip('"') in row[0].partition(" USING ")[2]

@@ -1,0 +1,182 @@
+"""What concerns the database, the role and the numbers, rather than the shape of a table."""
+
+import time
+from collections.abc import Iterable
+
+from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
+from functions.ops.doctor.session import Connection
+from functions.ops.look.catalogue import Facts
+from functions.ops.out import span
+from functions.policy import Policy, Rule, Watch
+
+OLDEST = 15
+POOLED = {6432, 6543}
+"""Ports of transaction poolers: Supabase's 6543, PgBouncer's 6432."""
+DRIFT = 2.0
+PERIODS = 3
+"""So many periods may pass without a sweep."""
+SHARED = ["beat", "checkpoint", "lost", "rule", "sweep_begin", "sweep_end", "suspend", "prune"]
+LEDGER = ("attempts", "sweeps", "refusals", "dispatches", "observed")
+
+
+def unreachable(text: str) -> Finding:
+    return Finding(None, BREAKS, "reachable", text, "no verb can run.", "Check host, port, user and password of --dsn.")
+
+
+def version(number: int) -> list[Finding]:
+    """`number` as libpq tells it: 150004."""
+    said = f"PostgreSQL {number // 10000}.{number % 10000}"
+    if number // 10000 >= OLDEST:
+        return [fine(None, "version", said)]
+    why = f"the SQL of the verbs needs PostgreSQL {OLDEST}."
+    return [Finding(None, BREAKS, "version", said, why, f"Upgrade the server to {OLDEST} or newer.")]
+
+
+def migrations(steps: Iterable[str]) -> list[Finding]:
+    missing = ", ".join(sorted(steps))
+    if not missing:
+        return [fine(None, "migrations", "the database is up to date with the policy")]
+    return [
+        Finding(
+            None, BREAKS, "migrations", f"the database lacks {missing}",
+            "the verbs are absent, or are those of another policy.", "Run `python -m functions migrate --apply`.",
+        )
+    ]  # fmt: skip
+
+
+def unread_migrations(text: str) -> Finding:
+    why = "nobody can tell whether the verbs fit the policy."
+    return Finding(
+        None, BREAKS, "migrations", text, why, "Use the owner of the schema unstuck, or repair what it names."
+    )
+
+
+def pooler(connection: Connection) -> list[Finding]:
+    host, port = connection.info.host or "", connection.info.port
+    if port in POOLED or "pgbouncer" in host:
+        said = f"port {port} is that of a transaction pooler: safe, as no verb keeps anything in a session"
+    elif "pooler" in host:
+        said = (
+            "a pooler in session mode: safe, but each worker holds one of its connections (transaction mode: port 6543)"
+        )
+    else:
+        said = "a direct connection"
+    return [fine(None, "pooler", said)]
+
+
+def clock(connection: Connection) -> list[Finding]:
+    before = time.time()
+    row = connection.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
+    after = time.time()
+    off = (row[0] if row else after) - (before + after) / 2
+    if abs(off) - (after - before) / 2 <= DRIFT:
+        return [fine(None, "clock", "this machine and the database agree on the time")]
+    return [
+        Finding(
+            None, WARNS, "clock", f"the database is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} this machine",
+            "the verbs go by the database alone, but times that an application writes into rows are wrong by as much.",
+            "Set the clock of this machine by NTP, or let the database write the times (default now()).",
+        )
+    ]  # fmt: skip
+
+
+def zone(connection: Connection) -> list[Finding]:
+    row = connection.execute("select reset_val from pg_settings where name = 'TimeZone'").fetchone()
+    return [fine(None, "zone", f"sessions are in {row[0] if row else 'UTC'}")]
+
+
+def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
+    known = connection.execute("select to_regclass('unstuck.sweeps') is not null").fetchone()
+    if known != (True,):
+        return []
+    row = connection.execute(
+        "select extract(epoch from clock_timestamp() - started_at)::float8, ok, error from unstuck.sweeps "
+        "order by started_at desc limit 1"
+    ).fetchone()
+    do = "Look at Cloud Scheduler and at the log of `sweep`, or run `python -m functions sweep` from cron."
+    why = "nobody ends what is overdue; only polls heal the tasks that somebody asks for."
+    if row is None:
+        return [Finding(None, WARNS, "sweep", "no sweep has run yet", why, do)]
+    age, ok, error = row
+    if age > PERIODS * policy.sweep_every:
+        said = f"the last sweep was {span(age)} ago, and there should be one each {span(policy.sweep_every)}"
+        return [Finding(None, WARNS, "sweep", said, why, do)]
+    if ok is False:
+        return [Finding(None, WARNS, "sweep", f"the last sweep failed: {error or 'without a word'}", why, do)]
+    return [fine(None, "sweep", f"the last sweep was {span(age)} ago")]
+
+
+def role(connection: Connection, watch: Watch, table: Facts, *, installed: bool) -> list[Finding]:
+    """What the role of the DSN may do. The verbs run with its rights."""
+    who = (connection.execute("select current_user").fetchone() or ("?",))[0]
+    found = []
+    if not (table.may_read and table.may_write):
+        missing = " or ".join(["read"] * (not table.may_read) + ["update"] * (not table.may_write))
+        do = f"grant select, update on {table.quoted} to the role."
+        found.append(_role(watch, f"{who} may not {missing} {table.title}", do))
+    hidden = [table.title] if table.row_security else []
+    if installed:
+        hidden += _ledger(connection)
+        found += _grants(connection, watch, who)
+    if hidden:
+        do = "Use service_role or the owner, or `alter role ... bypassrls`."
+        found.append(_role(watch, f"{who} is subject to row level security on {', '.join(hidden)}", do))
+    return found or [fine(watch.name, "role", f"{who} may do all that the verbs do")]
+
+
+def _ledger(connection: Connection) -> list[str]:
+    query = "select t from unnest(%s::text[]) t where row_security_active(('unstuck.' || t)::regclass)"
+    return [f"unstuck.{row[0]}" for row in connection.execute(query, (list(LEDGER),)).fetchall()]
+
+
+def _grants(connection: Connection, watch: Watch, who: str) -> list[Finding]:
+    rows = connection.execute(
+        "select p.proname::text from pg_proc p where p.pronamespace = 'unstuck'::regnamespace "
+        "and (starts_with(p.proname, %s) or p.proname = any (%s)) "
+        "and not (has_schema_privilege('unstuck', 'usage') and has_function_privilege(p.oid, 'execute')) "
+        "union all select t from unnest(%s::text[]) t where not has_schema_privilege('unstuck', 'usage') or exists "
+        "(select from unnest('{select,insert,update,delete}'::text[]) p where not has_table_privilege('unstuck.' || t, p)) "
+        "order by 1",
+        (f"{watch.name}_", SHARED, list(LEDGER)),
+    ).fetchall()
+    if not rows:
+        return []
+    do = "grant usage on schema unstuck, execute on all functions and all on all tables in it to the role."
+    return [_role(watch, f"{who} may not use {', '.join(f'unstuck.{row[0]}' for row in rows)}", do)]
+
+
+def _role(watch: Watch, what: str, do: str) -> Finding:
+    why = "the verbs run with the rights of who calls them: they fail, or see no rows and call that fine."
+    return Finding(watch.name, BREAKS, "role", what, why, do)
+
+
+def numbers(policy: Policy, watch: Watch) -> list[Finding]:
+    """The numbers against each other, beyond what the load of a policy refuses."""
+    found: dict[str, Finding] = {}
+    for kind, rule in watch.rules.items():
+        for what, why, do in _numbers(policy, watch, rule):
+            found.setdefault(f"{what}", Finding(watch.name, WARNS, "numbers", f"{what} (rule {kind!r})", why, do))
+    return list(found.values()) or [fine(watch.name, "numbers", "the numbers of the policy fit together")]
+
+
+def _numbers(policy: Policy, watch: Watch, rule: Rule) -> Iterable[tuple[str, str, str]]:
+    tries = rule.attempts * rule.run_for + (rule.attempts - 1) * rule.backoff_max
+    if policy.retention < rule.pending_for + tries:
+        yield (
+            f"sweep.retention is {span(policy.retention)}, but a task may live {span(rule.pending_for + tries)}",
+            "its first attempts are forgotten while it is open: `explain` tells half of it, and tries are counted anew.",
+            "Raise sweep.retention.",
+        )
+    due = watch.clocks.get("due", ())
+    if due and due[0] not in watch.clocks.get("queued", ()) and rule.attempts > 1 and tries >= rule.pending_for:
+        yield (
+            f"{rule.attempts} attempts take up to {span(tries)}, but pending_for is {span(rule.pending_for)}",
+            f"its wait counts from {watch.clocks['queued'][0]} even then: it fails as never_claimed before its next attempt.",
+            f"Put {due[0]} first in clocks.queued, or raise pending_for.",
+        )
+    if policy.sweep_every > rule.redispatch_after:
+        yield (
+            f"a sweep each {span(policy.sweep_every)} is rarer than redispatch_after, {span(rule.redispatch_after)}",
+            "a lost push is only sent again at the next sweep.",
+            "Lower sweep.every, or raise redispatch_after.",
+        )

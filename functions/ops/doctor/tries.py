@@ -1,0 +1,121 @@
+"""Each action of the verbs, really tried on a task of each word, in a transaction that is rolled back: only the table's
+own CHECKs, triggers, types and indexes know what they refuse."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+
+from functions.ops.doctor.actions import ACTIONS, Bench, Refused, Unfit
+from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
+from functions.ops.doctor.session import Connection, rolled_back
+from functions.policy import Watch
+from functions.states import State
+
+CURES = {
+    "22001": "State the column's width in `types` of the watch (`varchar(64)`), or widen it.",
+    "22P02": "Write the words as the enum has them.",
+    "23502": "Let the column be NULL, or have a default.",
+    "23505": "Leave the ended words out of the unique index.",
+    "23514": "Let the CHECK allow the move, or write under `also` what else it must set.",
+    "42501": "Grant it to the role of the deployment, or let the trigger pass it (`jwt_role`).",
+    "55P03": "Somebody holds the row or the table: try again.",
+    "57014": "Create the index that is missing, or try again at a quieter time.",
+    "P0001": "Let the trigger pass the role of the deployment (`jwt_role`), or write under `also` what it asks for.",
+}
+OTHERWISE = "Mend what the message names: the table's rule, or the names, words and types of the watch."
+
+
+@dataclass(frozen=True)
+class Try:
+    state: State
+    word: object
+    action: str
+    error: str = ""
+    code: str = ""
+    untried: str = ""
+
+
+def not_installed(watch: Watch) -> Finding:
+    why = "what the table refuses is only known by trying."
+    do = "Run `migrate --apply`, then `doctor` again."
+    return Finding(watch.name, WARNS, "tries", "nothing was tried: the verbs are not installed", why, do)
+
+
+def tried(connection: Connection, watch: Watch) -> list[Finding]:
+    bench = Bench(connection, watch)
+    found = [*_reads(bench)]
+    done = [one for state in ACTIONS for word in watch.words[state] for one in _word(bench, state, word)]
+    return found + _failures(watch, done) + _untried(watch, done) + _summary(watch, done)
+
+
+def _reads(bench: Bench) -> Iterator[Finding]:
+    """What a sweep looks for, and what a person asks for."""
+    for verb, arguments in (
+        ("preview", {"p_rules": bench.watch.rules_json}),
+        ("overview", {"p_rules": bench.watch.rules_json}),
+        ("find", {"p_filter": "{}", "p_limit": 1}),
+    ):
+        try:
+            with rolled_back(bench.connection):
+                bench.verb(verb, **arguments)
+        except psycopg.Error as error:
+            what = f"{'a sweep' if verb == 'preview' else verb} cannot read {bench.watch.table}: {plain(error)}"
+            why = "it finds nothing that is stuck."
+            yield Finding(bench.watch.name, BREAKS, "tries", what, why, CURES.get(error.sqlstate or "", OTHERWISE))
+
+
+def _word(bench: Bench, state: State, word: object) -> Iterator[Try]:
+    """The actions on one task of this word: a real one where there is one, else one that is made so."""
+    for name, action in ACTIONS[state].items():
+        try:
+            with rolled_back(bench.connection):
+                action(bench, bench.patient(state, word))
+            yield Try(state, word, name)
+        except Unfit as error:
+            yield Try(state, word, name, untried=str(error))
+        except Refused as error:
+            yield Try(state, word, name, error=str(error))
+        except psycopg.Error as error:
+            yield Try(state, word, name, plain(error), error.sqlstate or "")
+
+
+def _failures(watch: Watch, done: list[Try]) -> list[Finding]:
+    """One finding for each word and error."""
+    failed: dict[tuple[object, str, str], list[str]] = {}
+    for one in done:
+        if one.error:
+            failed.setdefault((one.word, one.error, one.code), []).append(one.action)
+    return [
+        Finding(
+            watch.name, BREAKS, "tries", f"on a task that is {word!r}, {', '.join(actions)} fails: {error}",
+            "such a task stays as it is, and its worker or the sweep fails each time.", CURES.get(code, OTHERWISE),
+        )
+        for (word, error, code), actions in failed.items()
+    ]  # fmt: skip
+
+
+def _untried(watch: Watch, done: list[Try]) -> list[Finding]:
+    missed: dict[tuple[object, str], list[str]] = {}
+    for one in done:
+        if one.untried:
+            missed.setdefault((one.word, one.untried), []).append(one.action)
+    return [
+        Finding(
+            watch.name, WARNS, "tries", f"on a task that is {word!r}, {', '.join(actions)} was not tried: {why}",
+            "what the table refuses is only known by trying.", "Run `doctor` again when there is such a task.",
+        )
+        for (word, why), actions in missed.items()
+    ]  # fmt: skip
+
+
+def _summary(watch: Watch, done: list[Try]) -> list[Finding]:
+    well = [one for one in done if not one.error and not one.untried]
+    words = ", ".join(dict.fromkeys(repr(one.word) for one in well))
+    return [fine(watch.name, "tries", f"{len(well)} actions work, tried on tasks that are {words}")] if well else []
+
+
+def plain(error: psycopg.Error) -> str:
+    """The database's own words, on one line, with the code."""
+    said = error.diag.message_primary or str(error)
+    return f"{' '.join(said.split())} ({error.sqlstate})" if error.sqlstate else " ".join(said.split())

@@ -1,0 +1,82 @@
+"""docs/commands.md, from the parser: `make docs` writes it, a test says when it is old."""
+
+import argparse
+import importlib
+
+from functions.ops.cli import commands
+
+CODES = (
+    (0, "fine"),
+    (1, "error: what was asked for cannot be done, or only in part"),
+    (2, "usage: an option, the policy or the DSN is wrong"),
+    (3, "found: stuck tasks (`check`), missing steps (`migrate --check`)"),
+    (4, "the database cannot be reached"),
+    (130, "interrupted by Ctrl-C"),
+)
+
+
+def text() -> str:
+    parts = [_HEAD, *(_command(name, command) for name, command in commands().items())]
+    return "\n".join(parts)
+
+
+_HEAD = """# Commands
+
+<!-- Made by `make docs` from the commands' own help. Edit that instead. -->
+
+`python -m functions COMMAND`. stdout is data, stderr is words. Reading is the default: what writes shows first what it would
+do, and writes with `--apply`, or when a person at the terminal says yes. A table is drawn on a terminal and separated by tabs
+otherwise; `NO_COLOR` is respected. An error ends with the next step.
+
+`eval "$(python -m functions completion bash)"` lets the TAB key complete (zsh and fish too).
+
+## Exit codes
+
+| code | means |
+|---|---|
+""" + "".join(f"| {code} | {means} |\n" for code, means in CODES)
+
+
+def _command(name: str, command: argparse.ArgumentParser) -> str:
+    needed = [action for action in command._actions if not action.option_strings]  # noqa: SLF001 - argparse has no other way
+    usage = " ".join(["python -m functions", name, *(_named(action) for action in needed), "[OPTIONS]"])
+    lines = [
+        f"## {name}\n",
+        f"{command.description}\n",
+        f"```\n{usage}\n```\n",
+        "| option | what it does |",
+        "|---|---|",
+    ]
+    lines += [_option(action) for action in command._actions if action.dest != "help"]  # noqa: SLF001
+    return "\n".join([*lines, "", *_keys(name)])
+
+
+def _option(action: argparse.Action) -> str:
+    takes = "" if action.nargs == 0 or not action.option_strings else f" {_named(action)}"
+    spelt = ", ".join(f"`{one}{takes}`" for one in action.option_strings) or f"`{_named(action)}`"
+    needed = " (needed)" if action.required and action.option_strings else ""
+    return f"| {_cell(spelt)} | {_cell((action.help or '') + needed)} |"
+
+
+def _cell(told: str) -> str:
+    return told.replace("|", "\\|")
+
+
+def _named(action: argparse.Action) -> str:
+    """What stands for its value."""
+    if action.choices:
+        return "|".join(map(str, action.choices))
+    return str(action.metavar or action.dest.upper())
+
+
+def _keys(name: str) -> list[str]:
+    """The keys of --json, and those of the objects in them."""
+    keys: dict[str, tuple[str, ...]] = getattr(importlib.import_module(f"functions.ops.commands.{name}"), "JSON", {})
+    if not keys:
+        return []
+    rows = [f"| `{key}` | {' '.join(f'`{one}`' for one in inner) or '-'} |" for key, inner in keys.items()]
+    return ["| key of `--json` | keys in it |", "|---|---|", *rows, ""]
+
+
+if __name__ == "__main__":
+    print(text(), end="")

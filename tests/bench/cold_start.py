@@ -1,0 +1,77 @@
+"""d: CPU time from the start of a process to its first answer, of each function, against a bare hello world."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from functions.ops.dev import ROOT, children, listens
+from functions.ops.embedded import Postgres, free_port
+from tests.bench.figures import Figure, in_turns, middle, ratio
+from tests.bench.server import make_database
+
+HELLO = Path(__file__).with_name("hello.py")
+TARGETS = ("task_status", "create_task", "sweep", "worker")
+ROUNDS = 9
+TICKS = os.sysconf("SC_CLK_TCK")
+ASKED = "00000000-0000-0000-0000-000000000000"
+REQUESTS = {
+    "hello": ("GET", "/", None),
+    "task_status": ("GET", f"/?task_id={ASKED}", None),
+    "create_task": ("POST", "/", b'{"kind": "image", "input": {}}'),
+    "sweep": ("POST", "/", b""),
+    "worker": ("POST", "/", f'{{"task_id": "{ASKED}"}}'.encode()),
+}
+
+
+def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env |= {"DATABASE_URL": make_database(server, "cold_start"), "PYTHONPATH": str(ROOT), "THREADS": "4"}
+    env.pop("WORKER_URL", None)
+    ways = {name: (lambda name=name: _cpu(name, env)) for name in ("hello", *TARGETS)}
+    for way in ways.values():
+        way()  # compiles what is not compiled yet
+    found = in_turns(ways, max(2, int(ROUNDS * scale)))
+    figures = [Figure(f"{name}: CPU to the first answer", middle(found[name], 1000), "ms") for name in ways]
+    return [
+        *figures,
+        *(Figure(f"{name}/hello world", ratio(found[name], found["hello"]), aim="< 1.8") for name in TARGETS),
+    ]
+
+
+def _cpu(name: str, env: dict[str, str]) -> float:
+    """Seconds of CPU of the master and its workers, imports, the database connection and the request included."""
+    port = free_port()
+    source = HELLO if name == "hello" else ROOT / "main.py"
+    command = [sys.executable, "-m", "functions_framework", "--target", name, "--source", str(source)]
+    with subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)], env=env, cwd=ROOT, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            until = time.monotonic() + 30
+            while not listens(port):
+                assert time.monotonic() < until, f"{name} does not serve"
+                time.sleep(0.005)
+            _ask(name, port)
+            return sum(_spent(pid) for pid in (process.pid, *children(process.pid)))
+        finally:
+            os.killpg(process.pid, 9)
+
+
+def _ask(name: str, port: int) -> None:
+    method, path, body = REQUESTS[name]
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, method=method)
+    try:
+        status = urllib.request.urlopen(request, timeout=30).status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    assert status in {200, 201, 404}, (name, status)
+
+
+def _spent(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
