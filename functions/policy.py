@@ -54,10 +54,11 @@ class Watch:
     hooks: dict[str, str]
     types: dict[str, str]
     """The types of columns that are not what the field's tables mostly have (text; timestamptz for a clock), by column:
-    `varchar(64)`, `jsonb not null`, `timestamp`, `bigint`, `public.job_status`."""
+    `varchar(64)`, `jsonb not null`, `timestamp`, `bigint`, `public.job_status`. A clock of another table goes by
+    `workers.last_heartbeat`."""
     also: dict[State, dict[str, str]]
-    """More that a move to a state writes, by column: `now`, `nothing` (null), `worker`, `raise` (one more), `note` (the
-    sentence, merged into JSON or appended to a log)."""
+    """More that a move to a state writes, by column: `now`, `nothing` (null), `raise` (one more); to running: `worker`;
+    elsewhere: `note` (the sentence, merged into JSON or appended to a log)."""
     jwt_role: str
     """The role that triggers of the table want to see in `request.jwt.claim.role`, or ""."""
     fence: str
@@ -184,7 +185,7 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
     )
     own, said, role = value.get("own"), value.get("fence"), value.get("jwt_role")
     fence = said.choice("off", "observe", "enforce") if said else ("enforce" if own else "off")
-    return Watch(
+    watch = Watch(
         name=name,
         table=_table(value["table"]),
         own=own.flag() if own else False,
@@ -201,6 +202,9 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         fence=fence,
         rules=_rules(value["rules"], policy),
     )
+    if "$$" in repr(watch):
+        value.fail("has $$ in a name or a word, at which the body of an SQL function would end. Use another.")
+    return watch
 
 
 def _table(value: Value) -> str:
@@ -269,7 +273,8 @@ def _also(watch: Value) -> dict[State, dict[str, str]]:
     value.only(State.PENDING, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED)
     return {
         State(state): {
-            column: one.choice("now", "nothing", "worker", "raise", "note") for column, one in columns.items()
+            column: one.choice("now", "nothing", "raise", "worker" if state == State.RUNNING else "note")
+            for column, one in columns.items()
         }
         for state, columns in value.items()
     }

@@ -3,6 +3,7 @@ safely quoted. What comes out is plain, static SQL that can be read, diffed and 
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from psycopg import sql
@@ -16,6 +17,21 @@ SQL = Path(__file__).parent / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run")
 VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "operate")
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
+ALIASES = {
+    "character varying": "varchar",
+    "character": "bpchar",
+    "smallint": "int2",
+    "integer": "int4",
+    "bigint": "int8",
+    "real": "float4",
+    "double precision": "float8",
+    "boolean": "bool",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "text[]": "_text",
+    "varchar[]": "_varchar",
+}
+"""How people write a type, and how the catalogue does."""
 WRITTEN = (State.PENDING, State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
@@ -51,13 +67,13 @@ def _without(watch: Watch, trigger: str) -> str:
     table, function = literal(identifier(watch.table)), literal(f"unstuck.{watch.name}_{trigger}()")
     forget = f"\n    delete from unstuck.observed where watch = {literal(watch.name)};" if trigger == "observe" else ""
     return f"""-- not wanted by the policy: {trigger}
-do $gone$
+do $$
 begin
   if exists (select from pg_trigger where tgrelid = {table}::regclass and tgname = 'unstuck_{trigger}'
              and tgfoid = to_regprocedure({function})) then
     drop trigger unstuck_{trigger} on {identifier(watch.table)};{forget}
   end if;
-end $gone$;
+end $$;
 """
 
 
@@ -71,7 +87,7 @@ def names(watch: Watch) -> dict[str, str]:
         "key": f"t.{identifier(watch.key)}",
         "key_type": watch.key_type,
         "status": f"t.{identifier(watch.status)}",
-        "state": _state(watch),
+        "state": _state(watch, "t"),
         "is_pending": _is(watch, "t", State.PENDING),
         "is_running": _is(watch, "t", State.RUNNING),
         "is_resting": _is(watch, "t", State.RESTING),
@@ -100,8 +116,8 @@ def names(watch: Watch) -> dict[str, str]:
         ),
         "old_ended": _is(watch, "old", State.COMPLETED, State.FAILED, State.CANCELLED),
         "old_pending": _is(watch, "old", State.PENDING, State.RESTING),
-        "old_running": _is(watch, "old", State.RUNNING),
-        "new_running": _is(watch, "new", State.RUNNING),
+        "old_state": _state(watch, "old"),
+        "new_state": _state(watch, "new"),
         "new_ended": _is(watch, "new", State.COMPLETED, State.FAILED, State.CANCELLED),
         "old_key": f"old.{identifier(watch.key)}",
         "old_status": f"old.{identifier(watch.status)}",
@@ -117,14 +133,7 @@ def column(watch: Watch, name: str, usual: str) -> Column:
     """The column with the type that the watch states for it, else the usual one."""
     match = re.fullmatch(r"(.+?)(?:\((\d+)\))?(\s+not null)?", watch.types.get(name, usual))
     assert match is not None, "any text matches"
-    kind = {
-        "varchar": "varchar",
-        "character varying": "varchar",
-        "bigint": "int8",
-        "integer": "int4",
-        "text[]": "_text",
-    }
-    return Column(name, kind.get(match[1], match[1]), int(match[2]) if match[2] else None, not_null=bool(match[3]))
+    return Column(name, ALIASES.get(match[1], match[1]), int(match[2]) if match[2] else None, not_null=bool(match[3]))
 
 
 def _clocks(watch: Watch) -> dict[str, str]:
@@ -185,26 +194,27 @@ def _is(watch: Watch, row: str, *states: State) -> str:
     return f"{status} = {words[0]}" if len(words) == 1 else f"{status} in ({', '.join(words)})"
 
 
-def _state(watch: Watch) -> str:
-    cases = (f"when {_is(watch, 't', state)} then {literal(str(state))}" for state in State if watch.words[state])
+def _state(watch: Watch, row: str) -> str:
+    cases = (f"when {_is(watch, row, state)} then {literal(str(state))}" for state in State if watch.words[state])
     return f"case {' '.join(cases)} end"
 
 
 def _clock(watch: Watch, *clocks: str) -> str:
     found = dict.fromkeys(one for clock in clocks for one in watch.clocks.get(clock, ()))
-    columns = [_elsewhere(one) or values.moment(column(watch, one, "timestamptz")) for one in found]
+    columns = [_elsewhere(watch, one) or values.moment(column(watch, one, "timestamptz")) for one in found]
     if not columns:
         return "null::timestamptz"
     return columns[0] if len(columns) == 1 else f"coalesce({', '.join(columns)})"
 
 
-def _elsewhere(clock: str) -> str | None:
+def _elsewhere(watch: Watch, clock: str) -> str | None:
     """`workers.last_heartbeat via worker_id=id`: a clock that stands in another table."""
     match = re.fullmatch(r"(\S+)\.(\w+) via (\w+)=(\w+)", clock)
     if match is None:
         return None
-    table, name, ours, theirs = match[1], *(identifier(one) for one in match.groups()[1:])
-    return f"(select o.{name} from {identifier(table)} o where o.{theirs} = t.{ours})"
+    table, name, ours, theirs = match.groups()
+    time = values.moment(replace(column(watch, f"{table}.{name}", "timestamptz"), name=name), "o")
+    return f"(select {time} from {identifier(table)} o where o.{identifier(theirs)} = t.{identifier(ours)})"
 
 
 def _stamp(watch: Watch, name: str, time: str) -> str:
@@ -232,7 +242,7 @@ def _cancelled(watch: Watch) -> str:
 def _cast(watch: Watch) -> str:
     """An enum does not take the text that a CASE makes."""
     kind = column(watch, watch.status, "text").type
-    return "" if kind in values.TEXTS | values.NUMBERS | {"bool", "boolean"} else f"::{identifier(kind)}"
+    return "" if kind in values.TEXTS | values.NUMBERS | {"bool"} else f"::{identifier(kind)}"
 
 
 def _write(watch: Watch) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The command line: `python -m functions COMMAND`. stdout is data, stderr is words."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -16,7 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 fine, 1 error, 2 usage, 3 found, 4 not reachable, 130 interrupted."""
     options = parser().parse_args(argv)
     try:
-        code = int(options.run(options))
+        with contextlib.ExitStack() as options.closing:  # what the command opens, such as a store
+            code = int(options.run(options))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough: `list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -46,8 +46,8 @@ def run(action: str, options: argparse.Namespace) -> int:
         if options.json:
             data({"action": action, "found": len(found), "moved": [], "refused": [], "applied": False})
         if not found:
-            return words(f"No task is to {action}: none matches, or none is {' or '.join(STATES[action])}.")
-        return words(f"{len(found)} tasks would {action}. Nothing was written; --apply writes.")
+            return words(f"{action}: no task matches that is {' or '.join(STATES[action])}.")
+        return words(f"{action} would move {len(found)} tasks. Nothing was written; --apply writes.")
     moved, refused = move(store, watch, action, found, options.because)
     if options.json:
         data({"action": action, "found": len(found), "moved": moved, "refused": refused, "applied": True})

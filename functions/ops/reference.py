@@ -9,7 +9,7 @@ CODES = (
     (0, "fine"),
     (1, "error: what was asked for cannot be done, or only in part"),
     (2, "usage: an option, the policy or the DSN is wrong"),
-    (3, "found: stuck tasks (`check`), missing steps (`migrate --check`)"),
+    (3, "found: stuck tasks (`check`), missing steps (`migrate --check`), what would break (`doctor`)"),
     (4, "the database cannot be reached"),
     (130, "interrupted by Ctrl-C"),
 )

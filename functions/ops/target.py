@@ -29,10 +29,13 @@ def target(options: argparse.Namespace) -> Target:
     """Raises PolicyError with the next step: what is wrong stands in the options."""
     policy, named = load(), dsn(options)
     try:
-        return Target(PostgresStore(named), policy, policy.watch(options.name))
+        watch = policy.watch(options.name)
     except KeyError:
         names = ", ".join(policy.watches)
         raise PolicyError(f"No watch is called {options.name!r}. There are: {names}. Give one with --in.") from None
+    store = PostgresStore(named)
+    options.closing.callback(store.close)
+    return Target(store, policy, watch)
 
 
 def dsn(options: argparse.Namespace) -> str:

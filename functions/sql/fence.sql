@@ -1,6 +1,6 @@
 -- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
--- Our own settle ends the attempt first, so it passes without being known to the trigger. From one running word to another
--- nothing ends: a handler that says how far it is passes too.
+-- Our own settle ends the attempt first, so it passes without being known to the trigger. From one word of a state to
+-- another nothing is lost: a handler that says how far it is passes too.
 create or replace function unstuck.@watch@_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -23,4 +23,4 @@ begin
 end $$;
 
 create or replace trigger unstuck_fence before update on @table@ for each row
-when (@old_status@ is distinct from @new_status@ and not @old_pending@ and not (@old_running@ and @new_running@)) execute function unstuck.@watch@_fence();
+when (@old_state@ is distinct from @new_state@ and not @old_pending@) execute function unstuck.@watch@_fence();

@@ -3,7 +3,7 @@
 create or replace function unstuck.@watch@_settle(
   p_task text, p_token uuid, p_outcome text, p_rules jsonb, p_result jsonb default null, p_reason text default null,
   p_error text default null, p_detail text default null, p_delay double precision default null
-) returns jsonb language plpgsql as $$
+) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_free_releases constant integer := 10;  -- then a release counts too, or a task that ends its worker would live for ever
@@ -53,7 +53,7 @@ begin@as_role@
   where a.watch = @watch_name@ and a.task_id = p_task and a.number = v_attempt.number;
   update @table@ t set @write@
   from (select v_state as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-  where @key@ = p_task::@key_type@ and @is_running@;
+  where @key@ = p_task::@key_type@ and @state@ = 'running';  -- not by the word: the planner then reads all running rows
   if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
     update unstuck.attempts a set outcome = 'overtaken'
     where a.watch = @watch_name@ and a.task_id = p_task and a.number = v_attempt.number;

@@ -1,11 +1,13 @@
 -- sweep: settles what is overdue, one batch for each call. Two sweeps at once are harmless: rows are taken with skip locked.
---   overdue  finds and locks the rows, and decides; writes nothing
+--   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of its index: without an order
+--            the limit makes a scan of the whole table look cheap to the planner, and each batch would do one
 --   apply    writes the decisions, guarded again by status
+--            (no sequential scans in either: a plan made while a table was small would be kept while it grows; 30 times slower seen)
 --   sweep    does both; where the set fails it goes row by row, so that one bad row never stops the others
 
 create or replace function unstuck.@watch@_overdue(
   p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
-) returns unstuck.overdue[] language plpgsql as $$
+) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto as $$  -- whatever a claim has set
 declare
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
@@ -28,11 +30,11 @@ begin
       and least(a.lease_until, a.deadline_at) <= p_now
       and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
       and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
-    limit p_limit for update of a, t skip locked
+    order by a.task_id limit p_limit for update of a, t skip locked
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
-  -- Pending for longer than the rule, unless its lost push was sent again, for the first time, only just now.
+  -- Pending for longer than the rule, unless its lost push was sent again, for the first time or the last, only just now.
   select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
       'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_waiting
@@ -42,10 +44,11 @@ begin
     where @is_pending@ and @queued_bound@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
       and @queued@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
       and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
-      and not exists (select from unstuck.dispatches d where d.watch = @watch_name@ and d.task_id = @key@::text and d.times = 1
+      and not exists (select from unstuck.dispatches d where d.watch = @watch_name@ and d.task_id = @key@::text
+                      and (d.times = 1 or d.at >= @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for'))
                       and d.at > p_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after'))
       and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
-    limit p_limit for update skip locked
+    order by @queued_bound@ limit p_limit for update skip locked
   ) d left join lateral (
     select a.number, a.tries from unstuck.attempts a
     where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
@@ -66,7 +69,7 @@ begin
       and @alive@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'silent_for')
       and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
       and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
-    limit p_limit for update skip locked
+    order by @alive_bound@ limit p_limit for update skip locked
   ) d left join lateral (
     select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
     from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
@@ -76,7 +79,7 @@ begin
 end $$;
 
 create or replace function unstuck.@watch@_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 begin@as_role@
   update unstuck.attempts a
   set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
@@ -87,7 +90,7 @@ begin@as_role@
 
   insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
                                 ended_at, outcome, reason, cause, error, retry_at, sweep_id, checkpoint)
-  select @watch_name@, x.task_id, x.number, x.tries, x.kind, gen_random_uuid(), p_now, '0', p_now, p_now, p_now,
+  select @watch_name@, x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000', p_now, '0', p_now, p_now, p_now,
          p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
          p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0), coalesce((
            select a.checkpoint from unstuck.attempts a  -- the next attempt starts with what the last one had done
@@ -107,20 +110,21 @@ create or replace function unstuck.@watch@_sweep(
 ) returns json language plpgsql as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
-  v_found unstuck.overdue[] := unstuck.@watch@_overdue(v_now, p_rules, p_limit, p_task, p_skip);
+  v_found unstuck.overdue[];
   v_one   json;
   v_done  json[] := '{}';
   v_bad   json[] := '{}';
   v_row   unstuck.overdue;
 begin
-  if v_found is null then
-    return '{"rescued": [], "unsweepable": [], "more": false}';
-  end if;
-  begin
+  begin  -- locks and writes in one subtransaction: a row that was locked outside of it gets a multixact when it is written
+    v_found := unstuck.@watch@_overdue(v_now, p_rules, p_limit, p_task, p_skip);
+    if v_found is null then
+      return '{"rescued": [], "unsweepable": [], "more": false}';
+    end if;
     perform unstuck.@watch@_apply(v_now, v_found, p_sweep);
     return json_build_object('rescued', to_json(v_found), 'unsweepable', '{}'::json[], 'more', cardinality(v_found) >= p_limit);
   exception when others then
-    if unstuck.is_passing(sqlstate) then
+    if v_found is null or unstuck.is_passing(sqlstate) then
       raise;
     end if;
     if cardinality(v_found) = 1 then
@@ -138,7 +142,7 @@ end $$;
 
 -- Pending tasks whose push seems lost: to be sent again, once in each `redispatch_after`.
 create or replace function unstuck.@watch@_redispatch(p_rules jsonb, p_limit integer default 500) returns json
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
   v_sent json;
@@ -148,7 +152,7 @@ begin
     from @table@ t left join unstuck.dispatches d on d.watch = @watch_name@ and d.task_id = @key@::text
     where @is_pending@ and @queued_bound@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
       and @queued@ <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after')
-      and (d.at is null or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after')
+      and (d.at is null or d.at < @queued@ or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after')
                            and @queued@ > v_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for'))
     order by @queued@ limit p_limit for update of t skip locked
   ), sent as (

@@ -43,7 +43,7 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
 
 
 def _cpu(name: str, env: dict[str, str]) -> float:
-    """Seconds of CPU of the master and its workers, imports, the database connection and the request included."""
+    """Seconds of CPU of all its processes, imports, the database connection and the request included."""
     port = free_port()
     source = HELLO if name == "hello" else ROOT / "main.py"
     command = [sys.executable, "-m", "functions_framework", "--target", name, "--source", str(source)]
@@ -57,7 +57,7 @@ def _cpu(name: str, env: dict[str, str]) -> float:
                 assert time.monotonic() < until, f"{name} does not serve"
                 time.sleep(0.005)
             _ask(name, port)
-            return sum(_spent(pid) for pid in (process.pid, *children(process.pid)))
+            return _spent(process.pid)
         finally:
             os.killpg(process.pid, 9)
 
@@ -73,5 +73,6 @@ def _ask(name: str, port: int) -> None:
 
 
 def _spent(pid: int) -> float:
+    """Of a process, of its children that have ended, and of those that live."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return sum(int(field) for field in fields[11:15]) / TICKS + sum(_spent(child) for child in children(pid))

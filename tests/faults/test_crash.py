@@ -2,15 +2,28 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from functions.ops.dev import children
+from tests.faults.conftest import Make
 from tests.faults.world import LEASE, RUN_FOR, World, family
 from tests.waiting import eventually
 
 HOW = {"exits": "exit code 3", "sys_exits": "SystemExit(3)", "segfaults": "signal 11", "kills_itself": "signal 9"}
+
+
+def importing(module: str, run_for: float) -> Callable[[dict[str, Any]], None]:
+    """A kind whose handler is in that module. Not for all worlds: the handlers of all kinds are loaded beforehand."""
+
+    def change(policy: dict[str, Any]) -> None:
+        rule = {"handler": f"tests.faults.{module}", "on_lost": "fail", "on_error": "fail", "run_for": f"{run_for}s"}
+        policy["watches"]["tasks"]["rules"][module] = rule
+
+    return change
 
 
 @pytest.mark.parametrize("kind", HOW)
@@ -47,7 +60,8 @@ def test_after_the_death_of_the_forkserver_the_next_task_runs(world: World):
     assert answer.json()["state"] == "completed"
 
 
-def test_a_handler_whose_module_cannot_be_imported_fails_and_says_why(world: World):
+def test_a_handler_whose_module_cannot_be_imported_fails_and_says_why(make: Make):
+    world = make(importing("import_fails", run_for=15))
     task, _ = world.run("import_fails")
     assert world.history(task) == [("failed", "handler_error")]
     assert "A_SETTING_THAT_IS_MISSING" in world.attempts(task)[0]["detail"]
@@ -55,7 +69,8 @@ def test_a_handler_whose_module_cannot_be_imported_fails_and_says_why(world: Wor
     assert world.history(other) == [("completed", None)]
 
 
-def test_a_handler_whose_module_hangs_on_import_misses_its_deadline_and_the_other_tasks_run(world: World):
+def test_a_handler_whose_module_hangs_on_import_misses_its_deadline_and_the_other_tasks_run(make: Make):
+    world = make(importing("import_hangs", run_for=RUN_FOR))
     first, _ = world.run("import_hangs")  # waits for the preload too, which gives up then
     assert world.history(first) == [("failed", "deadline")]
     second = world.create("import_hangs")

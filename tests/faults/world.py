@@ -53,8 +53,6 @@ def rules() -> dict[str, dict[str, Any]]:
     found |= {f"once_thread_{name}": {"handler": name, **once, **thread} for name in ("breaks_thread", "sys_exits")}
     for rule in found.values():
         rule["handler"] = f"{HANDLERS}:{rule['handler']}"
-    found["import_fails"] = {"handler": "tests.faults.import_fails", **once}
-    found["import_hangs"] = {"handler": "tests.faults.import_hangs", **once, **short}
     return found
 
 

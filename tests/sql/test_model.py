@@ -129,14 +129,16 @@ class Task:
         }.get(self.state, False)
 
     def overdue(self, now: int) -> bool:
-        """Late, and not pushed again for the first time only just now."""
-        waits = self.state == "pending" and not self.held and len(self.pushed) == 1
-        return self.late(now) and not (waits and self.pushed[0] > now - REDISPATCH_AFTER * SECOND)
+        """Late, and not pushed again, for the first time or after it was late, only just now."""
+        chance = len(self.pushed) == 1 or any(at >= self.due + self.rule.pending_for * SECOND for at in self.pushed)
+        waits = chance and self.state == "pending" and not self.held
+        return self.late(now) and not (waits and self.pushed[-1] > now - REDISPATCH_AFTER * SECOND)
 
     def quiet(self, now: int) -> bool:
         """Its push seems lost."""
         recently = now - REDISPATCH_AFTER * SECOND
-        again = not self.pushed or (self.pushed[-1] <= recently and self.due + self.rule.pending_for * SECOND > now)
+        last = self.pushed[-1] if self.pushed else -1
+        again = last < self.due or (last <= recently and self.due + self.rule.pending_for * SECOND > now)
         return self.state == "pending" and not self.deleted and self.due <= recently and again
 
     def after(self, cause: str | None, tries: int) -> tuple[str, str | None]:

@@ -1040,6 +1040,28 @@ class TestRedispatch:
         pass_time(db, 2)
         assert [again["times"] for again in store.redispatch(tasks, 500)] == [2]
 
+    def test_after_a_long_silence_of_the_scheduler_a_task_is_sent_again_before_it_fails(self, store, db, tasks):
+        task_id = created(store, tasks)
+        pass_time(db, PENDING_FOR + 1)
+        assert [sent["times"] for sent in store.redispatch(tasks, 500)] == [1]
+        assert swept(store, tasks) == []
+        pass_time(db, REDISPATCH_AFTER + 1)
+        assert store.redispatch(tasks, 500) == []
+        assert [task["task_id"] for task in swept(store, tasks)] == [task_id]
+
+    def test_the_same_goes_for_a_task_that_was_sent_again_before_an_earlier_try(self, store, db, tasks):
+        task_id = created(store, tasks)
+        pass_time(db, REDISPATCH_AFTER + 1)
+        store.redispatch(tasks, 500)
+        pass_time(db, 1)
+        settled(store, tasks, claimed_again(store, tasks, task_id), "retry", reason="transient", after=0)
+        pass_time(db, PENDING_FOR + 1)
+        assert [sent["times"] for sent in store.redispatch(tasks, 500)] == [2]
+        assert swept(store, tasks) == []
+        pass_time(db, REDISPATCH_AFTER + 1)
+        assert store.redispatch(tasks, 500) == []
+        assert [task["task_id"] for task in swept(store, tasks)] == [task_id]
+
     def test_each_kind_has_its_own_period(self, store, db, tasks):
         hasty, _ = created(store, tasks, "hasty"), created(store, tasks)
         pass_time(db, 21)

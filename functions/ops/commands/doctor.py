@@ -10,6 +10,7 @@ from functions.ops.out import FINE, FOUND, UNREACHABLE, USAGE, data, table, word
 from functions.policy import load
 
 HELP = "say what will go wrong in the tables, before the first sweep"
+JSON = {"findings": ("watch", "level", "check", "what", "why", "do")}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

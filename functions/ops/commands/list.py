@@ -33,7 +33,10 @@ def run(options: argparse.Namespace) -> int:
         data({"tasks": found})
         return FINE
     table(COLUMNS, rows(found))
-    return words(f"{len(found)} tasks" + (" (--limit shows more)" if len(found) == options.limit else ""))
+    return words(
+        f"{len(found)} task{'' if len(found) == 1 else 's'}"
+        + (" (--limit shows more)" if len(found) == options.limit else "")
+    )
 
 
 def rows(found: list[Answer]) -> list[list[Any]]:

@@ -10,7 +10,7 @@ JSON = {"sweep_id": (), "found": (), "moved": (), "refused": ("task_id", "error"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sweep_id", type=int, help="the run, as `sweep` and its log line say it")
+    parser.add_argument("sweep_id", type=selection.positive, help="the run, as `sweep` and its log line say it")
     target.arguments(parser)
     parser.add_argument("--apply", action="store_true", help="write; without it, ask at a terminal, else only count")
 

@@ -9,12 +9,12 @@ from functools import partial
 import psycopg
 
 from functions.errors import StoreError
-from functions.migrate import pending
+from functions.migrate import pending, steps
 from functions.ops.doctor import cost, deployment, names, rows
 from functions.ops.doctor.finding import BREAKS, LEVELS, Finding
 from functions.ops.doctor.session import Connection, rolled_back
 from functions.ops.doctor.tries import not_installed, plain, tried
-from functions.ops.look.catalogue import facts
+from functions.ops.look.catalogue import Facts, facts
 from functions.ops.look.session import connect
 from functions.policy import Policy, Watch
 from functions.render import identifier
@@ -32,7 +32,7 @@ def examine(dsn: str, policy: Policy, watches: Sequence[Watch]) -> list[Finding]
             found += _guarded(connection, None, partial(check, connection))
         for watch in watches:
             found += deployment.numbers(policy, watch)
-            found += _watch(connection, watch, missing)
+            found += _watch(connection, policy, watch, missing)
     return sorted(found, key=lambda one: LEVELS.index(one.level))
 
 
@@ -40,13 +40,13 @@ def _missing(connection: Connection, policy: Policy) -> tuple[set[str], list[Fin
     """The steps that `migrate` has still to take."""
     try:
         with rolled_back(connection):
-            steps = {step.name for step in pending(connection, policy)}
+            missing = {step.name for step in pending(connection, policy)}
     except (psycopg.Error, StoreError) as error:
         return {"shared"}, [deployment.unread_migrations(str(error))]
-    return steps, deployment.migrations(steps)
+    return missing, deployment.migrations(missing)
 
 
-def _watch(connection: Connection, watch: Watch, missing: set[str]) -> list[Finding]:
+def _watch(connection: Connection, policy: Policy, watch: Watch, missing: set[str]) -> list[Finding]:
     with rolled_back(connection):
         row = connection.execute("select to_regclass(%s)::oid::bigint", (identifier(watch.table),)).fetchone()
         table = facts(connection, row[0]) if row and row[0] else None
@@ -63,7 +63,25 @@ def _watch(connection: Connection, watch: Watch, missing: set[str]) -> list[Find
     ]
     for check in later:
         found += _guarded(connection, watch, check)
-    return found + (tried(connection, watch) if installed else [not_installed(watch)])
+    return found + (tried(connection, watch) if installed else _rehearsed(connection, policy, watch, table, missing))
+
+
+def _rehearsed(connection: Connection, policy: Policy, watch: Watch, table: Facts, missing: set[str]) -> list[Finding]:
+    """What `migrate` would install, and the actions with it, rolled back together. Not where a trigger comes or goes:
+    its lock would keep writers waiting."""
+    if watch.fence != "off" or any(one.name.startswith("unstuck_") for one in table.triggers):
+        return [not_installed(watch)]
+    try:
+        with rolled_back(connection):
+            for step in steps(policy):
+                if step.name in _needed(watch, missing):
+                    connection.execute(step.text.encode())
+            return tried(connection, watch)
+    except psycopg.errors.InsufficientPrivilege:
+        return [not_installed(watch)]
+    except psycopg.Error as error:
+        why, do = "the verbs cannot be installed.", "Mend what the message names: the watch, or what stands in its way."
+        return [Finding(watch.name, BREAKS, "migrations", f"`migrate` would fail: {plain(error)}", why, do)]
 
 
 def _needed(watch: Watch, missing: set[str]) -> set[str]:

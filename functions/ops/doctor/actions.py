@@ -34,6 +34,7 @@ class Bench:
 
     def __init__(self, connection: Connection, watch: Watch) -> None:
         self.connection, self.watch, self.names = connection, watch, names(watch)
+        self._known: dict[object, str] = {}
 
     def verb(self, verb: str, **arguments: Any) -> Any:
         named = ", ".join(f"{name} => %s" for name in arguments)
@@ -48,7 +49,11 @@ class Bench:
         """A task of this word, locked. Where there is none, another is made to look like one, or a new one."""
         select, table = f"select {self.names['key']}::text from", f"{self.names['table']} t"
         where = f"{self.names['status']} = {literal(word)}"
+        if word in self._known:  # without an index each search would read the whole table
+            where = f"{self.names['key']} = {literal(self._known[word])}::{self.watch.key_type} and {where}"
         row = self.one(f"{select} {table} where {where} limit 1 for update skip locked")
+        if row is not None:
+            self._known[word] = row[0]
         if row is None:
             try:
                 with self.connection.transaction():

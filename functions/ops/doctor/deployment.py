@@ -54,7 +54,7 @@ def unread_migrations(text: str) -> Finding:
 def pooler(connection: Connection) -> list[Finding]:
     host, port = connection.info.host or "", connection.info.port
     if port in POOLED or "pgbouncer" in host:
-        said = f"port {port} is that of a transaction pooler: safe, as no verb keeps anything in a session"
+        said = f"port {port} of {host} is a transaction pooler's: safe, as no verb keeps anything in a session"
     elif "pooler" in host:
         said = (
             "a pooler in session mode: safe, but each worker holds one of its connections (transaction mode: port 6543)"

@@ -6,10 +6,12 @@ from typing import Any
 
 import psycopg
 
+from functions.ops.look.session import STATEMENT_LIMIT
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 SETTINGS = (
     "set local time zone 'UTC'",
-    "set local statement_timeout = '10s'",
+    f"set local statement_timeout = '{STATEMENT_LIMIT}s'",
     "set local lock_timeout = '2s'",  # nobody's work waits for a check, and no check for somebody's work
     "set constraints all immediate",  # what would fail at the commit fails here
 )

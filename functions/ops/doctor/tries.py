@@ -88,7 +88,7 @@ def _failures(watch: Watch, done: list[Try]) -> list[Finding]:
             failed.setdefault((one.word, one.error, one.code), []).append(one.action)
     return [
         Finding(
-            watch.name, BREAKS, "tries", f"on a task that is {word!r}, {', '.join(actions)} fails: {error}",
+            watch.name, BREAKS, "tries", f"on a task that is {word!r}, these fail: {', '.join(actions)}. {error}",
             "such a task stays as it is, and its worker or the sweep fails each time.", CURES.get(code, OTHERWISE),
         )
         for (word, error, code), actions in failed.items()

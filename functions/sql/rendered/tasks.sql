@@ -224,10 +224,10 @@ language sql volatile as $$
     when 'pending' then extract(epoch from unstuck.backoff(p_rule, p_tries)) end
 $$;
 
--- The sentence for a person.
+-- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times as much.
 create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer) returns text
-language sql immutable parallel safe as $$
-  select case p_reason
+language plpgsql immutable parallel safe as $$ begin
+  return case p_reason
     when 'never_claimed'      then 'No worker picked the task up in time.'
     when 'attempts_exhausted' then format('Gave up after %s %s. The last one: %s', p_tries,
                                           case p_tries when 1 then 'attempt' else 'attempts' end,
@@ -243,8 +243,8 @@ language sql immutable parallel safe as $$
     when 'cancelled'          then 'The task was cancelled.'
     when 'by_hand'            then 'It was ended by a person.'
     else 'The work failed.'
-  end
-$$;
+  end;
+end $$;
 
 -- Errors that say nothing about the row: deadlock, lock or statement timeout, shutdown, lack of resources.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
@@ -390,11 +390,12 @@ end $$;
 
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one.
 -- The next one is never a row that the sweep wants: only rows younger than their pending rule are taken.
+-- Its plans are generic: each search is by a key or by the order of an index, and to plan it anew took half of its time.
 -- The caller makes the token, so that a claim whose answer was lost can be asked for again (`p_again`).
 create or replace function unstuck.tasks_claim(
   p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false,
   p_kinds text[] default null
-) returns jsonb language plpgsql as $$
+) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_task    record;
@@ -489,7 +490,7 @@ end $$;
 create or replace function unstuck.tasks_settle(
   p_task text, p_token uuid, p_outcome text, p_rules jsonb, p_result jsonb default null, p_reason text default null,
   p_error text default null, p_detail text default null, p_delay double precision default null
-) returns jsonb language plpgsql as $$
+) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_free_releases constant integer := 10;  -- then a release counts too, or a task that ends its worker would live for ever
@@ -545,7 +546,7 @@ begin
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
   from (select v_state as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-  where t."id" = p_task::uuid and t."status" = 'processing';
+  where t."id" = p_task::uuid and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'running';  -- not by the word: the planner then reads all running rows
   if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
     update unstuck.attempts a set outcome = 'overtaken'
     where a.watch = 'tasks' and a.task_id = p_task and a.number = v_attempt.number;
@@ -579,13 +580,15 @@ begin
 end $$;
 
 -- sweep: settles what is overdue, one batch for each call. Two sweeps at once are harmless: rows are taken with skip locked.
---   overdue  finds and locks the rows, and decides; writes nothing
+--   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of its index: without an order
+--            the limit makes a scan of the whole table look cheap to the planner, and each batch would do one
 --   apply    writes the decisions, guarded again by status
+--            (no sequential scans in either: a plan made while a table was small would be kept while it grows; 30 times slower seen)
 --   sweep    does both; where the set fails it goes row by row, so that one bad row never stops the others
 
 create or replace function unstuck.tasks_overdue(
   p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
-) returns unstuck.overdue[] language plpgsql as $$
+) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto as $$  -- whatever a claim has set
 declare
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
@@ -608,11 +611,11 @@ begin
       and least(a.lease_until, a.deadline_at) <= p_now
       and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
       and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
-    limit p_limit for update of a, t skip locked
+    order by a.task_id limit p_limit for update of a, t skip locked
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
-  -- Pending for longer than the rule, unless its lost push was sent again, for the first time, only just now.
+  -- Pending for longer than the rule, unless its lost push was sent again, for the first time or the last, only just now.
   select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
       'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_waiting
@@ -622,10 +625,11 @@ begin
     where t."status" = 'pending' and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
       and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
       and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
-      and not exists (select from unstuck.dispatches d where d.watch = 'tasks' and d.task_id = t."id"::text and d.times = 1
+      and not exists (select from unstuck.dispatches d where d.watch = 'tasks' and d.task_id = t."id"::text
+                      and (d.times = 1 or d.at >= t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for'))
                       and d.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after'))
       and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
-    limit p_limit for update skip locked
+    order by t."scheduled_at" limit p_limit for update skip locked
   ) d left join lateral (
     select a.number, a.tries from unstuck.attempts a
     where a.watch = 'tasks' and a.task_id = d.task_id order by a.number desc limit 1
@@ -646,7 +650,7 @@ begin
       and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
       and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
       and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
-    limit p_limit for update skip locked
+    order by t."updated_at" limit p_limit for update skip locked
   ) d left join lateral (
     select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
     from unstuck.attempts a where a.watch = 'tasks' and a.task_id = d.task_id order by a.number desc limit 1
@@ -656,7 +660,7 @@ begin
 end $$;
 
 create or replace function unstuck.tasks_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 begin
   update unstuck.attempts a
   set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
@@ -667,7 +671,7 @@ begin
 
   insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
                                 ended_at, outcome, reason, cause, error, retry_at, sweep_id, checkpoint)
-  select 'tasks', x.task_id, x.number, x.tries, x.kind, gen_random_uuid(), p_now, '0', p_now, p_now, p_now,
+  select 'tasks', x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000', p_now, '0', p_now, p_now, p_now,
          p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
          p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0), coalesce((
            select a.checkpoint from unstuck.attempts a  -- the next attempt starts with what the last one had done
@@ -693,20 +697,21 @@ create or replace function unstuck.tasks_sweep(
 ) returns json language plpgsql as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
-  v_found unstuck.overdue[] := unstuck.tasks_overdue(v_now, p_rules, p_limit, p_task, p_skip);
+  v_found unstuck.overdue[];
   v_one   json;
   v_done  json[] := '{}';
   v_bad   json[] := '{}';
   v_row   unstuck.overdue;
 begin
-  if v_found is null then
-    return '{"rescued": [], "unsweepable": [], "more": false}';
-  end if;
-  begin
+  begin  -- locks and writes in one subtransaction: a row that was locked outside of it gets a multixact when it is written
+    v_found := unstuck.tasks_overdue(v_now, p_rules, p_limit, p_task, p_skip);
+    if v_found is null then
+      return '{"rescued": [], "unsweepable": [], "more": false}';
+    end if;
     perform unstuck.tasks_apply(v_now, v_found, p_sweep);
     return json_build_object('rescued', to_json(v_found), 'unsweepable', '{}'::json[], 'more', cardinality(v_found) >= p_limit);
   exception when others then
-    if unstuck.is_passing(sqlstate) then
+    if v_found is null or unstuck.is_passing(sqlstate) then
       raise;
     end if;
     if cardinality(v_found) = 1 then
@@ -724,7 +729,7 @@ end $$;
 
 -- Pending tasks whose push seems lost: to be sent again, once in each `redispatch_after`.
 create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500) returns json
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
   v_sent json;
@@ -734,7 +739,7 @@ begin
     from "public"."tasks" t left join unstuck.dispatches d on d.watch = 'tasks' and d.task_id = t."id"::text
     where t."status" = 'pending' and t."scheduled_at" <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
       and t."scheduled_at" <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
-      and (d.at is null or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+      and (d.at is null or d.at < t."scheduled_at" or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
                            and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for'))
     order by t."scheduled_at" limit p_limit for update of t skip locked
   ), sent as (
@@ -949,8 +954,8 @@ begin
 end $$;
 
 -- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
--- Our own settle ends the attempt first, so it passes without being known to the trigger. From one running word to another
--- nothing ends: a handler that says how far it is passes too.
+-- Our own settle ends the attempt first, so it passes without being known to the trigger. From one word of a state to
+-- another nothing is lost: a handler that says how far it is passes too.
 create or replace function unstuck.tasks_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -973,15 +978,15 @@ begin
 end $$;
 
 create or replace trigger unstuck_fence before update on "public"."tasks" for each row
-when (old."status" is distinct from new."status" and not old."status" = 'pending' and not (old."status" = 'processing' and new."status" = 'processing')) execute function unstuck.tasks_fence();
+when (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end and not old."status" = 'pending') execute function unstuck.tasks_fence();
 
 -- not wanted by the policy: observe
-do $gone$
+do $$
 begin
   if exists (select from pg_trigger where tgrelid = '"public"."tasks"'::regclass and tgname = 'unstuck_observe'
              and tgfoid = to_regprocedure('unstuck.tasks_observe()')) then
     drop trigger unstuck_observe on "public"."tasks";
     delete from unstuck.observed where watch = 'tasks';
   end if;
-end $gone$;
+end $$;
 

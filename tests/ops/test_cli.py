@@ -1,0 +1,529 @@
+"""The command line against a real database: keys, streams, exit codes, and what operators do to many tasks at once."""
+
+import importlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from functions.ops import reference
+from functions.ops.cli import commands, main
+from functions.ops.commands import NAMES
+from functions.ops.embedded import free_port
+from functions.policy import load
+from functions.store import Store
+from functions.store.postgres import PostgresStore
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "commands.md"
+REFUSING = """
+create function public.refuse() returns trigger language plpgsql as $$
+begin
+  if old.metadata ? 'refuse' then raise exception 'the table refuses this row'; end if;
+  return new;
+end $$;
+create trigger refuse before update of status on public.tasks for each row execute function public.refuse();
+"""
+LONG_AGO = """update public.tasks set scheduled_at = now() - interval '2 days', created_at = now() - interval '2 days',
+  updated_at = now() - interval '2 days' where id = any (%s::uuid[])"""
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class World:
+    """A database with tasks, and the command line on it."""
+
+    def __init__(self, dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self.dsn, self._capsys, self.on_a_terminal = dsn, capsys, False
+        self.db = psycopg.connect(dsn, autocommit=True)
+        self.store, self.watch = PostgresStore(dsn), load().watch()
+
+    def __call__(self, *argv: str) -> Ran:
+        """With --dsn, where the command has one."""
+        self._capsys.readouterr()
+        sys.stdout.isatty = lambda: self.on_a_terminal
+        where = [] if argv[0] in {"sql", "completion"} or "--dsn" in argv else ["--dsn", self.dsn]
+        try:
+            code = main([*argv, *where])
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+        seen = self._capsys.readouterr()
+        return Ran(code, seen.out, seen.err)
+
+    def task(self, *, kind: str = "image", metadata: str = "{}") -> str:
+        row = self.db.execute(
+            "insert into public.tasks (kind, metadata) values (%s, %s) returning id::text", (kind, metadata)
+        ).fetchone()
+        return str(row and row[0])
+
+    def old(self, **more: Any) -> str:
+        task = self.task(**more)
+        self.db.execute(LONG_AGO, ([task],))
+        return task
+
+    def claimed(self, task: str | None = None) -> dict[str, Any]:
+        answer = self.store.claim(self.watch, task or self.task(), "worker-1")
+        assert answer["verdict"] == "claimed"
+        return answer
+
+    def failed(self) -> str:
+        held = self.claimed()
+        self.store.settle(self.watch, held["task_id"], held["token"], "fail", reason="handler_error", error="No.")
+        return str(held["task_id"])
+
+    def word(self, task: str) -> str:
+        return str(self.store.status(self.watch, task, heal=False)["word"])
+
+    def words(self) -> dict[str, int]:
+        return dict(self.db.execute("select status, count(*) from public.tasks group by 1").fetchall())
+
+
+@pytest.fixture
+def world(database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    made = World(database, capsys)
+    yield made
+    made.db.close()
+    made.store.close()
+
+
+@pytest.fixture
+def terminal(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world whose stdout is a terminal."""
+    world.on_a_terminal = True
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    return world
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that gives up soon."""
+    monkeypatch.setattr(Store._verb, "__defaults__", (0.1, None))
+
+
+# The keys of --json.
+
+SHAPES: dict[str, list[list[str]]] = {
+    "check": [[], ["--table", "public.tasks"], ["--table", "public.tasks", "--fix", "--yes"]],
+    "adopt": [["--table", "public.tasks"]],
+    "list": [[]],
+    "show": [["{task}"]],
+    "watch": [["--times", "1"]],
+    "explain": [["{task}"]],
+    "stats": [[]],
+    "sweep": [["--dry-run"], []],
+    "retry": [[], ["--apply"]],
+    "requeue": [[], ["--apply"]],
+    "cancel": [[], ["--apply"]],
+    "fail": [[], ["--apply"]],
+    "undo": [["1"], ["1", "--apply"]],
+    "sql": [[]],
+    "migrate": [[], ["--check"], ["--apply"]],
+    "doctor": [[]],
+    "completion": [["bash"], ["zsh"], ["fish"]],
+}
+"""How each command is called, so that all of its keys are seen."""
+ELSEWHERE = {"demo"}
+
+
+def documented() -> dict[str, dict[str, tuple[str, ...]]]:
+    """docs/commands.md as it is: command -> key -> keys in it."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for part in DOCS.read_text(encoding="utf-8").split("\n## ")[1:]:
+        _, _, keys = part.partition("| key of `--json` |")
+        rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", keys, re.MULTILINE)
+        found[part.split("\n", 1)[0]] = {key: tuple(re.findall(r"`(\w+)`", inner)) for key, inner in rows}
+    return found
+
+
+def lived(world: World) -> str:
+    """Tasks in each state and of each fate, one of them refused by a trigger, and a sweep. Returns a task with an attempt."""
+    world.db.execute(REFUSING)
+    world.old()
+    world("sweep")
+    world.old()
+    world.old(metadata='{"refuse": true}')
+    world.failed()
+    refused = world.failed()
+    world.db.execute("update public.tasks set metadata = '{\"refuse\": true}' where id = %s", (refused,))
+    stubborn = world.claimed()["task_id"]
+    world.db.execute("update public.tasks set metadata = '{\"refuse\": true}' where id = %s", (stubborn,))
+    return str(world.claimed()["task_id"])
+
+
+def test_every_command_is_called_here() -> None:
+    assert set(NAMES) - ELSEWHERE == set(SHAPES)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_json_has_the_documented_keys(world: World, name: str) -> None:
+    task = lived(world)
+    if name == "undo":
+        world.db.execute("update public.tasks set metadata = '{\"refuse\": true}' where status = 'failed'")
+    seen: dict[str, set[str]] = {}
+    for shape in SHAPES[name]:
+        ran = world(name, *(part.format(task=task) for part in shape), "--json")
+        assert ran.code in {0, 1, 3}, ran.err
+        assert "Traceback" not in ran.err
+        for key, value in ran.json.items():
+            inner = value if isinstance(value, list) else [value]
+            seen.setdefault(key, set()).update(name for one in inner if isinstance(one, dict) for name in one)
+    wanted = documented()[name]
+    assert seen.keys() == wanted.keys()
+    assert {key: seen[key] for key, inner in wanted.items() if inner} == {
+        key: set(inner) for key, inner in wanted.items() if inner
+    }
+
+
+def test_the_reference_is_fresh() -> None:
+    assert DOCS.read_text(encoding="utf-8") == reference.text(), "run `make docs`"
+
+
+def test_the_reference_knows_every_command_and_option() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for name, command in commands().items():
+        part = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert part, name
+        for action in command._actions:
+            assert all(f"`{option}" in part for option in action.option_strings if option not in {"-h", "--help"})
+    for code in (0, 1, 2, 3, 4, 130):
+        assert f"| {code} | " in text
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ELSEWHERE])
+def test_every_command_has_json(name: str) -> None:
+    assert "--json" in commands()[name].format_help()
+    assert importlib.import_module(f"functions.ops.commands.{name}").JSON
+
+
+# stdout is data, stderr is words.
+
+
+def test_a_table_is_tabs_and_the_words_are_apart(world: World) -> None:
+    task = lived(world)
+    for argv, columns in ((["list"], 8), (["cancel"], 5), (["sweep", "--dry-run"], 6)):
+        ran = world(*argv)
+        lines = ran.out.splitlines()
+        assert len(lines) > 1
+        assert {line.count("\t") for line in lines} == {columns - 1}
+        assert ran.err.strip().endswith((".", "tasks", "written"))
+    ran = world("show", task)
+    assert (ran.code, ran.err) == (0, "")
+    fields = dict(line.split("\t") for line in ran.out.splitlines() if line.count("\t") == 1)
+    assert fields["task_id"] == task
+    assert fields["attempt.worker"] == "worker-1"
+
+
+def test_show_and_explain_say_the_same(world: World) -> None:
+    task = lived(world)
+
+    def steady(text: str) -> str:
+        return re.sub(r"\d+s\b", "_", text)
+
+    shown, explained = world("show", task).out.splitlines(), world("explain", task).out.splitlines()
+    assert steady(shown[0]) == steady(explained[0])
+    assert [steady(line) for line in shown[-2:]] == [steady(line) for line in explained[-2:]]
+    assert explained[1].startswith("attempt\t")
+
+
+def test_the_log_lines_of_a_sweep_are_words(world: World) -> None:
+    world.old()
+    ran = world("sweep")
+    assert ran.out == "ok: 1 failed, 0 requeued\n"
+    assert '"event": "sweep_finished"' in ran.err
+
+
+def test_list_shows_a_named_task_in_whatever_state(world: World) -> None:
+    failed, _ = world.failed(), world.task()
+    assert [one["task_id"] for one in world("list", "--id", failed, "--json").json["tasks"]] == [failed]
+
+
+def test_watch_prints_each_look(world: World) -> None:
+    world.task()
+    ran = world("watch", "--times", "2", "--every", "0.01s")
+    assert ran.code == 0
+    assert ran.out.count("last sweep: never") == 2
+    assert "\x1b" not in ran.out
+    looks = world("watch", "--times", "2", "--every", "0.01s", "--json").out.splitlines()
+    assert [len(json.loads(look)["tasks"]) for look in looks] == [1, 1]
+
+
+def test_on_a_terminal_tables_are_drawn(terminal: World) -> None:
+    task = terminal.task()
+    for argv in (["list"], ["watch", "--times", "1"], ["show", task], ["stats"]):
+        ran = terminal(*argv)
+        assert "┃" in ran.out
+        assert "\x1b[1m" in ran.out
+
+
+def test_no_color_is_respected(terminal: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = terminal.task()
+    monkeypatch.setenv("NO_COLOR", "1")
+    for argv in (["list"], ["show", task], ["stats"]):
+        ran = terminal(*argv)
+        assert "┃" in ran.out
+        assert "\x1b" not in ran.out
+    assert not re.search(r"\x1b\[[\d;]*m", terminal("watch", "--times", "1").out)
+
+
+# Exit codes, and errors that say what to do.
+
+
+def test_0_fine(world: World) -> None:
+    assert world("list") == Ran(
+        0, "\t".join(importlib.import_module("functions.ops.commands.list").COLUMNS) + "\n", "0 tasks\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "step"),
+    [
+        (["show", str(uuid4())], 1, "`list` shows those that are open."),
+        (["explain", str(uuid4())], 1, "`list` shows those that are open."),
+        (["show", "no-key"], 2, "Give the task's key as `list` shows it."),
+        (["cancel", "--id", "no-key"], 2, "Give the task's key as `list` shows it."),
+        (["list", "--in", "nothing"], 2, "There are: tasks. Give one with --in."),
+        (["list", "--dsn", "nonsense"], 2, "Write postgresql://user@host:5432/database."),
+        (["stats", "--dsn", "mysql://host/x"], 2, "Write postgresql://user@host:5432/database."),
+        (["migrate", "--dsn", "nonsense"], 2, "Write postgresql://user@host:5432/database."),
+        (["check", "--dsn", "nonsense"], 2, "Write postgresql://user@host:5432/database."),
+        (["list", "--dsn", ""], 2, "Give --dsn, or set DATABASE_URL."),
+        (["migrate", "--dsn", ""], 2, "Give --dsn, or set DATABASE_URL."),
+        (["list", "--older-than", "soon"], 2, "such as 45s, 10m, 2h or 7d"),
+        (["watch", "--every", "soon"], 2, "such as 45s, 10m, 2h or 7d"),
+        (["watch", "--every", "0s"], 2, "Give a time such as 2s"),
+        (["list", "--limit", "-1"], 2, "is not a number from 1 to 1000000000"),
+        (["fail", "--limit", "9" * 30], 2, "is not a number from 1 to 1000000000"),
+        (["requeue", "--state", "pending"], 2, "Leave --state out."),
+        (["undo", "last"], 2, "is not a number from 1 to 1000000000"),
+        (["undo", "99"], 0, "A sweep's number stands in its log line."),
+    ],
+)
+def test_an_error_ends_with_the_next_step(world: World, argv: list[str], code: int, step: str) -> None:
+    world.task()
+    ran = world(*argv)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.strip().endswith(step)
+
+
+@pytest.mark.parametrize("argv", [["cure"], ["list", "--state", "lost"], ["completion", "cmd"]])
+def test_an_unknown_word_is_answered_with_those_that_are_known(world: World, argv: list[str]) -> None:
+    ran = world(*argv)
+    assert (ran.code, ran.out) == (2, "")
+    assert "choose from" in ran.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("argv", [["list"], ["stats"], ["show", str(uuid4())], ["cancel"], ["watch", "--times", "1"]])
+def test_a_database_without_the_migrations(empty_database: str, world: World, argv: list[str]) -> None:
+    ran = world(*argv, "--dsn", empty_database)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.strip().endswith("Run `python -m functions migrate --apply` on this database first.")
+
+
+def test_3_found(world: World, empty_database: str) -> None:
+    world.old()
+    assert world("check", "--table", "public.tasks").code == 3
+    assert world("migrate", "--check", "--dsn", empty_database).code == 3
+    assert world("migrate", "--check").code == 0
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("command", ["list", "stats", "migrate", "check", "cancel", "watch"])
+def test_4_not_reachable(world: World, command: str) -> None:
+    ran = world(command, "--dsn", f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+    assert (ran.code, ran.out) == (4, "")
+    assert "--dsn" in ran.err.splitlines()[-1]
+
+
+def test_130_interrupted(world: World) -> None:
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "functions", "watch", "--every", "1h", "--dsn", world.dsn],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert watch.stdout
+    while "last sweep" not in watch.stdout.readline():
+        assert watch.poll() is None
+    watch.send_signal(signal.SIGINT)
+    _, err = watch.communicate(timeout=20)
+    assert (watch.returncode, err) == (130, "interrupted\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(world: World) -> None:
+    for _ in range(2):
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {sys.executable} -m functions sql | head -1"],
+            cwd=ROOT, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_migrate_says_what_the_database_refuses(world: World, empty_database: str) -> None:
+    role = f"reader_{uuid4().hex}"
+    world.db.execute(f"create role {role} login")
+    ran = world("migrate", "--apply", "--dsn", psycopg.conninfo.make_conninfo(empty_database, user=role))
+    world.db.execute(f"drop role {role}")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.strip().endswith("connect as the tables' owner; then run it again.")
+
+
+# Operations on many.
+
+
+def test_operations_are_dry_without_apply(world: World) -> None:
+    world.failed(), world.claimed(), world.task()
+    before = world.words()
+    for action in ("cancel", "fail", "requeue", "retry"):
+        ran = world(action)
+        assert ran.code == 0
+        assert ran.err.endswith("Nothing was written; --apply writes.\n")
+        assert world(action, "--json").json["applied"] is False
+    assert world.words() == before
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y\n", {"cancelled": 2}), ("n\n", {"pending": 2}), ("", {"pending": 2})])
+def test_at_a_terminal_it_asks(
+    world: World, monkeypatch: pytest.MonkeyPatch, answer: str, left: dict[str, int]
+) -> None:
+    import io
+
+    world.task(), world.task()
+    stdin = io.StringIO(answer)
+    monkeypatch.setattr(stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert "cancel 2 tasks of public.tasks? [y/N]" in world("cancel").err
+    assert world.words() == left
+
+
+def test_many_move_in_pages_and_one_bad_row_stops_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.db.execute(REFUSING)
+    world.db.execute("insert into public.tasks (kind) select 'image' from generate_series(1, 1199)")
+    bad = world.task(metadata='{"refuse": true}')
+    pages: list[int] = []
+    operate: Callable[..., list[str]] = Store.operate
+
+    def spied(store: Store, watch: Any, action: str, ids: list[str], error: str | None = None) -> list[str]:
+        pages.append(len(ids))
+        return operate(store, watch, action, ids, error)
+
+    monkeypatch.setattr(Store, "operate", spied)
+    assert world("cancel").err.endswith("cancel would move 1200 tasks. Nothing was written; --apply writes.\n")
+    assert pages == []
+
+    ran = world("cancel", "--because", "Not wanted any more.", "--apply")
+
+    assert ran.code == 1
+    assert [page for page in pages if page > 1] == [500, 500, 200]
+    assert world.words() == {"cancelled": 1199, "pending": 1}
+    assert f"{bad}: tasks_operate: the table refuses this row" in ran.err
+    assert ran.err.endswith("cancel: 1199 of 1200 tasks moved.\n")
+    told = world.db.execute("select distinct error from unstuck.attempts where outcome = 'cancelled'").fetchall()
+    assert told == [("Not wanted any more.",)]
+
+
+def test_a_filter_chooses_and_a_limit_bounds(world: World) -> None:
+    world.old(kind="image"), world.task(kind="image"), world.task(kind="selection")
+    assert world("fail", "--kind", "selection", "--apply", "--json").json["found"] == 1
+    assert world("fail", "--older-than", "1d", "--apply", "--json").json["found"] == 1
+    world.task(kind="image")
+    assert world("fail", "--limit", "1", "--apply", "--json").json["found"] == 1
+    assert world.words() == {"failed": 3, "pending": 1}
+
+
+def test_retry_passes_the_fence_and_a_foreign_update_does_not(world: World) -> None:
+    task = world.failed()
+    world.db.execute("update public.tasks set status = 'pending' where id = %s", (task,))
+    assert world.word(task) == "failed"
+    assert world("retry", "--id", task, "--apply", "--json").json["moved"] == [task]
+    assert world.word(task) == "pending"
+    assert world.claimed(task)["tries"] == 1
+
+
+def test_undo_restarts_only_what_that_sweep_failed(world: World) -> None:
+    first, by_handler, again = world.old(), world.failed(), world.old()
+    sweep_id = world("sweep", "--json").json["sweep_id"]
+    second = world.old()
+    assert world("sweep", "--json").json["sweep_id"] != sweep_id
+    world("retry", "--id", again, "--apply")
+    world("fail", "--id", again, "--apply")  # a person has looked at this one since
+
+    assert world("undo", str(sweep_id), "--json").json == {
+        "sweep_id": sweep_id, "found": 1, "moved": [], "refused": [], "applied": False,
+    }  # fmt: skip
+    assert world("undo", str(sweep_id), "--apply", "--json").json["moved"] == [first]
+
+    words = {
+        name: world.word(task) for name, task in locals().items() if name in {"first", "by_handler", "again", "second"}
+    }
+    assert words == {"first": "pending", "by_handler": "failed", "again": "failed", "second": "failed"}
+
+
+def test_requeue_burns_no_try(world: World) -> None:
+    held = world.claimed()
+    assert world("requeue", "--apply", "--json").json["moved"] == [held["task_id"]]
+    again = world.claimed(held["task_id"])
+    assert (again["number"], again["tries"]) == (2, 1)
+
+
+def test_cancel_ends_the_live_attempt(world: World) -> None:
+    held = world.claimed()
+    task, token = held["task_id"], held["token"]
+    assert world.store.beat(world.watch, task, token)["verdict"] == "held"
+    assert world("cancel", "--id", task, "--apply").code == 0
+    assert world.store.beat(world.watch, task, token)["verdict"] == "lost"
+    assert world.store.settle(world.watch, task, token, "complete", result={})["verdict"] == "lost"
+    assert world.word(task) == "cancelled"
+
+
+# Completion.
+
+
+def completed(script: str, *words: str) -> set[str]:
+    """What bash offers for the last of the words."""
+    line = f"COMP_WORDS=({' '.join(words)!s} ''); " if words[-1] == "unstuck" else f"COMP_WORDS=({' '.join(words)}); "
+    said = f"{script}\n{line} COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _unstuck; echo ${{COMPREPLY[@]}}"
+    env = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-c", said], text=True, capture_output=True, check=True, env=env)
+    return set(done.stdout.split())
+
+
+def test_bash_completes_commands_options_and_closed_lists(world: World) -> None:
+    script = world("completion", "bash").out
+    assert completed(script, "unstuck") == set(NAMES)
+    assert completed(script, "unstuck", "re") == {"retry", "requeue"}
+    assert completed(script, "unstuck", "undo", "--a") == {"--apply"}
+    assert completed(script, "unstuck", "list", "--state", "r") == {"running", "resting"}
+    assert completed(script, "unstuck", "completion", "z") == {"zsh"}
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_other_shells_can_read_theirs(world: World, shell: str, tmp_path: Path) -> None:
+    script = world("completion", shell).out
+    for name, command in commands().items():
+        assert name in script
+        for option in command._option_string_actions:
+            assert (option if shell == "zsh" else option.lstrip("-")) in script
+    if not (program := shutil.which(shell)):
+        pytest.skip(f"no {shell} here")
+    (tmp_path / "script").write_text(script, encoding="utf-8")
+    subprocess.run([program, "-n", tmp_path / "script"], check=True)
