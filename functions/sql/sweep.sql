@@ -7,7 +7,7 @@
 
 create or replace function unstuck.@watch@_overdue(
   p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
-) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto as $$  -- whatever a claim has set
+) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto set enable_seqscan = off as $$  -- whatever a claim has set
 declare
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
@@ -100,7 +100,7 @@ begin@as_role@
 
   update @table@ t set @write@
   from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
-  where x.state <> 'overtaken' and @key@ = x.task_id::@key_type@ and (x.was = 'running' and @is_running@ or x.was = 'pending' and @is_pending@);
+  where x.state <> 'overtaken' and @key@ = x.task_id::@key_type@ and @state@ = x.was;
 
   @on_failed_set@
 end $$;

@@ -4,9 +4,11 @@ import contextlib
 import multiprocessing
 import os
 import statistics
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
+from functions import isolation
 from functions.guard import guard
 from functions.ops.embedded import Postgres
 from functions.policy import Policy, load
@@ -72,8 +74,9 @@ def _forkserver_child() -> float:
     context = multiprocessing.get_context("forkserver")
 
     def once() -> None:
-        process = context.Process(target=os.getpid)
-        process.start()
+        with isolation._main_hidden():
+            process = context.Process(target=os.getpid)
+            process.start()
         process.join()
 
     return timed(once)[1]
@@ -85,4 +88,6 @@ def _fork() -> float:
             os._exit(0)
         os.waitpid(pid, 0)
 
-    return timed(once)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: there are threads
+        return timed(once)[1]

@@ -25,8 +25,10 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
         "busy": _fill(server, "idle_busy", large, large // 100),
     }
     policy = load()
-    runs = in_turns({name: _sweeper(dsn, policy) for name, dsn in tables.items()}, ROUNDS)
-    verbs = in_turns({name: _verb(dsn, policy) for name, dsn in tables.items()}, ROUNDS)
+    with contextlib.ExitStack() as stack:
+        stores = {name: stack.enter_context(contextlib.closing(PostgresStore(dsn))) for name, dsn in tables.items()}
+        runs = in_turns({name: _sweeper(store, policy) for name, store in stores.items()}, ROUNDS)
+        verbs = in_turns({name: _verb(store, policy) for name, store in stores.items()}, ROUNDS)
     buffers = {name: _buffers(dsn, policy) for name, dsn in tables.items()}
     figures = []
     for name, rows, healthy in (("small", small, OPEN), ("large", large, OPEN), ("busy", large, large // 100)):
@@ -55,9 +57,8 @@ def _fill(server: Postgres, name: str, rows: int, healthy: int) -> str:
     return dsn
 
 
-def _sweeper(dsn: str, policy: Policy) -> Callable[[], float]:
+def _sweeper(store: PostgresStore, policy: Policy) -> Callable[[], float]:
     """The whole run as the scheduler gets it, its row in `sweeps` included."""
-    store = PostgresStore(dsn)
 
     def once() -> float:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -69,8 +70,8 @@ def _sweeper(dsn: str, policy: Policy) -> Callable[[], float]:
     return once
 
 
-def _verb(dsn: str, policy: Policy) -> Callable[[], float]:
-    store, watch = PostgresStore(dsn), policy.watch()
+def _verb(store: PostgresStore, policy: Policy) -> Callable[[], float]:
+    watch = policy.watch()
     store.sweep(watch, 500)
     return lambda: timed(lambda: store.sweep(watch, 500))[1]
 

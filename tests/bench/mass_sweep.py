@@ -23,19 +23,19 @@ REQUEUE = """update public.tasks set status = 'pending', error_message = null, r
 def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     count = int(OVERDUE * scale)
     figures = []
-    for state, what in (("pending", "pending too long"), ("running", "leases that ran out")):
+    for state, what in (("pending", "pending too long"), ("running", "lease ran out")):
         dsn = make_database(server, f"mass_{state}")
-        with connected(dsn) as connection:
+        with connected(dsn) as connection, contextlib.closing(PostgresStore(dsn)) as store:
             add_finished(connection, int(FINISHED * scale))
-            case = Case(dsn, connection, state, count)
+            case = Case(store, connection, state, count)
             case.sweep()
             found = in_turns({"ours": case.sweep, "bare": case.bare, "seed": case.seed}, ROUNDS)
         figures += [
-            Figure(f"sweep of {count:,}: {what}", middle(found["ours"], 1000), "ms"),
-            Figure("  one bare UPDATE by key", middle(found["bare"], 1000), "ms"),
-            Figure("  the seed: select, then an UPDATE each", middle(found["seed"], 1000), "ms"),
-            Figure("  sweep/bare UPDATE", ratio(found["ours"], found["bare"]), aim="< 2.5"),
-            Figure("  seed/sweep", ratio(found["seed"], found["ours"]), aim="> 15"),
+            Figure(f"sweep of {count:,}, {what}", middle(found["ours"], 1000), "ms"),
+            Figure(f"  one bare UPDATE by key, {what}", middle(found["bare"], 1000), "ms"),
+            Figure(f"  the seed: select, then an UPDATE each, {what}", middle(found["seed"], 1000), "ms"),
+            Figure(f"  sweep/bare UPDATE, {what}", ratio(found["ours"], found["bare"]), aim="< 2.5"),
+            Figure(f"  seed/sweep, {what}", ratio(found["seed"], found["ours"]), aim="> 15"),
         ]
     return figures
 
@@ -43,9 +43,8 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
 class Case:
     """One kind of overdue tasks. Each way gets its own fresh ones, on the same table with its indexes and its fence."""
 
-    def __init__(self, dsn: str, connection: Connection, state: str, count: int) -> None:
-        self._connection, self._state, self._count = connection, state, count
-        self._store = PostgresStore(dsn)
+    def __init__(self, store: PostgresStore, connection: Connection, state: str, count: int) -> None:
+        self._store, self._connection, self._state, self._count = store, connection, state, count
         self._update = FAIL if state == "pending" else REQUEUE
 
     def sweep(self) -> float:

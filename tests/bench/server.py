@@ -65,8 +65,8 @@ def add_finished(connection: Connection, count: int) -> None:
           returning id, kind, started_at, finished_at)
         insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, lease, lease_until,
                                       deadline_at, beat_at, ended_at, outcome)
-        select 'tasks', id, 1, 1, kind, gen_random_uuid(), 'bench', started_at, '30 s', finished_at, finished_at + interval '10 m',
-          finished_at, finished_at, 'completed' from made
+        select 'tasks', id, 1, 1, kind, gen_random_uuid(), 'bench', started_at, '30 s', finished_at,
+          finished_at + interval '10 m', finished_at, finished_at, 'completed' from made
         """,
         (count,),
     )

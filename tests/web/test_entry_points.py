@@ -747,6 +747,10 @@ def test_what_is_not_an_event_is_refused(entry):
 def test_a_sweep_tells_its_counts(entry, pushed, rows, log):
     waiting, lost, spent = entry.create(), entry.create(), entry.create()
     rows("update tasks set scheduled_at = now() - interval '1 day' where id = %s returning 1", waiting)
+    pushed_again = (
+        "insert into unstuck.dispatches (watch, task_id, times, at) values ('tasks', %s, 2, now() - interval '20 h')"
+    )
+    rows(f"{pushed_again} returning 1", waiting)
     for task_id in (lost, spent):
         held(task_id)
         overdue(rows, task_id)

@@ -588,7 +588,7 @@ end $$;
 
 create or replace function unstuck.tasks_overdue(
   p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
-) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto as $$  -- whatever a claim has set
+) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto set enable_seqscan = off as $$  -- whatever a claim has set
 declare
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
@@ -687,7 +687,7 @@ begin
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
   from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
-  where x.state <> 'overtaken' and t."id" = x.task_id::uuid and (x.was = 'running' and t."status" = 'processing' or x.was = 'pending' and t."status" = 'pending');
+  where x.state <> 'overtaken' and t."id" = x.task_id::uuid and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = x.was;
 
   
 end $$;
