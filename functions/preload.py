@@ -8,26 +8,28 @@ import contextlib
 import importlib
 import os
 import signal
+import time
 from typing import Any
 
 NAME = "UNSTUCK_PRELOAD"
 LIMIT = 5.0
-"""Seconds for each module. The first task of a worker waits for them, without a beat."""
+"""Seconds for all of them. The first task of a worker waits for them, without a beat."""
 
 
-def load(module: str) -> None:
+def load(module: str, seconds: float) -> None:
     def too_long(*_: Any) -> None:
         raise TimeoutError
 
     before = signal.signal(signal.SIGALRM, too_long)
     try:
-        signal.setitimer(signal.ITIMER_REAL, LIMIT)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         importlib.import_module(module)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
-for module in os.environ.get(NAME, "").split():
+until = time.monotonic() + LIMIT
+for name in os.environ.get(NAME, "").split():
     with contextlib.suppress(BaseException):
-        load(module)
+        load(name, max(0.01, until - time.monotonic()))

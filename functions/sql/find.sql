@@ -1,10 +1,4 @@
--- find: tasks by filter, and the attempts of one, for operators. The view names what a watch calls what.
-create or replace view unstuck.@watch@_view as
-  select @key@ as key, @key@::text as task_id, @state@ as state, @status@::text as word, @kind@ as kind, @owner@::text as owner,
-    @queued@ as queued, @due@ as due, @alive@ as alive, @started@ as started, @error@ as error,
-    (@is_pending@ or @is_running@) as open
-  from @table@ t;
-
+-- find: tasks by filter, and the attempts of one, for operators. No view: it would stand in the way of the owner's `alter table`.
 -- `p_filter`: {ids, states, kind, owner, reason, sweep_id, older_than (seconds)}, each optional; without states, the open ones.
 -- Ordered by key, 500 at most, those after `p_after`: so that an operation on many reads the table once.
 create or replace function unstuck.@watch@_find(p_filter jsonb default '{}', p_limit integer default 500, p_after text default null)
@@ -16,7 +10,12 @@ begin
     select v.task_id, v.state, v.word, v.kind, v.owner, coalesce(v.error, a.error) as error, a.number, a.tries, a.worker, a.reason,
       extract(epoch from v_now - case v.state when 'running' then coalesce(a.started_at, v.started, v.alive)
                                               when 'pending' then v.queued else coalesce(a.ended_at, v.alive) end) as age
-    from unstuck.@watch@_view v left join lateral (
+    from (
+      select @key@ as key, @key@::text as task_id, @state@ as state, @status@::text as word, @kind@ as kind, @owner@::text as owner,
+      @queued@ as queued, @due@ as due, @alive@ as alive, @started@ as started, @error@ as error,
+      (@is_pending@ or @is_running@) as open
+      from @table@ t
+    ) v left join lateral (
       select a.number, a.tries, a.worker, a.started_at, a.ended_at, a.reason, a.error, a.sweep_id from unstuck.attempts a
       where a.watch = @watch_name@ and a.task_id = v.task_id order by a.number desc limit 1) a on true
     where case when p_filter ? 'states' then p_filter -> 'states' ? v.state else v.open end

@@ -848,13 +848,7 @@ begin
                    from unstuck.sweeps s order by s.id desc limit 1));
 end $$;
 
--- find: tasks by filter, and the attempts of one, for operators. The view names what a watch calls what.
-create or replace view unstuck.tasks_view as
-  select t."id" as key, t."id"::text as task_id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner"::text as owner,
-    t."scheduled_at" as queued, t."scheduled_at" as due, t."updated_at" as alive, t."started_at" as started, t."error_message" as error,
-    (t."status" = 'pending' or t."status" = 'processing') as open
-  from "public"."tasks" t;
-
+-- find: tasks by filter, and the attempts of one, for operators. No view: it would stand in the way of the owner's `alter table`.
 -- `p_filter`: {ids, states, kind, owner, reason, sweep_id, older_than (seconds)}, each optional; without states, the open ones.
 -- Ordered by key, 500 at most, those after `p_after`: so that an operation on many reads the table once.
 create or replace function unstuck.tasks_find(p_filter jsonb default '{}', p_limit integer default 500, p_after text default null)
@@ -866,7 +860,12 @@ begin
     select v.task_id, v.state, v.word, v.kind, v.owner, coalesce(v.error, a.error) as error, a.number, a.tries, a.worker, a.reason,
       extract(epoch from v_now - case v.state when 'running' then coalesce(a.started_at, v.started, v.alive)
                                               when 'pending' then v.queued else coalesce(a.ended_at, v.alive) end) as age
-    from unstuck.tasks_view v left join lateral (
+    from (
+      select t."id" as key, t."id"::text as task_id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner"::text as owner,
+      t."scheduled_at" as queued, t."scheduled_at" as due, t."updated_at" as alive, t."started_at" as started, t."error_message" as error,
+      (t."status" = 'pending' or t."status" = 'processing') as open
+      from "public"."tasks" t
+    ) v left join lateral (
       select a.number, a.tries, a.worker, a.started_at, a.ended_at, a.reason, a.error, a.sweep_id from unstuck.attempts a
       where a.watch = 'tasks' and a.task_id = v.task_id order by a.number desc limit 1) a on true
     where case when p_filter ? 'states' then p_filter -> 'states' ? v.state else v.open end
