@@ -102,7 +102,10 @@ def _start(job: Job, end: Connection, handlers: Iterable[str]) -> multiprocessin
         os.environ[preload.NAME] = " ".join(dict.fromkeys(map(_module_of, (job.handler, *handlers))))
         context.set_forkserver_preload([__name__, preload.__name__])
         process = context.Process(target=run_child, args=(job, end), daemon=True)
-        process.start()
+        try:
+            process.start()
+        finally:
+            del os.environ[preload.NAME]  # for the forkserver alone, not for what else is started
     return process
 
 

@@ -30,6 +30,6 @@ def load(module: str, seconds: float) -> None:
 
 
 until = time.monotonic() + LIMIT
-for name in os.environ.get(NAME, "").split():
+for name in (os.environ.get(NAME) or "").split():
     with contextlib.suppress(BaseException):
         load(name, max(0.01, until - time.monotonic()))

@@ -298,7 +298,9 @@ def sweeps(store, rows, queue, monkeypatch):
     tasks = [running(store)["task_id"] for _ in range(3)]
     rows("alter table tasks add check (status <> 'failed' or kind <> 'unsweepable')")
     for kind in ("image", "unsweepable"):
-        rows("update tasks set scheduled_at = now() - interval '1 day', kind = %s where id = %s", kind, waiting(store))
+        task_id = waiting(store)
+        rows("update tasks set scheduled_at = now() - interval '1 day', kind = %s where id = %s", kind, task_id)
+        rows("insert into unstuck.dispatches values ('tasks', %s, 2, now() - interval '20 h')", task_id)
     rows("update unstuck.attempts set deadline_at = now() where ended_at is null")
     rows("update unstuck.attempts set tries = 3 where task_id = %s", tasks[1])
     rows("alter table tasks disable trigger user")

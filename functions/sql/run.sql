@@ -53,9 +53,11 @@ declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
   v_count  integer;
 begin
-  delete from unstuck.attempts a where (a.watch, a.task_id, a.number) in (
+  with old as materialized (  -- a sub-select with a limit may be run again and again, and is then no limit
     select o.watch, o.task_id, o.number from unstuck.attempts o
-    where o.started_at < v_before and o.ended_at is not null limit p_limit for update skip locked);
+    where o.started_at < v_before and o.ended_at is not null limit p_limit for update skip locked)
+  delete from unstuck.attempts a using old
+  where a.watch = old.watch and a.task_id = old.task_id and a.number = old.number;
   get diagnostics v_count = row_count;
   delete from unstuck.sweeps s where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit) and s.started_at < v_before;
   delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;

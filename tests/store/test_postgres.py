@@ -62,8 +62,9 @@ def attempt(store: PostgresStore, tasks: Watch) -> dict[str, Any]:
 
 
 def backends(db: Db) -> list[int]:
-    """The server's processes that work for stores."""
-    found = db.execute("select pid from pg_stat_activity where application_name = 'unstuck'").fetchall()
+    """The server's processes that work for stores of this test's database."""
+    query = "select pid from pg_stat_activity where application_name = 'unstuck' and datname = current_database()"
+    found = db.execute(query).fetchall()
     return [one["pid"] for one in found]
 
 
