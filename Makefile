@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test lint bench snapshot docs clean help
+.PHONY: install demo test lint bench snapshot docs promtool clean help
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -41,3 +41,9 @@ snapshot: install ## refresh functions/sql/rendered after a change of the SQL
 docs: install ## refresh docs/commands.md after a change of a command
 	@mkdir -p docs
 	@$(PY) -m functions.ops.reference > docs/.new && mv docs/.new docs/commands.md
+
+promtool: .cache/promtool/usr/bin/promtool ## unpack Debian's promtool (for tests of the alerts) into .cache
+
+.cache/promtool/usr/bin/promtool:
+	@mkdir -p .cache/promtool
+	@cd .cache/promtool && apt-get download -qq prometheus 2>/dev/null && dpkg-deb -x prometheus_*.deb . && rm -rf prometheus_*.deb usr/bin/prometheus usr/share

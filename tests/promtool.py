@@ -1,0 +1,27 @@
+"""promtool, the judge of alert rules: from PROMTOOL, PATH or .cache/promtool, where `make promtool` puts Debian's."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CACHED = Path(__file__).parents[1] / ".cache" / "promtool" / "usr" / "bin" / "promtool"
+
+
+def binary() -> str:
+    """The path of promtool. Without one the test is skipped; in CI it fails."""
+    found = os.environ.get("PROMTOOL") or shutil.which("promtool") or (str(CACHED) if CACHED.exists() else None)
+    if found:
+        return found
+    text = "promtool is not here. On Debian: `make promtool`; else put Prometheus' promtool into PATH or PROMTOOL."
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+def promtool(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs it; the caller judges the exit code and the text."""
+    command = [binary(), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
