@@ -1,0 +1,34 @@
+"""work: a worker that pulls tasks and runs them in the guard, for machines that nothing can push to.
+
+Runs until SIGTERM or Ctrl-C; the task in hand is then released without burning a try. Its log lines go to stdout. Run as
+many as there are tasks to do at once, and the sweep from cron or pg_cron where there is no Cloud Scheduler."""
+
+import argparse
+import contextlib
+import sys
+
+from functions.ops import target
+from functions.ops.out import FINE, data, words
+
+HELP = "pull tasks and run them in the guard"
+JSON: dict[str, tuple[str, ...]] = {"ran": ()}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    target.arguments(parser)
+    parser.add_argument("--kind", action="append", metavar="KIND", help="only this kind; may be given again")
+    parser.add_argument("--once", action="store_true", help="end when nothing is due")
+
+
+def run(options: argparse.Namespace) -> int:
+    from functions.pull import pull, stop_on_signals
+
+    store, policy, watch = target.target(options)
+    watches = [watch] if options.name else list(policy.watches.values())
+    stop_on_signals()
+    words(f"pulling tasks of {', '.join(one.name for one in watches)}; Ctrl-C ends it")
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        ran = pull(store, policy, watches, options.kind, once=options.once)
+    if options.json:
+        data({"ran": ran})
+    return words(f"{ran} attempts were run", FINE)
