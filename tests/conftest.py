@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from functions.ops.embedded import Postgres, create_database, drop_database
+from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
 
 TEMPLATE = "unstuck_template"
 
