@@ -83,7 +83,7 @@ SETTLE_FAILED = Event(
 SWEEP_FINISHED = Event(
     "sweep_finished", INFO, "sweep {outcome} in {seconds} s: {failed} failed, {requeued} requeued, {redispatched} pushed again",
     ("outcome", "sweep_id", "seconds", "failed", "requeued", "redispatched", "suspended", "unsweepable", "orphaned",
-     "pruned", "oldest_overdue_seconds", "complete", "error"),
+     "pruned", "oldest_overdue_seconds", "oldest_pending_seconds", "complete", "error"),
 )  # fmt: skip
 SWEEP_SKIPPED = Event("sweep_skipped", INFO, "sweep not run: {verdict}", ("verdict",))
 SWEEP_SUSPENDED = Event(

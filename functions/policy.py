@@ -120,7 +120,7 @@ def load(path: str | None = None) -> Policy:
 
 def parse(text: str, file: str = "policy.yaml") -> Policy:
     root = read(text, file)
-    root.only("platform", "lease", "sweep", "watches")
+    root.only("platform", "lease", "sweep", "slo", "alerts", "watches")
     platform, lease, sweep = root["platform"], root["lease"], root["sweep"]
     platform.only("timeout", "margin")
     lease.only("beat", "for")
@@ -145,6 +145,7 @@ def parse(text: str, file: str = "policy.yaml") -> Policy:
         policy.watches[_watch_name(name, value)] = _watch(name, value, policy)
     if not policy.watches:
         root["watches"].fail("is empty. Name at least one watch.")
+    _check_alerts(root, policy)
     return policy
 
 
@@ -158,6 +159,39 @@ def _fit(root: Value, policy: Policy) -> None:
         root["platform"]["margin"].fail("must be shorter than `timeout`. Lower it.")
     if policy.sweep_budget >= policy.sweep_every:
         root["sweep"]["budget"].fail("must be shorter than `every`, or runs pile up. Lower it.")
+
+
+_ALERTS: dict[str, Callable[[Value], float]] = {
+    "least_ended": lambda value: value.integer(1, 1_000_000),
+    "sweep_silent": Value.seconds,
+    "overdue": Value.seconds,
+    "pending": Value.seconds,
+    "least_rescued": lambda value: value.integer(1, 1_000_000),
+    "rescued_share": lambda value: value.number(0, 1),
+    "lost_leases": lambda value: value.integer(1, 1_000_000),
+    "errors_share": lambda value: value.number(0, 1),
+    "memory_share": lambda value: value.number(0, 1),
+}
+LATE = 600.0
+"""Seconds that a log line may take until its metric counts it, by Google's word on log-based metrics."""
+
+
+def _check_alerts(root: Value, policy: Policy) -> None:
+    """Only infra/ uses these numbers, but a slip in them should not wait for `terraform plan`. They may be left out."""
+    if slo := root.get("slo"):
+        slo.only("goal")
+        slo["goal"].number(0.5, 0.9999)
+    if alerts := root.get("alerts"):
+        alerts.only(*_ALERTS)
+        numbers = {name: read(alerts[name]) for name, read in _ALERTS.items()}
+        least = 3 * policy.sweep_every + LATE
+        if numbers["sweep_silent"] < least:
+            alerts["sweep_silent"].fail(
+                f"{least:g}s pass until three sweeps are missed and their log lines are surely not just late. Raise it to that."
+            )
+        longest = max(rule.pending_for for watch in policy.watches.values() for rule in watch.rules.values())
+        if numbers["pending"] >= longest:
+            alerts["pending"].fail(f"must be shorter than pending_for ({longest:g}s), at which a task fails. Lower it.")
 
 
 def _watch_name(name: str, value: Value) -> str:

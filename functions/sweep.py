@@ -25,6 +25,7 @@ class Counts:
     orphaned: int = 0
     pruned: int = 0
     oldest_overdue_seconds: float = 0.0
+    oldest_pending_seconds: float = 0.0
     complete: bool = True
     skip: list[str] = field(default_factory=list, repr=False)
 
@@ -69,6 +70,8 @@ def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, coun
         _count(watch, batch, counts)
         report(watch, batch["rescued"], by="sweep")
     counts.orphaned += store.orphans(watch, sweep_id)
+    waits = [float(one["oldest"] or 0) for one in store.overview(watch)["open"] if one["state"] == "pending"]
+    counts.oldest_pending_seconds = max([counts.oldest_pending_seconds, *waits])
 
 
 def _push_again(store: Store, policy: Policy, watch: Watch, counts: Counts, until: float) -> None:

@@ -433,3 +433,27 @@ def accepted_or_refused(text: str) -> None:
     assert policies.BEATS_IN_A_LEASE * policy.beat <= policy.lease
     for watch in policy.watches.values():
         json.loads(watch.rules_json, parse_constant=pytest.fail)
+
+
+# -- the numbers of the alerts
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("goal: 0.99 ", "goal: 1 ", "slo.goal: must be a number from 0.5 to 0.9999"),
+        ("goal: 0.99 ", "gaol: 0.99 ", "slo.gaol: is not known here"),
+        ("  overdue: 15m ", "  overdue: soon ", "alerts.overdue: must be a time above 0"),
+        ("  lost_leases: 3 ", "  # lost_leases: 3 ", "alerts: lacks `lost_leases`. Add it."),
+        ("sweep_silent: 15m", "sweep_silent: 12m", "alerts.sweep_silent: 780s pass until three sweeps are missed"),
+        ("pending: 5m ", "pending: 15m ", r"alerts.pending: must be shorter than pending_for \(900s\)"),
+    ],
+)
+def test_a_slip_in_the_numbers_of_the_alerts_is_refused_with_the_next_step(old, new, problem):
+    assert re.search(rf"policy.yaml:\d+: {problem}", refusal(changed(old, new)))
+
+
+def test_a_policy_that_is_not_deployed_by_terraform_needs_no_numbers_of_alerts():
+    root = yaml.safe_load(TEXT)
+    del root["slo"], root["alerts"]
+    assert parse(yaml.safe_dump(root)).watch().name == "tasks"

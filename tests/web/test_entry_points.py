@@ -744,6 +744,16 @@ def test_what_is_not_an_event_is_refused(entry):
 # -- sweep
 
 
+def test_a_sweep_says_how_long_the_oldest_task_has_waited_that_may_run_now(entry, rows):
+    entry.create()
+    first, later = entry.create(), entry.create()
+    rows("update tasks set scheduled_at = now() - interval '90 seconds' where id = %s returning 1", first)
+    rows("update tasks set scheduled_at = now() + interval '1 hour' where id = %s returning 1", later)
+    assert 90 <= entry.ask("sweep").json["oldest_pending_seconds"] < 150
+    rows("delete from tasks where id <> %s returning 1", later)
+    assert entry.ask("sweep").json["oldest_pending_seconds"] == 0, "what is for later does not wait"
+
+
 def test_a_sweep_tells_its_counts(entry, pushed, rows, log):
     waiting, lost, spent = entry.create(), entry.create(), entry.create()
     rows("update tasks set scheduled_at = now() - interval '1 day' where id = %s returning 1", waiting)

@@ -11,7 +11,8 @@ from functions.ops.out import ERROR, FINE, data, span, table, words
 HELP = "run the sweep once, or say what it would do"
 JSON = {
     "verdict": (), "sweep_id": (), "failed": (), "requeued": (), "redispatched": (), "suspended": (), "unsweepable": (),
-    "orphaned": (), "pruned": (), "oldest_overdue_seconds": (), "complete": (), "seconds": (), "error": (),
+    "orphaned": (), "pruned": (), "oldest_overdue_seconds": (), "oldest_pending_seconds": (), "complete": (),
+    "seconds": (), "error": (),
     "would": ("task_id", "kind", "was", "live", "number", "tries", "worker", "state", "reason", "cause", "error",
               "retry_after", "late"),
 }  # fmt: skip
