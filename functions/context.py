@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from functions import events
+from functions import events, trace
 from functions.errors import LeaseLostError
+from functions.trace import Trace
 
 SEVERITIES = events.DEBUG, events.INFO, events.WARNING, events.ERROR, events.CRITICAL
 
@@ -58,6 +59,7 @@ class Job:
     checkpoints: Mapping[str, Any]
     seconds: float
     memory: int
+    trace: Trace | None = None
 
 
 class HandlerContext:
@@ -132,10 +134,18 @@ class _EventHandler(logging.Handler):
             text = self.format(record)
         except Exception:  # noqa: BLE001 - a slip in a log call must not cost the task its attempt
             text = f"{record.msg} (its arguments do not fit)"
+        trace.current.set(self._job.trace)  # in whichever thread of the handler this is
         events.emit(
-            events.HANDLER_LOG, level=level, task_id=self._job.task_id, kind=self._job.kind,
+            events.HANDLER_LOG, level=level, about=_about(record), task_id=self._job.task_id, kind=self._job.kind,
             number=self._job.attempt, text=text, logger=record.name,
         )  # fmt: skip
+
+
+def _about(record: logging.LogRecord) -> dict[str, Any]:
+    """What google-cloud-logging's own handler tells of a record: where it was logged, and its labels."""
+    where = {"line": record.lineno, "file": record.pathname, "function": record.funcName}
+    labels = {"python_logger": record.name, **getattr(record, "labels", {})}
+    return {"logging.googleapis.com/sourceLocation": where, "logging.googleapis.com/labels": labels}
 
 
 def _logger(job: Job) -> logging.Logger:

@@ -5,14 +5,13 @@ import json
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from functions import trace
+
 DEBUG, INFO, WARNING, ERROR, CRITICAL = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
 
-trace: ContextVar[str | None] = ContextVar("trace", default=None)
-"""projects/P/traces/T of the request that is being answered."""
 _writing = threading.Lock()
 
 
@@ -25,13 +24,14 @@ class Event:
     sentence: str
     fields: tuple[str, ...]
 
-    def line(self, values: Mapping[str, Any], level: str | None = None) -> str:
+    def line(self, values: Mapping[str, Any], level: str | None = None, about: Mapping[str, Any] | None = None) -> str:
+        """`about`: more of Cloud Logging's own fields, such as logging.googleapis.com/labels."""
         entry: dict[str, Any] = {"severity": level or self.level, "event": self.name}
         entry |= {name: values.get(name) for name in self.fields}
         entry["message"] = self.sentence.format_map({name: "-" if one is None else one for name, one in entry.items()})
-        if found := trace.get():
-            entry["logging.googleapis.com/trace"] = found
-        return json.dumps(entry, default=str)
+        if found := trace.current.get():
+            entry |= found.fields()
+        return json.dumps(entry | dict(about or {}), default=str)
 
 
 TASK_CREATED = Event("task_created", INFO, "task {task_id} ({kind}) created", ("watch", "task_id", "kind"))
@@ -104,8 +104,8 @@ HANDLER_LOG = Event("handler_log", INFO, "{text}", ("task_id", "kind", "number",
 ALL = {event.name: event for event in list(globals().values()) if isinstance(event, Event)}
 
 
-def emit(event: Event, *, level: str | None = None, **values: Any) -> None:
-    emit_lines([event.line(values, level)])
+def emit(event: Event, *, level: str | None = None, about: Mapping[str, Any] | None = None, **values: Any) -> None:
+    emit_lines([event.line(values, level, about)])
 
 
 def emit_lines(lines: Iterable[str]) -> None:

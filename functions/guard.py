@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from functions import events, shutdown
+from functions import events, shutdown, trace
 from functions.claim import claim
 from functions.complete import Ending, complete
 from functions.context import Job
@@ -83,7 +83,7 @@ class _Attempt:
         kind, claimed = self.claimed["kind"], self.claimed
         work = Work(
             Job(self.watch.handler(kind), claimed["task_id"], kind, claimed["number"], claimed["input"], claimed["checkpoint"],
-                self.deadline - time.monotonic(), self.rule.memory),
+                self.deadline - time.monotonic(), self.rule.memory, trace.current.get()),
             self.rule.isolation,
             self.watch.handlers,
         )  # fmt: skip

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from functions import events
+from functions import events, trace
 from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.settings import settings
 
@@ -14,8 +14,6 @@ Response = tuple[str, int, dict[str, str]]
 MAX_BODY = 1_000_000
 """Bytes. A task's input belongs in a bucket when it is larger than that."""
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-")
-_CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(?:/|$)")
 
 
 def reply(body: Any, status: int = 200, **headers: str) -> Response:
@@ -25,7 +23,7 @@ def reply(body: Any, status: int = 200, **headers: str) -> Response:
 
 def answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]) -> Response:
     """Runs `respond(request)` and turns what it raises into an answer."""
-    token = events.trace.set(_trace(request))
+    token = trace.current.set(trace.of(request.headers, settings().project))
     try:
         if request.method not in methods:
             text = f"{entry} takes {' or '.join(methods)}, not {request.method}."
@@ -50,7 +48,7 @@ def answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callable
         events.emit(events.REQUEST_FAILED, entry=entry, error=repr(error), detail=traceback.format_exc())
         return reply({"error": {"code": "internal", "message": "Something is wrong here. See the log."}}, 500)
     finally:
-        events.trace.reset(token)
+        trace.current.reset(token)
 
 
 def body(request: Any) -> dict[str, Any]:
@@ -86,10 +84,3 @@ def text(found: dict[str, Any], name: str, *, longest: int = 200) -> str | None:
     if value is not None and (not isinstance(value, str) or not 0 < len(value) <= longest):
         raise BadRequestError(f"`{name}` must be a text of 1 to {longest} characters.")
     return value
-
-
-def _trace(request: Any) -> str | None:
-    """The trace of the request by `traceparent`, else X-Cloud-Trace-Context."""
-    headers = request.headers
-    found = _TRACE.match(headers.get("traceparent", "")) or _CLOUD_TRACE.match(headers.get("X-Cloud-Trace-Context", ""))
-    return f"projects/{settings().project}/traces/{found[1]}" if found and settings().project else None

@@ -6,10 +6,11 @@ import json
 import traceback
 from typing import Any
 
-from functions import events
+from functions import events, trace
 from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.guard import guard
 from functions.ids import task_id_of, watch_of
+from functions.settings import settings
 from functions.store import Answer, policy, store
 from functions.web import Response, body, reply
 
@@ -35,6 +36,16 @@ def receive(event: Any) -> None:
 
     A message that names no task is done with: no delivery mends it, and the sweep pushes a task that waits.
     """
+    from flask import has_request_context, request
+
+    token = trace.current.set(trace.of(request.headers if has_request_context() else {}, settings().project))
+    try:
+        _receive(event)
+    finally:
+        trace.current.reset(token)
+
+
+def _receive(event: Any) -> None:
     try:
         answer = _run(_message(event))
     except BadRequestError as error:

@@ -28,7 +28,7 @@ GOOGLE = {
 """Of functions-framework itself; not one of them is a client library."""
 HEAVY = {"multiprocessing", "requests", "urllib3", "grpc", "unittest", "pydoc", "sqlite3", "xmlrpc", "ensurepip"}
 
-MAIN = {"errors", "events", "settings", "shutdown", "web"}
+MAIN = {"errors", "events", "settings", "shutdown", "trace", "web"}
 STORE = {"policy", "states", "store", "store.postgres", "yaml_lines"}
 PUSH = {"dispatch"}
 WORK = {"claim", "complete", "context", "guard", "ids", "isolation", "preload", "report", "worker"}

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import psycopg
 import pytest
 
-from functions import dispatch, events, web
+from functions import dispatch, events, trace, web
 from functions.claim import claim
 from functions.complete import Ending, complete
 from functions.context import Job
@@ -26,6 +26,7 @@ from functions.policy import DEFAULT, load
 from functions.report import report
 from functions.store.postgres import PostgresStore
 from functions.sweep import sweep
+from functions.trace import Trace
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +78,7 @@ def test_every_event_is_called_as_its_constant():
 def test_what_is_given_to_an_event_is_what_it_carries(path, call, name):
     event = getattr(events, name)
     given = [keyword.arg for keyword in call.keywords]
-    named = {one for one in given if one} - {"level"}
+    named = {one for one in given if one} - {"level", "about"}
     assert named <= set(event.fields), "it is given what it does not carry"
     if None not in given:  # no **values: then all must be there
         assert named == set(event.fields)
@@ -146,12 +147,14 @@ def test_a_sentence_has_no_holes():
 
 
 def test_a_line_of_a_request_carries_its_trace():
-    held = events.trace.set("projects/p/traces/t")
+    held = trace.current.set(Trace("projects/p/traces/t", "00f067aa0ba902b7", sampled=True))
     try:
         entry = json.loads(events.TASK_CREATED.line({}))
     finally:
-        events.trace.reset(held)
+        trace.current.reset(held)
     assert entry["logging.googleapis.com/trace"] == "projects/p/traces/t"
+    assert entry["logging.googleapis.com/spanId"] == "00f067aa0ba902b7"
+    assert entry["logging.googleapis.com/trace_sampled"] is True
 
 
 def test_lines_of_many_threads_do_not_mix(tmp_path):
@@ -212,9 +215,9 @@ def written(monkeypatch):
     found = []
     line = Event.line
 
-    def noting(self, values, level=None):
+    def noting(self, values, level=None, about=None):
         found.append((self, dict(values), level))
-        return line(self, values, level)
+        return line(self, values, level, about)
 
     monkeypatch.setattr(Event, "line", noting)
     return found

@@ -147,7 +147,7 @@ def _path(text: str) -> tuple[str, ...]:
 
 
 def _unquoted(text: str) -> str:
-    """A backslash before anything else is part of a regular expression: both "\\." and "\\\\." mean a dot there."""
+    """A backslash before anything but a quote or another one stays: it is part of a regular expression."""
     return re.sub(r'\\(["\\])', r"\1", text[1:-1])
 
 
@@ -162,7 +162,7 @@ def find(entry: Entry, path: tuple[str, ...]) -> Any:
 
 
 def _compare(path: tuple[str, ...], sign: str, wanted: Token) -> Test:
-    if wanted.sort not in {"string", "number", "word"} or "." in wanted.text and wanted.sort == "word":
+    if wanted.sort not in {"string", "number", "word"} or (wanted.sort == "word" and "." in wanted.text):
         raise QueryError(f"{wanted.text!r} is no value")
     value = _unquoted(wanted.text) if wanted.sort == "string" else wanted.text
     judge = _judge(path, sign, value)
