@@ -38,6 +38,8 @@ def of(headers: Mapping[str, str], project: str | None) -> Trace | None:
     if found := _CLOUD.match(headers.get("X-Cloud-Trace-Context") or ""):
         span = int(found[2] or 0)  # decimal there, 16 hex digits everywhere else
         return Trace(
-            f"projects/{project}/traces/{found[1]}", f"{span:016x}" if 0 < span < 2**64 else None, sampled=found[3] == "1"
+            f"projects/{project}/traces/{found[1]}",
+            f"{span:016x}" if 0 < span < 2**64 else None,
+            sampled=found[3] == "1",
         )
     return None

@@ -83,7 +83,10 @@ def test_a_line_has_the_fields_that_the_library_writes(case, level, library):
             theirs = library(record_of(events.TASK_FINISHED, values, level))
         finally:
             trace.current.reset(token)
-    of_the_record = {"logging.googleapis.com/labels", "logging.googleapis.com/sourceLocation"}  # an event has a name instead
+    of_the_record = {
+        "logging.googleapis.com/labels",
+        "logging.googleapis.com/sourceLocation",
+    }  # an event has a name instead
     if "logging.googleapis.com/trace" not in theirs:
         of_the_record |= {"logging.googleapis.com/trace_sampled"}  # false, and of nothing
     assert ours == {name: value for name, value in theirs.items() if name not in of_the_record}
@@ -99,7 +102,9 @@ def test_a_handlers_line_has_the_fields_that_the_library_writes(library, ours):
     assert eventually(lambda: work.receive(1)) == ("result", "null")
     work.end()
     [line] = ours()
-    record = logging.LogRecord("unstuck.handler.image", logging.WARNING, __file__, 0, "half of %s", ("it",), None, "logs")
+    record = logging.LogRecord(
+        "unstuck.handler.image", logging.WARNING, __file__, 0, "half of %s", ("it",), None, "logs"
+    )
     record.lineno = logs.__code__.co_firstlineno + 1
     record.labels = {"step": "one"}
     record.trace, record.span_id, record.trace_sampled = found

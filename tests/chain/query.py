@@ -105,7 +105,9 @@ class _Parser:
     def _comparison(self) -> Test:
         name = self._next()
         if name.sort != "word" or name.text in {"AND", "OR", "NOT"}:
-            raise QueryError(f"a field should stand where {name.text!r} does: searches of all fields are not known here")
+            raise QueryError(
+                f"a field should stand where {name.text!r} does: searches of all fields are not known here"
+            )
         path = _path(name.text)
         sign = self._next()
         if sign.sort != "op":
