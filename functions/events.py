@@ -17,12 +17,14 @@ _writing = threading.Lock()
 
 @dataclass(frozen=True)
 class Event:
-    """`sentence` is filled from the fields. `fields` are the names that an event carries, always all of them."""
+    """`sentence` is filled from the fields. `fields` are the names that an event carries, always all of them. An event
+    feeds a log-based metric of infra/alerts/metrics.yaml, or `uncounted` says why not. docs/events.md shows them all."""
 
     name: str
     level: str
     sentence: str
     fields: tuple[str, ...]
+    uncounted: str = ""
 
     def line(self, values: Mapping[str, Any], level: str | None = None, about: Mapping[str, Any] | None = None) -> str:
         """`about`: more of Cloud Logging's own fields, such as logging.googleapis.com/labels."""
@@ -38,12 +40,14 @@ TASK_CREATED = Event("task_created", INFO, "task {task_id} ({kind}) created", ("
 TASK_CLAIMED = Event(
     "task_claimed", INFO, "task {task_id} ({kind}) claimed as attempt {number}",
     ("watch", "task_id", "kind", "number", "tries", "worker"),
+    uncounted="Each claim ends as task_finished, task_requeued or lease_lost, and those are counted.",
 )  # fmt: skip
 CLAIM_REFUSED = Event(
     "claim_refused",
     INFO,
     "task {task_id} not claimed: {verdict}",
     ("watch", "task_id", "kind", "verdict", "retry_after"),
+    uncounted="Normal after a redelivery: the task is held, early or ended. A task that nobody can claim shows as pending.",
 )
 TASK_FINISHED = Event(
     "task_finished", INFO, "task {task_id} ({kind}) {state} by {by}: {reason}",
@@ -85,7 +89,10 @@ SWEEP_FINISHED = Event(
     ("outcome", "sweep_id", "seconds", "failed", "requeued", "redispatched", "suspended", "unsweepable", "orphaned",
      "pruned", "oldest_overdue_seconds", "oldest_pending_seconds", "complete", "error"),
 )  # fmt: skip
-SWEEP_SKIPPED = Event("sweep_skipped", INFO, "sweep not run: {verdict}", ("verdict",))
+SWEEP_SKIPPED = Event(
+    "sweep_skipped", INFO, "sweep not run: {verdict}", ("verdict",),
+    uncounted="A repeated call of the scheduler; the run that it repeats writes sweep_finished.",
+)  # fmt: skip
 SWEEP_SUSPENDED = Event(
     "sweep_suspended",
     CRITICAL,
@@ -99,7 +106,10 @@ TASK_UNSWEEPABLE = Event(
     ("watch", "task_id", "kind", "code", "error"),
 )
 REQUEST_FAILED = Event("request_failed", ERROR, "{entry} failed: {error}", ("entry", "error", "detail"))
-HANDLER_LOG = Event("handler_log", INFO, "{text}", ("task_id", "kind", "number", "text", "logger"))
+HANDLER_LOG = Event(
+    "handler_log", INFO, "{text}", ("task_id", "kind", "number", "text", "logger"),
+    uncounted="What your handler says in its own words; how the task ends is counted.",
+)  # fmt: skip
 
 ALL = {event.name: event for event in list(globals().values()) if isinstance(event, Event)}
 

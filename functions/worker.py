@@ -38,7 +38,8 @@ def receive(event: Any) -> None:
     """
     from flask import has_request_context, request
 
-    token = trace.current.set(trace.of(request.headers if has_request_context() else {}, settings().project))
+    headers: Any = request.headers if has_request_context() else {}
+    token = trace.current.set(trace.of(headers, settings().project))
     try:
         _receive(event)
     finally:
