@@ -36,6 +36,8 @@ class Rule:
     memory: int
     lease: float
     handler: str = ""
+    one_active: bool = False
+    """A user (owner) may have one open task of the kind at a time."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Watch:
     """The role that triggers of the table want to see in `request.jwt.claim.role`, or ""."""
     fence: str
     """off, observe or enforce: the trigger on the table."""
+    create_per_minute: int | None
+    """How many tasks a user may create in a minute, all kinds together; None: as many as they like."""
     rules: dict[str, Rule] = field(repr=False)
 
     def rule(self, kind: str) -> Rule:
@@ -215,6 +219,7 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         "also",
         "jwt_role",
         "fence",
+        "limits",
         "rules",
     )
     own, said, role = value.get("own"), value.get("fence"), value.get("jwt_role")
@@ -234,6 +239,7 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         also=_also(value),
         jwt_role=role.text() if role else "",
         fence=fence,
+        create_per_minute=_per_minute(value, own=bool(own and own.flag())),
         rules=_rules(value["rules"], policy),
     )
     if "$$" in repr(watch):
@@ -295,6 +301,16 @@ def _hooks(watch: Value) -> dict[str, str]:
     return {name: function.text() for name, function in value.items()}
 
 
+def _per_minute(watch: Value, *, own: bool) -> int | None:
+    value = watch.get("limits")
+    if value is None:
+        return None
+    if not own:
+        value.fail("needs `own: true`: tasks of another table are not created by Unstuck. Leave it out.")
+    value.only("create_per_minute")
+    return value["create_per_minute"].integer(1, 100_000)
+
+
 def _types(watch: Value) -> dict[str, str]:
     value = watch.get("types")
     return {name: one.text() for name, one in value.items()} if value else {}
@@ -316,7 +332,7 @@ def _also(watch: Value) -> dict[State, dict[str, str]]:
 
 _RULE = (
     "pending_for", "redispatch_after", "run_for", "silent_for", "attempts", "backoff", "on_lost", "on_error",
-    "isolation", "memory", "handler",
+    "isolation", "memory", "handler", "one_active",
 )  # fmt: skip
 
 
@@ -327,6 +343,7 @@ _READ: dict[str, Callable[[Value], Any]] = {
     "isolation": lambda value: value.choice("process", "thread"),
     "memory": Value.size,
     "handler": Value.text,
+    "one_active": Value.flag,
 }  # the others are times
 
 
@@ -348,7 +365,7 @@ def _rule(value: Value, default: Rule | None, policy: Policy) -> Rule:
             fields[name] = _READ.get(name, Value.seconds)(one)
     if default is None:
         for name in _RULE:
-            if name != "handler":
+            if name not in {"handler", "one_active"}:
                 value[name]
     rule = Rule(**fields)
     _fit_rule(value, rule, policy)

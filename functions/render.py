@@ -15,7 +15,7 @@ from functions.values import Column, literal
 
 SQL = Path(__file__).parent / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run")
-VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "operate")
+VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "operate", "cancel")
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
 ALIASES = {
     "character varying": "varchar",
@@ -93,6 +93,7 @@ def names(watch: Watch) -> dict[str, str]:
         "is_resting": _is(watch, "t", State.RESTING),
         "is_failed": _is(watch, "t", State.FAILED),
         "is_cancelled": _is(watch, "t", State.CANCELLED),
+        "is_free": _is_free(watch),
         "kind": _kind(watch),
         "input": _column(watch, "input", "to_jsonb(t)"),
         "owner": _text(watch, "owner", "null::text"),
@@ -125,7 +126,7 @@ def names(watch: Watch) -> dict[str, str]:
         "new_key": f"new.{identifier(watch.key)}",
     } | {
         f"{index}_index": identifier(f"{bare}_{index}")
-        for index in ("pending", "running", "claim", "owner", "idempotency")
+        for index in ("pending", "running", "claim", "owner", "idempotency", "one_active")
     }
 
 
@@ -192,6 +193,17 @@ def _is(watch: Watch, row: str, *states: State) -> str:
     if not words:
         return "false"
     return f"{status} = {words[0]}" if len(words) == 1 else f"{status} in ({', '.join(words)})"
+
+
+def _is_free(watch: Watch) -> str:
+    """Whether the task may be started again beside those of its kind and owner: not where only one may be open."""
+    if not watch.own:
+        return "true"
+    same = "o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '')"
+    other = f"from {identifier(watch.table)} o where o.one_active and {same}"
+    running = f"{_is(watch, 'o', State.PENDING)} or {_is(watch, 'o', State.RUNNING)}"
+    before = f"o.id = any (p_ids::uuid[]) and o.id < t.id and {_is(watch, 'o', State.FAILED, State.CANCELLED)}"
+    return f"not (t.one_active and (exists (select {other} and ({running})) or exists (select {other} and {before})))"
 
 
 def _state(watch: Watch, row: str) -> str:

@@ -15,7 +15,7 @@ from functions.migrate import check, migrate, script, steps
 from functions.policy import DEFAULT, load, parse
 
 SNAPSHOT = Path(render.__file__).parent / "sql" / "rendered" / "tasks.sql"
-ALL = ["0001_ledger", "0002_tasks.tasks", "shared", "verbs.tasks"]
+ALL = ["0001_ledger", "0002_tasks.tasks", "0003_one_active.tasks", "shared", "verbs.tasks"]
 OBJECTS = """
 select format('%s %s', c.relname, c.relkind) from pg_class c
 where c.relnamespace in (select oid from pg_namespace where nspname in ('public', 'unstuck'))
@@ -170,7 +170,7 @@ def test_a_second_watch_is_added_beside_the_first(database):
     policy = load()
     other = replace(policy.watch(), name="videos", table="public.videos")
     policy = replace(policy, watches={**policy.watches, "videos": other})
-    assert migrate(database, policy) == ["0002_tasks.videos", "verbs.videos"]
+    assert migrate(database, policy) == ["0002_tasks.videos", "0003_one_active.videos", "verbs.videos"]
     assert value(database, "select unstuck.videos_create('image') ->> 'verdict'") == "created"
     assert value(database, "select count(*) from public.tasks") == 0
 

@@ -20,10 +20,11 @@ language plpgsql as $$
 declare
   v_attempt record;
 begin
-  select a.outcome, a.reason into v_attempt
+  select a.outcome, a.reason, a.kind, a.number into v_attempt
   from unstuck.attempts a where a.watch = p_watch and a.task_id = p_task and a.token = p_token;
   insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
   values (p_watch, p_task, 'verb', p_wanted, coalesce(v_attempt.outcome, 'unknown token'), p_token,
           current_setting('application_name', true));
-  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason);
+  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason,
+                            'kind', v_attempt.kind, 'number', v_attempt.number);
 end $$;

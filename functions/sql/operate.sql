@@ -17,7 +17,7 @@ begin@as_role@
       when 'cancel'  then @is_pending@ or @is_running@ or @is_resting@
       when 'fail'    then @is_pending@ or @is_running@
       when 'requeue' then @is_running@
-      when 'retry'   then @is_failed@ or @is_cancelled@ end
+      when 'retry'   then (@is_failed@ or @is_cancelled@) and @is_free@ end
     order by @key@ for update) d;
 
   update unstuck.attempts a

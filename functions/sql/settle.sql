@@ -17,7 +17,7 @@ begin@as_role@
   if v_state is null then
     raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
   end if;
-  select a.number, a.tries, a.kind into v_attempt
+  select a.number, a.tries, a.kind, a.started_at into v_attempt
   from unstuck.attempts a
   where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
   if not found then
@@ -65,7 +65,8 @@ begin@as_role@
     @on_failed@
   end if;
   return jsonb_build_object('verdict', 'settled', 'state', v_state, 'reason', v_reason, 'error', v_error, 'number', v_attempt.number,
-    'tries', v_attempt.tries, 'retry_after', extract(epoch from v_retry_at - v_now));
+    'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_now - v_attempt.started_at),
+    'retry_after', extract(epoch from v_retry_at - v_now));
 end $$;
 
 -- The answer to a settle whose attempt is not live: said before (repeat), or lost. What was lost is filed.
@@ -74,13 +75,13 @@ language plpgsql as $$
 declare
   v_attempt record;
 begin
-  select a.outcome, a.reason, a.error, a.number, a.tries, a.sweep_id into v_attempt from unstuck.attempts a
+  select a.outcome, a.reason, a.error, a.number, a.tries, a.kind, a.ended_at - a.started_at as took, a.sweep_id into v_attempt from unstuck.attempts a
   where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token;
   if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
     ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'), ('release', 'failed'))
   then
     return jsonb_build_object('verdict', 'settled', 'repeat', true, 'reason', v_attempt.reason, 'error', v_attempt.error,
-      'number', v_attempt.number, 'tries', v_attempt.tries, 'retry_after', 0,
+      'number', v_attempt.number, 'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_attempt.took), 'retry_after', 0,
       'state', case when v_attempt.outcome in ('retried', 'released') then 'pending' else v_attempt.outcome end);
   end if;
   return unstuck.lost(@watch_name@, p_task, p_token, p_outcome);

@@ -1,5 +1,8 @@
--- status: answers a poll for one task, and heals that task if it is overdue (read-repair).
-create or replace function unstuck.@watch@_status(p_task text, p_rules jsonb, p_heal boolean default true) returns jsonb
+-- status: answers a poll for one task, and heals that task if it is overdue (read-repair). A task that is not of `p_owner`,
+-- where one is given, is missing.
+create or replace function unstuck.@watch@_status(
+  p_task text, p_rules jsonb, p_heal boolean default true, p_owner text default null
+) returns jsonb
 language plpgsql as $$
 declare
   v_now     timestamptz;
@@ -13,7 +16,7 @@ begin
     select @key@::text as id, @state@ as state, @status@::text as word, @kind@ as kind, @owner@ as owner, @result@ as result,
       @error@ as error, @reason@ as reason, @queued@ as queued, @due@ as due, @alive@ as alive into v_task
     from @table@ t where @key@ = p_task::@key_type@;
-    if not found then
+    if not found or p_owner is not null and v_task.owner is distinct from p_owner then
       return jsonb_build_object('verdict', 'missing');
     end if;
     select a.* into v_attempt from unstuck.attempts a

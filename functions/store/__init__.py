@@ -35,17 +35,22 @@ class Store(ABC):
         self, watch: Watch, kind: str, task_input: Any, *, owner: str | None = None, key: str | None = None,
         priority: int = 0, delay: float = 0.0, metadata: Any = None,
     ) -> Answer:  # fmt: skip
-        """Verdict created, exists (same key, same task) or conflict (same key, another task). `delay` in seconds."""
+        """Verdict created, exists (same key, same task), conflict (same key, another task), limited (too many in a minute)
+        or active (the owner has one of a kind that is `one_active`). `delay` in seconds."""
         return self._verb(
             f"{watch.name}_create", p_kind=kind, p_input=_json(task_input), p_owner=owner, p_key=key, p_priority=priority,
-            p_delay=float(delay), p_metadata=_json(metadata or {}), p_id=str(uuid.uuid4()),
+            p_delay=float(delay), p_metadata=_json(metadata or {}), p_id=str(uuid.uuid4()), p_rules=watch.rules_json,
+            p_per_minute=watch.create_per_minute,
         )  # fmt: skip
 
-    def claim(self, watch: Watch, task_id: str | None, worker: str, kinds: list[str] | None = None) -> Answer:
-        """Claims a task, or the next one. Verdict claimed, held, early, ended, resting, missing or none."""
+    def claim(
+        self, watch: Watch, task_id: str | None, worker: str, kinds: list[str] | None = None, token: str | None = None
+    ) -> Answer:
+        """Claims a task, or the next one. Verdict claimed, held, early, ended, resting, missing or none.
+        With the `token` of an earlier claim, whose answer was lost, it is that claim again."""
         return self._verb(
             f"{watch.name}_claim", again="p_again", p_task=task_id, p_worker=worker, p_rules=watch.rules_json,
-            p_token=str(uuid.uuid4()), p_kinds=kinds,
+            p_token=token or str(uuid.uuid4()), p_again=token is not None, p_kinds=kinds,
         )  # fmt: skip
 
     def beat(self, watch: Watch, task_id: str, token: str, progress: Any = None, limit: float = LIMIT) -> Answer:
@@ -78,9 +83,13 @@ class Store(ABC):
             p_delay=after,
         )  # fmt: skip
 
-    def status(self, watch: Watch, task_id: str, *, heal: bool = True) -> Answer:
-        """Verdict found or missing."""
-        return self._verb(f"{watch.name}_status", p_task=task_id, p_rules=watch.rules_json, p_heal=heal)
+    def status(self, watch: Watch, task_id: str, *, heal: bool = True, owner: str | None = None) -> Answer:
+        """Verdict found or missing, which a task of anybody but `owner` is, where one is given."""
+        return self._verb(f"{watch.name}_status", p_task=task_id, p_rules=watch.rules_json, p_heal=heal, p_owner=owner)
+
+    def cancel(self, watch: Watch, task_id: str, *, owner: str | None = None) -> Answer:
+        """Verdict cancelled, ended or missing, as for `status`."""
+        return self._verb(f"{watch.name}_cancel", p_task=task_id, p_owner=owner)
 
     def overview(self, watch: Watch) -> Answer:
         return self._verb(f"{watch.name}_overview", p_rules=watch.rules_json)

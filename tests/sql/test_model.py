@@ -318,7 +318,13 @@ class Machine(RuleBasedStateMachine):
     def extend(self, attempt: Attempt, answer: dict[str, Any]) -> bool:
         if attempt.outcome:
             self.refused += 1
-            assert answer == {"verdict": "lost", "outcome": attempt.outcome, "reason": attempt.reason}
+            said = {
+                "outcome": attempt.outcome,
+                "reason": attempt.reason,
+                "number": attempt.number,
+                "kind": attempt.task.kind,
+            }
+            assert answer == {"verdict": "lost", **said}
             return False
         attempt.lease_until, attempt.extended = self.now + LEASE * SECOND, False
         assert answer == {"verdict": "held"}

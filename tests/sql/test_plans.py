@@ -137,6 +137,16 @@ def test_the_same_key_is_found_by_an_index(db):
     assert read["tasks"]["seq_scan"] == 0
 
 
+@pytest.mark.parametrize("kind", ["image", "alone"])
+def test_the_rules_for_a_user_are_asked_of_an_index(db, kind):
+    """Whatever the user has done before: the tables hold 20 of theirs, and 20,000 of others."""
+    rules = json.dumps({"*": json.loads(WATCH.rules_json)["*"], "alone": {"one_active": True}})
+    create = "select unstuck.tasks_create(%s, '{}', 'user-7', p_rules => %s, p_per_minute => 5)"
+    read = counted(db, repeatedly(db, create, kind, rules))
+    assert read["tasks"]["seq_scan"] == 0
+    assert read["tasks"]["idx_tup_fetch"] <= 12 * 5
+
+
 def test_a_beat_touches_no_index(db):
     live = db.execute("select task_id, token from unstuck.attempts where ended_at is null").fetchall()
     updates = "select n_tup_upd as all, n_tup_hot_upd as hot from pg_stat_user_tables where relname = 'attempts'"
@@ -161,6 +171,7 @@ def test_each_question_of_a_sweep_has_its_index(db):
     found = sorted(one["indexdef"].partition(" USING ")[2] for one in db.execute(open_ones).fetchall())
     assert found == [
         "btree (COALESCE(owner, ''::text), idempotency_key) WHERE (idempotency_key IS NOT NULL)",
+        "btree (kind, COALESCE(owner, ''::text)) WHERE (one_active AND (status = ANY (ARRAY['pending'::text, 'processing'::text])))",  # noqa: E501
         "btree (owner, created_at) WHERE (owner IS NOT NULL)",
         "btree (priority DESC, scheduled_at) WHERE (status = 'pending'::text)",
         "btree (scheduled_at) WHERE (status = 'pending'::text)",

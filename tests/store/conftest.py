@@ -44,6 +44,7 @@ OWN = """
       hasty: {pending_for: 1m, redispatch_after: 20s, run_for: 50s}
       patient: {pending_for: 2h, silent_for: 1h}
       once: {attempts: 1}
+      alone: {one_active: true}
       fails: {on_lost: fail}
       uncertain: {on_lost: uncertain}
 """

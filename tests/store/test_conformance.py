@@ -382,7 +382,8 @@ class TestBeat:
         pass_time(db, LEASE + 1)
         second = claimed_again(store, tasks, zombie["task_id"])
         answer = store.beat(tasks, zombie["task_id"], zombie["token"])
-        assert answer == {"verdict": "lost", "outcome": "retried", "reason": "lease_lost"}
+        assert (answer["verdict"], answer["outcome"], answer["reason"]) == ("lost", "retried", "lease_lost")
+        assert (answer["kind"], answer["number"]) == (zombie["kind"], 1)
         assert store.beat(tasks, zombie["task_id"], second["token"])["verdict"] == "held"
 
     def test_a_late_beat_revives_a_lease_that_nobody_took(self, store, db, tasks):
@@ -640,7 +641,7 @@ class TestSettle:
     def test_an_unknown_token_is_lost_and_filed(self, store, db, tasks):
         attempt = claimed(store, tasks)
         answer = store.settle(tasks, attempt["task_id"], NIL, "complete")
-        assert answer == {"verdict": "lost", "outcome": None, "reason": None}
+        assert answer == {"verdict": "lost", "outcome": None, "reason": None, "kind": None, "number": None}
         assert refusals(db, attempt["task_id"]) == [("verb", "complete", "unknown token")]
         assert row(db, attempt["task_id"])["status"] == "processing"
 

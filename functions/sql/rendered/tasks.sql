@@ -139,6 +139,13 @@ create unique index "tasks_idempotency" on "public"."tasks" (coalesce(owner, '')
 
 alter table "public"."tasks" enable row level security;
 
+-- 0003_one_active.tasks
+-- One open task of a kind for each owner, where a row says so: `create` says it for kinds whose rule is `one_active`.
+-- Other writers of the table take part when they write the column too.
+
+alter table "public"."tasks" add column one_active boolean not null default false;
+create unique index "tasks_one_active" on "public"."tasks" (kind, coalesce(owner, '')) where one_active and status in ('pending', 'processing');
+
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
@@ -274,12 +281,13 @@ language plpgsql as $$
 declare
   v_attempt record;
 begin
-  select a.outcome, a.reason into v_attempt
+  select a.outcome, a.reason, a.kind, a.number into v_attempt
   from unstuck.attempts a where a.watch = p_watch and a.task_id = p_task and a.token = p_token;
   insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
   values (p_watch, p_task, 'verb', p_wanted, coalesce(v_attempt.outcome, 'unknown token'), p_token,
           current_setting('application_name', true));
-  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason);
+  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason,
+                            'kind', v_attempt.kind, 'number', v_attempt.number);
 end $$;
 
 -- checkpoint: keeps the data of one finished step; the next attempt starts with it. Also a beat.
@@ -368,26 +376,82 @@ end $$;
 -- verbs.tasks
 -- create: writes a pending task. The same idempotency key of the same owner finds the task that is there; the caller may
 -- make the id, so that a create whose answer was lost can be repeated.
+-- The rules for a user are asked under one lock for each owner, so that no race lets two through: `p_per_minute` tasks at
+-- most in a minute, and one open task of a kind whose rule says `one_active`. That one an index holds as well, for whoever
+-- writes `one_active` into a row.
 create or replace function unstuck.tasks_create(
   p_kind text, p_input jsonb default '{}', p_owner text default null, p_key text default null,
-  p_priority integer default 0, p_delay double precision default 0, p_metadata jsonb default '{}', p_id uuid default gen_random_uuid()
+  p_priority integer default 0, p_delay double precision default 0, p_metadata jsonb default '{}', p_id uuid default gen_random_uuid(),
+  p_rules jsonb default '{}', p_per_minute integer default null
 ) returns jsonb language plpgsql as $$
 declare
-  v_task record;
+  v_one    constant boolean := coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
+  v_task   record;
+  v_answer jsonb := '{}';
 begin
-  insert into "public"."tasks" as t (id, kind, input, owner, idempotency_key, priority, scheduled_at, metadata)
-  values (p_id, p_kind, p_input, p_owner, p_key, p_priority, clock_timestamp() + make_interval(secs => p_delay), p_metadata)
+  if v_one or p_owner is not null and p_per_minute is not null then
+    perform pg_advisory_xact_lock(hashtextextended(format('unstuck.create/%s/%s', 'tasks', p_owner), 0));
+    v_answer := coalesce(unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
+                         unstuck.tasks_limited(p_owner, p_per_minute),
+                         case when v_one then unstuck.tasks_active(p_kind, p_owner, p_rules) end, '{}');
+    if v_answer ? 'verdict' then
+      return v_answer;
+    end if;
+  end if;
+  insert into "public"."tasks" as t (id, kind, input, owner, idempotency_key, priority, scheduled_at, metadata, one_active)
+  values (p_id, p_kind, p_input, p_owner, p_key, p_priority, clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one)
   on conflict do nothing
   returning t.id into v_task;
   if found then
     null;
-    return jsonb_build_object('verdict', 'created', 'task_id', v_task.id, 'state', 'pending');
+    return v_answer || jsonb_build_object('verdict', 'created', 'task_id', v_task.id, 'state', 'pending');
   end if;
-  select t.id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t.kind = p_kind and t.input = p_input as same into v_task
-  from "public"."tasks" t
-  where t.id = p_id or coalesce(t.owner, '') = coalesce(p_owner, '') and t.idempotency_key = p_key;
-  return jsonb_build_object('verdict', case when v_task.same then 'exists' else 'conflict' end,
-                            'task_id', v_task.id, 'state', v_task.state);
+  return '{"verdict": "active"}' || coalesce(unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
+                                             unstuck.tasks_active(p_kind, p_owner, p_rules), '{}');
+end $$;
+
+-- The task that is there by this id or key: exists, or conflict when it is another one. Null when there is none.
+create or replace function unstuck.tasks_same(p_kind text, p_input jsonb, p_owner text, p_key text, p_id uuid) returns jsonb
+language plpgsql stable as $$ begin
+  return (
+    select jsonb_build_object('verdict', case when t.kind = p_kind and t.input = p_input then 'exists' else 'conflict' end,
+                              'task_id', t.id, 'state', case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end)
+    from "public"."tasks" t
+    where t.id = p_id or coalesce(t.owner, '') = coalesce(p_owner, '') and t.idempotency_key = p_key);
+end $$;
+
+-- limited, with the seconds until the oldest of the last minute's tasks has left it. Null when there is room.
+create or replace function unstuck.tasks_limited(p_owner text, p_per_minute integer) returns jsonb
+language plpgsql as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  return (
+    select jsonb_build_object('verdict', 'limited', 'retry_after', extract(epoch from t.created_at + interval '1 minute' - v_now))
+    from "public"."tasks" t
+    where p_per_minute is not null and t.owner = p_owner and t.created_at > v_now - interval '1 minute'
+    order by t.created_at desc offset p_per_minute - 1 limit 1);
+end $$;
+
+-- active, with the open task of that kind. One that is overdue is healed first: it must not lock its user out.
+create or replace function unstuck.tasks_active(p_kind text, p_owner text, p_rules jsonb) returns jsonb
+language plpgsql as $$
+declare
+  v_id      uuid;
+  v_state   text;
+  v_rescued json;
+begin
+  select t.id into v_id from "public"."tasks" t
+  where t.one_active and (t."status" = 'pending' or t."status" = 'processing') and t.kind = p_kind and coalesce(t.owner, '') = coalesce(p_owner, '');
+  if not found then
+    return null;
+  end if;
+  v_rescued := unstuck.tasks_sweep(p_rules, 1, null, v_id::text) -> 'rescued';
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_state from "public"."tasks" t where t.id = v_id;
+  if v_state in ('pending', 'running') then
+    return jsonb_build_object('verdict', 'active', 'task_id', v_id, 'state', v_state, 'rescued', v_rescued);
+  end if;
+  return jsonb_build_object('rescued', v_rescued);
 end $$;
 
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one.
@@ -506,7 +570,7 @@ begin
   if v_state is null then
     raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
   end if;
-  select a.number, a.tries, a.kind into v_attempt
+  select a.number, a.tries, a.kind, a.started_at into v_attempt
   from unstuck.attempts a
   where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
   if not found then
@@ -560,7 +624,8 @@ begin
     null;
   end if;
   return jsonb_build_object('verdict', 'settled', 'state', v_state, 'reason', v_reason, 'error', v_error, 'number', v_attempt.number,
-    'tries', v_attempt.tries, 'retry_after', extract(epoch from v_retry_at - v_now));
+    'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_now - v_attempt.started_at),
+    'retry_after', extract(epoch from v_retry_at - v_now));
 end $$;
 
 -- The answer to a settle whose attempt is not live: said before (repeat), or lost. What was lost is filed.
@@ -569,13 +634,13 @@ language plpgsql as $$
 declare
   v_attempt record;
 begin
-  select a.outcome, a.reason, a.error, a.number, a.tries, a.sweep_id into v_attempt from unstuck.attempts a
+  select a.outcome, a.reason, a.error, a.number, a.tries, a.kind, a.ended_at - a.started_at as took, a.sweep_id into v_attempt from unstuck.attempts a
   where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token;
   if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
     ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'), ('release', 'failed'))
   then
     return jsonb_build_object('verdict', 'settled', 'repeat', true, 'reason', v_attempt.reason, 'error', v_attempt.error,
-      'number', v_attempt.number, 'tries', v_attempt.tries, 'retry_after', 0,
+      'number', v_attempt.number, 'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_attempt.took), 'retry_after', 0,
       'state', case when v_attempt.outcome in ('retried', 'released') then 'pending' else v_attempt.outcome end);
   end if;
   return unstuck.lost('tasks', p_task, p_token, p_outcome);
@@ -769,8 +834,11 @@ begin
   return v_count;
 end $$;
 
--- status: answers a poll for one task, and heals that task if it is overdue (read-repair).
-create or replace function unstuck.tasks_status(p_task text, p_rules jsonb, p_heal boolean default true) returns jsonb
+-- status: answers a poll for one task, and heals that task if it is overdue (read-repair). A task that is not of `p_owner`,
+-- where one is given, is missing.
+create or replace function unstuck.tasks_status(
+  p_task text, p_rules jsonb, p_heal boolean default true, p_owner text default null
+) returns jsonb
 language plpgsql as $$
 declare
   v_now     timestamptz;
@@ -784,7 +852,7 @@ begin
     select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner" as owner, t."result" as result,
       t."error_message" as error, t."reason" as reason, t."scheduled_at" as queued, t."scheduled_at" as due, t."updated_at" as alive into v_task
     from "public"."tasks" t where t."id" = p_task::uuid;
-    if not found then
+    if not found or p_owner is not null and v_task.owner is distinct from p_owner then
       return jsonb_build_object('verdict', 'missing');
     end if;
     select a.* into v_attempt from unstuck.attempts a
@@ -921,7 +989,7 @@ begin
       when 'cancel'  then t."status" = 'pending' or t."status" = 'processing' or false
       when 'fail'    then t."status" = 'pending' or t."status" = 'processing'
       when 'requeue' then t."status" = 'processing'
-      when 'retry'   then t."status" = 'failed' or t."status" = 'cancelled' end
+      when 'retry'   then (t."status" = 'failed' or t."status" = 'cancelled') and not (t.one_active and (exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and (o."status" = 'pending' or o."status" = 'processing')) or exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and o.id = any (p_ids::uuid[]) and o.id < t.id and o."status" in ('failed', 'cancelled')))) end
     order by t."id" for update) d;
 
   update unstuck.attempts a
@@ -952,6 +1020,29 @@ begin
   end if;
   perform set_config('unstuck.override', '', true);
   return coalesce(to_json(v_moved), '[]');
+end $$;
+
+-- cancel: what a user does to a task of their own (`p_owner`; null: of anybody). A worker that is at it finds its lease lost.
+-- Safe to repeat. Verdict cancelled, ended (too late), or missing, which is also what another user's task is.
+create or replace function unstuck.tasks_cancel(p_task text, p_owner text default null) returns jsonb
+language plpgsql as $$
+declare
+  v_task record;
+  v_last record;
+begin
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."owner" as owner into v_task from "public"."tasks" t where t."id" = p_task::uuid for update;
+  if not found or p_owner is not null and v_task.owner is distinct from p_owner then
+    return '{"verdict": "missing"}';
+  end if;
+  if v_task.state is null or v_task.state in ('completed', 'failed', 'cancelled') then
+    return jsonb_build_object('verdict', 'ended', 'task_id', p_task, 'state', v_task.state);
+  end if;
+  perform unstuck.tasks_operate('cancel', array[p_task]);
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
+  select a.number, a.tries, a.reason into v_last
+  from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 1;
+  return jsonb_build_object('verdict', 'cancelled', 'task_id', p_task, 'kind', v_task.kind, 'state', v_task.state,
+                            'number', v_last.number, 'tries', v_last.tries, 'reason', v_last.reason);
 end $$;
 
 -- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
