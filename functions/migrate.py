@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from functions import rest
 from functions.errors import StoreError
 from functions.policy import Policy, load
-from functions.render import SQL, names, render, shared, verbs
+from functions.render import SQL, names, render, shared, template, verbs
+from functions.values import literal
 
 _RECORD = """
 create schema if not exists unstuck;
@@ -35,9 +37,11 @@ class Step(NamedTuple):
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def steps(policy: Policy | None = None) -> Iterator[Step]:
-    """All that a database needs for the policy, in order."""
-    watches = list((policy or load()).watches.values())
+def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator[Step]:
+    """All that a database needs for the policy, in order. `supabase`: the schema in which Supabase's REST API is to find
+    the verbs (`functions.rest.SCHEMAS`), or None where it is not used."""
+    policy = policy or load()
+    watches = list(policy.watches.values())
     for path in sorted((SQL / "migrations").glob("*.sql")):
         text = path.read_text(encoding="utf-8")
         if "@table@" not in text:
@@ -48,19 +52,42 @@ def steps(policy: Policy | None = None) -> Iterator[Step]:
     yield Step("shared", shared(), repeatable=True)
     for watch in watches:
         yield Step(f"verbs.{watch.name}", verbs(watch), repeatable=True)
+    if supabase:
+        yield Step("supabase", rest.supabase(policy, supabase), repeatable=True)
 
 
 def script(policy: Policy | None = None) -> str:
-    """The SQL as text, for review and for `supabase/migrations/`."""
-    return "\n".join(f"-- {step.name}\n{step.text}" for step in steps(policy))
+    """The SQL as text, for review."""
+    return "\n".join([*(f"-- {step.name}\n{step.text}" for step in steps(policy)), template("grants")])
 
 
-def pending(connection: psycopg.Connection[Any], policy: Policy | None = None) -> list[Step]:
+def file(policy: Policy | None, supabase: str) -> str:
+    """The SQL for `supabase/migrations/`: it does what `migrate` does, keeps the same record, and may be run again."""
+    return "\n".join([_RECORD, *(_part(step) for step in steps(policy, supabase)), template("grants")])
+
+
+def _part(step: Step) -> str:
+    record = f"insert into unstuck.migrations (name, sha256) values ({literal(step.name)}, {literal(step.sha256)})"
+    if step.repeatable:
+        return (
+            f"-- {step.name}\n{step.text}\n{record}\n"
+            "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();\n"
+        )
+    assert "$migration$" not in step.text, "the text would end at it"
+    return render(
+        template("once"),
+        {"name": literal(step.name), "sha256": literal(step.sha256), "record": record, "text": step.text},
+    )
+
+
+def pending(
+    connection: psycopg.Connection[Any], policy: Policy | None = None, supabase: str | None = None
+) -> list[Step]:
     """The steps that the database still lacks. Raises StoreError when a released migration was edited."""
     installed = connection.execute("select to_regclass('unstuck.migrations')").fetchone() != (None,)
     rows = connection.execute("select name, sha256 from unstuck.migrations").fetchall() if installed else []
     applied: dict[str, str] = dict(rows)
-    missing = [step for step in steps(policy) if applied.get(step.name) != step.sha256]
+    missing = [step for step in steps(policy, supabase) if applied.get(step.name) != step.sha256]
     for step in missing:
         if step.name in applied and not step.repeatable:
             raise StoreError(
@@ -71,13 +98,13 @@ def pending(connection: psycopg.Connection[Any], policy: Policy | None = None) -
     return missing
 
 
-def check(dsn: str, policy: Policy | None = None) -> list[str]:
+def check(dsn: str, policy: Policy | None = None, supabase: str | None = None) -> list[str]:
     """The names of the steps that `migrate` would run; empty when the database is up to date."""
     with psycopg.connect(dsn, prepare_threshold=None) as connection:
-        return [step.name for step in pending(connection, policy)]
+        return [step.name for step in pending(connection, policy, supabase)]
 
 
-def migrate(dsn: str, policy: Policy | None = None) -> list[str]:
+def migrate(dsn: str, policy: Policy | None = None, supabase: str | None = None) -> list[str]:
     """Brings the database up to date and returns the names of the steps that ran.
 
     Raises StoreError when a table of that name exists and is not ours.
@@ -85,9 +112,10 @@ def migrate(dsn: str, policy: Policy | None = None) -> list[str]:
     with psycopg.connect(dsn, prepare_threshold=None) as connection, connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtextextended('unstuck.migrate', 0))")
         connection.execute(_RECORD)
-        missing = pending(connection, policy)
+        missing = pending(connection, policy, supabase)
         for step in missing:
             _run(connection, step)
+        connection.execute(template("grants").encode())
         return [step.name for step in missing]
 
 

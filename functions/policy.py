@@ -18,6 +18,12 @@ DEFAULT = Path(__file__).with_name("policy.yaml")
 BEATS_IN_A_LEASE = 3
 
 
+class Json(str):
+    """A JSON text that SQL takes as jsonb. By its type a store knows it from a text."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Rule:
     """How long a task of one kind may wait, run and be silent, and what follows when it may no longer."""
@@ -82,9 +88,9 @@ class Watch:
         return tuple(self.handler(kind) for kind in self.rules if kind != "*")
 
     @cached_property
-    def rules_json(self) -> str:
+    def rules_json(self) -> Json:
         """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy cannot differ."""
-        return json.dumps({kind: asdict(rule) for kind, rule in self.rules.items()})
+        return Json(json.dumps({kind: asdict(rule) for kind, rule in self.rules.items()}))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ class Settings:
 
     database_url: str | None
     """DATABASE_URL: PostgreSQL, direct or by a pooler."""
+    supabase_url: str | None
+    """SUPABASE_URL: https://REF.supabase.co, for its REST API. DATABASE_URL goes before it."""
+    supabase_key: str | None
+    """SUPABASE_KEY: a secret key (sb_secret_...) or the legacy service_role key."""
     policy: str | None
     """UNSTUCK_POLICY: another policy.yaml than the bundle's."""
     worker_url: str | None
@@ -30,6 +34,8 @@ class Settings:
         env = {name: value.strip() for name, value in env.items()}  # secrets like to end with a newline
         return cls(
             database_url=env.get("DATABASE_URL"),
+            supabase_url=env.get("SUPABASE_URL"),
+            supabase_key=env.get("SUPABASE_KEY"),
             policy=env.get("UNSTUCK_POLICY"),
             worker_url=env.get("WORKER_URL"),
             queue=env.get("TASKS_QUEUE"),

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from functions.ops.embedded import Postgres, create_database, drop_database
 from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
+from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
 
 TEMPLATE = "unstuck_template"
 
@@ -46,6 +48,27 @@ def empty_database(postgres: Postgres) -> Iterator[str]:
     """The DSN of a database as it is before Unstuck comes."""
     with copied(postgres, None) as dsn:
         yield dsn
+
+
+@pytest.fixture(scope="session")
+def supabase_template(postgres: Postgres) -> str:
+    """A database as Supabase makes it, with the file of `sql --supabase` pushed."""
+    from functions.migrate import file
+
+    postgrest_binary()
+    name = "supabase_template"
+    create_database(postgres.dsn(), name)
+    bootstrap(postgres.dsn(name))
+    with psycopg.connect(postgres.dsn(name), autocommit=True) as connection:
+        connection.execute(file(None, "public").encode())
+    return name
+
+
+@pytest.fixture
+def supabase(postgres: Postgres, supabase_template: str) -> Iterator[Supabase]:
+    """A Supabase of the test's own: `.dsn` is its database, `.url` and `.key` its REST API, `.env` for functions."""
+    with copied(postgres, supabase_template) as dsn, Supabase(dsn) as stack:
+        yield stack
 
 
 @contextmanager

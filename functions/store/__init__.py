@@ -13,12 +13,14 @@ from functools import lru_cache
 from typing import Any
 
 from functions.errors import StoreError
-from functions.policy import Policy, Watch, load
+from functions.policy import Json, Policy, Watch, load
 from functions.settings import settings
 
 Answer = dict[str, Any]
 LIMIT = 8.0
 """Seconds that a verb may take, its repetitions included. SIGTERM grants 10 s on Cloud Run."""
+PASSING = ("08", "40", "53", "55", "57", "58")
+"""The classes of SQLSTATE that say nothing about the call: the same call may succeed later."""
 
 
 class Store(ABC):
@@ -173,8 +175,8 @@ class Store(ABC):
                 arguments[again] = True
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value)
+def _json(value: Any) -> Json:
+    return Json(json.dumps(value))
 
 
 def _text(value: str | None) -> str | None:
@@ -189,10 +191,17 @@ def policy() -> Policy:
 
 @lru_cache
 def store() -> Store:
-    """The store of this process, chosen by the environment. Made at the first use, after the fork."""
-    url = settings().database_url
-    if not url:
-        raise StoreError("No database is named. Set DATABASE_URL to a PostgreSQL URL.", retryable=False)
-    from functions.store.postgres import PostgresStore
+    """The store of this process, chosen by the environment. Made at the first use, after the fork. Where both are named it
+    is the database itself: a verb costs a third there, and so does the cold start."""
+    found = settings()
+    if found.database_url:
+        from functions.store.postgres import PostgresStore
 
-    return PostgresStore(url)
+        return PostgresStore(found.database_url)
+    if found.supabase_url or found.supabase_key:
+        from functions.store.supabase import SupabaseStore
+
+        return SupabaseStore(found.supabase_url or "", found.supabase_key or "")
+    raise StoreError(
+        "No database is named. Set DATABASE_URL to a PostgreSQL URL, or SUPABASE_URL and SUPABASE_KEY.", retryable=False
+    )

@@ -13,9 +13,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from functions.errors import StoreError
-from functions.store import Store
-
-_PASSING = ("08", "40", "53", "55", "57", "58")
+from functions.store import PASSING, Store
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -91,4 +89,4 @@ def _explain(function: str, error: psycopg.Error) -> StoreError:
     if code in {"42883", "3F000", "42P01"}:
         hint = " Run `python -m functions migrate --apply` on this database first."
     lost = not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return StoreError(f"{function}: {text.strip()}{hint}", retryable=lost or code[:2] in _PASSING, code=code)
+    return StoreError(f"{function}: {text.strip()}{hint}", retryable=lost or code[:2] in PASSING, code=code)

@@ -6,6 +6,7 @@ import os
 from functions.errors import StoreError
 from functions.ops import target
 from functions.ops.out import FINE, FOUND, data, words
+from functions.rest import SCHEMAS
 
 HELP = "bring a database up to date with the policy"
 JSON = {"missing": (), "applied": ()}
@@ -15,6 +16,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help="PostgreSQL URL (default: DATABASE_URL)")
     parser.add_argument("--apply", action="store_true", help="write; without it, only say what is missing")
     parser.add_argument("--check", action="store_true", help="exit 3 when something is missing")
+    parser.add_argument(
+        "--supabase",
+        nargs="?",
+        const=SCHEMAS[0],
+        choices=SCHEMAS,
+        metavar="SCHEMA",
+        help="also what Supabase's REST API needs, in the schema public (or unstuck)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -25,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
     dsn = target.dsn(options)
     try:
-        steps = migrate(dsn) if options.apply else check(dsn)
+        steps = (migrate if options.apply else check)(dsn, supabase=options.supabase)
     except psycopg.OperationalError as error:
         raise StoreError(f"migrate: {str(error).strip()}", retryable=True) from None
     except psycopg.Error as error:

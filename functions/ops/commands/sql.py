@@ -1,24 +1,38 @@
-"""sql: the SQL of the policy, for review."""
+"""sql: the SQL of the policy, for review or for supabase/migrations/."""
 
 import argparse
 
+from functions.errors import PolicyError
 from functions.ops.out import FINE, data
+from functions.rest import SCHEMAS
 
-HELP = "print the SQL of the policy, for review"
+HELP = "print the SQL of the policy, for review or for supabase/migrations/"
 JSON = {"steps": ("name", "sha256", "sql")}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--supabase", action="store_true", help="one file for supabase/migrations/, which may be run again"
+    )
+    parser.add_argument(
+        "--schema",
+        choices=SCHEMAS,
+        default=SCHEMAS[0],
+        help="with --supabase: where its REST API finds the verbs (default: public)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
-    from functions.migrate import script, steps
+    from functions.migrate import file, script, steps
     from functions.policy import load
 
     policy = load()
+    schema = options.schema if options.supabase else None
+    if options.schema != SCHEMAS[0] and not schema:
+        raise PolicyError("--schema is for the REST API of Supabase. Give --supabase too.")
     if options.json:
-        data({"steps": [{"name": one.name, "sha256": one.sha256, "sql": one.text} for one in steps(policy)]})
+        data({"steps": [{"name": one.name, "sha256": one.sha256, "sql": one.text} for one in steps(policy, schema)]})
     else:
-        print(script(policy))
+        print(file(policy, schema) if schema else script(policy))
     return FINE

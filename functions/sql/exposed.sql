@@ -1,0 +1,15 @@
+-- No other verb of ours is exposed.
+do $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid from pg_proc p
+    where p.pronamespace = 'public'::regnamespace and p.proname like 'unstuck\_%' and p.prosrc like ' select unstuck.%'
+      and p.oid <> all (array[
+      @kept@
+    ]::regprocedure[])
+  loop
+    execute format('drop function %s', v_function);
+  end loop;
+end $$;

@@ -1,0 +1,162 @@
+"""The store by Supabase's REST API: each verb is an rpc of the SQL function that the other store calls as well.
+
+One client for each process, made after a fork. HTTP/1.1: over HTTP/2 a beat would wait for the answer that another
+thread is reading, however short its own limit. A call that was given up may still be done by the server."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from postgrest.exceptions import APIError
+
+from functions.errors import StoreError
+from functions.policy import Json
+from functions.store import PASSING, Store
+from functions.store.supabase_key import check_key, check_url
+
+if TYPE_CHECKING:
+    from supabase import Client
+
+IDLE = 15.0
+"""Seconds that an idle connection is kept: longer than a beat, shorter than any gateway keeps it."""
+UNKNOWN = {"PGRST202", "PGRST106", "42883", "3F000", "42P01", "PGRST205"}
+"""The codes for a function, a schema or a table that is not there, or not exposed."""
+PASSING_HTTP = {408, 425, 429}
+PASSING_PGRST = {"PGRST000", "PGRST001", "PGRST002", "PGRST003"}
+"""PostgREST cannot reach the database, does not know its schema yet, or has no connection free."""
+INSTALL = (
+    " Put the output of `python -m functions sql --supabase` into supabase/migrations/ and push it first (or run "
+    "`python -m functions migrate --supabase --apply`)."
+)
+LACKS = (
+    " The service role lacks that right. What is ours is granted by `python -m functions sql --supabase`; what is yours (a "
+    "hook, a table it writes) you grant to service_role."
+)
+REFUSED = " SUPABASE_KEY was refused: take a secret key of this very project (Dashboard, Project Settings, API Keys)."
+
+
+class _Left(dict[str, float]):
+    """The time limits of a request for httpx. Each of its phases asks, and gets what is left for all of them."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self._until = until
+
+    def get(self, _: str, default: Any = None) -> Any:  # noqa: ARG002
+        return max(0.001, self._until - time.monotonic())
+
+
+class _Transport(httpx.HTTPTransport):
+    """Ends a request at `until`, and notes the status of its answer, which the client's errors do not tell."""
+
+    def __init__(self) -> None:
+        super().__init__(limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE))
+        self.until: ContextVar[float] = ContextVar("until")
+        self.status: ContextVar[int] = ContextVar("status")
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        until = self.until.get()
+        request.extensions["timeout"] = _Left(until)
+        answer = super().handle_request(request)
+        self.status.set(answer.status_code)
+        assert isinstance(answer.stream, httpx.SyncByteStream)
+        try:
+            body = b"".join(_within(answer.stream, until, request))
+        finally:
+            answer.close()
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(body))
+
+
+def _within(chunks: Iterable[bytes], until: float, request: httpx.Request) -> Iterator[bytes]:
+    for chunk in chunks:
+        if time.monotonic() > until:
+            raise httpx.ReadTimeout("the answer dribbles", request=request)
+        yield chunk
+
+
+class SupabaseStore(Store):
+    def __init__(self, url: str, key: str) -> None:
+        """Raises StoreError, with the next step, for a key that cannot do the work or a URL that is none."""
+        self._url, self._key = check_url(url), check_key(key)
+        self._pid = 0
+        self._exposed = "public"
+        self._made: list[Client] = []
+
+    def call(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
+        try:
+            return self._rpc(function, arguments, limit)
+        except StoreError as error:
+            if error.code != "PGRST202" or self._exposed != "public":
+                raise
+            missing = error
+        self._exposed = "unstuck"  # perhaps our own schema is exposed
+        try:
+            return self._rpc(function, arguments, limit)
+        except StoreError as error:
+            if error.code not in {"PGRST106", "PGRST202"}:
+                raise
+            self._exposed = "public"
+            raise missing from None
+
+    def close(self) -> None:
+        if self._pid == os.getpid():
+            self._transport.close()
+        self._pid = 0
+
+    def _rpc(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
+        client = self._client()
+        self._transport.until.set(time.monotonic() + limit)
+        self._transport.status.set(0)
+        try:
+            values = {name: json.loads(one) if isinstance(one, Json) else one for name, one in arguments.items()}
+            if self._exposed == "public":
+                answer = client.rpc(f"unstuck_{function}", values).execute().data
+            else:
+                answer = client.schema(self._exposed).rpc(function, values).execute().data
+        except APIError as error:
+            raise _explain(function, error, self._transport.status.get()) from None
+        except httpx.TimeoutException:
+            raise StoreError(f"{function}: no answer within {limit:.1f} s", retryable=True) from None
+        except httpx.HTTPError as error:
+            passing = not isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
+            raise StoreError(f"{function}: {type(error).__name__}: {error}", retryable=passing) from None
+        except ValueError as error:  # what is no JSON: half of a surrogate pair, not a number
+            raise StoreError(f"{function}: {error}", retryable=False) from None
+        if isinstance(answer, str):  # no verb answers a text: it is a page of something between
+            raise StoreError(f"{function}: the answer is not JSON: {answer[:80]!r}", retryable=True)
+        return answer
+
+    def _client(self) -> "Client":
+        if (
+            self._pid != os.getpid()
+        ):  # the first call, or forked: what the parent opened is the parent's, to use and to close
+            from supabase import ClientOptions, create_client
+
+            self._transport = _Transport()
+            http = httpx.Client(transport=self._transport)
+            options = ClientOptions(httpx_client=http, postgrest_client_retry=False, auto_refresh_token=False)
+            self._made.append(create_client(self._url, self._key, options))
+            self._pid = os.getpid()
+        return self._made[-1]
+
+
+def _explain(function: str, error: APIError, status: int) -> StoreError:
+    code = error.code or ""
+    text = " ".join((error.message or f"status {status}").split())
+    hint = ""
+    if code in UNKNOWN:
+        hint = INSTALL
+    elif code == "42501":
+        hint = LACKS
+    elif status in {401, 403}:
+        hint = REFUSED
+    sqlstate = len(code) == 5 and code.isalnum()
+    if sqlstate:
+        passing = code[:2] in PASSING
+    else:
+        passing = code in PASSING_PGRST or status in PASSING_HTTP or (status >= 500 and not code.startswith("PGRST"))
+    return StoreError(f"{function}: {text}{hint}", retryable=passing, code=code)

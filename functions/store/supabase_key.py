@@ -1,0 +1,57 @@
+"""SUPABASE_URL and SUPABASE_KEY are checked before the first call: the client takes anything, and with the key of a
+browser the database would answer that there are no rows."""
+
+import base64
+import json
+import time
+
+from functions.errors import StoreError
+
+WHERE = (
+    "Take a secret key: in the Dashboard under Project Settings, API Keys (sb_secret_..., or the legacy service_role)."
+)
+
+
+def check_url(url: str) -> str:
+    if url.startswith(("postgres://", "postgresql://")):
+        raise _refused("SUPABASE_URL is a PostgreSQL URL. Set it as DATABASE_URL, or give https://REF.supabase.co.")
+    if not url.startswith(("https://", "http://")):
+        raise _refused("SUPABASE_URL is no URL of a project. Set it to https://REF.supabase.co.")
+    return url.removesuffix("/rest/v1").rstrip("/")
+
+
+def check_key(key: str) -> str:
+    """Raises StoreError for a key that may not call the verbs. Never shows the key."""
+    if not key:
+        raise _refused(f"SUPABASE_KEY is not set. {WHERE}")
+    if key.startswith("sb_publishable_"):
+        raise _refused(f"SUPABASE_KEY is the publishable key, which is for browsers and sees no task. {WHERE}")
+    if key.startswith("sb_secret_") and len(key) > len("sb_secret_"):
+        return key
+    claims = _claims(key)
+    if claims is None:
+        raise _refused(
+            f"SUPABASE_KEY is no key of Supabase: it begins neither with sb_secret_ nor is it a JWT. {WHERE}"
+        )
+    if claims.get("role") != "service_role":
+        raise _refused(f"SUPABASE_KEY is the key of the role {claims.get('role')!r}, which sees no task. {WHERE}")
+    expires = claims.get("exp")
+    if isinstance(expires, int | float) and expires <= time.time():
+        raise _refused(f"SUPABASE_KEY has expired. {WHERE}")
+    return key
+
+
+def _claims(key: str) -> dict[str, object] | None:
+    """What a JWT says. Whether it is signed is the server's business."""
+    parts = key.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+def _refused(text: str) -> StoreError:
+    return StoreError(text, retryable=False)
