@@ -1,0 +1,48 @@
+# One page: does the promise hold, what fails and why, do the workers live, does the sweep run.
+locals {
+  user    = "logging_googleapis_com:user_${module.policy.prefix}"
+  ours    = "monitored_resource=\"cloud_run_revision\""
+  service = "${local.ours},service_name=~\"${var.name}-.+\""
+
+  charts = [
+    { title = "Ended tasks by state", unit = "1", query = "sum by (state) (rate(${local.user}_task_finished{${local.ours}}[$${__interval}])) * 60" },
+    { title = "Failed, by reason", unit = "1", query = "sum by (reason) (rate(${local.user}_task_finished{${local.ours},state=\"failed\"}[$${__interval}])) * 60" },
+    { title = "Failed, by kind", unit = "1", query = "sum by (kind) (rate(${local.user}_task_finished{${local.ours},state=\"failed\"}[$${__interval}])) * 60" },
+    { title = "How long a task works (p95)", unit = "s", query = "histogram_quantile(0.95, sum by (le, kind) (rate(${local.user}_task_seconds_bucket{${local.ours}}[$${__interval}])))" },
+    { title = "Created tasks by kind", unit = "1", query = "sum by (kind) (rate(${local.user}_task_created{${local.ours}}[$${__interval}])) * 60" },
+    { title = "Oldest task that waits", unit = "s", query = "sum(rate(${local.user}_oldest_pending_seconds_sum{${local.ours}}[$${__interval}])) / sum(rate(${local.user}_oldest_pending_seconds_count{${local.ours}}[$${__interval}]))" },
+    { title = "Oldest task past its time", unit = "s", query = "sum(rate(${local.user}_oldest_overdue_seconds_sum{${local.ours}}[$${__interval}])) / sum(rate(${local.user}_oldest_overdue_seconds_count{${local.ours}}[$${__interval}]))" },
+    { title = "Rescued tasks by reason", unit = "1", query = "sum by (reason) (rate(${local.user}_task_requeued{${local.ours},by=~\"sweep|status|claim\"}[$${__interval}])) * 60" },
+    { title = "Writes refused (lost leases)", unit = "1", query = "sum by (wanted) (rate(${local.user}_lease_lost{${local.ours}}[$${__interval}])) * 60" },
+    { title = "Sweeps by outcome", unit = "1", query = "sum by (outcome) (rate(${local.user}_sweep_finished{${local.ours}}[$${__interval}])) * 60" },
+    { title = "Answers by function and class", unit = "1", query = "sum by (service_name, response_code_class) (rate(run_googleapis_com:request_count{${local.service}}[$${__interval}])) * 60" },
+    { title = "Memory used (p99)", unit = "10^2.%", query = "histogram_quantile(0.99, sum by (service_name, le) (rate(run_googleapis_com:container_memory_utilizations_bucket{${local.service}}[$${__interval}])))" },
+  ]
+}
+
+resource "google_monitoring_dashboard" "this" {
+  dashboard_json = jsonencode({
+    displayName = "${var.name}: tasks"
+    mosaicLayout = {
+      columns = 48
+      tiles = [
+        for index, chart in local.charts : {
+          xPos = index % 3 * 16, yPos = floor(index / 3) * 16, width = 16, height = 16
+          widget = {
+            title = chart.title
+            xyChart = {
+              dataSets = [{
+                plotType        = "LINE"
+                targetAxis      = "Y1"
+                timeSeriesQuery = { prometheusQuery = chart.query, unitOverride = chart.unit }
+              }]
+              yAxis = { label = chart.unit == "1" ? "a minute" : "", scale = "LINEAR" }
+            }
+          }
+        }
+      ]
+    }
+  })
+
+  depends_on = [google_logging_metric.this]
+}

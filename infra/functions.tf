@@ -1,0 +1,107 @@
+# One Cloud Run function for each entry point of main.py, all from one source.
+locals {
+  public  = ["create_task", "task_status"]
+  private = concat(["worker", "sweep"], var.pubsub ? ["worker_event"] : [])
+  entries = concat(local.public, local.private)
+
+  group = merge({ for entry in local.public : entry => "api" }, { worker = "worker", worker_event = "worker", sweep = "sweep" })
+  # By name, so that kebab-case names of functions are those of their Cloud Run services, by which logs are found.
+  function_names = { for entry in local.entries : entry => "${var.name}-${replace(entry, "_", "-")}" }
+  timeouts       = { api = 60, worker = floor(local.times["platform.timeout"]), sweep = ceil(local.times["sweep.budget"]) + 60 }
+
+  # A worker pushes tasks too, so this URL cannot come from the function itself (a cycle). A function's cloudfunctions.net
+  # URL is known before it is there; the check below compares.
+  worker_url = "https://${var.region}-${var.project_id}.cloudfunctions.net/${local.function_names["worker"]}"
+
+  environment = merge(
+    {
+      GOOGLE_CLOUD_PROJECT = var.project_id
+      WORKER_URL           = local.worker_url
+      TASKS_QUEUE          = google_cloud_tasks_queue.this.id
+      TASKS_INVOKER        = google_service_account.this["invoker"].email
+      LOG_EXECUTION_ID     = "true" # the platform sets it by itself; a plan without it never comes to rest
+    },
+    var.database == "supabase" ? { SUPABASE_URL = var.supabase_url } : {},
+  )
+}
+
+resource "google_cloudfunctions2_function" "this" {
+  for_each    = toset(local.entries)
+  name        = local.function_names[each.value]
+  location    = var.region
+  description = "Unstuck: ${each.value} of main.py"
+
+  build_config {
+    runtime         = var.runtime
+    entry_point     = each.value
+    service_account = google_service_account.this["build"].id
+    source {
+      storage_source {
+        bucket = google_storage_bucket.source.name
+        object = google_storage_bucket_object.source.name
+      }
+    }
+  }
+
+  service_config {
+    service_account_email            = google_service_account.this[local.group[each.value]].email
+    timeout_seconds                  = local.timeouts[local.group[each.value]]
+    available_memory                 = var.sizes[local.group[each.value]].memory
+    available_cpu                    = var.sizes[local.group[each.value]].cpu
+    max_instance_request_concurrency = var.sizes[local.group[each.value]].concurrency
+    min_instance_count               = var.sizes[local.group[each.value]].min
+    max_instance_count               = var.sizes[local.group[each.value]].max
+    ingress_settings                 = var.internal_ingress && local.group[each.value] != "api" ? "ALLOW_INTERNAL_ONLY" : "ALLOW_ALL"
+    vpc_connector                    = var.vpc_connector
+    all_traffic_on_latest_revision   = true
+    environment_variables            = local.environment
+
+    dynamic "secret_environment_variables" {
+      for_each = { for name, accounts in local.secrets : name => accounts if contains(accounts, local.group[each.value]) }
+      content {
+        key        = secret_environment_variables.key
+        project_id = var.project_id
+        secret     = google_secret_manager_secret.this[secret_environment_variables.key].secret_id
+        version    = try(google_secret_manager_secret_version.this[secret_environment_variables.key].version, "latest")
+      }
+    }
+  }
+
+  dynamic "event_trigger" {
+    for_each = each.value == "worker_event" ? [google_pubsub_topic.tasks[0].id] : []
+    content {
+      event_type            = "google.cloud.pubsub.topic.v1.messagePublished"
+      trigger_region        = var.region
+      pubsub_topic          = event_trigger.value
+      service_account_email = google_service_account.this["invoker"].email
+      retry_policy          = "RETRY_POLICY_RETRY" # the default drops an event at the first error
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = local.memory_of_worker >= local.memory_needed
+      error_message = "A worker has ${floor(local.memory_of_worker / 1e6)} MB, but ${var.sizes.worker.concurrency} task(s) at a time may need ${floor(local.memory_needed / 1e6)} MB (rules.memory of the policy, and 200 MB for the function itself): the platform would kill it without a word. Raise sizes.worker.memory, or lower rules.memory."
+    }
+    precondition {
+      condition     = !var.pubsub || local.timeouts.worker <= 540
+      error_message = "A function that Pub/Sub triggers may run for 540 s, but platform.timeout of the policy is ${local.timeouts.worker} s. Lower it, or set pubsub = false."
+    }
+  }
+
+  depends_on = [time_sleep.iam]
+}
+
+locals {
+  units            = { M = 1e6, Mi = 1048576, G = 1e9, Gi = 1073741824 }
+  memory_parts     = regex("^([0-9]+)([A-Za-z]+)$", var.sizes.worker.memory)
+  memory_of_worker = tonumber(local.memory_parts[0]) * local.units[local.memory_parts[1]]
+  memory_needed    = var.sizes.worker.concurrency * module.policy.memory + 200e6
+}
+
+check "worker_url" {
+  assert {
+    condition     = google_cloudfunctions2_function.this["worker"].url == local.worker_url
+    error_message = "The worker's URL is not the one that tasks are pushed to: ${local.worker_url}."
+  }
+}

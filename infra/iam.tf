@@ -1,0 +1,68 @@
+# One account for each part, each with what that part does and no more.
+locals {
+  accounts = {
+    api     = "the functions that clients call: read and write the database, push tasks"
+    worker  = "the workers: read and write the database, push tasks again"
+    sweep   = "the sweep: the same; writes gauges, reads the logs of workers that died"
+    invoker = "calls the workers and the sweep, for Cloud Tasks, Cloud Scheduler and Pub/Sub"
+    build   = "builds the functions"
+  }
+  pushers = ["api", "worker", "sweep"]
+
+  project_roles = merge(
+    { for role in ["roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer"] : "build ${role}" => { account = "build", role = role } },
+    { for role in ["roles/monitoring.metricWriter", "roles/logging.viewer"] : "sweep ${role}" => { account = "sweep", role = role } },
+    var.pubsub ? { "invoker roles/eventarc.eventReceiver" = { account = "invoker", role = "roles/eventarc.eventReceiver" } } : {},
+  )
+}
+
+resource "google_service_account" "this" {
+  for_each     = local.accounts
+  account_id   = "${var.name}-${each.key}"
+  display_name = "Unstuck ${each.key}"
+  description  = each.value
+  depends_on   = [time_sleep.apis]
+}
+
+resource "google_project_iam_member" "this" {
+  for_each = local.project_roles
+  project  = var.project_id
+  role     = each.value.role
+  member   = google_service_account.this[each.value.account].member
+}
+
+# A role that was just granted is not in force at once; the first build would fail.
+resource "time_sleep" "iam" {
+  create_duration = "60s"
+  triggers        = { roles = join(",", sort(keys(local.project_roles))) }
+  depends_on      = [google_project_iam_member.this, google_secret_manager_secret_iam_member.this]
+}
+
+# Who pushes a task makes Cloud Tasks send the invoker's token, and must be allowed to act as it.
+resource "google_service_account_iam_member" "pushes_as_invoker" {
+  for_each           = toset(local.pushers)
+  service_account_id = google_service_account.this["invoker"].name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.this[each.value].member
+}
+
+locals {
+  invokers = merge(
+    { for entry in local.private : entry => [google_service_account.this["invoker"].member] },
+    length(var.api_invokers) > 0 ? { for entry in local.public : entry => var.api_invokers } : {},
+  )
+}
+
+# On the Cloud Run service: cloudfunctions.invoker has no effect on functions of this generation. A binding, so that what
+# somebody adds by hand does not stay.
+resource "google_cloud_run_service_iam_binding" "invoker" {
+  for_each = local.invokers
+  location = var.region
+  service  = google_cloudfunctions2_function.this[each.key].name
+  role     = "roles/run.invoker"
+  members  = each.value
+
+  lifecycle {
+    replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id] # a new service has no bindings
+  }
+}

@@ -1,0 +1,32 @@
+# Secrets without their values: those are added by gcloud (README), or by secret_values, which are in no plan and no state.
+locals {
+  secrets = {
+    for name, accounts in {
+      (var.database == "supabase" ? "SUPABASE_KEY" : "DATABASE_URL") = local.pushers
+    } : name => accounts if length(accounts) > 0
+  }
+  secret_ids = { for name in keys(local.secrets) : name => "${var.name}-${lower(replace(name, "_", "-"))}" }
+}
+
+resource "google_secret_manager_secret" "this" {
+  for_each  = local.secrets
+  secret_id = local.secret_ids[each.key]
+  replication {
+    auto {}
+  }
+  depends_on = [time_sleep.apis]
+}
+
+resource "google_secret_manager_secret_version" "this" {
+  for_each               = { for name, number in var.secret_versions : name => number if contains(keys(local.secrets), name) }
+  secret                 = google_secret_manager_secret.this[each.key].id
+  secret_data_wo         = var.secret_values[each.key]
+  secret_data_wo_version = each.value
+}
+
+resource "google_secret_manager_secret_iam_member" "this" {
+  for_each  = { for pair in flatten([for name, accounts in local.secrets : [for account in accounts : { name = name, account = account }]]) : "${pair.name} ${pair.account}" => pair }
+  secret_id = google_secret_manager_secret.this[each.value.name].id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.this[each.value.account].member
+}

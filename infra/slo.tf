@@ -1,0 +1,27 @@
+# The promise as a number: so many of the tasks that end, end well. Cancelled ones count neither way.
+resource "google_monitoring_custom_service" "tasks" {
+  service_id   = "${var.name}-tasks"
+  display_name = "${var.name}: tasks"
+  depends_on   = [time_sleep.apis]
+}
+
+resource "google_monitoring_slo" "tasks_end_well" {
+  service             = google_monitoring_custom_service.tasks.service_id
+  slo_id              = "${var.name}-tasks-end-well"
+  display_name        = "${module.policy.goal * 100} % of the tasks that end, end well (28 days)"
+  goal                = module.policy.goal
+  rolling_period_days = 28
+
+  request_based_sli {
+    good_total_ratio {
+      good_service_filter = "${local.finished} AND metric.labels.state=\"completed\""
+      bad_service_filter  = "${local.finished} AND metric.labels.state=\"failed\""
+    }
+  }
+
+  depends_on = [time_sleep.metrics]
+}
+
+locals {
+  finished = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.this["${module.policy.prefix}_task_finished"].name}\" AND resource.type=\"cloud_run_revision\""
+}

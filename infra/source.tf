@@ -1,0 +1,59 @@
+# What is deployed, file by file: what is not named here cannot get into it, such as an .env or a .venv.
+# .gcloudignore names the same for `gcloud functions deploy`; a test compares the two.
+locals {
+  root = "${path.module}/.."
+  code = sort([
+    for path in fileset("${local.root}/functions", "**") : "functions/${path}"
+    if !startswith(path, "ops/") && length(regexall("(^|/)__pycache__/", path)) == 0
+  ])
+  files   = concat(["main.py", "requirements.txt"], local.code)
+  written = { for path in local.files : path => path == "functions/policy.yaml" ? local.policy_file : "${local.root}/${path}" }
+  binary  = [for path, from in local.written : path if !can(file(from))]
+}
+
+data "archive_file" "functions" {
+  type        = "zip"
+  output_path = "${path.module}/build/functions.zip"
+
+  dynamic "source" {
+    for_each = local.written
+    content {
+      filename = source.key
+      content  = try(file(source.value), "")
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = length(local.binary) == 0
+      error_message = "Only text can be deployed this way, but ${join(", ", local.binary)} is not UTF-8. Keep it in a bucket, or move it out of functions/."
+    }
+  }
+}
+
+resource "google_storage_bucket" "source" {
+  name                        = "${var.project_id}-${var.name}-source"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = true
+  versioning {
+    enabled = false
+  }
+  depends_on = [time_sleep.apis]
+}
+
+# Named by its content: a function is built again when, and only when, the code has changed.
+resource "google_storage_bucket_object" "source" {
+  name   = "functions-${data.archive_file.functions.output_sha256}.zip"
+  bucket = google_storage_bucket.source.name
+  source = data.archive_file.functions.output_path
+}
+
+resource "google_storage_bucket_object" "runbook" {
+  for_each     = var.runbooks_url == null ? local.runbooks : {}
+  name         = "runbooks/${each.key}.md"
+  bucket       = google_storage_bucket.source.name
+  content      = each.value
+  content_type = "text/markdown; charset=utf-8"
+}

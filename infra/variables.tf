@@ -1,0 +1,287 @@
+variable "project_id" {
+  description = "The Google Cloud project. The only variable that must be given."
+  type        = string
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id must be the id of a project such as my-project-123, not its name or number. See `gcloud projects list`."
+  }
+}
+
+variable "region" {
+  description = "Where everything runs. Near the database: each verb is a round trip."
+  type        = string
+  default     = "us-central1"
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]{1,2}$", var.region))
+    error_message = "region must be a region such as europe-west1, not a zone. See `gcloud functions regions list`."
+  }
+}
+
+variable "name" {
+  description = "What everything is named after. Give another one to have two of these in one project."
+  type        = string
+  default     = "unstuck"
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "name must be 3 to 20 of a-z, 0-9 and -, from a letter on: names of functions and service accounts are made of it."
+  }
+}
+
+variable "labels" {
+  description = "More labels on all that can have them, such as {team = \"media\"}."
+  type        = map(string)
+  default     = {}
+}
+
+variable "policy_file" {
+  description = "The policy that is deployed and that all times and thresholds are read from. Default: functions/policy.yaml."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.policy_file == null || can(file(var.policy_file))
+    error_message = "policy_file cannot be read. Give a path from the folder infra/, such as ../examples/opendlp.yaml."
+  }
+}
+
+variable "runtime" {
+  description = "The Python of the functions."
+  type        = string
+  default     = "python313"
+  validation {
+    condition     = contains(["python311", "python312", "python313"], var.runtime)
+    error_message = "runtime must be python311, python312 or python313: the code needs 3.11 and is tested up to 3.13."
+  }
+}
+
+# -- the database
+
+variable "database" {
+  description = "How the code reaches the database: postgres (the secret DATABASE_URL) or supabase (supabase_url and the secret SUPABASE_KEY)."
+  type        = string
+  default     = "postgres"
+  validation {
+    condition     = contains(["postgres", "supabase"], var.database)
+    error_message = "database must be postgres or supabase."
+  }
+  validation {
+    condition     = var.database != "supabase" || var.supabase_url != null
+    error_message = "database = \"supabase\" needs supabase_url. Set it to the project's URL, such as https://abcdefgh.supabase.co."
+  }
+}
+
+variable "supabase_url" {
+  description = "The URL of the Supabase project: for database = \"supabase\", and for the tokens of its users."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.supabase_url == null || can(regex("^https://[^/]+$", var.supabase_url))
+    error_message = "supabase_url must be like https://abcdefgh.supabase.co, without a path or a / at its end."
+  }
+}
+
+variable "secret_values" {
+  description = "Values of secrets by name, such as {DATABASE_URL = \"postgresql://...\"}: written, and kept in no plan and no state. Needs secret_versions. Default: none, add them by gcloud (README)."
+  type        = map(string)
+  default     = {}
+  ephemeral   = true
+}
+
+variable "secret_versions" {
+  description = "The secrets that Terraform writes from secret_values, such as {DATABASE_URL = 1}. Raise the number to write a new value."
+  type        = map(number)
+  default     = {}
+  validation {
+    condition     = length(setsubtract(keys(var.secret_versions), ["DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_SECRET"])) == 0
+    error_message = "secret_versions knows DATABASE_URL, SUPABASE_KEY, SUPABASE_JWT_SECRET and NOTIFY_SECRET."
+  }
+}
+
+# -- the functions
+
+variable "sizes" {
+  description = "Memory, cpu, concurrency and instances of the functions: those that clients call (api), the workers, the sweep."
+  type = object({
+    api = optional(object({
+      memory      = optional(string, "512Mi")
+      cpu         = optional(string, "1")
+      concurrency = optional(number, 40)
+      min         = optional(number, 0)
+      max         = optional(number, 20)
+    }), {})
+    worker = optional(object({
+      memory      = optional(string, "1Gi")
+      cpu         = optional(string, "1")
+      concurrency = optional(number, 1)
+      min         = optional(number, 0)
+      max         = optional(number, 20)
+    }), {})
+    sweep = optional(object({
+      memory      = optional(string, "512Mi")
+      cpu         = optional(string, "1")
+      concurrency = optional(number, 1)
+      min         = optional(number, 0)
+      max         = optional(number, 2)
+    }), {})
+  })
+  default = {}
+  validation {
+    condition     = alltrue([for one in values(var.sizes) : can(regex("^[0-9]+(M|Mi|G|Gi)$", one.memory))])
+    error_message = "A memory in sizes must be like 512Mi, 1Gi or 2G."
+  }
+  validation {
+    condition     = alltrue([for one in values(var.sizes) : one.concurrency == 1 || try(tonumber(one.cpu) >= 1, false)])
+    error_message = "A concurrency above 1 needs a whole cpu. Set cpu = \"1\" or concurrency = 1 in sizes."
+  }
+  validation {
+    condition     = alltrue([for one in values(var.sizes) : one.min >= 0 && one.max >= 1 && one.min <= one.max && one.concurrency >= 1 && one.concurrency <= 1000])
+    error_message = "In sizes, min must be 0 to max, max at least 1, and concurrency 1 to 1000."
+  }
+}
+
+variable "internal_ingress" {
+  description = "Whether sweep and worker refuse what does not come from inside Google Cloud, before they look at its token."
+  type        = bool
+  default     = false
+}
+
+variable "vpc_connector" {
+  description = "A Serverless VPC Access connector, for a database without a public address."
+  type        = string
+  default     = null
+}
+
+variable "api_invokers" {
+  description = "Who may call create_task, task_status and cancel_task: members such as serviceAccount:web@my-project.iam.gserviceaccount.com, or allUsers when clients bring a token that the code checks. Default: nobody."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for one in var.api_invokers : one == "allUsers" || can(regex("^(user|serviceAccount|group|domain|principal|principalSet):.+", one))])
+    error_message = "api_invokers are members of IAM: allUsers, user:EMAIL, serviceAccount:EMAIL, group:EMAIL or domain:NAME."
+  }
+}
+
+variable "pubsub" {
+  description = "Whether tasks also come as messages of a Pub/Sub topic, to the function worker_event."
+  type        = bool
+  default     = false
+}
+
+variable "queue" {
+  description = "How fast Cloud Tasks pushes, and how often it comes again. What it gives up is pushed again by the sweep."
+  type = object({
+    max_dispatches_per_second = optional(number, 50)
+    max_attempts              = optional(number, 20)
+    min_backoff               = optional(string, "5s")
+    max_backoff               = optional(string, "300s")
+  })
+  default = {}
+  validation {
+    condition     = var.queue.max_dispatches_per_second > 0 && var.queue.max_dispatches_per_second <= 500
+    error_message = "queue.max_dispatches_per_second must be above 0 and at most 500, which is what Cloud Tasks allows."
+  }
+  validation {
+    condition     = var.queue.max_attempts == -1 || (var.queue.max_attempts >= 1 && var.queue.max_attempts <= 1000)
+    error_message = "queue.max_attempts must be 1 to 1000, or -1 for no limit."
+  }
+}
+
+# -- who is told
+
+variable "notification_emails" {
+  description = "Who gets the alerts by mail."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for one in var.notification_emails : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", one))])
+    error_message = "notification_emails must be addresses such as oncall@example.com."
+  }
+}
+
+variable "slack" {
+  description = "A Slack channel that gets the alerts, such as {channel = \"#alerts\"}; needs slack_token. Raise version to write a new token."
+  type        = object({ channel = string, version = optional(number, 1) })
+  default     = null
+  validation {
+    condition     = var.slack == null || can(regex("^#.+", var.slack.channel))
+    error_message = "slack.channel must begin with #, such as #alerts."
+  }
+}
+
+variable "slack_token" {
+  description = "The token of the Slack app. Kept in no plan and no state."
+  type        = string
+  default     = null
+  ephemeral   = true
+}
+
+variable "pagerduty" {
+  description = "Whether PagerDuty gets the alerts; needs pagerduty_key. Raise version to write a new key."
+  type        = object({ version = optional(number, 1) })
+  default     = null
+}
+
+variable "pagerduty_key" {
+  description = "The integration key of the PagerDuty service. Kept in no plan and no state."
+  type        = string
+  default     = null
+  ephemeral   = true
+}
+
+variable "webhook" {
+  description = "A URL that gets the alerts by POST with basic authentication; needs webhook_password. Raise version to write a new one."
+  type        = object({ url = string, username = string, version = optional(number, 1) })
+  default     = null
+  validation {
+    condition     = var.webhook == null || can(regex("^https://", var.webhook.url))
+    error_message = "webhook.url must begin with https://: a password goes along."
+  }
+}
+
+variable "webhook_password" {
+  description = "The password of the webhook. Kept in no plan and no state."
+  type        = string
+  default     = null
+  ephemeral   = true
+}
+
+variable "alerts_topic" {
+  description = "Whether alerts are also published to a Pub/Sub topic of their own."
+  type        = bool
+  default     = false
+}
+
+variable "notification_channels" {
+  description = "Channels that are there already: projects/P/notificationChannels/N."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for one in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", one))])
+    error_message = "notification_channels must be like projects/my-project/notificationChannels/123. See `gcloud beta monitoring channels list`."
+  }
+}
+
+variable "alerts_off" {
+  description = "Names of alerts that are not wanted, such as [\"MemoryHigh\"]."
+  type        = list(string)
+  default     = []
+}
+
+variable "renotify" {
+  description = "How often an open CRITICAL incident says so again."
+  type        = string
+  default     = "3600s"
+  validation {
+    condition     = can(regex("^[0-9]+s$", var.renotify)) && try(tonumber(trimsuffix(var.renotify, "s")) >= 1800 && tonumber(trimsuffix(var.renotify, "s")) <= 172800, false)
+    error_message = "renotify must be 1800s to 172800s: 30 minutes to 48 hours, as Cloud Monitoring allows."
+  }
+}
+
+variable "runbooks_url" {
+  description = "Where the pages of infra/runbooks/ can be read, such as https://github.com/me/my-app/blob/main/infra/runbooks. Default: a copy of them in the source bucket."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.runbooks_url == null || can(regex("^https://.+[^/]$", var.runbooks_url))
+    error_message = "runbooks_url must begin with https:// and not end with /: /SweepSilent.md comes behind it."
+  }
+}
