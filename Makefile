@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+JOBS   ?= 3
 
 .PHONY: install demo test lint bench snapshot docs promtool postgrest clean help
 help: ## say what there is
@@ -20,8 +21,8 @@ $(STAMP): requirements.txt requirements-dev.txt
 demo: install ## the main job on an embedded PostgreSQL: ARGS=--json for one JSON object
 	@$(PY) -m functions demo $(ARGS)
 
-test: install lint ## lint, types and all tests: ARGS="-k sweep" for some
-	$(PY) -m pytest $(ARGS)
+test: install lint ## lint, types and all tests: ARGS="-k sweep" for some, JOBS=0 in one process
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: install
 	$(VENV)/bin/ruff check .

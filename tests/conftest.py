@@ -1,10 +1,12 @@
 """What all tests share: one embedded PostgreSQL for the session, and a fresh database for each test that asks for one.
 
 A database is a copy of a template that is migrated once, so a test pays for a copy and not for the migrations.
-A test that kills the server starts its own with `Postgres(...)`: this one belongs to all."""
+A test that kills the server starts its own with `Postgres(...)`: this one belongs to all. Where pytest-xdist runs the tests
+in several processes, each has a server and a template of its own: no port, no folder and no database is shared."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -15,6 +17,15 @@ from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
 from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
 
 TEMPLATE = "unstuck_template"
+FAULTS = Path(__file__).with_name("faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` a file runs in one process, which pays for its fixtures once. All faults run in one, one after
+    the other: their leases are short, and a fault of one must not starve the workers of another."""
+    for item in items:
+        group = FAULTS if item.path.is_relative_to(FAULTS) else item.path
+        item.add_marker(pytest.mark.xdist_group(group.stem))
 
 
 def prepare(dsn: str) -> None:

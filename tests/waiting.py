@@ -9,7 +9,7 @@ T = TypeVar("T")
 PAUSE = 0.01  # seconds
 
 
-def eventually(condition: Callable[[], T], timeout: float = 10.0, message: str = "") -> T:
+def eventually(condition: Callable[[], T], timeout: float = 30.0, message: str = "") -> T:
     """The first true value of the condition. What the condition raises is not caught."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

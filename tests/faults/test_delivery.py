@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from tests.faults.conftest import Make
 from tests.faults.world import World
 from tests.waiting import eventually
 
@@ -28,8 +29,9 @@ def test_a_push_of_a_finished_task_is_acknowledged_and_does_nothing(shared: Worl
     assert len(shared.trail(task)) == 1
 
 
-def test_a_redelivery_after_a_crash_takes_over_the_expired_attempt(world: World):
-    """No sweep runs, and nobody polls."""
+def test_a_redelivery_after_a_crash_takes_over_the_expired_attempt(make: Make):
+    """No sweep runs, and nobody polls. The lease is longer than a new worker takes to start."""
+    world = make(lambda policy: policy["lease"].update({"for": "5s"}))
     worker = world.worker()
     task = world.begin("waits")
     worker.kill_worker()

@@ -23,7 +23,7 @@ from functions.policy import DEFAULT, Policy, parse
 from tests.waiting import eventually
 
 HANDLERS = "tests.faults.handlers"
-BEAT, LEASE, SWEEP = 0.3, 1.2, 1.0
+BEAT, LEASE, SWEEP = 0.3, 2.0, 1.0
 RUN_FOR = 1.0
 """The deadline of the kinds that are to miss it."""
 MEMORY = 100_000_000
