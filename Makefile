@@ -39,10 +39,8 @@ snapshot: install ## refresh functions/sql/rendered after a change of the SQL
 	@mkdir -p functions/sql/rendered
 	@$(PY) -m functions sql > functions/sql/rendered/.new && mv functions/sql/rendered/.new functions/sql/rendered/tasks.sql
 
-docs: install ## refresh docs/commands.md and docs/events.md after a change of a command or an event
-	@mkdir -p docs
-	@$(PY) -m functions.ops.reference > docs/.new && mv docs/.new docs/commands.md
-	@$(PY) -m functions.ops.event_reference > docs/.new && mv docs/.new docs/events.md
+docs: install ## refresh the pages of docs/ that are made from the code
+	@$(PY) -m functions.ops.reference
 
 promtool: .cache/promtool/usr/bin/promtool ## unpack Debian's promtool (for tests of the alerts) into .cache
 

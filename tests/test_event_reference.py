@@ -1,20 +1,11 @@
 """From the events to the metrics: each event is counted, or says why not; each metric counts lines that are written."""
 
-from pathlib import Path
-
 import pytest
 
 from functions.events import ALL
-from functions.ops import event_reference
-from functions.ops.event_reference import event_of, fed_by, metrics
+from functions.ops.reference.events import event_of, fed_by, metrics
 from tests.chain.entries import entry_of
 from tests.chain.query import compiled
-
-DOCS = Path(__file__).parents[1] / "docs" / "events.md"
-
-
-def test_the_table_in_the_docs_is_that_of_the_code():
-    assert DOCS.read_text(encoding="utf-8") == event_reference.text(), "run `make docs`"
 
 
 @pytest.mark.parametrize("event", ALL.values(), ids=ALL)

@@ -16,7 +16,6 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from functions.ops import reference
 from functions.ops.cli import commands, main
 from functions.ops.commands import NAMES
 from functions.ops.embedded import free_port
@@ -194,10 +193,6 @@ def test_json_has_the_documented_keys(world: World, name: str) -> None:
     assert {key: seen[key] for key, inner in wanted.items() if inner} == {
         key: set(inner) for key, inner in wanted.items() if inner
     }
-
-
-def test_the_reference_is_fresh() -> None:
-    assert DOCS.read_text(encoding="utf-8") == reference.text(), "run `make docs`"
 
 
 def test_the_reference_knows_every_command_and_option() -> None:

@@ -81,7 +81,9 @@ def _width(watch: Watch, table: Facts) -> Iterator[Finding]:
 def _unique(watch: Watch, table: Facts) -> Iterator[Finding]:
     for index in table.indexes:
         names_it = re.search(rf'(?<!\w)"?{re.escape(watch.status)}"?(?!\w)', index.where)
-        ours = watch.own and "one_active" in index.where  # moves nothing but `operate` into its states, which asks first
+        ours = (
+            watch.own and "one_active" in index.where
+        )  # moves nothing but `operate` into its states, which asks first
         if index.unique and not ours and (watch.status in index.columns or names_it):
             yield Finding(
                 watch.name, WARNS, "unique", f"the unique index {index.name} goes by {watch.status}",

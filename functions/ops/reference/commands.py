@@ -1,4 +1,4 @@
-"""docs/commands.md, from the parser: `make docs` writes it, a test says when it is old."""
+"""docs/commands.md, from the parser of the command line."""
 
 import argparse
 import importlib
@@ -76,7 +76,3 @@ def _keys(name: str) -> list[str]:
         return []
     rows = [f"| `{key}` | {' '.join(f'`{one}`' for one in inner) or '-'} |" for key, inner in keys.items()]
     return ["| key of `--json` | keys in it |", "|---|---|", *rows, ""]
-
-
-if __name__ == "__main__":
-    print(text(), end="")

@@ -1,0 +1,14 @@
+"""The pages of docs/ that are made from what they describe. `make docs` writes them, a test says when one is old."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from functions.ops.reference import commands, events, reasons, sql
+
+DOCS = Path(__file__).parents[3] / "docs"
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands.text,
+    "events.md": events.text,
+    "reasons.md": reasons.text,
+    "sql.md": sql.text,
+}

@@ -1,0 +1,61 @@
+"""docs/sql.md, from the comments of the SQL of the default policy."""
+
+import re
+from collections.abc import Iterator
+
+from functions.migrate import Step, steps
+from functions.policy import DEFAULT, load
+
+_HEAD = """# SQL functions and tables
+
+<!-- Made by `make docs` from the comments in functions/sql. Edit those instead. -->
+
+What `python -m functions sql` prints for the default policy, in short. Functions of a watch carry its name: those of `tasks`
+are shown. Rules travel with each call, as JSON of policy.yaml. Every function that writes answers with a `verdict`.
+"""
+_TABLE = re.compile(r"^create table (?:if not exists )?(\S+) \(")
+_FUNCTION = re.compile(r"^create or replace (?:function|procedure) ([^\s(]+)")
+_COLUMN = re.compile(r"^  ([a-z_]+) +(\S+(?: precision)?)[^-]*(?:-- (.*))?$")
+_NO_COLUMN = {"primary", "unique", "check", "foreign", "constraint", "or", "and"}
+_BODY = re.compile(r"\s(?:language|stable|volatile|immutable)\s|\sas \$")
+
+
+def text() -> str:
+    found = list(steps(load(str(DEFAULT))))
+    tables = [part for step in found for part in _tables(step)]
+    functions = [part for step in found for part in _functions(step)]
+    return "\n".join([_HEAD, "## Tables\n", *tables, "## Functions\n", *functions])
+
+
+def _statements(text: str, begin: re.Pattern[str]) -> Iterator[tuple[str, str, str]]:
+    """The comment above each statement that begins so, its name, and the text from there on."""
+    comment, at = "", 0
+    for line in text.splitlines(keepends=True):
+        if match := begin.match(line):
+            yield comment, match[1].replace('"', ""), text[at:]
+        comment = f"{comment}{line}" if line.startswith("--") else ""
+        at += len(line)
+
+
+def _tables(step: Step) -> Iterator[str]:
+    for comment, name, rest in _statements(step.text, _TABLE):
+        body = rest.partition("\n)")[0].splitlines()[1:]
+        columns = [match.groups() for line in body if (match := _COLUMN.match(line)) and match[1] not in _NO_COLUMN]
+        rows = [f"| `{column}` | {kind.rstrip(',')} | {_cell(told or '')} |" for column, kind, told in columns]
+        yield "\n".join([f"### {name}\n", _prose(comment), "| column | type | |", "|---|---|---|", *rows, ""])
+
+
+def _functions(step: Step) -> Iterator[str]:
+    for comment, name, rest in _statements(step.text, _FUNCTION):
+        arguments = " ".join(_BODY.split(rest.partition("(")[2], maxsplit=1)[0].split())
+        prose = f"{_prose(comment)}\n" if comment else ""
+        yield f"### {name.rpartition('.')[2]}\n\n{prose}```sql\n{name}({arguments}\n```\n"
+
+
+def _prose(comment: str) -> str:
+    lines = [line.removeprefix("--").strip() for line in comment.splitlines()]
+    return "\n".join(line for line in lines if line) + "\n" if lines else ""
+
+
+def _cell(told: str) -> str:
+    return told.replace("|", "\\|")

@@ -1,0 +1,63 @@
+"""The pages of docs/ and the README as tests read them: their fenced blocks, links, and what comments say about a block.
+
+Comments before a block: `<!-- expect 0,3 words -->` (exit codes, and words that must be shown), `<!-- not run: why -->`.
+At the top of a page `<!-- given SQL -->` is what its database holds."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "infra").glob("*.md"))]
+_BLOCK = re.compile(
+    r"(?:<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+)
+_GIVEN = re.compile(r"<!-- given\n(.*?)-->", re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    language: str
+    text: str
+    comment: str
+
+    @property
+    def exit_codes(self) -> set[int]:
+        return {int(one) for one in self._expected[0].split(",")}
+
+    @property
+    def shown(self) -> str:
+        return self._expected[1]
+
+    @property
+    def runs(self) -> bool:
+        return not self.comment.startswith("not run:")
+
+    @property
+    def _expected(self) -> tuple[str, str]:
+        codes, _, words = (
+            self.comment.removeprefix("expect ").partition(" ") if self.comment.startswith("expect ") else ("0", "", "")
+        )
+        return codes, words
+
+
+def blocks(page: Path, *languages: str) -> list[Block]:
+    found = _BLOCK.finditer(page.read_text(encoding="utf-8"))
+    made = [Block(page, one["language"], one["text"], one["comment"] or "") for one in found]
+    return [one for one in made if one.language in languages]
+
+
+def given(page: Path) -> str:
+    match = _GIVEN.search(page.read_text(encoding="utf-8"))
+    return match[1] if match else ""
+
+
+def links(page: Path) -> list[str]:
+    """Files that the page points to."""
+    return [match[1] for match in _LINK.finditer(page.read_text(encoding="utf-8")) if match[1]]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))

@@ -1,0 +1,151 @@
+"""The documentation does what it says: its commands are run, its code is compiled, its links lead somewhere."""
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+
+from functions.ops.cli import commands
+from functions.ops.reference import DOCS
+from functions.ops.reference import PAGES as MADE
+from functions.ops.reference.reasons import OUTCOMES, REASONS, STATES
+from functions.policy import DEFAULT, parse
+from functions.states import Outcome, Reason, State
+from tests.docs.pages import PAGES, ROOT, Block, blocks, given, links, name
+
+RUN = [page for page in PAGES if any(block.runs for block in blocks(page, "sh"))]
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+SERVED = {ROOT / "docs" / "tutorial.md"}
+"""Pages that need the local server: test_tutorial.py."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files_that_are_there(page: Path):
+    assert [link for link in links(page) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in RUN if page not in SERVED], ids=name)
+def test_the_commands_of_a_page_work_one_after_the_other(page: Path, database: str, tmp_path: Path):
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(given(page).encode() or b"select 1")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(DEFAULT.read_text(encoding="utf-8"), encoding="utf-8")
+    env = {**os.environ, "DATABASE_URL": database, "UNSTUCK_POLICY": str(policy), "NO_COLOR": "1"}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    for block in blocks(page, "sh"):
+        if block.runs:
+            run(block, env)
+
+
+def run(block: Block, env: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["bash", "-c", f"set -e\n{block.text}"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode in block.exit_codes, f"{block.text}\n{said}"
+    assert block.shown in said, f"{block.text}\n{said}"
+    return said
+
+
+def told() -> list[tuple[str, str]]:
+    """(page, command line) of each call of ours in a fenced block or in backticks."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = re.findall(r"`((?:python -m functions|make) [^`\n]+)`", text)
+        for block in blocks(page, "sh", "", "console", "text"):
+            lines += [
+                line.strip() for line in block.text.splitlines() if re.match(r"\s*(python -m functions|make) ", line)
+            ]
+        found += [(name(page), line) for line in lines]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), told())
+def test_each_command_and_option_that_is_named_exists(page: str, line: str):
+    words = shlex.split(
+        line.partition("#")[0]
+        .replace("...", "")
+        .replace("[", "")
+        .replace("]", "")
+        .partition("|")[0]
+        .partition(" > ")[0]
+    )
+    if words[0] == "make":
+        assert words[1] in TARGETS
+        return
+    command = words[3] if len(words) > 3 else "COMMAND"
+    if command in {"COMMAND", "--help"}:
+        return
+    assert command in commands(), f"{page}: {line}"
+    options = set(commands()[command]._option_string_actions)
+    used = {word.split("=")[0] for word in words[4:] if word.startswith("--")}
+    assert used <= options, f"{page}: {line}"
+
+
+@pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "python")], ids=lambda b: name(b.page))
+def test_python_in_the_docs_compiles_and_imports_what_exists(block: Block):
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("functions"):
+            module = importlib.import_module(str(node.module))
+            assert all(hasattr(module, one.name) for one in node.names), node.module
+
+
+@pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "yaml")], ids=lambda b: name(b.page))
+def test_yaml_in_the_docs_is_taken_by_the_policy(block: Block):
+    """A fragment is put where it belongs: whole sections, what a watch says, or the rules of its kinds."""
+    policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    fragment = yaml.safe_load(block.text)
+    watch = policy["watches"]["tasks"]
+    for key, value in fragment.items():
+        if key == "rules":
+            watch["rules"] |= value
+        elif key in policy:
+            policy[key] = {**policy[key], **value}
+        elif key in {"hooks", "fence", "words", "clocks", "columns", "also", "types"}:
+            watch[key] = value
+        else:
+            watch["rules"][key] = value
+    parse(yaml.safe_dump(policy), name(block.page))
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+
+
+def test_every_page_is_reached_from_the_index():
+    index = {(ROOT / "docs" / link).resolve() for link in links(ROOT / "docs" / "README.md")}
+    assert {page for page in PAGES if "docs" in page.parts} - index == {ROOT / "docs" / "README.md"}
+
+
+@pytest.mark.parametrize("page", MADE)
+def test_a_page_that_is_made_from_the_code_is_fresh(page: str):
+    assert (DOCS / page).read_text(encoding="utf-8") == MADE[page](), "run `make docs`"
+
+
+def test_every_state_outcome_and_reason_is_described():
+    assert (set(STATES), set(OUTCOMES), set(REASONS)) == (set(State), set(Outcome), set(Reason))
+
+
+def test_every_function_and_table_is_in_the_reference(database: str):
+    page = (DOCS / "sql.md").read_text(encoding="utf-8")
+    with psycopg.connect(database) as connection:
+        found = connection.execute("""
+            select proname from pg_proc where pronamespace = 'unstuck'::regnamespace
+            union select relname from pg_class where relnamespace = 'unstuck'::regnamespace and relkind = 'r'
+            except select 'migrations'""").fetchall()  # the runner's own
+    assert [name for (name,) in found if not re.search(rf"^### (unstuck[.])?{name}$", page, re.MULTILINE)] == []
