@@ -5,14 +5,16 @@ from typing import Any
 
 from functions import events
 from functions.dispatch import push
-from functions.errors import BadRequestError
+from functions.errors import BadRequestError, StoreError
 from functions.ids import kind_of, watch_of
+from functions.price import cost_of, refused
 from functions.store import policy, store
 from functions.web import Response, body, reply, text
 
 
 def respond(request: Any) -> Response:
-    """POST {kind, input, idempotency_key?, priority?, scheduled_at?, watch?}: 201, or 200 when the key was used before."""
+    """POST {kind, input, idempotency_key?, priority?, scheduled_at?, cost?, watch?}: 201, or 200 when the key was used
+    before. 402 when the owner's credits are too few, 409 when the price is another one."""
     found = body(request)
     watch = watch_of(policy(), found)
     if not watch.own:
@@ -20,15 +22,19 @@ def respond(request: Any) -> Response:
     kind, task_input = kind_of(watch, found), found.get("input", {})
     if not isinstance(task_input, dict):
         raise BadRequestError("`input` must be a JSON object.")
-    delay = _delay(found.get("scheduled_at"))
-    answer = store().create(
-        watch,
-        kind,
-        task_input,
-        key=text(found, "idempotency_key"),
-        priority=_priority(found.get("priority", 0)),
-        delay=delay,
-    )
+    delay, cost = _delay(found.get("scheduled_at")), cost_of(watch, kind, found)
+    try:
+        answer = store().create(
+            watch,
+            kind,
+            task_input,
+            key=text(found, "idempotency_key"),
+            priority=_priority(found.get("priority", 0)),
+            delay=delay,
+            metadata={"cost": cost} if cost else None,
+        )
+    except StoreError as error:
+        raise refused(error) or error from None
     if answer["verdict"] == "conflict":
         raise BadRequestError("`idempotency_key` was used for another task.", status=409, code="conflict")
     if answer["verdict"] == "created":

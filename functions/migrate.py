@@ -13,7 +13,7 @@ import psycopg
 from functions import rest
 from functions.errors import StoreError
 from functions.policy import Policy, load
-from functions.render import SQL, names, render, shared, template, verbs
+from functions.render import SQL, names, optional, render, shared, template, verbs
 from functions.values import literal
 
 _RECORD = """
@@ -52,6 +52,8 @@ def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator
     yield Step("shared", shared(), repeatable=True)
     for watch in watches:
         yield Step(f"verbs.{watch.name}", verbs(watch), repeatable=True)
+        for part in watch.optional:
+            yield Step(f"{part}.{watch.name}", optional(watch, part), repeatable=True)
     if supabase:
         yield Step("supabase", rest.supabase(policy, supabase), repeatable=True)
 

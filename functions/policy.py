@@ -16,6 +16,10 @@ from functions.yaml_lines import Value, read
 
 DEFAULT = Path(__file__).with_name("policy.yaml")
 BEATS_IN_A_LEASE = 3
+HOOKS = ("on_created", "on_completed", "on_failed", "on_cancelled", "on_reopened", "on_swept")
+MOST_CENTS = 100_000_000
+OPTIONAL = {"credits": HOOKS, "generations": ("on_completed",)}
+"""The parts in functions/sql/optional, with the hooks that each of them takes."""
 
 
 class Json(str):
@@ -44,6 +48,9 @@ class Rule:
     handler: str = ""
     one_active: bool = False
     """A user (owner) may have one open task of the kind at a time."""
+    cost_at_least: int = 0
+    """Cents. What a task of the kind costs its owner; at least, where the caller says how much."""
+    cost_at_most: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,12 @@ class Watch:
     words: dict[State, tuple[Any, ...]]
     columns: dict[str, str]
     clocks: dict[str, tuple[str, ...]]
-    hooks: dict[str, str]
+    hooks: dict[str, tuple[str, ...]]
+    """SQL functions that are called in the transaction of what they are called for, by HOOKS; those of `optional` first."""
+    optional: tuple[str, ...]
+    """Of OPTIONAL: the parts in functions/sql/optional that are installed for the table."""
+    notify: bool
+    """A failure by a sweep is put into the outbox, for NOTIFY_URL."""
     types: dict[str, str]
     """The types of columns that are not what the field's tables mostly have (text; timestamptz for a clock), by column:
     `varchar(64)`, `jsonb not null`, `timestamp`, `bigint`, `public.job_status`. A clock of another table goes by
@@ -221,6 +233,8 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         "columns",
         "clocks",
         "hooks",
+        "optional",
+        "notify",
         "types",
         "also",
         "jwt_role",
@@ -228,7 +242,8 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         "limits",
         "rules",
     )
-    own, said, role = value.get("own"), value.get("fence"), value.get("jwt_role")
+    own, said, role, notify = value.get("own"), value.get("fence"), value.get("jwt_role"), value.get("notify")
+    optional = _optional(value)
     fence = said.choice("off", "observe", "enforce") if said else ("enforce" if own else "off")
     watch = Watch(
         name=name,
@@ -240,7 +255,9 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         words=_words(value["words"]),
         columns=_columns(value["columns"]),
         clocks=_clocks(value, fence),
-        hooks=_hooks(value),
+        hooks=_hooks(name, value, optional),
+        optional=optional,
+        notify=notify.flag() if notify else False,
         types=_types(value),
         also=_also(value),
         jwt_role=role.text() if role else "",
@@ -248,6 +265,10 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         create_per_minute=_per_minute(value, own=bool(own and own.flag())),
         rules=_rules(value["rules"], policy),
     )
+    if "on_created" not in watch.hooks and any(rule.cost_at_most for rule in watch.rules.values()):
+        value["rules"].fail(
+            "has a `cost`, but nothing takes it. Add `optional: [credits]` to the watch, or a hook `on_created`."
+        )
     if "$$" in repr(watch):
         value.fail("has $$ in a name or a word, at which the body of an SQL function would end. Use another.")
     return watch
@@ -299,12 +320,23 @@ def _clocks(watch: Value, fence: str) -> dict[str, tuple[str, ...]]:
     return clocks
 
 
-def _hooks(watch: Value) -> dict[str, str]:
+def _optional(watch: Value) -> tuple[str, ...]:
+    value = watch.get("optional")
+    parts = value.names() if value else ()
+    if value and (unknown := set(parts) - OPTIONAL.keys()):
+        value.fail(f"{', '.join(sorted(unknown))} is not known here. Known are: {', '.join(OPTIONAL)}.")
+    return tuple(dict.fromkeys(parts))
+
+
+def _hooks(name: str, watch: Value, optional: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     value = watch.get("hooks")
-    if value is None:
-        return {}
-    value.only("on_created", "on_completed", "on_failed")
-    return {name: function.text() for name, function in value.items()}
+    if value:
+        value.only(*HOOKS)
+    own = {hook: one.names() for hook, one in value.items()} if value else {}
+    parts = {
+        hook: tuple(f"unstuck.{name}_{part}_{hook}" for part in optional if hook in OPTIONAL[part]) for hook in HOOKS
+    }
+    return {hook: found for hook in HOOKS if (found := parts[hook] + own.get(hook, ()))}
 
 
 def _per_minute(watch: Value, *, own: bool) -> int | None:
@@ -338,7 +370,7 @@ def _also(watch: Value) -> dict[State, dict[str, str]]:
 
 _RULE = (
     "pending_for", "redispatch_after", "run_for", "silent_for", "attempts", "backoff", "on_lost", "on_error",
-    "isolation", "memory", "handler", "one_active",
+    "isolation", "memory", "handler", "one_active", "cost",
 )  # fmt: skip
 
 
@@ -367,11 +399,13 @@ def _rule(value: Value, default: Rule | None, policy: Policy) -> Rule:
     for name, one in value.items():
         if name == "backoff":
             fields |= _backoff(one)
+        elif name == "cost":
+            fields |= _cost(one)
         else:
             fields[name] = _READ.get(name, Value.seconds)(one)
     if default is None:
         for name in _RULE:
-            if name not in {"handler", "one_active"}:
+            if name not in {"handler", "one_active", "cost"}:
                 value[name]
     rule = Rule(**fields)
     _fit_rule(value, rule, policy)
@@ -384,6 +418,17 @@ def _backoff(value: Value) -> dict[str, float]:
     if first > longest:
         value["first"].fail("must not be longer than `max`. Lower it.")
     return {"backoff_first": first, "backoff_factor": value["factor"].number(1, 100), "backoff_max": longest}
+
+
+def _cost(value: Value) -> dict[str, int]:
+    """Cents: `25`, or `{at_least: 5, at_most: 500}` where the caller says how much."""
+    if not isinstance(value.plain(), dict):
+        return {"cost_at_least": value.integer(0, MOST_CENTS), "cost_at_most": value.integer(0, MOST_CENTS)}
+    value.only("at_least", "at_most")
+    least, most = value["at_least"].integer(0, MOST_CENTS), value["at_most"].integer(0, MOST_CENTS)
+    if least > most:
+        value["at_least"].fail("must not be more than `at_most`. Lower it.")
+    return {"cost_at_least": least, "cost_at_most": most}
 
 
 def _fit_rule(value: Value, rule: Rule, policy: Policy) -> None:

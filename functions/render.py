@@ -14,7 +14,7 @@ from functions.states import State
 from functions.values import Column, literal
 
 SQL = Path(__file__).parent / "sql"
-SHARED = ("rules", "beat", "checkpoint", "run")
+SHARED = ("rules", "beat", "checkpoint", "run", "outbox")
 VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "operate", "cancel")
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
 ALIASES = {
@@ -32,6 +32,7 @@ ALIASES = {
     "varchar[]": "_varchar",
 }
 """How people write a type, and how the catalogue does."""
+_FAILED = "(select * from unnest(p_found) u where u.state = 'failed') x"
 WRITTEN = (State.PENDING, State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
@@ -60,6 +61,11 @@ def verbs(watch: Watch) -> str:
     kept = FENCES[watch.fence]
     gone = (_without(watch, one) for one in ("observe", "fence") if one not in kept)
     return "\n".join([*(render(template(verb), names(watch)) for verb in (*wanted, *kept)), *gone])
+
+
+def optional(watch: Watch, part: str) -> str:
+    """What a part of functions/sql/optional needs in the database, for one watch."""
+    return render(template(f"optional/{part}"), names(watch))
 
 
 def _without(watch: Watch, trigger: str) -> str:
@@ -107,14 +113,13 @@ def names(watch: Watch) -> dict[str, str]:
         "on_created": _hook(watch, "on_created", "v_task.id::text"),
         "on_completed": _hook(watch, "on_completed", "p_task, v_attempt.number, p_result"),
         "on_failed": _hook(watch, "on_failed", "p_task, v_attempt.number, v_reason"),
-        "on_failed_by_hand": _hook(watch, "on_failed", "m.id, 0, v_reason", " from unnest(v_moved) as m (id)")
-        or "null;",
-        "on_failed_set": _hook(
-            watch,
-            "on_failed",
-            "x.task_id, x.number, x.reason",
-            " from unnest(p_found) x where x.state = 'failed'",
-        ),
+        "on_failed_set": _hook_set(watch, "on_failed", "x.task_id, x.number, x.reason", _FAILED),
+        "on_failed_by_hand": _hook_set(watch, "on_failed", "x.task_id, x.number, x.reason", _by_hand(watch)),
+        "on_cancelled_by_hand": _hook_set(watch, "on_cancelled", "x.task_id, x.number, x.reason", _by_hand(watch)),
+        "on_reopened": _hook_set(watch, "on_reopened", "x.task_id", "unnest(v_moved) as x (task_id)"),
+        "on_swept": _hook(watch, "on_swept", ""),
+        "cost": "(t.metadata ->> 'cost')::bigint" if watch.own else "null::bigint",
+        "notify": f"perform unstuck.outbox_put({literal(watch.name)}, p_found);" if watch.notify else "null;",
         "old_ended": _is(watch, "old", State.COMPLETED, State.FAILED, State.CANCELLED),
         "old_pending": _is(watch, "old", State.PENDING, State.RESTING),
         "old_state": _state(watch, "old"),
@@ -324,6 +329,21 @@ def _to_running(watch: Watch) -> Iterator[str]:
 
 
 def _hook(watch: Watch, name: str, arguments: str, source: str = "") -> str:
-    if name not in watch.hooks:
-        return "null;" if not source else ""
-    return f"perform {identifier(watch.hooks[name])}({arguments}){source};"
+    calls = (f"perform {identifier(one)}({arguments}){source};" for one in watch.hooks.get(name, ()))
+    return "\n    ".join(calls) or "null;"
+
+
+def _hook_set(watch: Watch, name: str, arguments: str, source: str) -> str:
+    """Called for each row of `source`, in the order of the owners: two batches that lock the owners' accounts do not end
+    in a deadlock."""
+    order = f" join {identifier(watch.table)} t on t.{identifier(watch.key)} = x.task_id::{watch.key_type} order by "
+    owner = f"{_text(watch, 'owner', 'null::text')}, x.task_id"
+    return _hook(watch, name, arguments, f" from {source}{order}{owner}")
+
+
+def _by_hand(watch: Watch) -> str:
+    """The attempts that `operate` has ended: each task that it moved has one."""
+    return (
+        f"(select a.task_id, a.number, a.reason from unstuck.attempts a where a.watch = {literal(watch.name)} "
+        "and a.task_id = any (v_moved) and a.ended_at = v_now) x"
+    )

@@ -33,7 +33,7 @@ STORE = {"policy", "states", "store", "store.postgres", "yaml_lines"}
 PUSH = {"dispatch"}
 WORK = {"claim", "complete", "context", "guard", "ids", "isolation", "preload", "report", "worker"}
 LOADED = {
-    "create_task": MAIN | STORE | PUSH | {"create", "ids"},
+    "create_task": MAIN | STORE | PUSH | {"create", "ids", "price"},
     "task_status": MAIN | STORE | PUSH | {"status", "ids", "report"},
     "sweep": MAIN | STORE | PUSH | {"tick", "sweep", "report"},
     "worker": MAIN | STORE | PUSH | WORK,

@@ -102,10 +102,32 @@ def test_a_watch_is_what_its_file_says():
     assert watch.columns["error"] == "error_message"
     assert watch.clocks["queued"] == watch.clocks["due"] == ("scheduled_at",)
     assert (watch.hooks, watch.fence) == ({}, "enforce")
-    text = changed("    key: id", "    hooks: {on_failed: refund, on_created: public.hello}\n    key: id")
-    assert parse(text).watch().hooks == {"on_failed": "refund", "on_created": "public.hello"}
+    text = changed("    key: id", "    hooks: {on_failed: [refund, tell], on_created: public.hello}\n    key: id")
+    assert parse(text).watch().hooks == {"on_failed": ("refund", "tell"), "on_created": ("public.hello",)}
     text = changed("alive: updated_at", "alive: [beat_at, updated_at]")
     assert parse(text).watch().clocks["alive"] == ("beat_at", "updated_at")
+
+
+def test_an_optional_part_is_installed_and_its_hooks_come_first():
+    text = changed("    key: id", "    optional: [credits, generations]\n    hooks: {on_completed: pay}\n    key: id")
+    watch = parse(text).watch()
+    assert watch.optional == ("credits", "generations")
+    assert watch.hooks["on_completed"] == (
+        "unstuck.tasks_credits_on_completed",
+        "unstuck.tasks_generations_on_completed",
+        "pay",
+    )
+    assert watch.hooks["on_reopened"] == ("unstuck.tasks_credits_on_reopened",)
+
+
+def test_a_kind_costs_what_its_rule_says_or_the_one_for_every_kind():
+    text = changed("    key: id", "    optional: [credits]\n    key: id")
+    text = changed("        attempts: 3", "        attempts: 3\n        cost: 25", text)
+    text = changed("        run_for: 2m", "        run_for: 2m\n        cost: {at_least: 5, at_most: 500}", text)
+    watch = parse(text).watch()
+    costs = {kind: (watch.rule(kind).cost_at_least, watch.rule(kind).cost_at_most) for kind in ("image", "selection")}
+    assert costs == {"image": (25, 25), "selection": (5, 500)}
+    assert load(str(DEFAULT)).watch().rule("image").cost_at_most == 0
 
 
 def test_a_table_that_does_not_say_so_is_not_ours_and_its_writers_are_not_refused():
@@ -187,6 +209,36 @@ REFUSED = {
         "    hooks: {on_lunch: f}\n    key: id",
         "hooks.on_lunch",
         "Known are: on_created",
+    ),
+    "an optional part that is none": (
+        "    key: id",
+        "    optional: [credit]\n    key: id",
+        "tasks.optional",
+        "credit is not known here. Known are: credits, generations",
+    ),
+    "a cost that nothing takes": (
+        "        attempts: 2",
+        "        attempts: 2\n        cost: 5",
+        "tasks.rules",
+        "Add `optional: [credits]`",
+    ),
+    "a cost in fractions": (
+        "        attempts: 2",
+        "        attempts: 2\n        cost: 0.5",
+        "selection.cost",
+        "whole number",
+    ),
+    "a cost below nothing": (
+        "        attempts: 2",
+        "        attempts: 2\n        cost: -5",
+        "selection.cost",
+        "from 0",
+    ),
+    "costs that cross": (
+        "        attempts: 2",
+        "        attempts: 2\n        cost: {at_least: 6, at_most: 5}",
+        "selection.cost.at_least",
+        "must not be more than `at_most`",
     ),
     "a fence that is none": ("    key: id", "    fence: high\n    key: id", "tasks.fence", "off, observe, enforce"),
     "types that are a list": ("    key: id", "    types: [text]\n    key: id", "tasks.types", "must be a mapping"),

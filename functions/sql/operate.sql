@@ -37,8 +37,12 @@ begin@as_role@
   update @table@ t set @write@
   from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_now as retry_at) x
   where @key@ = any (v_moved::@key_type@[]);
-  if v_state = 'failed' then
+  if p_action = 'fail' then
     @on_failed_by_hand@
+  elsif p_action = 'cancel' then
+    @on_cancelled_by_hand@
+  elsif p_action = 'retry' then
+    @on_reopened@
   end if;
   perform set_config('unstuck.override', '', true);
   return coalesce(to_json(v_moved), '[]');

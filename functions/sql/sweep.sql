@@ -103,6 +103,7 @@ begin@as_role@
   where x.state <> 'overtaken' and @key@ = x.task_id::@key_type@ and @state@ = x.was;
 
   @on_failed_set@
+  @notify@
 end $$;
 
 create or replace function unstuck.@watch@_sweep(
@@ -165,7 +166,7 @@ begin
   return coalesce(v_sent, '[]');
 end $$;
 
--- Attempts whose task row was deleted end too.
+-- Attempts whose task row was deleted end too. Once in each run: what others did to the table has a hook as well.
 create or replace function unstuck.@watch@_orphans(p_sweep bigint) returns integer
 language plpgsql as $$
 declare
@@ -177,5 +178,6 @@ begin
     and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= clock_timestamp()
     and not exists (select from @table@ t where @key@ = a.task_id::@key_type@);
   get diagnostics v_count = row_count;
+  @on_swept@
   return v_count;
 end $$;

@@ -58,7 +58,14 @@ watches:
 {OWN}
   hooked:
     table: public.hooked
-    hooks: {{on_created: public.hooked_created, on_completed: public.hooked_completed, on_failed: public.hooked_failed}}
+    notify: true
+    hooks:
+      on_created: public.hooked_created
+      on_completed: [public.hooked_completed, public.hooked_ended]
+      on_failed: public.hooked_failed
+      on_cancelled: public.hooked_cancelled
+      on_reopened: public.hooked_reopened
+      on_swept: public.hooked_swept
 {OWN.replace("&default", "&hooked")}
   jobs:
     table: public.Media Jobs
@@ -103,10 +110,23 @@ begin
   end if;
   insert into public.said values ('failed', p_task, p_number, p_reason);
 end $$;
+create function public.hooked_ended(p_task text, p_number integer, p_result jsonb) returns void language sql
+  as $$ insert into public.said values ('ended', p_task, p_number) $$;
+create function public.hooked_cancelled(p_task text, p_number integer, p_reason text) returns void language sql
+  as $$ insert into public.said values ('cancelled', p_task, p_number, p_reason) $$;
+create function public.hooked_reopened(p_task text) returns void language plpgsql as $$
+begin
+  if exists (select from public.hooked h where h.id = p_task::uuid and h.metadata ? 'closed') then
+    raise exception 'the hook refuses %', p_task;
+  end if;
+  insert into public.said values ('reopened', p_task);
+end $$;
+create function public.hooked_swept() returns void language sql as $$ insert into public.said values ('swept', '-') $$;
 """
 EMPTY = """
 delete from public.tasks; delete from public.hooked; delete from public."Media Jobs"; delete from public.said;
 delete from unstuck.attempts; delete from unstuck.sweeps; delete from unstuck.refusals; delete from unstuck.dispatches;
+delete from unstuck.outbox;
 reset all
 """  # truncate took 11 ms, this 0.4
 

@@ -1442,7 +1442,11 @@ class TestHooks:
         task_id = attempt["task_id"]
         for _ in range(2):
             settled(store, hooked, attempt, "complete", result={"n": 1})
-        assert said() == [("created", task_id, None, None), ("completed", task_id, 1, '{"n": 1}')]
+        assert said() == [
+            ("created", task_id, None, None),
+            ("completed", task_id, 1, '{"n": 1}'),
+            ("ended", task_id, 1, None),
+        ]
 
     def test_a_create_that_finds_a_task_calls_none(self, store, hooked, said):
         for _ in range(2):
@@ -1483,7 +1487,7 @@ class TestHooks:
         assert row(db, attempt["task_id"], "hooked")["status"] == "processing"
         assert attempts(db, attempt["task_id"])[0]["ended_at"] is None
         settled(store, hooked, attempt, "complete", result={})
-        assert len(said()) == 2
+        assert [hook for hook, *_ in said()] == ["created", "completed", "ended"]
 
     def test_one_that_fails_in_a_sweep_does_not_stop_the_others(self, store, db, hooked, said):
         bad = created(store, hooked, metadata={"refuse": True})
@@ -1494,6 +1498,44 @@ class TestHooks:
         assert [(task["task_id"], task["code"]) for task in answer["unsweepable"]] == [(bad, "P0001")]
         assert Counter(hook for hook, *_ in said()) == {"created": 4, "failed": 3}
         assert row(db, bad, "hooked")["status"] == "pending"
+
+    def test_what_a_person_does_calls_one_for_each_task_that_moved(self, store, hooked, said):
+        held, waiting = claimed(store, hooked)["task_id"], created(store, hooked)
+        for _ in range(2):
+            store.operate(hooked, "cancel", [held])
+            store.operate(hooked, "fail", [waiting])
+        for _ in range(2):
+            store.operate(hooked, "retry", [held, waiting])
+        assert Counter(said()) == {
+            ("created", held, None, None): 1,
+            ("created", waiting, None, None): 1,
+            ("cancelled", held, 1, "cancelled"): 1,
+            ("failed", waiting, 1, "by_hand"): 1,
+            ("reopened", held, None, None): 1,
+            ("reopened", waiting, None, None): 1,
+        }
+
+    def test_a_task_is_not_opened_again_when_a_hook_refuses(self, store, db, hooked, said):
+        task_id = created(store, hooked, metadata={"closed": True})
+        store.operate(hooked, "cancel", [task_id])
+        with pytest.raises(StoreError, match="the hook refuses"):
+            store.operate(hooked, "retry", [task_id])
+        assert row(db, task_id, "hooked")["status"] == "cancelled"
+        assert [hook for hook, *_ in said()] == ["created", "cancelled"]
+
+    def test_a_batch_calls_them_in_the_order_of_the_owners(self, store, db, hooked, said):
+        owners = {created(store, hooked, owner=owner): owner for owner in ("d", "a", "c", "b")}
+        pass_time(db, PENDING_FOR + 1)
+        store.sweep(hooked, 500)
+        store.operate(hooked, "retry", list(owners))
+        store.operate(hooked, "cancel", list(owners))
+        for hook in ("failed", "reopened", "cancelled"):
+            assert [owners[task_id] for name, task_id, *_ in said() if name == hook] == ["a", "b", "c", "d"]
+
+    def test_each_run_of_the_sweep_calls_one(self, store, hooked, tasks, said):
+        for watch in (hooked, tasks):
+            store.orphans(watch, store.sweep_begin(None, "test", 0.0)["sweep_id"])
+        assert said() == [("swept", "-", None, None)]
 
 
 class TestAdoptedTable:

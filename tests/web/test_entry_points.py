@@ -292,6 +292,52 @@ def test_the_tasks_of_an_adopted_table_are_not_created_here(entry, another_polic
     assert answer.json["error"]["message"] == "Tasks of public.theirs are created by its own application."
 
 
+def test_a_task_has_the_price_that_the_caller_was_told(entry, another_policy, rows):
+    with another_policy() as policy:
+        watch = policy["watches"]["tasks"]
+        watch["hooks"] = {"on_created": "pg_catalog.length"}  # any function that takes a text
+        watch["rules"]["returns"] |= {"cost": 25}
+        watch["rules"]["gives_up"] |= {"cost": {"at_least": 5, "at_most": 500}}
+    for kind, cost, status in (
+        ("returns", None, 201),
+        ("returns", 25, 201),
+        ("returns", 20, 409),
+        ("returns", "25", 400),
+        ("gives_up", None, 400),
+        ("gives_up", 7, 201),
+        ("gives_up", 501, 409),
+        ("gives_up", True, 400),
+    ):
+        answer = entry.ask("create_task", json={"kind": kind, "input": {}, "cost": cost})
+        assert (kind, cost, answer.status_code) == (kind, cost, status), answer.text
+        assert status < 300 or "costs" in answer.json["error"]["message"]
+    assert [row["metadata"] for row in rows("select metadata from tasks order by created_at")] == [
+        {"cost": 25},
+        {"cost": 25},
+        {"cost": 7},
+    ]
+
+
+def test_a_hook_that_refuses_a_task_says_the_status_and_the_reason(entry, monkeypatch, log):
+    def refuses(*_, **__):
+        raise StoreError("tasks_create: The task costs 25 cents, and 3 are left.", retryable=False, code="PT402")
+
+    monkeypatch.setattr(Store, "create", refuses)
+    answer = entry.ask("create_task", json={"kind": "returns", "input": {}})
+    assert (answer.status_code, error_of(answer)) == (402, "payment_required")
+    assert answer.json["error"]["message"] == "The task costs 25 cents, and 3 are left."
+    assert log("request_failed") == []
+
+
+@pytest.mark.parametrize("code", ["PT500", "PT499", "P0001", ""])
+def test_a_database_that_refuses_for_another_reason_is_no_mistake_of_the_caller(entry, monkeypatch, code):
+    def refuses(*_, **__):
+        raise StoreError("tasks_create: no", retryable=False, code=code)
+
+    monkeypatch.setattr(Store, "create", refuses)
+    assert entry.ask("create_task", json={"kind": "returns", "input": {}}).status_code == 500
+
+
 def test_the_same_key_finds_the_task_that_is_there(entry, pushed, rows, log):
     task = {"kind": "returns", "input": {"n": 1}, "idempotency_key": "order-7"}
     first = entry.ask("create_task", json=task)

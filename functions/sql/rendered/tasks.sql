@@ -146,6 +146,31 @@ alter table "public"."tasks" enable row level security;
 alter table "public"."tasks" add column one_active boolean not null default false;
 create unique index "tasks_one_active" on "public"."tasks" (kind, coalesce(owner, '')) where one_active and status in ('pending', 'processing');
 
+-- 0003_outbox
+-- What people are to be told: a row for each task that a sweep failed, written in the transaction that failed it.
+-- Rows become a message when they are taken: one webhook call tells of many, and its id stays the same when it is repeated.
+create table unstuck.outbox (
+  id       bigint generated always as identity primary key,
+  at       timestamptz not null default clock_timestamp(),
+  watch    text        not null,
+  task_id  text        not null,
+  number   integer     not null,
+  kind     text        not null,
+  reason   text        not null,
+  cause    text,
+  message  uuid,                                        -- the message that tells of it
+  times    integer     not null default 0,              -- how often the message was taken to be sent
+  due_at   timestamptz not null default clock_timestamp(),  -- not again before: a lease, then a backoff
+  ended_at timestamptz,
+  outcome  text check (outcome in ('sent', 'given up')),
+  error    text,                                        -- of the last try
+  check ((ended_at is null) = (outcome is null))
+);
+create index outbox_open on unstuck.outbox (due_at) where ended_at is null;
+create index outbox_message on unstuck.outbox (message) where ended_at is null;
+
+alter table unstuck.outbox enable row level security;
+
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
@@ -370,6 +395,62 @@ begin
   delete from unstuck.sweeps s where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit) and s.started_at < v_before;
   delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;
   delete from unstuck.dispatches d where d.at < v_before;
+  delete from unstuck.outbox o where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit) and o.at < v_before;
+  return v_count;
+end $$;
+
+-- outbox: what people are to be told of failures by a sweep. Put in the sweep's own transaction, so none is lost; taken under
+-- a lease and marked when it is sent, so a row of sweeps sends none twice. Who dies between the two has it sent again, with
+-- the same message id.
+
+create or replace function unstuck.outbox_put(p_watch text, p_found unstuck.overdue[]) returns void language sql as $$
+  insert into unstuck.outbox (watch, task_id, number, kind, reason, cause)
+  select p_watch, x.task_id, x.number, x.kind, x.reason, x.cause from unnest(p_found) x where x.state = 'failed'
+$$;
+
+-- Takes one message for `p_lease` seconds: one whose time has come again, else a new one of all rows that belong to none.
+-- Null when there is nothing to send. 500 tasks at most in one message.
+create or replace function unstuck.outbox_take(p_lease double precision, p_limit integer default 500) returns jsonb
+language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_message uuid;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('unstuck.outbox', 0));  -- two sweeps at once take different messages
+  select o.message into v_message from unstuck.outbox o
+  where o.ended_at is null and o.message is not null and o.due_at <= v_now order by o.due_at limit 1;
+  if not found then
+    v_message := gen_random_uuid();
+    update unstuck.outbox o set message = v_message
+    where o.id in (select n.id from unstuck.outbox n where n.ended_at is null and n.message is null
+                   order by n.due_at limit least(p_limit, 500));
+    if not found then
+      return null;
+    end if;
+  end if;
+  update unstuck.outbox o set times = o.times + 1, due_at = v_now + make_interval(secs => p_lease)
+  where o.message = v_message and o.ended_at is null;
+  return (
+    select jsonb_build_object('message', v_message, 'times', max(o.times), 'tasks', jsonb_agg(jsonb_build_object(
+      'watch', o.watch, 'task_id', o.task_id, 'number', o.number, 'kind', o.kind, 'reason', o.reason, 'cause', o.cause, 'at', o.at)
+      order by o.id))
+    from unstuck.outbox o where o.message = v_message and o.ended_at is null);
+end $$;
+
+-- Says what became of a message that was taken: sent; or, with an error, to be tried again after `p_retry_after` seconds
+-- (null: given up). Safe to repeat.
+create or replace function unstuck.outbox_end(p_message uuid, p_error text default null, p_retry_after double precision default null)
+returns integer language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_count integer;
+begin
+  update unstuck.outbox o
+  set error = p_error, due_at = coalesce(v_now + make_interval(secs => p_retry_after), o.due_at),
+      ended_at = case when p_error is null or p_retry_after is null then v_now end,
+      outcome = case when p_error is null then 'sent' when p_retry_after is null then 'given up' end
+  where o.message = p_message and o.ended_at is null;
+  get diagnostics v_count = row_count;
   return v_count;
 end $$;
 
@@ -756,7 +837,8 @@ begin
   from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
   where x.state <> 'overtaken' and t."id" = x.task_id::uuid and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = x.was;
 
-  
+  null;
+  null;
 end $$;
 
 create or replace function unstuck.tasks_sweep(
@@ -819,7 +901,7 @@ begin
   return coalesce(v_sent, '[]');
 end $$;
 
--- Attempts whose task row was deleted end too.
+-- Attempts whose task row was deleted end too. Once in each run: what others did to the table has a hook as well.
 create or replace function unstuck.tasks_orphans(p_sweep bigint) returns integer
 language plpgsql as $$
 declare
@@ -831,6 +913,7 @@ begin
     and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= clock_timestamp()
     and not exists (select from "public"."tasks" t where t."id" = a.task_id::uuid);
   get diagnostics v_count = row_count;
+  null;
   return v_count;
 end $$;
 
@@ -1015,7 +1098,11 @@ begin
     "updated_at" = clock_timestamp()
   from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_now as retry_at) x
   where t."id" = any (v_moved::uuid[]);
-  if v_state = 'failed' then
+  if p_action = 'fail' then
+    null;
+  elsif p_action = 'cancel' then
+    null;
+  elsif p_action = 'retry' then
     null;
   end if;
   perform set_config('unstuck.override', '', true);
