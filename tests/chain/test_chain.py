@@ -1,0 +1,211 @@
+"""From the code to the pager, offline: lines that the real functions wrote, the filters of the log-based metrics, the
+alert rules, and promtool as the judge. Whatever breaks a link of the chain is caught."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functions.ops.embedded import Postgres
+from tests.chain.definitions import Chain, Metric, from_files
+from tests.chain.query import compiled
+from tests.chain.recorded import Recorded, record
+from tests.chain.timeline import Timeline, judge
+from tests.conftest import copied
+from tests.faults.world import World
+
+DAY = 24 * 60
+BURN = "TaskFailureBurnFast"
+
+
+@pytest.fixture(scope="module")
+def recorded(postgres: Postgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    with copied(postgres, template) as dsn:
+        world = World(dsn, tmp_path_factory.mktemp("chain"))
+        try:
+            yield record(world)
+        finally:
+            world.close()
+
+
+@pytest.fixture(scope="module")
+def chain() -> Chain:
+    return from_files()
+
+
+def names(chain: Chain) -> list[str]:
+    return [rule["alert"] for rule in chain.rules]
+
+
+# -- the days
+
+
+def healthy(played: Recorded, chain: Chain, length: int = DAY) -> Timeline:
+    """Five tasks a minute, of which one in 1,200 fails; nothing is told."""
+    day = Timeline("a healthy day", length).add(played.sweep, 0, length).add(played.completed * 5, 0, length)
+    day.add(played.failed, 100, length, every=240)
+    for alert in names(chain):
+        day.silent(alert, *range(60, length, 60), length - 1)
+    return day
+
+
+def failing(played: Recorded) -> Timeline:
+    """One task in five fails from minute 60 until 120."""
+    day = Timeline("20 % fail for an hour", 180).add(played.sweep, 0, 180)
+    day.add(played.completed * 10, 0, 60).add(played.completed * 8 + played.failed * 2, 60, 120)
+    day.add(played.completed * 10, 120, 180)
+    return day.silent(BURN, 59, 75).fires(BURN, 110, 119).silent(BURN, 130, 179).silent("SweepSilent", 59, 179)
+
+
+def lonely(played: Recorded) -> Timeline:
+    """One task in two hours, and it fails."""
+    day = Timeline("one lonely failure", 120).add(played.sweep, 0, 120).add(played.failed, 30)
+    for alert in (BURN, "TaskFailureBurnMedium", "TaskFailureBurnSlow"):
+        day.silent(alert, 31, 33, 40, 90, 119)
+    return day
+
+
+def silence(played: Recorded) -> Timeline:
+    """The sweep runs, stops at minute 30 and comes back at 90."""
+    day = Timeline("the sweep goes silent", 120).add(played.completed, 0, 120)
+    day.add(played.sweep, 0, 30).add(played.sweep, 90, 120)
+    return day.silent("SweepSilent", 29, 44).fires("SweepSilent", 55, 85).silent("SweepSilent", 95, 119)
+
+
+def never(played: Recorded) -> Timeline:
+    """Deployed, and the sweep has never run."""
+    return Timeline("the sweep never ran", 30).add(played.completed, 0, 30).fires("SweepSilent", 10, 29)
+
+
+def broken(played: Recorded) -> Timeline:
+    """The sweep runs each minute and fails: told as what it is, and not as silence."""
+    day = Timeline("the sweep fails", 60).add(played.sweep, 0, 20).add(played.broken_sweep, 20, 60)
+    return day.silent("SweepFailing", 19).fires("SweepFailing", 30, 59).silent("SweepSilent", 59)
+
+
+def late(played: Recorded) -> Timeline:
+    """Each sweep ends a task that has been overdue for an hour."""
+    day = Timeline("tasks end an hour late", 60).add(played.sweep, 0, 20).add(played.late_sweep, 20, 60)
+    return day.silent("TaskOverdue", 19).fires("TaskOverdue", 45, 59)
+
+
+def losing(played: Recorded) -> Timeline:
+    """Workers lose their tasks while they work."""
+    day = Timeline("leases are lost", 60).add(played.sweep, 0, 60).add(played.lost, 20, 40, every=4)
+    return day.silent("LeaseLost", 19).fires("LeaseLost", 45).silent("ZombieWriteRefused", 59)
+
+
+DAYS: list[Callable[[Recorded], Timeline]] = [failing, lonely, silence, never, broken, late, losing]
+
+
+# -- the chain holds
+
+
+def test_a_healthy_day_is_silent(recorded: Recorded, chain: Chain, tmp_path: Path) -> None:
+    assert judge(chain, [healthy(recorded, chain)], tmp_path, every="5m") == ""
+
+
+def test_faults_are_told_and_their_end_too(recorded: Recorded, chain: Chain, tmp_path: Path) -> None:
+    assert judge(chain, [day(recorded) for day in DAYS], tmp_path) == ""
+
+
+def test_what_was_recorded_is_what_it_is_called(recorded: Recorded) -> None:
+    """So that a day is not silent because nothing was written."""
+
+    def written(entries: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
+        return [one["jsonPayload"] for one in entries if one.get("jsonPayload", {}).get("event") == event]
+
+    assert [one["state"] for one in written(recorded.completed, "task_finished")] == ["completed"]
+    assert [(one["state"], one["reason"]) for one in written(recorded.failed, "task_finished")] == [
+        ("failed", "crashed")
+    ]
+    assert [one["outcome"] for one in written(recorded.sweep, "sweep_finished")] == ["ok"]
+    assert [one["outcome"] for one in written(recorded.broken_sweep, "sweep_finished")] == ["error"]
+    assert written(recorded.late_sweep, "sweep_finished")[0]["oldest_overdue_seconds"] > 3500
+    assert [one["wanted"] for one in written(recorded.lost, "lease_lost")] == ["beat"]
+
+
+# -- and whatever breaks it is caught
+
+
+def rule(chain: Chain, alert: str, old: str, new: str, key: str = "expr") -> Chain:
+    """The chain with another text in one rule."""
+    [one] = [one for one in chain.rules if one["alert"] == alert]
+    assert old in one[key]
+    changed = one | {key: one[key].replace(old, new)}
+    return dataclasses.replace(chain, rules=tuple(changed if other is one else other for other in chain.rules))
+
+
+def metric(chain: Chain, name: str, change: Callable[[Metric], Metric]) -> Chain:
+    """The chain with another definition of one metric."""
+    [one] = [one for one in chain.metrics if one.name == name]
+    changed = change(one)
+    assert changed != one
+    return dataclasses.replace(chain, metrics=tuple(changed if other is one else other for other in chain.metrics))
+
+
+def filtered(old: str, new: str) -> Callable[[Metric], Metric]:
+    return lambda one: dataclasses.replace(one, filter=one.filter.replace(old, new))
+
+
+def labelled(label: str, path: str) -> Callable[[Metric], Metric]:
+    return lambda one: dataclasses.replace(one, labels=one.labels | {label: f"EXTRACT({path})"})
+
+
+FINISHED, SWEPT = "unstuck_task_finished", "unstuck_sweep_finished"
+Mutation = Callable[[Chain], Chain]
+MUTANTS: dict[str, tuple[Callable[[Recorded], Timeline], Mutation]] = {
+    "a threshold ten times as high": (failing, lambda chain: rule(chain, BURN, "14.4", "144")),
+    "a threshold ten times as low": (failing, lambda chain: rule(chain, BURN, "14.4", "1.44")),
+    "no floor of events": (lonely, lambda chain: rule(chain, BURN, ">= 10", ">= 0")),
+    "the long window as short as the short one": (failing, lambda chain: rule(chain, BURN, "[1h]", "[5m]")),
+    "the short window as long as the long one": (failing, lambda chain: rule(chain, BURN, "[5m]", "[1h]")),
+    "and becomes or": (failing, lambda chain: rule(chain, BURN, ") and (", ") or (")),
+    "a label's value": (failing, lambda chain: rule(chain, BURN, 'state="failed"', 'state="broken"')),
+    "a label's name": (failing, lambda chain: rule(chain, BURN, 'state="failed"', 'outcome="failed"')),
+    "the good in place of the bad": (failing, lambda chain: rule(chain, BURN, 'state="failed"', 'state="completed"')),
+    "a metric's name": (failing, lambda chain: rule(chain, BURN, "user_unstuck_task_finished", "user_unstuck_task_ended")),
+    "the resource": (failing, lambda chain: rule(chain, BURN, "cloud_run_revision", "cloud_function")),
+    "a silence that may last longer": (silence, lambda chain: rule(chain, "SweepSilent", "[900s]", "[5400s]")),
+    "a longer wait": (silence, lambda chain: rule(chain, "SweepSilent", "300s", "7200s", "for")),
+    "a silence that must not last": (silence, lambda chain: rule(chain, "SweepSilent", "[900s]", "[60s]")),
+    "silence and failure mixed up": (broken, lambda chain: rule(chain, "SweepSilent", "{", '{outcome="ok",')),
+    "the good sweeps": (broken, lambda chain: rule(chain, "SweepFailing", 'outcome="error"', 'outcome="ok"')),
+    "an event in a filter": (failing, lambda chain: metric(chain, FINISHED, filtered("task_finished", "task_ended"))),
+    "a filter that takes less": (failing, lambda chain: metric(chain, FINISHED, filtered("json", "severity>=ERROR AND json"))),
+    "a filter that takes more": (silence, lambda chain: metric(chain, SWEPT, filtered('.event="sweep_finished"', ".by=guard"))),
+    "another service": (failing, lambda chain: metric(chain, FINISHED, filtered("^unstuck-", "^other-"))),
+    "a label from elsewhere": (failing, lambda chain: metric(chain, FINISHED, labelled("state", "jsonPayload.status"))),
+    "a value from elsewhere": (late, lambda chain: metric(
+        chain, "unstuck_oldest_overdue_seconds", lambda one: dataclasses.replace(one, value="EXTRACT(jsonPayload.seconds)"))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_broken_link_is_caught(mutant: str, recorded: Recorded, chain: Chain, tmp_path: Path) -> None:
+    day, change = MUTANTS[mutant]
+    assert "FAILED" in judge(change(chain), [day(recorded)], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "day"),
+    [('"task_finished"', '"task_ended"', failing), ('"failed"', '"broken"', failing), ('"sweep_finished"', '"swept"', silence),
+     ('"oldest_overdue_seconds"', '"late"', late), ('"lease_lost"', '"lost"', losing)],
+)  # fmt: skip
+def test_a_name_that_changes_in_the_code_is_caught(
+    old: str, new: str, day: Callable[[Recorded], Timeline], recorded: Recorded, chain: Chain, tmp_path: Path
+) -> None:
+    """As if events.py wrote it so."""
+    said = {one.name: json.dumps(getattr(recorded, one.name)) for one in dataclasses.fields(recorded)}
+    changed = Recorded(**{name: json.loads(text.replace(old, new)) for name, text in said.items()})
+    assert changed != recorded
+    assert "FAILED" in judge(chain, [day(changed)], tmp_path)
+
+
+def test_every_filter_and_extractor_is_one_that_the_evaluator_knows(chain: Chain, recorded: Recorded) -> None:
+    for one in chain.metrics:
+        compiled(one.filter)
+        one.labels_of(recorded.completed[0])
