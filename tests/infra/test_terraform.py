@@ -1,0 +1,476 @@
+"""infra/ against the code: what Terraform deploys is what main.py has, settings.py reads and events.py writes."""
+
+import ast
+import json
+import re
+import subprocess
+import zipfile
+
+import pytest
+import yaml
+
+from functions import events
+from functions.policy import DEFAULT, load
+from tests.infra.conftest import PROJECT, block
+from tests.terraform import ROOT, Terraform, binary
+
+ALERTS = ROOT / "infra" / "alerts"
+RUNBOOKS = ROOT / "infra" / "runbooks"
+POLICY = load(str(DEFAULT))
+PLATFORM_ENV = {"LOG_EXECUTION_ID"}
+"""Set for the platform, not for the code."""
+
+
+# -- the commands
+
+
+def test_the_files_are_formatted():
+    done = subprocess.run(
+        [binary(), "fmt", "-check", "-recursive", "-diff", ROOT / "infra"], check=False, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout.decode()
+
+
+def test_they_are_valid_and_a_project_is_all_that_must_be_given(infra):
+    assert infra.codes["validate"] == 0, infra.outputs["validate"]
+    assert "Success! The configuration is valid." in infra.outputs["validate"]
+    assert "Nobody is told" in infra.outputs["apply"], "without a channel it warns"
+
+
+def test_a_second_plan_has_no_changes(infra):
+    if not infra.complete:
+        pytest.skip("nothing was applied: only tfmock applies without a cloud")
+    assert infra.codes["second plan"] == 0, infra.outputs["second plan"]
+    assert "No changes." in infra.outputs["second plan"]
+
+
+# -- functions
+
+
+def entry_points():
+    tree = ast.parse((ROOT / "main.py").read_text(encoding="utf-8"))
+    return {
+        node.name: ast.unparse(node.decorator_list[0]).rsplit(".", 1)[1]
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.decorator_list
+    }
+
+
+def test_each_function_is_an_entry_point_of_main_and_each_path_is_deployed(infra):
+    known = entry_points()
+    for everything in (False, True):
+        found = infra.of_type("google_cloudfunctions2_function", everything=everything)
+        entries = {block(one, "build_config")["entry_point"] for one in found.values()}
+        assert entries <= set(known)
+        assert {"create_task", "task_status", "worker", "sweep"} <= entries
+    assert entries == set(known), "with everything switched on nothing of main.py is left out"
+
+
+def test_what_an_event_triggers_is_an_entry_point_for_events(infra):
+    for one in infra.of_type("google_cloudfunctions2_function", everything=True).values():
+        kind = entry_points()[block(one, "build_config")["entry_point"]]
+        assert (kind == "cloud_event") == bool(one["event_trigger"])
+
+
+def test_a_function_is_called_like_its_service_and_like_what_the_filters_look_for(infra):
+    for one in infra.of_type("google_cloudfunctions2_function").values():
+        assert re.fullmatch(r"unstuck-[a-z]+(-[a-z]+)*", one["name"]), (
+            "kebab-case, or its Cloud Run service has another name"
+        )
+
+
+def names_in_settings():
+    text = (ROOT / "functions" / "settings.py").read_text(encoding="utf-8")
+    return set(re.findall(r'env\.get\("([A-Z_]+)"\)', text))
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_each_variable_that_is_set_is_read_and_each_that_is_needed_is_set(infra, everything):
+    for entry, one in infra.of_type("google_cloudfunctions2_function", everything=everything).items():
+        config = block(one, "service_config")
+        secret = {each["key"] for each in config["secret_environment_variables"]}
+        plain = set(config["environment_variables"] or {}) if infra.complete or everything else set()
+        assert secret | plain <= names_in_settings() | PLATFORM_ENV, entry
+        assert secret & {"DATABASE_URL", "SUPABASE_KEY"}, f"{entry} cannot reach the database"
+        assert not plain & {"DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_SECRET"}, (
+            "a secret in plain text"
+        )
+
+
+def test_what_is_set_lets_every_function_push_a_task_to_the_worker(infra):
+    if not infra.complete:
+        pytest.skip("the worker's URL is only known after an apply")
+    functions = infra.of_type("google_cloudfunctions2_function")
+    [queue] = infra.of_type("google_cloud_tasks_queue").values()
+    for entry, one in functions.items():
+        found = block(one, "service_config")["environment_variables"]
+        assert found["WORKER_URL"] == functions["worker"]["url"], entry
+        assert found["TASKS_QUEUE"] == queue["id"] == f"projects/{PROJECT}/locations/us-central1/queues/unstuck-tasks"
+        assert found["TASKS_INVOKER"] == f"unstuck-invoker@{PROJECT}.iam.gserviceaccount.com"
+        assert found["GOOGLE_CLOUD_PROJECT"] == PROJECT
+
+
+def test_no_secret_is_in_the_plan_though_values_were_given(infra):
+    assert "S3CRET" not in infra.everything_plan
+    assert "secret_data_wo" in infra.everything_plan, "they were planned to be written"
+    for one in infra.of_type("google_secret_manager_secret_version", everything=True).values():
+        assert one["secret_data"] is None
+        assert one["secret_data_wo_version"] == 3
+
+
+# -- times
+
+
+def seconds(text):
+    assert text.endswith("s")
+    return float(text[:-1])
+
+
+def test_each_time_is_longer_than_that_which_must_end_before_it(infra):
+    functions = {
+        name: block(one, "service_config") for name, one in infra.of_type("google_cloudfunctions2_function").items()
+    }
+    [job] = infra.of_type("google_cloud_scheduler_job").values()
+    worker, sweep = functions["worker"]["timeout_seconds"], functions["sweep"]["timeout_seconds"]
+    for watch in POLICY.watches.values():
+        for rule in watch.rules.values():
+            assert rule.run_for + POLICY.margin <= worker < rule.silent_for, "guard < platform < sweep's rule"
+    assert worker == POLICY.timeout <= 1800, "Cloud Tasks waits for that long at most"
+    assert POLICY.sweep_budget + 30 < sweep < seconds(job["attempt_deadline"]) <= 1800
+    assert POLICY.beat * 3 <= POLICY.lease
+    assert all(one["timeout_seconds"] <= 3600 for one in functions.values())
+
+
+def test_the_schedule_is_that_of_the_policy(infra):
+    [job] = infra.of_type("google_cloud_scheduler_job").values()
+    assert (job["schedule"], POLICY.sweep_every, job["time_zone"]) == ("* * * * *", 60, "Etc/UTC")
+    assert block(job, "retry_config")["retry_count"] <= 5
+
+
+def test_a_worker_has_the_memory_that_its_tasks_may_take(infra):
+    config = block(infra.of_type("google_cloudfunctions2_function")["worker"], "service_config")
+    assert config["available_memory"] == "1Gi"
+    assert config["max_instance_request_concurrency"] == 1
+    assert max(rule.memory for watch in POLICY.watches.values() for rule in watch.rules.values()) + 200e6 < 2**30
+
+
+def test_the_queue_pushes_no_more_at_once_than_the_workers_take(infra):
+    [queue] = infra.of_type("google_cloud_tasks_queue").values()
+    config = block(infra.of_type("google_cloudfunctions2_function")["worker"], "service_config")
+    limits = block(queue, "rate_limits")
+    assert (
+        limits["max_concurrent_dispatches"] == config["max_instance_count"] * config["max_instance_request_concurrency"]
+    )
+
+
+# -- who may do what
+
+
+def test_the_scheduler_calls_the_sweep_with_the_audience_it_wants_by_an_account_that_may(infra):
+    if not infra.complete:
+        pytest.skip("the sweep's URL is only known after an apply")
+    function = infra.of_type("google_cloudfunctions2_function")["sweep"]
+    [job] = infra.of_type("google_cloud_scheduler_job").values()
+    target = block(job, "http_target")
+    token = block(target, "oidc_token")
+    assert target["http_method"] == "POST"
+    assert target["uri"] == token["audience"] == block(function, "service_config")["uri"]
+    may = infra.of_type("google_cloud_run_service_iam_binding")["sweep"]
+    assert (may["role"], may["service"], may["location"]) == ("roles/run.invoker", function["name"], job["region"])
+    assert may["members"] == [f"serviceAccount:{token['service_account_email']}"]
+
+
+def test_nobody_but_the_invoker_may_call_what_is_not_for_clients(infra):
+    for everything in (False, True):
+        for entry, may in infra.of_type("google_cloud_run_service_iam_binding", everything=everything).items():
+            if entry in {"worker", "sweep", "worker_event"}:
+                [member] = may["members"]
+                assert re.match(r"serviceAccount:[a-z-]+-invoker@", member)
+            else:
+                assert everything, "by default nobody may call the functions for clients"
+                assert set(may["members"]) == {"allUsers", "user:me@example.com"}
+
+
+def test_each_account_may_do_its_own_part_and_no_more(infra):
+    granted = {tuple(key.split(" ")) for key in infra.of_type("google_project_iam_member")}
+    assert granted == {
+        ("build", "roles/logging.logWriter"), ("build", "roles/artifactregistry.writer"),
+        ("build", "roles/storage.objectViewer"),
+        ("sweep", "roles/monitoring.metricWriter"), ("sweep", "roles/logging.viewer"),
+    }  # fmt: skip
+    secrets = {tuple(key.split(" ")) for key in infra.of_type("google_secret_manager_secret_iam_member")}
+    assert secrets == {("DATABASE_URL", "api"), ("DATABASE_URL", "worker"), ("DATABASE_URL", "sweep")}
+    for kind, role in {
+        "google_cloud_tasks_queue_iam_member": "roles/cloudtasks.enqueuer",
+        "google_service_account_iam_member": "roles/iam.serviceAccountUser",
+    }.items():
+        found = infra.of_type(kind)
+        assert set(found) == {"api", "worker", "sweep"}
+        assert {one["role"] for one in found.values()} == {role}
+    assert "roles/owner" not in json.dumps(infra.resources)
+    assert "roles/editor" not in json.dumps(infra.resources)
+
+
+def test_each_function_runs_as_the_account_of_its_part(infra):
+    for entry, one in infra.of_type("google_cloudfunctions2_function").items():
+        part = {"worker": "worker", "sweep": "sweep"}.get(entry, "api")
+        assert (
+            block(one, "service_config")["service_account_email"] == f"unstuck-{part}@{PROJECT}.iam.gserviceaccount.com"
+        )
+
+
+# -- the archive
+
+
+@pytest.fixture(scope="session")
+def archive(infra, shared):
+    with zipfile.ZipFile(shared / "functions.zip") as found:
+        yield found
+
+
+def ignored_by_gcloud(path: str) -> bool:
+    """`.gcloudignore`, of which these are all the lines: a new one must be understood here first."""
+    lines = (ROOT / ".gcloudignore").read_text(encoding="utf-8").split("\n")
+    assert [line for line in lines if line and not line.startswith("#")] == [
+        "*", "!main.py", "!requirements.txt", "!functions/", "!functions/**", "functions/ops/", "**/__pycache__/",
+    ]  # fmt: skip
+    if path.startswith("functions/ops/") or "__pycache__/" in path:
+        return True
+    return not (path in {"main.py", "requirements.txt"} or path.startswith("functions/"))
+
+
+def test_the_archive_is_what_gcloud_would_deploy_file_by_file(archive):
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    assert sorted(archive.namelist()) == sorted(path for path in listed if not ignored_by_gcloud(path))
+    assert {"main.py", "requirements.txt", "functions/policy.yaml", "functions/sweep.py"} <= set(archive.namelist())
+    parts = {part for path in archive.namelist() for part in path.split("/")}
+    assert not parts & {"ops", "tests", "infra", "__pycache__", ".env", "docs"}
+    for path in archive.namelist():
+        assert archive.read(path) == (ROOT / path).read_bytes(), path
+
+
+def test_the_object_is_named_by_its_content(infra):
+    if not infra.complete:
+        pytest.skip("only known after an apply")
+    [source] = [one for key, one in infra.of_type("google_storage_bucket_object").items() if key == "source"]
+    assert re.fullmatch(r"functions-[0-9a-f]{64}\.zip", source["name"])
+    for one in infra.of_type("google_cloudfunctions2_function").values():
+        assert block(one, "build_config", "source", "storage_source")["object"] == source["name"]
+
+
+# -- metrics and alerts
+
+
+def fields_of(text):
+    return set(re.findall(r"jsonPayload\.(\w+)", text))
+
+
+def test_each_metric_counts_an_event_that_exists_by_fields_that_it_carries(infra):
+    for name, metric in infra.of_type("google_logging_metric").items():
+        [event] = re.findall(r'jsonPayload\.event="(\w+)"', metric["filter"])
+        assert event in events.ALL, name
+        extracted = fields_of(json.dumps(metric["label_extractors"]) + str(metric["value_extractor"]))
+        assert extracted | fields_of(metric["filter"]) - {"event"} <= set(events.ALL[event].fields), name
+        assert set(metric["label_extractors"] or {}) == {
+            one["key"] for one in block(metric, "metric_descriptor")["labels"]
+        }
+        assert not extracted & {"task_id", "sweep_id", "worker", "detail", "error", "owner", "token"}, (
+            "each value costs"
+        )
+        assert metric["filter"].startswith(
+            'resource.type="cloud_run_revision" AND resource.labels.service_name=~"^unstuck-" AND'
+        )
+
+
+def queries(infra, **which):
+    return {
+        name.removeprefix("rule."): block(one, "conditions", "condition_prometheus_query_language")
+        for name, one in infra.of_type("google_monitoring_alert_policy", **which).items()
+        if block(one, "conditions")["condition_prometheus_query_language"]
+    }
+
+
+def test_with_the_bundles_policy_the_rules_are_those_of_the_file(infra):
+    """So that promtool, which reads the file, judges what is deployed."""
+    written = {
+        rule["alert"]: rule
+        for group in yaml.safe_load((ALERTS / "rules.yaml").read_text())["groups"]
+        for rule in group["rules"]
+    }
+    found = queries(infra)
+    assert set(found) == set(written)
+    for name, rule in written.items():
+        plain = [re.sub(r"\s*#.*$", "", line) for line in rule["expr"].strip().splitlines()]
+        assert found[name]["query"] == "\n".join(plain), name
+        assert (found[name]["duration"], found[name]["alert_rule"]) == (rule["for"], name)
+
+
+def selectors(query):
+    """(metric, its labels) of each selector in a PromQL expression."""
+    promql_parser = pytest.importorskip("promql_parser", reason="make install")
+    found = []
+
+    def walk(node):
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append((node.name, {(one.name, one.value) for one in node.matchers.matchers}))
+        for name in ("expr", "lhs", "rhs", "vector_selector", "param", "args"):
+            inner = getattr(node, name, None)
+            for one in inner if isinstance(inner, list) else [inner] if inner is not None else []:
+                walk(one)
+
+    walk(promql_parser.parse(query))
+    assert found, query
+    return found
+
+
+def test_each_selector_of_a_rule_and_of_the_dashboard_reads_a_metric_and_labels_that_exist(infra):
+    metrics = infra.of_type("google_logging_metric")
+    labels = {
+        name: {one["key"] for one in block(metric, "metric_descriptor")["labels"]} for name, metric in metrics.items()
+    }
+    asked = [one["query"] for one in queries(infra).values()] + [query for query, _ in charts(infra)]
+    for query in asked:
+        for name, wanted in selectors(query):
+            assert ("monitored_resource", "cloud_run_revision") in wanted, query
+            keys = {key for key, _ in wanted} - {"monitored_resource"}
+            if name.startswith("run_googleapis_com:"):
+                assert ("service_name", "unstuck-.+") in wanted
+                assert keys <= {"service_name", "response_code_class"}, query
+                continue
+            metric = re.fullmatch(r"logging_googleapis_com:user_(\w+?)(_bucket|_sum|_count)?", name)
+            assert metric, name
+            assert metric[1] in metrics, name
+            distribution = block(metrics[metric[1]], "metric_descriptor")["value_type"] == "DISTRIBUTION"
+            assert distribution == bool(metric[2]), name
+            assert keys <= labels[metric[1]], query
+
+
+def charts(infra):
+    [dashboard] = infra.of_type("google_monitoring_dashboard").values()
+    for tile in json.loads(dashboard["dashboard_json"])["mosaicLayout"]["tiles"]:
+        for data in tile["widget"]["xyChart"]["dataSets"]:
+            yield data["timeSeriesQuery"]["prometheusQuery"].replace("${__interval}", "5m"), tile
+
+
+def test_what_is_grouped_by_is_a_label(infra):
+    metrics = infra.of_type("google_logging_metric")
+    known = {one["key"] for metric in metrics.values() for one in block(metric, "metric_descriptor")["labels"]}
+    known |= {"service_name", "response_code_class", "le"}
+    for query, _ in charts(infra):
+        for listed in re.findall(r"by \(([^)]*)\)", query):
+            assert {name.strip() for name in listed.split(",")} <= known, query
+
+
+def test_another_name_is_in_every_query_filter_and_metric(infra):
+    everything = infra.everything
+    text = json.dumps(
+        [one for address, one in everything.items() if "runbook" not in address and "archive" not in address]
+    )
+    text = re.sub(r'"content": "(?:[^"\\]|\\.)*"', "", text)  # the runbooks
+    assert not re.search(r"unstuck[-_](?!tasks-end)", text.replace("Unstuck", "")), re.findall(
+        r".{60}unstuck[-_].{40}", text
+    )[:3]
+    assert "user_two_of_them_task_finished" in text
+    assert 'service_name=~\\"^two-of-them-\\"' in text
+
+
+def test_each_alert_tells_what_broke_and_where_to_read_on(infra):
+    for name, one in infra.of_type("google_monitoring_alert_policy").items():
+        told = block(one, "documentation")
+        assert told["content"] == (RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
+        assert len(told["content"]) <= 8192
+        if infra.complete:
+            assert [link["display_name"] for link in told["links"]] == ["Runbook", "Logs", "Dashboard"]
+            assert told["links"][0]["url"].endswith(f"/runbooks/{name}.md")
+            assert all(" " not in link["url"] and link["url"].startswith("https://") for link in told["links"])
+        assert told["subject"].startswith("[unstuck] ")
+        assert one["severity"] in {"CRITICAL", "WARNING"}
+        assert one["display_name"] == f"unstuck/{name}"
+
+
+def test_every_alert_reaches_every_channel_and_what_is_critical_says_so_again(infra):
+    channels = infra.of_type("google_monitoring_notification_channel", everything=True)
+    assert sorted(one["type"] for one in channels.values()) == [
+        "email",
+        "pagerduty",
+        "pubsub",
+        "slack",
+        "webhook_basicauth",
+    ]
+    alerts = infra.of_type("google_monitoring_alert_policy", everything=True)
+    assert "MemoryHigh" not in alerts, "it was switched off"
+    assert "SweepSilent" in alerts
+    for name, one in alerts.items():
+        strategy = block(one, "alert_strategy")
+        again = [each["renotify_interval"] for each in strategy["notification_channel_strategy"]]
+        metric = block(one, "conditions")["condition_prometheus_query_language"]
+        assert again == (["3600s"] if metric and one["severity"] == "CRITICAL" else []), name
+        assert bool(strategy["notification_rate_limit"]) != bool(metric), (
+            "a log line that repeats must not mail each time"
+        )
+
+
+def message(kind, value):
+    """As Google's published type reads it: names, enums and shapes must be right. A block is a list in Terraform."""
+    from google.protobuf import json_format
+
+    return json_format.ParseDict(shaped(kind.pb().DESCRIPTOR, value), kind.pb()())
+
+
+def shaped(descriptor, value):
+    ours = {"id", "project", "deletion_policy", "timeouts", "creation_record"}
+    given = {name: one for name, one in value.items() if one not in (None, [], {}, "")}
+    names = descriptor.fields_by_name
+    return {name: shape(names[name], one) for name, one in given.items() if name in names or name not in ours}
+
+
+def shape(field, value):
+    inner = field.message_type
+    if inner is None or inner.full_name.startswith("google.protobuf.") or inner.GetOptions().map_entry:
+        return value
+    blocks = [shaped(inner, one) for one in value]
+    return blocks if field.is_repeated else blocks[0]
+
+
+def test_each_alert_is_a_message_of_googles_own_type(infra):
+    from google.cloud.monitoring_v3 import AlertPolicy
+
+    for name, one in infra.of_type("google_monitoring_alert_policy").items():
+        parsed = message(AlertPolicy, one)
+        assert len(parsed.conditions) == 1, name
+        assert parsed.conditions[0].WhichOneof("condition")
+
+
+def test_the_dashboard_is_a_message_of_googles_own_type_and_its_tiles_do_not_overlap(infra):
+    from google.cloud.monitoring_dashboard_v1 import Dashboard
+    from google.protobuf import json_format
+
+    [one] = infra.of_type("google_monitoring_dashboard").values()
+    parsed = json_format.Parse(one["dashboard_json"], Dashboard.pb()())
+    tiles = list(parsed.mosaic_layout.tiles)
+    assert 8 <= len(tiles) <= 100
+    corners = {(tile.x_pos, tile.y_pos) for tile in tiles}
+    assert len(corners) == len(tiles)
+    assert all(tile.x_pos + tile.width <= parsed.mosaic_layout.columns for tile in tiles)
+
+
+def test_the_slo_counts_ends_that_are_good_and_bad_and_no_others(infra):
+    [slo] = infra.of_type("google_monitoring_slo").values()
+    ratio = block(slo, "request_based_sli", "good_total_ratio")
+    assert slo["goal"] == 0.99
+    assert slo["rolling_period_days"] == 28
+    assert 'metric.labels.state="completed"' in ratio["good_service_filter"]
+    assert 'metric.labels.state="failed"' in ratio["bad_service_filter"]
+    assert not ratio["total_service_filter"], "Google takes exactly two of the three"
+
+
+# -- the real provider's way
+
+
+def test_the_way_without_tfmock_takes_the_same_files(terraform, tmp_path):
+    """With tfmock in the place of the registry's provider."""
+    if not terraform.complete:
+        pytest.skip("this is the way with a provider of the registry already")
+    other = Terraform(tmp_path, {"TF_REATTACH_PROVIDERS": terraform._session.env["TF_REATTACH_PROVIDERS"]})
+    assert other.init().returncode == 0
+    assert "Success!" in other.run("validate").stdout

@@ -1,0 +1,154 @@
+"""The real terraform for tests, on a real provider where one can be had, else on tfmock (its folder in TFMOCK).
+
+tfmock serves the providers' schemas, offline. Without it `terraform init` must reach its registry; then only what is known
+before an apply can be read."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CACHED = ROOT / ".cache" / "terraform" / "terraform"
+Done = subprocess.CompletedProcess[str]
+Json = dict[str, Any]
+
+
+def binary() -> str:
+    """The path of terraform. Without one the test is skipped; in CI it fails."""
+    found = os.environ.get("TERRAFORM") or shutil.which("terraform") or (str(CACHED) if CACHED.exists() else None)
+    return found or missing(
+        "terraform is not here. Run `make terraform`, or put terraform >= 1.11 into PATH or TERRAFORM."
+    )
+
+
+def missing(text: str) -> Any:
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+class Terraform:
+    """Terraform in a copy of the repository's infra/ and of what it deploys, with the providers of its registry."""
+
+    complete = False
+    """Whether `apply` applies, so that what the cloud would make up, such as URLs, is there afterwards."""
+
+    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
+        for name in ("infra", "functions"):
+            ignored = shutil.ignore_patterns("__pycache__", "build", ".terraform", "terraform.tfstate*")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        for name in ("main.py", "requirements.txt"):
+            shutil.copy(ROOT / name, folder)
+        self.work = folder / "infra"
+        token = {"GOOGLE_OAUTH_ACCESS_TOKEN": "none", "TF_INPUT": "0", "TF_CLI_ARGS": "-no-color"}
+        self._env = os.environ | token | (env or {})
+
+    def run(self, *arguments: str) -> Done:
+        command = [binary(), f"-chdir={self.work}", *arguments]
+        return subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
+
+    def init(self) -> Done:
+        return self.run("init", "-backend=false")
+
+    def plan(self, **variables: Any) -> Done:
+        return self.run("plan", "-detailed-exitcode", f"-out={self.work}/saved", *arguments(variables))
+
+    def planned(self, **variables: Any) -> Json:
+        """The plan as `terraform show -json` prints it."""
+        done = self.plan(**variables)
+        assert done.returncode in {0, 2}, done.stdout + done.stderr
+        return self._json("show", "-json", f"{self.work}/saved")
+
+    def apply(self, **variables: Any) -> Done:
+        """Only plans: there is no cloud to apply to."""
+        return self.plan(**variables)
+
+    def state(self) -> Json:
+        """What there is after `apply`, as `terraform show -json` prints it."""
+        return self._json("show", "-json", f"{self.work}/saved")
+
+    def _json(self, *arguments: str) -> Json:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+
+class Mocked(Terraform):
+    """The same with the providers of tfmock, which keeps a copy of its own and makes up what the cloud would."""
+
+    complete = True
+
+    def __init__(self, session: Any) -> None:
+        self._session, self.work = session, Path(session.work)
+
+    def run(self, *arguments: str) -> Done:
+        done = self._session.run(
+            *arguments, capture=True
+        )  # with stderr in stdout, where TF may warn about its own settings
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout, "")
+
+    def init(self) -> Done:
+        return self._session.init()
+
+    def apply(self, **variables: Any) -> Done:
+        return self.run("apply", "-auto-approve", *arguments(variables))
+
+    def state(self) -> Json:
+        return self._json("show", "-json")
+
+    def _json(self, *arguments: str) -> Json:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stdout
+        return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+
+
+def arguments(variables: Json) -> list[str]:
+    return [
+        f"-var={name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in variables.items()
+    ]
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Terraform]:
+    """Terraform on infra/, after `init`. `folder` is a temporary one."""
+    if mock := os.environ.get("TFMOCK"):
+        sys.path.append(mock)
+        try:
+            from tfmock import Session
+        except ImportError as error:
+            missing(f"TFMOCK is {mock}, but {error}. Set it to the folder of tfmock, and run `make install`.")
+        with Session(ROOT / "infra", terraform=binary()) as session:
+            made = Mocked(session)
+            assert made.init().returncode == 0
+            yield made
+        return
+    real = Terraform(folder)
+    if (done := real.init()).returncode:
+        missing(
+            f"No provider for terraform: set TFMOCK to the folder of tfmock, or let it reach its registry. {done.stderr}"
+        )
+    yield real
+
+
+def resources(document: Json) -> dict[str, Json]:
+    """The arguments of each resource by its address, of a plan or of a state; and of the data sources it read."""
+    found = document.get("planned_values") or document["values"]
+    prior = document.get("prior_state", {}).get("values", {})
+    read = {one["address"]: one["values"] for one in _all(prior) if one["mode"] == "data"}
+    return read | {one["address"]: one["values"] for one in _all(found)}
+
+
+def _all(values: Json) -> Iterator[Json]:
+    waiting = [values["root_module"]] if values else []
+    while waiting:
+        module = waiting.pop()
+        yield from module.get("resources", [])
+        waiting += module.get("child_modules", [])
