@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 JOBS   ?= 3
 
-.PHONY: install demo test lint bench snapshot docs terraform promtool postgrest clean help
+.PHONY: install demo test lint bench snapshot docs rivals terraform promtool postgrest clean help
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -29,7 +29,13 @@ lint: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: install ## ratios against bare SQL, the seed's loop and rival libraries
+rivals: .cache/rivals/.installed ## the libraries that `make bench` measures beside ours
+
+.cache/rivals/.installed: requirements-bench.txt | install
+	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/rivals -r requirements-bench.txt
+	@touch $@
+
+bench: install rivals ## ratios against bare SQL, the seed's loop and rival libraries
 	$(PY) -m tests.bench $(ARGS)
 
 clean: ## remove .venv and caches

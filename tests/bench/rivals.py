@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / ".cache" / "rivals"
-HOW = f"{sys.executable} -m pip install --target .cache/rivals -r requirements-bench.txt"
+PGQUEUER = (
+    "import datetime, uuid\n"
+    "from pgqueuer.adapters.persistence import qb\n"
+    "queue = qb.QueryQueueBuilder()\n"
+    "dequeue = queue.build_dequeue_query(batch_size=1, entrypoints=['bench'], concurrency_limits=[0], "
+    "queue_manager_id=uuid.uuid4(), global_concurrency_limit=None, heartbeat_timeout=datetime.timedelta(seconds=30))\n"
+    "say(qb.QueryBuilderEnvironment().build_install_query(), dequeue.sql, queue.build_log_job_query())"
+)
+HOW = "make rivals"
 
 
 @dataclass(frozen=True)
@@ -51,14 +59,7 @@ def procrastinate() -> Rival | None:
 
 def pgqueuer() -> Rival | None:
     """Deletes a job that succeeded and files two log rows. Batches of one, as ours and as procrastinate's."""
-    found = _ask(
-        "import datetime, uuid\n"
-        "from pgqueuer.adapters.persistence import qb\n"
-        "queue = qb.QueryQueueBuilder()\n"
-        "dequeue = queue.build_dequeue_query(batch_size=1, entrypoints=['bench'], concurrency_limits=[0], "
-        "queue_manager_id=uuid.uuid4(), global_concurrency_limit=None, heartbeat_timeout=datetime.timedelta(seconds=30))\n"
-        "say(qb.QueryBuilderEnvironment().build_install_query(), dequeue.sql, queue.build_log_job_query())"
-    )
+    found = _ask(PGQUEUER)
     if not found:
         return None
     schema, dequeue, log = found
@@ -76,6 +77,22 @@ def pgqueuer() -> Rival | None:
         delete from pgqueuer where id <= {finished};
         set session_replication_role = origin;"""
     return Rival("pgqueuer", schema, fill, _script(dequeue, log))
+
+
+_STATEMENTS = {
+    "procrastinate": (
+        "from procrastinate import sql, schema\n"
+        "q = sql.queries\n"
+        "say(schema.SchemaManager.get_schema(), q['fetch_job'], q['finish_job'],\n"
+        "    q['select_stalled_jobs_by_heartbeat'], q['retry_job'])"
+    ),
+    "pgqueuer": PGQUEUER,
+}
+
+
+def statements(rival: str) -> list[str] | None:
+    """Schema and statements of a rival as they are, or None, loudly, when it is not installed."""
+    return _ask(_STATEMENTS[rival])
 
 
 RIVALS: tuple[Callable[[], Rival | None], ...] = (procrastinate, pgqueuer)

@@ -22,6 +22,7 @@ from functions.ops.embedded import free_port
 from functions.policy import load
 from functions.store import Store
 from functions.store.postgres import PostgresStore
+from tests.missing import missing
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "commands.md"
@@ -519,6 +520,6 @@ def test_the_other_shells_can_read_theirs(world: World, shell: str, tmp_path: Pa
         for option in command._option_string_actions:
             assert (option if shell == "zsh" else option.lstrip("-")) in script
     if not (program := shutil.which(shell)):
-        pytest.skip(f"no {shell} here")
+        missing(f"no {shell} here: apt install {shell}")
     (tmp_path / "script").write_text(script, encoding="utf-8")
     subprocess.run([program, "-n", tmp_path / "script"], check=True)

@@ -11,6 +11,7 @@ from functions.migrate import check, migrate
 from functions.ops.embedded import Postgres, PostgresError, find_binaries
 from functions.policy import Watch, load
 from functions.store.postgres import PostgresStore
+from tests.missing import missing
 from tests.sql import install_clock, pass_time
 
 Db = psycopg.Connection[dict[str, Any]]
@@ -21,7 +22,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     try:
         find_binaries(request.param)
     except PostgresError:
-        pytest.skip(f"PostgreSQL {request.param} is not installed here: apt install postgresql-{request.param}")
+        missing(f"PostgreSQL {request.param} is not installed here: apt install postgresql-{request.param}")
     with Postgres(version=request.param, durable=False) as server:
         migrate(server.dsn())
         yield server
