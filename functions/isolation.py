@@ -18,12 +18,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
-from functions import preload
+from functions import preload, processes
 from functions.context import HandlerContext, Job
 from functions.errors import Fail, LeaseLostError, Retry
+from functions.inbox import Inbox
 from functions.states import Reason
 
 _PR_SET_PDEATHSIG = 1
@@ -38,6 +38,7 @@ class Work:
     def __init__(self, job: Job, isolation: str, handlers: Iterable[str] = ()) -> None:
         """`handlers` are those that a later child may need: the forkserver loads them when it starts."""
         self._pipe, end = multiprocessing.Pipe()
+        self._inbox = Inbox(self._pipe)
         self._process: multiprocessing.process.BaseProcess | None = None
         self._thread: threading.Thread | None = None
         self._finished = False
@@ -49,14 +50,16 @@ class Work:
             end.close()
 
     def receive(self, timeout: float) -> tuple[Any, ...] | None:
-        """The next message, None after `timeout` seconds, or ("gone", exit code) when the child ended without a word."""
+        """The next message, None after `timeout` seconds or while a part of it is missing, or ("gone", exit code) when the
+        child ended without a word."""
+        if message := self._inbox.take():
+            return self._heard(message)
         waiting: list[Any] = [self._pipe] if self._process is None else [self._pipe, self._process.sentinel]
         ready = wait(waiting, timeout)
         if self._pipe in ready:
             with contextlib.suppress(EOFError, OSError):
-                message: tuple[Any, ...] = self._pipe.recv()
-                self._finished = message[0] in FINAL
-                return message
+                self._inbox.read()
+                return self._heard(self._inbox.take())
         if not ready:
             return None
         if self._process is None:
@@ -64,19 +67,17 @@ class Work:
         self._process.join(5)
         return ("gone", self._process.exitcode)
 
+    def _heard(self, message: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        self._finished = message is not None and message[0] in FINAL
+        return message
+
     def answer(self, word: str, value: str) -> None:
         with contextlib.suppress(OSError):
             self._pipe.send((word, value))
 
     def memory(self) -> int:
-        """Bytes that the child holds in memory; 0 for a thread."""
-        if self._process is None:
-            return 0
-        try:
-            resident = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
-        except (OSError, IndexError):
-            return 0
-        return int(resident) * resource.getpagesize()
+        """Bytes that the child and the programs that it started hold in memory; 0 for a thread."""
+        return 0 if self._process is None or self._process.pid is None else processes.memory(self._process.pid)
 
     def end(self) -> None:
         """Ends the work now. A thread can only be asked: an exception is raised in it when it next runs Python code."""
@@ -84,7 +85,7 @@ class Work:
             if self._finished:
                 self._process.join(1.0)  # it has said all: let it flush and exit
             assert self._process.pid, "it was started"
-            _kill_group(self._process.pid)
+            processes.kill_tree(self._process.pid)
             self._process.kill()
             self._process.join()
             self._process.close()
@@ -133,13 +134,8 @@ def run_child(job: Job, pipe: Connection) -> None:
 
 
 def _end_with_all() -> None:
-    _kill_group(os.getpid())
+    processes.kill_tree(os.getpid())
     os._exit(1)
-
-
-def _kill_group(leader: int) -> None:
-    with contextlib.suppress(OSError):  # no such group: all of it has ended, or the child has only just begun
-        os.killpg(leader, signal.SIGKILL)
 
 
 def _die_with_parent() -> None:

@@ -110,7 +110,7 @@ def names(watch: Watch) -> dict[str, str]:
         **_clocks(watch),
         "write": ",\n    ".join(_write(watch)),
         "to_running": ", ".join(_to_running(watch)),
-        "on_created": _hook(watch, "on_created", "v_task.id::text"),
+        "on_created": _hook(watch, "on_created", "p_id::text"),
         "on_completed": _hook(watch, "on_completed", "p_task, v_attempt.number, p_result"),
         "on_failed": _hook(watch, "on_failed", "p_task, v_attempt.number, v_reason"),
         "on_failed_set": _hook_set(watch, "on_failed", "x.task_id, x.number, x.reason", _FAILED),
@@ -125,6 +125,10 @@ def names(watch: Watch) -> dict[str, str]:
         "old_state": _state(watch, "old"),
         "new_state": _state(watch, "new"),
         "new_ended": _is(watch, "new", State.COMPLETED, State.FAILED, State.CANCELLED),
+        "end_changes": _change(watch, _end(watch)),
+        "finish_changes": _change(watch, _finish(watch)),
+        "keep_finish": "".join(f"new.{identifier(name)} := old.{identifier(name)};" for name in _finish(watch))
+        or "null;",
         "old_key": f"old.{identifier(watch.key)}",
         "old_status": f"old.{identifier(watch.status)}",
         "new_status": f"new.{identifier(watch.status)}",
@@ -177,6 +181,27 @@ def _kind(watch: Watch) -> str:
     """A row of somebody else's table may have none."""
     kind = _text(watch, "kind", "''::text")
     return kind if watch.own or "kind" not in watch.columns else f"coalesce({kind}, '')"
+
+
+def _end(watch: Watch) -> list[str]:
+    """The columns that say how a task ended."""
+    return [watch.columns[name] for name in ("result", "error", "reason") if name in watch.columns]
+
+
+def _finish(watch: Watch) -> list[str]:
+    return [one for one in watch.clocks.get("finished", ())[:1] if one not in watch.clocks.get("touched", ())]
+
+
+def _change(watch: Watch, columns: list[str]) -> str:
+    """Whether a write changes one of them. json as text, since it has no equality."""
+    casts = {name: "::text" if column(watch, name, "text").type == "json" else "" for name in columns}
+    return (
+        " or ".join(
+            f"old.{identifier(name)}{cast} is distinct from new.{identifier(name)}{cast}"
+            for name, cast in casts.items()
+        )
+        or "false"
+    )
 
 
 def _as_role(watch: Watch) -> str:

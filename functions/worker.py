@@ -6,7 +6,7 @@ import json
 import traceback
 from typing import Any
 
-from functions import events, trace
+from functions import events, shutdown, trace
 from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.guard import guard
 from functions.ids import task_id_of, watch_of
@@ -90,4 +90,6 @@ def _run(found: Any) -> Answer:
         raise BadRequestError('Send {"task_id": "..."}.')
     watch = watch_of(policy(), found)
     task_id = task_id_of(watch, found.get("task_id"))
+    if shutdown.requested.is_set():  # a claim would only be released again
+        return {"task_id": task_id, "verdict": "shutdown"}
     return {"task_id": task_id} | guard(store(), policy(), watch, task_id)

@@ -31,7 +31,19 @@ HEAVY = {"multiprocessing", "requests", "urllib3", "grpc", "unittest", "pydoc", 
 MAIN = {"errors", "events", "settings", "shutdown", "trace", "web"}
 STORE = {"policy", "states", "store", "store.postgres", "yaml_lines"}
 PUSH = {"dispatch"}
-WORK = {"claim", "complete", "context", "guard", "ids", "isolation", "preload", "report", "worker"}
+WORK = {
+    "claim",
+    "complete",
+    "context",
+    "guard",
+    "ids",
+    "inbox",
+    "isolation",
+    "preload",
+    "processes",
+    "report",
+    "worker",
+}
 LOADED = {
     "create_task": MAIN | STORE | PUSH | {"create", "ids", "price"},
     "task_status": MAIN | STORE | PUSH | {"status", "ids", "report"},

@@ -10,8 +10,8 @@ create or replace function unstuck.@watch@_create(
 ) returns jsonb language plpgsql as $$
 declare
   v_one    constant boolean := coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
-  v_task   record;
   v_answer jsonb := '{}';
+  v_found  jsonb;
 begin
   if v_one or p_owner is not null and p_per_minute is not null then
     perform pg_advisory_xact_lock(hashtextextended(format('unstuck.create/%s/%s', @watch_name@, p_owner), 0));
@@ -22,16 +22,23 @@ begin
       return v_answer;
     end if;
   end if;
-  insert into @table@ as t (id, kind, input, owner, idempotency_key, priority, scheduled_at, metadata, one_active)
-  values (p_id, p_kind, p_input, p_owner, p_key, p_priority, clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one)
-  on conflict do nothing
-  returning t.id into v_task;
-  if found then
-    @on_created@
-    return v_answer || jsonb_build_object('verdict', 'created', 'task_id', v_task.id, 'state', 'pending');
-  end if;
-  return '{"verdict": "active"}' || coalesce(unstuck.@watch@_same(p_kind, p_input, p_owner, p_key, p_id),
-                                             unstuck.@watch@_active(p_kind, p_owner, p_rules), '{}');
+  loop
+    begin
+      insert into @table@ as t (id, kind, input, owner, idempotency_key, priority, scheduled_at, metadata, one_active)
+      values (p_id, p_kind, p_input, p_owner, p_key, p_priority, clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one);
+      exit;
+    exception when unique_violation then
+      v_found := coalesce(unstuck.@watch@_same(p_kind, p_input, p_owner, p_key, p_id),
+                          unstuck.@watch@_active(p_kind, p_owner, p_rules));
+      if v_found is null then  -- a unique index of the owner's: the error names it
+        raise;
+      elsif v_found ? 'verdict' then
+        return v_answer || v_found;
+      end if;
+    end;
+  end loop;
+  @on_created@
+  return v_answer || jsonb_build_object('verdict', 'created', 'task_id', p_id, 'state', 'pending');
 end $$;
 
 -- The task that is there by this id or key: exists, or conflict when it is another one. Null when there is none.

@@ -331,11 +331,35 @@ class TestEnforce:
         assert fenced.store.settle(fenced.watch, key, token, "complete")["verdict"] == "settled"
         assert fenced.refusals() == []
 
-    def test_the_other_columns_are_free(self, fenced: Table) -> None:
-        held, ended = fenced.add(fenced.watch.words[State.PENDING][0]), fenced.add(fenced.watch.words[State.FAILED][0])
-        fenced.claim(held)
+    def test_how_a_task_ended_cannot_be_rewritten(self, fenced: Table) -> None:
         error = identifier(fenced.watch.columns["error"])
-        assert [fenced.update(key, f"{error} = %s", "hm") for key in (held, ended)] == [1, 1]
+        expected = []
+        for word in [word for state in ENDED for word in fenced.watch.words[state]]:
+            key = fenced.add(word)
+            assert fenced.update(key, f"{error} = %s", "hm") == 0
+            assert fenced.execute(f"select {error} from {fenced.name} where {fenced.key}::text = %s", key) == [(None,)]
+            expected.append((key, str(word), "ended", "an edge function"))
+        assert fenced.refusals() == expected
+
+    def test_the_time_of_the_end_stays_and_a_note_passes(self, fenced: Table) -> None:
+        """Some triggers of the field set the end anew at each update of an ended row."""
+        fenced.execute(f"alter table {fenced.name} add column if not exists note text")
+        finished = fenced.watch.clocks.get("finished", ())
+        change = "".join(f", {identifier(one)} = {identifier(one)} + 1" for one in finished)
+        for word in fenced.watch.words[State.FAILED]:
+            key = fenced.add(word)
+            fenced.execute("".join(f"update {fenced.name} set {identifier(one)} = 5; " for one in finished))
+            columns = ", ".join(["note", *map(identifier, finished)])
+            before = fenced.execute(f"select {columns} from {fenced.name} where {fenced.key}::text = %s", key)[0]
+            assert fenced.update(key, f"note = %s{change}", "seen") == 1
+            after = fenced.execute(f"select {columns} from {fenced.name} where {fenced.key}::text = %s", key)[0]
+            assert after == ("seen", *before[1:])
+        assert fenced.refusals() == []
+
+    def test_the_columns_of_a_held_task_are_free(self, fenced: Table) -> None:
+        held = fenced.add(fenced.watch.words[State.PENDING][0])
+        fenced.claim(held)
+        assert fenced.update(held, f"{identifier(fenced.watch.columns['error'])} = %s", "hm") == 1
 
     def test_one_statement_moves_the_rows_that_may_move(self, fenced: Table) -> None:
         pending, failed = fenced.watch.words[State.PENDING][0], fenced.watch.words[State.FAILED][0]

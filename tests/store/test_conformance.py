@@ -136,6 +136,16 @@ class TestCreate:
         answer = store.create(tasks, kind, task_input, key="k1")
         assert (answer["verdict"], answer["task_id"]) == ("conflict", first["task_id"])
 
+    def test_a_unique_index_of_the_owners_refuses_by_its_name(self, store, db, tasks):
+        db.execute("create unique index one_prompt on public.tasks ((input ->> 'prompt'))")
+        try:
+            store.create(tasks, "image", {"prompt": "a cat"})
+            with pytest.raises(StoreError, match='violates unique constraint "one_prompt"') as refused:
+                store.create(tasks, "image", {"prompt": "a cat"}, key="k1")
+            assert (refused.value.code, refused.value.retryable) == ("23505", False)
+        finally:
+            db.execute("drop index public.one_prompt")
+
     def test_the_same_key_of_another_owner_is_another_task(self, store, tasks):
         first = store.create(tasks, "image", {}, owner="ann", key="k1")
         other = store.create(tasks, "image", {}, owner="bob", key="k1")
@@ -1375,6 +1385,28 @@ class TestFence:
         moved = by_foreigner(db, task_id, wanted)
         assert (moved, row(db, task_id)["status"]) == (int(ended == wanted), ended)
         assert refusals(db, task_id) == ([] if ended == wanted else [("fence", wanted, "ended")])
+
+    @pytest.mark.parametrize(
+        "write", ["result = '{}'", "error_message = 'no'", "reason = null", "reason = 'x', metadata = '{}'"]
+    )
+    def test_no_foreign_write_changes_how_a_task_ended(self, store, db, tasks, write):
+        attempt = claimed(store, tasks)
+        settled(store, tasks, attempt, "fail", reason="handler_error")
+        before = row(db, attempt["task_id"])
+        assert db.execute(f"update public.tasks set {write} where status = 'failed'").rowcount == 0
+        assert row(db, attempt["task_id"]) == before
+        assert refusals(db, attempt["task_id"]) == [("fence", "failed", "ended")]
+
+    def test_a_note_on_a_task_that_ended_passes_and_its_end_stays_dated(self, store, db, tasks):
+        attempt = claimed(store, tasks)
+        settled(store, tasks, attempt, "complete")
+        before = row(db, attempt["task_id"])
+        note = (
+            """update public.tasks set metadata = '{"seen": true}', finished_at = clock_timestamp() + interval '1 h'"""
+        )
+        assert db.execute(note).rowcount == 1
+        assert row(db, attempt["task_id"]) == before | {"metadata": {"seen": True}}
+        assert refusals(db, attempt["task_id"]) == []
 
     @pytest.mark.parametrize("wanted", ["pending", "completed", "failed", "cancelled"])
     def test_no_foreign_write_ends_a_task_that_is_held(self, store, db, tasks, wanted):

@@ -640,13 +640,13 @@ def test_a_task_that_could_not_be_pushed_again_is_asked_to_come_again(entry, pus
     assert len(log("dispatch_failed")) == 1
 
 
-def test_a_worker_that_is_shut_down_gives_its_task_back(entry, rows, monkeypatch):
+def test_a_worker_that_is_shut_down_claims_nothing_more(entry, rows, monkeypatch):
     task_id = entry.create("works_on")
     monkeypatch.setattr(shutdown, "requested", threading.Event())
     shutdown.requested.set()
     answer = entry.work(task_id)
-    assert (answer.status_code, answer.json["state"], answer.json["reason"]) == (503, "pending", "shutdown")
-    assert [row["outcome"] for row in rows("select outcome from unstuck.attempts")] == ["released"]
+    assert (answer.status_code, error_of(answer), answer.headers["Retry-After"]) == (503, "shutdown", "2")
+    assert rows("select outcome from unstuck.attempts") == []
 
 
 @pytest.mark.parametrize("target", METHODS)

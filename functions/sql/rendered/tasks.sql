@@ -467,8 +467,8 @@ create or replace function unstuck.tasks_create(
 ) returns jsonb language plpgsql as $$
 declare
   v_one    constant boolean := coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
-  v_task   record;
   v_answer jsonb := '{}';
+  v_found  jsonb;
 begin
   if v_one or p_owner is not null and p_per_minute is not null then
     perform pg_advisory_xact_lock(hashtextextended(format('unstuck.create/%s/%s', 'tasks', p_owner), 0));
@@ -479,16 +479,23 @@ begin
       return v_answer;
     end if;
   end if;
-  insert into "public"."tasks" as t (id, kind, input, owner, idempotency_key, priority, scheduled_at, metadata, one_active)
-  values (p_id, p_kind, p_input, p_owner, p_key, p_priority, clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one)
-  on conflict do nothing
-  returning t.id into v_task;
-  if found then
-    null;
-    return v_answer || jsonb_build_object('verdict', 'created', 'task_id', v_task.id, 'state', 'pending');
-  end if;
-  return '{"verdict": "active"}' || coalesce(unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
-                                             unstuck.tasks_active(p_kind, p_owner, p_rules), '{}');
+  loop
+    begin
+      insert into "public"."tasks" as t (id, kind, input, owner, idempotency_key, priority, scheduled_at, metadata, one_active)
+      values (p_id, p_kind, p_input, p_owner, p_key, p_priority, clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one);
+      exit;
+    exception when unique_violation then
+      v_found := coalesce(unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
+                          unstuck.tasks_active(p_kind, p_owner, p_rules));
+      if v_found is null then  -- a unique index of the owner's: the error names it
+        raise;
+      elsif v_found ? 'verdict' then
+        return v_answer || v_found;
+      end if;
+    end;
+  end loop;
+  null;
+  return v_answer || jsonb_build_object('verdict', 'created', 'task_id', p_id, 'state', 'pending');
 end $$;
 
 -- The task that is there by this id or key: exists, or conflict when it is another one. Null when there is none.
@@ -1132,9 +1139,10 @@ begin
                             'number', v_last.number, 'tries', v_last.tries, 'reason', v_last.reason);
 end $$;
 
--- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
--- Our own settle ends the attempt first, so it passes without being known to the trigger. From one word of a state to
--- another nothing is lost: a handler that says how far it is passes too.
+-- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
+-- holds; files what it refused. Our own settle ends the attempt first, so it passes without being known to the trigger.
+-- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
+-- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
 create or replace function unstuck.tasks_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -1145,6 +1153,10 @@ begin
   end if;
   if old."status" in ('completed', 'failed', 'cancelled') then
     v_because := 'ended';
+    if (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is not distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) and not (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason") then
+      new."finished_at" := old."finished_at";
+      return new;
+    end if;
   elsif exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null) then
     v_because := 'held';
   else
@@ -1157,7 +1169,8 @@ begin
 end $$;
 
 create or replace trigger unstuck_fence before update on "public"."tasks" for each row
-when (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end and not old."status" = 'pending') execute function unstuck.tasks_fence();
+when (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end and not old."status" = 'pending' or old."status" in ('completed', 'failed', 'cancelled') and (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason" or old."finished_at" is distinct from new."finished_at"))
+execute function unstuck.tasks_fence();
 
 -- not wanted by the policy: observe
 do $$

@@ -1,0 +1,45 @@
+"""A handler's process and the programs that it started, by /proc: what they hold in memory, and their common end. Where there
+is no /proc (macOS), the process group alone is known."""
+
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Iterator
+
+
+def tree(pid: int) -> Iterator[int]:
+    """The process and all that descend from it."""
+    yield pid
+    with contextlib.suppress(OSError):  # it has just ended
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - as below
+            for child in _read(f"/proc/{pid}/task/{thread}/children"):
+                yield from tree(int(child))
+
+
+def memory(pid: int) -> int:
+    """Bytes that they hold; of the descendants without what is shared (libraries, mapped files)."""
+    pages = sum(_held(one, shared=one != pid) for one in tree(pid))
+    return pages * resource.getpagesize()
+
+
+def _held(pid: int, *, shared: bool) -> int:
+    try:
+        _, resident, mapped, *_ = _read(f"/proc/{pid}/statm")
+    except (OSError, ValueError):
+        return 0
+    return int(resident) - (int(mapped) if shared else 0)
+
+
+def _read(file: str) -> list[str]:
+    with open(file, encoding="ascii") as opened:  # noqa: PTH123 - a third of pathlib's time
+        return opened.read().split()
+
+
+def kill_tree(leader: int) -> None:
+    """SIGKILL to all of them: those of its process group, whoever their parent is now, and those that left the group."""
+    for pid in [one for one in tree(leader) if one != leader]:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):  # no such group: all of it has ended, or the child has only just begun
+        os.killpg(leader, signal.SIGKILL)
