@@ -14,7 +14,9 @@ def binary() -> str:
     """The path of promtool. Without one the test is skipped; in CI it fails."""
     found = os.environ.get("PROMTOOL") or shutil.which("promtool") or (str(CACHED) if CACHED.exists() else None)
     if not found:
-        missing("promtool is not here. On Debian: `make promtool`; else put Prometheus' promtool into PATH or PROMTOOL.")
+        missing(
+            "promtool is not here. On Debian: `make promtool`; else put Prometheus' promtool into PATH or PROMTOOL."
+        )
     return found
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from functions.ops.reference import commands, events, reasons, sql
+from functions.ops.reference import commands, events, policy, reasons, sql
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands.text,
     "events.md": events.text,
+    "policy.md": policy.text,
     "reasons.md": reasons.text,
     "sql.md": sql.text,
 }
