@@ -105,6 +105,15 @@ TASK_UNSWEEPABLE = Event(
     "task {task_id} cannot be settled: {error}",
     ("watch", "task_id", "kind", "code", "error"),
 )
+NOTIFICATION_SENT = Event(
+    "notification_sent", INFO, "told of {count} failed tasks at try {times}", ("count", "times"),
+    uncounted="The failures that it tells of are counted as task_finished.",
+)  # fmt: skip
+NOTIFICATION_FAILED = Event(
+    "notification_failed", WARNING, "{count} failed tasks could not be told of at try {times}, {outcome}: {error}",
+    ("outcome", "count", "times", "error"),
+    uncounted="It is tried again for hours; the failures themselves raise their own alerts.",
+)  # fmt: skip
 REQUEST_FAILED = Event("request_failed", ERROR, "{entry} failed: {error}", ("entry", "error", "detail"))
 HANDLER_LOG = Event(
     "handler_log", INFO, "{text}", ("task_id", "kind", "number", "text", "logger"),

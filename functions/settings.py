@@ -26,6 +26,10 @@ class Settings:
     """TASKS_INVOKER: the service account whose OIDC token Cloud Tasks sends along."""
     project: str | None
     """GOOGLE_CLOUD_PROJECT: makes log lines of one request findable by its trace."""
+    notify_url: str | None
+    """NOTIFY_URL: where failures by a sweep are told (Slack's incoming webhook, or one of yours). A secret where Slack's."""
+    notify_secret: str | None
+    """NOTIFY_SECRET: signs what is told, by Standard Webhooks: `whsec_` and base64, or any text."""
     instance: str
     """The name of this worker in the ledger: revision and host."""
 
@@ -41,6 +45,8 @@ class Settings:
             queue=env.get("TASKS_QUEUE"),
             invoker=env.get("TASKS_INVOKER"),
             project=env.get("GOOGLE_CLOUD_PROJECT"),
+            notify_url=env.get("NOTIFY_URL"),
+            notify_secret=env.get("NOTIFY_SECRET"),
             instance=f"{env.get('K_REVISION') or env.get('FUNCTION_TARGET') or 'local'}@{os.uname().nodename}",
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 from functions import events
 from functions.dispatch import push, pushes
 from functions.errors import StoreError
+from functions.notify import notify
 from functions.policy import Policy, Watch
 from functions.report import report
 from functions.store import Answer, Store
@@ -52,6 +53,7 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
             _sweep_watch(store, policy, watch, begun["sweep_id"], counts, started + policy.sweep_budget)
         except StoreError as problem:
             errors.append(f"{watch.name}: {problem}")
+    notify(store, policy, started + policy.sweep_budget)
     try:
         counts.pruned = store.prune(policy.retention)
     except StoreError as problem:

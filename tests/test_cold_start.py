@@ -47,7 +47,7 @@ WORK = {
 LOADED = {
     "create_task": MAIN | STORE | PUSH | {"create", "ids", "price"},
     "task_status": MAIN | STORE | PUSH | {"status", "ids", "report"},
-    "sweep": MAIN | STORE | PUSH | {"tick", "sweep", "report"},
+    "sweep": MAIN | STORE | PUSH | {"tick", "sweep", "report", "notify"},
     "worker": MAIN | STORE | PUSH | WORK,
     "worker_event": MAIN | STORE | PUSH | WORK,
 }

@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import psycopg
 import pytest
+import responses
 
-from functions import dispatch, events, trace, web
+from functions import dispatch, events, notify, trace, web
 from functions.claim import claim
 from functions.complete import Ending, complete
 from functions.context import Job
@@ -24,6 +27,7 @@ from functions.guard import _Attempt
 from functions.isolation import Work
 from functions.policy import DEFAULT, load
 from functions.report import report
+from functions.settings import Settings
 from functions.store.postgres import PostgresStore
 from functions.sweep import sweep
 from functions.trace import Trace
@@ -256,6 +260,7 @@ def test_every_line_of_the_system_says_all_that_its_event_carries(store, rows, q
     sweeps(store, rows, queue, monkeypatch)
     requests()
     handlers(written)
+    notifications(store, rows, monkeypatch)
     assert {event.name for event, _, _ in written} == set(ALL), "each event is provoked here"
     for event, values, _ in written:
         missing = set(event.fields) - set(values)
@@ -324,6 +329,19 @@ def sweeps(store, rows, queue, monkeypatch):
     expired = running(store)["task_id"]
     rows("update unstuck.attempts set deadline_at = now() where task_id = %s", expired)
     report(WATCH, store.status(WATCH, expired)["rescued"], by="status")
+
+
+def notifications(store, rows, monkeypatch):
+    policy = replace(POLICY, watches={"tasks": replace(WATCH, notify=True)})
+    with monkeypatch.context() as patch:
+        patch.setattr(notify, "settings", lambda: Settings.read({"NOTIFY_URL": "https://receiver.example/"}))
+        for status in (200, 500):
+            rows(
+                "insert into unstuck.outbox (watch, task_id, number, kind, reason) values ('tasks', '1', 1, 'image', 'stale')"
+            )
+            with responses.RequestsMock() as wire:
+                wire.post("https://receiver.example/", status=status)
+                notify.notify(store, policy, time.monotonic() + 60)
 
 
 def waiting(store):

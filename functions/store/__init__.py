@@ -155,6 +155,15 @@ class Store(ABC):
     def prune(self, keep: float) -> int:
         return int(self._verb("prune", p_keep=keep))
 
+    def outbox_take(self, lease: float) -> Answer | None:
+        """The next message to send ({message, times, tasks}), ours for `lease` seconds; None when there is none."""
+        found: Answer | None = self._verb("outbox_take", p_lease=lease)
+        return found
+
+    def outbox_end(self, message: str, error: str | None = None, after: float | None = None) -> None:
+        """The message was sent; or, with an error, is to be sent again `after` seconds (None: given up)."""
+        self._verb("outbox_end", p_message=message, p_error=_text(error), p_retry_after=after)
+
     def sweep_end(self, sweep_id: int, *, ok: bool, counts: Answer, error: str | None = None) -> None:
         self._verb("sweep_end", p_id=sweep_id, p_ok=ok, p_counts=_json(counts), p_error=error)
 
