@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -82,9 +83,9 @@ class SupabaseStore(Store):
     def __init__(self, url: str, key: str) -> None:
         """Raises StoreError, with the next step, for a key that cannot do the work or a URL that is none."""
         self._url, self._key = check_url(url), check_key(key)
-        self._pid = 0
         self._exposed = "public"
-        self._made: list[Client] = []
+        self._making = Lock()
+        self._made: dict[int, tuple[Client, _Transport]] = {}
 
     def call(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
         try:
@@ -103,14 +104,14 @@ class SupabaseStore(Store):
             raise missing from None
 
     def close(self) -> None:
-        if self._pid == os.getpid():
-            self._transport.close()
-        self._pid = 0
+        """What a parent opened before a fork is the parent's, to use and to close."""
+        if made := self._made.pop(os.getpid(), None):
+            made[1].close()
 
     def _rpc(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
-        client = self._client()
-        self._transport.until.set(time.monotonic() + limit)
-        self._transport.status.set(0)
+        client, transport = self._client()
+        transport.until.set(time.monotonic() + limit)
+        transport.status.set(0)
         try:
             values = {name: json.loads(one) if isinstance(one, Json) else one for name, one in arguments.items()}
             if self._exposed == "public":
@@ -118,7 +119,7 @@ class SupabaseStore(Store):
             else:
                 answer = client.schema(self._exposed).rpc(function, values).execute().data
         except APIError as error:
-            raise _explain(function, error, self._transport.status.get()) from None
+            raise _explain(function, error, transport.status.get()) from None
         except httpx.TimeoutException:
             raise StoreError(f"{function}: no answer within {limit:.1f} s", retryable=True) from None
         except httpx.HTTPError as error:
@@ -130,18 +131,20 @@ class SupabaseStore(Store):
             raise StoreError(f"{function}: the answer is not JSON: {answer[:80]!r}", retryable=True)
         return answer
 
-    def _client(self) -> "Client":
-        if (
-            self._pid != os.getpid()
-        ):  # the first call, or forked: what the parent opened is the parent's, to use and to close
-            from supabase import ClientOptions, create_client
+    def _client(self) -> "tuple[Client, _Transport]":
+        """One for each process."""
+        with self._making:
+            if os.getpid() not in self._made:
+                from supabase import ClientOptions, create_client
 
-            self._transport = _Transport()
-            http = httpx.Client(transport=self._transport)
-            options = ClientOptions(httpx_client=http, postgrest_client_retry=False, auto_refresh_token=False)
-            self._made.append(create_client(self._url, self._key, options))
-            self._pid = os.getpid()
-        return self._made[-1]
+                transport = _Transport()
+                options = ClientOptions(
+                    httpx_client=httpx.Client(transport=transport),
+                    postgrest_client_retry=False,
+                    auto_refresh_token=False,
+                )
+                self._made[os.getpid()] = create_client(self._url, self._key, options), transport
+            return self._made[os.getpid()]
 
 
 def _explain(function: str, error: APIError, status: int) -> StoreError:

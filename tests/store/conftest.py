@@ -14,9 +14,18 @@ from functions.ops.embedded import Postgres, create_database, drop_database
 from functions.policy import Policy, Watch, parse
 from functions.store import Store
 from functions.store.postgres import PostgresStore
+from functions.store.supabase import SupabaseStore
 from tests.sql import install_clock
+from tests.store.pooler import Pooler
+from tests.supabase.stack import SECRET_KEY, Supabase, bootstrap
 
-STORES: dict[str, Callable[[str], Store]] = {"postgres": PostgresStore}
+STORES = ("postgres", "pooler", "supabase")
+"""By psycopg, directly or through PgBouncer in transaction mode, and by the REST API."""
+AWAY: dict[str, Callable[[int], Store]] = {
+    "postgres": lambda port: PostgresStore(f"postgresql://postgres@127.0.0.1:{port}/none"),
+    "supabase": lambda port: SupabaseStore(f"http://127.0.0.1:{port}", SECRET_KEY),
+}
+"""Stores of a server that is not there, at that port."""
 
 OWN = """
     own: true
@@ -141,9 +150,11 @@ def conformance(postgres: Postgres, policy: Policy) -> Iterator[str]:
     name = f"conformance_{uuid4().hex}"
     create_database(postgres.dsn(), name)
     dsn = postgres.dsn(name)
+    bootstrap(dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(THEIRS)
-        migrate(dsn, policy)
+        connection.execute("grant insert on public.said to service_role")
+        migrate(dsn, policy, "public")
         install_clock(connection)
     yield dsn
     drop_database(postgres.dsn(), name)
@@ -162,11 +173,31 @@ def db(connection: psycopg.Connection[dict[str, Any]]) -> psycopg.Connection[dic
     return connection
 
 
+@pytest.fixture(scope="module")
+def pooler(conformance: str) -> Iterator[Pooler]:
+    """Its connections to the server are those of a module: other tests count theirs."""
+    with Pooler(conformance) as pooler:
+        yield pooler
+
+
+@pytest.fixture(scope="session")
+def rest(conformance: str) -> Iterator[Supabase]:
+    with Supabase(conformance) as stack:
+        yield stack
+
+
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, conformance: str, db: object) -> Iterator[Store]:
-    made = STORES[request.param](conformance)
+    made = _store(request, conformance)
     yield made
     made.close()
+
+
+def _store(request: pytest.FixtureRequest, dsn: str) -> Store:
+    if request.param == "supabase":
+        stack = request.getfixturevalue("rest")
+        return SupabaseStore(stack.url, stack.key)
+    return PostgresStore(request.getfixturevalue("pooler").dsn if request.param == "pooler" else dsn)
 
 
 @pytest.fixture(scope="session")

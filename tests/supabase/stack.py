@@ -146,7 +146,8 @@ class Supabase:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, _parsed(answer.read())
         except urllib.error.HTTPError as error:
-            return error.code, _parsed(error.read())
+            with error:
+                return error.code, _parsed(error.read())
 
     def log(self) -> str:
         with suppress(OSError):
@@ -154,8 +155,13 @@ class Supabase:
         return ""
 
     def _is_ready(self) -> bool:
-        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self._admin}/ready", timeout=2) as answer:
-            return answer.status == 200
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._admin}/ready", timeout=2) as answer:
+                return answer.status == 200
+        except urllib.error.HTTPError as error:
+            error.close()
+        except OSError:
+            pass
         return False
 
     def __enter__(self) -> Self:
