@@ -17,6 +17,7 @@ from functions.ops.cli import commands
 from functions.ops.reference import DOCS
 from functions.ops.reference import PAGES as MADE
 from functions.ops.reference.reasons import OUTCOMES, REASONS, STATES
+from functions.ops.reference.settings import described
 from functions.policy import DEFAULT, parse
 from functions.states import Outcome, Reason, State
 from tests.docs.pages import PAGES, ROOT, Block, blocks, given, links, name
@@ -139,6 +140,11 @@ def test_a_page_that_is_made_from_the_code_is_fresh(page: str):
 
 def test_every_state_outcome_and_reason_is_described():
     assert (set(STATES), set(OUTCOMES), set(REASONS)) == (set(State), set(Outcome), set(Reason))
+
+
+def test_every_variable_that_is_read_is_in_the_reference():
+    read = set(re.findall(r"env\.get\(\"([A-Z_]+)\"", (ROOT / "functions" / "settings.py").read_text(encoding="utf-8")))
+    assert read - {"K_REVISION", "FUNCTION_TARGET"} == {name for name, _ in described()}  # those two the platform sets
 
 
 def test_every_function_and_table_is_in_the_reference(database: str):

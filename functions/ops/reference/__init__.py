@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from functions.ops.reference import commands, events, policy, reasons, sql
+from functions.ops.reference import commands, events, policy, reasons, settings, sql
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES: dict[str, Callable[[], str]] = {
@@ -11,5 +11,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events.text,
     "policy.md": policy.text,
     "reasons.md": reasons.text,
+    "settings.md": settings.text,
     "sql.md": sql.text,
 }

@@ -1,0 +1,32 @@
+"""docs/settings.md, from the fields of functions/settings.py and what is written below each."""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+
+from functions import settings
+
+_HEAD = """# The environment
+
+<!-- Made by `make docs` from functions/settings.py. Edit that instead. -->
+
+All variables that the deployed functions read. Times, tables and rules stand in [policy.yaml](policy.md) instead.
+
+| variable | what |
+|---|---|
+"""
+
+
+def text() -> str:
+    return _HEAD + "".join(f"| `{name}` | {told} |\n" for name, told in described())
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """Each variable with its sentence: `NAME: what` is written below its field."""
+    tree = ast.parse(inspect.getsource(settings.Settings))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            match = re.match(r"([A-Z][A-Z_]+): (.*)", node.value.value, re.DOTALL)
+            if match:
+                yield match[1], " ".join(match[2].split()).replace("|", "\\|")
