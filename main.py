@@ -27,6 +27,14 @@ def task_status(request: Any) -> Response:
 
 
 @functions_framework.http
+def cancel_task(request: Any) -> Response:
+    """POST: a user's own task ends. 200 {task_id, state}."""
+    from functions import cancel
+
+    return answer(request, "cancel_task", ("POST",), cancel.respond)
+
+
+@functions_framework.http
 def worker(request: Any) -> Response:
     """POST: a push of Cloud Tasks. Runs the task in the guard."""
     from functions import worker as entry
@@ -40,6 +48,38 @@ def worker_event(event: Any) -> None:
     from functions import worker as entry
 
     entry.receive(event)
+
+
+@functions_framework.http
+def claim_task(request: Any) -> Response:
+    """POST: a worker elsewhere takes the next task. 200 {task} with its token, lease and deadline, or {task: null}."""
+    from functions import claim
+
+    return answer(request, "claim_task", ("POST",), claim.respond)
+
+
+@functions_framework.http
+def beat_task(request: Any) -> Response:
+    """POST: it lives, and tells how far it is. 409 when it has lost the task."""
+    from functions import beat
+
+    return answer(request, "beat_task", ("POST",), beat.respond)
+
+
+@functions_framework.http
+def complete_task(request: Any) -> Response:
+    """POST: it has done its work. 409 when it has lost the task."""
+    from functions import complete
+
+    return answer(request, "complete_task", ("POST",), complete.respond)
+
+
+@functions_framework.http
+def fail_task(request: Any) -> Response:
+    """POST: it has not. Failed, or pending again where another try may help."""
+    from functions import fail
+
+    return answer(request, "fail_task", ("POST",), fail.respond)
 
 
 @functions_framework.http

@@ -1,14 +1,17 @@
-"""complete: the one final write of an attempt, however it ended; repeated within the time that is left."""
+"""complete: the one final write of an attempt, however it ended; repeated within the time that is left. The guard's, and
+by HTTP that of workers elsewhere."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from functions import events
+from functions import auth, events
 from functions.dispatch import push
-from functions.errors import StoreError
+from functions.errors import BadRequestError, StoreError
+from functions.ids import task_id_of, token_of, watch_of
 from functions.policy import Watch
 from functions.states import Reason
-from functions.store import Answer, Store
+from functions.store import LIMIT, Answer, Store, policy, store
+from functions.web import Response, body, reply
 
 LONGEST = 8000
 """Characters of an error's text that are kept."""
@@ -26,10 +29,37 @@ class Ending:
     result: Any = None
 
 
-def complete(store: Store, watch: Watch, claimed: Answer, ending: Ending, *, seconds: float, limit: float) -> Answer:
-    """Settles, says so, and pushes a task that is pending again. `seconds` is how long the work took, `limit` how long
-    the write may. Verdict settled, lost, or unwritten (the sweep will end the task)."""
-    known = {"watch": watch.name, "by": "guard", "seconds": round(seconds, 3), **claimed}
+def respond(request: Any) -> Response:
+    """POST {task_id, token, result?, watch?}: 200 {task_id, state}; 409 when the attempt no longer holds the task."""
+    auth.machine(request)
+    found = body(request)
+    return settle(found, Ending("complete", result=found.get("result")))
+
+
+def settle(found: dict[str, Any], ending: Ending) -> Response:
+    """Ends the attempt of a worker elsewhere. The answer is the same however often it asks."""
+    watch = watch_of(policy(), found)
+    claimed = {"task_id": task_id_of(watch, found.get("task_id")), "token": token_of(found)}
+    answer = complete(store(), watch, claimed, ending, limit=LIMIT, by="remote")
+    if answer["verdict"] == "lost":
+        raise lost(claimed["task_id"], answer)
+    return reply({"task_id": claimed["task_id"], **{name: answer[name] for name in ("state", "reason", "retry_after")}})
+
+
+def lost(task_id: str, answer: Answer) -> BadRequestError:
+    """409: the worker must stop at once, and nothing that it still writes counts."""
+    why = answer.get("reason") or answer.get("outcome") or "the token is not known"
+    text = f"This attempt does not hold the task any more: {why}. Stop the work."
+    return BadRequestError(text, status=409, code="lost", task_id=task_id, reason=answer.get("reason"))
+
+
+def complete(
+    store: Store, watch: Watch, claimed: Answer, ending: Ending, *, limit: float, seconds: float | None = None,
+    by: str = "guard",
+) -> Answer:  # fmt: skip
+    """Settles, says so, and pushes a task that is pending again. `seconds` is how long the work took (None: as the ledger
+    has it), `limit` how long the write may. Verdict settled, lost, or unwritten (the sweep will end the task)."""
+    known = {"watch": watch.name, "by": by, **claimed}
     if ending.outcome == "lost":
         events.emit(events.LEASE_LOST, **known | {"wanted": "beat", "reason": ending.reason})
         return {"verdict": "lost"}
@@ -40,24 +70,27 @@ def complete(store: Store, watch: Watch, claimed: Answer, ending: Ending, *, sec
         )  # fmt: skip
     except StoreError as error:
         if not error.retryable and ending.outcome == "complete":
-            return _as_failure(store, watch, claimed, error, seconds=seconds, limit=limit)
+            return _as_failure(store, watch, claimed, error, seconds=seconds, limit=limit, by=by)
         events.emit(events.SETTLE_FAILED, **known | {"wanted": ending.outcome, "error": str(error)})
+        if by == "remote":  # it is told, and asks again
+            raise
         return {"verdict": "unwritten"}
+    took = answer.get("took") if seconds is None else seconds
     said = {"cause": ending.reason, "detail": ending.detail, "wanted": ending.outcome}
-    return _say(watch, known | answer | said, answer)
+    return _say(watch, known | answer | said | {"seconds": took and round(took, 3)}, answer)
 
 
-def _as_failure(
-    store: Store, watch: Watch, claimed: Answer, error: StoreError, *, seconds: float, limit: float
-) -> Answer:
+def _as_failure(store: Store, watch: Watch, claimed: Answer, error: StoreError, **more: Any) -> Answer:
     """The database refuses the result itself (a CHECK, a hook, a NUL in the text): the task fails with that reason."""
     ending = Ending("fail", Reason.HANDLER_ERROR, "The result could not be stored.", f"{error.code}: {error}")
-    return complete(store, watch, claimed, ending, seconds=seconds, limit=limit)
+    return complete(store, watch, claimed, ending, **more)
 
 
 def _say(watch: Watch, known: dict[str, Any], answer: Answer) -> Answer:
     if answer["verdict"] == "lost":
         events.emit(events.LEASE_LOST, **known)
+        return answer
+    if answer.get("repeat") and known["by"] == "remote":  # said when it was written; callers may go on for long
         return answer
     if answer["state"] == "pending":
         events.emit(events.TASK_REQUEUED, **known)

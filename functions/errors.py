@@ -1,5 +1,7 @@
 """What a handler may raise to say how its task goes on, and what Unstuck itself raises."""
 
+from typing import Any
+
 
 class Retry(Exception):  # noqa: N818 - a verdict, not a mistake
     """The task cannot be done now but may be later: try again if attempts are left.
@@ -29,11 +31,21 @@ class LeaseLostError(BaseException):
 
 
 class BadRequestError(Exception):
-    """A caller's mistake. `status` is the HTTP status of the answer, `code` a stable word for programs."""
+    """A caller's mistake. `status` is the HTTP status of the answer, `code` a stable word for programs, `headers` and
+    `more` what stands beside the error in the answer."""
 
-    def __init__(self, message: str, *, status: int = 400, code: str = "bad_request") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str = "bad_request",
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(message)
         self.message, self.status, self.code = message, status, code
+        self.headers, self.more = headers or {}, more
 
 
 class PolicyError(Exception):

@@ -115,6 +115,14 @@ NOTIFICATION_FAILED = Event(
     uncounted="It is tried again for hours; the failures themselves raise their own alerts.",
 )  # fmt: skip
 REQUEST_FAILED = Event("request_failed", ERROR, "{entry} failed: {error}", ("entry", "error", "detail"))
+REQUEST_REFUSED = Event(
+    "request_refused", WARNING, "{entry} refused a request: {reason} ({status})", ("entry", "status", "reason"),
+    uncounted="401, 403 and 429 by a reason code: what callers do wrong. No task is touched by it.",
+)  # fmt: skip
+KEYS_NOT_FETCHED = Event(
+    "keys_not_fetched", ERROR, "the keys of {issuer} could not be fetched: {error}", ("issuer", "error"),
+    uncounted="Keys that are kept go on serving. Without any the callers get 503, which the platform counts.",
+)  # fmt: skip
 HANDLER_LOG = Event(
     "handler_log", INFO, "{text}", ("task_id", "kind", "number", "text", "logger"),
     uncounted="What your handler says in its own words; how the task ends is counted.",

@@ -29,6 +29,14 @@ def task_id_of(watch: Watch, value: Any) -> str:
         raise BadRequestError(f"`task_id` must be a {watch.key_type}.") from None
 
 
+def token_of(found: dict[str, Any]) -> str:
+    """The token of an attempt. Raises BadRequestError."""
+    try:
+        return str(uuid.UUID(text(found, "token") or ""))
+    except ValueError:
+        raise BadRequestError("`token` must be the uuid that claim_task gave with the task.") from None
+
+
 def _whole(found: str, bits: int) -> str:
     number = int(found)
     if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):

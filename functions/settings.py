@@ -24,6 +24,16 @@ class Settings:
     """TASKS_QUEUE: projects/P/locations/L/queues/Q of Cloud Tasks. Without it the push goes to WORKER_URL directly."""
     invoker: str | None
     """TASKS_INVOKER: the service account whose OIDC token Cloud Tasks sends along."""
+    jwt_secret: str | None
+    """SUPABASE_JWT_SECRET: the project's legacy secret: users' tokens that are signed by HS256 are taken."""
+    jwks_url: str | None
+    """SUPABASE_JWKS_URL: where the project publishes its keys for ES256 and RS256. By itself under SUPABASE_URL."""
+    jwt_audience: str | None
+    """JWT_AUDIENCE: whom users' tokens are for; by itself "authenticated". See `asks_users`."""
+    oidc_audience: tuple[str, ...]
+    """OIDC_AUDIENCE: whom tokens of workers and schedulers are for, with commas between. Unset where IAM is in front."""
+    oidc_accounts: tuple[str, ...]
+    """OIDC_ACCOUNTS: the service accounts that may call, with commas between. Goes with OIDC_AUDIENCE."""
     project: str | None
     """GOOGLE_CLOUD_PROJECT: makes log lines of one request findable by its trace."""
     notify_url: str | None
@@ -32,6 +42,20 @@ class Settings:
     """NOTIFY_SECRET: signs what is told, by Standard Webhooks: `whsec_` and base64, or any text."""
     instance: str
     """The name of this worker in the ledger: revision and host."""
+
+    @property
+    def asks_users(self) -> bool:
+        """Whether create_task, task_status and cancel_task want the token of a user; else IAM has to stand in front."""
+        return bool(self.jwt_secret or self.jwks_url or self.jwt_audience)
+
+    @property
+    def issuer(self) -> str | None:
+        """Of users' tokens."""
+        return f"{self.supabase_url.rstrip('/')}/auth/v1" if self.supabase_url else None
+
+    @property
+    def users_keys(self) -> str | None:
+        return self.jwks_url or (f"{self.issuer}/.well-known/jwks.json" if self.issuer else None)
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> "Settings":
@@ -44,11 +68,20 @@ class Settings:
             worker_url=env.get("WORKER_URL"),
             queue=env.get("TASKS_QUEUE"),
             invoker=env.get("TASKS_INVOKER"),
+            jwt_secret=env.get("SUPABASE_JWT_SECRET"),
+            jwks_url=env.get("SUPABASE_JWKS_URL"),
+            jwt_audience=env.get("JWT_AUDIENCE"),
+            oidc_audience=_listed(env.get("OIDC_AUDIENCE")),
+            oidc_accounts=_listed(env.get("OIDC_ACCOUNTS")),
             project=env.get("GOOGLE_CLOUD_PROJECT"),
             notify_url=env.get("NOTIFY_URL"),
             notify_secret=env.get("NOTIFY_SECRET"),
             instance=f"{env.get('K_REVISION') or env.get('FUNCTION_TARGET') or 'local'}@{os.uname().nodename}",
         )
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(one.strip() for one in (text or "").split(",") if one.strip())
 
 
 @lru_cache

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from functions import auth
 from functions.errors import BadRequestError
 from functions.ids import task_id_of, watch_of
 from functions.report import report
@@ -12,11 +13,12 @@ SHOWN = ("task_id", "kind", "state", "result", "error", "reason", "due_in")
 
 
 def respond(request: Any) -> Response:
-    """GET ?task_id=...: 200 with the task, 404 when there is none."""
+    """GET ?task_id=...: 200 with the task, 404 when there is none, or none of this user."""
+    user = auth.user(request)
     named = request.args.to_dict()
     watch = watch_of(policy(), named)
     task_id = task_id_of(watch, named.get("task_id") or request.path.strip("/"))
-    answer = store().status(watch, task_id)
+    answer = store().status(watch, task_id, owner=user)
     if answer["verdict"] == "missing":
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
     report(watch, answer["rescued"], by="status")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from functions import auth
 from functions.store import policy, store
 from functions.sweep import sweep
 from functions.web import Response, reply
@@ -12,6 +13,7 @@ def respond(request: Any) -> Response:
 
     Scheduler delivers at least once. X-CloudScheduler-ScheduleTime stays the same over its repetitions: the key.
     """
+    auth.machine(request)
     key = request.headers.get("X-CloudScheduler-ScheduleTime")
     by = request.headers.get("X-CloudScheduler-JobName") or "http"
     done = sweep(store(), policy(), key=key, by=by[:200])

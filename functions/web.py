@@ -11,6 +11,8 @@ from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.settings import settings
 
 Response = tuple[str, int, dict[str, str]]
+LOGGED = {401, 403, 429}
+"""Refusals that an operator wants to see: somebody tries doors, or runs hot."""
 MAX_BODY = 1_000_000
 """Bytes. A task's input belongs in a bucket when it is larger than that."""
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -30,7 +32,10 @@ def answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callable
             return reply({"error": {"code": "method_not_allowed", "message": text}}, 405, Allow=", ".join(methods))
         return respond(request)
     except BadRequestError as error:
-        return reply({"error": {"code": error.code, "message": error.message}}, error.status)
+        if error.status in LOGGED:
+            events.emit(events.REQUEST_REFUSED, entry=entry, status=error.status, reason=error.code)
+        said = {"error": {"code": error.code, "message": error.message}}
+        return reply(error.more | said, error.status, **error.headers)
     except StoreError as error:
         events.emit(events.REQUEST_FAILED, entry=entry, error=str(error), detail=error.code)
         if error.retryable:

@@ -6,7 +6,7 @@ import json
 import traceback
 from typing import Any
 
-from functions import events, shutdown, trace
+from functions import auth, events, shutdown, trace
 from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.guard import guard
 from functions.ids import task_id_of, watch_of
@@ -20,6 +20,7 @@ AGAIN = 503
 
 def respond(request: Any) -> Response:
     """POST {task_id, watch?}: 200 settled, 404 unknown, 409 held by a live attempt (come again), 503 come again."""
+    auth.machine(request)
     answer = _run(body(request))
     status = status_of(answer)
     shown = {name: answer.get(name) for name in ("task_id", "verdict", "state", "reason")}
@@ -38,12 +39,29 @@ def receive(event: Any) -> None:
     """
     from flask import has_request_context, request
 
-    headers: Any = request.headers if has_request_context() else {}
+    called = has_request_context()
+    headers: Any = request.headers if called else {}
     token = trace.current.set(trace.of(headers, settings().project))
     try:
+        if called:
+            _admit(request)
         _receive(event)
     finally:
         trace.current.reset(token)
+
+
+def _admit(request: Any) -> None:
+    """A push that may not call is answered by its status, and so delivered again."""
+    from flask import abort
+
+    try:
+        auth.machine(request)
+    except BadRequestError as error:
+        events.emit(events.REQUEST_REFUSED, entry="worker_event", status=error.status, reason=error.code)
+        abort(error.status)
+    except PolicyError as error:
+        events.emit(events.REQUEST_FAILED, entry="worker_event", error=str(error), detail=None)
+        raise RedeliverError("the configuration cannot be used") from None
 
 
 def _receive(event: Any) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from functions.policy import load
+
 ROOT = Path(__file__).parents[1]
 
 FRAMEWORK = {
@@ -31,7 +33,10 @@ HEAVY = {"multiprocessing", "requests", "urllib3", "grpc", "unittest", "pydoc", 
 MAIN = {"errors", "events", "settings", "shutdown", "trace", "web"}
 STORE = {"policy", "states", "store", "store.postgres", "yaml_lines"}
 PUSH = {"dispatch"}
+ASKED = {"auth", "ids"}
+"""Of whoever calls."""
 WORK = {
+    "auth",
     "claim",
     "complete",
     "context",
@@ -45,9 +50,14 @@ WORK = {
     "worker",
 }
 LOADED = {
-    "create_task": MAIN | STORE | PUSH | {"create", "ids", "price"},
-    "task_status": MAIN | STORE | PUSH | {"status", "ids", "report"},
-    "sweep": MAIN | STORE | PUSH | {"tick", "sweep", "report", "notify"},
+    "create_task": MAIN | STORE | PUSH | ASKED | {"create", "price", "schema"},
+    "task_status": MAIN | STORE | PUSH | ASKED | {"status", "report"},
+    "cancel_task": MAIN | STORE | ASKED | {"cancel"},
+    "claim_task": MAIN | STORE | PUSH | ASKED | {"claim", "report"},
+    "beat_task": MAIN | STORE | PUSH | ASKED | {"beat", "complete"},
+    "complete_task": MAIN | STORE | PUSH | ASKED | {"complete"},
+    "fail_task": MAIN | STORE | PUSH | ASKED | {"complete", "fail"},
+    "sweep": MAIN | STORE | PUSH | {"auth", "tick", "sweep", "report", "notify"},
     "worker": MAIN | STORE | PUSH | WORK,
     "worker_event": MAIN | STORE | PUSH | WORK,
 }
@@ -88,12 +98,27 @@ def task_id(database):
 
 
 @pytest.fixture
-def asked(database, task_id):
+def held(database):
+    """A task in the hands of a worker elsewhere."""
+    with psycopg.connect(database) as connection:
+        [(created,)] = connection.execute("select unstuck.tasks_create('image', '{}')")
+        wanted = (created["task_id"], load().watch().rules_json)
+        [(claimed,)] = connection.execute("select unstuck.tasks_claim(%s, 'w', %s)", wanted)
+    return {"task_id": claimed["task_id"], "token": claimed["token"]}
+
+
+@pytest.fixture
+def asked(database, task_id, held):
     """The entry point `target` after its first answer."""
     message = {"message": {"data": "eyJ0YXNrX2lkIjoiMDAwMDAwMDAtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDAwMDAwIn0="}}
     requests = {
-        "create_task": ("POST", "/", {"kind": "selection", "input": {"csv": "", "size": 1}}),
+        "create_task": ("POST", "/", {"kind": "selection", "input": {"csv": "id", "size": 1, "quotas": {}}}),
         "task_status": ("GET", f"/?task_id={task_id}", None),
+        "cancel_task": ("POST", "/", {"task_id": task_id}),
+        "claim_task": ("POST", "/", {"worker_id": "w"}),
+        "beat_task": ("POST", "/", held),
+        "complete_task": ("POST", "/", held),
+        "fail_task": ("POST", "/", held | {"error": "It is broken."}),
         "sweep": ("POST", "/", None),
         "worker": ("POST", "/", {"task_id": task_id}),
         "worker_event": ("POST", "/", message),
@@ -115,7 +140,9 @@ def ours(modules):
 def test_a_first_request_loads_what_it_needs_and_nothing_else(asked, target):
     answer = asked(target)
     assert answer["status"] in {200, 201}, answer["body"]
-    assert packages(answer["loaded"]) <= FRAMEWORK | DATABASE
+    assert packages(answer["loaded"]) <= FRAMEWORK | DATABASE | (
+        {"fastjsonschema"} if target == "create_task" else set()
+    )
     assert {name for name in answer["loaded"] if name.partition(".")[0] == "google"} <= GOOGLE
     assert ours(answer["loaded"]) == LOADED[target]
     process = {"multiprocessing"} if target.startswith("worker") else set()
@@ -131,7 +158,7 @@ def test_the_import_of_main_loads_neither_the_database_nor_the_policy(asked):
 def test_a_push_by_http_loads_its_client_and_no_client_of_google(asked):
     loaded = asked("create_task", WORKER_URL="http://127.0.0.1:1")["loaded"]
     client = {"requests", "urllib3", "idna", "certifi", "charset_normalizer"}
-    assert packages(loaded) <= FRAMEWORK | DATABASE | client
+    assert packages(loaded) <= FRAMEWORK | DATABASE | client | {"fastjsonschema"}
     assert {name for name in loaded if name.partition(".")[0] == "google"} <= GOOGLE
 
 

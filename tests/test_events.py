@@ -21,10 +21,11 @@ from functions.claim import claim
 from functions.complete import Ending, complete
 from functions.context import Job
 from functions.dispatch import DispatchError
-from functions.errors import StoreError
+from functions.errors import BadRequestError, StoreError
 from functions.events import ALL, Event
 from functions.guard import _Attempt
 from functions.isolation import Work
+from functions.keys import Keys
 from functions.policy import DEFAULT, load
 from functions.report import report
 from functions.settings import Settings
@@ -354,8 +355,11 @@ class Request:
 
 
 def requests():
-    for error in (StoreError("away", retryable=True), StoreError("no", retryable=False), ValueError("a bug")):
+    refused = BadRequestError("Who are you?", status=401)
+    for error in (StoreError("away", retryable=True), StoreError("no", retryable=False), ValueError("a bug"), refused):
         web.answer(Request(), "sweep", ("POST",), raising(error))
+    with pytest.raises(BadRequestError):
+        Keys("http://127.0.0.1:1").find("k")
     events.emit(events.TASK_CREATED, watch="tasks", task_id="1", kind="image")
 
 

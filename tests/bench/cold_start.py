@@ -21,7 +21,7 @@ ASKED = "00000000-0000-0000-0000-000000000000"
 REQUESTS = {
     "hello": ("GET", "/", None),
     "task_status": ("GET", f"/?task_id={ASKED}", None),
-    "create_task": ("POST", "/", b'{"kind": "image", "input": {}}'),
+    "create_task": ("POST", "/", b'{"kind": "image", "input": {"prompt": "a cat", "size": "256x256"}}'),
     "sweep": ("POST", "/", b""),
     "worker": ("POST", "/", f'{{"task_id": "{ASKED}"}}'.encode()),
 }

@@ -27,6 +27,7 @@ from functions import settings as environment
 from functions import store as stores
 from functions.errors import BadRequestError, Fail, Retry, StoreError
 from functions.ids import task_id_of
+from functions.ops.samples import selection_input
 from functions.policy import DEFAULT, load
 from functions.store import Store
 from tests.conftest import copied
@@ -34,7 +35,12 @@ from tests.conftest import copied
 MAIN = Path(__file__).parents[2] / "main.py"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 PAYLOAD = "a-prompt-that-is-nobody-else's-business"
-METHODS = {"create_task": "POST", "task_status": "GET", "worker": "POST", "sweep": "POST"}
+METHODS = {
+    "create_task": "POST", "task_status": "GET", "cancel_task": "POST", "claim_task": "POST", "beat_task": "POST",
+    "complete_task": "POST", "fail_task": "POST", "worker": "POST", "sweep": "POST",
+}  # fmt: skip
+WHATEVER = {"kind": "returns", "task_id": NOBODY, "token": NOBODY, "worker_id": "w", "error": "It is broken."}
+"""A body with all that any of them asks for."""
 SECRET = "the-password-of-the-database"
 
 
@@ -275,7 +281,7 @@ def test_a_task_needs_no_input(entry, rows):
 def test_a_kind_with_a_file_in_handlers_needs_no_rule(entry, another_policy):
     with another_policy() as policy:
         del policy["watches"]["tasks"]["rules"]["selection"]
-    assert entry.ask("create_task", json={"kind": "selection"}).status_code == 201
+    assert entry.ask("create_task", json={"kind": "selection", "input": selection_input()}).status_code == 201
 
 
 def test_a_rule_with_a_handler_for_every_kind_takes_every_kind(entry, another_policy):
@@ -652,7 +658,7 @@ def test_a_worker_that_is_shut_down_claims_nothing_more(entry, rows, monkeypatch
 @pytest.mark.parametrize("target", METHODS)
 def test_without_the_database_every_entry_point_asks_to_come_again(away, entry, log, target):
     path = f"/?task_id={NOBODY}" if target == "task_status" else "/"
-    answer = entry.ask(target, path, json={"kind": "returns", "task_id": NOBODY})
+    answer = entry.ask(target, path, json=WHATEVER)
     assert (answer.status_code, error_of(answer)) == (503, "unavailable")
     assert answer.headers["Retry-After"] == "5"
     assert SECRET not in answer.text
@@ -668,7 +674,7 @@ def test_a_database_that_refuses_is_an_error_with_the_next_step_in_the_log(
     monkeypatch.setenv("DATABASE_URL", empty_database)
     forget()
     path = f"/?task_id={NOBODY}" if target == "task_status" else "/"
-    answer = entry.ask(target, path, json={"kind": "returns", "task_id": NOBODY})
+    answer = entry.ask(target, path, json=WHATEVER)
     assert (answer.status_code, error_of(answer)) == (500, "store")
     assert "unstuck" not in answer.json["error"]["message"]
     assert "python -m functions migrate --apply" in log("request_failed")[0]["error"]
@@ -680,9 +686,9 @@ def test_an_unexpected_error_is_logged_whole_and_told_without_internals(entry, m
     def fails():
         raise RuntimeError(SECRET)
 
-    for module in ("create", "status", "worker", "tick"):
+    for module in ("create", "status", "cancel", "claim", "beat", "complete", "worker", "tick"):
         monkeypatch.setattr(f"functions.{module}.policy", fails)
-    answer = entry.ask(target, json={"kind": "returns"})
+    answer = entry.ask(target, json=WHATEVER)
     assert (answer.status_code, error_of(answer)) == (500, "internal")
     assert SECRET not in answer.text
     [line] = log("request_failed")
@@ -696,7 +702,7 @@ def test_a_policy_that_cannot_be_used_is_told_to_the_operator_only(entry, monkey
     (tmp_path / "broken.yaml").write_text("watches: 7", encoding="utf-8")
     monkeypatch.setenv("UNSTUCK_POLICY", str(tmp_path / "broken.yaml"))
     forget()
-    answer = entry.ask(target, json={"kind": "returns"})
+    answer = entry.ask(target, json=WHATEVER)
     assert (answer.status_code, error_of(answer)) == (500, "policy")
     assert "yaml" not in answer.text
     assert "broken.yaml:1: the file: lacks `platform`" in log("request_failed")[0]["error"]
