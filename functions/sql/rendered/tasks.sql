@@ -492,6 +492,7 @@ begin
       elsif v_found ? 'verdict' then
         return v_answer || v_found;
       end if;
+      v_answer := v_answer || v_found;  -- what stood in the way is healed
     end;
   end loop;
   null;
