@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 JOBS   ?= 3
 
-.PHONY: install demo test lint bench snapshot docs rivals terraform promtool postgrest clean help
+.PHONY: credits install demo test lint bench snapshot docs rivals terraform promtool postgrest clean help
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -44,6 +44,9 @@ clean: ## remove .venv and caches
 snapshot: install ## refresh functions/sql/rendered after a change of the SQL
 	@mkdir -p functions/sql/rendered
 	@$(PY) -m functions sql > functions/sql/rendered/.new && mv functions/sql/rendered/.new functions/sql/rendered/tasks.sql
+
+credits: install ## 10,000 tasks with credits under kills, duplicates and sweeps: minutes
+	CREDITS_TASKS=10000 $(PY) -m pytest -q tests/sql/test_credits_run.py
 
 docs: install ## refresh the pages of docs/ that are made from the code
 	@$(PY) -m functions.ops.reference

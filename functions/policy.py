@@ -172,7 +172,7 @@ def parse(text: str, file: str = "policy.yaml") -> Policy:
 
 
 def _fit(root: Value, policy: Policy) -> None:
-    if policy.lease < BEATS_IN_A_LEASE * policy.beat:
+    if policy.lease < round(BEATS_IN_A_LEASE * policy.beat, 6):  # 3 * 0.2 is more than 0.6
         root["lease"]["for"].fail(
             f"{policy.lease:g}s is less than {BEATS_IN_A_LEASE} beats of {policy.beat:g}s, so that one late beat "
             f"would end a healthy task. Raise it to {BEATS_IN_A_LEASE * policy.beat:g}s or lower `beat`."

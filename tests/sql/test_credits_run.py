@@ -1,0 +1,31 @@
+"""Many tasks with credits, under kills, duplicates, cut connections and sweeps at once: the ledger balances to the cent."""
+
+import json
+import os
+
+import pytest
+
+from tests.conftest import copied
+from tests.sql.credits_run import Run
+
+TASKS = int(os.environ.get("CREDITS_TASKS", "400"))
+"""10000 by `make credits`, which takes minutes."""
+
+
+@pytest.mark.timeout(max(120, TASKS))
+def test_the_ledger_balances_and_no_hold_is_left_on_an_ended_task(postgres, tmp_path, capsys):
+    with copied(postgres, None) as dsn:
+        found = Run(dsn, tmp_path, TASKS)()
+    with capsys.disabled():
+        if TASKS > 1000:
+            print(json.dumps(found, indent=2))
+    assert found["wrong"] == []
+    for happened in (
+        "workers killed",
+        "connections cut",
+        "creates: exists",
+        "creates: refused with 402",
+        "retry by hand",
+    ):
+        assert found[happened] > 0, happened
+    assert sum(found["tasks"].values()) + found["delete by others"] == found["creates: created"]
