@@ -17,6 +17,7 @@ from tests.terraform import ROOT, Terraform, binary
 ALERTS = ROOT / "infra" / "alerts"
 RUNBOOKS = ROOT / "infra" / "runbooks"
 POLICY = load(str(DEFAULT))
+pytestmark = pytest.mark.timeout(600)  # terraform takes 4 s of CPU for each plan, and the machine may be busy
 PLATFORM_ENV = {"LOG_EXECUTION_ID"}
 """Set for the platform, not for the code."""
 
@@ -42,6 +43,34 @@ def test_a_second_plan_has_no_changes(infra):
         pytest.skip("nothing was applied: only tfmock applies without a cloud")
     assert infra.codes["second plan"] == 0, infra.outputs["second plan"]
     assert "No changes." in infra.outputs["second plan"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "infra" / "tests").glob("*.tftest.hcl")), ids=lambda file: file.stem)
+def test_terraforms_own_tests_are_green(terraform, file):
+    done = terraform.run("test", f"-filter=tests/{file.name}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Success! [1-9][0-9]* passed, 0 failed\.", done.stdout)
+
+
+def refusals():
+    """(file, block, message) of each condition in infra/."""
+    for file in [*(ROOT / "infra").glob("*.tf"), *(ROOT / "infra" / "modules" / "policy").glob("*.tf")]:
+        text = file.read_text(encoding="utf-8")
+        for found in re.finditer(r'^(?:variable|output) "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL):
+            for message in re.findall(r'error_message = "(.*)"$', found[2], re.MULTILINE):
+                yield file.name, found[1], message
+
+
+def test_each_refusal_says_the_next_step_and_has_a_test():
+    tests = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "infra" / "tests").glob("*.tftest.hcl"))
+    found = list(refusals())
+    assert len(found) > 30
+    for file, name, message in found:
+        assert re.search(
+            r"must|may be|Set|Raise|Lower|Give|See|Take|Copy|Add|Shorten|Rename|mend|needs|knows|are members", message
+        ), message
+        kind = "var" if file == "variables.tf" else "output"
+        assert f"{kind}.{name}" in tests or name == "log_match", f"{file}: {name} is never refused in a test"
 
 
 # -- functions

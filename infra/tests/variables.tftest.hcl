@@ -1,0 +1,77 @@
+# The whole configuration with bad variables: each is refused. Offline: nothing is asked of Google.
+# That a project is enough, and what is made then, is held against the code by tests/infra.
+
+mock_provider "google" {
+  mock_resource "google_cloudfunctions2_function" {
+    override_during = plan
+    defaults        = { url = "https://us-central1-demo-project.cloudfunctions.net/unstuck-worker" }
+  }
+}
+mock_provider "time" {}
+
+variables {
+  project_id          = "demo-project"
+  notification_emails = ["oncall@example.com"]
+}
+
+run "bad_values_are_refused" {
+  command = plan
+  variables {
+    project_id            = "My Project"
+    region                = "us-central1-a"
+    name                  = "Unstuck_"
+    policy_file           = "nowhere.yaml"
+    runtime               = "python310"
+    supabase_url          = "https://ref.supabase.co/"
+    secret_versions       = { PASSWORD = 1 }
+    sizes                 = { worker = { memory = "lots" } }
+    api_invokers          = ["everybody"]
+    queue                 = { max_attempts = 0 }
+    notification_emails   = ["oncall"]
+    slack                 = { channel = "alerts" }
+    webhook               = { url = "http://example.com", username = "me" }
+    notification_channels = ["oncall"]
+    renotify              = "60s"
+    runbooks_url          = "https://example.com/runbooks/"
+  }
+  expect_failures = [
+    var.project_id, var.region, var.name, var.policy_file, var.runtime, var.supabase_url, var.secret_versions,
+    var.sizes, var.api_invokers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
+    var.renotify, var.runbooks_url,
+  ]
+}
+
+run "a_database_of_another_kind_is_refused" {
+  command = plan
+  variables {
+    database = "mysql"
+  }
+  expect_failures = [var.database]
+}
+
+run "values_that_do_not_go_together_are_refused" {
+  command = plan
+  variables {
+    database = "supabase"
+    sizes    = { api = { cpu = "0.333" }, sweep = { min = 3 } }
+    queue    = { max_dispatches_per_second = 1000 }
+  }
+  expect_failures = [var.database, var.sizes, var.queue]
+}
+
+run "a_worker_without_the_memory_for_its_tasks_is_refused_and_an_alert_that_does_not_exist_warns" {
+  command = plan
+  variables {
+    sizes      = { worker = { memory = "1Gi", concurrency = 4 } }
+    alerts_off = ["MemoryLow"]
+  }
+  expect_failures = [google_cloudfunctions2_function.this, check.alerts_off]
+}
+
+run "a_trigger_of_pubsub_that_would_be_cut_off_is_refused" {
+  command = plan
+  variables {
+    pubsub = true
+  }
+  expect_failures = [google_cloudfunctions2_function.this]
+}
