@@ -69,23 +69,15 @@ def told() -> list[tuple[str, str]]:
         text = page.read_text(encoding="utf-8")
         lines = re.findall(r"`((?:python -m functions|make) [^`\n]+)`", text)
         for block in blocks(page, "sh", "", "console", "text"):
-            lines += [
-                line.strip() for line in block.text.splitlines() if re.match(r"\s*(python -m functions|make) ", line)
-            ]
+            ours = (line.strip().removeprefix(".venv/bin/") for line in block.text.splitlines())
+            lines += [line for line in ours if line.startswith(("python -m functions ", "make "))]
         found += [(name(page), line) for line in lines]
     return found
 
 
 @pytest.mark.parametrize(("page", "line"), told())
 def test_each_command_and_option_that_is_named_exists(page: str, line: str):
-    words = shlex.split(
-        line.partition("#")[0]
-        .replace("...", "")
-        .replace("[", "")
-        .replace("]", "")
-        .partition("|")[0]
-        .partition(" > ")[0]
-    )
+    words = shlex.split(re.sub(r"[\[\]]|\.\.\.| [|>#].*", "", line))
     if words[0] == "make":
         assert words[1] in TARGETS
         return
