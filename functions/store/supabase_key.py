@@ -17,7 +17,7 @@ def check_url(url: str) -> str:
         raise _refused("SUPABASE_URL is a PostgreSQL URL. Set it as DATABASE_URL, or give https://REF.supabase.co.")
     if not url.startswith(("https://", "http://")):
         raise _refused("SUPABASE_URL is no URL of a project. Set it to https://REF.supabase.co.")
-    return url.removesuffix("/rest/v1").rstrip("/")
+    return url.rstrip("/").removesuffix("/rest/v1")
 
 
 def check_key(key: str) -> str:

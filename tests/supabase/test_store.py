@@ -1,7 +1,18 @@
 """What is special to the store by Supabase's REST API."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import functions.store
+from functions.errors import StoreError
 from functions.policy import load
+from functions.settings import Settings
 from functions.store.supabase import SupabaseStore
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_task_lives_and_ends_through_the_rest_api(supabase):
@@ -14,3 +25,59 @@ def test_a_task_lives_and_ends_through_the_rest_api(supabase):
     )
     assert store.status(watch, attempt["task_id"])["result"] == {"n": 2}
     store.close()
+
+
+OVER_A_FORK = """
+import os, sys
+from functions.policy import load
+from functions.store.supabase import SupabaseStore
+store, watch = SupabaseStore(*sys.argv[1:]), load().watch()
+asked = "00000000-0000-0000-0000-000000000000"
+
+def client():
+    assert store.status(watch, asked) == {"verdict": "missing"}
+    return id(store._client()[0])
+
+before = client()
+if not (child := os.fork()):
+    print("another" if client() != before else "shared", flush=True)
+    store.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("the same" if client() == before else "another")
+store.close()
+"""
+
+
+def test_a_client_is_never_shared_over_a_fork(supabase):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", OVER_A_FORK, supabase.url, supabase.key],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.split("\n")[:2]) == (0, ["another", "the same"]), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "chosen"),
+    [
+        ({"DATABASE_URL": "postgresql://h/d"}, "PostgresStore"),
+        ({"SUPABASE_URL": "https://ref.supabase.co", "SUPABASE_KEY": "sb_secret_x"}, "SupabaseStore"),
+        ({"DATABASE_URL": "postgresql://h/d", "SUPABASE_URL": "u", "SUPABASE_KEY": "k"}, "PostgresStore"),
+    ],
+)
+def test_the_environment_chooses_the_store(env, chosen, monkeypatch):
+    monkeypatch.setattr(functions.store, "settings", lambda: Settings.read(env))
+    assert type(functions.store.store.__wrapped__()).__name__ == chosen
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({}, "SUPABASE_URL and SUPABASE_KEY"), ({"SUPABASE_URL": "https://ref.supabase.co"}, "SUPABASE_KEY is not set"),
+        ({"SUPABASE_KEY": "sb_secret_x"}, "SUPABASE_URL is no URL"),
+    ],
+)  # fmt: skip
+def test_an_environment_that_is_not_whole_is_refused(env, says, monkeypatch):
+    monkeypatch.setattr(functions.store, "settings", lambda: Settings.read(env))
+    with pytest.raises(StoreError, match=says):
+        functions.store.store.__wrapped__()
