@@ -7,9 +7,9 @@ from typing import Any
 from functions import auth, events
 from functions.errors import BadRequestError
 from functions.ids import task_id_of, token_of, watch_of
+from functions.instance import instance
 from functions.policy import Watch
 from functions.report import report
-from functions.settings import settings
 from functions.store import Answer, Store, policy, store
 from functions.web import Response, body, reply, text
 
@@ -55,7 +55,7 @@ def claim(
 
     `worker` is this one, unless the worker is elsewhere. `token` repeats a claim whose answer was lost.
     """
-    worker = worker or settings().instance
+    worker = worker or instance()
     answer = store.claim(watch, task_id, worker, kinds, token)
     if answer["verdict"] == "early" and answer["retry_after"] <= SOON:
         time.sleep(answer["retry_after"])

@@ -93,6 +93,19 @@ SWEEP_SKIPPED = Event(
     "sweep_skipped", INFO, "sweep not run: {verdict}", ("verdict",),
     uncounted="A repeated call of the scheduler; the run that it repeats writes sweep_finished.",
 )  # fmt: skip
+GAUGES_FAILED = Event(
+    "gauges_failed", WARNING, "gauges not written: {error}", ("error",),
+    uncounted="Gauges are for the dashboard. The alerts rest on log lines alone, so that Monitoring can be away.",
+)  # fmt: skip
+EVIDENCE_FOUND = Event(
+    "evidence_found", INFO, "why attempt {number} of task {task_id} died: {cause}. {evidence}",
+    ("watch", "task_id", "number", "cause", "evidence"),
+    uncounted="It says more of an attempt that was counted before, and of a platform event that has an alert of its own.",
+)  # fmt: skip
+EVIDENCE_FAILED = Event(
+    "evidence_failed", WARNING, "no look at why {count} workers died: {error}", ("count", "error"),
+    uncounted="Only the reason of an attempt stays as vague as it was. That its task ended is counted.",
+)  # fmt: skip
 SWEEP_SUSPENDED = Event(
     "sweep_suspended",
     CRITICAL,

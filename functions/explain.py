@@ -47,7 +47,7 @@ def _pending(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
     again = ""
     if attempt and attempt["ended_ago"] is not None and attempt["outcome"] in {"retried", "released"}:
         again = (
-            f"Attempt {attempt['number']} ended {span(attempt['ended_ago'])} ago: {_cause(attempt)}. "
+            f"Attempt {attempt['number']} ended {span(attempt['ended_ago'])} ago: {_cause(attempt)}.{_evidence(attempt)} "
             f"{_tries_left(attempt, rule)} "
         )
     if status["due_in"] and status["due_in"] > 0:
@@ -94,12 +94,17 @@ def _ended(status: dict[str, Any]) -> str:
     if status["state"] == State.CANCELLED:
         return f"It was cancelled{when}."
     why = f" as {status['reason']}" if status["reason"] else ""
-    return f"It failed{when}{why}: {status['error'] or 'no reason was written down'}"
+    return f"It failed{when}{why}: {status['error'] or 'no reason was written down'}{_evidence(attempt)}"
 
 
 def _cause(attempt: dict[str, Any]) -> str:
     cause: str = attempt["cause"] or attempt["reason"] or attempt["outcome"]
     return _LOST.get(cause, cause)
+
+
+def _evidence(attempt: dict[str, Any] | None) -> str:
+    """What the platform's log says of a worker that stopped without a word."""
+    return f" {attempt['evidence']}" if attempt and attempt.get("evidence") else ""
 
 
 def _retries(attempt: dict[str, Any], rule: Rule) -> bool:

@@ -14,7 +14,7 @@ from functions.states import State
 from functions.values import Column, literal
 
 SQL = Path(__file__).parent / "sql"
-SHARED = ("rules", "beat", "checkpoint", "run", "outbox")
+SHARED = ("rules", "beat", "checkpoint", "run", "evidence", "outbox")
 VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "operate", "cancel")
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
 ALIASES = {

@@ -40,8 +40,14 @@ class Settings:
     """NOTIFY_URL: where failures by a sweep are told (Slack's incoming webhook, or one of yours). A secret where Slack's."""
     notify_secret: str | None
     """NOTIFY_SECRET: signs what is told, by Standard Webhooks: `whsec_` and base64, or any text."""
+    metrics: bool
+    """METRICS: `on` lets the sweep write gauges to Cloud Monitoring and look in Cloud Logging why workers died."""
+    metadata: str | None
+    """GCE_METADATA_HOST: another metadata server than Google's (Google's own clients read it too)."""
+    revision: str | None
+    """K_REVISION: set by Cloud Run."""
     instance: str
-    """The name of this worker in the ledger: revision and host."""
+    """The name of this worker in the ledger where there is no Cloud Run: entry point and host."""
 
     @property
     def asks_users(self) -> bool:
@@ -76,6 +82,9 @@ class Settings:
             project=env.get("GOOGLE_CLOUD_PROJECT"),
             notify_url=env.get("NOTIFY_URL"),
             notify_secret=env.get("NOTIFY_SECRET"),
+            metrics=(env.get("METRICS") or "").lower() == "on",
+            metadata=env.get("GCE_METADATA_HOST"),
+            revision=env.get("K_REVISION"),
             instance=f"{env.get('K_REVISION') or env.get('FUNCTION_TARGET') or 'local'}@{os.uname().nodename}",
         )
 

@@ -11,6 +11,7 @@ from functions.errors import StoreError
 from functions.notify import notify
 from functions.policy import Policy, Watch
 from functions.report import report
+from functions.settings import settings
 from functions.store import Answer, Store
 
 
@@ -29,9 +30,13 @@ class Counts:
     oldest_pending_seconds: float = 0.0
     complete: bool = True
     skip: list[str] = field(default_factory=list, repr=False)
+    lost: list[Answer] = field(default_factory=list, repr=False)
+    """Attempts whose worker stopped without a word."""
+    views: dict[str, Answer] = field(default_factory=dict, repr=False)
+    """The overview of each watch."""
 
     def answer(self) -> Answer:
-        return {name: value for name, value in asdict(self).items() if name != "skip"}
+        return {name: value for name, value in asdict(self).items() if name not in {"skip", "lost", "views"}}
 
 
 def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "scheduler") -> Answer:
@@ -58,7 +63,12 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
         counts.pruned = store.prune(policy.retention)
     except StoreError as problem:
         errors.append(str(problem))
-    return _end(store, begun["sweep_id"], counts, "; ".join(errors) or None, time.monotonic() - started)
+    answer = _end(store, begun["sweep_id"], counts, "; ".join(errors) or None, time.monotonic() - started)
+    if settings().metrics and settings().project:
+        from functions.afterwards import afterwards
+
+        afterwards(store, policy, begun["sweep_id"], counts.views, counts.lost, until=started + policy.sweep_budget)
+    return answer
 
 
 def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, counts: Counts, until: float) -> None:
@@ -72,7 +82,8 @@ def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, coun
         _count(watch, batch, counts)
         report(watch, batch["rescued"], by="sweep")
     counts.orphaned += store.orphans(watch, sweep_id)
-    waits = [float(one["oldest"] or 0) for one in store.overview(watch)["open"] if one["state"] == "pending"]
+    counts.views[watch.name] = store.overview(watch)
+    waits = [float(one["oldest"] or 0) for one in counts.views[watch.name]["open"] if one["state"] == "pending"]
     counts.oldest_pending_seconds = max([counts.oldest_pending_seconds, *waits])
 
 
@@ -107,6 +118,8 @@ def _count(watch: Watch, batch: dict[str, Any], counts: Counts) -> None:
         counts.requeued += task["state"] == "pending"
         counts.failed += task["state"] == "failed"
         counts.oldest_overdue_seconds = max(counts.oldest_overdue_seconds, task["late"])
+        if task["cause"] == "lease_lost" and task["state"] != "overtaken":
+            counts.lost.append({"watch": watch.name, **task})
     for task in batch["unsweepable"]:
         counts.unsweepable += 1
         events.emit(events.TASK_UNSWEEPABLE, watch=watch.name, **task)

@@ -43,6 +43,7 @@ WORK = {
     "guard",
     "ids",
     "inbox",
+    "instance",
     "isolation",
     "preload",
     "processes",

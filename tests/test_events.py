@@ -16,7 +16,8 @@ import psycopg
 import pytest
 import responses
 
-from functions import dispatch, events, notify, trace, web
+from functions import dispatch, events, evidence, gauges, notify, trace, web
+from functions.afterwards import afterwards
 from functions.claim import claim
 from functions.complete import Ending, complete
 from functions.context import Job
@@ -262,6 +263,7 @@ def test_every_line_of_the_system_says_all_that_its_event_carries(store, rows, q
     requests()
     handlers(written)
     notifications(store, rows, monkeypatch)
+    after_a_sweep(store, rows, monkeypatch)
     assert {event.name for event, _, _ in written} == set(ALL), "each event is provoked here"
     for event, values, _ in written:
         missing = set(event.fields) - set(values)
@@ -354,6 +356,24 @@ class Request:
     headers = MappingProxyType({})
 
 
+def after_a_sweep(store, rows, monkeypatch):
+    """Google is away; then its log says why a worker died."""
+    monkeypatch.setattr(gauges, "write", raising(ConnectionError("Monitoring is away")))
+    monkeypatch.setattr(evidence, "explain", raising(ConnectionError("Logging is away")))
+    afterwards(store, POLICY, 1, {}, [{}], until=time.monotonic() + 60)
+    claimed = running(store)
+    rows("update unstuck.attempts set lease = '0', lease_until = now() where task_id = %s", claimed["task_id"])
+    swept = sweep(store, POLICY)["sweep_id"]
+    found = {
+        "watch": "tasks",
+        "task_id": claimed["task_id"],
+        "number": 1,
+        "cause": "crashed",
+        "evidence": "It said so.",
+    }
+    assert evidence.tell(store, swept, [found]) == 1
+
+
 def requests():
     refused = BadRequestError("Who are you?", status=401)
     for error in (StoreError("away", retryable=True), StoreError("no", retryable=False), ValueError("a bug"), refused):
@@ -364,7 +384,7 @@ def requests():
 
 
 def raising(error):
-    def respond(_):
+    def respond(*_):
         raise error
 
     return respond

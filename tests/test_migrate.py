@@ -15,7 +15,15 @@ from functions.migrate import check, migrate, script, steps
 from functions.policy import DEFAULT, load, parse
 
 SNAPSHOT = Path(render.__file__).parent / "sql" / "rendered" / "tasks.sql"
-ALL = ["0001_ledger", "0002_tasks.tasks", "0003_one_active.tasks", "0003_outbox", "shared", "verbs.tasks"]
+ALL = [
+    "0001_ledger",
+    "0002_tasks.tasks",
+    "0003_one_active.tasks",
+    "0003_outbox",
+    "0007_evidence",
+    "shared",
+    "verbs.tasks",
+]
 OBJECTS = """
 select format('%s %s', c.relname, c.relkind) from pg_class c
 where c.relnamespace in (select oid from pg_namespace where nspname in ('public', 'unstuck'))

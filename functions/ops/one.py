@@ -11,7 +11,7 @@ from functions.store import Answer
 
 ATTEMPT = (
     "number", "tries", "worker", "started_at", "ended_at", "age", "took", "beats", "outcome", "reason", "cause", "error",
-    "detail", "progress", "checkpoints", "sweep_id",
+    "detail", "evidence", "progress", "checkpoints", "sweep_id",
 )  # fmt: skip
 """The keys of an attempt in JSON."""
 
@@ -55,8 +55,13 @@ def _row(attempt: Answer) -> list[Any]:
         attempt["number"],
         attempt["started_at"][:19],
         span(attempt["took"] if attempt["ended_at"] else attempt["age"]),
-        attempt["worker"],
+        _short(attempt["worker"]),
         attempt["outcome"] or "live",
         attempt["cause"] or attempt["reason"],
-        attempt["detail"] or attempt["error"],
+        attempt["evidence"] or attempt["detail"] or attempt["error"],
     ]
+
+
+def _short(worker: str | None) -> str | None:
+    """The id of a Cloud Run instance is as long as a line."""
+    return worker if worker is None or len(worker) <= 40 else f"{worker[:39]}…"

@@ -38,7 +38,7 @@ language sql stable as $$
   select coalesce(json_agg(json_build_object(
     'number', a.number, 'tries', a.tries, 'worker', a.worker, 'started_at', a.started_at, 'ended_at', a.ended_at,
     'age', extract(epoch from clock_timestamp() - a.started_at), 'took', extract(epoch from a.ended_at - a.started_at),
-    'beats', a.beats, 'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail,
+    'beats', a.beats, 'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail, 'evidence', a.evidence,
     'progress', a.progress, 'checkpoints', (select json_agg(c) from jsonb_object_keys(a.checkpoint) c), 'sweep_id', a.sweep_id
   ) order by a.number), '[]')
   from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = p_task

@@ -14,6 +14,8 @@ begin
         select 'running', @kind@, count(*), extract(epoch from v_now - min(@started@)) from @table@ t where @is_running@ group by 2
       ) o), '[]'),
     'live', (select count(*) from unstuck.attempts a where a.watch = @watch_name@ and a.ended_at is null),
+    'live_by_kind', (select coalesce(jsonb_object_agg(l.kind, l.count), '{}') from (
+        select a.kind, count(*) as count from unstuck.attempts a where a.watch = @watch_name@ and a.ended_at is null group by 1) l),
     'overdue', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(until))) from (
         select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
         from unstuck.attempts a where a.watch = @watch_name@ and a.ended_at is null

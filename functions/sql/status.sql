@@ -41,7 +41,7 @@ begin
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
       'number', v_attempt.number, 'tries', v_attempt.tries, 'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
       'worker', v_attempt.worker, 'started_at', v_attempt.started_at, 'beat_at', v_attempt.beat_at, 'ended_at', v_attempt.ended_at,
-      'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'progress', v_attempt.progress,
+      'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'evidence', v_attempt.evidence, 'progress', v_attempt.progress,
       'age', extract(epoch from v_now - v_attempt.started_at), 'silent', extract(epoch from v_now - v_attempt.beat_at),
       'ended_ago', extract(epoch from v_now - v_attempt.ended_at),
       'took', extract(epoch from v_attempt.ended_at - v_attempt.started_at),

@@ -164,6 +164,10 @@ class Store(ABC):
         """The message was sent; or, with an error, is to be sent again `after` seconds (None: given up)."""
         self._verb("outbox_end", p_message=message, p_error=_text(error), p_retry_after=after)
 
+    def evidence(self, sweep_id: int, found: list[Answer]) -> int:
+        """Tells why workers died ({watch, task_id, number, cause, evidence}). Returns how many attempts know more now."""
+        return int(self._verb("evidence", p_sweep=sweep_id, p_found=_json(found)))
+
     def sweep_end(self, sweep_id: int, *, ok: bool, counts: Answer, error: str | None = None) -> None:
         self._verb("sweep_end", p_id=sweep_id, p_ok=ok, p_counts=_json(counts), p_error=error)
 

@@ -8,6 +8,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 Entry = Mapping[str, Any]
@@ -174,6 +175,8 @@ def _compare(path: tuple[str, ...], sign: str, wanted: Token) -> Test:
 def _judge(path: tuple[str, ...], sign: str, wanted: str) -> Callable[[Any], bool]:
     if path == ("severity",):
         return _ranked(sign, wanted)
+    if path == ("timestamp",):
+        return _dated(sign, wanted)
     if sign in {"=~", "!~"}:
         return _regular(wanted, found=sign == "=~")
     if sign == ":":
@@ -201,6 +204,16 @@ def _ranked(sign: str, wanted: str) -> Callable[[Any], bool]:
         raise QueryError(f"severity {sign} {wanted}: that is none of {', '.join(SEVERITIES)}")
     rank = SEVERITIES.index(wanted)
     return lambda found: _SIGNS[sign](SEVERITIES.index(found), rank)
+
+
+def _dated(sign: str, wanted: str) -> Callable[[Any], bool]:
+    try:
+        moment = datetime.fromisoformat(wanted)
+    except ValueError:
+        raise QueryError(f"{wanted} is no RFC 3339 time") from None
+    if sign not in _SIGNS or moment.tzinfo is None:
+        raise QueryError(f"timestamp {sign} {wanted}: it needs a zone, and one of {' '.join(_SIGNS)}")
+    return lambda found: _SIGNS[sign](datetime.fromisoformat(found), moment)
 
 
 def _regular(wanted: str, *, found: bool) -> Callable[[Any], bool]:

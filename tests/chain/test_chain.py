@@ -4,13 +4,16 @@ alert rules, and promtool as the judge. Whatever breaks a link of the chain is c
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from functions.ops.embedded import Postgres
-from tests.chain.definitions import Chain, Metric, from_files
+from tests.chain import platform
+from tests.chain.definitions import ALERTS, Chain, Metric, from_files
 from tests.chain.query import compiled
 from tests.chain.recorded import Recorded, record
 from tests.chain.timeline import Timeline, judge
@@ -209,3 +212,28 @@ def test_every_filter_and_extractor_is_one_that_the_evaluator_knows(chain: Chain
     for one in chain.metrics:
         compiled(one.filter)
         one.labels_of(recorded.completed[0])
+
+
+# -- what no log line of ours can tell: the platform's own
+
+LINES = {
+    "OutOfMemory": [(platform.OOM, {}), ("Out-of-memory event detected in container", {})],
+    "ContainerKilled": [(platform.SIGNAL, {"severity": "WARNING"})],
+    "RequestTimeout": [(platform.TIMEOUT, {"status": 504}), (None, {"status": 504})],
+}
+QUIET = [
+    (platform.STARTED, {"severity": "INFO"}), (platform.STOPPED, {"severity": "INFO"}),
+    (platform.ROLLOUT, {"severity": "INFO"}), (None, {"status": 200}),
+    ("Container terminated on signal 0.", {}), (platform.OOM, {"revision": "shop-00001-abc"}),
+]  # fmt: skip
+
+
+def test_a_line_of_the_platform_pages_as_what_it_is_and_as_nothing_else() -> None:
+    alerts = {one["alert"]: one["filter"] for one in yaml.safe_load((ALERTS / "log_match.yaml").read_text())["alerts"]}
+    now = datetime.now(UTC)
+    for alert, lines in LINES.items():
+        for text, more in lines:
+            taken = {name for name, query in alerts.items() if compiled(query)(platform.line(text, now, **more))}
+            assert taken == {alert}
+    for text, more in QUIET:
+        assert not [name for name, query in alerts.items() if compiled(query)(platform.line(text, now, **more))]

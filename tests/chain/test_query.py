@@ -8,6 +8,7 @@ from tests.chain.query import QueryError, compiled, matches
 
 ENTRY = {
     "severity": "WARNING",
+    "timestamp": "2026-08-01T12:00:00Z",
     "logName": "projects/p/logs/run.googleapis.com%2Fvarlog%2Fsystem",
     "textPayload": "Container terminated on signal 9.",
     "resource": {"type": "cloud_run_revision", "labels": {"service_name": "unstuck-worker"}},
@@ -38,6 +39,8 @@ TRUE = [
     "severity>=WARNING",
     "severity<ERROR",
     'severity="WARNING"',
+    'timestamp>="2026-08-01T12:00:00+00:00"',
+    'timestamp<"2026-08-01T14:00:01.5+02:00"',
     "jsonPayload.tries>=3",
     "jsonPayload.tries<10",  # as numbers
     "jsonPayload.tries!=abc",
@@ -61,6 +64,7 @@ FALSE = [
     'textPayload=~"^signal"',
     'textPayload=~"container"',
     "severity>=ERROR",
+    'timestamp<"2026-08-01T12:00:00Z"',
     "jsonPayload.tries>3",
     "jsonPayload.late>1.75",
     # (true OR true) AND false: with AND before OR it would be true
@@ -76,6 +80,9 @@ REFUSED = {
     "-severity=ERROR": "unknown",
     "severity>=error": "none of DEFAULT",
     'severity=~"ERR"': "none of DEFAULT",
+    'timestamp>="yesterday"': "RFC 3339",
+    'timestamp>="2026-08-01T12:00:00"': "needs a zone",
+    'timestamp:"2026"': "RFC 3339",
     "jsonPayload.event": "too soon",
     "jsonPayload.event=": "too soon",
     "": "too soon",

@@ -1196,7 +1196,7 @@ class TestOverview:
         counted = {(group["state"], group["kind"]): group["count"] for group in found["open"]}
         assert counted == {("pending", "hasty"): 1, ("pending", "image"): 1, ("running", "image"): 1}
         assert 100 <= next(group["oldest"] for group in found["open"] if group["state"] == "pending") < 101
-        assert (found["live"], found["refused"]) == (1, 1)
+        assert (found["live"], found["live_by_kind"], found["refused"]) == (1, {"image": 1}, 1)
         assert found["overdue"]["count"] == 1
         assert 40 <= found["overdue"]["oldest"] < 41
         ended = {(group["outcome"], group["reason"]): group["count"] for group in found["ended"]}
@@ -1204,7 +1204,8 @@ class TestOverview:
 
     def test_of_an_empty_table_it_tells_nothing(self, store, tasks):
         assert store.overview(tasks) == {
-            "open": [], "live": 0, "overdue": {"count": 0, "oldest": None}, "ended": [], "refused": 0, "last_sweep": None,
+            "open": [], "live": 0, "live_by_kind": {}, "overdue": {"count": 0, "oldest": None}, "ended": [], "refused": 0,
+            "last_sweep": None,
         }  # fmt: skip
 
     def test_it_shows_the_last_sweep(self, store, db, tasks):

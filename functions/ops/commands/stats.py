@@ -9,7 +9,7 @@ from functions.store import Answer
 
 HELP = "count tasks by state and kind, and endings by reason"
 JSON = {
-    "open": ("state", "kind", "count", "oldest"), "live": (), "overdue": ("count", "oldest"),
+    "open": ("state", "kind", "count", "oldest"), "live": (), "live_by_kind": (), "overdue": ("count", "oldest"),
     "ended": ("kind", "outcome", "reason", "count"), "refused": (), "last_sweep": ("started_at", "ago", "ok", "counts"),
 }  # fmt: skip
 arguments = target.arguments

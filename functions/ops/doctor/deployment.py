@@ -15,7 +15,7 @@ POOLED = {6432, 6543}
 DRIFT = 2.0
 PERIODS = 3
 """So many periods may pass without a sweep."""
-SHARED = ["beat", "checkpoint", "lost", "rule", "sweep_begin", "sweep_end", "suspend", "prune"]
+SHARED = ["beat", "checkpoint", "lost", "rule", "sweep_begin", "sweep_end", "suspend", "prune", "evidence"]
 LEDGER = ("attempts", "sweeps", "refusals", "dispatches", "observed")
 
 

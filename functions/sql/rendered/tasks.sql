@@ -171,6 +171,10 @@ create index outbox_message on unstuck.outbox (message) where ended_at is null;
 
 alter table unstuck.outbox enable row level security;
 
+-- 0007_evidence
+-- What the platform's log says of an attempt whose worker stopped without a word.
+alter table unstuck.attempts add column evidence text;
+
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
@@ -396,6 +400,22 @@ begin
   delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;
   delete from unstuck.dispatches d where d.at < v_before;
   delete from unstuck.outbox o where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit) and o.at < v_before;
+  return v_count;
+end $$;
+
+-- evidence: why workers died, as the platform's log tells it, for attempts that this very sweep ended as lease_lost. It says more
+-- of the past and changes nothing: neither a task nor the state, the outcome or the reason of an attempt.
+-- `p_found`: [{watch, task_id, number, cause, evidence}]. Returns how many attempts know more now; a repetition: none.
+create or replace function unstuck.evidence(p_sweep bigint, p_found jsonb) returns integer
+language plpgsql as $$
+declare
+  v_count integer;
+begin
+  update unstuck.attempts a set cause = x.cause, evidence = x.evidence
+  from jsonb_to_recordset(p_found) as x (watch text, task_id text, number integer, cause text, evidence text)
+  where a.watch = x.watch and a.task_id = x.task_id and a.number = x.number
+    and a.sweep_id = p_sweep and a.ended_at is not null and a.cause = 'lease_lost' and a.evidence is null;
+  get diagnostics v_count = row_count;
   return v_count;
 end $$;
 
@@ -968,7 +988,7 @@ begin
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
       'number', v_attempt.number, 'tries', v_attempt.tries, 'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
       'worker', v_attempt.worker, 'started_at', v_attempt.started_at, 'beat_at', v_attempt.beat_at, 'ended_at', v_attempt.ended_at,
-      'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'progress', v_attempt.progress,
+      'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'evidence', v_attempt.evidence, 'progress', v_attempt.progress,
       'age', extract(epoch from v_now - v_attempt.started_at), 'silent', extract(epoch from v_now - v_attempt.beat_at),
       'ended_ago', extract(epoch from v_now - v_attempt.ended_at),
       'took', extract(epoch from v_attempt.ended_at - v_attempt.started_at),
@@ -994,6 +1014,8 @@ begin
         select 'running', t."kind", count(*), extract(epoch from v_now - min(t."started_at")) from "public"."tasks" t where t."status" = 'processing' group by 2
       ) o), '[]'),
     'live', (select count(*) from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null),
+    'live_by_kind', (select coalesce(jsonb_object_agg(l.kind, l.count), '{}') from (
+        select a.kind, count(*) as count from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null group by 1) l),
     'overdue', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(until))) from (
         select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
         from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null
@@ -1049,7 +1071,7 @@ language sql stable as $$
   select coalesce(json_agg(json_build_object(
     'number', a.number, 'tries', a.tries, 'worker', a.worker, 'started_at', a.started_at, 'ended_at', a.ended_at,
     'age', extract(epoch from clock_timestamp() - a.started_at), 'took', extract(epoch from a.ended_at - a.started_at),
-    'beats', a.beats, 'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail,
+    'beats', a.beats, 'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail, 'evidence', a.evidence,
     'progress', a.progress, 'checkpoints', (select json_agg(c) from jsonb_object_keys(a.checkpoint) c), 'sweep_id', a.sweep_id
   ) order by a.number), '[]')
   from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task

@@ -1,0 +1,46 @@
+"""What the platform writes of instances that end, as Cloud Logging's API returns it; texts as seen in 2026-08."""
+
+from datetime import datetime
+from typing import Any
+
+PROJECT = "our-project"
+OOM = (
+    "Memory limit of 512 MiB exceeded with 543 MiB used. Consider increasing the memory limit, see "
+    "https://cloud.google.com/run/docs/configuring/memory-limits"
+)
+TIMEOUT = (
+    "The request has been terminated because it has reached the maximum request timeout. To change this limit, see "
+    "https://cloud.google.com/run/docs/configuring/request-timeout"
+)
+SIGNAL = "Container terminated on signal 9."
+EXIT = "Container called exit(1)."
+STOPPED = "Shutting down user disabled instance"
+ROLLOUT = (
+    "Starting new instance. Reason: DEPLOYMENT_ROLLOUT - Instance started due to traffic shifting between revisions due to "
+    "deployment, traffic split adjustment, or deployment health check."
+)
+STARTED = "Starting new instance. Reason: AUTOSCALING - Instance started due to configured scaling factors."
+
+
+def line(
+    text: str | None, at: datetime, *, revision: str = "unstuck-worker-00007-abc", instance: str | None = "00f1a2b3",
+    log: str = "", status: int | None = None, severity: str = "ERROR",
+) -> dict[str, Any]:  # fmt: skip
+    """`log` is varlog/system or requests, by whether there is a status."""
+    name = log or ("run.googleapis.com%2Frequests" if status else "run.googleapis.com%2Fvarlog%2Fsystem")
+    service = revision.rsplit("-", 2)[0]
+    entry: dict[str, Any] = {
+        "insertId": f"{at.timestamp()}{text}{revision}", "logName": f"projects/{PROJECT}/logs/{name}", "severity": severity,
+        "timestamp": at.isoformat().replace("+00:00", "Z"), "receiveTimestamp": at.isoformat().replace("+00:00", "Z"),
+        "resource": {
+            "type": "cloud_run_revision",
+            "labels": {"project_id": PROJECT, "service_name": service, "revision_name": revision, "location": "europe-west1"},
+        },
+    }  # fmt: skip
+    if text:
+        entry["textPayload"] = text
+    if status:
+        entry["httpRequest"] = {"requestMethod": "POST", "status": status, "latency": "600.0s"}
+    if instance:
+        entry["labels"] = {"instanceId": instance}
+    return entry
