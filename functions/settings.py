@@ -45,7 +45,7 @@ class Settings:
     metadata: str | None
     """GCE_METADATA_HOST: another metadata server than Google's (Google's own clients read it too)."""
     revision: str | None
-    """K_REVISION: set by Cloud Run."""
+    """The name of the revision, which Cloud Run sets."""
     instance: str
     """The name of this worker in the ledger where there is no Cloud Run: entry point and host."""
 

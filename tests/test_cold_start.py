@@ -54,7 +54,7 @@ LOADED = {
     "create_task": MAIN | STORE | PUSH | ASKED | {"create", "price", "schema"},
     "task_status": MAIN | STORE | PUSH | ASKED | {"status", "report"},
     "cancel_task": MAIN | STORE | ASKED | {"cancel"},
-    "claim_task": MAIN | STORE | PUSH | ASKED | {"claim", "report"},
+    "claim_task": MAIN | STORE | PUSH | ASKED | {"claim", "instance", "report"},
     "beat_task": MAIN | STORE | PUSH | ASKED | {"beat", "complete"},
     "complete_task": MAIN | STORE | PUSH | ASKED | {"complete"},
     "fail_task": MAIN | STORE | PUSH | ASKED | {"complete", "fail"},
