@@ -1,6 +1,7 @@
 """The environment: every variable that the deployed code reads, in one place."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +37,8 @@ class Settings:
     """OIDC_ACCOUNTS: the service accounts that may call, with commas between. Goes with OIDC_AUDIENCE."""
     project: str | None
     """GOOGLE_CLOUD_PROJECT: makes log lines of one request findable by its trace."""
+    cors_origins: tuple[str, ...]
+    """CORS_ORIGINS: the origins, by commas, whose pages may create, ask for and cancel tasks from a browser; * for any."""
     notify_url: str | None
     """NOTIFY_URL: where failures by a sweep are told (Slack's incoming webhook, or one of yours). A secret where Slack's."""
     notify_secret: str | None
@@ -80,6 +83,7 @@ class Settings:
             oidc_audience=_listed(env.get("OIDC_AUDIENCE")),
             oidc_accounts=_listed(env.get("OIDC_ACCOUNTS")),
             project=env.get("GOOGLE_CLOUD_PROJECT"),
+            cors_origins=tuple(filter(None, re.split(r"[,\s]+", env.get("CORS_ORIGINS", "")))),
             notify_url=env.get("NOTIFY_URL"),
             notify_secret=env.get("NOTIFY_SECRET"),
             metrics=(env.get("METRICS") or "").lower() == "on",

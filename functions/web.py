@@ -15,6 +15,7 @@ LOGGED = {401, 403, 429}
 """Refusals that an operator wants to see: somebody tries doors, or runs hot."""
 MAX_BODY = 1_000_000
 """Bytes. A task's input belongs in a bucket when it is larger than that."""
+FOR_CLIENTS = {"create_task", "task_status", "cancel_task"}
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -24,7 +25,29 @@ def reply(body: Any, status: int = 200, **headers: str) -> Response:
 
 
 def answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]) -> Response:
-    """Runs `respond(request)` and turns what it raises into an answer."""
+    """Runs `respond(request)` and turns what it raises into an answer. Pages of CORS_ORIGINS may ask what a client asks."""
+    cors = _cors(request, methods) if entry in FOR_CLIENTS else {}
+    if cors and request.method == "OPTIONS":
+        return "", 204, cors
+    text, status, headers = _answer(request, entry, methods, respond)
+    return text, status, headers | cors
+
+
+def _cors(request: Any, methods: tuple[str, ...]) -> dict[str, str]:
+    origin, allowed = request.headers.get("Origin"), settings().cors_origins
+    if origin is None or not {origin, "*"} & set(allowed):
+        return {}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Methods": ", ".join(methods),
+        "Access-Control-Allow-Headers": "authorization, content-type",
+        "Access-Control-Expose-Headers": "retry-after",
+        "Access-Control-Max-Age": "3600",
+        "Vary": "Origin",
+    }
+
+
+def _answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]) -> Response:
     token = trace.current.set(trace.of(request.headers, settings().project))
     try:
         if request.method not in methods:

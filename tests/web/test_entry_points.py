@@ -298,6 +298,40 @@ def test_the_tasks_of_an_adopted_table_are_not_created_here(entry, another_polic
     assert answer.json["error"]["message"] == "Tasks of public.theirs are created by its own application."
 
 
+@pytest.fixture
+def cors(entry, monkeypatch):
+    def ask(target, origin, method, allowed="https://app.example https://beta.example"):
+        monkeypatch.setenv("CORS_ORIGINS", allowed)
+        forget()
+        answer = entry.client(target).open("/", method=method, headers={"Origin": origin} if origin else {})
+        return answer.status_code, answer.headers.get("Access-Control-Allow-Origin")
+
+    return ask
+
+
+@pytest.mark.parametrize("target", ["create_task", "task_status", "cancel_task"])
+def test_a_page_of_an_allowed_origin_may_ask_what_a_client_asks(entry, cors, target):
+    assert cors(target, "https://app.example", "OPTIONS") == (204, "https://app.example")
+    assert cors(target, "https://elsewhere.example", "OPTIONS", "*") == (204, "https://elsewhere.example")
+    status, origin = cors(target, "https://beta.example", "PATCH")
+    assert (status, origin) == (405, "https://beta.example"), "it can read the errors too"
+
+
+@pytest.mark.parametrize(
+    ("target", "origin", "allowed"),
+    [
+        ("create_task", "https://app.example.evil", "https://app.example"),
+        ("create_task", "https://app.example", ""),
+        ("create_task", None, "*"),
+        ("worker", "https://app.example", "*"),
+        ("claim_task", "https://app.example", "*"),
+        ("sweep", "https://app.example", "*"),
+    ],
+)
+def test_no_other_page_may_and_nobody_s_page_asks_what_a_worker_asks(cors, target, origin, allowed):
+    assert cors(target, origin, "OPTIONS", allowed) == (405, None)
+
+
 def test_a_task_has_the_price_that_the_caller_was_told(entry, another_policy, rows):
     with another_policy() as policy:
         watch = policy["watches"]["tasks"]
