@@ -15,7 +15,7 @@ from functions.values import Column, literal
 
 SQL = Path(__file__).parent / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run", "evidence", "outbox")
-VERBS = ("create", "claim", "settle", "sweep", "status", "overview", "find", "operate", "cancel")
+VERBS = ("create", "claim", "settle", "sweep", "batch", "status", "overview", "find", "operate", "cancel")
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
 ALIASES = {
     "character varying": "varchar",

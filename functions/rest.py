@@ -15,11 +15,11 @@ SCHEMAS = ("public", OWN)
 schema, which a person has to add to the exposed ones."""
 VERBS = ("beat", "checkpoint", "sweep_begin", "sweep_end", "suspend", "prune", "evidence", "outbox_take", "outbox_end")
 WATCH_VERBS = (
-    "create", "claim", "settle", "status", "cancel", "overview", "find", "history", "preview", "operate", "sweep", "orphans",
-    "redispatch",
+    "create", "claim", "settle", "status", "cancel", "overview", "find", "history", "preview", "operate", "sweep", "batch",
+    "orphans", "redispatch",
 )  # fmt: skip
 """What a store calls; all else in our schema is called by these."""
-LONG = ("sweep", "orphans", "prune")
+LONG = ("sweep", "batch", "orphans", "prune")
 """These may take 60 s, as the store lets them: Supabase ends a statement of its API after 8 s otherwise."""
 
 _FUNCTION = re.compile(

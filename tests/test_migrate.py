@@ -20,6 +20,7 @@ ALL = [
     "0002_tasks.tasks",
     "0003_one_active.tasks",
     "0003_outbox",
+    "0004_repeats",
     "0007_evidence",
     "shared",
     "verbs.tasks",

@@ -1,7 +1,9 @@
 -- operate: what a person does to tasks by hand. `p_action`: cancel or fail (open tasks), requeue (running ones, without
 -- burning a try), retry (failed and cancelled ones start again). Returns the tasks that moved; others were not in the state.
-create or replace function unstuck.@watch@_operate(p_action text, p_ids text[], p_error text default null) returns json
-language plpgsql as $$
+-- The caller names the call, so that one whose answer was lost can be repeated: it would requeue a task twice otherwise.
+create or replace function unstuck.@watch@_operate(
+  p_action text, p_ids text[], p_error text default null, p_key uuid default gen_random_uuid()
+) returns json language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_state   constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'pending' end;
@@ -10,6 +12,10 @@ declare
   v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
   v_moved   text[];
 begin@as_role@
+  insert into unstuck.operations (key, watch, action) values (p_key, @watch_name@, p_action) on conflict do nothing;
+  if not found then
+    return (select to_json(o.moved) from unstuck.operations o where o.key = p_key);
+  end if;
   perform set_config('unstuck.override', @watch_name@, true);  -- the fence lets a person pass
   select array_agg(d.id) into v_moved from (
     select @key@::text as id from @table@ t
@@ -45,5 +51,6 @@ begin@as_role@
     @on_reopened@
   end if;
   perform set_config('unstuck.override', '', true);
+  update unstuck.operations o set moved = v_moved where o.key = p_key and v_moved is not null;
   return coalesce(to_json(v_moved), '[]');
 end $$;

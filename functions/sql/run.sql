@@ -1,20 +1,28 @@
 -- The run of a sweep: begun, ended, and what is done once in each run whatever the batches.
 
--- Answers begun, or duplicate (this key was swept), or running (another run is at it).
-create or replace function unstuck.sweep_begin(p_key text, p_by text, p_budget double precision) returns jsonb
-language plpgsql as $$
+-- Answers begun, or duplicate (this key was swept), or running (another run is at it). The caller names the run, so that a
+-- begin whose answer was lost can be repeated.
+create or replace function unstuck.sweep_begin(
+  p_key text, p_by text, p_budget double precision, p_run uuid default gen_random_uuid()
+) returns jsonb language plpgsql as $$
 declare
-  v_id bigint;
+  v_id  bigint;
+  v_run uuid;
 begin
   perform pg_advisory_xact_lock(hashtextextended('unstuck.sweep', 0));
   if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
     return '{"verdict": "duplicate"}';
   end if;
-  if exists (select from unstuck.sweeps s where s.ended_at is null and s.until > clock_timestamp()) then
+  select s.id, s.run into v_id, v_run from unstuck.sweeps s where s.ended_at is null and s.until > clock_timestamp() limit 1;
+  if v_run = p_run then
+    return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+  elsif v_id is not null then
     return '{"verdict": "running"}';
   end if;
-  insert into unstuck.sweeps as s (key, by, until) values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget))
-  on conflict (key) do update set by = p_by, started_at = clock_timestamp(), until = excluded.until, ended_at = null, ok = null, error = null
+  insert into unstuck.sweeps as s (key, by, until, run)
+  values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget), p_run)
+  on conflict (key) do update
+    set by = p_by, started_at = clock_timestamp(), until = excluded.until, run = p_run, ended_at = null, ok = null, error = null
   returning id into v_id;
   return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
 end $$;
@@ -62,6 +70,7 @@ begin
   delete from unstuck.sweeps s where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit) and s.started_at < v_before;
   delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;
   delete from unstuck.dispatches d where d.at < v_before;
+  delete from unstuck.operations o where o.at < v_before;
   delete from unstuck.outbox o where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit) and o.at < v_before;
   return v_count;
 end $$;

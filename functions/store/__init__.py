@@ -19,6 +19,7 @@ from functions.settings import settings
 Answer = dict[str, Any]
 LIMIT = 8.0
 """Seconds that a verb may take, its repetitions included. SIGTERM grants 10 s on Cloud Run."""
+SWEEP_LIMIT = 60.0
 PASSING = ("08", "40", "53", "55", "57", "58")
 """The classes of SQLSTATE that say nothing about the call: the same call may succeed later."""
 
@@ -110,11 +111,13 @@ class Store(ABC):
 
     def operate(self, watch: Watch, action: str, task_ids: list[str], error: str | None = None) -> list[str]:
         """What a person does: cancel, fail, requeue or retry. Returns the tasks that moved."""
-        return self._verb(f"{watch.name}_operate", p_action=action, p_ids=task_ids, p_error=error)
+        return self._verb(
+            f"{watch.name}_operate", p_action=action, p_ids=task_ids, p_error=error, p_key=str(uuid.uuid4())
+        )
 
     def sweep_begin(self, key: str | None, by: str, budget: float) -> Answer:
         """Verdict begun (with sweep_id), duplicate or running."""
-        return self.call("sweep_begin", {"p_key": key, "p_by": by, "p_budget": float(budget)}, LIMIT)
+        return self._verb("sweep_begin", p_key=key, p_by=by, p_budget=float(budget), p_run=str(uuid.uuid4()))
 
     def sweep(
         self,
@@ -125,16 +128,16 @@ class Store(ABC):
         task_id: str | None = None,
         skip: list[str] | None = None,
     ) -> Answer:
-        """One batch: what was rescued, what could not be, and whether there is more."""
+        """One batch: what was rescued, what could not be, and whether there is more. Of the run `sweep_id`, or of one task."""
+        if sweep_id is None or task_id is not None:
+            return self._verb(
+                f"{watch.name}_sweep", SWEEP_LIMIT, p_rules=watch.rules_json, p_limit=limit, p_sweep=sweep_id, p_task=task_id,
+                p_skip=skip or [],
+            )  # fmt: skip
         return self._verb(
-            f"{watch.name}_sweep",
-            60.0,
-            p_rules=watch.rules_json,
-            p_limit=limit,
-            p_sweep=sweep_id,
-            p_task=task_id,
-            p_skip=skip or [],
-        )
+            f"{watch.name}_batch", SWEEP_LIMIT, p_rules=watch.rules_json, p_limit=limit, p_sweep=sweep_id,
+            p_batch=str(uuid.uuid4()), p_skip=skip or [],
+        )  # fmt: skip
 
     def orphans(self, watch: Watch, sweep_id: int) -> int:
         return int(self._verb(f"{watch.name}_orphans", p_sweep=sweep_id))

@@ -135,6 +135,7 @@ create function public.hooked_swept() returns void language sql as $$ insert int
 EMPTY = """
 delete from public.tasks; delete from public.hooked; delete from public."Media Jobs"; delete from public.said;
 delete from unstuck.attempts; delete from unstuck.sweeps; delete from unstuck.refusals; delete from unstuck.dispatches;
+delete from unstuck.operations;
 delete from unstuck.outbox;
 reset all
 """  # truncate took 11 ms, this 0.4

@@ -1660,11 +1660,33 @@ class TestLostAnswers:
         assert len(attempts(db, attempt["task_id"])) == 1
         assert refusals(db, attempt["task_id"]) == []
 
-    def test_a_run_is_ended_once(self, forgetful, db):
-        with pytest.raises(StoreError):
-            forgetful.sweep_begin("k1", "test", 45)  # not repeated, or it would find itself at it
-        forgetful.sweep_end(one(db, "select id from unstuck.sweeps")["id"], ok=True, counts={})
+    def test_a_run_begins_and_ends_once(self, forgetful, db):
+        begun = forgetful.sweep_begin("k1", "test", 45)
+        assert begun == {"verdict": "begun", "sweep_id": one(db, "select id from unstuck.sweeps")["id"]}
+        assert forgetful.sweep_begin("k2", "test", 45) == {"verdict": "running"}
+        forgetful.sweep_end(begun["sweep_id"], ok=True, counts={})
         assert forgetful.sweep_begin("k1", "test", 45) == {"verdict": "duplicate"}
+
+    def test_each_task_of_a_batch_is_reported_once(self, forgetful, db, tasks):
+        requeued, *failed = (forgetful.create(tasks, "image", {})["task_id"] for _ in range(5))
+        forgetful.claim(tasks, requeued, "w")
+        pass_time(db, PENDING_FOR + 1)
+        run, said = forgetful.sweep_begin(None, "test", 45)["sweep_id"], []
+        while True:
+            batch = forgetful.sweep(tasks, 2, sweep_id=run)
+            said += [(task["task_id"], task["state"], task["number"], task["reason"]) for task in batch["rescued"]]
+            if not batch["more"]:
+                break
+        assert sorted(said) == sorted([
+            (requeued, "pending", 1, "deadline"), *((one, "failed", 1, "never_claimed") for one in failed),
+        ])  # fmt: skip
+
+    @pytest.mark.parametrize("action", ["requeue", "cancel", "fail"])
+    def test_what_a_person_did_is_done_once(self, forgetful, db, tasks, action):
+        task_id = forgetful.create(tasks, "image", {})["task_id"]
+        forgetful.claim(tasks, task_id, "w")
+        assert forgetful.operate(tasks, action, [task_id]) == [task_id]
+        assert len(attempts(db, task_id)) == 1
 
 
 class TestBadInput:

@@ -18,7 +18,7 @@ from tests.conftest import copied
 from tests.supabase.stack import ANON_JWT, PUBLISHABLE_KEY, SECRET_KEY, Supabase, bootstrap, jwt, user_jwt
 
 ANN, BOB = str(uuid4()), str(uuid4())
-TABLES = ("attempts", "sweeps", "refusals", "dispatches", "observed", "migrations", "outbox")
+TABLES = ("attempts", "sweeps", "refusals", "dispatches", "observed", "migrations", "outbox", "operations")
 INTRUDERS = {
     "anon": (PUBLISHABLE_KEY, ""),
     "anon with the legacy key": (ANON_JWT, ""),
@@ -88,10 +88,27 @@ def test_no_function_answers(town: Supabase, who: str):
 
 
 VALUES = {
-    "p_task": str(uuid4()), "p_watch": "tasks", "p_token": str(uuid4()), "p_worker": "w", "p_rules": {},
-    "p_outcome": "complete", "p_kind": "image", "p_input": {}, "p_again": False, "p_limit": 10, "p_action": "cancel", "p_ids": [],
-    "p_key": None, "p_by": "me", "p_budget": 1, "p_keep": 0, "p_id": 1, "p_ok": True, "p_counts": {}, "p_filter": {},
-}  # fmt: skip
+    "p_task": str(uuid4()),
+    "p_watch": "tasks",
+    "p_token": str(uuid4()),
+    "p_worker": "w",
+    "p_rules": {},
+    "p_outcome": "complete",
+    "p_kind": "image",
+    "p_input": {},
+    "p_again": False,
+    "p_limit": 10,
+    "p_action": "cancel",
+    "p_ids": [],
+    "p_key": None,
+    "p_by": "me",
+    "p_budget": 1,
+    "p_keep": 0,
+    "p_id": 1,
+    "p_ok": True,
+    "p_counts": {},
+    "p_filter": {},
+}
 
 
 @pytest.mark.usefixtures("unchanged")

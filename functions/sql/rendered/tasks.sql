@@ -171,6 +171,24 @@ create index outbox_message on unstuck.outbox (message) where ended_at is null;
 
 alter table unstuck.outbox enable row level security;
 
+-- 0004_repeats
+-- The caller's own name of a call, for verbs whose repetition would do more than the first call did.
+
+alter table unstuck.sweeps add column run uuid,            -- of `sweep_begin`
+                           add column batch uuid,          -- the last one that was settled
+                           add column batch_at timestamptz;
+
+-- What people did by hand, by the name of the call.
+create table unstuck.operations (
+  key    uuid primary key,
+  at     timestamptz not null default clock_timestamp(),
+  watch  text        not null,
+  action text        not null,
+  moved  text[]      not null default '{}'
+);
+
+alter table unstuck.operations enable row level security;
+
 -- 0007_evidence
 -- What the platform's log says of an attempt whose worker stopped without a word.
 alter table unstuck.attempts add column evidence text;
@@ -337,21 +355,29 @@ end $$;
 
 -- The run of a sweep: begun, ended, and what is done once in each run whatever the batches.
 
--- Answers begun, or duplicate (this key was swept), or running (another run is at it).
-create or replace function unstuck.sweep_begin(p_key text, p_by text, p_budget double precision) returns jsonb
-language plpgsql as $$
+-- Answers begun, or duplicate (this key was swept), or running (another run is at it). The caller names the run, so that a
+-- begin whose answer was lost can be repeated.
+create or replace function unstuck.sweep_begin(
+  p_key text, p_by text, p_budget double precision, p_run uuid default gen_random_uuid()
+) returns jsonb language plpgsql as $$
 declare
-  v_id bigint;
+  v_id  bigint;
+  v_run uuid;
 begin
   perform pg_advisory_xact_lock(hashtextextended('unstuck.sweep', 0));
   if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
     return '{"verdict": "duplicate"}';
   end if;
-  if exists (select from unstuck.sweeps s where s.ended_at is null and s.until > clock_timestamp()) then
+  select s.id, s.run into v_id, v_run from unstuck.sweeps s where s.ended_at is null and s.until > clock_timestamp() limit 1;
+  if v_run = p_run then
+    return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+  elsif v_id is not null then
     return '{"verdict": "running"}';
   end if;
-  insert into unstuck.sweeps as s (key, by, until) values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget))
-  on conflict (key) do update set by = p_by, started_at = clock_timestamp(), until = excluded.until, ended_at = null, ok = null, error = null
+  insert into unstuck.sweeps as s (key, by, until, run)
+  values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget), p_run)
+  on conflict (key) do update
+    set by = p_by, started_at = clock_timestamp(), until = excluded.until, run = p_run, ended_at = null, ok = null, error = null
   returning id into v_id;
   return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
 end $$;
@@ -399,6 +425,7 @@ begin
   delete from unstuck.sweeps s where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit) and s.started_at < v_before;
   delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;
   delete from unstuck.dispatches d where d.at < v_before;
+  delete from unstuck.operations o where o.at < v_before;
   delete from unstuck.outbox o where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit) and o.at < v_before;
   return v_count;
 end $$;
@@ -945,6 +972,32 @@ begin
   return v_count;
 end $$;
 
+-- batch: one batch of a sweep's run, named by the caller. A batch whose answer was lost is not swept again: what it did is
+-- read back from the ledger, so that each task is reported, once. While the first call is still at it, the second waits.
+create or replace function unstuck.tasks_batch(
+  p_rules jsonb, p_limit integer, p_sweep bigint, p_batch uuid, p_skip text[] default '{}'
+) returns json language plpgsql as $$
+declare
+  v_now    timestamptz;
+  v_last   record;
+  v_answer json;
+begin
+  select s.batch, s.batch_at into v_last from unstuck.sweeps s where s.id = p_sweep for update;
+  if v_last.batch = p_batch then
+    return (
+      select json_build_object('unsweepable', '{}'::json[], 'more', true, 'rescued', coalesce(json_agg(json_build_object(
+        'task_id', a.task_id, 'kind', a.kind, 'number', a.number, 'tries', a.tries, 'worker', a.worker, 'reason', a.reason,
+        'state', case a.outcome when 'retried' then 'pending' else a.outcome end, 'cause', a.cause, 'error', a.error,
+        'retry_after', extract(epoch from a.retry_at - a.ended_at), 'late', 0)), '[]'))
+      from unstuck.attempts a
+      where a.watch = 'tasks' and a.sweep_id = p_sweep and a.ended_at >= v_last.batch_at);
+  end if;
+  v_now := clock_timestamp();
+  v_answer := unstuck.tasks_sweep(p_rules, p_limit, p_sweep, null, p_skip);
+  update unstuck.sweeps s set batch = p_batch, batch_at = v_now where s.id = p_sweep;
+  return v_answer;
+end $$;
+
 -- status: answers a poll for one task, and heals that task if it is overdue (read-repair). A task that is not of `p_owner`,
 -- where one is given, is missing.
 create or replace function unstuck.tasks_status(
@@ -1085,8 +1138,10 @@ $$;
 
 -- operate: what a person does to tasks by hand. `p_action`: cancel or fail (open tasks), requeue (running ones, without
 -- burning a try), retry (failed and cancelled ones start again). Returns the tasks that moved; others were not in the state.
-create or replace function unstuck.tasks_operate(p_action text, p_ids text[], p_error text default null) returns json
-language plpgsql as $$
+-- The caller names the call, so that one whose answer was lost can be repeated: it would requeue a task twice otherwise.
+create or replace function unstuck.tasks_operate(
+  p_action text, p_ids text[], p_error text default null, p_key uuid default gen_random_uuid()
+) returns json language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_state   constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'pending' end;
@@ -1095,6 +1150,10 @@ declare
   v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
   v_moved   text[];
 begin
+  insert into unstuck.operations (key, watch, action) values (p_key, 'tasks', p_action) on conflict do nothing;
+  if not found then
+    return (select to_json(o.moved) from unstuck.operations o where o.key = p_key);
+  end if;
   perform set_config('unstuck.override', 'tasks', true);  -- the fence lets a person pass
   select array_agg(d.id) into v_moved from (
     select t."id"::text as id from "public"."tasks" t
@@ -1136,6 +1195,7 @@ begin
     null;
   end if;
   perform set_config('unstuck.override', '', true);
+  update unstuck.operations o set moved = v_moved where o.key = p_key and v_moved is not null;
   return coalesce(to_json(v_moved), '[]');
 end $$;
 
