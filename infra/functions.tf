@@ -1,10 +1,12 @@
 # One Cloud Run function for each entry point of main.py, all from one source.
 locals {
-  public  = ["create_task", "task_status"]
+  public  = ["create_task", "task_status", "cancel_task"]
+  remote  = length(var.remote_workers) > 0 ? ["claim_task", "beat_task", "complete_task", "fail_task"] : []
   private = concat(["worker", "sweep"], var.pubsub ? ["worker_event"] : [])
-  entries = concat(local.public, local.private)
+  entries = concat(local.public, local.remote, local.private)
 
-  group = merge({ for entry in local.public : entry => "api" }, { worker = "worker", worker_event = "worker", sweep = "sweep" })
+  # Whose account, size and timeout an entry point has.
+  group = merge({ for entry in concat(local.public, local.remote) : entry => "api" }, { worker = "worker", worker_event = "worker", sweep = "sweep" })
   # By name, so that kebab-case names of functions are those of their Cloud Run services, by which logs are found.
   function_names = { for entry in local.entries : entry => "${var.name}-${replace(entry, "_", "-")}" }
   timeouts       = { api = 60, worker = floor(local.times["platform.timeout"]), sweep = ceil(local.times["sweep.budget"]) + 60 }
@@ -13,16 +15,19 @@ locals {
   # URL is known before it is there; the check below compares.
   worker_url = "https://${var.region}-${var.project_id}.cloudfunctions.net/${local.function_names["worker"]}"
 
-  environment = merge(
-    {
-      GOOGLE_CLOUD_PROJECT = var.project_id
-      WORKER_URL           = local.worker_url
-      TASKS_QUEUE          = google_cloud_tasks_queue.this.id
-      TASKS_INVOKER        = google_service_account.this["invoker"].email
-      LOG_EXECUTION_ID     = "true" # the platform sets it by itself; a plan without it never comes to rest
-    },
-    var.database == "supabase" ? { SUPABASE_URL = var.supabase_url } : {},
-  )
+  environment = {
+    for group in ["api", "worker", "sweep"] : group => merge(
+      {
+        GOOGLE_CLOUD_PROJECT = var.project_id
+        WORKER_URL           = local.worker_url
+        TASKS_QUEUE          = google_cloud_tasks_queue.this.id
+        TASKS_INVOKER        = google_service_account.this["invoker"].email
+        LOG_EXECUTION_ID     = "true" # the platform sets it by itself; a plan without it never comes to rest
+      },
+      var.database == "supabase" || (group == "api" && var.users != "none" && var.supabase_url != null) ? { SUPABASE_URL = var.supabase_url } : {},
+      group == "api" && var.users != "none" ? { JWT_AUDIENCE = var.jwt_audience } : {},
+    )
+  }
 }
 
 resource "google_cloudfunctions2_function" "this" {
@@ -54,7 +59,7 @@ resource "google_cloudfunctions2_function" "this" {
     ingress_settings                 = var.internal_ingress && local.group[each.value] != "api" ? "ALLOW_INTERNAL_ONLY" : "ALLOW_ALL"
     vpc_connector                    = var.vpc_connector
     all_traffic_on_latest_revision   = true
-    environment_variables            = local.environment
+    environment_variables            = local.environment[local.group[each.value]]
 
     dynamic "secret_environment_variables" {
       for_each = { for name, accounts in local.secrets : name => accounts if contains(accounts, local.group[each.value]) }

@@ -49,7 +49,8 @@ resource "google_service_account_iam_member" "pushes_as_invoker" {
 locals {
   invokers = merge(
     { for entry in local.private : entry => [google_service_account.this["invoker"].member] },
-    length(var.api_invokers) > 0 ? { for entry in local.public : entry => var.api_invokers } : {},
+    { for entry in local.public : entry => distinct(concat([google_service_account.this["invoker"].member], var.api_invokers)) }, # it makes the smoke test
+    { for entry in local.remote : entry => var.remote_workers },
   )
 }
 

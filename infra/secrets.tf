@@ -1,10 +1,11 @@
 # Secrets without their values: those are added by gcloud (README), or by secret_values, which are in no plan and no state.
 locals {
-  secrets = {
-    for name, accounts in {
-      (var.database == "supabase" ? "SUPABASE_KEY" : "DATABASE_URL") = local.pushers
-    } : name => accounts if length(accounts) > 0
-  }
+  secrets = merge(
+    { (var.database == "supabase" ? "SUPABASE_KEY" : "DATABASE_URL") = local.pushers },
+    var.users == "secret" ? { SUPABASE_JWT_SECRET = ["api"] } : {},
+    var.notify == null ? {} : { NOTIFY_URL = ["sweep"] },
+    try(var.notify.signed, false) ? { NOTIFY_SECRET = ["sweep"] } : {},
+  )
   secret_ids = { for name in keys(local.secrets) : name => "${var.name}-${lower(replace(name, "_", "-"))}" }
 }
 

@@ -91,8 +91,8 @@ variable "secret_versions" {
   type        = map(number)
   default     = {}
   validation {
-    condition     = length(setsubtract(keys(var.secret_versions), ["DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_SECRET"])) == 0
-    error_message = "secret_versions knows DATABASE_URL, SUPABASE_KEY, SUPABASE_JWT_SECRET and NOTIFY_SECRET."
+    condition     = length(setsubtract(keys(var.secret_versions), ["DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_URL", "NOTIFY_SECRET"])) == 0
+    error_message = "secret_versions must be of DATABASE_URL, SUPABASE_KEY, SUPABASE_JWT_SECRET, NOTIFY_URL and NOTIFY_SECRET."
   }
 }
 
@@ -150,14 +150,54 @@ variable "vpc_connector" {
   default     = null
 }
 
+variable "users" {
+  description = "How clients say who they are: none (IAM asks: api_invokers), supabase (a user's JWT, by the keys that the project publishes; needs supabase_url), or secret (the same by the legacy secret SUPABASE_JWT_SECRET)."
+  type        = string
+  default     = "none"
+  validation {
+    condition     = contains(["none", "supabase", "secret"], var.users)
+    error_message = "users must be none, supabase or secret."
+  }
+  validation {
+    condition     = var.users != "supabase" || var.supabase_url != null
+    error_message = "users = \"supabase\" needs supabase_url: the keys are published there. Set it."
+  }
+}
+
+variable "jwt_audience" {
+  description = "Whom users' tokens are for."
+  type        = string
+  default     = "authenticated"
+}
+
 variable "api_invokers" {
-  description = "Who may call create_task, task_status and cancel_task: members such as serviceAccount:web@my-project.iam.gserviceaccount.com, or allUsers when clients bring a token that the code checks. Default: nobody."
+  description = "Who may call create_task, task_status and cancel_task: members such as serviceAccount:web@my-project.iam.gserviceaccount.com, or allUsers when the code asks users for their token. Default: nobody but the bundle's own invoker."
   type        = list(string)
   default     = []
   validation {
     condition     = alltrue([for one in var.api_invokers : one == "allUsers" || can(regex("^(user|serviceAccount|group|domain|principal|principalSet):.+", one))])
-    error_message = "api_invokers are members of IAM: allUsers, user:EMAIL, serviceAccount:EMAIL, group:EMAIL or domain:NAME."
+    error_message = "api_invokers must be members of IAM: allUsers, user:EMAIL, serviceAccount:EMAIL, group:EMAIL or domain:NAME."
   }
+  validation {
+    condition     = !contains(var.api_invokers, "allUsers") || var.users != "none"
+    error_message = "With allUsers in api_invokers anybody could create tasks. Set users to supabase or secret, so that the code asks for a user's token."
+  }
+}
+
+variable "remote_workers" {
+  description = "Who may take tasks from elsewhere by claim_task, beat_task, complete_task and fail_task: members of IAM. Default: nobody, and these functions are not deployed."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for one in var.remote_workers : can(regex("^(user|serviceAccount|group|principal|principalSet):.+", one))])
+    error_message = "remote_workers must be members of IAM such as serviceAccount:gpu@my-project.iam.gserviceaccount.com. allUsers is not taken: whoever holds a task writes its result."
+  }
+}
+
+variable "notify" {
+  description = "Whether the sweep tells of tasks that it failed, by the secret NOTIFY_URL; signed: also with the secret NOTIFY_SECRET, such as {signed = true}."
+  type        = object({ signed = optional(bool, false) })
+  default     = null
 }
 
 variable "pubsub" {

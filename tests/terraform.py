@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.missing import missing
 
 ROOT = Path(__file__).parents[1]
 CACHED = ROOT / ".cache" / "terraform" / "terraform"
@@ -27,12 +27,6 @@ def binary() -> str:
     return found or missing(
         "terraform is not here. Run `make terraform`, or put terraform >= 1.11 into PATH or TERRAFORM."
     )
-
-
-def missing(text: str) -> Any:
-    if os.environ.get("CI"):
-        pytest.fail(text)
-    pytest.skip(text)
 
 
 class Terraform:

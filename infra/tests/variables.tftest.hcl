@@ -25,7 +25,7 @@ run "bad_values_are_refused" {
     supabase_url          = "https://ref.supabase.co/"
     secret_versions       = { PASSWORD = 1 }
     sizes                 = { worker = { memory = "lots" } }
-    api_invokers          = ["everybody"]
+    remote_workers        = ["allUsers"]
     queue                 = { max_attempts = 0 }
     notification_emails   = ["oncall"]
     slack                 = { channel = "alerts" }
@@ -36,27 +36,37 @@ run "bad_values_are_refused" {
   }
   expect_failures = [
     var.project_id, var.region, var.name, var.policy_file, var.runtime, var.supabase_url, var.secret_versions,
-    var.sizes, var.api_invokers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
+    var.sizes, var.remote_workers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
     var.renotify, var.runbooks_url,
   ]
 }
 
-run "a_database_of_another_kind_is_refused" {
+run "a_database_or_a_proof_of_another_kind_is_refused" {
   command = plan
   variables {
     database = "mysql"
+    users    = "everybody"
   }
-  expect_failures = [var.database]
+  expect_failures = [var.database, var.users]
 }
 
 run "values_that_do_not_go_together_are_refused" {
   command = plan
   variables {
     database = "supabase"
+    users    = "supabase"
     sizes    = { api = { cpu = "0.333" }, sweep = { min = 3 } }
     queue    = { max_dispatches_per_second = 1000 }
   }
-  expect_failures = [var.database, var.sizes, var.queue]
+  expect_failures = [var.database, var.users, var.sizes, var.queue]
+}
+
+run "a_door_that_is_open_to_all_is_refused" {
+  command = plan
+  variables {
+    api_invokers = ["allUsers"]
+  }
+  expect_failures = [var.api_invokers]
 }
 
 run "a_worker_without_the_memory_for_its_tasks_is_refused_and_an_alert_that_does_not_exist_warns" {

@@ -19,8 +19,11 @@ PROJECT = "demo-project"
 SHORTER = ("timeout: 600s", "timeout: 540s"), ("run_for: 570s", "run_for: 500s")  # what Pub/Sub triggers ends at 540 s
 EVERYTHING = {
     "name": "two-of-them", "region": "europe-west1", "database": "supabase", "supabase_url": "https://ref.supabase.co",
-    "secret_versions": {"SUPABASE_KEY": 3}, "secret_values": {"SUPABASE_KEY": "S3CRET"}, "pubsub": True,
-    "api_invokers": ["allUsers", "user:me@example.com"], "notification_emails": ["oncall@example.com"],
+    "secret_versions": {"SUPABASE_KEY": 3, "NOTIFY_URL": 3}, "pubsub": True,
+    "secret_values": {"SUPABASE_KEY": "S3CRET", "NOTIFY_URL": "https://hooks.example.com/S3CRET"},
+    "users": "secret", "api_invokers": ["allUsers", "user:me@example.com"],
+    "remote_workers": ["serviceAccount:gpu@demo-project.iam.gserviceaccount.com"], "notify": {"signed": True},
+    "notification_emails": ["oncall@example.com"],
     "slack": {"channel": "#alerts"}, "slack_token": "S3CRET", "pagerduty": {}, "pagerduty_key": "S3CRET",
     "webhook": {"url": "https://example.com/hook", "username": "unstuck"}, "webhook_password": "S3CRET",
     "alerts_topic": True, "internal_ingress": True, "runbooks_url": "https://example.com/runbooks",

@@ -1,0 +1,133 @@
+"""smoke: after a deploy, one sweep and one task from its creation to its end. Exit code 0 only when both went well.
+
+    terraform -chdir=infra output -json > outputs.json
+    python infra/smoke.py --outputs outputs.json
+
+By default it calls as the account of the output `invoker`, whose token it gets by impersonation (the caller needs
+roles/iam.serviceAccountOpenIdTokenCreator on it). Where the code asks users for their token, SMOKE_TOKEN is sent along:
+that of a test user, or of the service role."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+SAMPLE = {"csv": "id,town\n1,Rome\n2,Oslo\n", "size": 1, "quotas": {"town": {"Rome": [0, 1], "Oslo": [0, 1]}}}
+"""A task of the sample handler `selection`: real work of a moment, without a network."""
+SWEPT = {"ok", "duplicate", "running"}
+
+
+class SmokeError(Exception):
+    """What went wrong, with the next step."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _options(argv)
+    try:
+        urls, invoker = _outputs(options.outputs)
+        headers = _headers(None if options.no_token else invoker)
+        print(sweep(urls["sweep"], headers))
+        print(task(urls, headers, options.kind, json.loads(options.input), options.limit))
+    except (SmokeError, requests.RequestException) as error:
+        print(f"smoke: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def sweep(url: str, headers: Callable[[str], dict[str, str]]) -> str:
+    answer = requests.post(url, headers=headers(url), timeout=180)
+    verdict = _json(answer, 200).get("verdict")
+    if verdict not in SWEPT:
+        raise SmokeError(f"the sweep says {verdict!r}. See the log of the function sweep.")
+    return f"sweep: {verdict}"
+
+
+def task(
+    urls: dict[str, str], headers: Callable[[str], dict[str, str]], kind: str, task_input: Any, limit: float
+) -> str:
+    """Creates a task and polls it until it has ended, for `limit` seconds at most."""
+    create, status = urls["create_task"], urls["task_status"]
+    body = {"kind": kind, "input": task_input}
+    task_id = _json(requests.post(create, json=body, headers=headers(create), timeout=60), 201)["task_id"]
+    until = time.monotonic() + limit
+    while True:
+        found = _json(requests.get(status, params={"task_id": task_id}, headers=headers(status), timeout=60), 200)
+        if found["state"] == "completed":
+            return f"task {task_id}: completed"
+        if found["state"] in {"failed", "cancelled"}:
+            raise SmokeError(
+                f"task {task_id} {found['state']}: {found.get('error')}. See `python -m functions explain`."
+            )
+        if time.monotonic() > until:
+            raise SmokeError(
+                f"task {task_id} is still {found['state']} after {limit:g} s. See the queue and the log of the worker."
+            )
+        time.sleep(1)
+
+
+def _json(answer: requests.Response, status: int) -> dict[str, Any]:
+    if answer.status_code != status:
+        raise SmokeError(
+            f"{answer.url.partition('?')[0]} answered {answer.status_code} instead of {status}: {answer.text[:500]} "
+            "(403: the account may not call; 401: send a user's token in SMOKE_TOKEN)"
+        )
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _headers(invoker: str | None) -> Callable[[str], dict[str, str]]:
+    """The headers of a call to a URL. IAM takes its token from X-Serverless-Authorization, so that a user's has its place."""
+    user = os.environ.get("SMOKE_TOKEN")
+    given = {"Authorization": f"Bearer {user}"} if user else {}
+    tokens: dict[str, str] = {}
+
+    def headers(url: str) -> dict[str, str]:
+        if invoker and url not in tokens:
+            tokens[url] = _token(invoker, url)
+        return given | ({"X-Serverless-Authorization": f"Bearer {tokens[url]}"} if invoker else {})
+
+    return headers
+
+
+def _token(account: str, audience: str) -> str:
+    import google.auth
+    from google.auth import exceptions, impersonated_credentials
+    from google.auth.transport.requests import Request
+
+    try:
+        scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+        own, _ = google.auth.default(scopes=scopes)
+        target = impersonated_credentials.Credentials(own, account, scopes)  # type: ignore[no-untyped-call]
+        token = impersonated_credentials.IDTokenCredentials(target, audience, include_email=True)  # type: ignore[no-untyped-call]
+        token.refresh(Request())
+    except exceptions.GoogleAuthError as error:
+        raise SmokeError(
+            f"no token of {account}: {error}. Grant the caller roles/iam.serviceAccountOpenIdTokenCreator on it."
+        ) from None
+    return str(token.token)
+
+
+def _outputs(file: str) -> tuple[dict[str, str], str]:
+    """The URLs of the functions and the invoker, of `terraform output -json`."""
+    found = json.loads(Path(file).read_text(encoding="utf-8"))
+    return found["functions"]["value"], found["invoker"]["value"]
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="One sweep and one task, after a deploy.")
+    parser.add_argument("--outputs", required=True, help="what `terraform output -json` printed")
+    parser.add_argument("--kind", default="selection", help="the kind of the task (default: selection, a sample)")
+    parser.add_argument("--input", default=json.dumps(SAMPLE), help="its input, as JSON")
+    parser.add_argument("--limit", type=float, default=180.0, help="seconds until it must have ended (default 180)")
+    parser.add_argument("--no-token", action="store_true", help="call without a token of Google: local functions")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
