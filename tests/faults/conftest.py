@@ -13,13 +13,24 @@ from tests.faults.world import World
 Make = Callable[..., World]
 
 
+BOTH = pytest.mark.parametrize("through", ["postgres", "supabase"], indirect=True)
+"""For the core cases: the servers reach the database by psycopg, and by the REST API."""
+
+
 @pytest.fixture
-def make(database: str, tmp_path: Path) -> Iterator[Make]:
+def through(request: pytest.FixtureRequest) -> str:
+    return getattr(request, "param", "postgres")
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest, through: str, tmp_path: Path) -> Iterator[Make]:
     """Makes the world of a test; its argument may alter the policy."""
     made: list[World] = []
+    stack = request.getfixturevalue("supabase") if through == "supabase" else None
+    dsn = stack.dsn if stack else request.getfixturevalue("database")
 
     def make(change: Callable[[dict[str, Any]], object] = lambda _: None) -> World:
-        made.append(World(database, tmp_path, change))
+        made.append(World(dsn, tmp_path, change, stack and stack.env))
         return made[-1]
 
     yield make

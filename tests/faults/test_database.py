@@ -17,7 +17,9 @@ import pytest
 from functions.migrate import migrate
 from functions.ops.dev import Tick
 from functions.ops.embedded import Postgres, create_database, drop_database
+from tests.faults.conftest import BOTH
 from tests.faults.world import RUN_FOR, World, frozen, lives
+from tests.supabase.stack import Supabase, bootstrap
 from tests.waiting import eventually
 
 LEASE = 4.0
@@ -36,16 +38,22 @@ Make = Callable[..., World]
 
 
 @pytest.fixture
-def mortal(private: Postgres, tmp_path: Path) -> Iterator[Make]:
+def mortal(private: Postgres, through: str, tmp_path: Path) -> Iterator[Make]:
     """Makes a world on a server that the test may kill; the argument alters its policy further."""
     name = f"test_{uuid4().hex}"
     create_database(private.dsn(), name)
-    migrate(private.dsn(name))
     with ExitStack() as made:
         made.callback(drop_database, private.dsn(), name)
+        env = None
+        if through == "supabase":
+            bootstrap(private.dsn(name))
+            migrate(private.dsn(name), supabase="public")
+            env = made.enter_context(Supabase(private.dsn(name))).env
+        else:
+            migrate(private.dsn(name))
 
         def make(change: Change = lambda _: None) -> World:
-            world = World(private.dsn(name), tmp_path, lambda policy: (longer(policy), change(policy)))
+            world = World(private.dsn(name), tmp_path, lambda policy: (longer(policy), change(policy)), env)
             made.callback(world.close)
             return world
 
@@ -63,6 +71,7 @@ def passes(seconds: float) -> None:
     eventually(lambda: time.monotonic() > until, seconds + 5)
 
 
+@BOTH
 def test_no_healthy_task_is_failed_or_repeated_because_the_database_died(private: Postgres, mortal: Make):
     world = mortal()
     world.worker()

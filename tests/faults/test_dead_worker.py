@@ -6,10 +6,12 @@ import pytest
 import requests
 
 from functions.ops.dev import Tick
+from tests.faults.conftest import BOTH
 from tests.faults.world import LEASE, SWEEP, World, family, lives
 from tests.waiting import eventually
 
 
+@BOTH
 def test_a_task_whose_worker_was_killed_is_rescued_by_the_sweep_and_completed_by_a_second_attempt(world: World):
     sweeper, worker = world.sweeper(), world.worker()
     with Tick(sweeper.url, SWEEP):

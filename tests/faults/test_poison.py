@@ -3,11 +3,13 @@
 import pytest
 
 from functions.ops.dev import Tick
+from tests.faults.conftest import BOTH
 from tests.faults.world import ATTEMPTS, SWEEP, World
 from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("kind", ["kills_worker", "kills_itself"])
+@BOTH
 def test_a_poison_task_is_executed_exactly_attempts_times_and_then_failed_with_an_error_for_each(
     world: World, kind: str
 ):

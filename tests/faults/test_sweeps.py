@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from functions.store.postgres import PostgresStore
+from tests.faults.conftest import BOTH
 from tests.faults.world import MASS, World, family, frozen
 from tests.waiting import eventually
 
@@ -63,9 +63,10 @@ def half_settled(world: World) -> int:
       where (t.status = 'processing') <> (a.task_id is not null)""")
 
 
+@BOTH
 def test_sweeps_that_run_at_once_settle_each_row_exactly_once(world: World):
     held, waiting = overdue(world, 1200, held=True), overdue(world, 800, held=False)
-    store, watch, start = PostgresStore(world.dsn), world.policy.watch(), threading.Barrier(3)
+    store, watch, start = world.store(), world.policy.watch(), threading.Barrier(3)
 
     def sweep() -> list[str]:
         settled: list[str] = []
@@ -86,6 +87,7 @@ def test_sweeps_that_run_at_once_settle_each_row_exactly_once(world: World):
     assert half_settled(world) == 0
 
 
+@BOTH
 def test_ticks_that_come_at_once_make_one_sweep(make):
     world = make(small_batches)
     world.do(SLOW_TRIGGER)
@@ -99,6 +101,7 @@ def test_ticks_that_come_at_once_make_one_sweep(make):
     assert world.one("select count(*) from unstuck.attempts") == 50
 
 
+@BOTH
 def test_a_sweep_that_is_killed_in_the_middle_leaves_no_row_half_settled_and_the_next_one_finishes(make):
     world = make(small_batches)
     world.do(SLOW_TRIGGER)

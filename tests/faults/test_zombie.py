@@ -3,7 +3,7 @@
 import psycopg
 
 from functions.ops.dev import Tick
-from tests.faults.conftest import Make
+from tests.faults.conftest import BOTH, Make
 from tests.faults.world import SWEEP, World, family, frozen, lives
 from tests.waiting import eventually
 
@@ -24,6 +24,7 @@ def test_a_zombie_cannot_overwrite_the_result_of_the_second_attempt(world: World
     eventually(lambda: not lives(world.handler(task)), message="the zombie's handler goes on")
 
 
+@BOTH
 def test_the_late_result_of_a_zombie_is_refused_while_the_second_attempt_is_at_work(world: World):
     """Only the guard stands still: its handler finishes, and the result waits in the pipe."""
     zombie = world.worker("zombie")

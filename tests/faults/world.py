@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +20,9 @@ from psycopg.rows import dict_row
 from functions.ops.dev import Server
 from functions.ops.embedded import free_port
 from functions.policy import DEFAULT, Policy, parse
+from functions.store import Store
+from functions.store.postgres import PostgresStore
+from functions.store.supabase import SupabaseStore
 from tests.waiting import eventually
 
 HANDLERS = "tests.faults.handlers"
@@ -79,10 +82,17 @@ def policy_text(change: Callable[[dict[str, Any]], object] = lambda _: None) -> 
 
 
 class World:
-    """`servers` start when they are asked for. Pushes go to the worker `worker`, which need not be there."""
+    """`servers` start when they are asked for. Pushes go to the worker `worker`, which need not be there. `env` may choose
+    another store for them: the test itself looks into the database at `dsn`."""
 
-    def __init__(self, dsn: str, folder: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> None:
-        self.dsn, self.folder = dsn, folder
+    def __init__(
+        self,
+        dsn: str,
+        folder: Path,
+        change: Callable[[dict[str, Any]], object] = lambda _: None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.dsn, self.folder, self._env = dsn, folder, env or {}
         text = policy_text(change)
         self.policy: Policy = parse(text)
         (folder / "policy.yaml").write_text(text, encoding="utf-8")
@@ -106,12 +116,18 @@ class World:
                 "WORKER_URL": f"http://127.0.0.1:{self._ports['worker']}", "PYTHONDONTWRITEBYTECODE": "",
             }  # fmt: skip
             port = self._ports.get(name, 0)
-            self._servers[name] = Server(target, settings | env, port=port, log=self.folder / f"{name}.log")
+            self._servers[name] = Server(target, settings | self._env | env, port=port, log=self.folder / f"{name}.log")
             eventually(self._servers[name].start().workers, message="the master, which listens, has no worker")
         return self._servers[name]
 
     def worker(self, name: str = "worker", **env: str) -> Server:
         return self.server(name, "worker", **env)
+
+    def store(self) -> Store:
+        """Such as the servers use."""
+        if url := self._env.get("SUPABASE_URL"):
+            return SupabaseStore(url, self._env["SUPABASE_KEY"])
+        return PostgresStore(self.dsn)
 
     def sweeper(self) -> Server:
         return self.server("sweep", "sweep")
