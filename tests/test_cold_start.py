@@ -50,6 +50,10 @@ WORK = {
     "report",
     "worker",
 }
+PAGE = {
+    "explain", "ids", "page", "page.actions", "page.app", "page.charts", "page.redact", "page.timeline", "page.views",
+    "page.wanted", "page.who",
+}  # fmt: skip
 LOADED = {
     "create_task": MAIN | STORE | PUSH | ASKED | {"create", "price", "schema"},
     "task_status": MAIN | STORE | PUSH | ASKED | {"status", "report"},
@@ -61,6 +65,7 @@ LOADED = {
     "sweep": MAIN | STORE | PUSH | {"auth", "tick", "sweep", "report", "notify"},
     "worker": MAIN | STORE | PUSH | WORK,
     "worker_event": MAIN | STORE | PUSH | WORK,
+    "page": MAIN | STORE | PUSH | PAGE,
 }
 """The modules of ours that a first request may load."""
 
@@ -123,6 +128,7 @@ def asked(database, task_id, held):
         "sweep": ("POST", "/", None),
         "worker": ("POST", "/", {"task_id": task_id}),
         "worker_event": ("POST", "/", message),
+        "page": ("GET", "/", None),
     }
     return lambda target, **env: probe(target, database, *requests[target], **env)
 

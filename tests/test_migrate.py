@@ -21,6 +21,7 @@ ALL = [
     "0003_one_active.tasks",
     "0003_outbox",
     "0004_repeats",
+    "0006_page",
     "0007_evidence",
     "shared",
     "verbs.tasks",

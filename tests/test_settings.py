@@ -48,7 +48,9 @@ def test_the_environment_is_read_in_no_other_way():
     """Such as `from os import environ` or a copy of all of it."""
     for path, tree in deployed():
         whole = [
-            ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "environ"
+            name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr == "environ" and (name := ast.unparse(node)) != "request.environ"
         ]
         parts = sum(ast.unparse(node).startswith(("os.environ.get", "os.environ[")) for node in ast.walk(tree)
                     if isinstance(node, ast.Call | ast.Subscript))  # fmt: skip

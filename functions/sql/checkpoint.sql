@@ -6,6 +6,7 @@ declare
 begin
   update unstuck.attempts a
   set checkpoint = a.checkpoint || jsonb_build_object(p_name, p_data),
+      checkpoint_at = a.checkpoint_at || jsonb_build_object(p_name, extract(epoch from v_now)),
       lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false
   where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
   if found then

@@ -74,3 +74,16 @@ begin
   delete from unstuck.outbox o where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit) and o.at < v_before;
   return v_count;
 end $$;
+
+-- The runs, the newest first, those before `p_before`; without `p_all` those that did something, of 5,000 looked at.
+create or replace function unstuck.sweeps(p_limit integer default 50, p_before bigint default null, p_all boolean default false) returns jsonb
+language sql stable as $$
+  select coalesce(jsonb_agg(to_jsonb(f) order by f.id desc), '[]') from (
+    select s.id, s.by, s.ok, s.counts, s.error, extract(epoch from s.started_at) as started,
+      extract(epoch from clock_timestamp() - s.started_at) as ago, extract(epoch from s.ended_at - s.started_at) as took
+    from (select * from unstuck.sweeps s where p_before is null or s.id < p_before order by s.id desc limit 5000) s
+    where p_all or not coalesce(s.ok, false) or exists (
+      select from jsonb_each(s.counts) c
+      where c.key in ('failed', 'requeued', 'redispatched', 'suspended', 'unsweepable', 'orphaned') and c.value <> '0')
+    order by s.id desc limit least(p_limit, 500)) f
+$$;

@@ -115,6 +115,39 @@ class Store(ABC):
             f"{watch.name}_operate", p_action=action, p_ids=task_ids, p_error=error, p_key=str(uuid.uuid4())
         )
 
+    def page(self, watch: Watch, wanted: Answer, limit: int, after: Any = None) -> Answer:
+        """The operators' list: {tasks, next}. `wanted`: {state, kind, owner, reason, first and last key}; `after`: a `next`."""
+        return self._verb(
+            f"{watch.name}_page", p_filter=_json(wanted), p_rules=watch.rules_json, p_limit=limit,
+            p_after=None if after is None else _json(after),
+        )  # fmt: skip
+
+    def pulse(self, watch: Watch) -> Answer:
+        """How many are stuck, what is open, and the last sweep; bounded, for those who ask every 2 seconds."""
+        return self._verb(f"{watch.name}_pulse", p_rules=watch.rules_json)
+
+    def day(self, watch: Watch) -> Answer:
+        """How attempts ended and how fast sweeps rescued, in the half hours of the last day."""
+        return self._verb(f"{watch.name}_day")
+
+    def timeline(self, watch: Watch, task_id: str) -> Answer:
+        """The attempts of a task with all their times, and the writes that were refused."""
+        return self._verb(f"{watch.name}_timeline", p_task=task_id)
+
+    def payload(self, watch: Watch, task_id: str) -> Answer:
+        """Input, result, and the data of the checkpoints."""
+        return self._verb(f"{watch.name}_payload", p_task=task_id) or {}
+
+    def swept(
+        self, watch: Watch, sweep_id: int, limit: int, after: str = "", *, undoable: bool = False
+    ) -> list[Answer]:
+        """What one sweep did, by task; `undoable`: only those that are failed by it still."""
+        return self._verb(f"{watch.name}_swept", p_sweep=sweep_id, p_limit=limit, p_after=after, p_undo=undoable)
+
+    def sweeps(self, limit: int, before: int | None = None, *, idle: bool = False) -> list[Answer]:
+        """The runs, the newest first; with `idle` those too that had nothing to do."""
+        return self._verb("sweeps", p_limit=limit, p_before=before, p_all=idle)
+
     def sweep_begin(self, key: str | None, by: str, budget: float) -> Answer:
         """Verdict begun (with sweep_id), duplicate or running."""
         return self._verb("sweep_begin", p_key=key, p_by=by, p_budget=float(budget), p_run=str(uuid.uuid4()))

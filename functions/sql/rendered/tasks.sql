@@ -189,6 +189,14 @@ create table unstuck.operations (
 
 alter table unstuck.operations enable row level security;
 
+-- 0006_page
+-- What the operators' page reads and no verb does: the attempts that failed, and those that a sweep ended. Both are few.
+create index attempts_failed on unstuck.attempts (watch, started_at) where outcome in ('failed', 'cancelled');
+create index attempts_swept on unstuck.attempts (sweep_id) where sweep_id > 0;
+
+-- When each checkpoint was written, in seconds since 1970, for the timeline.
+alter table unstuck.attempts add column checkpoint_at jsonb not null default '{}';
+
 -- 0007_evidence
 -- What the platform's log says of an attempt whose worker stopped without a word.
 alter table unstuck.attempts add column evidence text;
@@ -345,6 +353,7 @@ declare
 begin
   update unstuck.attempts a
   set checkpoint = a.checkpoint || jsonb_build_object(p_name, p_data),
+      checkpoint_at = a.checkpoint_at || jsonb_build_object(p_name, extract(epoch from v_now)),
       lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false
   where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
   if found then
@@ -429,6 +438,19 @@ begin
   delete from unstuck.outbox o where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit) and o.at < v_before;
   return v_count;
 end $$;
+
+-- The runs, the newest first, those before `p_before`; without `p_all` those that did something, of 5,000 looked at.
+create or replace function unstuck.sweeps(p_limit integer default 50, p_before bigint default null, p_all boolean default false) returns jsonb
+language sql stable as $$
+  select coalesce(jsonb_agg(to_jsonb(f) order by f.id desc), '[]') from (
+    select s.id, s.by, s.ok, s.counts, s.error, extract(epoch from s.started_at) as started,
+      extract(epoch from clock_timestamp() - s.started_at) as ago, extract(epoch from s.ended_at - s.started_at) as took
+    from (select * from unstuck.sweeps s where p_before is null or s.id < p_before order by s.id desc limit 5000) s
+    where p_all or not coalesce(s.ok, false) or exists (
+      select from jsonb_each(s.counts) c
+      where c.key in ('failed', 'requeued', 'redispatched', 'suspended', 'unsweepable', 'orphaned') and c.value <> '0')
+    order by s.id desc limit least(p_limit, 500)) f
+$$;
 
 -- evidence: why workers died, as the platform's log tells it, for attempts that this very sweep ended as lease_lost. It says more
 -- of the past and changes nothing: neither a task nor the state, the outcome or the reason of an attempt.
@@ -1221,6 +1243,274 @@ begin
   return jsonb_build_object('verdict', 'cancelled', 'task_id', p_task, 'kind', v_task.kind, 'state', v_task.state,
                             'number', v_last.number, 'tries', v_last.tries, 'reason', v_last.reason);
 end $$;
+
+-- page: the list of the operators' page: stuck tasks first, then running, pending, and ended ones, the newest first.
+-- Keyset paging: each section is read in the order of an index, from where the last page ended. However many rows there
+-- are, at most `p_limit` are shown and 5,000 looked at; the answer says where to go on.
+
+-- One section, in its order, after (`p_after`, `p_after_id`). Locks nothing. What is stuck is what the next sweep moves.
+--   0 stuck, 1 running, 2 pending: from the table, the oldest first
+--   3 ended: from the ledger, the newest first
+--   4 the table by key; 5 the same, from and to a key: for tasks that the ledger does not know
+-- `fits` says whether kind and owner are as wanted: what does not fit counts as looked at.
+-- (no sequential scans, for the reason that sweep.sql gives)
+create or replace function unstuck.tasks_section(
+  p_section integer, p_now timestamptz, p_rules jsonb, p_limit integer, p_after timestamptz default null, p_after_id text default null,
+  p_filter jsonb default '{}'
+) returns table (at timestamptz, id text, fits boolean) language plpgsql stable set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+  v_at constant timestamptz := coalesce(p_after, case when p_section = 3 then 'infinity'::timestamptz else '-infinity' end);
+  v_id constant text := coalesce(p_after_id, '');
+  v_kind  constant text := p_filter ->> 'kind';
+  v_owner constant text := p_filter ->> 'owner';
+  v_state constant text := p_filter ->> 'state';
+begin
+  case p_section
+  when 0 then return query
+    select s.* from (
+      (select a.started_at as at, a.task_id as id, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) as fits
+       from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+       where a.watch = 'tasks' and a.ended_at is null and least(a.lease_until, a.deadline_at) <= p_now
+         and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
+         and (t."status" = 'processing' or t."status" = 'pending') and (a.started_at, a.task_id) > (v_at, v_id)
+       order by 1, 2 limit p_limit)
+      union all
+      (select t."scheduled_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
+       where t."status" = 'pending' and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
+         and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+         and t."scheduled_at" >= v_at and (t."scheduled_at", t."id"::text) > (v_at, v_id)
+         and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
+       order by t."scheduled_at", t."id"::text limit p_limit)
+      union all
+      (select t."updated_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
+       where t."status" = 'processing' and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
+         and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+         and t."updated_at" >= v_at and (t."updated_at", t."id"::text) > (v_at, v_id)
+         and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
+       order by t."updated_at", t."id"::text limit p_limit)
+    ) s order by 1, 2 limit p_limit;
+  when 1 then return query
+    select t."updated_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner)
+    from "public"."tasks" t left join unstuck.attempts a
+      on a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+    where t."status" = 'processing' and t."updated_at" >= v_at and (t."updated_at", t."id"::text) > (v_at, v_id)
+      and coalesce(case when a.task_id is null then t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') > p_now
+        else least(a.lease_until, a.deadline_at) > p_now
+          or unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) > p_now end, true)
+    order by t."updated_at", t."id"::text limit p_limit;
+  when 2 then return query
+    select t."scheduled_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner)
+    from "public"."tasks" t
+    where t."status" = 'pending' and t."scheduled_at" >= v_at and (t."scheduled_at", t."id"::text) > (v_at, v_id)
+      and t."scheduled_at" > p_now - unstuck.longest(p_rules, 'pending_for')
+      and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+      and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+                      and least(a.lease_until, a.deadline_at) <= p_now)
+    order by t."scheduled_at", t."id"::text limit p_limit;
+  when 3 then
+    if v_state in ('failed', 'cancelled') then return query
+      select a.started_at, a.task_id, v_kind is null or a.kind = v_kind from unstuck.attempts a
+      where a.watch = 'tasks' and a.outcome in ('failed', 'cancelled') and a.outcome = v_state
+        and a.started_at <= v_at and (a.started_at < v_at or a.task_id < v_id)
+        and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
+      order by a.started_at desc, a.task_id desc limit p_limit;
+    else return query
+      select a.started_at, a.task_id, v_kind is null or a.kind = v_kind from unstuck.attempts a
+      where a.watch = 'tasks' and a.outcome in ('completed', 'failed', 'cancelled') and (v_state is null or a.outcome = v_state)
+        and a.started_at <= v_at and (a.started_at < v_at or a.task_id < v_id)
+        and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
+      order by a.started_at desc, a.task_id desc limit p_limit;
+    end if;
+  when 4 then return query
+    select null::timestamptz, t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
+    where p_after_id is null or t."id" > p_after_id::uuid order by t."id" limit p_limit;
+  else return query
+    select null::timestamptz, t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
+    where t."id" >= p_after_id::uuid and t."id" <= (p_filter ->> 'last')::uuid order by t."id" limit p_limit;
+  end case;
+end $$;
+
+-- `p_filter`: {state (one of six, or stuck, open, elsewhere), kind, owner, reason, first and last (keys)}, each optional.
+-- `p_after`: the `next` of the page before. Answers {tasks, next}; a `next` with `searched` goes on behind the rows looked at.
+-- (no hash and no merge: with a small table they would read all of it, and such a plan is kept while it grows)
+create or replace function unstuck.tasks_page(p_filter jsonb, p_rules jsonb, p_limit integer default 50, p_after jsonb default null)
+returns jsonb language plpgsql stable set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now      constant timestamptz := clock_timestamp();
+  v_state    constant text := p_filter ->> 'state';
+  v_filtered constant boolean := p_filter ?| array['kind', 'owner', 'reason'] or v_state in ('resting', 'elsewhere') or p_filter ? 'first';
+  v_sections constant integer[] := case when p_filter ? 'first' then '{5}'::integer[] else case v_state
+    when 'stuck' then '{0}'::integer[] when 'running' then '{0,1}' when 'pending' then '{0,2}' when 'open' then '{0,1,2}'
+    when 'resting' then '{4}' when 'elsewhere' then '{4}' when 'completed' then '{3}' when 'failed' then '{3}' when 'cancelled' then '{3}'
+    else '{0,1,2,3}' end end;
+  v_limit   constant integer := least(p_limit, 500) + 1;
+  v_budget  integer := 5000;
+  v_section integer;
+  v_at      timestamptz;
+  v_id      text;
+  v_seen    record;
+  v_ids     text[] := '{}';
+  v_ats     timestamptz[] := '{}';
+  v_from    integer[] := '{}';
+  v_more    record;
+  v_next    jsonb;
+  v_take    integer;
+  v_shown   integer;
+begin
+  foreach v_section in array v_sections loop
+    continue when v_section < (p_after ->> 'section')::integer;
+    v_at := case when v_section = (p_after ->> 'section')::integer then (p_after ->> 'at')::timestamptz end;
+    v_id := case when v_section = (p_after ->> 'section')::integer then p_after ->> 'id' else p_filter ->> 'first' end;
+    v_take := case when v_filtered or v_state in ('running', 'pending') then v_budget else v_limit - cardinality(v_ids) end;
+    select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits into v_seen
+    from unstuck.tasks_section(v_section, v_now, p_rules, v_take, v_at, v_id, p_filter) s;
+    select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids into v_more from (
+      select s.at, s.id, s.n
+      from (select u.* from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n) where u.fits) s
+      join "public"."tasks" t on t."id" = s.id::uuid
+      left join lateral (select a.reason, a.number from unstuck.attempts a
+                         where a.watch = 'tasks' and a.task_id = s.id order by a.number desc limit 1) l on true
+      where (not p_filter ? 'owner' or t."owner"::text = p_filter ->> 'owner')
+        and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
+        and case when v_state is null or v_state in ('stuck', 'open') then true
+                 when v_state = 'elsewhere' then l.number is null and (t."status" = 'failed' or t."status" = 'cancelled' or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'completed')
+                 else case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state end
+      order by s.n limit v_limit - cardinality(v_ids)) f;
+    v_ids := v_ids || v_more.ids;
+    v_ats := v_ats || v_more.ats;
+    v_from := v_from || array_fill(v_section, array[coalesce(cardinality(v_more.ids), 0)]);
+    exit when cardinality(v_ids) >= v_limit;
+    v_budget := v_budget - coalesce(cardinality(v_seen.ids), 0);
+    if coalesce(cardinality(v_seen.ids), 0) >= v_take then  -- looked at enough: go on from here
+      v_next := jsonb_build_object('section', v_section, 'at', v_seen.ats[v_take], 'id', v_seen.ids[v_take], 'searched', true);
+      exit;
+    end if;
+  end loop;
+  v_shown := least(cardinality(v_ids), v_limit - 1);
+  if cardinality(v_ids) >= v_limit then
+    v_next := jsonb_build_object('section', v_from[v_shown], 'at', v_ats[v_shown], 'id', v_ids[v_shown]);
+  end if;
+  return jsonb_build_object('next', v_next, 'tasks', coalesce((
+    select jsonb_agg(jsonb_build_object(
+      'task_id', d.id, 'state', d.state, 'word', d.word, 'kind', d.kind, 'owner', d.owner, 'error', d.error, 'number', d.number,
+      'worker', d.worker, 'reason', d.reason, 'progress', d.progress, 'age', extract(epoch from v_now - d.since),
+      'late', case when d.until <= v_now then extract(epoch from v_now - d.until) end) order by d.n)
+    from (
+      select s.n, s.id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner"::text as owner, l.number, l.worker,
+        case when t."status" = 'failed' then coalesce(t."error_message", l.error) end as error,
+        case when t."status" = 'processing' then null else coalesce(t."reason", l.reason) end as reason,
+        case when t."status" = 'processing' then l.progress end as progress,
+        case when t."status" = 'processing' then coalesce(case when l.ended_at is null then l.started_at end, t."started_at", t."updated_at")
+             when t."status" = 'pending' then t."scheduled_at" else coalesce(l.ended_at, t."updated_at") end as since,
+        case when l.number is not null and l.ended_at is null and (t."status" = 'processing' or t."status" = 'pending')
+               then unstuck.alive_until(l.lease_until, l.lease, l.deadline_at, (select unstuck.ready_after()))
+             when t."status" = 'pending' then t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+             when t."status" = 'processing' then t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') end as until
+      from unnest(v_ids[:v_shown]) with ordinality as s (id, n) join "public"."tasks" t on t."id" = s.id::uuid
+      left join lateral (select a.* from unstuck.attempts a
+                         where a.watch = 'tasks' and a.task_id = s.id order by a.number desc limit 1) l on true
+    ) d), '[]'));
+end $$;
+
+-- pulse: what the operators' page shows first: how many are stuck, what is open, the last sweep; and the charts of a day.
+-- Bounded, since it is asked every 2 seconds: 20,000 rows of a state are read at most, the oldest first, and the answer
+-- says when there are more (`most`). Reads open rows and the ledger, and locks nothing.
+create or replace function unstuck.tasks_pulse(p_rules jsonb) returns jsonb
+language plpgsql stable set enable_seqscan = off as $$
+declare
+  v_now  constant timestamptz := clock_timestamp();
+  v_most constant integer := 20000;
+begin
+  return jsonb_build_object(
+    'most', v_most,
+    'stuck', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(s.at)))
+              from unstuck.tasks_section(0, v_now, p_rules, v_most) s),
+    'open', coalesce((
+      select jsonb_agg(jsonb_build_object('state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest) order by o.state desc, o.count desc, o.kind)
+      from (
+        select 'pending' as state, p.kind, count(*) as count, extract(epoch from v_now - min(p.since)) as oldest
+        from (select t."kind" as kind, t."scheduled_at" as since from "public"."tasks" t where t."status" = 'pending' order by t."scheduled_at" limit v_most) p group by p.kind
+        union all
+        select 'running', r.kind, count(*), extract(epoch from v_now - min(r.since))
+        from (select t."kind" as kind, t."started_at" as since from "public"."tasks" t where t."status" = 'processing' order by t."updated_at" limit v_most) r group by r.kind
+      ) o), '[]'),
+    'last_sweep', (select jsonb_build_object('id', s.id, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts, 'error', s.error,
+                                             'running', s.ended_at is null and s.until > v_now)
+                   from unstuck.sweeps s order by s.id desc limit 1),
+    'last_good', (select extract(epoch from v_now - g.started_at) from (
+        select s.started_at, s.ok from unstuck.sweeps s order by s.id desc limit 1000) g where g.ok order by g.started_at desc limit 1));
+end $$;
+
+-- The last day in half hours: how attempts ended (of 200 in each half hour at most: a sample where `more`), and how long it
+-- took from the last sign of life of an attempt to its rescue by a sweep.
+create or replace function unstuck.tasks_day() returns jsonb
+language plpgsql stable set enable_seqscan = off as $$
+declare
+  v_step  constant interval := '30 min';
+  v_each  constant integer := 200;
+  v_begin constant timestamptz := date_bin(v_step, clock_timestamp(), '2000-01-01') - interval '23 h 30 min';
+begin
+  return jsonb_build_object('begin', extract(epoch from v_begin), 'step', extract(epoch from v_step), 'ended', (
+      select jsonb_agg(jsonb_build_object('completed', e.completed, 'failed', e.failed, 'retried', e.retried, 'more', e.seen >= v_each) order by b.n)
+      from generate_series(0, 47) as b (n) cross join lateral (
+        select count(*) filter (where s.outcome = 'completed') as completed, count(*) filter (where s.outcome = 'failed') as failed,
+          count(*) filter (where s.outcome in ('retried', 'released')) as retried, count(*) as seen
+        from (select a.outcome from unstuck.attempts a
+              where a.started_at >= v_begin + b.n * v_step and a.started_at < v_begin + (b.n + 1) * v_step and a.watch = 'tasks'
+              order by a.started_at limit v_each) s) e),
+    'rescued', coalesce((
+      select jsonb_agg(jsonb_build_object('n', r.n, 'count', r.count, 'p50', r.p50, 'max', r.max) order by r.n) from (
+        select floor(extract(epoch from s.ended_at - v_begin) / extract(epoch from v_step))::integer as n, count(*) as count,
+          percentile_cont(0.5) within group (order by s.took) as p50, max(s.took) as max
+        from (select a.ended_at, extract(epoch from a.ended_at - a.beat_at) as took from unstuck.attempts a
+              where a.sweep_id >= (select coalesce(min(w.id), 0) from (
+                                     select w.id from unstuck.sweeps w where w.started_at >= v_begin order by w.id desc limit 3000) w)
+                and a.sweep_id > 0 and a.watch = 'tasks' and a.ended_at >= v_begin and a.beat_at < a.ended_at
+              order by a.sweep_id desc limit 5000) s group by 1) r), '[]'));
+end $$;
+
+-- timeline: all that is known of one task's attempts, for its drawing: times in seconds since 1970. The last 50 attempts.
+create or replace function unstuck.tasks_timeline(p_task text) returns jsonb
+language sql stable as $$
+  select jsonb_build_object(
+    'now', extract(epoch from clock_timestamp()),
+    'created', (select extract(epoch from t.created_at) from "public"."tasks" t where t."id" = p_task::uuid),
+    'due', (select extract(epoch from t."scheduled_at") from "public"."tasks" t where t."id" = p_task::uuid and t."status" = 'pending'),
+    'attempts', coalesce((
+      select jsonb_agg(jsonb_build_object(
+        'number', a.number, 'tries', a.tries, 'worker', a.worker, 'started', extract(epoch from a.started_at),
+        'beat', extract(epoch from a.beat_at), 'beats', a.beats, 'lease', extract(epoch from a.lease), 'lease_until', extract(epoch from a.lease_until),
+        'deadline', extract(epoch from a.deadline_at), 'ended', extract(epoch from a.ended_at), 'retry_at', extract(epoch from a.retry_at),
+        'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail, 'progress', a.progress,
+        'sweep_id', a.sweep_id, 'checkpoints', a.checkpoint_at) order by a.number)
+      from (select * from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 50) a), '[]'),
+    'refusals', coalesce((
+      select jsonb_agg(jsonb_build_object('at', extract(epoch from r.at), 'source', r.source, 'wanted', r.wanted, 'because', r.because,
+                                          'writer', r.writer) order by r.id)
+      from (select * from unstuck.refusals r where r.watch = 'tasks' and r.task_id = p_task order by r.id desc limit 50) r), '[]'))
+$$;
+
+-- What the list never shows: input and result, and the data of the last attempt's checkpoints.
+create or replace function unstuck.tasks_payload(p_task text) returns jsonb
+language sql stable as $$
+  select jsonb_build_object('input', t."input", 'result', t."result", 'checkpoints', (
+    select a.checkpoint from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 1))
+  from "public"."tasks" t where t."id" = p_task::uuid
+$$;
+
+-- What one sweep did to tasks, by task; `undo` where the task is as that sweep left it, and failed. 500 at most.
+create or replace function unstuck.tasks_swept(p_sweep bigint, p_limit integer default 500, p_after text default '', p_undo boolean default false)
+returns jsonb language sql stable as $$
+  select coalesce(jsonb_agg(to_jsonb(d) order by d.task_id), '[]') from (
+    select a.task_id, a.number, a.kind, a.worker, a.outcome, a.reason, a.cause, extract(epoch from a.ended_at - a.beat_at) as silent, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state,
+      coalesce(t."status" = 'failed' and l.number = a.number, false) as undo
+    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+    cross join lateral (select max(n.number) as number from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id) l
+    where a.watch = 'tasks' and a.sweep_id = p_sweep and a.sweep_id > 0 and a.task_id > p_after
+      and (not p_undo or t."status" = 'failed' and l.number = a.number)
+    order by a.task_id limit least(p_limit, 500)) d
+$$;
 
 -- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
 -- holds; files what it refused. Our own settle ends the attempt first, so it passes without being known to the trigger.

@@ -16,7 +16,7 @@ from typing import Self
 
 from functions.ops.embedded import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Server:

@@ -1,0 +1,111 @@
+"""One of the two servers of `dev`, started by it: `front` (the page, and the functions that hold no task) or `workers`.
+
+gunicorn as functions-framework uses it, on a socket that `dev` has opened and keeps: while the code is loaded again,
+requests wait and none is refused. Ends when `dev` ends, even of SIGKILL."""
+
+import argparse
+import ctypes
+import getpass
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from functions.ops.dev import targets
+
+READY = "unstuck dev: ready"
+WORKERS = 4
+"""Processes that run one task each."""
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("part", choices=("front", "workers"))
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--workers", help="the address of the workers")
+    parser.add_argument("--workers-pid", type=int)
+    parser.add_argument("--watch-only", action="store_true", help="the page alone, read-only")
+    parser.add_argument("--look", action="store_true", help="nothing is installed: look at the tables")
+    parser.add_argument("--table")
+    given = parser.parse_args(argv)
+    _die_with_parent()
+    _serve(workers() if given.part == "workers" else front(given), given)
+
+
+def workers() -> targets.Wsgi:
+    from werkzeug.exceptions import NotFound
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    mounted = {
+        f"/{name}": targets.app(name, kind) for name, kind in targets.found().items() if targets.runs_tasks(name)
+    }
+    return DispatcherMiddleware(NotFound(), mounted)
+
+
+def front(given: argparse.Namespace) -> targets.Wsgi:
+    """The page at `/`, and each entry point under its name."""
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    if given.look:
+        from functions.ops.dev import look
+
+        return look.create(os.environ["DATABASE_URL"], given.table)
+    if given.watch_only:
+        return _page(None)
+    mounted = {
+        f"/{name}": targets.forward(f"{given.workers}/{name}") if targets.runs_tasks(name) else targets.app(name, kind)
+        for name, kind in targets.found().items()
+    }
+    return DispatcherMiddleware(_page(given.workers_pid), mounted)
+
+
+def _page(workers_pid: int | None) -> Any:
+    """Here whoever reaches the port may write: it listens on this machine only."""
+    from functions.ops.dev import play
+    from functions.page.app import Page, create
+    from functions.store import policy, store
+
+    played = {"extras": (play.blueprint(workers_pid),), "dev": {"on": True}} if workers_pid else {}
+    return create(Page(store, policy, lambda _: f"{getpass.getuser()} (local)", write=bool(workers_pid), **played))  # type: ignore[arg-type]
+
+
+def _serve(app: targets.Wsgi, given: argparse.Namespace) -> None:
+    import gunicorn.app.base
+
+    options: dict[str, Any] = {
+        "bind": f"fd://{given.fd}", "loglevel": "error", "timeout": 0, "graceful_timeout": 8,
+        "when_ready": lambda _: print(READY, flush=True), "control_socket_disable": True,
+    }  # fmt: skip
+    if given.part == "workers":  # one task for each process: sync workers take no request while they are busy
+        options |= {"workers": WORKERS, "worker_class": "sync", "post_fork": _named}
+    else:
+        options |= {"workers": 1, "threads": 16, "worker_class": "gthread", "keepalive": 5}
+
+    class Application(gunicorn.app.base.BaseApplication):  # type: ignore[misc]
+        def load_config(self) -> None:
+            for name, value in options.items():
+                if name in self.cfg.settings:
+                    self.cfg.set(name, value)
+
+        def load(self) -> targets.Wsgi:
+            return app
+
+    Application().run()
+
+
+def _named(_server: Any, worker: Any) -> None:
+    """So that the ledger says which process has a task."""
+    os.environ["K_REVISION"] = f"worker-{worker.pid}"
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:
+        sys.exit(json.dumps("dev has ended"))
+
+
+if __name__ == "__main__":
+    main()

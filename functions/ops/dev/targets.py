@@ -1,0 +1,64 @@
+"""The entry points of main.py, each as functions-framework makes it when it is deployed, by their paths on one port."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from functions.ops.dev import ROOT
+
+Wsgi = Callable[..., Iterable[bytes]]
+SOURCE = str(ROOT / "main.py")
+
+
+def found() -> dict[str, str]:
+    """The names of main.py's entry points, and of which signature each is."""
+    from functions_framework import _function_registry as registry
+
+    module, spec = registry.load_function_module(SOURCE)  # type: ignore[no-untyped-call]
+    spec.loader.exec_module(module)
+    return dict(registry.REGISTRY_MAP)
+
+
+def runs_tasks(target: str) -> bool:
+    """Those that hold tasks are in processes of their own: one that is killed takes its task along, not the page."""
+    return target.startswith("work")
+
+
+def app(target: str, signature: str) -> Wsgi:
+    from functions_framework import create_app
+
+    made: Wsgi = create_app(target, SOURCE, signature)  # type: ignore[no-untyped-call]
+    return _rooted(made)
+
+
+def _rooted(wsgi: Wsgi) -> Wsgi:
+    """`/sweep` is the `/` of its function, without a redirect to `/sweep/`."""
+
+    @functools.wraps(wsgi)
+    def wrapper(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ["PATH_INFO"] = environ["PATH_INFO"] or "/"
+        return wsgi(environ, start_response)
+
+    return wrapper
+
+
+def forward(url: str) -> Wsgi:
+    """Hands a request on to the processes that hold tasks."""
+    import requests
+    from werkzeug.wrappers import Request, Response
+
+    def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request = Request(environ)
+        headers = {
+            name: value
+            for name, value in request.headers
+            if name.lower() not in {"host", "content-length", "connection"}
+        }
+        try:
+            answer = requests.request(request.method, url, data=request.get_data(), headers=headers, timeout=None)  # noqa: S113 - as long as a task takes
+        except requests.RequestException as error:
+            return Response(f"The worker went away: {type(error).__name__}\n", 502)(environ, start_response)
+        kept = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
+        return Response(answer.content, answer.status_code, kept)(environ, start_response)
+
+    return wsgi

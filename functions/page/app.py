@@ -1,0 +1,125 @@
+"""The page as a Flask application: its parts, its errors, and the headers of each answer."""
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, render_template, request
+
+from functions import events
+from functions.errors import BadRequestError, PolicyError, StoreError
+from functions.explain import span
+from functions.ids import watch_of
+from functions.policy import Policy, Watch
+from functions.store import Store
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+ASSETS = "assets"
+"""Not `static`: functions-framework's own application answers that path (404)."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page works with. `who` names the caller of a request; `extras` are the buttons of the local server."""
+
+    store: Callable[[], Store]
+    policy: Callable[[], Policy]
+    who: Callable[[Any], str]
+    write: bool = False
+    redact: Iterable[str] = ()
+    extras: tuple[Blueprint, ...] = ()
+    dev: dict[str, Any] = field(default_factory=dict)
+    """What the templates of the local server need; empty where the page is deployed."""
+
+
+def create(page: Page) -> Flask:
+    from functions.page import actions, views
+
+    app = Flask("functions.page", static_folder="static", static_url_path=f"/{ASSETS}", template_folder="templates")
+    app.config["PAGE"] = page
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters |= {"span": lambda seconds: "-" if seconds is None else span(seconds), "short": short}
+    for blueprint in (views.blueprint, actions.blueprint, *page.extras):
+        app.register_blueprint(blueprint)
+    app.context_processor(_context)
+    app.after_request(_guarded)
+    app.register_error_handler(Exception, _failed)
+    return app
+
+
+def page() -> Page:
+    """Of the application that answers."""
+    found: Page = current_app.config["PAGE"]
+    return found
+
+
+def watch() -> Watch:
+    """The watch that the address names, else the first. Raises BadRequestError."""
+    return watch_of(page().policy(), {"watch": request.values.get("watch")} if request.values.get("watch") else {})
+
+
+def short(key: str) -> str:
+    """The first part of a uuid; other keys as they are."""
+    return key[:8] if len(key) == 36 else key
+
+
+def link(path: str = "", **query: Any) -> str:
+    """Below the prefix at which the page is served. What is None or empty is left out."""
+    from urllib.parse import quote, urlencode
+
+    if request.values.get("watch") and not path.startswith(ASSETS):
+        query.setdefault("watch", request.values["watch"])
+    kept = {name: value for name, value in query.items() if value not in {None, ""}}
+    return f"{request.script_root}/{quote(path)}" + (f"?{urlencode(kept, doseq=True)}" if kept else "")
+
+
+def _context() -> dict[str, Any]:
+    made = page()
+    try:
+        watches = list(made.policy().watches)
+    except PolicyError:  # the page of the error itself
+        watches = []
+    return {
+        "link": link, "write": made.write, "dev": made.dev, "part": bool(request.headers.get("HX-Request")),
+        "watches": watches, "watch_name": request.values.get("watch") or "",
+    }  # fmt: skip
+
+
+def _guarded(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    response.headers["Cache-Control"] = "no-cache" if request.path.startswith(f"/{ASSETS}/") else "no-store"
+    return response
+
+
+def _failed(error: Exception) -> tuple[str, int] | Any:
+    """What a person reads when it went wrong, with the next step; the log has the rest."""
+    from werkzeug.exceptions import HTTPException
+
+    match error:
+        case HTTPException():
+            status, text = error.code or 500, str(error.description)
+        case BadRequestError():
+            status, text = error.status, error.message
+        case StoreError() if error.retryable:
+            status, text = 503, "The database cannot be reached now. This page tries again by itself."
+        case StoreError() | PolicyError():
+            status, text = 500, str(error)
+        case _:
+            status, text = 500, "Something is wrong here. See the log of this function."
+    if status >= 500:
+        detail = None if isinstance(error, StoreError | PolicyError) else traceback.format_exc()
+        events.emit(events.REQUEST_FAILED, entry="page", error=str(error), detail=detail)
+    if request.headers.get("HX-Request"):
+        return text, status
+    return render_template("error.html", text=text, status=status), status

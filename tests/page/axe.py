@@ -1,0 +1,26 @@
+"""axe-core in the browser: what stands in the way of people with a screen reader, a keyboard only, or poor sight."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+SCRIPT = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def violations(page: "Page") -> list[str]:
+    """Those that are serious or critical. Run where the page's policy for scripts does not hold: by the debugger."""
+    if not SCRIPT.exists():
+        text = "no axe-core here: make axe"
+        pytest.fail(text) if os.environ.get("CI") == "true" else pytest.skip(text)
+    page.evaluate(SCRIPT.read_text(encoding="utf-8"))
+    found: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']} ({one['impact']}): {one['help']}: {[node['html'][:120] for node in one['nodes'][:3]]}"
+        for one in found["violations"]
+        if one["impact"] in {"serious", "critical"}
+    ]

@@ -1,0 +1,329 @@
+"""The deployed page in a real browser, and against those who are not one: filters, actions, undo, and what it refuses."""
+
+import base64
+import json
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+
+from functions.sweep import sweep
+from tests.page.axe import violations
+from tests.waiting import eventually
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+def token(email):
+    """As Cloud Run hands it on: claims, and no signature."""
+    claims = base64.urlsafe_b64encode(json.dumps({"email": email}).encode()).decode().rstrip("=")
+    return f"Bearer e30.{claims}.SIGNATURE_REMOVED_BY_GOOGLE"
+
+
+@pytest.fixture
+def quiet(tab):
+    """A tab whose console stays silent: the policy for scripts and styles refuses nothing that the page has."""
+    said = []
+    tab.on("console", lambda message: said.append(message.text))
+    yield tab
+    assert [one for one in said if "Refused" in one or "violates" in one] == []
+
+
+# -- what it refuses
+
+
+def test_a_page_that_is_read_only_refuses_a_forged_post_and_has_no_button(deployed):
+    (task,) = deployed.failed(1)
+    for path in ("act", "sweep-now"):
+        answer = requests.post(
+            f"{deployed.readonly}/{path}", data={"action": "retry", "id": task, "of": "1"}, headers=SAME, timeout=20
+        )
+        assert (answer.status_code, "PAGE_WRITE" in answer.text) == (403, True)
+    assert deployed.states([task]) == {"failed": 1}
+    for path in ("", f"tasks/{task}", "sweeps"):
+        assert "<button" not in requests.get(f"{deployed.readonly}/{path}", timeout=20).text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"}, {"Origin": "https://evil.example"},
+     {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site", "Origin": "{url}"}],
+    ids=str,
+)  # fmt: skip
+def test_a_write_from_elsewhere_is_refused(deployed, headers):
+    (task,) = deployed.failed(1)
+    headers = {name: text.format(url=deployed.url) for name, text in headers.items()}
+    answer = requests.post(
+        f"{deployed.url}/act", data={"action": "retry", "id": task, "of": "1"}, headers=headers, timeout=20
+    )
+    assert answer.status_code == 403
+    assert deployed.states([task]) == {"failed": 1}
+
+
+def test_a_write_from_the_page_is_done_and_logged_with_who_did_it(deployed):
+    (task,) = deployed.failed(1)
+    forged = {"X-Goog-Authenticated-User-Email": "accounts.google.com:mallory@example.com"}
+    headers = {"Origin": deployed.url, "Authorization": token("ann@example.com"), **forged}
+    answer = requests.post(
+        f"{deployed.url}/act", data={"action": "retry", "id": task, "of": "1"}, headers=headers, timeout=20
+    )
+    assert (answer.status_code, "1 of 1 moved" in answer.text) == (200, True)
+    assert deployed.states([task]) == {"pending": 1}
+    (line,) = [one for one in deployed.log("operator_acted") if one["wanted"] == task]
+    assert (line["who"], line["action"], line["watch"], line["count"]) == ("ann@example.com", "retry", "tasks", 1)
+
+
+def test_behind_iap_it_is_the_person_whom_iap_let_pass(deployed):
+    (task,) = deployed.failed(1)
+    headers = SAME | {
+        "Authorization": token("service-1@gcp-sa-iap.iam.gserviceaccount.com"),
+        "X-Goog-Authenticated-User-Email": "accounts.google.com:bo@example.com",
+    }
+    requests.post(f"{deployed.url}/act", data={"action": "retry", "id": task, "of": "1"}, headers=headers, timeout=20)
+    assert [one["who"] for one in deployed.log("operator_acted") if one["wanted"] == task] == ["bo@example.com"]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "part/list", "sweeps", "tasks/00000000-0000-4000-8000-000000000000", "assets/page.css", "nothing"]
+)
+def test_every_answer_has_the_headers_that_keep_others_out(deployed, path):
+    answer = requests.get(f"{deployed.url}/{path}", timeout=20)
+    policy = answer.headers["Content-Security-Policy"]
+    assert {"script-src 'self'", "default-src 'none'", "frame-ancestors 'none'"} <= set(policy.split("; "))
+    assert "unsafe" not in policy
+    assert (answer.headers["X-Frame-Options"], answer.headers["Referrer-Policy"]) == ("DENY", "same-origin")
+    assert answer.headers["Cache-Control"] == ("no-cache" if path.startswith("assets/") else "no-store")
+
+
+@pytest.mark.parametrize("path", ["", "tasks/{task}", "sweeps", "part/list?state=failed"])
+def test_no_page_has_a_script_or_a_style_in_its_text(deployed, path):
+    (task,) = deployed.failed(1)
+    text = requests.get(f"{deployed.url}/{path.format(task=task)}", timeout=20).text
+    assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=|javascript:", text)
+
+
+def test_what_a_task_says_of_itself_is_text_and_no_markup(deployed):
+    evil = '<img src=x onerror="alert(1)">'
+    (task,) = deployed.tasks(1, kind=evil, owner=evil, note=evil)
+    deployed.store.operate(deployed.watch, "fail", [task], evil)
+    for path in ("", f"tasks/{task}", f"payload/{task}", "?q=" + evil):
+        assert evil not in requests.get(f"{deployed.url}/{path}", timeout=20).text
+
+
+def test_secrets_are_hidden_and_the_list_has_no_payload(deployed):
+    inside = {"prompt": "a red fox", "api_key": "k-123456", "in": [{"Authorization": "Bearer abcdefgh12345"}], "SSN": "078-05",
+              "url": "https://x.example/f?X-Amz-Signature=abcdef&page=2", "note": "Bearer zyxwvuts98765"}  # fmt: skip
+    (task,) = deployed.tasks(1, **inside)
+    text = requests.get(f"{deployed.url}/payload/{task}", timeout=20).text
+    assert {"a red fox", "page=2"} == {shown for shown in ("a red fox", "page=2") if shown in text}
+    for secret in ("k-123456", "abcdefgh12345", "078-05", "Signature=abcdef", "zyxwvuts98765"):
+        assert secret not in text
+    assert "a red fox" not in requests.get(f"{deployed.url}/?q={task}", timeout=20).text
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("tasks/nothing", 400), (f"tasks/{NOBODY}", 404), ("sweeps/999999", 404), ("?watch=none", 400),
+     ("?after=rubbish", 200), ("?state=rubbish&q='", 200), ("sweeps?before=x", 200), ("confirm?action=drop", 400),
+     ("act", 405)],
+)  # fmt: skip
+def test_a_bad_address_is_answered_with_a_sentence(deployed, path, status):
+    answer = requests.get(f"{deployed.url}/{path}", timeout=20)
+    assert answer.status_code == status
+    assert "Traceback" not in answer.text
+
+
+# -- in the browser
+
+
+def confirm(page):
+    page.click("#confirm")
+    page.wait_for_selector("#done[data-ended]")
+    text = page.inner_text("#done")
+    page.click("#close")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    return text
+
+
+def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count(deployed, quiet):
+    made = deployed.failed(500, kind="bulk")
+    others = deployed.failed(3, kind="other")
+    quiet.goto(f"{deployed.url}/?kind=bulk")
+    quiet.select_option("select[name=state]", "failed")
+    quiet.wait_for_selector("#all-retry")
+    assert parse_qs(urlsplit(quiet.url).query) == {"state": ["failed"], "kind": ["bulk"]}
+    quiet.reload()
+    assert quiet.input_value("select[name=state]") == "failed"
+    quiet.click("#all-retry")
+    quiet.wait_for_selector("dialog[open] #confirm")
+    assert quiet.inner_text("#count") == "500"
+    assert deployed.states(made) == {"failed": 500}, "a count writes nothing"
+    assert confirm(quiet) == "500 of 500 moved."
+    assert (deployed.states(made), deployed.states(others)) == ({"pending": 500}, {"failed": 3})
+    quiet.wait_for_selector(".empty")
+    counts = [one["count"] for one in deployed.log("operator_acted") if "kind=bulk" in one["wanted"]]
+    assert (sum(counts), len(counts) >= 5) == (500, True), "in batches"
+    deployed.store.operate(deployed.watch, "cancel", made)
+
+
+def test_a_task_is_cancelled_on_its_page_where_its_state_allows_it(deployed, quiet):
+    (task,) = deployed.tasks(1)
+    quiet.goto(f"{deployed.url}/tasks/{task}")
+    assert {one.inner_text().lower() for one in quiet.query_selector_all(".task header .actions button")} == {
+        "cancel…",
+        "fail…",
+    }
+    quiet.click("#do-cancel")
+    quiet.fill("dialog [name=because]", "Not needed any more.")
+    assert confirm(quiet) == "1 of 1 moved."
+    quiet.wait_for_selector("#task[data-state=cancelled]")
+    assert (
+        deployed.db.execute("select error from unstuck.attempts where task_id = %s", (task,)).fetchone()["error"]
+        == "Not needed any more."
+    )
+    quiet.wait_for_selector("#do-retry")
+    assert quiet.query_selector("#do-cancel") is None
+
+
+def test_the_ticked_are_moved_and_no_others(deployed, quiet):
+    made = deployed.failed(4, kind="ticks")
+    quiet.goto(f"{deployed.url}/?kind=ticks")
+    for task in made[:2]:
+        quiet.check(f"#x-{task}")
+    quiet.click("#ticked-retry")
+    quiet.wait_for_selector("dialog[open] #confirm")
+    assert confirm(quiet) == "2 of 2 moved."
+    assert (deployed.states(made[:2]), deployed.states(made[2:])) == ({"pending": 2}, {"failed": 2})
+
+
+def test_what_a_sweep_did_is_seen_and_undone(deployed, quiet):
+    made = deployed.old(5, kind="swept")
+    from functions.policy import load
+
+    done = sweep(deployed.store, load(), by="test")
+    assert deployed.states(made) == {"failed": 5}
+    quiet.goto(f"{deployed.url}/sweeps")
+    quiet.click(f"a[href$='/sweeps/{done['sweep_id']}']")
+    assert quiet.locator("tbody tr", has_text="never_claimed").count() == 5
+    (again,) = made[:1]
+    deployed.store.operate(deployed.watch, "retry", [again])
+    deployed.store.operate(deployed.watch, "cancel", [again])
+    quiet.click("#undo")
+    quiet.wait_for_selector("dialog[open] #confirm")
+    assert quiet.inner_text("#count") == "4", "one has been touched since"
+    assert confirm(quiet) == "4 of 4 moved."
+    assert deployed.states(made) == {"pending": 4, "cancelled": 1}
+
+
+def test_the_number_rises_and_falls_with_what_is_stuck(deployed, quiet):
+    quiet.goto(deployed.url)
+    before = int(quiet.get_attribute("#stuck", "data-stuck"))
+    made = deployed.old(3, kind="late")
+    quiet.wait_for_selector(f"#stuck[data-stuck='{before + 3}']")
+    quiet.wait_for_selector(f"#t-{made[0]}.is-stuck")
+    quiet.click("#sweep-now")
+    quiet.wait_for_selector("#done[data-ended]")
+    quiet.click("#close")
+    quiet.wait_for_selector("#stuck[data-stuck='0']")
+    assert deployed.states(made) == {"failed": 3}
+
+
+def test_a_refresh_keeps_focus_ticks_open_details_and_place(deployed, quiet):
+    made = deployed.failed(60, kind="kept")
+    quiet.goto(f"{deployed.url}/?kind=kept")
+    quiet.check(f"#x-{made[-1]}")
+    first = quiet.locator(".tasks tbody tr a").nth(20)
+    first.focus()
+    quiet.evaluate("window.scrollTo(0, 400)")
+    place, held = quiet.evaluate("window.scrollY"), first.get_attribute("id")
+    for _ in range(2):
+        with quiet.expect_response(re.compile(r"/part/list")):
+            pass
+    quiet.wait_for_timeout(50)
+    assert quiet.evaluate("document.activeElement.id") == held
+    assert quiet.evaluate("window.scrollY") == place
+    assert quiet.is_checked(f"#x-{made[-1]}")
+    quiet.goto(f"{deployed.url}/tasks/{made[0]}")
+    quiet.click("#attempt-1 summary")
+    with quiet.expect_response(re.compile(r"part=live")):
+        pass
+    quiet.wait_for_timeout(50)
+    assert quiet.get_attribute("#attempt-1", "open") is not None
+
+
+def test_nothing_is_asked_while_nobody_looks(deployed, quiet):
+    quiet.goto(deployed.url)
+    asked = []
+    quiet.on("request", lambda request: asked.append(request.url))
+    eventually(lambda: quiet.wait_for_timeout(100) or asked, message="the page does not refresh")
+    quiet.evaluate("Object.defineProperty(document, 'hidden', {value: true})")
+    quiet.wait_for_timeout(300)
+    asked.clear()
+    quiet.wait_for_timeout(2600)
+    assert asked == []
+
+
+def test_it_says_that_the_server_is_away_and_goes_on_when_it_is_back(deployed, quiet):
+    quiet.goto(deployed.url)
+    quiet.route("**/part/**", lambda route: route.abort())
+    quiet.wait_for_selector("#away:not([hidden])")
+    quiet.unroute("**/part/**")
+    quiet.wait_for_selector("#away", state="hidden")
+
+
+def test_pages_follow_one_another_without_a_gap(deployed, quiet):
+    made = deployed.failed(120, kind="paged")
+    seen = []
+    quiet.goto(f"{deployed.url}/?kind=paged&state=failed")
+    while True:
+        seen += [one.get_attribute("value") for one in quiet.query_selector_all("input[name=id]")]
+        following = quiet.query_selector("a[rel=next]")
+        if following is None:
+            break
+        following.click()
+        quiet.wait_for_load_state()
+    assert (len(seen), set(seen)) == (120, set(made))
+
+
+def test_the_keyboard_is_enough(deployed, quiet):
+    deployed.failed(2, kind="keys")
+    quiet.goto(f"{deployed.url}/?kind=keys")
+    quiet.keyboard.press("/")
+    assert quiet.evaluate("document.activeElement.id") == "q"
+    quiet.keyboard.press("Escape")
+    quiet.keyboard.press("j")
+    quiet.keyboard.press("j")
+    held = quiet.evaluate("document.activeElement.id")
+    assert held == quiet.locator(".tasks tbody tr a").nth(1).get_attribute("id")
+    assert quiet.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    quiet.keyboard.press("x")
+    assert quiet.is_visible("#ticked")
+    quiet.keyboard.press("Enter")
+    quiet.wait_for_selector("#task")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(deployed, chromium, scheme):
+    (task,) = deployed.failed(1)
+    deployed.old(1)
+    deployed.store.claim(deployed.watch, deployed.tasks(1)[0], "worker-1")
+    with chromium.new_context(color_scheme=scheme) as context:
+        page = context.new_page()
+        for path in ("", f"tasks/{task}", "sweeps?idle=1"):
+            page.goto(f"{deployed.url}/{path}")
+            assert violations(page) == []
+        page.goto(f"{deployed.url}/tasks/{task}")
+        page.click("#do-retry")
+        page.wait_for_selector("dialog[open] #confirm")
+        assert violations(page) == []
+
+
+@pytest.mark.parametrize("path", ["", "sweeps?idle=1", "tasks/{task}"])
+def test_it_fits_a_phone(deployed, chromium, path):
+    (task,) = deployed.failed(1)
+    with chromium.new_context(viewport={"width": 360, "height": 700}) as context:
+        page = context.new_page()
+        page.goto(f"{deployed.url}/{path.format(task=task)}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -1,0 +1,320 @@
+"""The local server as a person starts it: everything on one port, workers that die by a button, and a clean end."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import requests
+
+from functions.ops.dev import ROOT
+from functions.ops.dev.run import session
+from functions.ops.dev.sources import Sources
+from tests.page.axe import violations
+from tests.waiting import eventually
+
+READY = re.compile(r"ready in [\d.]+ s: (http://127\.0\.0\.1:\d+)/")
+
+
+class Dev:
+    """`python -m functions dev` on a free port. `said` is what it printed."""
+
+    def __init__(self, folder: Path, *options: str, **env: str) -> None:
+        self._log = folder / "dev.log"
+        command = [sys.executable, "-m", "functions", "dev", "--port", "0", "--no-reload", *options]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **env}, start_new_session=True
+            )
+        self.url = eventually(self._url, 60, "dev is not ready")
+
+    def said(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def _url(self) -> str | None:
+        assert self.process.poll() is None, self.said()
+        found = READY.search(self.said())
+        return found[1] if found else None
+
+    def family(self) -> set[int]:
+        """All its processes, whatever session they are in."""
+        import psutil
+
+        return {one.pid for one in psutil.Process(self.process.pid).children(recursive=True)}
+
+    def end(self, how: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(30)
+
+
+@contextmanager
+def running(folder: Path, *options: str, **env: str) -> Iterator[Dev]:
+    made = Dev(folder, *options, **env)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """That another user may enter: as root, PostgreSQL runs as one."""
+    with tempfile.TemporaryDirectory(prefix="unstuck-dev-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with open_folder() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def dev() -> Iterator[Dev]:
+    """The tick is far away: a test sees what is stuck for as long as it wants, and sweeps by the button."""
+    with open_folder() as folder, running(folder, "--data", str(folder), "--sweep-every", "600") as made:
+        yield made
+
+
+def create(dev: Dev, prompt: str) -> str:
+    answer = requests.post(
+        f"{dev.url}/create_task", json={"kind": "image", "input": {"prompt": prompt, "size": "256x256"}}, timeout=20
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["task_id"])
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def press(page, button):
+    page.click(button)
+    page.wait_for_selector("#played:not(:empty)")
+
+
+def test_every_entry_point_answers_under_its_own_path(dev):
+    main = (ROOT / "main.py").read_text(encoding="utf-8")
+    names = re.findall(r"^@functions_framework\.(?:http|cloud_event)\ndef (\w+)", main, re.MULTILINE)
+    assert {"create_task", "task_status", "worker", "worker_event", "sweep", "page"} <= set(names)
+    for name in names:
+        assert requests.post(f"{dev.url}/{name}", json={}, timeout=20).status_code in {200, 400, 403, 405, 401, 422}, (
+            name
+        )
+    assert "stuck now" in requests.get(dev.url, timeout=20).text
+    assert "stuck now" in requests.get(f"{dev.url}/page/", timeout=20).text
+
+
+def test_a_task_is_done_by_a_push_to_the_same_port(dev):
+    task = create(dev, "an orchard in the first snow")
+
+    def done() -> bool:
+        return bool(
+            requests.get(f"{dev.url}/task_status", params={"task_id": task}, timeout=20).json()["state"] == "completed"
+        )
+
+    eventually(done, 40)
+    assert requests.post(f"{dev.url}/worker", json={"task_id": task}, timeout=20).json()["verdict"] == "ended"
+
+
+def test_a_killed_worker_makes_its_task_stuck_and_the_sweep_rescues_it(dev, tab):
+    tab.goto(dev.url)
+    task = create(dev, "rain on a tin roof [slow 12]")
+    tab.goto(f"{dev.url}/tasks/{task}")
+    tab.wait_for_selector("#task[data-state=running]")
+    tab.wait_for_selector("#row-1 .checkpoint", state="attached")
+    press(tab, "#play-kill")
+    tab.goto(dev.url)
+    tab.wait_for_selector("#stuck[data-stuck='1']")
+    tab.wait_for_selector(f"#t-{task}.is-stuck")
+    tab.click("#sweep-now")
+    tab.wait_for_selector("#done[data-ended]")
+    assert "1 pending again" in tab.inner_text("#done")
+    tab.click("#close")
+    tab.wait_for_selector("#stuck[data-stuck='0']")
+    tab.goto(f"{dev.url}/tasks/{task}")
+    tab.wait_for_selector("#row-2 rect.run", state="attached")
+    assert tab.locator("#row-1 rect.gap").count() == 1
+    assert "lease_lost" in tab.inner_text("#row-1")
+    assert re.search(r"rescued by sweep \d+", tab.inner_text("#row-1"))
+    tab.wait_for_selector("#task[data-state=completed]")
+    assert tab.locator("#row-2 .end.completed").count() == 1
+    assert tab.locator("#row-2 rect.gap").count() == 0
+
+
+def test_a_frozen_worker_that_wakes_is_refused(dev, tab):
+    task = create(dev, "a bridge made of paper [slow 10]")
+    tab.goto(f"{dev.url}/tasks/{task}")
+    tab.wait_for_selector("#row-1 .checkpoint", state="attached")
+    press(tab, "#play-freeze")
+    tab.wait_for_selector(".state.stuck")
+    requests.post(f"{dev.url}/sweep", headers={"X-CloudScheduler-ScheduleTime": task}, timeout=30)
+    tab.wait_for_selector("#row-2 rect.run", state="attached")
+    # the second attempt is another worker's; the button wakes the one that had it last and lives
+    pid = (
+        int(re.search(r"worker (\d+) was frozen", tab.inner_text("#played") or "")[1])
+        if "frozen" in tab.inner_text("#played")
+        else None
+    )
+    for one in [*session_of(dev)] if pid is None else [pid, *descendants(pid)]:
+        os.kill(one, signal.SIGCONT)
+    tab.wait_for_selector("#row-refused")
+    tab.wait_for_selector("#task[data-state=completed]")
+
+
+def descendants(pid):
+    import psutil
+
+    return [one.pid for one in psutil.Process(pid).children(recursive=True)]
+
+
+def session_of(dev):
+    return [pid for child in dev.family() for pid in session(child)]
+
+
+def test_no_button_reaches_a_process_that_is_not_a_worker(dev):
+    task = create(dev, "a whale above the city [slow 5]")
+    with psycopg.connect(re.search(r"postgresql://\S+", dsn_of(dev))[0], autocommit=True) as connection:
+        eventually(
+            lambda: connection.execute("select 1 from unstuck.attempts where task_id = %s", (task,)).fetchone(), 30
+        )
+        connection.execute(
+            "update unstuck.attempts set worker = %s where task_id = %s", (f"worker-{os.getpid()}@here", task)
+        )
+    same = {"Sec-Fetch-Site": "same-origin"}
+    assert requests.post(f"{dev.url}/play/freeze/{task}", headers=same, timeout=20).status_code == 409
+    assert requests.post(f"{dev.url}/play/freeze/{task}", timeout=20).status_code == 403, (
+        "and from elsewhere none at all"
+    )
+
+
+def dsn_of(dev: Dev) -> str:
+    """As its servers got it."""
+    import psutil
+
+    return next(
+        found for one in psutil.Process(dev.process.pid).children() if (found := one.environ().get("DATABASE_URL"))
+    )
+
+
+def test_axe_finds_nothing_serious_on_the_local_page(dev, tab):
+    tab.goto(dev.url)
+    assert violations(tab) == []
+
+
+def test_a_taken_port_is_said_with_the_next_step(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "functions", "dev", "--port", str(port), "--data", str(folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert re.search(rf"Port {port} cannot be used: .*--port", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+def test_it_ends_with_no_process_left_keeps_the_data_and_burns_no_try(folder, how):
+    with running(folder, "--data", str(folder), "--no-samples") as dev:
+        task = create(dev, "a garden on the moon [slow 60]")
+        dsn = dsn_of(dev)
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            at_work = "select 1 from unstuck.attempts where task_id = %s and ended_at is null"
+            eventually(lambda: connection.execute(at_work, (task,)).fetchone(), 40)
+        family = dev.family()
+        assert len(family) > 6
+        assert dev.end(how) == 0
+        eventually(lambda: not [pid for pid in family if lives(pid)], 5, "processes are left")
+    if how == signal.SIGTERM:
+        return
+    from functions.ops.embedded import Postgres
+
+    with Postgres(folder / "postgres") as server, psycopg.connect(server.dsn()) as connection:
+        row = connection.execute("select outcome, reason from unstuck.attempts where task_id = %s", (task,)).fetchone()
+    assert row == ("released", "shutdown")
+
+
+def test_it_dies_with_its_launcher(folder):
+    with running(folder, "--data", str(folder), "--no-samples") as dev:
+        family = dev.family()
+        dev.process.kill()
+        dev.process.wait()
+        eventually(lambda: not [pid for pid in family if lives(pid)], 20, "processes are left")
+
+
+def test_a_change_of_the_code_is_seen_once(folder):
+    (folder / "functions").mkdir()
+    (folder / "main.py").write_text("")
+    (folder / "functions" / "one.py").write_text("")
+    sources = Sources(folder)
+    assert sources.changed() == []
+    (folder / "functions" / "one.py").write_text("1")
+    (folder / "functions" / "two.sql").write_text("")
+    (folder / "functions" / "notes.txt").write_text("")
+    assert sources.changed() == ["functions/one.py", "functions/two.sql"]
+    assert sources.changed() == []
+    (folder / "functions" / "two.sql").unlink()
+    assert sources.changed() == ["functions/two.sql"]
+
+
+# -- the user's own database
+
+JOBS = """
+create table public.jobs (
+  id bigserial primary key, status text not null, created_at timestamptz not null, updated_at timestamptz);
+insert into public.jobs (status, created_at, updated_at)
+select 'processing', now() - interval '3 h', now() - interval '2 h' from generate_series(1, 7);
+insert into public.jobs (status, created_at, updated_at)
+values ('pending', now(), now()), ('completed', now(), now()), ('failed', now(), now());
+"""
+
+
+def objects(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            "select count(*) from pg_class where relnamespace::regnamespace::text in ('public', 'unstuck')"
+        ).fetchone()
+    return int(row[0]) if row else -1
+
+
+def test_a_database_of_the_users_own_is_looked_at_with_nothing_installed(empty_database, folder):
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(JOBS)
+    before = objects(empty_database)
+    with running(folder, "--dsn", empty_database) as dev:
+        assert "public.jobs" in requests.get(dev.url, timeout=20).text
+        assert 'data-stuck="7"' in requests.get(f"{dev.url}/?table=public.jobs", timeout=20).text
+        assert requests.post(f"{dev.url}/sweep", headers={"Sec-Fetch-Site": "same-origin"}, timeout=20).status_code in {
+            403,
+            404,
+        }
+    assert objects(empty_database) == before
+
+
+def test_an_installed_database_is_shown_by_sessions_that_cannot_write(database, folder):
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("insert into public.tasks (kind) values ('image')")
+    with running(folder, "--dsn", database) as dev:
+        assert "stuck now" in requests.get(dev.url, timeout=20).text
+        answer = requests.post(
+            f"{dev.url}/act",
+            data={"action": "cancel", "of": "1"},
+            headers={"Sec-Fetch-Site": "same-origin"},
+            timeout=20,
+        )
+        assert answer.status_code == 403
+        assert requests.post(f"{dev.url}/create_task", json={"kind": "image"}, timeout=20).status_code in {403, 404}
+        with psycopg.connect(dsn_of(dev)) as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute("delete from public.tasks")
