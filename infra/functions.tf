@@ -2,11 +2,12 @@
 locals {
   public  = ["create_task", "task_status", "cancel_task"]
   remote  = length(var.remote_workers) > 0 ? ["claim_task", "beat_task", "complete_task", "fail_task"] : []
+  page    = length(var.page_viewers) > 0 ? ["page"] : []
   private = concat(["worker", "sweep"], var.pubsub ? ["worker_event"] : [])
-  entries = concat(local.public, local.remote, local.private)
+  entries = concat(local.public, local.remote, local.page, local.private)
 
   # Whose account, size and timeout an entry point has.
-  group = merge({ for entry in concat(local.public, local.remote) : entry => "api" }, { worker = "worker", worker_event = "worker", sweep = "sweep" })
+  group = merge({ for entry in concat(local.public, local.remote, local.page) : entry => "api" }, { worker = "worker", worker_event = "worker", sweep = "sweep" })
   # By name, so that kebab-case names of functions are those of their Cloud Run services, by which logs are found.
   function_names = { for entry in local.entries : entry => "${var.name}-${replace(entry, "_", "-")}" }
   timeouts       = { api = 60, worker = floor(local.times["platform.timeout"]), sweep = ceil(local.times["sweep.budget"]) + 60 }
@@ -26,8 +27,17 @@ locals {
       },
       var.database == "supabase" || (group == "api" && var.users != "none" && var.supabase_url != null) ? { SUPABASE_URL = var.supabase_url } : {},
       group == "api" && var.users != "none" ? { JWT_AUDIENCE = var.jwt_audience } : {},
+      group == "api" && length(var.cors_origins) > 0 ? { CORS_ORIGINS = join(",", var.cors_origins) } : {},
+      group == "sweep" && var.gauges ? { METRICS = "on" } : {},
     )
   }
+}
+
+locals {
+  page_environment = merge(
+    var.page_write ? { PAGE_WRITE = "on" } : {},
+    length(var.page_redact) > 0 ? { PAGE_REDACT = join(",", var.page_redact) } : {},
+  )
 }
 
 resource "google_cloudfunctions2_function" "this" {
@@ -59,7 +69,7 @@ resource "google_cloudfunctions2_function" "this" {
     ingress_settings                 = var.internal_ingress && local.group[each.value] != "api" ? "ALLOW_INTERNAL_ONLY" : "ALLOW_ALL"
     vpc_connector                    = var.vpc_connector
     all_traffic_on_latest_revision   = true
-    environment_variables            = local.environment[local.group[each.value]]
+    environment_variables            = merge(local.environment[local.group[each.value]], each.value == "page" ? local.page_environment : {})
 
     dynamic "secret_environment_variables" {
       for_each = { for name, accounts in local.secrets : name => accounts if contains(accounts, local.group[each.value]) }

@@ -51,6 +51,7 @@ locals {
     { for entry in local.private : entry => [google_service_account.this["invoker"].member] },
     { for entry in local.public : entry => distinct(concat([google_service_account.this["invoker"].member], var.api_invokers)) }, # it makes the smoke test
     { for entry in local.remote : entry => var.remote_workers },
+    { for entry in local.page : entry => var.page_viewers },
   )
 }
 

@@ -184,6 +184,44 @@ variable "api_invokers" {
   }
 }
 
+variable "cors_origins" {
+  description = "The origins whose pages may create, ask for and cancel tasks from a browser, such as [\"https://app.example.com\"]."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for one in var.cors_origins : can(regex("^https?://[^/,*]+$", one))])
+    error_message = "cors_origins must be origins such as https://app.example.com: no path, no / at the end, no *."
+  }
+}
+
+variable "page_viewers" {
+  description = "Who may open the operators' page: members of IAM such as group:ops@example.com. Default: nobody, and it is not deployed."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for one in var.page_viewers : can(regex("^(user|serviceAccount|group|domain|principal|principalSet):.+", one))])
+    error_message = "page_viewers must be members of IAM such as group:ops@example.com. allUsers is not taken: the page shows every task."
+  }
+}
+
+variable "page_write" {
+  description = "Whether the operators' page may also retry, requeue, cancel and fail tasks."
+  type        = bool
+  default     = false
+}
+
+variable "page_redact" {
+  description = "More keys whose values the operators' page hides, such as [\"iban\"]."
+  type        = list(string)
+  default     = []
+}
+
+variable "gauges" {
+  description = "Whether the sweep writes gauges (open tasks, oldest ages, live attempts) and looks up in the logs why workers died."
+  type        = bool
+  default     = true
+}
+
 variable "remote_workers" {
   description = "Who may take tasks from elsewhere by claim_task, beat_task, complete_task and fail_task: members of IAM. Default: nobody, and these functions are not deployed."
   type        = list(string)

@@ -26,6 +26,8 @@ run "bad_values_are_refused" {
     secret_versions       = { PASSWORD = 1 }
     sizes                 = { worker = { memory = "lots" } }
     remote_workers        = ["allUsers"]
+    cors_origins          = ["*"]
+    page_viewers          = ["allUsers"]
     queue                 = { max_attempts = 0 }
     notification_emails   = ["oncall"]
     slack                 = { channel = "alerts" }
@@ -36,7 +38,7 @@ run "bad_values_are_refused" {
   }
   expect_failures = [
     var.project_id, var.region, var.name, var.policy_file, var.runtime, var.supabase_url, var.secret_versions,
-    var.sizes, var.remote_workers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
+    var.sizes, var.remote_workers, var.cors_origins, var.page_viewers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
     var.renotify, var.runbooks_url,
   ]
 }

@@ -26,6 +26,7 @@ FLAGS = {
     "run revisions list": {"--region", "--service"},
     "run services add-iam-policy-binding": {"--member", "--region", "--role"},
     "run services describe": {"--region"},
+    "run services proxy": {"--port", "--region"},
     "run services get-iam-policy": {"--region"},
     "run services update-traffic": {"--region", "--to-latest", "--to-revisions"},
     "scheduler jobs create http": {
@@ -34,6 +35,7 @@ FLAGS = {
     },
     "scheduler jobs delete": {"--location"},
     "scheduler jobs describe": {"--location"},
+    "scheduler jobs pause": {"--location"},
     "scheduler jobs resume": {"--location"},
     "scheduler jobs run": {"--location"},
     "secrets add-iam-policy-binding": {"--member", "--role"},

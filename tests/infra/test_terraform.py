@@ -194,6 +194,10 @@ def test_the_queue_pushes_no_more_at_once_than_the_workers_take(infra):
 
 # -- who may do what
 
+REMOTE = {"claim_task", "beat_task", "complete_task", "fail_task"}
+GIVEN_TO = dict.fromkeys(REMOTE, "remote_workers") | {"page": "page_viewers"}
+"""The variable that says who may call; for the others it is api_invokers."""
+
 
 def test_the_scheduler_calls_the_sweep_with_the_audience_it_wants_by_an_account_that_may(infra):
     if not infra.complete:
@@ -220,11 +224,10 @@ def test_nobody_but_the_invoker_may_call_what_is_not_for_clients(infra):
                 assert entry in {"create_task", "task_status", "cancel_task"}
                 assert may["members"] == [f"serviceAccount:unstuck-invoker@{PROJECT}.iam.gserviceaccount.com"]
                 continue
-            remote = entry in {"claim_task", "beat_task", "complete_task", "fail_task"}
-            given = "remote_workers" if remote else "api_invokers"
+            given = GIVEN_TO.get(entry, "api_invokers")
             own = {one for one in may["members"] if "-invoker@" in one}
             assert set(may["members"]) - own == set(EVERYTHING[given])
-            assert bool(own) != remote, "the smoke test calls what clients call"
+            assert bool(own) == (given == "api_invokers"), "the smoke test calls what clients call"
 
 
 def test_each_account_may_do_its_own_part_and_no_more(infra):
@@ -253,7 +256,7 @@ def test_a_secret_is_given_to_the_functions_that_read_it_and_to_no_other(infra):
         for secret in block(one, "service_config")["secret_environment_variables"]:
             given.setdefault(secret["key"], set()).add(entry)
     workers = {"worker", "worker_event", "sweep"}
-    clients = {"create_task", "task_status", "cancel_task"} | {"claim_task", "beat_task", "complete_task", "fail_task"}
+    clients = {"create_task", "task_status", "cancel_task", "page"} | REMOTE
     assert given == {
         "SUPABASE_KEY": clients | workers, "SUPABASE_JWT_SECRET": clients, "NOTIFY_URL": {"sweep"}, "NOTIFY_SECRET": {"sweep"},
     }  # fmt: skip
