@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from functions.errors import PolicyError
-from functions.states import State
+from functions.states import ENDED, State
 from functions.yaml_lines import Value, read
 
 DEFAULT = Path(__file__).with_name("policy.yaml")
@@ -64,6 +64,8 @@ class Watch:
     key_type: str
     status: str
     words: dict[State, tuple[Any, ...]]
+    marks: dict[State, str]
+    """Columns that tell the states of one word apart, where a word has several: `{completed: done_at, failed: error}`."""
     columns: dict[str, str]
     clocks: dict[str, tuple[str, ...]]
     hooks: dict[str, tuple[str, ...]]
@@ -86,6 +88,23 @@ class Watch:
     create_per_minute: int | None
     """How many tasks a user may create in a minute, all kinds together; None: as many as they like."""
     rules: dict[str, Rule] = field(repr=False)
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether a task of it can be pending: not where rows are born running."""
+        return bool(self.words[State.PENDING])
+
+    @property
+    def ends_alike(self) -> bool:
+        """Whether the table alone does not tell how a task ended."""
+        return (
+            any(word in self.words[State.COMPLETED] for word in self.words[State.FAILED])
+            and State.FAILED not in self.marks
+        )
+
+    def sharers(self, word: Any) -> list[State]:
+        """The states for which a word stands."""
+        return [state for state in State if word in self.words[state]]
 
     def rule(self, kind: str) -> Rule:
         return self.rules.get(kind) or self.rules["*"]
@@ -230,6 +249,7 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         "key_type",
         "status",
         "words",
+        "marks",
         "columns",
         "clocks",
         "hooks",
@@ -252,7 +272,8 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         key=value["key"].text(),
         key_type=value["key_type"].choice("uuid", "text", "integer", "bigint"),
         status=value["status"].text(),
-        words=_words(value["words"]),
+        words=_words(value["words"], marks := _marks(value)),
+        marks=marks,
         columns=_columns(value["columns"]),
         clocks=_clocks(value, fence),
         hooks=_hooks(name, value, optional),
@@ -269,6 +290,7 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         value["rules"].fail(
             "has a `cost`, but nothing takes it. Add `optional: [credits]` to the watch, or a hook `on_created`."
         )
+    _fit_words(value, watch)
     if "$$" in repr(watch):
         value.fail("has $$ in a name or a word, at which the body of an SQL function would end. Use another.")
     return watch
@@ -283,20 +305,47 @@ def _table(value: Value) -> str:
     return re.sub(r"\$\{(\w+)\}", variable, value.text())
 
 
-def _words(value: Value) -> dict[State, tuple[Any, ...]]:
+def _words(value: Value, marks: dict[State, str]) -> dict[State, tuple[Any, ...]]:
     value.only(*State)
     words: dict[State, tuple[Any, ...]] = dict.fromkeys(State, ())
-    taken: dict[Any, str] = {}
-    for state, listed in value.items():
-        words[State(state)] = listed.texts()
-        for word in words[State(state)]:
-            if word in taken:
-                listed.fail(f"the word {word!r} stands for {taken[word]} already. Give each word one state.")
-            taken[word] = state
-    for state in (State.PENDING, State.RUNNING, State.COMPLETED, State.FAILED):
+    unmarked: dict[Any, State] = {}
+    for name, listed in value.items():
+        state = State(name)
+        words[state] = listed.texts()
+        for word in () if state in marks else words[state]:
+            ends = isinstance(word, bool) and {state, unmarked.get(word)} <= ENDED  # a flag tells no more
+            if word in unmarked and not ends:
+                listed.fail(
+                    f"the word {word!r} stands for {unmarked[word]} already. Give each word one state, or name the column "
+                    "that tells them apart under `marks`."
+                )
+            unmarked[word] = state
+    for state in (State.RUNNING, State.FAILED):
         if not words[state]:
             value.fail(f"has no word for {state}. Add `{state}: [...]`.")
     return words
+
+
+def _marks(watch: Value) -> dict[State, str]:
+    value = watch.get("marks")
+    if value is None:
+        return {}
+    value.only(State.COMPLETED, State.FAILED, State.CANCELLED)
+    return {State(state): column.text() for state, column in value.items()}
+
+
+def _fit_words(value: Value, watch: Watch) -> None:
+    """What a table without a word for a state cannot do."""
+    if watch.own and not (watch.may_wait and watch.words[State.COMPLETED]):
+        value["words"].fail("has no word for pending or completed, which a table of our own needs. Add both.")
+    for kind, rule in watch.rules.items():
+        if rule.attempts > 1 and not watch.may_wait:
+            value["rules"].fail(
+                f"{kind}: attempts is {rule.attempts}, but there is no word for pending, so that no task can be tried again. "
+                "Write `attempts: 1`, or add `pending: [...]` to `words`."
+            )
+    if watch.columns.get("result") in watch.marks.values():
+        value["marks"].fail("names the column of the result, which may stay empty. Name a time or a flag.")
 
 
 def _columns(value: Value) -> dict[str, str]:
@@ -311,7 +360,8 @@ def _clocks(watch: Value, fence: str) -> dict[str, tuple[str, ...]]:
     if value:
         value.only("queued", "due", "started", "alive", "touched", "finished")
         clocks = {name: listed.names() for name, listed in value.items()}
-    for name in ("queued", "alive"):
+    waits = [name for name, _ in watch["words"].items() if name == State.PENDING]
+    for name in ("queued", "alive") if waits else ("alive",):
         if not clocks.get(name) and fence != "observe":
             (value or watch).fail(
                 f"lacks `{name}`: without it nobody can tell how long a task has been waiting or silent. Add it, or let "

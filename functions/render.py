@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from psycopg import sql
-
 from functions import values
 from functions.policy import Watch
+from functions.row import column, identifier, is_in, state_of, usual_type
 from functions.states import State
-from functions.values import Column, literal
+from functions.values import literal
 
 SQL = Path(__file__).parent / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run", "evidence", "outbox")
@@ -20,28 +19,8 @@ VERBS = (
     "page", "pulse", "timeline",
 )  # fmt: skip
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
-ALIASES = {
-    "character varying": "varchar",
-    "character": "bpchar",
-    "smallint": "int2",
-    "integer": "int4",
-    "bigint": "int8",
-    "real": "float4",
-    "double precision": "float8",
-    "boolean": "bool",
-    "timestamp with time zone": "timestamptz",
-    "timestamp without time zone": "timestamp",
-    "text[]": "_text",
-    "varchar[]": "_varchar",
-}
-"""How people write a type, and how the catalogue does."""
 _FAILED = "(select * from unnest(p_found) u where u.state = 'failed') x"
 WRITTEN = (State.PENDING, State.COMPLETED, State.FAILED, State.CANCELLED)
-
-
-def identifier(name: str) -> str:
-    """`schema.name`, each part quoted."""
-    return sql.Identifier(*name.split(".")).as_string(None)
 
 
 def render(text: str, names: Mapping[str, str]) -> str:
@@ -96,12 +75,12 @@ def names(watch: Watch) -> dict[str, str]:
         "key": f"t.{identifier(watch.key)}",
         "key_type": watch.key_type,
         "status": f"t.{identifier(watch.status)}",
-        "state": _state(watch, "t"),
-        "is_pending": _is(watch, "t", State.PENDING),
-        "is_running": _is(watch, "t", State.RUNNING),
-        "is_resting": _is(watch, "t", State.RESTING),
-        "is_failed": _is(watch, "t", State.FAILED),
-        "is_cancelled": _is(watch, "t", State.CANCELLED),
+        "state": state_of(watch, "t"),
+        "is_pending": is_in(watch, "t", State.PENDING),
+        "is_running": is_in(watch, "t", State.RUNNING),
+        "is_resting": is_in(watch, "t", State.RESTING),
+        "is_failed": is_in(watch, "t", State.FAILED),
+        "is_cancelled": is_in(watch, "t", State.CANCELLED),
         "is_free": _is_free(watch),
         "kind": _kind(watch),
         "input": _column(watch, "input", "to_jsonb(t)"),
@@ -110,6 +89,9 @@ def names(watch: Watch) -> dict[str, str]:
         "error": _text(watch, "error", "null::text"),
         "reason": _text(watch, "reason", "null::text"),
         "as_role": _as_role(watch),
+        "born_running": literal(not watch.may_wait),
+        "only_swept": literal(not watch.words[State.COMPLETED]),
+        "ends_alike": literal(watch.ends_alike),
         **_clocks(watch),
         "write": ",\n    ".join(_write(watch)),
         "to_running": ", ".join(_to_running(watch)),
@@ -123,11 +105,11 @@ def names(watch: Watch) -> dict[str, str]:
         "on_swept": _hook(watch, "on_swept", ""),
         "cost": "(t.metadata ->> 'cost')::bigint" if watch.own else "null::bigint",
         "notify": f"perform unstuck.outbox_put({literal(watch.name)}, p_found);" if watch.notify else "null;",
-        "old_ended": _is(watch, "old", State.COMPLETED, State.FAILED, State.CANCELLED),
-        "old_pending": _is(watch, "old", State.PENDING, State.RESTING),
-        "old_state": _state(watch, "old"),
-        "new_state": _state(watch, "new"),
-        "new_ended": _is(watch, "new", State.COMPLETED, State.FAILED, State.CANCELLED),
+        "old_ended": is_in(watch, "old", State.COMPLETED, State.FAILED, State.CANCELLED),
+        "old_pending": is_in(watch, "old", State.PENDING, State.RESTING),
+        "old_state": state_of(watch, "old"),
+        "new_state": state_of(watch, "new"),
+        "new_ended": is_in(watch, "new", State.COMPLETED, State.FAILED, State.CANCELLED),
         "end_changes": _change(watch, _end(watch)),
         "finish_changes": _change(watch, _finish(watch)),
         "keep_finish": "".join(f"new.{identifier(name)} := old.{identifier(name)};" for name in _finish(watch))
@@ -140,13 +122,6 @@ def names(watch: Watch) -> dict[str, str]:
         f"{index}_index": identifier(f"{bare}_{index}")
         for index in ("pending", "running", "claim", "owner", "idempotency", "one_active")
     }
-
-
-def column(watch: Watch, name: str, usual: str) -> Column:
-    """The column with the type that the watch states for it, else the usual one."""
-    match = re.fullmatch(r"(.+?)(?:\((\d+)\))?(\s+not null)?", watch.types.get(name, usual))
-    assert match is not None, "any text matches"
-    return Column(name, ALIASES.get(match[1], match[1]), int(match[2]) if match[2] else None, not_null=bool(match[3]))
 
 
 def _clocks(watch: Watch) -> dict[str, str]:
@@ -221,28 +196,15 @@ def _text(watch: Watch, name: str, absent: str) -> str:
     return f"{found}::text" if watch.columns.get(name) in watch.types else found
 
 
-def _is(watch: Watch, row: str, *states: State) -> str:
-    words = [literal(word) for state in states for word in watch.words[state]]
-    status = f"{row}.{identifier(watch.status)}"
-    if not words:
-        return "false"
-    return f"{status} = {words[0]}" if len(words) == 1 else f"{status} in ({', '.join(words)})"
-
-
 def _is_free(watch: Watch) -> str:
     """Whether the task may be started again beside those of its kind and owner: not where only one may be open."""
     if not watch.own:
         return "true"
     same = "o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '')"
     other = f"from {identifier(watch.table)} o where o.one_active and {same}"
-    running = f"{_is(watch, 'o', State.PENDING)} or {_is(watch, 'o', State.RUNNING)}"
-    before = f"o.id = any (p_ids::uuid[]) and o.id < t.id and {_is(watch, 'o', State.FAILED, State.CANCELLED)}"
+    running = f"{is_in(watch, 'o', State.PENDING)} or {is_in(watch, 'o', State.RUNNING)}"
+    before = f"o.id = any (p_ids::uuid[]) and o.id < t.id and {is_in(watch, 'o', State.FAILED, State.CANCELLED)}"
     return f"not (t.one_active and (exists (select {other} and ({running})) or exists (select {other} and {before})))"
-
-
-def _state(watch: Watch, row: str) -> str:
-    cases = (f"when {_is(watch, row, state)} then {literal(str(state))}" for state in State if watch.words[state])
-    return f"case {' '.join(cases)} end"
 
 
 def _clock(watch: Watch, *clocks: str) -> str:
@@ -280,11 +242,6 @@ def _word(watch: Watch, state: State) -> str:
     return literal(watch.words[state][0])
 
 
-def _cancelled(watch: Watch) -> str:
-    """A table without a word for it takes a cancelled task as failed."""
-    return f"when 'cancelled' then {_word(watch, State.CANCELLED)} " if watch.words[State.CANCELLED] else ""
-
-
 def _cast(watch: Watch) -> str:
     """An enum does not take the text that a CASE makes."""
     kind = column(watch, watch.status, "text").type
@@ -293,11 +250,9 @@ def _cast(watch: Watch) -> str:
 
 def _write(watch: Watch) -> Iterator[str]:
     """The assignments that move a task as the decision `x` (state, result, reason, error, retry_at) says."""
-    cases = (
-        f"case x.state when 'pending' then {_word(watch, State.PENDING)} "
-        f"when 'completed' then {_word(watch, State.COMPLETED)} "
-        f"{_cancelled(watch)}else {_word(watch, State.FAILED)} end"
-    )
+    known = (state for state in WRITTEN if watch.words[state] and state != State.FAILED)
+    told = " ".join(f"when {literal(str(state))} then {_word(watch, state)}" for state in known)
+    cases = f"case x.state {told} else {_word(watch, State.FAILED)} end" if told else _word(watch, State.FAILED)
     cast = _cast(watch)
     written = {watch.status: f"({cases}){cast}" if cast else cases}
     for name in ("error", "reason"):
@@ -319,7 +274,25 @@ def _write(watch: Watch) -> Iterator[str]:
             written[name] = (
                 f"case when x.state = {literal(str(state))} then {_more(watch, name, what)} else {before} end"
             )
+    written |= _marked(watch)
     yield from (f"{identifier(name)} = {value}" for name, value in written.items())
+
+
+def _marked(watch: Watch) -> dict[str, str]:
+    """Each mark is set by the move to its state, and taken away by any other."""
+    written = {}
+    for state, name in watch.marks.items():
+        one = column(watch, name, usual_type(watch, name))
+        mark = (
+            "true"
+            if one.type == "bool"
+            else values.note(one, "x.error", "failed") or _stamp(watch, name, "clock_timestamp()")
+        )
+        absent = values.nothing(one) or f"t.{identifier(name)}"
+        states = [state] if state != State.FAILED or watch.words[State.CANCELLED] else [state, State.CANCELLED]
+        told = ", ".join(literal(str(one)) for one in states)
+        written[name] = f"case when x.state in ({told}) then {mark} else {absent} end"
+    return written
 
 
 def _message(watch: Watch, name: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from functions.policy import Policy, Watch
-from functions.render import identifier, render, shared, template, verbs
+from functions.render import render, shared, template, verbs
+from functions.row import identifier
 from functions.values import literal
 
 OWN = "unstuck"

@@ -9,6 +9,7 @@ import yaml
 
 from functions.errors import PolicyError
 from functions.ops.look.infer import Inferred
+from functions.ops.look.status import says
 from functions.policy import DEFAULT, parse
 from functions.states import State
 from functions.values import NUMBERS, TEXTS, TIMES, Column, nothing
@@ -26,21 +27,49 @@ def watch(found: Inferred, name: str | None = None) -> dict[str, Any]:
     key_type = KEYS.get(found.table.columns[mapping.key or ""].type)
     if key_type is None:
         raise PolicyError(f"{found.table.title}: a key of that type cannot be guarded. Use `check --fix` on it.")
-    made = {
+    made: dict[str, Any] = {
         "table": found.table.title,
         "key": mapping.key,
         "key_type": key_type,
         "status": mapping.status,
         "words": {str(state): list(words) for state, words in mapping.words.items() if words},
+        "marks": marks(found),
         "columns": {role: mapping.columns[role] for role in ("kind", "owner", "error") if mapping.columns.get(role)},
         "clocks": _clocks(found),
         "types": _types(found),
         "also": _also(found),
         "jwt_role": _jwt_role(found),
-        "fence": None if {"queued", "alive"} <= _clocks(found).keys() else "observe",
+        "fence": None,
         "rules": _rules(),
     }
+    _fit_words(made)
     return {name or name_of(found): {field: value for field, value in made.items() if value or field == "columns"}}
+
+
+def _fit_words(made: dict[str, Any]) -> None:
+    """With marks a flag tells what waits and what has ended. Rows that are born running have one try."""
+    if made["marks"]:
+        made["words"]["pending"] = list(made["words"]["completed"])
+    needed = {"queued", "alive"}
+    if "pending" not in made["words"]:
+        needed = {"alive"}
+        made["rules"]["*"] |= {"attempts": 1, "on_lost": "fail", "on_error": "fail"}
+    made["fence"] = None if needed <= made["clocks"].keys() else "observe"
+
+
+def marks(found: Inferred) -> dict[str, str]:
+    """Of a flag: the columns that tell what waits, what is done and what failed. Nothing where one is missing."""
+    mapping, columns = found.mapping, found.table.columns
+    if columns[mapping.status or ""].type != "bool":
+        return {}
+    flags = {
+        state: [one.name for one in columns.values() if one.type == "bool" and says(one) == state] for state in ENDS
+    }
+    error = mapping.columns.get("error")
+    completed = [*flags[State.COMPLETED], *mapping.clock("finished")]
+    failed = [*flags[State.FAILED], *filter(None, [mapping.failed_at, error])]
+    told = {"completed": next(iter(completed), ""), "failed": next(iter(failed), "")}
+    return told if all(told.values()) and len(set(told.values())) == 2 else {}
 
 
 def name_of(found: Inferred) -> str:
@@ -99,6 +128,7 @@ def _types(found: Inferred) -> dict[str, str]:
     mapping, used = found.mapping, set[str]()
     times = {name for names in mapping.clocks.values() for name in names} | set(mapping.touched)
     times |= {name for name in (mapping.failed_at,) if name}
+    used |= set(marks(found).values())
     used |= times | {one for one in mapping.columns.values() if one} | set(mapping.locks) | {mapping.status or ""}
     types = {}
     for name in sorted(used & found.table.columns.keys()):

@@ -17,6 +17,10 @@ declare
   v_answer  jsonb;
   v_held    text[] := '{}';
 begin@as_role@
+  if @only_swept@ then
+    raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', @watch_name@
+      using errcode = 'feature_not_supported';
+  end if;
   if p_again then
     perform 1 from @table@ t where @key@ = p_task::@key_type@ for update;  -- the first call may be at it still
     select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
@@ -51,6 +55,11 @@ begin@as_role@
         v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, p_task) -> 'rescued';
         select @state@ into v_task.state from @table@ t where @key@ = p_task::@key_type@;
         v_task.due := null;
+        if @born_running@ and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
+          select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id and a.ended_at is null)
+        then
+          v_task.state := 'pending';
+        end if;
       end if;
       if v_task.state is distinct from 'pending' then
         return jsonb_build_object('verdict', case when v_task.state = 'running' then 'held'

@@ -12,6 +12,10 @@ declare
   v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
   v_moved   text[];
 begin@as_role@
+  if @born_running@ and v_state = 'pending' then
+    raise exception 'the watch % has no word for pending: none of its tasks can be put back', @watch_name@
+      using errcode = 'feature_not_supported', hint = 'Cancel it or fail it.';
+  end if;
   insert into unstuck.operations (key, watch, action) values (p_key, @watch_name@, p_action) on conflict do nothing;
   if not found then
     return (select to_json(o.moved) from unstuck.operations o where o.key = p_key);

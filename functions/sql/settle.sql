@@ -6,7 +6,7 @@ create or replace function unstuck.@watch@_settle(
 ) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
-  v_free_releases constant integer := 10;  -- then a release counts too, or a task that ends its worker would live for ever
+  v_free_releases constant integer := case when @born_running@ then 0 else 10 end;  -- then a release counts too, or a task that ends its worker would live for ever
   v_attempt record;
   v_rule    jsonb;
   v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' when 'retry' then 'pending' when 'release' then 'pending' end;

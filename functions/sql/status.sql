@@ -21,6 +21,9 @@ begin
     end if;
     select a.* into v_attempt from unstuck.attempts a
     where a.watch = @watch_name@ and a.task_id = v_task.id order by a.number desc limit 1;
+    if @ends_alike@ and v_task.state = 'completed' and v_attempt.outcome in ('failed', 'cancelled') then
+      v_task.state := v_attempt.outcome;
+    end if;
     v_overdue := case
       when v_task.state in ('pending', 'running') and v_attempt.number is not null and v_attempt.ended_at is null
         then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now

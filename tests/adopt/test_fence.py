@@ -13,7 +13,7 @@ from functions.errors import PolicyError
 from functions.migrate import check, migrate
 from functions.ops.embedded import Postgres
 from functions.policy import Policy, Watch, parse
-from functions.render import identifier
+from functions.row import identifier
 from functions.states import State
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import HEAD
@@ -466,12 +466,6 @@ def test_more_can_be_written_when_a_task_is_cancelled(empty_database: str) -> No
 def test_more_that_a_move_cannot_know_is_refused(state: str, what: str) -> None:
     with pytest.raises(PolicyError, match=rf"jobs.also.{state}.Copies: must be one of: now, nothing, raise"):
         policy(replace(MIXED, watch=MIXED.watch | {"also": {state: {"Copies": what}}}), "off")
-
-
-def test_a_boolean_has_too_few_words_and_the_policy_says_so() -> None:
-    words = {"pending": [False], "running": [True], "completed": [], "failed": []}
-    with pytest.raises(PolicyError, match=r"jobs.words: has no word for completed. Add"):
-        policy(Shape("", MIXED.watch | {"words": words}), "off")
 
 
 def test_a_word_that_would_end_the_body_of_a_function_is_refused() -> None:

@@ -17,7 +17,7 @@ from functions.ops.doctor.tries import not_installed, plain, tried
 from functions.ops.look.catalogue import Facts, facts
 from functions.ops.look.session import connect
 from functions.policy import Policy, Watch
-from functions.render import identifier
+from functions.row import identifier
 
 Check = Callable[[], list[Finding]]
 

@@ -7,13 +7,14 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 
 from functions.ops.doctor.session import Connection
 from functions.policy import Watch
 from functions.render import names
+from functions.row import is_in
 from functions.states import State
 from functions.values import identifier, literal
 
@@ -34,7 +35,7 @@ class Bench:
 
     def __init__(self, connection: Connection, watch: Watch) -> None:
         self.connection, self.watch, self.names = connection, watch, names(watch)
-        self._known: dict[object, str] = {}
+        self._known: dict[tuple[State, object], str] = {}
 
     def verb(self, verb: str, **arguments: Any) -> Any:
         named = ", ".join(f"{name} => %s" for name in arguments)
@@ -48,12 +49,12 @@ class Bench:
     def patient(self, state: State, word: object) -> str:
         """A task of this word, locked. Where there is none, another is made to look like one, or a new one."""
         select, table = f"select {self.names['key']}::text from", f"{self.names['table']} t"
-        where = f"{self.names['status']} = {literal(word)}"
-        if word in self._known:  # without an index each search would read the whole table
-            where = f"{self.names['key']} = {literal(self._known[word])}::{self.watch.key_type} and {where}"
+        where = f"{self.names['status']} = {literal(word)} and {is_in(self.watch, 't', state)}"
+        if (state, word) in self._known:  # without an index each search would read the whole table
+            where = f"{self.names['key']} = {literal(self._known[state, word])}::{self.watch.key_type} and {where}"
         row = self.one(f"{select} {table} where {where} limit 1 for update skip locked")
         if row is not None:
-            self._known[word] = row[0]
+            self._known[state, word] = row[0]
         if row is None:
             try:
                 with self.connection.transaction():
@@ -62,6 +63,8 @@ class Bench:
                 why = error.diag.message_primary or error
                 raise Unfit(f"there is none, and none can be made up ({why})") from None
         found = str(row[0]) if row else ""
+        if len(self.watch.sharers(word)) > 1 and self.state(found) != state:
+            raise Unfit(f"there is none that is {state}, and a word alone does not make it so")
         self.expect(found, state)
         return found
 
@@ -107,7 +110,9 @@ class Bench:
 def _claim(bench: Bench, task: str) -> str:
     token = str(uuid.uuid4())
     answer = bench.verb("claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token)
-    if answer["verdict"] in {"early", "held"}:  # not due yet, or another attempt's: as a person puts it back
+    if (
+        answer["verdict"] in {"early", "held"} and bench.watch.may_wait
+    ):  # not due yet, or another attempt's: as a person puts it back
         bench.verb("operate", p_action="fail", p_ids=[task])
         bench.verb("operate", p_action="retry", p_ids=[task])
         answer = bench.verb("claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token)
@@ -130,7 +135,7 @@ def _settle(outcome: str, bench: Bench, task: str) -> None:
     )
     if answer["verdict"] != "settled":
         raise Refused(f"the settle answers {answer['verdict']}")
-    bench.expect(task, answer["state"])
+    bench.expect(task, *_alike(bench.watch, State(answer["state"])))
 
 
 def _sweep(was: State, to: State, bench: Bench, task: str) -> None:
@@ -154,35 +159,46 @@ def _sweep(was: State, to: State, bench: Bench, task: str) -> None:
         task, kind[0] if kind else "", str(was), live, last[0] + (not live), last[1] + (not live), str(to), reason, cause,
         reason, cause, 60.0 if to == State.PENDING else None,
     )  # fmt: skip
-    bench.expect(task, to)
+    bench.expect(task, *_alike(bench.watch, to))
+
+
+def _alike(watch: Watch, state: State) -> tuple[str, ...]:
+    """A flag says the same of both ends: by the table it is then completed."""
+    return (state, State.COMPLETED) if watch.ends_alike and state == State.FAILED else (state,)
 
 
 def _by_hand(action: str, bench: Bench, task: str) -> None:
     bench.verb("operate", p_action=action, p_ids=[task])
     ends = {"cancel": (State.CANCELLED if bench.watch.words[State.CANCELLED] else State.FAILED), "fail": State.FAILED}
-    bench.expect(task, ends.get(action, State.PENDING))
+    bench.expect(task, *_alike(bench.watch, ends.get(action, State.PENDING)))
 
 
 Action = Callable[[Bench, str], object]
-ACTIONS: Mapping[State, Mapping[str, Action]] = cast(
-    "Mapping[State, Mapping[str, Action]]",
-    {
-        State.PENDING: {
-            "claim": _claim,
-            **{
-                f"claim and {outcome}": partial(_settle, outcome)
-                for outcome in ("complete", "fail", "retry", "release")
-            },
-            "sweep to failed": partial(_sweep, State.PENDING, State.FAILED),
-            **{action: partial(_by_hand, action) for action in ("fail", "cancel")},
-        },
+Actions = Mapping[str, Action]
+RUNS: Actions = {
+    "claim": _claim,
+    **{f"claim and {outcome}": partial(_settle, outcome) for outcome in ("complete", "fail", "retry", "release")},
+}
+"""What a worker does with a task that waits; where rows are born running, with one that nobody holds."""
+
+
+def actions(watch: Watch) -> Mapping[State, Actions]:
+    """Those that the words of the watch make possible, by the state of the task."""
+    retry: Actions = {"retry": partial(_by_hand, "retry")} if watch.may_wait else {}
+    runs = RUNS if watch.words[State.COMPLETED] else {}
+    back: Actions = {
+        "sweep to pending": partial(_sweep, State.RUNNING, State.PENDING), "requeue": partial(_by_hand, "requeue"),
+    }  # fmt: skip
+    hands = {action: partial(_by_hand, action) for action in ("fail", "cancel")}
+    return {
+        State.PENDING: {**runs, "sweep to failed": partial(_sweep, State.PENDING, State.FAILED), **hands},
         State.RUNNING: {
+            **({} if watch.may_wait else runs),
             "sweep to failed": partial(_sweep, State.RUNNING, State.FAILED),
-            "sweep to pending": partial(_sweep, State.RUNNING, State.PENDING),
-            **{action: partial(_by_hand, action) for action in ("requeue", "fail", "cancel")},
+            **(back if watch.may_wait else {}),
+            **hands,
         },
-        State.FAILED: {"retry": partial(_by_hand, "retry")},
-        State.CANCELLED: {"retry": partial(_by_hand, "retry")},
+        State.FAILED: retry,
+        State.CANCELLED: retry,
         State.RESTING: {"cancel": partial(_by_hand, "cancel")},
-    },
-)
+    }

@@ -9,8 +9,9 @@ from functions.ops.doctor.session import Connection
 from functions.ops.look.catalogue import Facts
 from functions.policy import Watch
 from functions.render import names
+from functions.row import is_in
 from functions.states import State
-from functions.values import identifier, literal
+from functions.values import identifier
 
 CLOCKS = {State.PENDING: ("queued", "queued_bound"), State.RUNNING: ("alive", "alive_bound")}
 """The clock by which a sweep judges each open state, and the expression that it compares."""
@@ -24,7 +25,7 @@ def indexes(connection: Connection, watch: Watch, table: Facts) -> list[Finding]
             statement(watch, table, state),
         )
         for state in CLOCKS
-        if not _leads(connection, watch, table, state)
+        if watch.words[state] and not _leads(connection, watch, table, state)
     ]  # fmt: skip
     return found or [fine(watch.name, "index", "an index leads to the pending and the running tasks")]
 
@@ -33,9 +34,7 @@ def statement(watch: Watch, table: Facts, state: State) -> str:
     """The index that is wanted: small, on the clock, of the open rows alone."""
     own = [one for one in watch.clocks.get(CLOCKS[state][0], ()) if one in table.columns]
     clock = identifier((own or [watch.key])[0])
-    listed = ", ".join(literal(word) for word in watch.words[state])
-    where = f"{identifier(watch.status)} {f'in ({listed})' if len(watch.words[state]) > 1 else f'= {listed}'}"
-    return f"create index concurrently on {table.quoted} ({clock}) where {where};"
+    return f"create index concurrently on {table.quoted} ({clock}) where {is_in(watch, '', state)};"
 
 
 def _leads(connection: Connection, watch: Watch, table: Facts, state: State) -> bool:

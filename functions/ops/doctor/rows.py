@@ -9,7 +9,7 @@ from functions.ops.look import columns as by_name
 from functions.ops.look.catalogue import OURS, Facts
 from functions.ops.look.clocks import moves
 from functions.policy import Watch
-from functions.render import column
+from functions.row import column
 from functions.values import TEXTS
 
 WIDE_ENOUGH = 200

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from functions.ops.doctor.actions import ACTIONS, Bench, Refused, Unfit
+from functions.ops.doctor.actions import Bench, Refused, Unfit, actions
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
 from functions.ops.doctor.session import Connection, rolled_back
 from functions.policy import Watch
@@ -45,7 +45,7 @@ def not_installed(watch: Watch) -> Finding:
 def tried(connection: Connection, watch: Watch) -> list[Finding]:
     bench = Bench(connection, watch)
     found = [*_reads(bench)]
-    done = [one for state in ACTIONS for word in watch.words[state] for one in _word(bench, state, word)]
+    done = [one for state in actions(watch) for word in watch.words[state] for one in _word(bench, state, word)]
     return found + _failures(watch, done) + _untried(watch, done) + _summary(watch, done)
 
 
@@ -67,7 +67,7 @@ def _reads(bench: Bench) -> Iterator[Finding]:
 
 def _word(bench: Bench, state: State, word: object) -> Iterator[Try]:
     """The actions on one task of this word: a real one where there is one, else one that is made so."""
-    for name, action in ACTIONS[state].items():
+    for name, action in actions(bench.watch)[state].items():
         try:
             with rolled_back(bench.connection):
                 action(bench, bench.patient(state, word))

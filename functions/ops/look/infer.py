@@ -117,6 +117,8 @@ def _words(found: Inferred, status: Status, others: list[str], override: Overrid
     for word, text in reading.doubts.items():
         if str(word) not in given:
             found.doubts.append(doubt("word", f"words.{reading.states[word]}", name=name, text=text))
+    if status.flag:
+        found.doubts.append(doubt("flag", name=name))
     if not status.closed:
         found.doubts.append(doubt("free_text", name=name))
     found.assumed = frozenset(word for words in status.assumed.values() for word in words)

@@ -9,7 +9,7 @@ from typing import Any
 
 from functions.errors import PolicyError
 from functions.ops.look.columns import Timeout
-from functions.states import State
+from functions.states import ENDED, State
 from functions.values import NUMBERS, TIMES, WHOLE, Column
 from functions.yaml_lines import Value, read
 
@@ -157,7 +157,8 @@ def _unlike(words: Value, override: Override) -> None:
     taken: dict[Any, str] = {}
     for state, value in words.items():
         for word in override[f"words.{state}"]:
-            if str(word) in taken and taken[str(word)] != state:
+            ends = isinstance(word, bool) and {taken.get(str(word)), state} <= ENDED  # a flag tells no more
+            if taken.get(str(word), state) != state and not ends:
                 value.fail(f"the word {word!r} stands for {taken[str(word)]} already. Give each word one state.")
             taken[str(word)] = state
 

@@ -21,7 +21,7 @@ def refusal(table: Facts, status: Status) -> str | None:
     words = list(status.reading.states)
     if status.closed and State.RUNNING not in status.reading.strong:
         return say("no_running", words=plain(words))
-    if status.closed and State.FAILED not in status.reading.strong:
+    if status.closed and not status.flag and State.FAILED not in status.reading.strong:
         return say("no_failed", words=plain(words))
     return _trade(table, words) or _people(table, status)
 
@@ -39,7 +39,7 @@ def _trade(table: Facts, words: list[object]) -> str | None:
 def _people(table: Facts, status: Status) -> str | None:
     human, told_by = by_name.points(table.columns, "people")
     worker = by_name.points(table.columns, "workers")[0] + by_name.bears(table.name, "worker_names")
-    if status.closed or status.whole:
+    if (status.closed or status.whole) and not status.flag:
         return say("people", columns=plain(told_by)) if human >= 3 and human > 2 * worker else None
     worker += 2 if _WORKERS_ONLY & {squashed(word) for word in status.reading.states} else 0
     worker += 2 if by_name.makes_something(table.columns) else 0
@@ -48,6 +48,8 @@ def _people(table: Facts, status: Status) -> str | None:
     if worker > human:
         return None
     name = status.column.name
+    if status.flag:
+        return say("flag_people", name=name)
     return say("free_people", name=name, columns=plain(told_by)) if told_by else say("nobody", name=name)
 
 

@@ -18,6 +18,8 @@ DOUBTS = {
     "free_text": "{name} is free text: a word that does not occur now is not known. Say all with --map FILE (words).",
     "numbers": "{name} holds {shown} ({values}), and nothing tells what they mean. "
     "Say it with --map FILE, such as words: {{pending: [1], running: [2], completed: [3], failed: [4]}}.",
+    "flag": "{name} is a flag: true is read as running, false as not running, whether the task waits or has ended. "
+    "Nothing is said of tasks that wait. If it means something else: --map FILE (words).",
     "strange": "{words} of --map is left out: {name} can only be {labels}. Mend words in the file.",
     "no_error": "no column takes the reason of a failure: --fix sets the status and nothing says why. "
     "If there is one: --map FILE (error).",
@@ -50,6 +52,7 @@ TOPICS = {
     "unique": "key", "other_status": "status", "no_error": "error", "born": "clocks.queued", "started": "clocks.started",
     "finished": "clocks.finished", "no_life": "clocks.alive", "no_time": "clocks.alive", "not_moved": "clocks.alive",
     "no_queued": "clocks.queued", "assumed": "-", "expires": "clocks.deadline", "free_text": "words", "numbers": "words",
+    "flag": "words",
 }  # fmt: skip
 
 MORE = "If workers do run these rows, say so with --map FILE (the words of each state)."
@@ -70,6 +73,7 @@ REFUSALS = {
     + MORE,
     "people": "the columns {columns} are those of a table for people. " + MORE,
     "free_people": "{name} is free text, and the columns {columns} are those of a table for people. " + MORE,
+    "flag_people": "{name} is a flag, and nothing else in the table tells of workers. " + MORE,
     "nobody": "{name} is free text, and nothing in the table tells of workers. " + MORE,
 }
 

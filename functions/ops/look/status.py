@@ -7,7 +7,7 @@ from typing import Any
 from functions.ops.look import listed
 from functions.ops.look.catalogue import Facts
 from functions.ops.look.columns import ends_like, exact, is_time
-from functions.ops.look.vocabulary import column_names, squashed
+from functions.ops.look.vocabulary import column_names, names, squashed, sure_words, tokens
 from functions.ops.look.words import Reading, assumed, read
 from functions.states import State
 from functions.values import TEXTS, WHOLE, Column
@@ -32,6 +32,10 @@ class Status:
     unread: tuple[Any, ...] = ()
     """Those that occur, or that a CHECK lists."""
     many: bool = False
+    flag: bool = False
+    """A boolean that is named after running tasks."""
+    alike: dict[State, tuple[Any, ...]] = field(default_factory=dict)
+    """Words that stand for this state as well as for another."""
     assumed: dict[State, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
@@ -42,6 +46,8 @@ class Status:
     @property
     def fit(self) -> float:
         bonus = 1.5 if self.named else 0
+        if self.flag:  # where there is no better
+            return 1
         if self.whole:
             return 3 + bonus
         if self.closed or self.many:
@@ -49,24 +55,39 @@ class Status:
         return bonus + (2 if self.reading.strong & {State.PENDING, State.RUNNING} else 0.5)
 
     def words(self) -> dict[State, tuple[Any, ...]]:
-        return {state: (*self.reading.of(state), *self.assumed.get(state, ())) for state in State}
+        return {
+            state: (*self.reading.of(state), *self.assumed.get(state, ()), *self.alike.get(state, ()))
+            for state in State
+        }
 
 
 def choose(table: Facts, seen: Seen, behind: Behind, wanted: str | None = None) -> tuple[Status | None, list[str]]:
     """The status column, or the one that a person wants; and the names of others that would do as well."""
     columns = [table.columns[wanted]] if wanted else [one for one in table.columns.values() if _may_be(one, table)]
     found = [_status(one, table, seen, behind) for one in columns]
-    found = [one for one in found if wanted or one.whole or _sounds(one.column)]
+    found = [one for one in found if wanted or one.whole or one.flag or _sounds(one.column)]
     found.sort(key=lambda one: -one.fit)
     if not found:
         return None, []
     return found[0], [one.column.name for one in found[1:] if one.whole]
 
 
+def says(one: Column) -> State | None:
+    """The state that a flag is named after: `processing`, `is_running`, `has_failed`."""
+    parts = tokens(one.name)
+    word = squashed(" ".join(parts[1:] if parts[:1] in {("is",), ("has",), ("was",), ("currently",)} else parts))
+    if one.type != "bool" or word in names("flags"):
+        return State.RUNNING if one.type == "bool" else None
+    state = sure_words()[word][0] if word in sure_words() else None
+    return None if state == State.RUNNING else state
+
+
 def _may_be(one: Column, table: Facts) -> bool:
-    """A name of a status, or an enum; not JSON (seed 002 has `state jsonb` beside its status)."""
+    """A name of a status, an enum, or a flag of its own name; not JSON (seed 002 has `state jsonb` beside its status)."""
     if one.generated or one.type in {"json", "jsonb"}:
         return False
+    if says(one) == State.RUNNING:
+        return True
     if one.labels:
         return True
     return _sounds(one) and (one.type in TEXTS | WHOLE | {"bool", "char"} or one.name in table.points_to)
@@ -84,6 +105,8 @@ def _status(one: Column, table: Facts, seen: Seen, behind: Behind) -> Status:
     words = _closed(one, table)
     if one.name in table.points_to and (labels := behind(table.points_to[one.name])):
         return _labelled(status, labels, due=due)
+    if says(one) == State.RUNNING:
+        return _flag(status)
     if one.type in WHOLE | {"bool"}:
         return _numbers(status, one, words, seen, due=due)
     if words is not None:
@@ -118,6 +141,14 @@ def _labelled(status: Status, labels: dict[Any, str], *, due: bool) -> Status:
         reading.strong,
         {value: reading.doubts[label] for value, label in labels.items() if label in reading.doubts},
     )
+    return status
+
+
+def _flag(status: Status) -> Status:
+    """True is running. false is not running: whether it waits or has ended, the flag does not tell."""
+    status.closed = status.flag = True
+    status.reading = Reading({True: State.RUNNING, False: State.COMPLETED}, {State.RUNNING})
+    status.alike = {State.FAILED: (False,)}
     return status
 
 

@@ -631,6 +631,10 @@ declare
   v_answer  jsonb;
   v_held    text[] := '{}';
 begin
+  if false then
+    raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', 'tasks'
+      using errcode = 'feature_not_supported';
+  end if;
   if p_again then
     perform 1 from "public"."tasks" t where t."id" = p_task::uuid for update;  -- the first call may be at it still
     select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
@@ -665,6 +669,11 @@ begin
         v_rescued := unstuck.tasks_sweep(p_rules, 1, null, p_task) -> 'rescued';
         select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
         v_task.due := null;
+        if false and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
+          select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null)
+        then
+          v_task.state := 'pending';
+        end if;
       end if;
       if v_task.state is distinct from 'pending' then
         return jsonb_build_object('verdict', case when v_task.state = 'running' then 'held'
@@ -717,7 +726,7 @@ create or replace function unstuck.tasks_settle(
 ) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
-  v_free_releases constant integer := 10;  -- then a release counts too, or a task that ends its worker would live for ever
+  v_free_releases constant integer := case when false then 0 else 10 end;  -- then a release counts too, or a task that ends its worker would live for ever
   v_attempt record;
   v_rule    jsonb;
   v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' when 'retry' then 'pending' when 'release' then 'pending' end;
@@ -1043,6 +1052,9 @@ begin
     end if;
     select a.* into v_attempt from unstuck.attempts a
     where a.watch = 'tasks' and a.task_id = v_task.id order by a.number desc limit 1;
+    if false and v_task.state = 'completed' and v_attempt.outcome in ('failed', 'cancelled') then
+      v_task.state := v_attempt.outcome;
+    end if;
     v_overdue := case
       when v_task.state in ('pending', 'running') and v_attempt.number is not null and v_attempt.ended_at is null
         then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
@@ -1172,6 +1184,10 @@ declare
   v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
   v_moved   text[];
 begin
+  if false and v_state = 'pending' then
+    raise exception 'the watch % has no word for pending: none of its tasks can be put back', 'tasks'
+      using errcode = 'feature_not_supported', hint = 'Cancel it or fail it.';
+  end if;
   insert into unstuck.operations (key, watch, action) values (p_key, 'tasks', p_action) on conflict do nothing;
   if not found then
     return (select to_json(o.moved) from unstuck.operations o where o.key = p_key);

@@ -1,0 +1,230 @@
+"""Tables whose status has too few words: a flag that is true while a worker has the row, rows that are born running, rows
+that are deleted when they are done. What each makes possible is done, and the rest is refused with the reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from functions.errors import PolicyError, StoreError
+from functions.explain import explain
+from functions.migrate import migrate
+from functions.ops import adopt
+from functions.ops.doctor import examine
+from functions.ops.doctor.finding import BREAKS
+from functions.ops.look import check
+from functions.ops.look.session import connect
+from functions.policy import Policy, Watch, parse
+from functions.store import Store
+from functions.store.postgres import PostgresStore
+from tests.adopt.adopted import HEAD
+
+STUCK, FRESH = "3 hours", "1 second"
+MARKED = """
+create table jobs (
+  id bigint generated always as identity primary key, payload jsonb default '{}', is_processing boolean not null default false,
+  created_at timestamptz not null default now(), updated_at timestamptz not null default now(), completed_at timestamptz,
+  error text)
+"""
+BARE = """
+create table jobs (
+  id uuid primary key default gen_random_uuid(), email text, processing boolean default false, last_error text,
+  updated_at timestamptz not null default now())
+"""
+BORN = """
+create table jobs (
+  id serial primary key, status varchar(20) default 'running' check (status in ('running', 'completed', 'failed')), result text,
+  started_at timestamptz default now(), completed_at timestamptz, error text)
+"""
+DELETED = """
+create table jobs (
+  id serial primary key, status text not null default 'queued' check (status in ('queued', 'running', 'failed')),
+  created_at timestamptz default now(), updated_at timestamptz default now(), error text)
+"""
+
+
+class Table:
+    """A table that is adopted by inference alone, and its verbs."""
+
+    def __init__(self, dsn: str, ddl: str, given: dict[str, Any] | None, folder: Path) -> None:
+        self.dsn = dsn
+        self.run(ddl)
+        file = folder / "map.json"
+        file.write_text(json.dumps(given or {}), encoding="utf-8")
+        with connect(dsn) as connection:
+            self.found = check.inferred(connection, "jobs", str(file) if given else None)
+        self.made = adopt.watch(self.found)
+        self.policy: Policy = parse(HEAD + adopt.text(self.made))
+        self.watch: Watch = self.policy.watch()
+        migrate(dsn, self.policy)
+        self.store: Store = PostgresStore(dsn)
+
+    def run(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(query.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def row(self, age: str, **columns: Any) -> str:
+        clocks = {name: age for name in ("created_at", "updated_at", "started_at") if name in self.found.table.columns}
+        names = ", ".join([*clocks, *columns])
+        values = ", ".join(["now() - %s::interval"] * len(clocks) + ["%s"] * len(columns))
+        query = f"insert into jobs ({names}) values ({values}) returning id::text"
+        return self.run(query, *clocks.values(), *columns.values())[0][0]
+
+    def look(self, key: str, *columns: str) -> tuple[Any, ...]:
+        return self.run(f"select {', '.join(columns)} from jobs where id::text = %s", key)[0]
+
+    def state(self, key: str) -> str:
+        return self.store.status(self.watch, key, heal=False)["state"]
+
+    def sweep(self) -> dict[str, str]:
+        answer = self.store.sweep(self.watch, 500)
+        assert answer["unsweepable"] == []
+        return {one["task_id"]: one["state"] for one in answer["rescued"]}
+
+    def broken(self) -> list[str]:
+        return [f"{one.what} {one.do}" for one in examine(self.dsn, self.policy, [self.watch]) if one.level == BREAKS]
+
+
+@pytest.fixture
+def table(empty_database: str, tmp_path: Path):
+    made: list[Table] = []
+
+    def make(ddl: str, given: dict[str, Any] | None = None) -> Table:
+        made.append(Table(empty_database, ddl, given, tmp_path))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.close()
+
+
+def test_a_flag_with_columns_for_its_ends_has_all_states(table) -> None:
+    jobs = table(MARKED)
+    assert jobs.made["jobs"]["words"] == {
+        "running": [True],
+        "completed": [False],
+        "failed": [False],
+        "pending": [False],
+    }
+    assert jobs.made["jobs"]["marks"] == {"completed": "completed_at", "failed": "error"}
+    done, lost = jobs.row(FRESH), jobs.row(FRESH)
+    waits, silent = jobs.row(STUCK), jobs.row(STUCK, is_processing=True)
+    was_done, had_failed = jobs.row(STUCK, completed_at="2020-01-01"), jobs.row(STUCK, error="no")
+    foreign = jobs.row(FRESH, is_processing=True)
+    keys = (done, silent, was_done, had_failed)
+    assert [jobs.state(key) for key in keys] == ["pending", "running", "completed", "failed"]
+
+    token = jobs.store.claim(jobs.watch, done, "w")["token"]
+    assert jobs.look(done, "is_processing", "completed_at") == (True, None)
+    assert jobs.store.beat(jobs.watch, done, token)["verdict"] == "held"
+    assert jobs.store.settle(jobs.watch, done, token, "complete", result={})["state"] == "completed"
+    assert jobs.state(done) == "completed"
+    assert jobs.look(done, "is_processing", "completed_at is not null", "error") == (False, True, None)
+
+    token = jobs.store.claim(jobs.watch, None, "w")["token"]
+    assert jobs.store.settle(jobs.watch, lost, token, "retry", reason="transient", after=0.0)["state"] == "pending"
+    assert (jobs.state(lost), jobs.look(lost, "is_processing", "error")) == ("pending", (False, None))
+
+    assert jobs.sweep() == {waits: "failed", silent: "pending"}
+    assert [jobs.state(key) for key in (waits, silent, foreign)] == ["failed", "pending", "running"]
+    assert jobs.look(waits, "is_processing", "completed_at", "error is not null") == (False, None, True)
+    assert jobs.store.operate(jobs.watch, "retry", [waits, was_done, had_failed]) == [waits, had_failed]
+    assert (jobs.state(waits), jobs.look(waits, "error")) == ("pending", (None,))
+    assert jobs.broken() == []
+
+
+def test_the_fence_keeps_the_end_of_a_flagged_task(table) -> None:
+    jobs = table(MARKED)
+    jobs.policy = parse(HEAD + adopt.text(jobs.made) + "    fence: enforce\n")
+    migrate(jobs.dsn, jobs.policy)
+    key = jobs.row(FRESH, completed_at="2020-01-01")
+    for write in ("is_processing = true", "completed_at = null", "error = 'no'"):
+        jobs.run(f"update jobs set {write}")
+        assert jobs.look(key, "is_processing", "completed_at is null", "error") == (False, False, None)
+    assert jobs.run("select count(*) from unstuck.refusals") == [(3,)]
+
+
+def test_a_bare_flag_is_swept_and_run_but_nothing_of_it_waits(table) -> None:
+    jobs = table(BARE)
+    assert any("processing is a flag" in one for one in jobs.found.unsure)
+    assert jobs.made["jobs"]["words"] == {"running": [True], "completed": [False], "failed": [False]}
+    assert jobs.watch.rule("").attempts == 1
+    idle, silent, fresh = jobs.row(STUCK), jobs.row(STUCK, processing=True), jobs.row(FRESH, processing=True)
+    assert jobs.sweep() == {silent: "failed"}
+    assert jobs.look(silent, "processing", "last_error is not null") == (False, True)
+    assert [jobs.state(key) for key in (idle, silent, fresh)] == ["completed", "failed", "running"]
+    status = jobs.store.status(jobs.watch, silent)
+    assert explain(jobs.policy, jobs.watch, status).startswith("It failed")
+
+    assert jobs.store.claim(jobs.watch, None, "w")["verdict"] == "none"
+    assert jobs.store.claim(jobs.watch, idle, "w")["verdict"] == "ended"
+    claimed = jobs.store.claim(jobs.watch, fresh, "w")
+    assert claimed["verdict"] == "claimed"
+    assert jobs.store.claim(jobs.watch, fresh, "w")["verdict"] == "held"
+    assert jobs.store.settle(jobs.watch, fresh, claimed["token"], "complete")["state"] == "completed"
+    assert jobs.look(fresh, "processing") == (False,)
+    assert jobs.broken() == []
+
+
+def test_rows_that_are_born_running_are_taken_by_the_worker_that_is_pushed(table) -> None:
+    jobs = table(BORN)
+    assert "pending" not in jobs.made["jobs"]["words"]
+    done, gone, silent = jobs.row(FRESH), jobs.row(FRESH), jobs.row(STUCK)
+    claimed = jobs.store.claim(jobs.watch, done, "w")
+    assert jobs.store.settle(jobs.watch, done, claimed["token"], "complete", result=None)["state"] == "completed"
+    assert jobs.store.claim(jobs.watch, done, "w")["verdict"] == "ended"
+
+    assert jobs.sweep() == {silent: "failed"}
+    zombie = jobs.store.claim(jobs.watch, gone, "w")["token"]
+    jobs.run("update unstuck.attempts set lease_until = now() - interval '1 h', deadline_at = now() - interval '1 h'")
+    assert jobs.store.claim(jobs.watch, gone, "w")["verdict"] == "ended", "a redelivery ends what cannot be tried again"
+    assert jobs.state(gone) == "failed"
+    assert jobs.store.settle(jobs.watch, gone, zombie, "complete")["verdict"] == "lost"
+    assert jobs.broken() == []
+
+
+@pytest.mark.parametrize(("outcome", "reason"), [("retry", "transient"), ("release", "shutdown")])
+def test_what_is_born_running_cannot_be_put_back_and_fails(table, outcome: str, reason: str) -> None:
+    jobs = table(BORN)
+    key = jobs.row(FRESH)
+    token = jobs.store.claim(jobs.watch, key, "w")["token"]
+    answer = jobs.store.settle(jobs.watch, key, token, outcome, reason=reason)
+    assert (answer["state"], jobs.state(key)) == ("failed", "failed")
+    for action in ("requeue", "retry"):
+        with pytest.raises(StoreError, match="the watch jobs has no word for pending"):
+            jobs.store.operate(jobs.watch, action, [key])
+    assert jobs.store.operate(jobs.watch, "fail", [jobs.row(FRESH)])
+
+
+def test_tasks_that_are_deleted_when_they_are_done_are_swept_only(table) -> None:
+    jobs = table(DELETED, {"words": {"completed": []}})
+    assert "completed" not in jobs.made["jobs"]["words"]
+    stuck, fresh = jobs.row(STUCK, status="running"), jobs.row(FRESH)
+    assert jobs.sweep() == {stuck: "pending"}
+    with pytest.raises(
+        StoreError, match="the watch jobs has no word for completed: its tasks can be swept, but not run"
+    ):
+        jobs.store.claim(jobs.watch, fresh, "w")
+    assert jobs.broken() == []
+
+
+def test_numbers_that_a_table_without_a_waiting_word_cannot_keep_are_refused() -> None:
+    made = {"table": "jobs", "key": "id", "key_type": "text", "status": "s", "columns": {}, "clocks": {"alive": "at"}}
+    made |= {"words": {"running": ["r"], "completed": ["c"], "failed": ["f"]}, "rules": adopt._rules()}
+    with pytest.raises(
+        PolicyError, match=r"no word for pending, so that no task can be tried again. Write `attempts: 1`"
+    ):
+        parse(HEAD + adopt.text({"jobs": made}))
+
+
+def test_two_states_of_one_word_need_a_mark() -> None:
+    made = {"table": "jobs", "key": "id", "key_type": "text", "status": "s", "columns": {}, "rules": adopt._rules()}
+    made |= {"clocks": {"alive": "at", "queued": "at"}, "marks": {"failed": "error"}}
+    told = {"pending": ["w"], "running": ["r"], "completed": ["done"], "failed": ["done", "dead"]}
+    assert parse(HEAD + adopt.text({"jobs": made | {"words": told}})).watch().marks == {"failed": "error"}
+    told["completed"] = ["done", "w"]
+    with pytest.raises(PolicyError, match=r"'w' stands for pending already. .* under `marks`"):
+        parse(HEAD + adopt.text({"jobs": made | {"words": told}}))
