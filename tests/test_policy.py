@@ -324,7 +324,12 @@ REFUSED = {
     "a first pause longer than the longest": ("first: 2s", "first: 6m", "backoff.first", "longer than `max`"),
     "a backoff that shrinks": ("factor: 4", "factor: 0.5", "backoff.factor", "from 1 to 100"),
     "a word for two ends": ("[cancelled]", "[cancelled, failed]", "words.cancelled", "stands for failed already"),
-    "a word for two states": ("[processing]", "[processing, pending]", "words.running", "name the column that tells them"),
+    "a word for two states": (
+        "[processing]",
+        "[processing, pending]",
+        "words.running",
+        "name the column that tells them",
+    ),
     "no word for pending": ("      pending: [pending]\n", "", "watches.tasks.words", "which a table of our own needs"),
     "a state without a word": (
         "[processing]",
