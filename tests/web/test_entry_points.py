@@ -108,9 +108,9 @@ class Entry:
         text = data if isinstance(data, bytes) else json.dumps(data).encode()
         return self.raw_event({"message": {"data": base64.b64encode(text).decode(), "messageId": "1"}}, **more)
 
-    def raw_event(self, body, **more):
+    def raw_event(self, body, headers=(), **more):
         kind = "google.cloud.pubsub.topic.v1.messagePublished"
-        headers = {"ce-id": "1", "ce-source": "//pubsub", "ce-type": kind, "ce-specversion": "1.0"}
+        headers = {"ce-id": "1", "ce-source": "//pubsub", "ce-type": kind, "ce-specversion": "1.0", **dict(headers)}
         return self.client("worker_event").post("/", json=body, headers=headers, **more)
 
 
