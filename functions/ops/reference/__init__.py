@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from functions.ops.reference import commands, events, policy, reasons, settings, sql
+from functions.ops.reference import commands, events, http, policy, reasons, settings, sql
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands.text,
     "events.md": events.text,
+    "http-api.md": http.text,
     "policy.md": policy.text,
     "reasons.md": reasons.text,
     "settings.md": settings.text,

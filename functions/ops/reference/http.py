@@ -1,0 +1,100 @@
+"""docs/http-api.md, from docs/openapi.yaml."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "openapi.yaml"
+Part = dict[str, Any]
+
+_HEAD = """# The HTTP API
+
+<!-- Made by `make docs` from docs/openapi.yaml. Edit that instead. -->
+
+{description} An error is `{{"error": {{"code", "message"}}}}`: the code is for programs, the message says the next step.
+The whole in [OpenAPI](openapi.yaml).
+
+Every call may also be answered by 400 (the request cannot be read), 401 and 403 (who calls; see below), 413 (the body is larger
+than 1,000,000 bytes), 503 with Retry-After (the database is away) and 500 (our fault; the log has it).
+
+**Who calls.** {supabase} {google}
+
+The service role may name an `owner`; so may whoever calls where no user tokens are configured. The `anon` key is refused.
+Behind IAM the caller's own token goes into `X-Serverless-Authorization`, so that the user's stays in `Authorization`.
+A table that Unstuck did not make gets its tasks from its own application: `create_task`, and with it the limits for each
+user, are for our own table only.
+
+**401 by its code.** {unauthorized}
+"""
+COMMON = {"400", "401", "413", "500", "503"}
+
+
+def text() -> str:
+    document = load()
+    schemes = document["components"]["securitySchemes"]
+    head = _HEAD.format(
+        description=document["info"]["description"],
+        supabase=f"Users: {schemes['supabase']['description']}",
+        google=f"Workers and schedulers: {schemes['google']['description']}",
+        unauthorized=document["components"]["responses"]["Unauthorized"]["description"],
+    )
+    return "\n".join([head, *(line for tag in document["tags"] for line in _section(document, tag))])
+
+
+def load() -> Part:
+    found: Part = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
+    return found
+
+
+def _section(document: Part, tag: Part) -> Iterator[str]:
+    yield f"## {tag['name'].capitalize()}\n\n{tag['description']}\n"
+    for path, methods in document["paths"].items():
+        for method, one in methods.items():
+            if tag["name"] in one["tags"]:
+                yield from _operation(document, path, method, one)
+
+
+def _operation(document: Part, path: str, method: str, one: Part) -> Iterator[str]:
+    yield f"### {path.strip('/')}\n\n`{method.upper()}`: {one['summary']} {one.get('description', '')}".rstrip() + "\n"
+    if fields := list(_fields(document, one)):
+        yield "| field | | |\n|---|---|---|\n" + "\n".join(fields) + "\n"
+    yield "| answer | |\n|---|---|"
+    for status, answer in one["responses"].items():
+        told = _resolved(document, answer)
+        if status not in COMMON or answer is told:
+            yield f"| {status} {_shown(document, told)}| {told['description']} |"
+    yield ""
+
+
+def _fields(document: Part, one: Part) -> Iterator[str]:
+    for parameter in one.get("parameters", ()):
+        yield _row(parameter["name"], parameter["schema"], parameter.get("required", False), parameter["description"])
+    if "requestBody" in one:
+        schema = one["requestBody"]["content"]["application/json"]["schema"]
+        for name, value in schema["properties"].items():
+            field = _resolved(document, value)
+            yield _row(name, field, name in schema["required"], field["description"])
+
+
+def _row(name: str, schema: Part, needed: bool, description: str) -> str:
+    kinds = schema.get("type", "any JSON")
+    kind = " or ".join(one for one in kinds if one != "null") if isinstance(kinds, list) else kinds
+    return f"| `{name}` | {schema.get('format', kind)}{', needed' if needed else ''} | {description} |"
+
+
+def _shown(document: Part, answer: Part) -> str:
+    """The names of what is answered. Errors have their own form."""
+    schema = _resolved(document, answer["content"]["application/json"]["schema"])
+    names = ", ".join(schema["properties"])
+    return "" if names == "error" else f"`{{{names}}}` "
+
+
+def _resolved(document: Part, one: Part) -> Part:
+    if "$ref" not in one:
+        return one
+    found = document
+    for name in one["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return found
