@@ -13,7 +13,7 @@ import psycopg
 from functions import rest
 from functions.errors import StoreError
 from functions.policy import Policy, load
-from functions.render import SQL, names, optional, render, shared, template, verbs
+from functions.render import SQL, names, optional, render, routines, shared, template, verbs
 from functions.values import literal
 
 _RECORD = """
@@ -31,6 +31,8 @@ class Step(NamedTuple):
     name: str
     text: str
     repeatable: bool
+    kept: bool = True
+    """Whether it is written down that it ran."""
 
     @property
     def sha256(self) -> str:
@@ -97,7 +99,18 @@ def pending(
                 "restore its text and write a new one.",
                 retryable=False,
             )
-    return missing
+    return [*missing, *_gone(applied, policy or load())]
+
+
+def _gone(applied: dict[str, str], policy: Policy) -> Iterator[Step]:
+    """The watches of the database that the policy no longer has."""
+    parts = [path.stem for path in (SQL / "optional").glob("*.sql")]
+    for step in sorted(applied):
+        kind, _, watch = step.partition(".")
+        if kind == "verbs" and watch not in policy.watches:
+            steps = [f"{part}.{watch}" for part in ("verbs", *parts)]
+            named = {"watch_name": literal(watch), "functions": literal(routines(watch)), "steps": literal(steps)}
+            yield Step(f"gone.{watch}", render(template("gone"), named), repeatable=True, kept=False)
 
 
 def check(dsn: str, policy: Policy | None = None, supabase: str | None = None) -> list[str]:
@@ -135,8 +148,9 @@ def _run(connection: psycopg.Connection[Any], step: Step) -> None:
             f"{step.name}: {error.diag.message_primary}. Correct the names of its watch in policy.yaml.",
             retryable=False,
         ) from None
-    connection.execute(
-        "insert into unstuck.migrations (name, sha256) values (%s, %s) "
-        "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",
-        (step.name, step.sha256),
-    )
+    if step.kept:
+        connection.execute(
+            "insert into unstuck.migrations (name, sha256) values (%s, %s) "
+            "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",
+            (step.name, step.sha256),
+        )

@@ -45,6 +45,13 @@ def verbs(watch: Watch) -> str:
     return "\n".join([*(render(template(verb), names(watch)) for verb in (*wanted, *kept)), *gone])
 
 
+def routines(watch: str) -> list[str]:
+    """All functions that a watch of that name may have, whatever its policy said."""
+    texts = (path.read_text(encoding="utf-8") for path in (*SQL.glob("*.sql"), *(SQL / "optional").glob("*.sql")))
+    found = {name for text in texts for name in re.findall(r"function unstuck\.@watch@_(\w+)", text)}
+    return sorted(f"{watch}_{name}" for name in found)
+
+
 def optional(watch: Watch, part: str) -> str:
     """What a part of functions/sql/optional needs in the database, for one watch."""
     return render(template(f"optional/{part}"), names(watch))

@@ -209,3 +209,42 @@ def test_the_script_holds_every_step(empty_database):
 def test_the_snapshot_in_git_is_what_is_installed():
     """After a change of functions/sql: `make snapshot`, and look at its diff."""
     assert SNAPSHOT.read_text(encoding="utf-8") == script(load()) + "\n"
+
+
+TWO = """
+  tasks_more:
+    table: public.more
+    key: id
+    key_type: bigint
+    status: status
+    words: {pending: [pending], running: [running], completed: [done], failed: [failed]}
+    columns: {}
+    fence: observe
+    rules:
+      "*": {pending_for: 1h, redispatch_after: 2m, run_for: 5m, silent_for: 30m, attempts: 3, on_lost: retry, on_error: retry,
+            backoff: {first: 2s, factor: 4, max: 5m}, isolation: process, memory: 400MB}
+"""
+MORE = "create table public.more (id bigint generated always as identity primary key, status text default 'pending')"
+
+
+def test_a_watch_that_left_the_policy_goes_and_its_ledger_stays(database):
+    run(database, MORE, "insert into public.more default values")
+    before = objects(database)
+    one, two = load(str(DEFAULT)), parse(DEFAULT.read_text(encoding="utf-8") + TWO)
+    migrate(database, two)
+    assert value(database, "select count(*) from pg_trigger where tgname = 'unstuck_observe'") == 1
+    run(database, f"select unstuck.tasks_more_claim('1', 'w', '{two.watch('tasks_more').rules_json}')")
+
+    with pytest.raises(psycopg.errors.ObjectInUse, match="has no watch tasks_more any more, but 1 of its tasks run"):
+        migrate(database, one)
+    assert value(database, "select count(*) from pg_trigger where tgname = 'unstuck_observe'") == 1
+
+    run(database, "update unstuck.attempts set lease_until = clock_timestamp() - interval '1 s'")
+    assert check(database, one) == ["gone.tasks_more"]
+    assert migrate(database, one) == ["gone.tasks_more"]
+    assert objects(database) == before
+    assert value(database, "select count(*) from pg_trigger where tgname = 'unstuck_observe'") == 0
+    assert value(database, "select count(*) from unstuck.attempts where watch = 'tasks_more'") == 1
+    run(database, "update public.more set status = 'done'")
+    assert check(database, one) == []
+    assert "verbs.tasks_more" in migrate(database, two)

@@ -48,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         for step in steps:
             print(step)
+        for watch in (step.removeprefix("gone.") for step in steps if step.startswith("gone.")):
+            words(f"{watch} is not in the policy any more: its functions and triggers go, its table and attempts stay")
     if not steps:
         return words("up to date", FINE)
     if options.apply:
