@@ -14,10 +14,10 @@ OWN = "unstuck"
 SCHEMAS = ("public", OWN)
 """Where the REST API finds the verbs: in `public`, which it exposes from the start, as `unstuck_VERB`; or in our own
 schema, which a person has to add to the exposed ones."""
-VERBS = ("beat", "checkpoint", "sweep_begin", "sweep_end", "suspend", "prune", "evidence", "outbox_take", "outbox_end")
+VERBS = ("beat", "checkpoint", "sweep_begin", "sweep_end", "suspend", "prune", "sweeps", "evidence", "outbox_take", "outbox_end")
 WATCH_VERBS = (
     "create", "claim", "settle", "status", "cancel", "overview", "find", "history", "preview", "operate", "sweep", "batch",
-    "orphans", "redispatch",
+    "orphans", "redispatch", "page", "pulse", "day", "timeline", "payload", "swept",
 )  # fmt: skip
 """What a store calls; all else in our schema is called by these."""
 LONG = ("sweep", "batch", "orphans", "prune")
