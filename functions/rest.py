@@ -14,7 +14,9 @@ OWN = "unstuck"
 SCHEMAS = ("public", OWN)
 """Where the REST API finds the verbs: in `public`, which it exposes from the start, as `unstuck_VERB`; or in our own
 schema, which a person has to add to the exposed ones."""
-VERBS = ("beat", "checkpoint", "sweep_begin", "sweep_end", "suspend", "prune", "sweeps", "evidence", "outbox_take", "outbox_end")
+VERBS = (
+    "beat", "checkpoint", "sweep_begin", "sweep_end", "suspend", "prune", "sweeps", "evidence", "outbox_take", "outbox_end",
+)  # fmt: skip
 WATCH_VERBS = (
     "create", "claim", "settle", "status", "cancel", "overview", "find", "history", "preview", "operate", "sweep", "batch",
     "orphans", "redispatch", "page", "pulse", "day", "timeline", "payload", "swept",
