@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 JOBS   ?= 3
 
-.PHONY: credits install dev demo test lint bench snapshot docs rivals terraform promtool postgrest axe clean help
+.PHONY: credits install dev demo test lint bench snapshot docs rivals terraform promtool postgrest typescript axe clean help
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -66,6 +66,11 @@ promtool: .cache/promtool/usr/bin/promtool ## unpack Debian's promtool (for test
 .cache/promtool/usr/bin/promtool:
 	@mkdir -p .cache/promtool
 	@cd .cache/promtool && apt-get download -qq prometheus 2>/dev/null && dpkg-deb -x prometheus_*.deb . && rm -rf prometheus_*.deb usr/bin/prometheus usr/share
+
+typescript: tests/web/node_modules ## install TypeScript (it checks the types of task-client.js) from npm
+
+tests/web/node_modules: tests/web/package-lock.json
+	@cd tests/web && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules
 
 axe: tests/page/node_modules ## install axe-core (for tests of the page) from npm
 

@@ -5,7 +5,6 @@ middle of a statement, ends said twice, two sweepers, a person who cancels, fail
 writes to the table and deletes from it."""
 
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -73,7 +72,7 @@ class Run:
                     chaos.enter_context(self._again_and_again(self._cut, 0.05))
                     chaos.enter_context(self._again_and_again(self._kill, 1.0))
                     self._create_all()
-                eventually(lambda: not self._open(db), timeout=600, message="a task has no end")
+                eventually(lambda: not self._open(db), timeout=60 + self.tasks / 20, message="a task has no end")
             self._orphans(db)
             return {"seconds": round(time.monotonic() - started, 1)} | self.happened | account(db)
 
@@ -156,8 +155,7 @@ class Run:
 
     def _kill(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:
         number = self.dice.randrange(WORKERS)
-        self.workers[number].kill()
-        self.workers[number].wait()
+        self._end(self.workers[number])
         self.workers[number] = self._worker(number)
         self.happened["workers killed"] += 1
 
@@ -199,12 +197,16 @@ class Run:
             str(self.file),
             f"{number}-{uuid4().hex}",
         ]
-        return subprocess.Popen(command, cwd=ROOT)
+        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)  # its end is our death
 
     def _stop_workers(self) -> None:
         for worker in self.workers:
-            worker.send_signal(signal.SIGKILL)
-            worker.wait()
+            self._end(worker)
+
+    @staticmethod
+    def _end(worker: subprocess.Popen[bytes]) -> None:
+        worker.kill()
+        worker.communicate()
 
     def _orphans(self, db: psycopg.Connection[dict[str, Any]]) -> None:
         """The hook of the next sweep."""

@@ -1,8 +1,10 @@
 """A worker of the credits run, until it is killed: claims, and then completes, fails, asks again, or falls silent; and says
 its end twice at the same moment, now and then."""
 
+import os
 import random
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,8 +32,14 @@ def end(store: PostgresStore, watch: Watch, claimed: Answer, outcome: str) -> No
         )
 
 
+def die_with_the_run() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
 def main(dsn: str, file: str, seed: str) -> None:
     watch, store, dice = parse(Path(file).read_text(encoding="utf-8")).watch(), PostgresStore(dsn), random.Random(seed)
+    threading.Thread(target=die_with_the_run, daemon=True).start()
     with ThreadPoolExecutor(2) as threads:
         while True:
             try:

@@ -174,6 +174,14 @@ def test_a_person_who_ends_a_task_gives_its_credits_back_once(ada, action):
     assert ada.has == (100, 0)
 
 
+def test_a_user_who_cancels_gets_the_credits_back_once(ada):
+    claimed = ada.claim()
+    for _ in range(2):
+        ada.store.cancel(ada.watch, claimed["task_id"], owner="ada")
+    assert ada.settle(claimed, "complete", result={})["verdict"] == "lost"
+    assert (ada.has, ada.entries(claimed["task_id"])) == ((100, 0), ["hold", "release"])
+
+
 def test_a_task_that_is_started_again_is_held_again_and_paid_once(ada):
     claimed = ada.claim()
     ada.settle(claimed, "fail")

@@ -1,6 +1,7 @@
 """task-client.js in a real Chromium, against the real functions: a page of another origin watches tasks to their end."""
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from functions.ops.embedded import Postgres
 from functions.policy import load
 from functions.store.postgres import PostgresStore
 from tests.conftest import copied
+from tests.missing import missing
 
 CLIENT = Path(__file__).parents[2] / "functions" / "page" / "static" / "task-client.js"
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -227,6 +229,16 @@ def test_a_busy_server_is_left_alone_as_long_as_it_says(browser):
     browser.watch(NOBODY)
     assert browser.ended()["task"]["result"] == 1
     assert browser.tab.evaluate("() => performance.now()") - began >= 990
+
+
+def test_its_types_are_what_its_comments_say():
+    compiler = Path(__file__).with_name("node_modules") / ".bin" / "tsc"
+    if not compiler.exists():
+        missing("there is no TypeScript: run `make typescript` (npm)")
+    wanted = ["--strict", "--target", "es2022", "--lib", "es2022,dom,dom.iterable", "--module", "es2022"]
+    command = [compiler, "--noEmit", "--checkJs", "--allowJs", *wanted, CLIENT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 CHANNEL = """
