@@ -50,7 +50,9 @@ def test_the_environment_is_read_in_no_other_way():
         whole = [
             name
             for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and node.attr == "environ" and (name := ast.unparse(node)) != "request.environ"
+            if isinstance(node, ast.Attribute)
+            and node.attr == "environ"
+            and (name := ast.unparse(node)) != "request.environ"
         ]
         parts = sum(ast.unparse(node).startswith(("os.environ.get", "os.environ[")) for node in ast.walk(tree)
                     if isinstance(node, ast.Call | ast.Subscript))  # fmt: skip
