@@ -27,18 +27,18 @@ begin
         select s.started_at, s.ok from unstuck.sweeps s order by s.id desc limit 1000) g where g.ok order by g.started_at desc limit 1));
 end $$;
 
--- The last day in half hours: how attempts ended (of 200 in each half hour at most: a sample where `more`), and how long it
+-- The last `p_half_hours`: how attempts ended (of 200 in each half hour at most: a sample where `more`), and how long it
 -- took from the last sign of life of an attempt to its rescue by a sweep.
-create or replace function unstuck.@watch@_day() returns jsonb
+create or replace function unstuck.@watch@_day(p_half_hours integer default 48) returns jsonb
 language plpgsql stable set enable_seqscan = off as $$
 declare
   v_step  constant interval := '30 min';
   v_each  constant integer := 200;
-  v_begin constant timestamptz := date_bin(v_step, clock_timestamp(), '2000-01-01') - interval '23 h 30 min';
+  v_begin constant timestamptz := date_bin(v_step, clock_timestamp(), '2000-01-01') - (p_half_hours - 1) * v_step;
 begin
   return jsonb_build_object('begin', extract(epoch from v_begin), 'step', extract(epoch from v_step), 'ended', (
       select jsonb_agg(jsonb_build_object('completed', e.completed, 'failed', e.failed, 'retried', e.retried, 'more', e.seen >= v_each) order by b.n)
-      from generate_series(0, 47) as b (n) cross join lateral (
+      from generate_series(0, p_half_hours - 1) as b (n) cross join lateral (
         select count(*) filter (where s.outcome = 'completed') as completed, count(*) filter (where s.outcome = 'failed') as failed,
           count(*) filter (where s.outcome in ('retried', 'released')) as retried, count(*) as seen
         from (select a.outcome from unstuck.attempts a

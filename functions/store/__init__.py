@@ -128,7 +128,7 @@ class Store(ABC):
 
     def day(self, watch: Watch) -> Answer:
         """How attempts ended and how fast sweeps rescued, in the half hours of the last day."""
-        return self._verb(f"{watch.name}_day")
+        return self._verb(f"{watch.name}_day", p_half_hours=48)
 
     def timeline(self, watch: Watch, task_id: str) -> Answer:
         """The attempts of a task with all their times, and the writes that were refused."""
