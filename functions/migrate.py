@@ -60,14 +60,14 @@ def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator
         yield Step("supabase", rest.supabase(policy, supabase), repeatable=True)
 
 
-def script(policy: Policy | None = None) -> str:
-    """The SQL as text, for review."""
-    return "\n".join([*(f"-- {step.name}\n{step.text}" for step in steps(policy)), template("grants")])
+def script(policy: Policy | None = None, more: str = "") -> str:
+    """The SQL as text, for review. `more` is SQL that no database needs."""
+    return "\n".join([*(f"-- {step.name}\n{step.text}" for step in steps(policy)), more, template("grants")])
 
 
-def file(policy: Policy | None, supabase: str) -> str:
+def file(policy: Policy | None, supabase: str, more: str = "") -> str:
     """The SQL for `supabase/migrations/`: it does what `migrate` does, keeps the same record, and may be run again."""
-    return "\n".join([_RECORD, *(_part(step) for step in steps(policy, supabase)), template("grants")])
+    return "\n".join([_RECORD, *(_part(step) for step in steps(policy, supabase)), more, template("grants")])
 
 
 def _part(step: Step) -> str:

@@ -20,10 +20,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=SCHEMAS[0],
         help="with --supabase: where its REST API finds the verbs (default: public)",
     )
+    parser.add_argument(
+        "--cron", action="store_true", help="also the sweep in SQL alone, and its schedule: needs pg_cron"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
+    from functions import cron
     from functions.migrate import file, script, steps
     from functions.policy import load
 
@@ -34,5 +38,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         data({"steps": [{"name": one.name, "sha256": one.sha256, "sql": one.text} for one in steps(policy, schema)]})
     else:
-        print(file(policy, schema) if schema else script(policy))
+        more = cron.procedures(policy) + cron.schedule(policy) if options.cron else ""
+        print(file(policy, schema, more) if schema else script(policy, more))
     return FINE

@@ -1571,6 +1571,7 @@ begin
   end if;
 end $$;
 
+
 -- grants: our schema is for its owner and, where Supabase is, for its service role; for nobody else. Comes last, each time.
 -- PostgreSQL lets everybody execute a new function, and a default privilege of one schema cannot take that away: what is
 -- made here later is out of reach because nobody else may use the schema.

@@ -1,0 +1,42 @@
+-- cron_watch: the part of a run that is one watch's, in the order of functions/sweep.py. What fails ends this part, not the run.
+create or replace procedure unstuck.@watch@_cron(p_sweep bigint, p_until timestamptz, inout p_counts jsonb, inout p_errors text[])
+language plpgsql as $$
+declare
+  v_rules constant jsonb := @rules@;
+  v_batch json;
+  v_skip  text[] := '{}';
+begin
+  begin
+    p_counts := unstuck.cron_add(p_counts, 'suspended', unstuck.suspend(@watch_name@, @at_least@, @share@));
+  exception when others then
+    p_errors := p_errors || format('%s: %s', @watch_name@, sqlerrm);
+    return;
+  end;
+  commit;
+  loop
+    if clock_timestamp() >= p_until then
+      p_counts := p_counts || '{"complete": false}';
+      exit;
+    end if;
+    begin
+      v_batch := unstuck.@watch@_sweep(v_rules, @batch@, p_sweep, null, v_skip);
+    exception when others then
+      p_errors := p_errors || format('%s: %s', @watch_name@, sqlerrm);
+      return;
+    end;
+    commit;  -- each batch: a claim beside it stays fast
+    p_counts := unstuck.cron_count(p_counts, v_batch);
+    v_skip := v_skip || array(select t ->> 'task_id' from json_array_elements(v_batch -> 'unsweepable') t);
+    exit when not (v_batch ->> 'more')::boolean;
+  end loop;
+  begin
+    p_counts := unstuck.cron_add(p_counts, 'orphaned', unstuck.@watch@_orphans(p_sweep));
+    p_counts := unstuck.cron_oldest(p_counts, 'oldest_pending_seconds', (
+      select max((o ->> 'oldest')::float8) from jsonb_array_elements(unstuck.@watch@_overview(v_rules) -> 'open') o
+      where o ->> 'state' = 'pending'));
+  exception when others then
+    p_errors := p_errors || format('%s: %s', @watch_name@, sqlerrm);
+    return;
+  end;
+  commit;
+end $$;
