@@ -67,7 +67,7 @@ def _found(text: str, wanted: "tuple[str, ...] | list[str]") -> Iterator[Functio
     for match in _FUNCTION.finditer(text):
         if match["name"] in wanted:
             arguments = re.split(r",\s*(?=p_)", " ".join(match["arguments"].split()))
-            yield Function(match["name"], tuple(arguments), match["type"])
+            yield Function(match["name"], tuple(filter(None, arguments)), match["type"])
 
 
 def _wrapper(schema: str, function: Function) -> str:
