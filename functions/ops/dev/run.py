@@ -65,6 +65,8 @@ def run(options: Options) -> int:
             _first_tasks(env)
         if options.dsn is None or options.apply:
             opened.enter_context(Tick(f"{_url(outer)}/sweep", options.sweep_every))
+        if options.dsn is None:
+            _say(f"for other commands: export DATABASE_URL={env['DATABASE_URL']}")
         _say(f"ready in {time.monotonic() - started:.1f} s: {_url(outer)}/  (Ctrl-C ends)")
         _watch(servers, options, env, stopped)
         _say("ending: tasks at work are released")
@@ -91,6 +93,7 @@ def _own(opened: contextlib.ExitStack, options: Options) -> dict[str, str]:
     policy = options.data / "policy.yaml"
     policy.write_text(policy_text(options.sweep_every), encoding="utf-8")
     server = opened.enter_context(Postgres(options.data / "postgres"))
+    (options.data / "dsn").write_text(server.dsn(), encoding="utf-8")  # for the commands, in another terminal
     env = {"DATABASE_URL": server.dsn(), "UNSTUCK_POLICY": str(policy)}
     if "IMAGE_PROVIDER_URL" not in os.environ:
         env["IMAGE_PROVIDER_URL"] = opened.enter_context(Provider(latency=2.0)).url
