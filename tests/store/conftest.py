@@ -103,8 +103,13 @@ create table public."Media Jobs" (
   touched_at timestamptz
 );
 create table public.said (hook text not null, task_id text not null, number integer, what text, refuse boolean);
-create function public.hooked_created(p_task text) returns void language sql
-  as $$ insert into public.said values ('created', p_task) $$;
+create function public.hooked_created(p_task text) returns void language plpgsql as $$
+begin
+  if exists (select from public.hooked h where h.id = p_task::uuid and h.metadata ? 'dear') then
+    raise exception 'It costs too much.' using errcode = 'PT402';
+  end if;
+  insert into public.said values ('created', p_task);
+end $$;
 create function public.hooked_completed(p_task text, p_number integer, p_result jsonb) returns void language plpgsql as $$
 begin
   if p_result ? 'refuse' then
