@@ -1,11 +1,12 @@
 """What a handler is given: `handle(ctx, task_input) -> result`. It lives where the handler runs, mostly a child
 process, and talks to the guard over a pipe; only the guard talks to the database."""
 
+import contextlib
 import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
@@ -60,6 +61,8 @@ class Job:
     seconds: float
     memory: int
     trace: Trace | None = None
+    told: bool = False
+    """Its log lines go to the guard, which has the way to Cloud Logging; else to stdout."""
 
 
 class HandlerContext:
@@ -67,7 +70,7 @@ class HandlerContext:
 
     def __init__(self, job: Job, pipe: Connection) -> None:
         self.task_id, self.kind, self.attempt = job.task_id, job.kind, job.attempt
-        self.logger = _logger(job)
+        self._told, self.logger = job.told, _logger(job, self.log)
         self._pipe, self._sending, self._saving = pipe, threading.Lock(), threading.Lock()
         self._checkpoints = dict(job.checkpoints)
         self._deadline = time.monotonic() + job.seconds
@@ -100,6 +103,13 @@ class HandlerContext:
         with self._sending:
             self._pipe.send(message)
 
+    def log(self, line: str) -> None:
+        if self._told:
+            with contextlib.suppress(OSError, ValueError):
+                self.send("log", line)
+                return
+        events.print_lines([line])
+
     def listen(self) -> None:
         """Takes the guard's answers until the pipe ends, which means that the guard is gone."""
         while True:
@@ -124,9 +134,9 @@ def _plain(data: Any) -> Any:
 
 
 class _EventHandler(logging.Handler):
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, write: Callable[[str], None]) -> None:
         super().__init__()
-        self._job = job
+        self._job, self._write = job, write
 
     def emit(self, record: logging.LogRecord) -> None:
         level = SEVERITIES[min(max(record.levelno // 10, 1), len(SEVERITIES)) - 1]
@@ -135,10 +145,10 @@ class _EventHandler(logging.Handler):
         except Exception:  # noqa: BLE001 - a slip in a log call must not cost the task its attempt
             text = f"{record.msg} (its arguments do not fit)"
         trace.current.set(self._job.trace)  # in whichever thread of the handler this is
-        events.emit(
-            events.HANDLER_LOG, level=level, about=_about(record), task_id=self._job.task_id, kind=self._job.kind,
-            number=self._job.attempt, text=text, logger=record.name,
-        )  # fmt: skip
+        self._write(events.HANDLER_LOG.line({
+            "task_id": self._job.task_id, "kind": self._job.kind, "number": self._job.attempt, "text": text,
+            "logger": record.name,
+        }, level, _about(record)))  # fmt: skip
 
 
 def _about(record: logging.LogRecord) -> dict[str, Any]:
@@ -148,7 +158,7 @@ def _about(record: logging.LogRecord) -> dict[str, Any]:
     return {"logging.googleapis.com/sourceLocation": where, "logging.googleapis.com/labels": labels}
 
 
-def _logger(job: Job) -> logging.Logger:
+def _logger(job: Job, write: Callable[[str], None]) -> logging.Logger:
     logger = logging.Logger(f"unstuck.handler.{job.kind}", logging.INFO)  # noqa: LOG001 - one for each attempt
-    logger.addHandler(_EventHandler(job))
+    logger.addHandler(_EventHandler(job, write))
     return logger

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from functions import trace
+from functions.settings import settings
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
 
@@ -106,6 +107,10 @@ EVIDENCE_FAILED = Event(
     "evidence_failed", WARNING, "no look at why {count} workers died: {error}", ("count", "error"),
     uncounted="Only the reason of an attempt stays as vague as it was. That its task ended is counted.",
 )  # fmt: skip
+LOG_FAILED = Event(
+    "log_failed", WARNING, "{count} lines not taken by Cloud Logging, printed instead: {error}", ("count", "error"),
+    uncounted="It says that lines do not reach Cloud Logging: no metric there can count it.",
+)  # fmt: skip
 SWEEP_SUSPENDED = Event(
     "sweep_suspended",
     CRITICAL,
@@ -153,6 +158,16 @@ def emit(event: Event, *, level: str | None = None, about: Mapping[str, Any] | N
 
 
 def emit_lines(lines: Iterable[str]) -> None:
+    """To stdout, which Cloud Run reads; elsewhere, with LOG_TRANSPORT=api, to Cloud Logging itself."""
+    if settings().log_api:
+        from functions import log_api
+
+        log_api.send(lines, print_lines, lambda count, error: LOG_FAILED.line({"count": count, "error": error}))
+    else:
+        print_lines(lines)
+
+
+def print_lines(lines: Iterable[str]) -> None:
     """Writes whole lines, one thread at a time: without the lock long lines of 16 threads were cut and lost (Python 3.11).
     One line in each write: with LOG_EXECUTION_ID the framework makes one entry of what is written at once."""
     with _writing:

@@ -15,6 +15,7 @@ from functions.context import Job
 from functions.errors import StoreError
 from functions.isolation import Work
 from functions.policy import Policy, Rule, Watch
+from functions.settings import settings
 from functions.states import Reason
 from functions.store import Answer, Store
 
@@ -83,7 +84,8 @@ class _Attempt:
         kind, claimed = self.claimed["kind"], self.claimed
         work = Work(
             Job(self.watch.handler(kind), claimed["task_id"], kind, claimed["number"], claimed["input"], claimed["checkpoint"],
-                self.deadline - time.monotonic(), self.rule.memory, trace.current.get()),
+                self.deadline - time.monotonic(), self.rule.memory, trace.current.get(),
+                settings().log_api),
             self.rule.isolation,
             self.watch.handlers,
         )  # fmt: skip
@@ -145,6 +147,9 @@ class _Attempt:
                 return self._checkpoint(work, name, data)
             case ("progress", progress):
                 self.progress = progress
+                return None
+            case ("log", line):
+                events.emit_lines([line])
                 return None
             case ("result", text):
                 return Ending("complete", result=json.loads(text))

@@ -43,6 +43,10 @@ class Settings:
     """NOTIFY_URL: where failures by a sweep are told (Slack's incoming webhook, or one of yours). A secret where Slack's."""
     notify_secret: str | None
     """NOTIFY_SECRET: signs what is told, by Standard Webhooks: `whsec_` and base64, or any text."""
+    log_api: bool
+    """LOG_TRANSPORT: `api` sends log lines to Cloud Logging itself, for workers outside Google Cloud; else stdout."""
+    service: str
+    """K_SERVICE: whose service the lines of LOG_TRANSPORT=api count as; unstuck-worker by itself. Cloud Run sets it."""
     metrics: bool
     """METRICS: `on` lets the sweep write gauges to Cloud Monitoring and look in Cloud Logging why workers died."""
     metadata: str | None
@@ -90,6 +94,8 @@ class Settings:
             cors_origins=tuple(filter(None, re.split(r"[,\s]+", env.get("CORS_ORIGINS", "")))),
             notify_url=env.get("NOTIFY_URL"),
             notify_secret=env.get("NOTIFY_SECRET"),
+            log_api=(env.get("LOG_TRANSPORT") or "").lower() == "api",
+            service=env.get("K_SERVICE") or "unstuck-worker",
             metrics=(env.get("METRICS") or "").lower() == "on",
             metadata=env.get("GCE_METADATA_HOST"),
             revision=env.get("K_REVISION"),

@@ -17,6 +17,7 @@ from functions.guard import guard
 from functions.isolation import Work
 from functions.policy import DEFAULT, parse
 from functions.store.postgres import PostgresStore
+from tests.speaking import logs
 from tests.waiting import eventually
 
 PROJECT = "our-project"
@@ -92,18 +93,14 @@ def test_a_line_has_the_fields_that_the_library_writes(case, level, library):
     assert ours == {name: value for name, value in theirs.items() if name not in of_the_record}
 
 
-def logs(ctx, task_input):
-    ctx.logger.warning("half of %s", "it", extra={"labels": {"step": "one"}})
-
-
 def test_a_handlers_line_has_the_fields_that_the_library_writes(library, ours):
     found = trace.Trace(f"projects/{PROJECT}/traces/{ID}", SPAN, sampled=True)
-    work = Work(Job(f"{__name__}:logs", "1", "image", 1, {}, {}, 10, 10**8, found), "thread")
+    work = Work(Job("tests.speaking:logs", "1", "image", 1, {}, {}, 10, 10**8, found), "thread")
     assert eventually(lambda: work.receive(1)) == ("result", "null")
     work.end()
     [line] = ours()
     record = logging.LogRecord(
-        "unstuck.handler.image", logging.WARNING, __file__, 0, "half of %s", ("it",), None, "logs"
+        "unstuck.handler.image", logging.WARNING, logs.__code__.co_filename, 0, "half of %s", ("it",), None, "logs"
     )
     record.lineno = logs.__code__.co_firstlineno + 1
     record.labels = {"step": "one"}
@@ -120,9 +117,9 @@ def test_no_field_of_an_event_is_one_that_the_library_drops():
 
 # -- from the request to the handler's process
 
-POLICY = f"""
-      traced: {{handler: "{__name__}:logs", attempts: 1}}
-      traced_thread: {{handler: "{__name__}:logs", attempts: 1, isolation: thread}}
+POLICY = """
+      traced: {handler: "tests.speaking:logs", attempts: 1}
+      traced_thread: {handler: "tests.speaking:logs", attempts: 1, isolation: thread}
 """
 
 
@@ -145,7 +142,7 @@ def test_all_lines_of_a_request_carry_its_trace_down_to_the_handlers_process(kin
 
 
 def test_a_handler_without_a_request_has_no_trace(ours):
-    work = Work(Job(f"{__name__}:logs", "1", "image", 1, {}, {}, 10, 10**8), "thread")
+    work = Work(Job("tests.speaking:logs", "1", "image", 1, {}, {}, 10, 10**8), "thread")
     assert eventually(lambda: work.receive(1)) == ("result", "null")
     work.end()
     assert [name for line in ours() for name in line if "trace" in name] == []

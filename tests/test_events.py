@@ -10,13 +10,13 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import psycopg
 import pytest
 import responses
 
-from functions import dispatch, events, evidence, gauges, notify, trace, web
+from functions import dispatch, events, evidence, gauges, log_api, notify, trace, web
 from functions.afterwards import afterwards
 from functions.claim import claim
 from functions.complete import Ending, complete
@@ -73,6 +73,8 @@ def test_every_event_is_written_somewhere_and_none_is_made_up():
     constants = {name for name, value in vars(events).items() if isinstance(value, Event)}
     used = {name for _, _, name in uses()}
     assert used - constants == used & {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
+    itself = ast.parse(Path(events.__file__).read_text(encoding="utf-8"))
+    used |= {node.id for node in ast.walk(itself) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     assert constants - used == set()
 
 
@@ -264,6 +266,7 @@ def test_every_line_of_the_system_says_all_that_its_event_carries(store, rows, q
     handlers(written)
     notifications(store, rows, monkeypatch)
     after_a_sweep(store, rows, monkeypatch)
+    elsewhere(monkeypatch)
     assert {event.name for event, _, _ in written} == set(ALL), "each event is provoked here"
     for event, values, _ in written:
         missing = set(event.fields) - set(values)
@@ -374,6 +377,17 @@ def after_a_sweep(store, rows, monkeypatch):
     assert evidence.tell(store, swept, [found]) == 1
 
 
+def elsewhere(monkeypatch):
+    """A worker outside of Google Cloud, and Cloud Logging is away."""
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "settings", lambda: SimpleNamespace(log_api=True))
+        patch.setattr(log_api, "client", raising(ConnectionError("Logging is away")))
+        patch.setattr(log_api, "_senders", {})
+        events.emit_lines(["a line"])
+        for sender in log_api._senders.values():
+            sender.close()
+
+
 def requests():
     refused = BadRequestError("Who are you?", status=401)
     for error in (StoreError("away", retryable=True), StoreError("no", retryable=False), ValueError("a bug"), refused):
@@ -381,6 +395,7 @@ def requests():
     with pytest.raises(BadRequestError):
         Keys("http://127.0.0.1:1").find("k")
     events.emit(events.TASK_CREATED, watch="tasks", task_id="1", kind="image")
+    events.emit(events.OPERATOR_ACTED, who="bo", action="fail", watch="tasks", count=1, wanted="1")
 
 
 def raising(error):

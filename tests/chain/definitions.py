@@ -1,7 +1,7 @@
-"""The log-based metrics and the alerts as they are deployed: from the files that Terraform reads, or from its plan."""
+"""The log-based metrics and the alerts: from the files that Terraform reads, or from the resources that it made of them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tests.chain.query import MISSING, compiled, find
 ALERTS = Path(__file__).parents[2] / "infra" / "alerts"
 BASE = 'resource.type="cloud_run_revision" AND resource.labels.service_name=~"^unstuck-"'
 """What infra/metrics.tf puts before each filter of metrics.yaml."""
+QUERY = "condition_prometheus_query_language"
 _EXTRACT = re.compile(r"EXTRACT\(([\w.]+)\)")
 
 
@@ -68,26 +69,14 @@ def from_files() -> Chain:
     )
 
 
-def from_plan(plan: dict[str, Any]) -> Chain:
-    """From `terraform show -json`."""
-    resources = list(_resources(plan["planned_values"]["root_module"]))
-    metrics = [one["values"] for one in resources if one["type"] == "google_logging_metric"]
-    policies = [one["values"] for one in resources if one["type"] == "google_monitoring_alert_policy"]
-    conditions = [one for policy in policies for each in policy["conditions"] for one in _queries(each)]
-    return Chain(
-        tuple(
-            Metric(one["name"], one["filter"], one.get("label_extractors") or {}, one.get("value_extractor") or None)
-            for one in metrics
-        ),
-        tuple({"alert": one["alert_rule"], "expr": one["query"], "for": one["duration"]} for one in conditions),
-    )
-
-
-def _resources(module: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from module.get("resources", ())
-    for child in module.get("child_modules", ()):
-        yield from _resources(child)
-
-
-def _queries(condition: dict[str, Any]) -> list[dict[str, Any]]:
-    return condition.get("condition_prometheus_query_language") or []
+def from_resources(resources: Iterable[dict[str, Any]]) -> Chain:
+    """From what Terraform plans or has applied: google_logging_metric and google_monitoring_alert_policy."""
+    metrics: list[Metric] = []
+    rules: list[dict[str, Any]] = []
+    for one in resources:
+        if "label_extractors" in one:
+            labels = one.get("label_extractors") or {}
+            metrics.append(Metric(one["name"], one["filter"], labels, one.get("value_extractor") or None))
+        queries = [query for each in one.get("conditions") or () for query in each.get(QUERY) or ()]
+        rules += [{"alert": query["alert_rule"], "expr": query["query"], "for": query["duration"]} for query in queries]
+    return Chain(tuple(metrics), tuple(rules))
