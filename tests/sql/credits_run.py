@@ -115,9 +115,9 @@ class Run:
                 )
                 self.happened[f"creates: {answer['verdict']}"] += 1
             except StoreError as error:
-                if error.code != "PT402":
+                if error.retryable:
                     continue
-                self.happened["creates: refused with 402"] += 1
+                self.happened[f"creates: refused with {error.code}"] += 1
             return
 
     def _sweep(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:

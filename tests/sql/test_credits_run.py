@@ -24,8 +24,9 @@ def test_the_ledger_balances_and_no_hold_is_left_on_an_ended_task(postgres, tmp_
         "workers killed",
         "connections cut",
         "creates: exists",
-        "creates: refused with 402",
+        "creates: refused with PT402",
         "retry by hand",
     ):
         assert found[happened] > 0, happened
+    assert [name for name in found if name.startswith("creates: refused")] == ["creates: refused with PT402"]
     assert sum(found["tasks"].values()) + found["delete by others"] == found["creates: created"]
