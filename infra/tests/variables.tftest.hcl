@@ -25,7 +25,6 @@ run "bad_values_are_refused" {
     supabase_url          = "https://ref.supabase.co/"
     secret_versions       = { PASSWORD = 1 }
     sizes                 = { worker = { memory = "lots" } }
-    api_invokers          = ["allUsers"] # without a proof of who they are
     remote_workers        = ["allUsers"]
     cors_origins          = ["*"]
     page_viewers          = ["allUsers"]
@@ -39,7 +38,7 @@ run "bad_values_are_refused" {
   }
   expect_failures = [
     var.project_id, var.region, var.name, var.policy_file, var.runtime, var.supabase_url, var.secret_versions,
-    var.sizes, var.api_invokers, var.remote_workers, var.cors_origins, var.page_viewers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
+    var.sizes, var.remote_workers, var.cors_origins, var.page_viewers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
     var.renotify, var.runbooks_url,
   ]
 }
@@ -62,6 +61,14 @@ run "values_that_do_not_go_together_are_refused" {
     queue    = { max_dispatches_per_second = 1000 }
   }
   expect_failures = [var.database, var.users, var.sizes, var.queue]
+}
+
+run "a_door_that_is_open_to_all_is_refused" {
+  command = plan
+  variables {
+    api_invokers = ["allUsers"]
+  }
+  expect_failures = [var.api_invokers]
 }
 
 run "a_worker_without_the_memory_for_its_tasks_is_refused_and_an_alert_that_does_not_exist_warns" {
