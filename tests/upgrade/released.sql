@@ -1554,18 +1554,18 @@ begin
         select s.started_at, s.ok from unstuck.sweeps s order by s.id desc limit 1000) g where g.ok order by g.started_at desc limit 1));
 end $$;
 
--- The last day in half hours: how attempts ended (of 200 in each half hour at most: a sample where `more`), and how long it
+-- The last `p_half_hours`: how attempts ended (of 200 in each half hour at most: a sample where `more`), and how long it
 -- took from the last sign of life of an attempt to its rescue by a sweep.
-create or replace function unstuck.tasks_day() returns jsonb
+create or replace function unstuck.tasks_day(p_half_hours integer default 48) returns jsonb
 language plpgsql stable set enable_seqscan = off as $$
 declare
   v_step  constant interval := '30 min';
   v_each  constant integer := 200;
-  v_begin constant timestamptz := date_bin(v_step, clock_timestamp(), '2000-01-01') - interval '23 h 30 min';
+  v_begin constant timestamptz := date_bin(v_step, clock_timestamp(), '2000-01-01') - (p_half_hours - 1) * v_step;
 begin
   return jsonb_build_object('begin', extract(epoch from v_begin), 'step', extract(epoch from v_step), 'ended', (
       select jsonb_agg(jsonb_build_object('completed', e.completed, 'failed', e.failed, 'retried', e.retried, 'more', e.seen >= v_each) order by b.n)
-      from generate_series(0, 47) as b (n) cross join lateral (
+      from generate_series(0, p_half_hours - 1) as b (n) cross join lateral (
         select count(*) filter (where s.outcome = 'completed') as completed, count(*) filter (where s.outcome = 'failed') as failed,
           count(*) filter (where s.outcome in ('retried', 'released')) as retried, count(*) as seen
         from (select a.outcome from unstuck.attempts a
@@ -1667,8 +1667,9 @@ begin
   end if;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '34971fe0a9cd186831c883f9edb1b31932c5dd44fc201ef1c98f2edd44d6ce34')
+insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '8b6630c9a9487f2c5897428a97b1dd26f95420c3250f15e9d4f925d81ec94ab2')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
+
 
 -- grants: our schema is for its owner and, where Supabase is, for its service role; for nobody else. Comes last, each time.
 -- PostgreSQL lets everybody execute a new function, and a default privilege of one schema cannot take that away: what is
