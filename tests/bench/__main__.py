@@ -17,12 +17,13 @@ BENCHMARKS = {
     "e": "guard_cost",
     "f": "beat_cost",
     "g": "zombie",
+    "h": "store_cost",
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="a..g", help="which ones; all without")
+    parser.add_argument("names", nargs="*", metavar="a..h", help="which ones; all without")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--scale", type=float, default=1.0, help="of rows and rounds: 0.1 for a quick look")
     given = parser.parse_args()

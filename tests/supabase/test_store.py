@@ -11,6 +11,7 @@ from functions.errors import StoreError
 from functions.policy import load
 from functions.settings import Settings
 from functions.store.supabase import SupabaseStore
+from tests.test_cold_start import probe
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,3 +82,11 @@ def test_an_environment_that_is_not_whole_is_refused(env, says, monkeypatch):
     monkeypatch.setattr(functions.store, "settings", lambda: Settings.read(env))
     with pytest.raises(StoreError, match=says):
         functions.store.store.__wrapped__()
+
+
+def test_a_cold_start_loads_the_store_that_is_chosen_and_not_the_other(supabase):
+    answer = probe("sweep", "", "POST", "/", None, **{name: value for name, value in supabase.env.items() if value})
+    assert answer["status"] == 200, answer["body"]
+    loaded = {name.partition(".")[0] for name in answer["loaded"]}
+    assert "supabase" in loaded
+    assert not {"psycopg", "psycopg_binary", "grpc"} & loaded
