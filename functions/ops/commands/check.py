@@ -111,7 +111,7 @@ def _table(connection: Connection, options: argparse.Namespace) -> int:
 def _nothing(found: Inferred, options: argparse.Namespace) -> int:
     if options.json:
         data(check.as_json(check.Seen(found)))
-    return words(f"{found.table.title}: {found.refused or found.unsure[-1]}", ERROR)
+    return words(f"{found.table.title}: {found.refused or found.why_blind}", ERROR)
 
 
 def _shown(seen: check.Seen, options: argparse.Namespace) -> int:

@@ -11,9 +11,9 @@ from functions.ops.look.catalogue import Facts
 from functions.ops.look.clocks import caveats, clocks
 from functions.ops.look.mapping import Mapping, Override, overridden, typed
 from functions.ops.look.sentences import Doubt, doubt, listed, plain, refusal
-from functions.ops.look.status import Behind, Seen, Status, choose
+from functions.ops.look.status import Behind, Seen, Status, choose, sounds
 from functions.states import OPEN, State
-from functions.values import Column
+from functions.values import JSONS, Column
 
 VIEWS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
@@ -30,6 +30,10 @@ class Inferred:
     """A task table, as far as one can see, but nothing tells its words: nothing can be said about its rows."""
     assumed: frozenset[Any] = frozenset()
     """Words that neither the catalogue nor a row shows."""
+
+    @property
+    def why_blind(self) -> str:
+        return next(text for topic, text in self.doubts if topic == "-")
 
     @property
     def unsure(self) -> list[str]:
@@ -49,7 +53,7 @@ def infer(table: Facts, seen: Seen, behind: Behind, load: Load = lambda _: {}) -
     status, others = choose(table, seen, behind, override.get("status"))
     key = _key(found, override)
     if status is None:
-        found.refused = found.refused or refusal("no_status")
+        found.refused = found.refused or _no_status(table)
         return found
     columns = [one for one in table.columns.values() if one.name not in {status.column.name, key}]
     mapping = Mapping(
@@ -70,6 +74,15 @@ def infer(table: Facts, seen: Seen, behind: Behind, load: Load = lambda _: {}) -
         found.doubts.append(doubt("no_error"))
     found.doubts += caveats(table, found.mapping, alive_is_given=bool(override.get("clocks.alive")))
     return found
+
+
+def _no_status(table: Facts) -> str:
+    """A status that is made of other columns, or that stands in JSON, is there, but nothing can write it by its word."""
+    made = [one.name for one in table.columns.values() if one.generated and sounds(one)]
+    documents = [one.name for one in table.columns.values() if one.type in JSONS]
+    if made:
+        return refusal("generated", name=made[0])
+    return refusal("in_json", names=plain(documents)) if documents else refusal("no_status")
 
 
 def _unusable(table: Facts) -> str | None:
@@ -119,6 +132,8 @@ def _words(found: Inferred, status: Status, others: list[str], override: Overrid
             found.doubts.append(doubt("word", f"words.{reading.states[word]}", name=name, text=text))
     if status.flag:
         found.doubts.append(doubt("flag", name=name))
+    if not status.column.not_null and status.column.default is None and not reading.of(State.PENDING):
+        found.doubts.append(doubt("null", "words.pending", name=name))
     if not status.closed:
         found.doubts.append(doubt("free_text", name=name))
     found.assumed = frozenset(word for words in status.assumed.values() for word in words)

@@ -63,6 +63,16 @@ def numbered(comment: str) -> dict[int, str]:
     return {int(number): word for number, word in pairs}
 
 
+def coded(comment: str, words: Iterable[str] = ()) -> dict[str, str]:
+    """`Q = queued, R: running`, `0=pending`: short codes of a text column, and the words that they stand for. Of a closed list,
+    only when it tells all of them."""
+    pairs = re.findall(
+        r"(?<![\w-])([A-Za-z]{1,3}|-?\d{1,3})\s*(?:=>|->|[=:])\s*['\"]?([^\W\d]\w{2,}(?:[ -][a-z]+)?)", comment
+    )
+    told = dict(pairs)
+    return told if len(told) >= 3 and set(words) <= set(told) else {}
+
+
 def default_word(default: str | None) -> str | None:
     """`'pending'::text`, `'Queued'::task_status`, `0`, `true`."""
     if not default:

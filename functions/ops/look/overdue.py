@@ -183,6 +183,8 @@ def open_states(found: Inferred, limits: Limits) -> list[Overdue]:
 
 def action(test: Overdue) -> str:
     """What would be done with a row, as SQL: to put back a task that has used its tries up would be a limbo for ever."""
+    if test.mapping.word(State.PENDING) is None:
+        return literal("fail")
     attempts, limit = test.mapping.columns.get("attempts"), test.mapping.columns.get("limit")
     if test.limits.action == "requeue" and attempts and limit and not test.pending:
         return f"case when {test.named(attempts)} >= {test.named(limit)} then 'fail' else 'requeue' end"

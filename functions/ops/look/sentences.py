@@ -20,6 +20,8 @@ DOUBTS = {
     "Say it with --map FILE, such as words: {{pending: [1], running: [2], completed: [3], failed: [4]}}.",
     "flag": "{name} is a flag: true is read as running, false as not running, whether the task waits or has ended. "
     "Nothing is said of tasks that wait. If it means something else: --map FILE (words).",
+    "null": "{name} may be NULL, and no word says that a task waits: tasks without a status are not looked at. "
+    "If they wait, let them have a word, and say it with --map FILE (words.pending).",
     "strange": "{words} of --map is left out: {name} can only be {labels}. Mend words in the file.",
     "no_error": "no column takes the reason of a failure: --fix sets the status and nothing says why. "
     "If there is one: --map FILE (error).",
@@ -61,6 +63,10 @@ REFUSALS = {
     "view": "it is {kind}. Name the table{below} with --table.",
     "unreadable": "this role may not read it. As {owner}: grant select on {table} to the role of the DSN.",
     "no_status": "no column of it looks like a status. Name it with --map FILE (status, and the words of each state).",
+    "generated": "{name} is made of other columns by the database, so nothing can be written to it. Give the table a status "
+    "of its own, and name it with --map FILE (status).",
+    "in_json": "no column of it looks like a status. If it stands inside {names}, nothing can guard it there: give it a column "
+    "of its own. Else name it with --map FILE (status, and the words of each state).",
     "composite": "its key is composite ({key}): a task is not named by one value. "
     "If one column is enough, name it with --map FILE (key).",
     "no_key": "it has no primary key and no unique column: a task can't be named. "

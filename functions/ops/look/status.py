@@ -1,5 +1,6 @@
 """Which column holds the status, and which words it knows. Pure, but for the values that occur, which it asks for."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +66,7 @@ def choose(table: Facts, seen: Seen, behind: Behind, wanted: str | None = None) 
     """The status column, or the one that a person wants; and the names of others that would do as well."""
     columns = [table.columns[wanted]] if wanted else [one for one in table.columns.values() if _may_be(one, table)]
     found = [_status(one, table, seen, behind) for one in columns]
-    found = [one for one in found if wanted or one.whole or one.flag or _sounds(one.column)]
+    found = [one for one in found if wanted or one.whole or one.flag or sounds(one.column)]
     found.sort(key=lambda one: -one.fit)
     if not found:
         return None, []
@@ -90,10 +91,10 @@ def _may_be(one: Column, table: Facts) -> bool:
         return True
     if one.labels:
         return True
-    return _sounds(one) and (one.type in TEXTS | WHOLE | {"bool", "char"} or one.name in table.points_to)
+    return sounds(one) and (one.type in TEXTS | WHOLE | {"bool", "char"} or one.name in table.points_to)
 
 
-def _sounds(one: Column) -> bool:
+def sounds(one: Column) -> bool:
     known = column_names("status")
     return squashed(one.name) in known or squashed(one.name).endswith(ENDINGS) or ends_like(one.name, known)
 
@@ -109,7 +110,11 @@ def _status(one: Column, table: Facts, seen: Seen, behind: Behind) -> Status:
         return _flag(status)
     if one.type in WHOLE | {"bool"}:
         return _numbers(status, one, words, seen, due=due)
+    if one.type in TEXTS and (said := listed.coded(one.comment, words or ())):
+        return _labelled(status, said, due=due)
     if words is not None:
+        if _are_codes(words):
+            return _bare(status, words)
         status.closed = True
         status.reading = read(words, status.default, due=due)
         return status
@@ -155,11 +160,20 @@ def _flag(status: Status) -> Status:
 def _numbers(status: Status, one: Column, words: Sequence[str] | None, seen: Seen, *, due: bool) -> Status:
     if said := listed.numbered(one.comment):
         return _labelled(status, said, due=due)
+    return _bare(status, [int(word) for word in words] if words and one.type in WHOLE else seen(one.name))
+
+
+def _bare(status: Status, values: Sequence[Any] | None) -> Status:
     status.closed = status.bare = True
-    values = [int(word) for word in words] if words and one.type in WHOLE else seen(one.name)
     status.many = values is None
     status.unread = tuple(values or (() if status.default is None else (status.default,)))
     return status
+
+
+def _are_codes(words: Sequence[Any]) -> bool:
+    """Q, R, D, F or 0, 1, 2: what they stand for is anybody's guess."""
+    told = [word for word in words if word]
+    return bool(told) and all(re.fullmatch(r"-?\d{1,3}|[A-Za-z]", str(word).strip()) for word in told)
 
 
 def _open(status: Status, one: Column, table: Facts, seen: Seen, *, due: bool) -> Status:
@@ -171,7 +185,9 @@ def _open(status: Status, one: Column, table: Facts, seen: Seen, *, due: bool) -
     said += listed.spoken([one.comment, table.comment])
     values = seen(one.name)
     status.many = values is None
-    known = list(dict.fromkeys([*([status.default] if status.default else []), *said, *(values or ())]))
+    known: list[Any] = list(dict.fromkeys([*([status.default] if status.default else []), *said, *(values or ())]))
+    if _are_codes(known):
+        return _bare(status, known)
     status.reading = read([word for word in known if word != ""], status.default, ordered=False, due=due)
     status.assumed = _assumed(status)
     return status
@@ -184,5 +200,9 @@ def _assumed(status: Status) -> dict[State, tuple[Any, ...]]:
     missing = [state for state in State if state != State.RESTING and state not in sure]
     if status.default is not None and reading.states.get(status.default) == State.RUNNING:
         missing = [state for state in missing if state != State.PENDING]
+    width = status.column.width
     words = {state: assumed(state, list(reading.states)) for state in missing}
-    return {state: tuple(word for word in listed_ if word not in reading.states) for state, listed_ in words.items()}
+    return {
+        state: tuple(word for word in listed_ if word not in reading.states and (width is None or len(word) <= width))
+        for state, listed_ in words.items()
+    }

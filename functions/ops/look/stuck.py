@@ -1,5 +1,6 @@
 """The rows that are stuck, and why. Ages are the database's: no time travels but intervals."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,8 +85,14 @@ def _open(connection: Connection, test: Overdue) -> int:
 
 def _stuck(test: Overdue, row: Sequence[Any]) -> Stuck:
     key, word, age, kind, rule, late, act, _ = row
+    age, late = _finite(age), _finite(late)
     word = told(test.columns[test.mapping.status or ""], word)
     return Stuck(key, test.state, word, age, reason(test, word, age, rule or "undated", late or 0), kind, act)
+
+
+def _finite(seconds: float | None) -> float | None:
+    """A time that is -infinity tells no age."""
+    return seconds if seconds is not None and math.isfinite(seconds) else None
 
 
 def reason(test: Overdue, word: Any, age: float | None, rule: str, late: float) -> str:
