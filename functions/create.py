@@ -77,9 +77,10 @@ def _refuse(kind: str, answer: Answer) -> None:
 
 
 def _priority(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not -1000 <= value <= 1000:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1  # 1.0 is 1 in JSON
+    if not whole or not -1000 <= value <= 1000:
         raise BadRequestError("`priority` must be a whole number from -1000 to 1000.")
-    return value
+    return int(value)
 
 
 def _delay(value: Any) -> float:

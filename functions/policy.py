@@ -394,7 +394,7 @@ def _per_minute(watch: Value, *, own: bool) -> int | None:
     if value is None:
         return None
     if not own:
-        value.fail("needs `own: true`: tasks of another table are not created by Unstuck. Leave it out.")
+        value.fail("needs `own: true`: tasks of another table are not created by Unstuck. Remove it.")
     value.only("create_per_minute")
     return value["create_per_minute"].integer(1, 100_000)
 

@@ -240,6 +240,24 @@ REFUSED = {
         "selection.cost.at_least",
         "must not be more than `at_most`",
     ),
+    "one active that is no flag": (
+        "        attempts: 2",
+        "        attempts: 2\n        one_active: 1",
+        "selection.one_active",
+        "true or false",
+    ),
+    "no creates at all": (
+        "    key: id",
+        "    limits: {create_per_minute: 0}\n    key: id",
+        "limits.create_per_minute",
+        "from 1",
+    ),
+    "limits for a table of others": (
+        "    own: true ",
+        "    limits: {create_per_minute: 5}\n    own: false ",
+        "tasks.limits",
+        "Remove it",
+    ),
     "a fence that is none": ("    key: id", "    fence: high\n    key: id", "tasks.fence", "off, observe, enforce"),
     "types that are a list": ("    key: id", "    types: [text]\n    key: id", "tasks.types", "must be a mapping"),
     "more to write that is unknown": (
@@ -515,3 +533,15 @@ def test_a_policy_that_is_not_deployed_by_terraform_needs_no_numbers_of_alerts()
     root = yaml.safe_load(TEXT)
     del root["slo"], root["alerts"]
     assert parse(yaml.safe_dump(root)).watch().name == "tasks"
+
+
+def test_the_rules_for_a_user_are_none_unless_they_are_written():
+    watch = parse(TEXT).watch()
+    assert (watch.create_per_minute, watch.rule("image").one_active) == (None, False)
+    text = changed("    key: id", "    limits: {create_per_minute: 5}\n    key: id")
+    watch = parse(text.replace("run_for: 5m", "one_active: true")).watch()
+    assert (watch.create_per_minute, watch.rule("image").one_active, watch.rule("selection").one_active) == (
+        5,
+        True,
+        False,
+    )

@@ -27,6 +27,7 @@ from functions import settings as environment
 from functions import store as stores
 from functions.errors import BadRequestError, Fail, Retry, StoreError
 from functions.ids import task_id_of
+from functions.instance import instance
 from functions.ops.samples import selection_input
 from functions.policy import DEFAULT, load
 from functions.store import Store
@@ -194,7 +195,7 @@ def forget():
     """What a process keeps from its environment."""
     if stores.store.cache_info().currsize:
         stores.store().close()
-    for kept in (environment.settings, stores.store, stores.policy):
+    for kept in (environment.settings, stores.store, stores.policy, instance):
         kept.cache_clear()
 
 

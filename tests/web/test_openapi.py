@@ -177,18 +177,23 @@ def body_of(document, target):
 
 SCHEMA = ROOT / "functions" / "handlers" / "image.schema.json"
 PREPARE = """
-insert into tasks (kind, owner) select 'selection', 'ann' from generate_series(1, 30);
+insert into tasks (id, kind, owner)
+select format('00000000-0000-4000-8000-%%s', lpad(n::text, 12, '0'))::uuid, 'selection', 'ann' from generate_series(1, 30) n
 """
+CLAIM = """
+select unstuck.tasks_claim(format('00000000-0000-4000-8000-00000000000%%s', n), 'w', %s, %s) from generate_series(1, 3) n
+"""
+TOKEN = "00000000-0000-4000-9000-000000000001"
+"""Ids and token are the same in each run: what schemathesis makes depends on them."""
 
 
 @pytest.mark.timeout(300)
 def test_the_server_answers_as_the_document_says(server, dsn, tmp_path):
     url, log = server
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(PREPARE)
-        rules = load(str(DEFAULT)).watch().rules_json
-        claim = "select unstuck.tasks_claim(null, 'w', %s) from generate_series(1, 3)"
-        held = [row[0] for row in connection.execute(claim, (rules,)).fetchall()]
+        connection.execute(PREPARE, ())
+        wanted = (load(str(DEFAULT)).watch().rules_json, TOKEN)
+        held = [row[0] for row in connection.execute(CLAIM, wanted).fetchall()]
     found = ask(url, tmp_path, narrowed(held))
     assert not found, found
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
