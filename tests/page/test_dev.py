@@ -14,7 +14,6 @@ import pytest
 import requests
 
 from functions.ops.dev import ROOT
-from functions.ops.dev.run import session
 from functions.ops.dev.sources import Sources
 from tests.dev import Dev, open_folder, running
 from tests.page.axe import violations
@@ -111,26 +110,9 @@ def test_a_frozen_worker_that_wakes_is_refused(dev, tab):
     tab.wait_for_selector(".state.stuck")
     requests.post(f"{dev.url}/sweep", headers={"X-CloudScheduler-ScheduleTime": task}, timeout=30)
     tab.wait_for_selector("#row-2 rect.run", state="attached")
-    # the second attempt is another worker's; the button wakes the one that had it last and lives
-    pid = (
-        int(re.search(r"worker (\d+) was frozen", tab.inner_text("#played") or "")[1])
-        if "frozen" in tab.inner_text("#played")
-        else None
-    )
-    for one in [*session_of(dev)] if pid is None else [pid, *descendants(pid)]:
-        os.kill(one, signal.SIGCONT)
+    press(tab, "#play-wake")
     tab.wait_for_selector("#row-refused")
     tab.wait_for_selector("#task[data-state=completed]")
-
-
-def descendants(pid):
-    import psutil
-
-    return [one.pid for one in psutil.Process(pid).children(recursive=True)]
-
-
-def session_of(dev):
-    return [pid for child in dev.family() for pid in session(child)]
 
 
 def test_no_button_reaches_a_process_that_is_not_a_worker(dev):

@@ -57,7 +57,7 @@ def blueprint(workers: int) -> Blueprint:
 
     @made.post("/<any(kill, freeze, wake):how>/<path:task_id>")
     def strike(how: str, task_id: str) -> str:
-        pid = worker_of(page().store(), watch(), task_id_of(watch(), task_id), workers)
+        pid = worker_of(page().store(), watch(), task_id_of(watch(), task_id), workers, frozen=how == "wake")
         for one in [pid] if how == "kill" else family(pid):
             os.kill(one, {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "wake": signal.SIGCONT}[how])
         told = {"kill": "killed with SIGKILL", "freeze": "frozen with SIGSTOP", "wake": "woken with SIGCONT"}[how]
@@ -66,15 +66,20 @@ def blueprint(workers: int) -> Blueprint:
     return made
 
 
-def worker_of(store: Store, watched: Watch, task_id: str, workers: int) -> int:
+def worker_of(store: Store, watched: Watch, task_id: str, workers: int, *, frozen: bool) -> int:
     """The process that has, or last had, the task; one of our workers and no other process. Aborts with 409."""
     attempts = store.timeline(watched, task_id)["attempts"]
-    named = [str(one["worker"]).partition("@")[0].removeprefix("worker-") for one in attempts if one["worker"]]
     alive = set(children(workers))
-    for pid in reversed(named):
-        if pid.isdecimal() and int(pid) in alive:
-            return int(pid)
+    for pid in reversed([pid_of(one["worker"]) for one in attempts]):
+        if pid in alive and is_frozen(pid) == frozen:
+            return pid
     return abort(409, "No worker of this server has that task now.")
+
+
+def pid_of(worker: str | None) -> int:
+    """From the name that a worker has in the ledger; 0 for others."""
+    text = str(worker or "").partition("@")[0].removeprefix("worker-")
+    return int(text) if text.isdecimal() else 0
 
 
 def family(pid: int) -> list[int]:
@@ -82,13 +87,13 @@ def family(pid: int) -> list[int]:
     return [pid, *(one for child in children(pid) for one in family(child))]
 
 
-def is_frozen(worker: str | None) -> bool:
-    """By the name that a worker has in the ledger."""
-    pid = str(worker or "").partition("@")[0].removeprefix("worker-")
+def is_frozen(pid: int) -> bool:
     try:
-        return (
-            pid.isdecimal()
-            and Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
-        )
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
     except OSError:
         return False
+
+
+def any_frozen(attempts: list[dict[str, Any]]) -> bool:
+    """Whether a worker that had the task is frozen."""
+    return any(is_frozen(pid_of(one["worker"])) for one in attempts)

@@ -27,8 +27,9 @@ DATA = ROOT / ".cache" / "dev"
 HOST = "127.0.0.1"
 STOP_LIMIT = 9.0
 """Seconds that a server may take to release its tasks."""
-LEASE = {"beat": "1s", "for": "4s"}
-"""Shorter than in the cloud, so that a rescue can be watched."""
+LEASE = {"beat": "1s", "for": "7s"}
+"""Shorter than in the cloud, so that a rescue can be watched; longer than the first task of a worker may wait for its
+preload (5 s), which is without a beat."""
 
 
 class DevError(Exception):

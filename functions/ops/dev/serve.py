@@ -67,7 +67,7 @@ def _page(workers_pid: int | None) -> Any:
     from functions.page.app import Page, create
     from functions.store import policy, store
 
-    played = {"extras": (play.blueprint(workers_pid),), "dev": {"on": True}} if workers_pid else {}
+    played = {"extras": (play.blueprint(workers_pid),), "dev": {"frozen": play.any_frozen}} if workers_pid else {}
     return create(Page(store, policy, lambda _: f"{getpass.getuser()} (local)", write=bool(workers_pid), **played))  # type: ignore[arg-type]
 
 

@@ -9,6 +9,8 @@
   Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
     !((name === "open" && node.tagName === "DETAILS") || (name === "checked" && node.type === "checkbox") || node.id === "ticked" && name === "hidden");
 
+  Idiomorph.defaults.callbacks.beforeNodeMorphed = (node) => node.id !== "played";
+
   const tick = (name) => lives() && htmx.trigger(body, name);
   setInterval(tick, 2000, "tick");
   setInterval(tick, 60000, "slow");
