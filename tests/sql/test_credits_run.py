@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import copied
 from tests.sql.credits_run import Run
 
-TASKS = int(os.environ.get("CREDITS_TASKS", "400"))
+TASKS = int(os.environ.get("CREDITS_TASKS", "300"))
 """10000 by `make credits`, which takes minutes."""
 
 
