@@ -9,6 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from functions.errors import PolicyError
 from functions.policy import Policy, Watch, load
+from functions.settings import settings
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 
@@ -27,15 +28,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def target(options: argparse.Namespace) -> Target:
     """Raises PolicyError with the next step: what is wrong stands in the options."""
-    policy, named = load(), dsn(options)
+    policy, found = load(), _store(options)
+    options.closing.callback(found.close)
     try:
         watch = policy.watch(options.name)
     except KeyError:
         names = ", ".join(policy.watches)
         raise PolicyError(f"No watch is called {options.name!r}. There are: {names}. Give one with --in.") from None
-    store = PostgresStore(named)
-    options.closing.callback(store.close)
-    return Target(store, policy, watch)
+    return Target(found, policy, watch)
+
+
+def _store(options: argparse.Namespace) -> Store:
+    """Of --dsn; without it by Supabase's REST API, where the environment names one."""
+    given = settings()
+    if options.dsn or not given.supabase_url:
+        return PostgresStore(dsn(options))
+    from functions.store.supabase import SupabaseStore
+
+    return SupabaseStore(given.supabase_url, given.supabase_key or "")
 
 
 def dsn(options: argparse.Namespace) -> str:

@@ -1,5 +1,6 @@
 """What is special to the store by Supabase's REST API."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,21 @@ def test_a_cold_start_loads_the_store_that_is_chosen_and_not_the_other(supabase)
     loaded = {name.partition(".")[0] for name in answer["loaded"]}
     assert "supabase" in loaded
     assert not {"psycopg", "psycopg_binary", "grpc"} & loaded
+
+
+def test_the_commands_work_by_the_rest_api(supabase):
+    env = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | supabase.env
+    store = SupabaseStore(supabase.url, supabase.key)
+    task_id = store.create(load().watch(), "image", {})["task_id"]
+    store.close()
+    for command, says in ((["explain", task_id], "is pending"), (["cancel", "--id", task_id, "--apply"], task_id)):
+        done = subprocess.run(
+            [sys.executable, "-m", "functions", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env=env,
+            timeout=60,
+        )
+        assert (done.returncode, says in done.stdout + done.stderr) == (0, True), done.stdout + done.stderr
