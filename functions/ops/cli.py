@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from functions.errors import PolicyError, StoreError
+from functions.ops.cloud import CloudError
 from functions.ops.commands import NAMES
 from functions.ops.out import ERROR, FINE, INTERRUPTED, UNREACHABLE, USAGE, words
 
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return words(str(error), USAGE)
     except StoreError as error:
         return words(*_told(error))
+    except CloudError as error:
+        return words(str(error), error.code)
     except KeyboardInterrupt:
         return words("interrupted", INTERRUPTED)
     return code

@@ -144,7 +144,7 @@ SHAPES: dict[str, list[list[str]]] = {
     "completion": [["bash"], ["zsh"], ["fish"]],
 }
 """How each command is called, so that all of its keys are seen."""
-ELSEWHERE = {"demo", "dev", "work"}
+ELSEWHERE = {"demo", "dev", "logs", "work"}
 
 
 def documented() -> dict[str, dict[str, tuple[str, ...]]]:

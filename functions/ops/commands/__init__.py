@@ -2,5 +2,5 @@
 
 NAMES = (
     "check", "adopt", "list", "show", "watch", "explain", "stats", "sweep", "retry", "requeue",
-    "cancel", "fail", "undo", "work", "sql", "migrate", "doctor", "completion", "dev", "demo",
+    "cancel", "fail", "undo", "work", "sql", "migrate", "doctor", "logs", "completion", "dev", "demo",
 )  # fmt: skip

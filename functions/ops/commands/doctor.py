@@ -3,11 +3,15 @@
 import argparse
 import os
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from functions.errors import StoreError
-from functions.ops import target
+from functions.ops import cloud, target
 from functions.ops.out import FINE, FOUND, UNREACHABLE, USAGE, data, table, words
 from functions.policy import load
+
+if TYPE_CHECKING:
+    from functions.ops.doctor.finding import Finding
 
 HELP = "say what will go wrong in the tables, before the first sweep"
 JSON = {"findings": ("watch", "level", "check", "what", "why", "do")}
@@ -15,19 +19,27 @@ JSON = {"findings": ("watch", "level", "check", "what", "why", "do")}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help="PostgreSQL URL (default: DATABASE_URL)")
-    parser.add_argument("--in", dest="name", metavar="WATCH", help="one watch of policy.yaml (default: all)")
+    parser.add_argument("--in", dest="watch", metavar="WATCH", help="one watch of policy.yaml (default: all)")
+    parser.add_argument(
+        "--cloud", action="store_true", help="check the deployment in Google Cloud instead of the tables"
+    )
+    cloud.arguments(parser)
+    parser.add_argument(
+        "--region", default="us-central1", help="the variable `region` of infra/ (default: us-central1)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.cloud:
+        return _said(_deployed(options), as_json=options.json)
     from functions.ops.doctor import examine
     from functions.ops.doctor.deployment import unreachable
-    from functions.ops.doctor.finding import BREAKS, LEVELS
 
     dsn, policy = target.dsn(options), load()
-    if options.name and options.name not in policy.watches:
-        return words(f"No watch is called {options.name!r}. There are: {', '.join(policy.watches)}.", USAGE)
-    watches = [policy.watches[options.name]] if options.name else list(policy.watches.values())
+    if options.watch and options.watch not in policy.watches:
+        return words(f"No watch is called {options.watch!r}. There are: {', '.join(policy.watches)}.", USAGE)
+    watches = [policy.watches[options.watch]] if options.watch else list(policy.watches.values())
     code = None
     try:
         found = examine(dsn, policy, watches)
@@ -35,7 +47,20 @@ def run(options: argparse.Namespace) -> int:
         if not error.retryable:
             raise
         found, code = [unreachable(str(error))], UNREACHABLE
-    if options.json:
+    return _said(found, as_json=options.json, code=code)
+
+
+def _deployed(options: argparse.Namespace) -> "list[Finding]":
+    from functions.ops.doctor.cloud import Cloud, examine
+
+    return examine(Cloud(cloud.project(options), options.region, options.name), load())
+
+
+def _said(found: "list[Finding]", *, as_json: bool, code: int | None = None) -> int:
+    from functions.ops.doctor.finding import BREAKS, LEVELS
+
+    found = sorted(found, key=lambda one: LEVELS.index(one.level))
+    if as_json:
         data({"findings": [one.as_json() for one in found]})
     else:
         rows = [[one.level, one.watch, one.check, one.what, one.why or None, one.do or None] for one in found]

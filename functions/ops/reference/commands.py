@@ -10,7 +10,7 @@ CODES = (
     (1, "error: what was asked for cannot be done, or only in part"),
     (2, "usage: an option, the policy or the DSN is wrong"),
     (3, "found: stuck tasks (`check`), missing steps (`migrate --check`), what would break (`doctor`)"),
-    (4, "the database cannot be reached"),
+    (4, "the database, or Google Cloud, cannot be reached"),
     (130, "interrupted by Ctrl-C"),
 )
 
