@@ -109,7 +109,7 @@ def test_yaml_in_the_docs_is_taken_by_the_policy(block: Block):
             watch["rules"] |= value
         elif key in policy:
             policy[key] = {**policy[key], **value}
-        elif key in {"hooks", "optional", "notify", "fence", "words", "clocks", "columns", "also", "types"}:
+        elif key in {"hooks", "optional", "notify", "limits", "fence", "words", "clocks", "columns", "also", "types"}:
             watch[key] = value
         else:
             watch["rules"][key] = value
