@@ -20,6 +20,7 @@ Answer = dict[str, Any]
 LIMIT = 8.0
 """Seconds that a verb may take, its repetitions included. SIGTERM grants 10 s on Cloud Run."""
 SWEEP_LIMIT = 60.0
+"""The same for a batch of the sweep."""
 PASSING = ("08", "40", "53", "55", "57", "58")
 """The classes of SQLSTATE that say nothing about the call: the same call may succeed later."""
 

@@ -12,6 +12,7 @@ from functions.migrate import check, file, migrate
 from functions.ops.embedded import Postgres
 from functions.policy import load
 from functions.rest import OWN, VERBS, WATCH_VERBS, functions
+from functions.store import SWEEP_LIMIT
 from tests.conftest import copied
 from tests.supabase.stack import bootstrap
 
@@ -136,3 +137,11 @@ def test_without_the_roles_of_supabase_nobody_but_the_owner_may_call(empty_datab
         assert connection.execute(public).fetchall() == []
         to_all = "select p.proname from pg_proc p, aclexplode(p.proacl) a where a.grantee = 0 and p.pronamespace = 'unstuck'::"
         assert connection.execute(f"{to_all}regnamespace").fetchall() == []
+
+
+def test_the_verbs_of_the_sweep_may_take_as_long_as_the_store_lets_them(bare):
+    push(bare)
+    limited = "select proname, proconfig from pg_proc where starts_with(proname, 'unstuck_') and proconfig is not null"
+    found = dict(rows(bare, limited))
+    assert set(found) == {"unstuck_prune", "unstuck_tasks_sweep", "unstuck_tasks_batch", "unstuck_tasks_orphans"}
+    assert {tuple(one) for one in found.values()} == {(f"statement_timeout={SWEEP_LIMIT:.0f}s",)}

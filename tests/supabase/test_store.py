@@ -3,15 +3,20 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import functions.store
 from functions.errors import StoreError
+from functions.migrate import migrate
 from functions.policy import load
 from functions.settings import Settings
 from functions.store.supabase import SupabaseStore
+from tests.conftest import copied
+from tests.supabase.stack import Supabase, bootstrap
 from tests.test_cold_start import probe
 
 ROOT = Path(__file__).parents[2]
@@ -109,3 +114,36 @@ def test_the_commands_work_by_the_rest_api(supabase):
             timeout=60,
         )
         assert (done.returncode, says in done.stdout + done.stderr) == (0, True), done.stdout + done.stderr
+
+
+def test_it_finds_the_verbs_in_our_own_schema_when_that_is_exposed(postgres):
+    with copied(postgres, None) as dsn:
+        bootstrap(dsn)
+        migrate(dsn, supabase="unstuck")
+        with Supabase(dsn, schemas="public,unstuck") as stack, closing(SupabaseStore(stack.url, stack.key)) as store:
+            assert store.create(load().watch(), "image", {})["verdict"] == "created"
+            assert store.overview(load().watch())["open"][0]["count"] == 1
+
+
+def test_where_nothing_is_installed_it_says_what_to_do(postgres):
+    with copied(postgres, None) as dsn:
+        bootstrap(dsn)
+        with Supabase(dsn) as stack, closing(SupabaseStore(stack.url, stack.key)) as store:
+            with pytest.raises(StoreError, match="sql --supabase") as refused:
+                store.overview(load().watch())
+            assert not refused.value.retryable
+
+
+def test_a_call_that_was_given_up_and_was_done_after_all_does_no_harm_when_it_is_repeated(supabase):
+    """A client that goes away does not stop PostgREST: the settle is written when the lock is free."""
+    watch = load().watch()
+    with closing(SupabaseStore(supabase.url, supabase.key)) as store, psycopg.connect(supabase.dsn) as other:
+        attempt = store.claim(watch, store.create(watch, "image", {})["task_id"], "w")
+        other.execute("select from unstuck.attempts for update")
+        with pytest.raises(StoreError, match="no answer within") as refused:
+            store.settle(watch, attempt["task_id"], attempt["token"], "complete", result={"n": 1}, limit=0.3)
+        assert refused.value.retryable
+        other.rollback()
+        again = store.settle(watch, attempt["task_id"], attempt["token"], "complete", result={"n": 1})
+        assert (again["verdict"], again["state"]) == ("settled", "completed")
+        assert other.execute("select count(*) from unstuck.refusals").fetchone() == (0,)
