@@ -7,6 +7,7 @@ from functions.ops.adopt import KEYS
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
 from functions.ops.look import listed
 from functions.ops.look.catalogue import Facts
+from functions.ops.look.infer import made_up
 from functions.policy import Watch
 from functions.states import State
 
@@ -54,9 +55,12 @@ def key(watch: Watch, table: Facts) -> list[Finding]:
         )  # fmt: skip
     alone = any(one.unique and one.columns == (watch.key,) and not one.where for one in table.indexes)
     if table.key != (watch.key,) and not alone:
+        level = (
+            WARNS if watch.key in table.key and made_up(table.columns[watch.key]) else BREAKS
+        )  # as in a partitioned table
         found.append(
             Finding(
-                watch.name, BREAKS, "key", f"{watch.key} alone is not unique in {table.title}",
+                watch.name, level, "key", f"{watch.key} alone is not unique in {table.title}",
                 "one settle could move several tasks.", "Name a key that is, or create a unique index on it.",
             )
         )  # fmt: skip

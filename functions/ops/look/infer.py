@@ -98,7 +98,7 @@ def _key(found: Inferred, override: Override) -> str | None:
         return str(override["key"])
     if len(table.key) == 1:
         return table.key[0]
-    made = [name for name in table.key if _made_up(table.columns[name])]
+    made = [name for name in table.key if made_up(table.columns[name])]
     if len(made) == 1:
         found.doubts.append(doubt("key", key=plain(table.key), name=made[0]))
         return made[0]
@@ -116,7 +116,7 @@ def _key(found: Inferred, override: Override) -> str | None:
     return None
 
 
-def _made_up(one: Column) -> bool:
+def made_up(one: Column) -> bool:
     return any(sign in (one.default or "").lower() for sign in ("uuid", "nextval", "identity", "ulid", "random"))
 
 
