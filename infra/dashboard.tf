@@ -4,7 +4,9 @@ locals {
   ours    = "monitored_resource=\"cloud_run_revision\""
   service = "${local.ours},service_name=~\"${var.name}-.+\""
 
-  charts = [
+  gauges = "custom_googleapis_com:unstuck" # functions/gauges.py; of all installations in the project
+
+  charts = concat([
     { title = "Ended tasks by state", unit = "1", query = "sum by (state) (rate(${local.user}_task_finished{${local.ours}}[$${__interval}])) * 60" },
     { title = "Failed, by reason", unit = "1", query = "sum by (reason) (rate(${local.user}_task_finished{${local.ours},state=\"failed\"}[$${__interval}])) * 60" },
     { title = "Failed, by kind", unit = "1", query = "sum by (kind) (rate(${local.user}_task_finished{${local.ours},state=\"failed\"}[$${__interval}])) * 60" },
@@ -17,7 +19,11 @@ locals {
     { title = "Sweeps by outcome", unit = "1", query = "sum by (outcome) (rate(${local.user}_sweep_finished{${local.ours}}[$${__interval}])) * 60" },
     { title = "Answers by function and class", unit = "1", query = "sum by (service_name, response_code_class) (rate(run_googleapis_com:request_count{${local.service}}[$${__interval}])) * 60" },
     { title = "Memory used (p99)", unit = "10^2.%", query = "histogram_quantile(0.99, sum by (service_name, le) (rate(run_googleapis_com:container_memory_utilizations_bucket{${local.service}}[$${__interval}])))" },
-  ]
+    ], !var.gauges ? [] : [
+    { title = "Open tasks by state and kind", unit = "1", query = "sum by (state, kind) (${local.gauges}_open_tasks{monitored_resource=\"generic_task\"})" },
+    { title = "Oldest open task by state and kind", unit = "s", query = "max by (state, kind) (${local.gauges}_oldest_seconds{monitored_resource=\"generic_task\"})" },
+    { title = "Attempts at work by kind", unit = "1", query = "sum by (kind) (${local.gauges}_live_attempts{monitored_resource=\"generic_task\"})" },
+  ])
 }
 
 resource "google_monitoring_dashboard" "this" {
@@ -36,7 +42,7 @@ resource "google_monitoring_dashboard" "this" {
                 targetAxis      = "Y1"
                 timeSeriesQuery = { prometheusQuery = chart.query, unitOverride = chart.unit }
               }]
-              yAxis = { label = chart.unit == "1" ? "a minute" : "", scale = "LINEAR" }
+              yAxis = { label = strcontains(chart.query, "rate(") && chart.unit == "1" ? "a minute" : "", scale = "LINEAR" }
             }
           }
         }

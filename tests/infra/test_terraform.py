@@ -9,7 +9,7 @@ import zipfile
 import pytest
 import yaml
 
-from functions import events
+from functions import events, gauges
 from functions.policy import DEFAULT, load
 from functions.settings import Settings
 from tests.infra.conftest import EVERYTHING, PROJECT, block
@@ -389,9 +389,14 @@ def test_each_selector_of_a_rule_and_of_the_dashboard_reads_a_metric_and_labels_
     labels = {
         name: {one["key"] for one in block(metric, "metric_descriptor")["labels"]} for name, metric in metrics.items()
     }
+    written = {metric for metric, _ in gauges.points(POLICY, {"tasks": {"open": [], "live_by_kind": {}}})}
     asked = [one["query"] for one in queries(infra).values()] + [query for query, _ in charts(infra)]
     for query in asked:
         for name, wanted in selectors(query):
+            if name.startswith("custom_googleapis_com:unstuck_"):
+                assert wanted == {("monitored_resource", "generic_task")}
+                assert name.removeprefix("custom_googleapis_com:unstuck_") in written, name
+                continue
             assert ("monitored_resource", "cloud_run_revision") in wanted, query
             keys = {key for key, _ in wanted} - {"monitored_resource"}
             if name.startswith("run_googleapis_com:"):
@@ -428,9 +433,9 @@ def test_another_name_is_in_every_query_filter_and_metric(infra):
         [one for address, one in everything.items() if "runbook" not in address and "archive" not in address]
     )
     text = re.sub(r'"content": "(?:[^"\\]|\\.)*"', "", text)  # the runbooks
-    assert not re.search(r"unstuck[-_](?!tasks-end)", text.replace("Unstuck", "")), re.findall(
-        r".{60}unstuck[-_].{40}", text
-    )[:3]
+    assert not re.search(
+        r"unstuck[-_](?!tasks-end)", text.replace("Unstuck", "").replace("custom_googleapis_com:unstuck_", "")
+    ), re.findall(r".{60}unstuck[-_].{40}", text)[:3]
     assert "user_two_of_them_task_finished" in text
     assert 'service_name=~\\"^two-of-them-\\"' in text
 

@@ -1358,13 +1358,13 @@ end $$;
 
 -- page: the list of the operators' page: stuck tasks first, then running, pending, and ended ones, the newest first.
 -- Keyset paging: each section is read in the order of an index, from where the last page ended. However many rows there
--- are, at most `p_limit` are shown and 5,000 looked at; the answer says where to go on.
+-- are, at most `p_limit` are shown and 3,000 looked at; the answer says where to go on.
 
 -- One section, in its order, after (`p_after`, `p_after_id`). Locks nothing. What is stuck is what the next sweep moves.
 --   0 stuck, 1 running, 2 pending: from the table, the oldest first
 --   3 ended: from the ledger, the newest first
 --   4 the table by key; 5 the same, from and to a key: for tasks that the ledger does not know
--- `fits` says whether kind and owner are as wanted: what does not fit counts as looked at.
+-- `fits` says whether kind and owner (of ended ones: and reason) are as wanted: what does not fit counts as looked at.
 -- (no sequential scans, for the reason that sweep.sql gives)
 create or replace function unstuck.tasks_section(
   p_section integer, p_now timestamptz, p_rules jsonb, p_limit integer, p_after timestamptz default null, p_after_id text default null,
@@ -1377,6 +1377,7 @@ declare
   v_kind  constant text := p_filter ->> 'kind';
   v_owner constant text := p_filter ->> 'owner';
   v_state constant text := p_filter ->> 'state';
+  v_reason constant text := p_filter ->> 'reason';
 begin
   case p_section
   when 0 then return query
@@ -1422,13 +1423,13 @@ begin
     order by t."scheduled_at", t."id"::text limit p_limit;
   when 3 then
     if v_state in ('failed', 'cancelled') then return query
-      select a.started_at, a.task_id, v_kind is null or a.kind = v_kind from unstuck.attempts a
+      select a.started_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
       where a.watch = 'tasks' and a.outcome in ('failed', 'cancelled') and a.outcome = v_state
         and a.started_at <= v_at and (a.started_at < v_at or a.task_id < v_id)
         and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
       order by a.started_at desc, a.task_id desc limit p_limit;
     else return query
-      select a.started_at, a.task_id, v_kind is null or a.kind = v_kind from unstuck.attempts a
+      select a.started_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
       where a.watch = 'tasks' and a.outcome in ('completed', 'failed', 'cancelled') and (v_state is null or a.outcome = v_state)
         and a.started_at <= v_at and (a.started_at < v_at or a.task_id < v_id)
         and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
@@ -1457,7 +1458,7 @@ declare
     when 'resting' then '{4}' when 'elsewhere' then '{4}' when 'completed' then '{3}' when 'failed' then '{3}' when 'cancelled' then '{3}'
     else '{0,1,2,3}' end end;
   v_limit   constant integer := least(p_limit, 500) + 1;
-  v_budget  integer := 5000;
+  v_budget  integer := case when p_filter ? 'reason' then 2000 else 3000 end;
   v_section integer;
   v_at      timestamptz;
   v_id      text;
@@ -1667,7 +1668,7 @@ begin
   end if;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '8b6630c9a9487f2c5897428a97b1dd26f95420c3250f15e9d4f925d81ec94ab2')
+insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '9909caa8d892a745cc769b184e591ff8072a5d7ad770f0d05ce38a2f827b10f3')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 
