@@ -39,7 +39,7 @@ variable "policy_file" {
   default     = null
   validation {
     condition     = var.policy_file == null || can(file(var.policy_file))
-    error_message = "policy_file cannot be read. Give a path from the folder infra/, such as ../examples/opendlp.yaml."
+    error_message = "policy_file cannot be read. Give a path from the folder infra/, such as ../my-policy.yaml."
   }
 }
 
