@@ -231,7 +231,7 @@ def test_the_number_rises_and_falls_with_what_is_stuck(deployed, quiet):
 
 
 def test_a_refresh_keeps_focus_ticks_open_details_and_place(deployed, quiet):
-    made = deployed.failed(60, kind="kept")
+    made = deployed.failed(45, kind="kept")
     quiet.goto(f"{deployed.url}/?kind=kept")
     quiet.check(f"#x-{made[-1]}")
     first = quiet.locator(".tasks tbody tr a").nth(20)
