@@ -25,7 +25,7 @@ demo: install ## the main job on an embedded PostgreSQL: ARGS=--json for one JSO
 	@$(PY) -m functions demo $(ARGS)
 
 test: install lint ## lint, types and all tests: ARGS="-k sweep" for some, JOBS=0 in one process
-	$(PY) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install
 	$(VENV)/bin/ruff check .

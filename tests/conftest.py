@@ -6,7 +6,7 @@ in several processes, each has a server and a template of its own: no port, no f
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -17,15 +17,21 @@ from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
 from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
 
 TEMPLATE = "unstuck_template"
-FAULTS = Path(__file__).with_name("faults")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a file runs in one process, which pays for its fixtures once. All faults run in one, one after
-    the other: their leases are short, and a fault of one must not starve the workers of another."""
-    for item in items:
-        group = FAULTS if item.path.is_relative_to(FAULTS) else item.path
-        item.add_marker(pytest.mark.xdist_group(group.stem))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file runs in one process, which pays for its fixtures once. All faults run in one, one after the other: their leases
+    are short, and a fault of one must not starve the workers of another. (`--dist loadgroup` does nothing with pytest 9.2:
+    xdist 3.8 writes the group into a field that pytest does not read any more.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/faults" if file.startswith("tests/faults/") else file
+
+    return ByFile(config, log)
 
 
 def prepare(dsn: str) -> None:
