@@ -187,6 +187,7 @@ class Store(ABC):
         )
 
     def redispatch(self, watch: Watch, limit: int) -> list[Answer]:
+        """Pending tasks to push again. If the answer is lost, so are these pushes: the next are due in `redispatch_after`."""
         return list(self._verb(f"{watch.name}_redispatch", p_rules=watch.rules_json, p_limit=limit))
 
     def prune(self, keep: float) -> int:

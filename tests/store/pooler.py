@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import pytest
-
 from functions.ops.embedded import free_port
+from tests.missing import missing
 from tests.waiting import eventually
 
 SERVER_CONNECTIONS = 3
@@ -78,5 +77,5 @@ def program() -> str:
     """Skips the test, loudly, where there is none; a failure in CI."""
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no PgBouncer: apt install pgbouncer")
-    return str(found)
+        missing("there is no PgBouncer: apt install pgbouncer")
+    return found
