@@ -456,7 +456,7 @@ $$;
 -- of the past and changes nothing: neither a task nor the state, the outcome or the reason of an attempt.
 -- `p_found`: [{watch, task_id, number, cause, evidence}]. Returns how many attempts know more now; a repetition: none.
 create or replace function unstuck.evidence(p_sweep bigint, p_found jsonb) returns integer
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
   v_count integer;
 begin
