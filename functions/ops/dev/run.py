@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -22,6 +23,9 @@ from functions.ops.dev import ROOT, Tick
 from functions.ops.dev.serve import READY
 from functions.ops.dev.sources import Sources
 from functions.policy import DEFAULT, load, parse
+
+if TYPE_CHECKING:
+    from functions.ops.embedded import Postgres
 
 DATA = ROOT / ".cache" / "dev"
 HOST = "127.0.0.1"
@@ -55,10 +59,13 @@ def run(options: Options) -> int:
         outer = opened.enter_context(_listening(options.port))
         inner = opened.enter_context(_listening(0))
         env = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "WORKER_URL": f"{_url(inner)}/worker"}
-        env |= _own(opened, options) if options.dsn is None else _theirs(options)
+        database = None if options.dsn else opened.enter_context(_database(options))
+        env |= _own(opened, options, database) if database else _theirs(options)
         servers = Servers(outer, inner, env, _front(options))
         opened.callback(servers.stop)
-        servers.start()
+        servers.start()  # they load their code while PostgreSQL starts: half of the time
+        if database:
+            _begin(database, options, env, servers)
         if options.dsn is None or options.apply:
             _migrated(env, started)
         servers.wait(stopped)
@@ -85,17 +92,36 @@ def _front(options: Options) -> list[str]:
     return ["--look", *(["--table", options.table] if options.table else [])]
 
 
-def _own(opened: contextlib.ExitStack, options: Options) -> dict[str, str]:
-    """The environment with an embedded PostgreSQL, whose data is kept, and an image provider."""
+@contextlib.contextmanager
+def _database(options: Options) -> "Iterator[Postgres]":
+    """An embedded PostgreSQL whose data is kept: its port is known, and it is not started yet."""
     from functions.ops.embedded import Postgres
-    from functions.ops.provider import Provider
 
     options.data.mkdir(parents=True, exist_ok=True)
+    server = Postgres(options.data / "postgres")
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _begin(database: "Postgres", options: Options, env: dict[str, str], servers: "Servers") -> None:
+    """Starts it. If its port was taken in that moment, the servers begin again with its new one."""
+    database.start()
+    if env["DATABASE_URL"] != database.dsn():
+        servers.stop()
+        env["DATABASE_URL"] = database.dsn()
+        servers.start()
+    (options.data / "dsn").write_text(database.dsn(), encoding="utf-8")  # for the commands, in another terminal
+
+
+def _own(opened: contextlib.ExitStack, options: Options, database: "Postgres") -> dict[str, str]:
+    """The environment with that database, and an image provider."""
+    from functions.ops.provider import Provider
+
     policy = options.data / "policy.yaml"
     policy.write_text(policy_text(options.sweep_every), encoding="utf-8")
-    server = opened.enter_context(Postgres(options.data / "postgres"))
-    (options.data / "dsn").write_text(server.dsn(), encoding="utf-8")  # for the commands, in another terminal
-    env = {"DATABASE_URL": server.dsn(), "UNSTUCK_POLICY": str(policy)}
+    env = {"DATABASE_URL": database.dsn(), "UNSTUCK_POLICY": str(policy)}
     if "IMAGE_PROVIDER_URL" not in os.environ:
         env["IMAGE_PROVIDER_URL"] = opened.enter_context(Provider(latency=2.0)).url
     return env
