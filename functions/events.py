@@ -14,6 +14,7 @@ from functions.settings import settings
 DEBUG, INFO, WARNING, ERROR, CRITICAL = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
 
 _writing = threading.Lock()
+_encode = json.JSONEncoder(default=str).encode
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Event:
         entry["message"] = self.sentence.format_map({name: "-" if one is None else one for name, one in entry.items()})
         if found := trace.current.get():
             entry |= found.fields()
-        return json.dumps(entry | dict(about or {}), default=str)
+        return _encode(entry | dict(about) if about else entry)
 
 
 TASK_CREATED = Event("task_created", INFO, "task {task_id} ({kind}) created", ("watch", "task_id", "kind"))

@@ -18,6 +18,8 @@ DEFAULT = Path(__file__).with_name("policy.yaml")
 BEATS_IN_A_LEASE = 3
 HOOKS = ("on_created", "on_completed", "on_failed", "on_cancelled", "on_reopened", "on_swept")
 MOST_CENTS = 100_000_000
+PYTHONS = {"on_error", "isolation", "memory", "handler", "cost_at_least", "cost_at_most"}
+"""What of a rule no SQL reads."""
 OPTIONAL = {"credits": HOOKS, "generations": ("on_completed",)}
 """The parts in functions/sql/optional, with the hooks that each of them takes."""
 
@@ -120,8 +122,22 @@ class Watch:
 
     @cached_property
     def rules_json(self) -> Json:
-        """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy cannot differ."""
-        return Json(json.dumps({kind: asdict(rule) for kind, rule in self.rules.items()}))
+        """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy cannot differ. And they
+        are short, since each call reads them: what no SQL asks for stays here, and a kind says what is not as in "*"."""
+        rules = {
+            kind: {name: _short(value) for name, value in asdict(rule).items() if name not in PYTHONS}
+            for kind, rule in self.rules.items()
+        }
+        star = rules.pop("*")
+        differs = {
+            kind: {name: rule[name] for name in rule if rule[name] != star[name]} for kind, rule in rules.items()
+        }
+        longest = _short(max(rule.pending_for for rule in self.rules.values()))
+        return Json(json.dumps({"*": star | {"longest_pending_for": longest}, **differs}))
+
+
+def _short(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @dataclass(frozen=True)

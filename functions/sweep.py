@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -101,16 +102,25 @@ def _push_again(store: Store, policy: Policy, watch: Watch, counts: Counts, unti
 
 
 def _batches(store: Store, watch: Watch, limit: int, sweep_id: int, counts: Counts, until: float) -> Iterator[Answer]:
-    """Batches until one is not full. Rows that cannot be settled are skipped, so that they do not hide the others."""
-    while True:
-        if time.monotonic() >= until:
-            counts.complete = False
-            return
-        batch = store.sweep(watch, limit, sweep_id=sweep_id, skip=counts.skip)
+    """Batches until one is not full. Rows that cannot be settled are skipped, so that they do not hide the others. The
+    database settles the next batch while this one's events are written."""
+
+    def ask() -> Answer:
+        batch = store.sweep(watch, limit, sweep_id=sweep_id, skip=list(counts.skip))
         counts.skip += [task["task_id"] for task in batch["unsweepable"]]
-        yield batch
-        if not batch["more"]:
-            return
+        return batch
+
+    if time.monotonic() >= until:
+        counts.complete = False
+        return
+    batch = ask()
+    with ThreadPoolExecutor(1) as ahead:
+        while batch["more"] and time.monotonic() < until:
+            coming = ahead.submit(ask)
+            yield batch
+            batch = coming.result()
+    counts.complete &= not batch["more"]
+    yield batch
 
 
 def _count(watch: Watch, batch: dict[str, Any], counts: Counts) -> None:

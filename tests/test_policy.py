@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from functions import policy as policies
 from functions.errors import PolicyError
-from functions.policy import DEFAULT, Rule, load, parse
+from functions.policy import DEFAULT, PYTHONS, Rule, load, parse
 from functions.states import State
 
 TEXT = DEFAULT.read_text(encoding="utf-8")
@@ -63,13 +63,17 @@ def test_the_order_of_the_rules_does_not_matter():
     assert parse(last).watch().rules == parse(TEXT).watch().rules
 
 
-def test_the_rules_travel_to_the_database_whole_and_as_plain_json():
+def test_the_rules_travel_to_the_database_whole_as_plain_json_and_short():
     watch = load(str(DEFAULT)).watch()
     rules = json.loads(watch.rules_json, parse_constant=pytest.fail)
-    assert rules == {kind: asdict(rule) for kind, rule in watch.rules.items()}
-    names = {field.name for field in fields(Rule)}
-    assert all(set(rule) == names for rule in rules.values())
-    assert rules["image"]["lease"] == 30
+    assert rules["*"].keys() == {field.name for field in fields(Rule)} - PYTHONS | {"longest_pending_for"}
+    for kind, rule in watch.rules.items():
+        whole = {**rules["*"], **rules[kind]}
+        assert {name: whole[name] for name in asdict(rule) if name not in PYTHONS} == {
+            name: value for name, value in asdict(rule).items() if name not in PYTHONS
+        }
+    assert rules["selection"] == {"run_for": 120, "attempts": 2}
+    assert rules["*"]["longest_pending_for"] == max(rule.pending_for for rule in watch.rules.values())
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,27 @@
 -- The decisions, apart from any write: pure functions that the verbs share.
 
--- The rule of a kind: `p_rules` is {"*": {...}, "image": {...}}, each complete, from policy.yaml.
+-- The rules, from policy.yaml, travel with each call: {"*": {...}, "image": {...}}. "*" is complete; a kind states what
+-- differs there. `longest_pending_for`, in "*", bounds what a claim reads.
 create or replace function unstuck.rule(p_rules jsonb, p_kind text) returns jsonb
 language sql immutable parallel safe as $$
-  select coalesce(p_rules -> p_kind, p_rules -> '*')
+  select (p_rules -> '*') || coalesce(p_rules -> p_kind, '{}')
+$$;
+
+-- For a set of tasks: each kind's rule complete, so that it is put together once and not for each row.
+create or replace function unstuck.complete_rules(p_rules jsonb) returns jsonb
+language sql immutable parallel safe as $$
+  select jsonb_object_agg(r.kind, unstuck.rule(p_rules, r.kind)) from jsonb_object_keys(p_rules) as r (kind)
 $$;
 
 create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
 language sql immutable parallel safe as $$
-  select make_interval(secs => (coalesce(p_rules -> p_kind, p_rules -> '*') ->> p_name)::float8)
+  select make_interval(secs => coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)::float8)
 $$;
 
--- The shortest or longest time that any kind has: a bound that an index can use.
+-- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
   select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
-$$;
-
-create or replace function unstuck.longest(p_rules jsonb, p_name text) returns interval
-language sql immutable parallel safe as $$
-  select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
 $$;
 
 -- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the

@@ -10,50 +10,57 @@ declare
   v_attempt record;
   v_rule    jsonb;
   v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' when 'retry' then 'pending' when 'release' then 'pending' end;
+  v_outcome text := v_state;
   v_reason  text := p_reason;
   v_error   text := p_error;
   v_retry_at timestamptz;
+  v_pass    text;
 begin@as_role@
   if v_state is null then
     raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
   end if;
-  select a.number, a.tries, a.kind, a.started_at into v_attempt
-  from unstuck.attempts a
-  where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
-  if not found then
-    return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
-  end if;
-
-  if v_state = 'pending' then
-    v_rule := unstuck.rule(p_rules, v_attempt.kind);
-    if p_outcome = 'release' and v_free_releases > (
-      select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
-        select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
-        where watch = @watch_name@ and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
-      where a.watch = @watch_name@ and a.task_id = p_task)
-    then
-      v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
-    else
-      p_outcome := 'retry';
-      v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
-      v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
-      v_retry_at := v_now + coalesce(make_interval(secs => p_delay), unstuck.backoff(v_rule, v_attempt.tries));
-    end if;
-  end if;
-  if v_state = 'failed' then
-    v_retry_at := null;
-  end if;
   if v_state <> 'completed' then
+    select a.kind, a.tries into v_attempt from unstuck.attempts a
+    where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
+    if v_state = 'pending' then
+      v_rule := unstuck.rule(p_rules, v_attempt.kind);
+      if p_outcome = 'release' and v_free_releases > (
+        select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
+          select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
+          where watch = @watch_name@ and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
+        where a.watch = @watch_name@ and a.task_id = p_task)
+      then
+        v_outcome := 'released';
+        v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
+      else
+        v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
+        v_outcome := case v_state when 'pending' then 'retried' else v_state end;
+        v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
+        v_retry_at := case v_state when 'pending' then
+          v_now + coalesce(make_interval(secs => p_delay), unstuck.backoff(v_rule, v_attempt.tries)) end;
+      end if;
+    end if;
     v_error := coalesce(p_error, unstuck.sentence(v_reason, p_reason, v_attempt.tries));
   end if;
 
   update unstuck.attempts a
-  set ended_at = v_now, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at,
-      outcome = case v_state when 'pending' then case p_outcome when 'release' then 'released' else 'retried' end else v_state end
-  where a.watch = @watch_name@ and a.task_id = p_task and a.number = v_attempt.number;
-  update @table@ t set @write@
-  from (select v_state as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-  where @key@ = p_task::@key_type@ and @state@ = 'running';  -- not by the word: the planner then reads all running rows
+  set ended_at = v_now, outcome = v_outcome, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at
+  where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token and a.ended_at is null
+  returning a.number, a.tries, a.kind, a.started_at into v_attempt;
+  if not found then
+    return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
+  end if;
+  v_pass := set_config('unstuck.override', E'\n' || p_task || E'\n', true);  -- the fence lets this task pass
+  if v_state = 'completed' then  -- by itself: with a constant state the planner leaves nothing of the cases
+    update @table@ t set @write@
+    from (select 'completed' as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
+    where @key@ = p_task::@key_type@ and coalesce(@is_running@, false);
+  else
+    update @table@ t set @write@
+    from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
+    where @key@ = p_task::@key_type@ and coalesce(@is_running@, false);  -- bare, the planner reads all running rows
+  end if;
+  v_pass := set_config('unstuck.override', '', true);
   if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
     update unstuck.attempts a set outcome = 'overtaken'
     where a.watch = @watch_name@ and a.task_id = p_task and a.number = v_attempt.number;

@@ -9,6 +9,7 @@ create or replace function unstuck.@watch@_overdue(
   p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
 ) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto set enable_seqscan = off as $$  -- whatever a claim has set
 declare
+  v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
@@ -22,7 +23,7 @@ begin
       case when d.held then unstuck.retry_after(d.rule, d.cause, d.tries) end, extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_lost
   from (
-    select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule, @is_running@ as held,
+    select a.task_id, a.kind, a.number, a.tries, a.worker, coalesce(v_rules -> a.kind, v_rules -> '*') as rule, @is_running@ as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
       unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
     from unstuck.attempts a join @table@ t on @key@ = a.task_id::@key_type@
@@ -62,7 +63,7 @@ begin
       unstuck.retry_after(d.rule, 'stale', coalesce(l.tries, 0) + 1), extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_silent
   from (
-    select @key@::text as task_id, @kind@ as kind, unstuck.rule(p_rules, @kind@) as rule,
+    select @key@::text as task_id, @kind@ as kind, coalesce(v_rules -> @kind@, v_rules -> '*') as rule,
       @alive@ + unstuck.rule_seconds(p_rules, @kind@, 'silent_for') as until
     from @table@ t
     where @is_running@ and @alive_bound@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
@@ -98,9 +99,11 @@ begin@as_role@
              and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
   from unnest(p_found) x where not x.live;
 
+  perform set_config('unstuck.override', E'\n' || (select string_agg(x.task_id, E'\n') from unnest(p_found) x) || E'\n', true);
   update @table@ t set @write@
   from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
   where x.state <> 'overtaken' and @key@ = x.task_id::@key_type@ and @state@ = x.was;
+  perform set_config('unstuck.override', '', true);
 
   @on_failed_set@
   @notify@

@@ -82,7 +82,8 @@ class Store(ABC):
     ) -> Answer:  # fmt: skip
         """`outcome` is complete, fail, retry or release. Verdict settled (with the state it led to) or lost."""
         return self._verb(
-            f"{watch.name}_settle", limit, p_task=task_id, p_token=token, p_outcome=outcome, p_rules=watch.rules_json,
+            f"{watch.name}_settle", limit, p_task=task_id, p_token=token, p_outcome=outcome,
+            p_rules=watch.rules_json if outcome in {"retry", "release"} else None,
             p_result=None if result is None else _json(result), p_reason=reason, p_error=_text(error), p_detail=_text(detail),
             p_delay=after,
         )  # fmt: skip
