@@ -125,6 +125,7 @@ def names(watch: Watch) -> dict[str, str]:
         "old_status": f"old.{identifier(watch.status)}",
         "new_status": f"new.{identifier(watch.status)}",
         "new_key": f"new.{identifier(watch.key)}",
+        "status_check": identifier(f"{bare}_status_check"),
     } | {
         f"{index}_index": identifier(f"{bare}_{index}")
         for index in ("pending", "running", "claim", "owner", "idempotency", "one_active")

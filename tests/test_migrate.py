@@ -23,6 +23,8 @@ ALL = [
     "0004_repeats",
     "0006_page",
     "0007_evidence",
+    "0008_checks",
+    "0008_tasks_check.tasks",
     "shared",
     "verbs.tasks",
 ]
@@ -180,7 +182,12 @@ def test_a_second_watch_is_added_beside_the_first(database):
     policy = load()
     other = replace(policy.watch(), name="videos", table="public.videos")
     policy = replace(policy, watches={**policy.watches, "videos": other})
-    assert migrate(database, policy) == ["0002_tasks.videos", "0003_one_active.videos", "verbs.videos"]
+    assert migrate(database, policy) == [
+        "0002_tasks.videos",
+        "0003_one_active.videos",
+        "0008_tasks_check.videos",
+        "verbs.videos",
+    ]
     assert value(database, "select unstuck.videos_create('image') ->> 'verdict'") == "created"
     assert value(database, "select count(*) from public.tasks") == 0
 

@@ -1,37 +1,134 @@
--- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
--- holds; files what it refused. What we write ourselves ends the attempt first, so it would pass; it
--- names its tasks, which spares the look.
--- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
--- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
-create or replace function unstuck.@watch@_fence() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short steps:
+--   pick     locks the task
+--   last     the attempt before, if any; by a statement of its own, which sees what was committed before the lock
+--   take     adds the attempt and moves the task
+-- The next one is never a row that the sweep wants: only rows younger than their pending rule are taken.
+-- Its plans are generic: each search is by a key or by the order of an index, and to plan it anew took half of its time.
+-- The caller makes the token, so that a claim whose answer was lost can be asked for again (`p_again`). No lock is waited
+-- for longer than the caller waits for the answer: a claim that comes through when nobody listens would burn a try.
+create or replace function unstuck.@watch@_claim(
+  p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false,
+  p_kinds text[] default null
+) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
-  v_because text;
-  v_pass    text;
-begin
-  v_pass := current_setting('unstuck.override', true);
-  if v_pass = @watch_name@ or strpos(v_pass, E'\n' || @old_key@ || E'\n') > 0 then  -- an operator; settle and sweep of this task
-    return new;
+  v_now     constant timestamptz := clock_timestamp();
+  v_task    record;
+  v_last    record;
+  v_number  integer := 1;
+  v_tries   integer := 1;
+  v_lease   interval;
+  v_run_for interval;
+  v_checkpoint jsonb := '{}';
+  v_answer  jsonb;
+  v_rescued json;
+  v_held    @key_type@[] := '{}';
+begin@as_role@
+  if @only_swept@ then
+    raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', @watch_name@
+      using errcode = 'feature_not_supported';
   end if;
-  if @old_ended@ then
-    if (@old_state@ is not distinct from @new_state@) and not (@end_changes@) then
-      @keep_finish@
-      return new;
+  if p_again then
+    v_answer := unstuck.@watch@_claimed(p_task, p_token);
+    if v_answer is not null then
+      return v_answer;
     end if;
-    v_because := 'ended';
-  elsif (@old_state@ is distinct from @new_state@)
-    and exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @old_key@::text and a.ended_at is null)
-  then
-    v_because := 'held';
-  else
-    return new;
   end if;
-  insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
-  values (@watch_name@, @old_key@::text, 'fence', @new_status@::text, v_because, coalesce(nullif(current_setting('application_name', true), ''), session_user));
-  raise warning 'unstuck: task % stays %: it is %', @old_key@, @old_status@, v_because;
-  return null;
+
+  loop
+    if p_task is null then
+      select @key@ as key, @key@::text as id, @kind@ as kind, @input@ as input into v_task
+      from @table@ t
+      where @is_pending@ and @due@ <= v_now
+        and @queued@ > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+        and @queued@ > v_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
+        and (p_kinds is null or @kind@ = any (p_kinds))
+        and @key@ <> all (v_held)
+      order by @claim_order@ limit 1 for update skip locked;
+      if not found then
+        return '{"verdict": "none"}';
+      end if;
+    else
+      select @key@ as key, @key@::text as id, @kind@ as kind, @input@ as input,
+        @is_pending@ and (@due@ > v_now) is not true as ready into v_task
+      from @table@ t where @key@ = p_task::@key_type@ for update;
+      if v_task.ready is not true then
+        v_answer := unstuck.@watch@_unready(p_task, p_rules, v_now);
+        if v_answer ->> 'verdict' <> 'rescued' then
+          return v_answer;
+        end if;
+        v_rescued := v_answer -> 'rescued';
+      end if;
+    end if;
+    select a.number, a.tries, a.outcome, a.checkpoint into v_last
+    from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id order by a.number desc limit 1;
+    exit when v_last.number is null or v_last.outcome is not null;
+    if p_task is not null then  -- somebody put a held task back; its attempt ends first
+      return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
+    end if;
+    v_held := v_held || v_task.key;
+  end loop;
+
+  if v_last.number is not null then  -- tried before
+    v_number := v_last.number + 1;
+    v_tries := case
+      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1    -- it had ended: a person started it again
+      when v_last.outcome = 'released' then greatest(v_last.tries, 1)
+      else v_last.tries + 1
+    end;
+    if v_last.outcome in ('retried', 'released', 'overtaken') then
+      v_checkpoint := v_last.checkpoint;
+    end if;
+  end if;
+  v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
+  v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
+  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, beat_at, lease,
+                                lease_until, deadline_at, checkpoint)
+  values (@watch_name@, v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
+          v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint);
+  update @table@ t set @to_running@ where @key@ = v_task.key;
+
+  return jsonb_build_object('verdict', 'claimed', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'running', 'token', p_token,
+    'number', v_number, 'tries', v_tries, 'input', v_task.input, 'rescued', v_rescued, 'checkpoint', v_checkpoint);
 end $$;
 
--- Its condition is short: each statement reads and prepares it anew (one that compared states took a quarter of claim + settle).
-create or replace trigger unstuck_fence before update on @table@ for each row
-when (not (@old_pending@)) execute function unstuck.@watch@_fence();
+-- What an earlier call with the same token had claimed, or null.
+create or replace function unstuck.@watch@_claimed(p_task text, p_token uuid) returns jsonb language plpgsql as $$
+begin
+  perform 1 from @table@ t where @key@ = p_task::@key_type@ for update;  -- that call may be at it still
+  return (
+    select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
+      'number', a.number, 'tries', a.tries, 'input', @input@, 'rescued', null, 'checkpoint', a.checkpoint)
+    from unstuck.attempts a join @table@ t on @key@ = a.task_id::@key_type@
+    where a.watch = @watch_name@ and a.ended_at is null and a.token = p_token);
+end $$;
+
+-- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or ended. One that was
+-- redelivered is rescued if its attempt is overdue, and may then be taken at once; a live attempt is left alone.
+create or replace function unstuck.@watch@_unready(p_task text, p_rules jsonb, p_now timestamptz) returns jsonb language plpgsql as $$
+declare
+  v_task    record;
+  v_rescued json;
+begin
+  select @key@::text as id, @state@ as state, @kind@ as kind, @due@ as due into v_task from @table@ t where @key@ = p_task::@key_type@;
+  if not found then
+    return '{"verdict": "missing"}';
+  end if;
+  if v_task.state = 'pending' then
+    return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
+      'retry_after', extract(epoch from v_task.due - p_now));
+  end if;
+  if v_task.state = 'running' then
+    v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, p_task) -> 'rescued';
+    select @state@ into v_task.state from @table@ t where @key@ = p_task::@key_type@;
+    if @born_running@ and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
+      select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id and a.ended_at is null)
+    then
+      v_task.state := 'pending';
+    end if;
+  end if;
+  return jsonb_build_object('task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued,
+    'verdict', case v_task.state when 'pending' then 'rescued' when 'running' then 'held' when 'resting' then 'resting' else 'ended' end,
+    'retry_after', (
+      select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - p_now))
+      from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id and a.ended_at is null));
+end $$;

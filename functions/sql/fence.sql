@@ -1,25 +1,26 @@
--- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
--- What we write ourselves ends the attempt first, so it would pass; it names its tasks, which spares the look. From one word of a state to
--- another nothing is lost: a handler that says how far it is passes too.
+-- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
+-- holds; files what it refused. What we write ends the attempt first, so it would pass; it names its tasks, which spares the look.
+-- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
+-- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
 create or replace function unstuck.@watch@_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_because text;
   v_pass    text;
 begin
-  if @old_status@ is not distinct from @new_status@ then
-    return new;
-  end if;
   v_pass := current_setting('unstuck.override', true);
   if v_pass = @watch_name@ or strpos(v_pass, E'\n' || @old_key@ || E'\n') > 0 then  -- an operator; settle and sweep of this task
     return new;
   end if;
-  if (@old_state@ is not distinct from @new_state@) then
-    return new;
-  end if;
   if @old_ended@ then
+    if (@old_state@ is not distinct from @new_state@) and not (@end_changes@) then
+      @keep_finish@
+      return new;
+    end if;
     v_because := 'ended';
-  elsif exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @old_key@::text and a.ended_at is null) then
+  elsif (@old_state@ is distinct from @new_state@)
+    and exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @old_key@::text and a.ended_at is null)
+  then
     v_because := 'held';
   else
     return new;
@@ -30,6 +31,6 @@ begin
   return null;
 end $$;
 
--- Its condition is short: it is read and prepared anew by each statement (a comparison of states took a quarter of a claim and settle).
+-- Its condition is short: each statement reads and prepares it anew (one that compared states took a quarter of claim + settle).
 create or replace trigger unstuck_fence before update on @table@ for each row
 when (not (@old_pending@)) execute function unstuck.@watch@_fence();

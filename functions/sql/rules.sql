@@ -18,10 +18,15 @@ language sql immutable parallel safe as $$
   select make_interval(secs => coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)::float8)
 $$;
 
--- The shortest time that any kind has: a bound that an index can use.
+-- The shortest or longest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
   select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
+$$;
+
+create or replace function unstuck.longest(p_rules jsonb, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
 $$;
 
 -- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the

@@ -19,6 +19,9 @@ from functions.settings import settings
 Answer = dict[str, Any]
 LIMIT = 8.0
 """Seconds that a verb may take, its repetitions included. SIGTERM grants 10 s on Cloud Run."""
+LOCK_WAIT = 2.0
+"""Seconds that the database lets a claim wait for a lock (claim.sql). A claim with less time left is not made: it could come
+through when its caller has gone, and burn a try."""
 SWEEP_LIMIT = 60.0
 """The same for a batch of the sweep."""
 PASSING = ("08", "40", "53", "55", "57", "58")
@@ -219,7 +222,7 @@ class Store(ABC):
                 return self.call(function, arguments, max(0.1, until - time.monotonic()))
             except StoreError as error:
                 left = until - time.monotonic()
-                if not error.retryable or left <= pause:
+                if not error.retryable or left <= pause + (LOCK_WAIT if again else 0.0):
                     raise
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(1.0, pause * 2)

@@ -217,3 +217,22 @@ def busy(dsn: str, store: PostgresStore, db: Db, watch: Watch, callers: int) -> 
         eventually(lambda: db.execute(waiting).fetchone() == {"count": callers})
     for thread in threads:
         thread.join()
+
+
+def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(database, tasks):
+    """Else it would come through when nobody listens, and the try would be lost."""
+    store = PostgresStore(database)
+    task_id = store.create(tasks, "image", {})["task_id"]
+    wanted = {"p_task": task_id, "p_worker": "w", "p_rules": tasks.rules_json, "p_token": str(uuid4())}
+    with psycopg.connect(database) as somebody, psycopg.connect(database, autocommit=True) as db:
+        somebody.execute("select from public.tasks where id = %s for update", (task_id,))
+        with pytest.raises(StoreError) as error:
+            store._verb("tasks_claim", 3.0, again="p_again", **wanted)
+        assert (error.value.code, error.value.retryable) == ("55P03", True)
+        waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        assert db.execute(waiting).fetchone() == (0,), "nobody waits any more"
+        somebody.rollback()
+        assert db.execute("select count(*) from unstuck.attempts").fetchone() == (0,)
+    claimed = store.claim(tasks, task_id, "w")
+    assert (claimed["verdict"], claimed["number"], claimed["tries"]) == ("claimed", 1, 1)
+    store.close()

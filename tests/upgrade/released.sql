@@ -294,18 +294,65 @@ $migration$;
   end if;
 end $once$;
 
+-- '0008_checks'
+do $once$
+begin
+  if exists (select from unstuck.migrations where name = '0008_checks' and sha256 <> '225c2e5258ba681d0547e0a5e0a5099b56520119a9e8c6373754eafb86cd2b64') then
+    raise exception 'migration % differs from what was applied', '0008_checks'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0008_checks') then
+    execute $migration$
+-- The same checks, at a third of their price. A table's CHECK is read and prepared anew by each statement that writes, and a
+-- list of words in it took a tenth of a claim and settle. The check of a domain is prepared once in each session.
+create domain unstuck.outcome as text check (value in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken'));
+create domain unstuck.status as text check (value in ('pending', 'processing', 'completed', 'failed', 'cancelled'));
+
+alter table unstuck.attempts
+  drop constraint attempts_check, drop constraint attempts_outcome_check,
+  add constraint attempts_outcome check ((outcome::unstuck.outcome is null) = (ended_at is null));
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0008_checks', '225c2e5258ba681d0547e0a5e0a5099b56520119a9e8c6373754eafb86cd2b64');
+  end if;
+end $once$;
+
+-- '0008_tasks_check.tasks'
+do $once$
+begin
+  if exists (select from unstuck.migrations where name = '0008_tasks_check.tasks' and sha256 <> 'e48fff9f4b30b8ad86b533530471fc0408a27256c6a519efff28f35edb218706') then
+    raise exception 'migration % differs from what was applied', '0008_tasks_check.tasks'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0008_tasks_check.tasks') then
+    execute $migration$
+-- As for the ledger: see 0008_checks.
+alter table "public"."tasks"
+  drop constraint "tasks_status_check",
+  add constraint "tasks_status_check" check (status::unstuck.status is not null);
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0008_tasks_check.tasks', 'e48fff9f4b30b8ad86b533530471fc0408a27256c6a519efff28f35edb218706');
+  end if;
+end $once$;
+
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
--- The rule of a kind: `p_rules` is {"*": {...}, "image": {...}}, each complete, from policy.yaml.
+-- The rules, from policy.yaml, travel with each call: {"*": {...}, "image": {...}}. "*" is complete; a kind states what
+-- differs there. `longest_pending_for`, in "*", bounds what a claim reads.
 create or replace function unstuck.rule(p_rules jsonb, p_kind text) returns jsonb
 language sql immutable parallel safe as $$
-  select coalesce(p_rules -> p_kind, p_rules -> '*')
+  select (p_rules -> '*') || coalesce(p_rules -> p_kind, '{}')
+$$;
+
+-- For a set of tasks: each kind's rule complete, so that it is put together once and not for each row.
+create or replace function unstuck.complete_rules(p_rules jsonb) returns jsonb
+language sql immutable parallel safe as $$
+  select jsonb_object_agg(r.kind, unstuck.rule(p_rules, r.kind)) from jsonb_object_keys(p_rules) as r (kind)
 $$;
 
 create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
 language sql immutable parallel safe as $$
-  select make_interval(secs => (coalesce(p_rules -> p_kind, p_rules -> '*') ->> p_name)::float8)
+  select make_interval(secs => coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)::float8)
 $$;
 
 -- The shortest or longest time that any kind has: a bound that an index can use.
@@ -616,7 +663,7 @@ begin
   return v_count;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('shared', '0132c7114d406ee6ac1b28bb46122850120f81ce5bfdce99cca5d9c2ea230861')
+insert into unstuck.migrations (name, sha256) values ('shared', '8202319e63203673538f0a4c3ae939e22908a12715e1e2939ddffef0a27ff2d5')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 -- verbs.tasks
@@ -708,79 +755,65 @@ begin
   return jsonb_build_object('rescued', v_rescued);
 end $$;
 
--- claim: makes one attempt the holder of one given task (`p_task`), or of the next one.
+-- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short steps:
+--   pick     locks the task
+--   last     the attempt before, if any; by a statement of its own, which sees what was committed before the lock
+--   take     adds the attempt and moves the task
 -- The next one is never a row that the sweep wants: only rows younger than their pending rule are taken.
 -- Its plans are generic: each search is by a key or by the order of an index, and to plan it anew took half of its time.
--- The caller makes the token, so that a claim whose answer was lost can be asked for again (`p_again`).
+-- The caller makes the token, so that a claim whose answer was lost can be asked for again (`p_again`). No lock is waited
+-- for longer than the caller waits for the answer: a claim that comes through when nobody listens would burn a try.
 create or replace function unstuck.tasks_claim(
   p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false,
   p_kinds text[] default null
-) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
+) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_task    record;
   v_last    record;
-  v_rule    jsonb;
-  v_lease   interval;
+  v_number  integer := 1;
   v_tries   integer := 1;
-  v_rescued json;
+  v_lease   interval;
+  v_run_for interval;
+  v_checkpoint jsonb := '{}';
   v_answer  jsonb;
-  v_held    text[] := '{}';
+  v_rescued json;
+  v_held    uuid[] := '{}';
 begin
   if false then
     raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', 'tasks'
       using errcode = 'feature_not_supported';
   end if;
   if p_again then
-    perform 1 from "public"."tasks" t where t."id" = p_task::uuid for update;  -- the first call may be at it still
-    select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
-      'number', a.number, 'tries', a.tries, 'input', t."input", 'rescued', null, 'checkpoint', a.checkpoint) into v_answer
-    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
-    where a.watch = 'tasks' and a.ended_at is null and a.token = p_token;
-    if found then
+    v_answer := unstuck.tasks_claimed(p_task, p_token);
+    if v_answer is not null then
       return v_answer;
     end if;
   end if;
 
   loop
     if p_task is null then
-      select t."id" as key, t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."input" as input, t."scheduled_at" as due into v_task
+      select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input into v_task
       from "public"."tasks" t
       where t."status" = 'pending' and t."scheduled_at" <= v_now
-        and t."scheduled_at" > v_now - unstuck.longest(p_rules, 'pending_for')
+        and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
         and (p_kinds is null or t."kind" = any (p_kinds))
-        and t."id"::text <> all (v_held)
+        and t."id" <> all (v_held)
       order by t."priority" desc, t."scheduled_at" limit 1 for update skip locked;
       if not found then
-        return jsonb_build_object('verdict', 'none');
+        return '{"verdict": "none"}';
       end if;
     else
-      select t."id" as key, t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."input" as input, t."scheduled_at" as due into v_task
+      select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input,
+        t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready into v_task
       from "public"."tasks" t where t."id" = p_task::uuid for update;
-      if not found then
-        return jsonb_build_object('verdict', 'missing');
-      end if;
-      if v_task.state = 'running' then  -- redelivered: an attempt that is overdue is taken over, a live one is left alone
-        v_rescued := unstuck.tasks_sweep(p_rules, 1, null, p_task) -> 'rescued';
-        select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
-        v_task.due := null;
-        if false and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
-          select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null)
-        then
-          v_task.state := 'pending';
+      if v_task.ready is not true then
+        v_answer := unstuck.tasks_unready(p_task, p_rules, v_now);
+        if v_answer ->> 'verdict' <> 'rescued' then
+          return v_answer;
         end if;
-      end if;
-      if v_task.state is distinct from 'pending' then
-        return jsonb_build_object('verdict', case when v_task.state = 'running' then 'held'
-                                                  when v_task.state = 'resting' then 'resting' else 'ended' end,
-          'task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued, 'retry_after', (
-            select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - v_now))
-            from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null));
-      end if;
-      if v_task.due > v_now then
-        return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
-          'retry_after', extract(epoch from v_task.due - v_now));
+        v_rescued := v_answer -> 'rescued';
       end if;
     end if;
     select a.number, a.tries, a.outcome, a.checkpoint into v_last
@@ -789,29 +822,72 @@ begin
     if p_task is not null then  -- somebody put a held task back; its attempt ends first
       return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
     end if;
-    v_held := v_held || v_task.id;
+    v_held := v_held || v_task.key;
   end loop;
 
-  v_rule := unstuck.rule(p_rules, v_task.kind);
-  v_lease := make_interval(secs => (v_rule ->> 'lease')::float8);
-  if v_last.number is not null then
+  if v_last.number is not null then  -- tried before
+    v_number := v_last.number + 1;
     v_tries := case
       when v_last.outcome in ('completed', 'failed', 'cancelled') then 1    -- it had ended: a person started it again
       when v_last.outcome = 'released' then greatest(v_last.tries, 1)
       else v_last.tries + 1
     end;
+    if v_last.outcome in ('retried', 'released', 'overtaken') then
+      v_checkpoint := v_last.checkpoint;
+    end if;
   end if;
-
+  v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
+  v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
   insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, beat_at, lease,
                                 lease_until, deadline_at, checkpoint)
-  values ('tasks', v_task.id, coalesce(v_last.number, 0) + 1, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
-          v_now + v_lease, v_now + v_lease + make_interval(secs => (v_rule ->> 'run_for')::float8),
-          case when v_last.outcome in ('retried', 'released', 'overtaken') then v_last.checkpoint else '{}' end);
+  values ('tasks', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
+          v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint);
   update "public"."tasks" t set "status" = 'processing', "started_at" = v_now, "updated_at" = v_now where t."id" = v_task.key;
 
   return jsonb_build_object('verdict', 'claimed', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'running', 'token', p_token,
-    'number', coalesce(v_last.number, 0) + 1, 'tries', v_tries, 'input', v_task.input, 'rescued', v_rescued,
-    'checkpoint', case when v_last.outcome in ('retried', 'released', 'overtaken') then v_last.checkpoint else '{}' end);
+    'number', v_number, 'tries', v_tries, 'input', v_task.input, 'rescued', v_rescued, 'checkpoint', v_checkpoint);
+end $$;
+
+-- What an earlier call with the same token had claimed, or null.
+create or replace function unstuck.tasks_claimed(p_task text, p_token uuid) returns jsonb language plpgsql as $$
+begin
+  perform 1 from "public"."tasks" t where t."id" = p_task::uuid for update;  -- that call may be at it still
+  return (
+    select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
+      'number', a.number, 'tries', a.tries, 'input', t."input", 'rescued', null, 'checkpoint', a.checkpoint)
+    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+    where a.watch = 'tasks' and a.ended_at is null and a.token = p_token);
+end $$;
+
+-- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or ended. One that was
+-- redelivered is rescued if its attempt is overdue, and may then be taken at once; a live attempt is left alone.
+create or replace function unstuck.tasks_unready(p_task text, p_rules jsonb, p_now timestamptz) returns jsonb language plpgsql as $$
+declare
+  v_task    record;
+  v_rescued json;
+begin
+  select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."scheduled_at" as due into v_task from "public"."tasks" t where t."id" = p_task::uuid;
+  if not found then
+    return '{"verdict": "missing"}';
+  end if;
+  if v_task.state = 'pending' then
+    return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
+      'retry_after', extract(epoch from v_task.due - p_now));
+  end if;
+  if v_task.state = 'running' then
+    v_rescued := unstuck.tasks_sweep(p_rules, 1, null, p_task) -> 'rescued';
+    select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
+    if false and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
+      select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null)
+    then
+      v_task.state := 'pending';
+    end if;
+  end if;
+  return jsonb_build_object('task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued,
+    'verdict', case v_task.state when 'pending' then 'rescued' when 'running' then 'held' when 'resting' then 'resting' else 'ended' end,
+    'retry_after', (
+      select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - p_now))
+      from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null));
 end $$;
 
 -- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the worker asks for:
@@ -826,56 +902,69 @@ declare
   v_attempt record;
   v_rule    jsonb;
   v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' when 'retry' then 'pending' when 'release' then 'pending' end;
+  v_outcome text := v_state;
   v_reason  text := p_reason;
   v_error   text := p_error;
   v_retry_at timestamptz;
+  v_pass    text;
 begin
   if v_state is null then
     raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
   end if;
-  select a.number, a.tries, a.kind, a.started_at into v_attempt
-  from unstuck.attempts a
-  where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
-  if not found then
-    return unstuck.tasks_refuse(p_task, p_token, p_outcome);
-  end if;
-
-  if v_state = 'pending' then
-    v_rule := unstuck.rule(p_rules, v_attempt.kind);
-    if p_outcome = 'release' and v_free_releases > (
-      select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
-        select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
-        where watch = 'tasks' and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
-      where a.watch = 'tasks' and a.task_id = p_task)
-    then
-      v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
-    else
-      p_outcome := 'retry';
-      v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
-      v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
-      v_retry_at := v_now + coalesce(make_interval(secs => p_delay), unstuck.backoff(v_rule, v_attempt.tries));
-    end if;
-  end if;
-  if v_state = 'failed' then
-    v_retry_at := null;
-  end if;
   if v_state <> 'completed' then
+    select a.kind, a.tries into v_attempt from unstuck.attempts a
+    where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
+    if v_state = 'pending' then
+      v_rule := unstuck.rule(p_rules, v_attempt.kind);
+      if p_outcome = 'release' and v_free_releases > (
+        select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
+          select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
+          where watch = 'tasks' and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
+        where a.watch = 'tasks' and a.task_id = p_task)
+      then
+        v_outcome := 'released';
+        v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
+      else
+        v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
+        v_outcome := case v_state when 'pending' then 'retried' else v_state end;
+        v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
+        v_retry_at := case v_state when 'pending' then
+          v_now + coalesce(make_interval(secs => p_delay), unstuck.backoff(v_rule, v_attempt.tries)) end;
+      end if;
+    end if;
     v_error := coalesce(p_error, unstuck.sentence(v_reason, p_reason, v_attempt.tries));
   end if;
 
   update unstuck.attempts a
-  set ended_at = v_now, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at,
-      outcome = case v_state when 'pending' then case p_outcome when 'release' then 'released' else 'retried' end else v_state end
-  where a.watch = 'tasks' and a.task_id = p_task and a.number = v_attempt.number;
-  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+  set ended_at = v_now, outcome = v_outcome, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at
+  where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token and a.ended_at is null
+  returning a.number, a.tries, a.kind, a.started_at into v_attempt;
+  if not found then
+    return unstuck.tasks_refuse(p_task, p_token, p_outcome);
+  end if;
+  v_pass := set_config('unstuck.override', E'\n' || p_task || E'\n', true);  -- the fence lets this task pass
+  if v_state = 'completed' then  -- by itself: with a constant state the planner leaves nothing of the cases
+    update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
     "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
-  from (select v_state as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-  where t."id" = p_task::uuid and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'running';  -- not by the word: the planner then reads all running rows
+    from (select 'completed' as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
+    where t."id" = p_task::uuid and coalesce(t."status" = 'processing', false);
+  else
+    update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+    "error_message" = case x.state when 'failed' then x.error end,
+    "reason" = case x.state when 'failed' then x.reason end,
+    "result" = case x.state when 'completed' then x.result else t."result" end,
+    "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
+    "updated_at" = clock_timestamp()
+    from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
+    where t."id" = p_task::uuid and coalesce(t."status" = 'processing', false);  -- bare, the planner reads all running rows
+  end if;
+  v_pass := set_config('unstuck.override', '', true);
   if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
     update unstuck.attempts a set outcome = 'overtaken'
     where a.watch = 'tasks' and a.task_id = p_task and a.number = v_attempt.number;
@@ -920,6 +1009,7 @@ create or replace function unstuck.tasks_overdue(
   p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
 ) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto set enable_seqscan = off as $$  -- whatever a claim has set
 declare
+  v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
@@ -933,7 +1023,7 @@ begin
       case when d.held then unstuck.retry_after(d.rule, d.cause, d.tries) end, extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_lost
   from (
-    select a.task_id, a.kind, a.number, a.tries, a.worker, unstuck.rule(p_rules, a.kind) as rule, t."status" = 'processing' as held,
+    select a.task_id, a.kind, a.number, a.tries, a.worker, coalesce(v_rules -> a.kind, v_rules -> '*') as rule, t."status" = 'processing' as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
       unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
     from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
@@ -973,7 +1063,7 @@ begin
       unstuck.retry_after(d.rule, 'stale', coalesce(l.tries, 0) + 1), extract(epoch from p_now - d.until))::unstuck.overdue)
   into v_silent
   from (
-    select t."id"::text as task_id, t."kind" as kind, unstuck.rule(p_rules, t."kind") as rule,
+    select t."id"::text as task_id, t."kind" as kind, coalesce(v_rules -> t."kind", v_rules -> '*') as rule,
       t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
     from "public"."tasks" t
     where t."status" = 'processing' and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
@@ -1009,6 +1099,7 @@ begin
              and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
   from unnest(p_found) x where not x.live;
 
+  perform set_config('unstuck.override', E'\n' || (select string_agg(x.task_id, E'\n') from unnest(p_found) x) || E'\n', true);
   update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
@@ -1018,6 +1109,7 @@ begin
     "updated_at" = clock_timestamp()
   from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
   where x.state <> 'overtaken' and t."id" = x.task_id::uuid and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = x.was;
+  perform set_config('unstuck.override', '', true);
 
   null;
   null;
@@ -1626,24 +1718,28 @@ returns jsonb language sql stable as $$
 $$;
 
 -- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
--- holds; files what it refused. Our own settle ends the attempt first, so it passes without being known to the trigger.
+-- holds; files what it refused. What we write ends the attempt first, so it would pass; it names its tasks, which spares the look.
 -- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
 -- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
 create or replace function unstuck.tasks_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_because text;
+  v_pass    text;
 begin
-  if current_setting('unstuck.override', true) = 'tasks' then  -- an operator, by `operate`
+  v_pass := current_setting('unstuck.override', true);
+  if v_pass = 'tasks' or strpos(v_pass, E'\n' || old."id" || E'\n') > 0 then  -- an operator; settle and sweep of this task
     return new;
   end if;
   if old."status" in ('completed', 'failed', 'cancelled') then
-    v_because := 'ended';
     if (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is not distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) and not (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason") then
       new."finished_at" := old."finished_at";
       return new;
     end if;
-  elsif exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null) then
+    v_because := 'ended';
+  elsif (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end)
+    and exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null)
+  then
     v_because := 'held';
   else
     return new;
@@ -1654,9 +1750,9 @@ begin
   return null;
 end $$;
 
+-- Its condition is short: each statement reads and prepares it anew (one that compared states took a quarter of claim + settle).
 create or replace trigger unstuck_fence before update on "public"."tasks" for each row
-when (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end and not old."status" = 'pending' or old."status" in ('completed', 'failed', 'cancelled') and (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason" or old."finished_at" is distinct from new."finished_at"))
-execute function unstuck.tasks_fence();
+when (not (old."status" = 'pending')) execute function unstuck.tasks_fence();
 
 -- not wanted by the policy: observe
 do $$
@@ -1668,7 +1764,7 @@ begin
   end if;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '9909caa8d892a745cc769b184e591ff8072a5d7ad770f0d05ce38a2f827b10f3')
+insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '8f6a03d51bd8c5bd86ed43130c448ff564fde7753f02d0c4756992c71dcccead')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 

@@ -2,10 +2,6 @@
 
 create schema if not exists unstuck;
 
--- Text with a CHECK. As a domain its check is read once; a table's check is read and prepared by each statement that writes
--- (these two took a tenth of a claim and settle).
-create domain unstuck.outcome as text check (value in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken'));
-
 -- One try to run a task, from claim to end. The history of a task is its attempts.
 -- What a beat writes (lease_until, beat_at, beats, progress, extended) is in no index, so a beat is a heap-only update.
 create table unstuck.attempts (
@@ -26,7 +22,7 @@ create table unstuck.attempts (
   progress     jsonb,
   checkpoint   jsonb       not null default '{}',
   ended_at     timestamptz,
-  outcome      unstuck.outcome,
+  outcome      text check (outcome in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken')),
   reason       text,                                    -- why the task moved as it did
   cause        text,                                    -- what happened to this try, where it differs from the reason
   error        text,                                    -- a sentence for the user

@@ -1,15 +1,13 @@
 -- The own table, for those who start new. Those who have a table adopt it instead.
 
--- The words of its states: a domain, whose check is read once and not by each statement that writes.
-create domain unstuck.@watch@_status as text check (value in ('pending', 'processing', 'completed', 'failed', 'cancelled'));
-
 create table @table@ (
   id              uuid        primary key default gen_random_uuid(),
   kind            text        not null,
   input           jsonb       not null default '{}',
   result          jsonb,
   owner           text,
-  status          text        not null default 'pending' check (status::unstuck.@watch@_status is not null),
+  status          text        not null default 'pending'
+                  check (status in ('pending', 'processing', 'completed', 'failed', 'cancelled')),
   error_message   text,
   reason          text,
   priority        integer     not null default 0,

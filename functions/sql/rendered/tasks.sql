@@ -3,10 +3,6 @@
 
 create schema if not exists unstuck;
 
--- Text with a CHECK. As a domain its check is read once; a table's check is read and prepared by each statement that writes
--- (these two took a tenth of a claim and settle).
-create domain unstuck.outcome as text check (value in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken'));
-
 -- One try to run a task, from claim to end. The history of a task is its attempts.
 -- What a beat writes (lease_until, beat_at, beats, progress, extended) is in no index, so a beat is a heap-only update.
 create table unstuck.attempts (
@@ -27,7 +23,7 @@ create table unstuck.attempts (
   progress     jsonb,
   checkpoint   jsonb       not null default '{}',
   ended_at     timestamptz,
-  outcome      unstuck.outcome,
+  outcome      text check (outcome in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken')),
   reason       text,                                    -- why the task moved as it did
   cause        text,                                    -- what happened to this try, where it differs from the reason
   error        text,                                    -- a sentence for the user
@@ -114,16 +110,14 @@ alter table unstuck.observed   enable row level security;
 -- 0002_tasks.tasks
 -- The own table, for those who start new. Those who have a table adopt it instead.
 
--- The words of its states: a domain, whose check is read once and not by each statement that writes.
-create domain unstuck.tasks_status as text check (value in ('pending', 'processing', 'completed', 'failed', 'cancelled'));
-
 create table "public"."tasks" (
   id              uuid        primary key default gen_random_uuid(),
   kind            text        not null,
   input           jsonb       not null default '{}',
   result          jsonb,
   owner           text,
-  status          text        not null default 'pending' check (status::unstuck.tasks_status is not null),
+  status          text        not null default 'pending'
+                  check (status in ('pending', 'processing', 'completed', 'failed', 'cancelled')),
   error_message   text,
   reason          text,
   priority        integer     not null default 0,
@@ -207,6 +201,22 @@ alter table unstuck.attempts add column checkpoint_at jsonb not null default '{}
 -- What the platform's log says of an attempt whose worker stopped without a word.
 alter table unstuck.attempts add column evidence text;
 
+-- 0008_checks
+-- The same checks, at a third of their price. A table's CHECK is read and prepared anew by each statement that writes, and a
+-- list of words in it took a tenth of a claim and settle. The check of a domain is prepared once in each session.
+create domain unstuck.outcome as text check (value in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken'));
+create domain unstuck.status as text check (value in ('pending', 'processing', 'completed', 'failed', 'cancelled'));
+
+alter table unstuck.attempts
+  drop constraint attempts_check, drop constraint attempts_outcome_check,
+  add constraint attempts_outcome check ((outcome::unstuck.outcome is null) = (ended_at is null));
+
+-- 0008_tasks_check.tasks
+-- As for the ledger: see 0008_checks.
+alter table "public"."tasks"
+  drop constraint "tasks_status_check",
+  add constraint "tasks_status_check" check (status::unstuck.status is not null);
+
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
@@ -228,10 +238,15 @@ language sql immutable parallel safe as $$
   select make_interval(secs => coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)::float8)
 $$;
 
--- The shortest time that any kind has: a bound that an index can use.
+-- The shortest or longest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
   select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
+$$;
+
+create or replace function unstuck.longest(p_rules jsonb, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
 $$;
 
 -- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the
@@ -620,43 +635,140 @@ begin
   return jsonb_build_object('rescued', v_rescued);
 end $$;
 
--- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
--- holds; files what it refused. What we write ourselves ends the attempt first, so it would pass; it
--- names its tasks, which spares the look.
--- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
--- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
-create or replace function unstuck.tasks_fence() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short steps:
+--   pick     locks the task
+--   last     the attempt before, if any; by a statement of its own, which sees what was committed before the lock
+--   take     adds the attempt and moves the task
+-- The next one is never a row that the sweep wants: only rows younger than their pending rule are taken.
+-- Its plans are generic: each search is by a key or by the order of an index, and to plan it anew took half of its time.
+-- The caller makes the token, so that a claim whose answer was lost can be asked for again (`p_again`). No lock is waited
+-- for longer than the caller waits for the answer: a claim that comes through when nobody listens would burn a try.
+create or replace function unstuck.tasks_claim(
+  p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false,
+  p_kinds text[] default null
+) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
-  v_because text;
-  v_pass    text;
+  v_now     constant timestamptz := clock_timestamp();
+  v_task    record;
+  v_last    record;
+  v_number  integer := 1;
+  v_tries   integer := 1;
+  v_lease   interval;
+  v_run_for interval;
+  v_checkpoint jsonb := '{}';
+  v_answer  jsonb;
+  v_rescued json;
+  v_held    uuid[] := '{}';
 begin
-  v_pass := current_setting('unstuck.override', true);
-  if v_pass = 'tasks' or strpos(v_pass, E'\n' || old."id" || E'\n') > 0 then  -- an operator; settle and sweep of this task
-    return new;
+  if false then
+    raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', 'tasks'
+      using errcode = 'feature_not_supported';
   end if;
-  if old."status" in ('completed', 'failed', 'cancelled') then
-    if (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is not distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) and not (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason") then
-      new."finished_at" := old."finished_at";
-      return new;
+  if p_again then
+    v_answer := unstuck.tasks_claimed(p_task, p_token);
+    if v_answer is not null then
+      return v_answer;
     end if;
-    v_because := 'ended';
-  elsif (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end)
-    and exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null)
-  then
-    v_because := 'held';
-  else
-    return new;
   end if;
-  insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
-  values ('tasks', old."id"::text, 'fence', new."status"::text, v_because, coalesce(nullif(current_setting('application_name', true), ''), session_user));
-  raise warning 'unstuck: task % stays %: it is %', old."id", old."status", v_because;
-  return null;
+
+  loop
+    if p_task is null then
+      select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input into v_task
+      from "public"."tasks" t
+      where t."status" = 'pending' and t."scheduled_at" <= v_now
+        and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+        and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+        and (p_kinds is null or t."kind" = any (p_kinds))
+        and t."id" <> all (v_held)
+      order by t."priority" desc, t."scheduled_at" limit 1 for update skip locked;
+      if not found then
+        return '{"verdict": "none"}';
+      end if;
+    else
+      select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input,
+        t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready into v_task
+      from "public"."tasks" t where t."id" = p_task::uuid for update;
+      if v_task.ready is not true then
+        v_answer := unstuck.tasks_unready(p_task, p_rules, v_now);
+        if v_answer ->> 'verdict' <> 'rescued' then
+          return v_answer;
+        end if;
+        v_rescued := v_answer -> 'rescued';
+      end if;
+    end if;
+    select a.number, a.tries, a.outcome, a.checkpoint into v_last
+    from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id order by a.number desc limit 1;
+    exit when v_last.number is null or v_last.outcome is not null;
+    if p_task is not null then  -- somebody put a held task back; its attempt ends first
+      return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
+    end if;
+    v_held := v_held || v_task.key;
+  end loop;
+
+  if v_last.number is not null then  -- tried before
+    v_number := v_last.number + 1;
+    v_tries := case
+      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1    -- it had ended: a person started it again
+      when v_last.outcome = 'released' then greatest(v_last.tries, 1)
+      else v_last.tries + 1
+    end;
+    if v_last.outcome in ('retried', 'released', 'overtaken') then
+      v_checkpoint := v_last.checkpoint;
+    end if;
+  end if;
+  v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
+  v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
+  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, beat_at, lease,
+                                lease_until, deadline_at, checkpoint)
+  values ('tasks', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
+          v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint);
+  update "public"."tasks" t set "status" = 'processing', "started_at" = v_now, "updated_at" = v_now where t."id" = v_task.key;
+
+  return jsonb_build_object('verdict', 'claimed', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'running', 'token', p_token,
+    'number', v_number, 'tries', v_tries, 'input', v_task.input, 'rescued', v_rescued, 'checkpoint', v_checkpoint);
 end $$;
 
--- Its condition is short: each statement reads and prepares it anew (one that compared states took a quarter of claim + settle).
-create or replace trigger unstuck_fence before update on "public"."tasks" for each row
-when (not (old."status" = 'pending')) execute function unstuck.tasks_fence();
+-- What an earlier call with the same token had claimed, or null.
+create or replace function unstuck.tasks_claimed(p_task text, p_token uuid) returns jsonb language plpgsql as $$
+begin
+  perform 1 from "public"."tasks" t where t."id" = p_task::uuid for update;  -- that call may be at it still
+  return (
+    select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
+      'number', a.number, 'tries', a.tries, 'input', t."input", 'rescued', null, 'checkpoint', a.checkpoint)
+    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
+    where a.watch = 'tasks' and a.ended_at is null and a.token = p_token);
+end $$;
+
+-- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or ended. One that was
+-- redelivered is rescued if its attempt is overdue, and may then be taken at once; a live attempt is left alone.
+create or replace function unstuck.tasks_unready(p_task text, p_rules jsonb, p_now timestamptz) returns jsonb language plpgsql as $$
+declare
+  v_task    record;
+  v_rescued json;
+begin
+  select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."scheduled_at" as due into v_task from "public"."tasks" t where t."id" = p_task::uuid;
+  if not found then
+    return '{"verdict": "missing"}';
+  end if;
+  if v_task.state = 'pending' then
+    return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
+      'retry_after', extract(epoch from v_task.due - p_now));
+  end if;
+  if v_task.state = 'running' then
+    v_rescued := unstuck.tasks_sweep(p_rules, 1, null, p_task) -> 'rescued';
+    select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
+    if false and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
+      select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null)
+    then
+      v_task.state := 'pending';
+    end if;
+  end if;
+  return jsonb_build_object('task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued,
+    'verdict', case v_task.state when 'pending' then 'rescued' when 'running' then 'held' when 'resting' then 'resting' else 'ended' end,
+    'retry_after', (
+      select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - p_now))
+      from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null));
+end $$;
 
 -- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the worker asks for:
 -- complete, fail, retry (counts against the attempts) or release (does not). Safe to repeat: the token is the key.
@@ -1485,28 +1597,29 @@ returns jsonb language sql stable as $$
     order by a.task_id limit least(p_limit, 500)) d
 $$;
 
--- fence: refuses foreign writes that would leave a terminal state, or end a task that an attempt holds; files what it refused.
--- What we write ourselves ends the attempt first, so it would pass; it names its tasks, which spares the look. From one word of a state to
--- another nothing is lost: a handler that says how far it is passes too.
+-- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
+-- holds; files what it refused. What we write ends the attempt first, so it would pass; it names its tasks, which spares the look.
+-- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
+-- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
 create or replace function unstuck.tasks_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_because text;
   v_pass    text;
 begin
-  if old."status" is not distinct from new."status" then
-    return new;
-  end if;
   v_pass := current_setting('unstuck.override', true);
   if v_pass = 'tasks' or strpos(v_pass, E'\n' || old."id" || E'\n') > 0 then  -- an operator; settle and sweep of this task
     return new;
   end if;
-  if (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is not distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) then
-    return new;
-  end if;
   if old."status" in ('completed', 'failed', 'cancelled') then
+    if (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is not distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) and not (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason") then
+      new."finished_at" := old."finished_at";
+      return new;
+    end if;
     v_because := 'ended';
-  elsif exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null) then
+  elsif (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end)
+    and exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null)
+  then
     v_because := 'held';
   else
     return new;
@@ -1517,7 +1630,7 @@ begin
   return null;
 end $$;
 
--- Its condition is short: it is read and prepared anew by each statement (a comparison of states took a quarter of a claim and settle).
+-- Its condition is short: each statement reads and prepares it anew (one that compared states took a quarter of claim + settle).
 create or replace trigger unstuck_fence before update on "public"."tasks" for each row
 when (not (old."status" = 'pending')) execute function unstuck.tasks_fence();
 
