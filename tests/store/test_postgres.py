@@ -229,7 +229,9 @@ def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(dat
         with pytest.raises(StoreError) as error:
             store._verb("tasks_claim", 3.0, again="p_again", **wanted)
         assert (error.value.code, error.value.retryable) == ("55P03", True)
-        waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        waiting = (
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
         assert db.execute(waiting).fetchone() == (0,), "nobody waits any more"
         somebody.rollback()
         assert db.execute("select count(*) from unstuck.attempts").fetchone() == (0,)
