@@ -29,7 +29,10 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def dev() -> Iterator[Dev]:
     """The tick is far away: a test sees what is stuck for as long as it wants, and sweeps by the button."""
-    with open_folder() as folder, running(folder, "--data", str(folder), "--sweep-every", "600") as made:
+    with (
+        open_folder() as folder,
+        running(folder, "--data", str(folder), "--sweep-every", "600", "--no-samples") as made,
+    ):
         yield made
 
 
@@ -82,8 +85,7 @@ def test_a_killed_worker_makes_its_task_stuck_and_the_sweep_rescues_it(dev, tab)
     tab.goto(dev.url)
     task = create(dev, "rain on a tin roof [slow 12]")
     tab.goto(f"{dev.url}/tasks/{task}")
-    tab.wait_for_selector("#task[data-state=running]")
-    tab.wait_for_selector("#row-1 .checkpoint", state="attached")
+    tab.wait_for_selector("#row-1 .checkpoint", state="attached", timeout=60_000)
     press(tab, "#play-kill")
     tab.goto(dev.url)
     tab.wait_for_selector("#stuck[data-stuck='1']")
@@ -106,7 +108,7 @@ def test_a_killed_worker_makes_its_task_stuck_and_the_sweep_rescues_it(dev, tab)
 def test_a_frozen_worker_that_wakes_is_refused(dev, tab):
     task = create(dev, "a bridge made of paper [slow 10]")
     tab.goto(f"{dev.url}/tasks/{task}")
-    tab.wait_for_selector("#row-1 .checkpoint", state="attached")
+    tab.wait_for_selector("#row-1 .checkpoint", state="attached", timeout=60_000)
     press(tab, "#play-freeze")
     tab.wait_for_selector(".state.stuck")
     requests.post(f"{dev.url}/sweep", headers={"X-CloudScheduler-ScheduleTime": task}, timeout=30)
@@ -177,8 +179,10 @@ def test_it_ends_with_no_process_left_keeps_the_data_and_burns_no_try(folder, ho
     assert row == ("released", "shutdown")
 
 
-def test_it_dies_with_its_launcher(folder):
-    with running(folder, "--data", str(folder), "--no-samples") as dev:
+def test_it_begins_with_tasks_to_play_with_and_dies_with_its_launcher(folder):
+    with running(folder, "--data", str(folder)) as dev:
+        with psycopg.connect(dsn_of(dev)) as connection:
+            assert connection.execute("select count(*) from public.tasks").fetchone() == (8,), "to play with"
         family = dev.family()
         dev.process.kill()
         dev.process.wait()
