@@ -16,7 +16,7 @@ CLIENTS = {1: 1_500, 4: 3_200, 16: 6_400}
 ROUNDS = 5
 
 OURS = """select c ->> 'task_id' as id, c ->> 'token' as token from unstuck.tasks_claim(null, 'bench', :rules) c \\gset job_
-select unstuck.tasks_settle(:job_id, :job_token, 'complete', :rules, '{"url": "https://example.org/cat.png"}');
+select unstuck.tasks_settle(:job_id, :job_token, 'complete', null, '{"url": "https://example.org/cat.png"}');
 """
 PUSHED = OURS.replace("(null,", "((select id from pushed where n = (select nextval('push'))),")
 """As a worker does it that was told which task: Cloud Tasks has picked it, not the database."""

@@ -596,7 +596,7 @@ $$;
 -- of the past and changes nothing: neither a task nor the state, the outcome or the reason of an attempt.
 -- `p_found`: [{watch, task_id, number, cause, evidence}]. Returns how many attempts know more now; a repetition: none.
 create or replace function unstuck.evidence(p_sweep bigint, p_found jsonb) returns integer
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
   v_count integer;
 begin
@@ -663,7 +663,7 @@ begin
   return v_count;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('shared', '8202319e63203673538f0a4c3ae939e22908a12715e1e2939ddffef0a27ff2d5')
+insert into unstuck.migrations (name, sha256) values ('shared', '30c7236b1cb97354d9f8b2a5e7011249a233692de1f6bcb940113e7ca46d71be')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 -- verbs.tasks
