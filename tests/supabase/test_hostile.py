@@ -17,7 +17,7 @@ from functions.store.supabase import SupabaseStore
 from tests.conftest import copied
 from tests.supabase.stack import ANON_JWT, PUBLISHABLE_KEY, SECRET_KEY, Supabase, bootstrap, jwt, user_jwt
 
-ANN, BOB = str(uuid4()), str(uuid4())
+ANN, BOB = "a0000000-0000-4000-8000-00000000000a", "b0000000-0000-4000-8000-00000000000b"
 TABLES = ("attempts", "sweeps", "refusals", "dispatches", "observed", "migrations", "outbox", "operations")
 INTRUDERS = {
     "anon": (PUBLISHABLE_KEY, ""),
