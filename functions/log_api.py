@@ -76,6 +76,7 @@ class Sender:
         with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=limit)
         self._thread.join(max(0.0, until - time.monotonic()))
+        self._closing = True  # what it has in hand is printed below: it takes no more
         left = list(self._sending)
         with contextlib.suppress(queue.Empty):
             while True:

@@ -144,6 +144,8 @@ def test_a_network_that_hangs_holds_nobody_up_and_loses_no_line(
     sender.close(0.1)
     assert sorted(one["number"] for one in printed()) == list(range(200))
     released.set()
+    sender._thread.join(10)
+    assert not sender._thread.is_alive()
 
 
 POLICY = """

@@ -134,4 +134,4 @@ def test_its_schedule_is_the_policys(every, expression):
 
 def test_the_rules_stand_in_the_text():
     text = cron.procedures(POLICY).replace("''", "'")
-    assert json.dumps({"pending_for": 900.0})[1:-1] in text
+    assert json.dumps({"pending_for": 900})[1:-1] in text
