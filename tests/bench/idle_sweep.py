@@ -27,7 +27,7 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     policy = load()
     with contextlib.ExitStack() as stack:
         stores = {name: stack.enter_context(contextlib.closing(PostgresStore(dsn))) for name, dsn in tables.items()}
-        runs = in_turns({name: _sweeper(store, policy) for name, store in stores.items()}, ROUNDS)
+        runs = in_turns({name: idle_run(store, policy) for name, store in stores.items()}, ROUNDS)
         verbs = in_turns({name: _verb(store, policy) for name, store in stores.items()}, ROUNDS)
     buffers = {name: _buffers(dsn, policy) for name, dsn in tables.items()}
     figures = []
@@ -57,7 +57,7 @@ def _fill(server: Postgres, name: str, rows: int, healthy: int) -> str:
     return dsn
 
 
-def _sweeper(store: PostgresStore, policy: Policy) -> Callable[[], float]:
+def idle_run(store: PostgresStore, policy: Policy) -> Callable[[], float]:
     """The whole run as the scheduler gets it, its row in `sweeps` included."""
 
     def once() -> float:
