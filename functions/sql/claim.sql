@@ -27,6 +27,9 @@ begin@as_role@
     raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', @watch_name@
       using errcode = 'feature_not_supported';
   end if;
+  if p_task is null then  -- the first call may be at it still, with any task: its repetition waits for it
+    perform pg_advisory_xact_lock(hashtextextended(p_token::text, 0));
+  end if;
   if p_again then
     v_answer := unstuck.@watch@_claimed(p_task, p_token);
     if v_answer is not null then

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier, Thread
@@ -237,4 +238,24 @@ def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(dat
         assert db.execute("select count(*) from unstuck.attempts").fetchone() == (0,)
     claimed = store.claim(tasks, task_id, "w")
     assert (claimed["verdict"], claimed["number"], claimed["tries"]) == ("claimed", 1, 1)
+    store.close()
+
+
+def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_and_takes_no_second_task(database, tasks):
+    """Its answer was given up, not its work: the next task is another one by then, with the same token."""
+    store = PostgresStore(database)
+    for _ in range(2):
+        store.create(tasks, "image", {})
+    wanted = (tasks.rules_json, uuid4())
+    with psycopg.connect(database) as first, psycopg.connect(database, autocommit=True) as db:
+        query = "select unstuck.tasks_claim(null, 'w', %s, %s)"
+        (taken,) = first.execute(query, wanted).fetchone()
+        with ThreadPoolExecutor(1) as pool:
+            again = pool.submit(lambda: db.execute(query.replace("%s)", "%s, true)"), wanted).fetchone()[0])
+            waiting = "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+            with psycopg.connect(database, autocommit=True) as looking:
+                eventually(lambda: looking.execute(waiting).fetchone() is not None)
+            first.commit()
+            assert again.result(10) == taken
+        assert db.execute("select count(*) from unstuck.attempts").fetchone() == (1,)
     store.close()

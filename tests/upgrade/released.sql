@@ -784,6 +784,9 @@ begin
     raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', 'tasks'
       using errcode = 'feature_not_supported';
   end if;
+  if p_task is null then  -- the first call may be at it still, with any task: its repetition waits for it
+    perform pg_advisory_xact_lock(hashtextextended(p_token::text, 0));
+  end if;
   if p_again then
     v_answer := unstuck.tasks_claimed(p_task, p_token);
     if v_answer is not null then
@@ -1764,7 +1767,7 @@ begin
   end if;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '8f6a03d51bd8c5bd86ed43130c448ff564fde7753f02d0c4756992c71dcccead')
+insert into unstuck.migrations (name, sha256) values ('verbs.tasks', 'ccec3a996d318b03cc43306e8280a677c427023b78b10e562525fc9a6d93ea12')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 
