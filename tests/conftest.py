@@ -17,19 +17,21 @@ from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
 from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
 
 TEMPLATE = "unstuck_template"
+WHOLE = ("tests/faults", "tests/infra")
+"""Folders whose tests run in one process, one after the other."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A file runs in one process, which pays for its fixtures once. All faults run in one, one after the other: their leases
-    are short, and a fault of one must not starve the workers of another. (`--dist loadgroup` does nothing with pytest 9.2:
-    xdist 3.8 writes the group into a field that pytest does not read any more.)"""
+    are short, and a fault of one must not starve the workers of another; and so does what shares runs of terraform.
+    (`--dist loadgroup` does nothing with pytest 9.2: xdist 3.8 writes the group where pytest does not read it any more.)"""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "tests/faults" if file.startswith("tests/faults/") else file
+            return next((folder for folder in WHOLE if file.startswith(f"{folder}/")), file)
 
     return ByFile(config, log)
 
