@@ -52,12 +52,8 @@ def guard(store: Store, policy: Policy, watch: Watch, task_id: str | None, kinds
 
 
 def _asked_to_stop() -> bool:
-    """The signal reaches the handler and this process in any order: half a second to tell it from a crash. Not by
-    Event.wait: in a sync worker this is the thread that the signal interrupts."""
-    until = time.monotonic() + 0.5
-    while not shutdown.requested.is_set() and time.monotonic() < until:
-        time.sleep(0.01)
-    return shutdown.requested.is_set()
+    """The signal reaches the handler and this process in any order: half a second to tell it from a crash."""
+    return shutdown.wait(0.5)
 
 
 @dataclass

@@ -3,7 +3,6 @@ the guard; for more at once run more of them: a claim is safe between any number
 
 import random
 import signal
-import time
 from collections.abc import Sequence
 
 from functions import events, shutdown
@@ -30,7 +29,7 @@ def pull(
         elif once:
             break
         else:
-            _wait(rest * random.uniform(0.5, 1))
+            shutdown.wait(rest * random.uniform(0.5, 1))
             rest = min(2 * rest, REST[1])
     return ran
 
@@ -52,10 +51,3 @@ def _round(store: Store, policy: Policy, watches: Sequence[Watch], kinds: list[s
             if not error.retryable:
                 raise
     return ran
-
-
-def _wait(seconds: float) -> None:
-    """Not by Event.wait: the signal interrupts this very thread, and would find the event's lock taken."""
-    until = time.monotonic() + seconds
-    while not shutdown.requested.is_set() and time.monotonic() < until:
-        time.sleep(0.05)

@@ -5,9 +5,19 @@ main thread). What works, measured: wrap the worker class's `handle_exit` at imp
 
 import functools
 import threading
+import time
 from typing import Any
 
 requested = threading.Event()
+
+
+def wait(seconds: float) -> bool:
+    """Whether it is requested, within `seconds`. Not by Event.wait: where the signal interrupts this very thread (a sync
+    worker, a worker that pulls) it would find the event's lock taken."""
+    until = time.monotonic() + seconds
+    while not requested.is_set() and time.monotonic() < until:
+        time.sleep(0.01)
+    return requested.is_set()
 
 
 def install() -> None:
