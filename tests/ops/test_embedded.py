@@ -435,7 +435,7 @@ def test_data_below_a_closed_folder_is_refused_with_the_reason(folder):
 
 @as_root
 def test_an_ordinary_user_runs_it_as_himself():
-    if not binaries.runs(binaries.find_binaries(), binaries.user_for(Path("/nowhere"))):
+    if binaries.refusal(binaries.find_binaries(), binaries.user_for(Path("/nowhere"))):
         pytest.skip("the virtualenv lies where `nobody` cannot read it")
     command = [sys.executable, "-c", UNPRIVILEGED]
     child = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=30)

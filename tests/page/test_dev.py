@@ -36,6 +36,15 @@ def dev() -> Iterator[Dev]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What `dev` printed while a test failed is in the report."""
+    shown = request.getfixturevalue("dev").said if "dev" in request.fixturenames else str
+    before = len(shown())
+    yield
+    print(shown()[before:])
+
+
 def create(dev: Dev, prompt: str) -> str:
     answer = requests.post(
         f"{dev.url}/create_task", json={"kind": "image", "input": {"prompt": prompt, "size": "256x256"}}, timeout=20

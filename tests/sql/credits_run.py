@@ -33,6 +33,13 @@ OWNERS = 40
 DEAREST = 50
 """Cents that a task costs at most."""
 CREATORS, WORKERS = 2, 2
+MUST_HAPPEN = (
+    "workers killed",
+    "connections cut",
+    "creates: exists",
+    "creates: refused with PT402",
+    "retry by hand",
+)
 
 
 def policy_text() -> str:
@@ -72,6 +79,7 @@ class Run:
                     chaos.enter_context(self._again_and_again(self._cut, 0.05))
                     chaos.enter_context(self._again_and_again(self._kill, 1.0))
                     self._create_all()
+                    eventually(lambda: all(map(self.happened.get, MUST_HAPPEN)), 60, "not all has happened")
                 eventually(lambda: not self._open(db), timeout=60 + self.tasks / 20, message="a task has no end")
             self._orphans(db)
             return {"seconds": round(time.monotonic() - started, 1)} | self.happened | account(db)
