@@ -395,7 +395,7 @@ def test_binaries_that_do_not_run_here_are_reported(monkeypatch, folder):
     monkeypatch.setattr(binaries, "CACHE", folder / "cache")
     fake_binaries(folder / "15" / "bin")
     (folder / "15" / "bin" / "postgres").write_text("#!/no/such/interpreter")
-    with pytest.raises(PostgresError, match="does not run here: set DATABASE_URL"):
+    with pytest.raises(PostgresError, match=r"does not run here \(.*No such file.*\): set DATABASE_URL"):
         Postgres(version=15).start()
 
 
