@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from functions import events
@@ -37,7 +37,7 @@ class Counts:
     """The overview of each watch."""
 
     def answer(self) -> Answer:
-        return {name: value for name, value in asdict(self).items() if name not in {"skip", "lost", "views"}}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.repr}  # asdict would copy all of `lost`
 
 
 def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "scheduler") -> Answer:

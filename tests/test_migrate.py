@@ -25,6 +25,7 @@ ALL = [
     "0007_evidence",
     "0008_checks",
     "0008_tasks_check.tasks",
+    "0009_ended",
     "shared",
     "verbs.tasks",
 ]

@@ -12,6 +12,7 @@ create or replace function unstuck.@watch@_claim(
 ) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
+  v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;  -- the transaction has written nothing else
   v_task    record;
   v_last    record;
   v_number  integer := 1;
@@ -22,13 +23,14 @@ declare
   v_answer  jsonb;
   v_rescued json;
   v_held    @key_type@[] := '{}';
+  v_pass    text;
 begin@as_role@
   if @only_swept@ then
     raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', @watch_name@
       using errcode = 'feature_not_supported';
   end if;
   if p_task is null then  -- the first call may be at it still, with any task: its repetition waits for it
-    perform pg_advisory_xact_lock(hashtextextended(p_token::text, 0));
+    v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;
   end if;
   if p_again then
     v_answer := unstuck.@watch@_claimed(p_task, p_token);
@@ -81,6 +83,13 @@ begin@as_role@
     if v_last.outcome in ('retried', 'released', 'overtaken') then
       v_checkpoint := v_last.checkpoint;
     end if;
+  end if;
+  -- A crash of the database may forget the claim of a task that may be repeated: then it is pending still, and the token is
+  -- known to nobody. So it does not wait for the disk, which takes longer than all the rest. The settle does, and for both.
+  if v_alone and v_rescued is null
+    and coalesce(p_rules -> v_task.kind ->> 'on_lost', p_rules -> '*' ->> 'on_lost') = 'retry'
+  then
+    v_pass := set_config('synchronous_commit', 'off', true);
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
   v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');

@@ -1,5 +1,5 @@
 -- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
--- holds; files what it refused. What we write ends the attempt first, so it would pass; it names its tasks, which spares the look.
+-- holds; files what it refused. What we write ends the attempt first, so it would pass; it names its watch, which spares the look.
 -- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
 -- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
 create or replace function unstuck.@watch@_fence() returns trigger
@@ -9,7 +9,8 @@ declare
   v_pass    text;
 begin
   v_pass := current_setting('unstuck.override', true);
-  if v_pass = @watch_name@ or strpos(v_pass, E'\n' || @old_key@ || E'\n') > 0 then  -- an operator; settle and sweep of this task
+  -- An operator; the statement of settle and sweep itself, not what a trigger of yours writes meanwhile, which is one deeper.
+  if v_pass = @watch_name@ or v_pass = @watch_name@ || '/' || pg_trigger_depth() - 1 then
     return new;
   end if;
   if @old_ended@ then

@@ -25,7 +25,7 @@ begin
     'ended', coalesce((
       select jsonb_agg(jsonb_build_object('kind', e.kind, 'outcome', e.outcome, 'reason', e.reason, 'count', e.count) order by e.kind, e.outcome, e.reason)
       from (select a.kind, a.outcome, a.reason, count(*) as count from unstuck.attempts a
-            where a.watch = @watch_name@ and a.started_at > v_now - interval '1 hour' and a.ended_at is not null group by 1, 2, 3) e), '[]'),
+            where a.watch = @watch_name@ and a.ended_at > v_now - interval '1 hour' group by 1, 2, 3) e), '[]'),
     'refused', (select count(*) from unstuck.refusals r where r.watch = @watch_name@ and r.at > v_now - interval '1 hour'),
     'last_sweep', (select jsonb_build_object('started_at', s.started_at, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts)
                    from unstuck.sweeps s order by s.id desc limit 1));

@@ -65,17 +65,17 @@ begin
     order by @queued_bound@, @key@::text limit p_limit;
   when 3 then
     if v_state in ('failed', 'cancelled') then return query
-      select a.started_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
+      select a.ended_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
       where a.watch = @watch_name@ and a.outcome in ('failed', 'cancelled') and a.outcome = v_state
-        and a.started_at <= v_at and (a.started_at < v_at or a.task_id < v_id)
+        and a.ended_at <= v_at and (a.ended_at < v_at or a.task_id < v_id)
         and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
-      order by a.started_at desc, a.task_id desc limit p_limit;
+      order by a.ended_at desc, a.task_id desc limit p_limit;
     else return query
-      select a.started_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
+      select a.ended_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
       where a.watch = @watch_name@ and a.outcome in ('completed', 'failed', 'cancelled') and (v_state is null or a.outcome = v_state)
-        and a.started_at <= v_at and (a.started_at < v_at or a.task_id < v_id)
+        and a.ended_at <= v_at and (a.ended_at < v_at or a.task_id < v_id)
         and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
-      order by a.started_at desc, a.task_id desc limit p_limit;
+      order by a.ended_at desc, a.task_id desc limit p_limit;
     end if;
   when 4 then return query
     select null::timestamptz, @key@::text, (v_kind is null or @kind@ = v_kind) and (v_owner is null or @owner@::text = v_owner) from @table@ t

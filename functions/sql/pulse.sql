@@ -42,8 +42,8 @@ begin
         select count(*) filter (where s.outcome = 'completed') as completed, count(*) filter (where s.outcome = 'failed') as failed,
           count(*) filter (where s.outcome in ('retried', 'released')) as retried, count(*) as seen
         from (select a.outcome from unstuck.attempts a
-              where a.started_at >= v_begin + b.n * v_step and a.started_at < v_begin + (b.n + 1) * v_step and a.watch = @watch_name@
-              order by a.started_at limit v_each) s) e),
+              where a.ended_at >= v_begin + b.n * v_step and a.ended_at < v_begin + (b.n + 1) * v_step and a.watch = @watch_name@
+              order by a.ended_at limit v_each) s) e),
     'rescued', coalesce((
       select jsonb_agg(jsonb_build_object('n', r.n, 'count', r.count, 'p50', r.p50, 'max', r.max) order by r.n) from (
         select floor(extract(epoch from s.ended_at - v_begin) / extract(epoch from v_step))::integer as n, count(*) as count,

@@ -89,6 +89,19 @@ language sql volatile as $$
     when 'pending' then extract(epoch from unstuck.backoff(p_rule, p_tries)) end
 $$;
 
+-- What is to become of a task whose try was lost. In plpgsql: inlined for each field, the cases took longer to plan than to run.
+create or replace function unstuck.decided(
+  p_task text, p_kind text, p_live boolean, p_number integer, p_tries integer, p_worker text, p_rule jsonb, p_cause text, p_held boolean, p_late interval
+) returns unstuck.overdue language plpgsql volatile as $$
+declare
+  v_reason constant text := unstuck.next_reason(p_rule, p_cause, p_tries);
+begin
+  return row(p_task, p_kind, 'running', p_live, p_number, p_tries, p_worker,
+    case when p_held then unstuck.next_state(p_rule, p_cause, p_tries) else 'overtaken' end,
+    v_reason, p_cause, unstuck.sentence(v_reason, p_cause, p_tries),
+    case when p_held then unstuck.retry_after(p_rule, p_cause, p_tries) end, extract(epoch from p_late))::unstuck.overdue;
+end $$;
+
 -- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times as much.
 create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer) returns text
 language plpgsql immutable parallel safe as $$ begin

@@ -63,7 +63,7 @@ declare
 begin
   with old as materialized (  -- a sub-select with a limit may be run again and again, and is then no limit
     select o.watch, o.task_id, o.number from unstuck.attempts o
-    where o.started_at < v_before and o.ended_at is not null limit p_limit for update skip locked)
+    where o.ended_at < v_before limit p_limit for update skip locked)
   delete from unstuck.attempts a using old
   where a.watch = old.watch and a.task_id = old.task_id and a.number = old.number;
   get diagnostics v_count = row_count;

@@ -50,7 +50,7 @@ begin@as_role@
   if not found then
     return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
   end if;
-  v_pass := set_config('unstuck.override', E'\n' || p_task || E'\n', true);  -- the fence lets this task pass
+  v_pass := set_config('unstuck.override', @watch_name@ || '/' || pg_trigger_depth(), true);  -- the fence lets this statement pass
   if v_state = 'completed' then  -- by itself: with a constant state the planner leaves nothing of the cases
     update @table@ t set @write@
     from (select 'completed' as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x

@@ -16,12 +16,7 @@ declare
 begin
   -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where somebody else moved the task
   -- (overtaken), the attempt ends and the task is theirs.
-  select array_agg(row(d.task_id, d.kind, 'running', true, d.number, d.tries, d.worker,
-      case when d.held then unstuck.next_state(d.rule, d.cause, d.tries) else 'overtaken' end,
-      unstuck.next_reason(d.rule, d.cause, d.tries), d.cause,
-      unstuck.sentence(unstuck.next_reason(d.rule, d.cause, d.tries), d.cause, d.tries),
-      case when d.held then unstuck.retry_after(d.rule, d.cause, d.tries) end, extract(epoch from p_now - d.until))::unstuck.overdue)
-  into v_lost
+  select array_agg(unstuck.decided(d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held, p_now - d.until)) into v_lost
   from (
     select a.task_id, a.kind, a.number, a.tries, a.worker, coalesce(v_rules -> a.kind, v_rules -> '*') as rule, @is_running@ as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
@@ -35,46 +30,45 @@ begin
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
-  -- Pending for longer than the rule, unless its lost push was sent again, for the first time or the last, only just now.
-  select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
-      'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
-  into v_waiting
-  from (
-    select @key@::text as task_id, @kind@ as kind, @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for') as until
-    from @table@ t
-    where @is_pending@ and @queued_bound@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
-      and @queued@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
-      and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
-      and not exists (select from unstuck.dispatches d where d.watch = @watch_name@ and d.task_id = @key@::text
-                      and (d.times = 1 or d.at >= @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for'))
-                      and d.at > p_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after'))
-      and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
-    order by @queued_bound@ limit p_limit for update skip locked
-  ) d left join lateral (
-    select a.number, a.tries from unstuck.attempts a
-    where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
-  ) l on true;
-  p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
+  if p_limit > 0 then
+    -- Pending for longer than the rule, unless its lost push was sent again, for the first time or the last, only just now.
+    select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
+        'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
+    into v_waiting
+    from (
+      select @key@::text as task_id, @kind@ as kind, @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for') as until
+      from @table@ t
+      where @is_pending@ and @queued_bound@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+        and @queued@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
+        and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
+        and not exists (select from unstuck.dispatches d where d.watch = @watch_name@ and d.task_id = @key@::text
+                        and (d.times = 1 or d.at >= @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for'))
+                        and d.at > p_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after'))
+        and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
+      order by @queued_bound@ limit p_limit for update skip locked
+    ) d left join lateral (
+      select a.number, a.tries from unstuck.attempts a
+      where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
+    ) l on true;
+    p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
 
-  -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of the table.
-  select array_agg(row(d.task_id, d.kind, 'running', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0) + 1, null,
-      unstuck.next_state(d.rule, 'stale', coalesce(l.tries, 0) + 1), unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale',
-      unstuck.sentence(unstuck.next_reason(d.rule, 'stale', coalesce(l.tries, 0) + 1), 'stale', coalesce(l.tries, 0) + 1),
-      unstuck.retry_after(d.rule, 'stale', coalesce(l.tries, 0) + 1), extract(epoch from p_now - d.until))::unstuck.overdue)
-  into v_silent
-  from (
-    select @key@::text as task_id, @kind@ as kind, coalesce(v_rules -> @kind@, v_rules -> '*') as rule,
-      @alive@ + unstuck.rule_seconds(p_rules, @kind@, 'silent_for') as until
-    from @table@ t
-    where @is_running@ and @alive_bound@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
-      and @alive@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'silent_for')
-      and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
-      and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
-    order by @alive_bound@ limit p_limit for update skip locked
-  ) d left join lateral (
-    select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
-    from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
-  ) l on true;
+    -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of the table.
+    select array_agg(unstuck.decided(d.task_id, d.kind, false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0) + 1, null, d.rule, 'stale', true,
+                                     p_now - d.until)) into v_silent
+    from (
+      select @key@::text as task_id, @kind@ as kind, coalesce(v_rules -> @kind@, v_rules -> '*') as rule,
+        @alive@ + unstuck.rule_seconds(p_rules, @kind@, 'silent_for') as until
+      from @table@ t
+      where @is_running@ and @alive_bound@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
+        and @alive@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'silent_for')
+        and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
+        and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
+      order by @alive_bound@ limit p_limit for update skip locked
+    ) d left join lateral (
+      select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+      from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
+    ) l on true;
+  end if;
 
   return v_lost || v_waiting || v_silent;
 end $$;
@@ -99,7 +93,7 @@ begin@as_role@
              and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
   from unnest(p_found) x where not x.live;
 
-  perform set_config('unstuck.override', E'\n' || (select string_agg(x.task_id, E'\n') from unnest(p_found) x) || E'\n', true);
+  perform set_config('unstuck.override', @watch_name@ || '/' || pg_trigger_depth(), true);
   update @table@ t set @write@
   from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
   where x.state <> 'overtaken' and @key@ = x.task_id::@key_type@ and @state@ = x.was;

@@ -10,10 +10,10 @@ from tests.bench.rivals import RIVALS
 from tests.bench.server import add_finished, add_pending, connected, make_database, settle_down
 
 FINISHED = 200_000
-WAITING = 60_000
-CLIENTS = {1: 1_500, 4: 3_200, 16: 6_400}
+WAITING = 80_000
+CLIENTS = {1: 2_000, 4: 4_000, 16: 16_000}
 """The number of jobs that so many clients do in one round."""
-ROUNDS = 5
+ROUNDS = 3
 
 OURS = """select c ->> 'task_id' as id, c ->> 'token' as token from unstuck.tasks_claim(null, 'bench', :rules) c \\gset job_
 select unstuck.tasks_settle(:job_id, :job_token, 'complete', null, '{"url": "https://example.org/cat.png"}');

@@ -259,3 +259,78 @@ def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_an
             assert again.result(10) == taken
         assert db.execute("select count(*) from unstuck.attempts").fetchone() == (1,)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "waits"),
+    [("image", "select 1", "off"), ("uncertain", "select 1", "on"), ("fails", "select 1", "on"),
+     ("image", "insert into public.tasks (kind) values ('yours')", "on")],
+    ids=["may be repeated", "must not be repeated", "is not repeated", "something else was written"],
+)  # fmt: skip
+def test_only_a_claim_that_may_be_lost_does_not_wait_for_the_disk(database, tasks, kind, before, waits):
+    """A crash of the database may forget it. That is one more run, which `on_lost: retry` allows and the others do not."""
+    store = PostgresStore(database)
+    task_id = store.create(tasks, kind, {})["task_id"]
+    with psycopg.connect(database, options="-c synchronous_commit=on") as db:
+        db.execute(before)
+        claimed = db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (task_id, tasks.rules_json)).fetchone()[0]
+        assert (claimed["verdict"], db.execute("show synchronous_commit").fetchone()) == ("claimed", (waits,))
+        db.commit()
+        assert db.execute("show synchronous_commit").fetchone() == ("on",), "only this transaction"
+    store.close()
+
+
+def test_a_claim_that_rescues_the_attempt_before_waits_for_the_disk(database, tasks):
+    """The rescue is told of: it must not be forgotten."""
+    store = PostgresStore(database)
+    task_id = store.create(tasks, "image", {})["task_id"]
+    store.claim(tasks, task_id, "dead")
+    with psycopg.connect(database, options="-c synchronous_commit=on") as db:
+        db.execute("update unstuck.attempts set lease_until = started_at, lease = '0'")
+        db.commit()
+        claimed = db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (task_id, tasks.rules_json)).fetchone()[0]
+        assert (claimed["verdict"], claimed["rescued"][0]["reason"]) == ("claimed", "lease_lost")
+        assert db.execute("show synchronous_commit").fetchone() == ("on",)
+    store.close()
+
+
+def test_the_holder_of_a_claim_that_a_crash_forgot_can_end_nothing(database, tasks):
+    """What the crash leaves is what a rollback leaves: the token is known to nobody."""
+    store = PostgresStore(database)
+    task_id = store.create(tasks, "image", {})["task_id"]
+    with psycopg.connect(database) as db:
+        query = "select unstuck.tasks_claim(%s, 'forgotten', %s)"
+        forgotten = db.execute(query, (task_id, tasks.rules_json)).fetchone()[0]["token"]
+        db.rollback()
+    token = store.claim(tasks, task_id, "w")["token"]
+    assert store.beat(tasks, task_id, forgotten)["verdict"] == "lost"
+    assert store.settle(tasks, task_id, forgotten, "complete")["verdict"] == "lost"
+    assert store.settle(tasks, task_id, token, "complete")["verdict"] == "settled"
+    store.close()
+
+
+@pytest.mark.parametrize("by", ["settle", "sweep"])
+def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(database, tasks, by):
+    """Settle and sweep pass the fence by themselves, and nobody with them."""
+    store = PostgresStore(database)
+    held, mine = (store.create(tasks, "fails", {})["task_id"] for _ in range(2))
+    token = store.claim(tasks, mine, "w")["token"]
+    store.claim(tasks, held, "w")
+    with psycopg.connect(database, autocommit=True) as db:
+        db.execute(f"""
+            create function public.meddle() returns trigger language plpgsql as $$ begin
+              update public.tasks set status = 'completed' where id = '{held}';
+              return null;
+            end $$;
+            create trigger meddle after update on public.tasks for each row
+            when (new.id = '{mine}' and new.finished_at is not null) execute function public.meddle()""")
+        if by == "sweep":
+            db.execute("update unstuck.attempts set lease_until = started_at, lease = '0' where task_id = %s", (mine,))
+            assert [one["state"] for one in store.sweep(tasks, 10)["rescued"]] == ["failed"]
+        else:
+            assert store.settle(tasks, mine, token, "complete")["verdict"] == "settled"
+        states = dict(db.execute("select id::text, status from public.tasks").fetchall())
+        assert (states[held], states[mine]) == ("processing", "failed" if by == "sweep" else "completed")
+        refused = db.execute("select task_id, wanted, because from unstuck.refusals").fetchall()
+        assert refused == [(held, "completed", "held")]
+    store.close()
