@@ -37,7 +37,8 @@ class Counts:
     """The overview of each watch."""
 
     def answer(self) -> Answer:
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.repr}  # asdict would copy all of `lost`
+        """Not by asdict: it would copy all of `lost`."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
 
 
 def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "scheduler") -> Answer:
