@@ -4,6 +4,7 @@ A database is a copy of a template that is migrated once, so a test pays for a c
 A test that kills the server starts its own with `Postgres(...)`: this one belongs to all. Where pytest-xdist runs the tests
 in several processes, each has a server and a template of its own: no port, no folder and no database is shared."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,9 @@ import pytest
 from functions.ops.embedded import Postgres, create_database, drop_database
 from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
 from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
+
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+"""Some tests serve gRPC. With its fork handlers a child that was only to start PostgreSQL died now and then (seen)."""
 
 TEMPLATE = "unstuck_template"
 WHOLE = ("tests/faults", "tests/infra")

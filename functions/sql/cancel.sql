@@ -3,10 +3,11 @@
 create or replace function unstuck.@watch@_cancel(p_task text, p_owner text default null) returns jsonb
 language plpgsql as $$
 declare
+  v_key  constant @key_type@ := p_task::@key_type@;
   v_task record;
   v_last record;
 begin
-  select @state@ as state, @kind@ as kind, @owner@ as owner into v_task from @table@ t where @key@ = p_task::@key_type@ for update;
+  select @state@ as state, @kind@ as kind, @owner@ as owner into v_task from @table@ t where @key@ = v_key for update;
   if not found or p_owner is not null and v_task.owner is distinct from p_owner then
     return '{"verdict": "missing"}';
   end if;
@@ -14,7 +15,7 @@ begin
     return jsonb_build_object('verdict', 'ended', 'task_id', p_task, 'state', v_task.state);
   end if;
   perform unstuck.@watch@_operate('cancel', array[p_task]);
-  select @state@ into v_task.state from @table@ t where @key@ = p_task::@key_type@;
+  select @state@ into v_task.state from @table@ t where @key@ = v_key;
   select a.number, a.tries, a.reason into v_last
   from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = p_task order by a.number desc limit 1;
   return jsonb_build_object('verdict', 'cancelled', 'task_id', p_task, 'kind', v_task.kind, 'state', v_task.state,

@@ -11,6 +11,7 @@ create or replace function unstuck.@watch@_claim(
   p_kinds text[] default null
 ) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
+  v_key     constant @key_type@ := p_task::@key_type@;
   v_now     constant timestamptz := clock_timestamp();
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;  -- the transaction has written nothing else
   v_task    record;
@@ -55,7 +56,7 @@ begin@as_role@
     else
       select @key@ as key, @key@::text as id, @kind@ as kind, @input@ as input,
         @is_pending@ and (@due@ > v_now) is not true as ready into v_task
-      from @table@ t where @key@ = p_task::@key_type@ for update;
+      from @table@ t where @key@ = v_key for update;
       if v_task.ready is not true then
         v_answer := unstuck.@watch@_unready(p_task, p_rules, v_now);
         if v_answer ->> 'verdict' <> 'rescued' then

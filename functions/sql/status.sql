@@ -5,6 +5,7 @@ create or replace function unstuck.@watch@_status(
 ) returns jsonb
 language plpgsql as $$
 declare
+  v_key     constant @key_type@ := p_task::@key_type@;  -- here: in a scan of an empty table nobody would see that it is no key
   v_now     timestamptz;
   v_task    record;
   v_attempt record;
@@ -15,7 +16,7 @@ begin
     v_now := clock_timestamp();
     select @key@::text as id, @state@ as state, @status@::text as word, @kind@ as kind, @owner@ as owner, @result@ as result,
       @error@ as error, @reason@ as reason, @queued@ as queued, @due@ as due, @alive@ as alive into v_task
-    from @table@ t where @key@ = p_task::@key_type@;
+    from @table@ t where @key@ = v_key;
     if not found or p_owner is not null and v_task.owner is distinct from p_owner then
       return jsonb_build_object('verdict', 'missing');
     end if;

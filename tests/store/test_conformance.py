@@ -1857,5 +1857,5 @@ class TestDatabase:
     def test_a_refused_call_does_not_spoil_the_next(self, store, tasks, policy: Policy):
         for _ in range(3):
             with pytest.raises(StoreError):
-                store.status(tasks, "no id")
+                pytest.fail(f"answered {store.status(tasks, 'no id')}")
             assert store.suspend(tasks, policy) == 0

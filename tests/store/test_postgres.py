@@ -334,3 +334,14 @@ def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(da
         refused = db.execute("select task_id, wanted, because from unstuck.refusals").fetchall()
         assert refused == [(held, "completed", "held")]
     store.close()
+
+
+@pytest.mark.parametrize("verb", ["status(%s, %s)", "claim(%s, 'w', %s)"])
+def test_what_is_no_key_is_refused_whatever_the_plan(database, tasks, verb):
+    """A scan of a table that is empty compares nothing: for it each text is a key that is not there (seen)."""
+    scan = "-c plan_cache_mode=force_generic_plan -c enable_indexscan=off -c enable_bitmapscan=off"
+    with (
+        psycopg.connect(database, autocommit=True, options=scan) as db,
+        pytest.raises(psycopg.errors.InvalidTextRepresentation),
+    ):
+        db.execute(f"select unstuck.tasks_{verb}", ("no key", tasks.rules_json))

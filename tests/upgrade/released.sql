@@ -801,6 +801,7 @@ create or replace function unstuck.tasks_claim(
   p_kinds text[] default null
 ) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
+  v_key     constant uuid := p_task::uuid;
   v_now     constant timestamptz := clock_timestamp();
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;  -- the transaction has written nothing else
   v_task    record;
@@ -845,7 +846,7 @@ begin
     else
       select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input,
         t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready into v_task
-      from "public"."tasks" t where t."id" = p_task::uuid for update;
+      from "public"."tasks" t where t."id" = v_key for update;
       if v_task.ready is not true then
         v_answer := unstuck.tasks_unready(p_task, p_rules, v_now);
         if v_answer ->> 'verdict' <> 'rescued' then
@@ -1263,6 +1264,7 @@ create or replace function unstuck.tasks_status(
 ) returns jsonb
 language plpgsql as $$
 declare
+  v_key     constant uuid := p_task::uuid;  -- here: in a scan of an empty table nobody would see that it is no key
   v_now     timestamptz;
   v_task    record;
   v_attempt record;
@@ -1273,7 +1275,7 @@ begin
     v_now := clock_timestamp();
     select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner" as owner, t."result" as result,
       t."error_message" as error, t."reason" as reason, t."scheduled_at" as queued, t."scheduled_at" as due, t."updated_at" as alive into v_task
-    from "public"."tasks" t where t."id" = p_task::uuid;
+    from "public"."tasks" t where t."id" = v_key;
     if not found or p_owner is not null and v_task.owner is distinct from p_owner then
       return jsonb_build_object('verdict', 'missing');
     end if;
@@ -1469,10 +1471,11 @@ end $$;
 create or replace function unstuck.tasks_cancel(p_task text, p_owner text default null) returns jsonb
 language plpgsql as $$
 declare
+  v_key  constant uuid := p_task::uuid;
   v_task record;
   v_last record;
 begin
-  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."owner" as owner into v_task from "public"."tasks" t where t."id" = p_task::uuid for update;
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."owner" as owner into v_task from "public"."tasks" t where t."id" = v_key for update;
   if not found or p_owner is not null and v_task.owner is distinct from p_owner then
     return '{"verdict": "missing"}';
   end if;
@@ -1480,7 +1483,7 @@ begin
     return jsonb_build_object('verdict', 'ended', 'task_id', p_task, 'state', v_task.state);
   end if;
   perform unstuck.tasks_operate('cancel', array[p_task]);
-  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = v_key;
   select a.number, a.tries, a.reason into v_last
   from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 1;
   return jsonb_build_object('verdict', 'cancelled', 'task_id', p_task, 'kind', v_task.kind, 'state', v_task.state,
@@ -1804,7 +1807,7 @@ begin
   end if;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '4aeceb710380effac4c51a00d09e30fe5a9381fa4e1d5ff4592f6e3c1771bfbd')
+insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '9217c900969f41b3eff7934aa16c663140fcdf670a363e5cbb54773989096c2e')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 
