@@ -15,6 +15,8 @@ LOGGED = {401, 403, 429}
 """Refusals that an operator wants to see: somebody tries doors, or runs hot."""
 MAX_BODY = 1_000_000
 """Bytes. A task's input belongs in a bucket when it is larger than that."""
+DEEPEST = 200
+"""Levels of objects and lists in each other. Python 3.11 reads some 990 at most (seen)."""
 FOR_CLIENTS = {"create_task", "task_status", "cancel_task"}
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -92,9 +94,26 @@ def body(request: Any) -> dict[str, Any]:
         raise BadRequestError("The body is not JSON.") from None
     if not isinstance(found, dict):
         raise BadRequestError("The body must be a JSON object.")
+    if _deeper(found, DEEPEST):
+        raise BadRequestError(f"The body is nested deeper than {DEEPEST} levels.")
     if not _storable(found):
         raise BadRequestError("The body holds NaN, NUL or half a surrogate pair, which PostgreSQL cannot store.")
     return found
+
+
+def _deeper(found: Any, levels: int) -> bool:
+    """Not by recursion: how deep that may go differs between the Python that creates a task and the one that runs it."""
+    level = [found]
+    for _ in range(levels):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _storable(found: Any) -> bool:
