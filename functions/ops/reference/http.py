@@ -16,8 +16,8 @@ _HEAD = """# The HTTP API
 {description} An error is `{{"error": {{"code", "message"}}}}`: the code is for programs, the message says the next step.
 The whole in [OpenAPI](openapi.yaml).
 
-Every call may also be answered by 400 (the request cannot be read), 401 and 403 (who calls; see below), 413 (the body is larger
-than 1,000,000 bytes), 503 with Retry-After (the database is away) and 500 (our fault; the log has it).
+Every call may also be answered by 400 (the request cannot be read, or is nested deeper than 200 levels), 401 and 403 (who
+calls; see below), 413 (the body is larger than 1,000,000 bytes), 503 with Retry-After (the database is away) and 500 (our fault; the log has it).
 
 **Who calls.** {supabase} {google}
 
