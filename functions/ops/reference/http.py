@@ -17,7 +17,8 @@ _HEAD = """# The HTTP API
 The whole in [OpenAPI](openapi.yaml).
 
 Every call may also be answered by 400 (the request cannot be read, or is nested deeper than 200 levels), 401 and 403 (who
-calls; see below), 413 (the body is larger than 1,000,000 bytes), 503 with Retry-After (the database is away) and 500 (our fault; the log has it).
+calls; see below), 413 (the body is larger than 1,000,000 bytes), 503 with Retry-After (the database is away) and 500 (our
+fault; the log has it).
 
 **Who calls.** {supabase} {google}
 
