@@ -378,6 +378,21 @@ def test_the_last_sweep_is_told(world: World) -> None:
     assert len(world.found("sweep", "fine")) == 1
 
 
+def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
+    world.jobs()
+    world.run(
+        "insert into unstuck.outbox (watch, task_id, number, kind, reason, at) "
+        "values ('jobs', '1', 1, 'job', 'stale', now() - interval '1 h')"
+    )
+    assert world.found("notify", "fine") == world.found("notify", "warns") == [], "no watch wants to be told"
+    world.policy = parse(HEAD.replace("    key: id\n", "    key: id\n    notify: true\n"))
+    migrate(world.dsn, world.policy)
+    assert "1 failures wait to be told, the oldest since 1h" in (said := world.one("notify", "warns"))
+    assert "NOTIFY_URL" in said
+    world.run("update unstuck.outbox set at = now()")
+    assert len(world.found("notify", "fine")) == 1
+
+
 @pytest.fixture
 def outsider(world: World):
     world.run("create role doctor_outsider login")

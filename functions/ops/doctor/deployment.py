@@ -106,6 +106,26 @@ def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
     return [fine(None, "sweep", f"the last sweep was {span(age)} ago")]
 
 
+def outbox(connection: Connection, policy: Policy) -> list[Finding]:
+    """The address is known to the function `sweep` alone. But what it never sent waits in the outbox."""
+    known = connection.execute("select to_regclass('unstuck.outbox') is not null").fetchone()
+    if known != (True,) or not any(watch.notify for watch in policy.watches.values()):
+        return []
+    row = connection.execute(
+        "select count(*), extract(epoch from clock_timestamp() - min(at))::float8 from unstuck.outbox where ended_at is null"
+    ).fetchone()
+    count, age = row or (0, None)
+    if age is None or age <= PERIODS * policy.sweep_every:
+        return [fine(None, "notify", "no failure waits to be told")]
+    return [
+        Finding(
+            None, WARNS, "notify", f"{count} failures wait to be told, the oldest since {span(age)}",
+            "nobody hears of them.",
+            "Set NOTIFY_URL for the function `sweep`; where it is set, see `notification_failed` in its log.",
+        )
+    ]  # fmt: skip
+
+
 def role(connection: Connection, watch: Watch, table: Facts, *, installed: bool) -> list[Finding]:
     """What the role of the DSN may do. The verbs run with its rights."""
     who = (connection.execute("select current_user").fetchone() or ("?",))[0]
