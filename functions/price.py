@@ -1,4 +1,4 @@
-"""price: what a task costs, and how the answer says that a hook refused to take it on."""
+"""price: what a task costs, and how the answer says that a hook or an index refused to take it on."""
 
 import re
 from http import HTTPStatus
@@ -27,7 +27,10 @@ def cost_of(watch: Watch, kind: str, found: dict[str, Any]) -> int:
 
 
 def refused(error: StoreError) -> BadRequestError | None:
-    """A hook `on_created` refuses a task by an SQLSTATE that says the HTTP status, as PostgREST reads it: PT402."""
+    """A hook `on_created` refuses a task by an SQLSTATE that says the HTTP status, as PostgREST reads it: PT402. A unique
+    index of yours refuses a second task by 23505; which one is not for the caller."""
+    if error.code == "23505":
+        return BadRequestError("There is such a task already. See which ones are open.", status=409, code="unique")
     match = re.fullmatch(r"PT(4\d\d)", error.code)
     status = next((one for one in HTTPStatus if match and str(one.value) == match[1]), None)
     if status is None:

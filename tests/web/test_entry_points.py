@@ -370,6 +370,20 @@ def test_a_hook_that_refuses_a_task_says_the_status_and_the_reason(entry, monkey
     assert log("request_failed") == []
 
 
+def test_a_unique_index_of_yours_refuses_a_second_task(entry, shared, rows, log):
+    order = {"kind": "returns", "input": {"order": "7"}}
+    shared[1].execute("create unique index yours on tasks ((input ->> 'order'))")
+    try:
+        assert entry.ask("create_task", json=order).status_code == 201
+        answer = entry.ask("create_task", json=order)
+    finally:
+        shared[1].execute("drop index yours")
+    assert (answer.status_code, error_of(answer)) == (409, "unique")
+    assert "yours" not in answer.text
+    assert log("request_failed") == []
+    assert len(rows("select from tasks")) == 1
+
+
 @pytest.mark.parametrize("code", ["PT500", "PT499", "P0001", ""])
 def test_a_database_that_refuses_for_another_reason_is_no_mistake_of_the_caller(entry, monkeypatch, code):
     def refuses(*_, **__):
