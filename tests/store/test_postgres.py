@@ -50,6 +50,14 @@ store.close()
 
 
 @pytest.fixture
+def alone(database: str) -> Iterator[PostgresStore]:
+    """A store of a database that belongs to the test alone."""
+    made = PostgresStore(database)
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def store(conformance: str, db: Db) -> Iterator[PostgresStore]:
     made = PostgresStore(conformance)
     yield made
@@ -220,15 +228,14 @@ def busy(dsn: str, store: PostgresStore, db: Db, watch: Watch, callers: int) -> 
         thread.join()
 
 
-def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(database, tasks):
+def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(alone, database, tasks):
     """Else it would come through when nobody listens, and the try would be lost."""
-    store = PostgresStore(database)
-    task_id = store.create(tasks, "image", {})["task_id"]
+    task_id = alone.create(tasks, "image", {})["task_id"]
     wanted = {"p_task": task_id, "p_worker": "w", "p_rules": tasks.rules_json, "p_token": str(uuid4())}
     with psycopg.connect(database) as somebody, psycopg.connect(database, autocommit=True) as db:
         somebody.execute("select from public.tasks where id = %s for update", (task_id,))
         with pytest.raises(StoreError) as error:
-            store._verb("tasks_claim", 3.0, again="p_again", **wanted)
+            alone._verb("tasks_claim", 3.0, again="p_again", **wanted)
         assert (error.value.code, error.value.retryable) == ("55P03", True)
         waiting = (
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -236,16 +243,16 @@ def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(dat
         assert db.execute(waiting).fetchone() == (0,), "nobody waits any more"
         somebody.rollback()
         assert db.execute("select count(*) from unstuck.attempts").fetchone() == (0,)
-    claimed = store.claim(tasks, task_id, "w")
+    claimed = alone.claim(tasks, task_id, "w")
     assert (claimed["verdict"], claimed["number"], claimed["tries"]) == ("claimed", 1, 1)
-    store.close()
 
 
-def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_and_takes_no_second_task(database, tasks):
+def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_and_takes_no_second_task(
+    alone, database, tasks
+):
     """Its answer was given up, not its work: the next task is another one by then, with the same token."""
-    store = PostgresStore(database)
     for _ in range(2):
-        store.create(tasks, "image", {})
+        alone.create(tasks, "image", {})
     wanted = (tasks.rules_json, uuid4())
     with psycopg.connect(database) as first, psycopg.connect(database, autocommit=True) as db:
         query = "select unstuck.tasks_claim(null, 'w', %s, %s)"
@@ -258,7 +265,6 @@ def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_an
             first.commit()
             assert again.result(10) == taken
         assert db.execute("select count(*) from unstuck.attempts").fetchone() == (1,)
-    store.close()
 
 
 @pytest.mark.parametrize(
@@ -267,55 +273,48 @@ def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_an
      ("image", "insert into public.tasks (kind) values ('yours')", "on")],
     ids=["may be repeated", "must not be repeated", "is not repeated", "something else was written"],
 )  # fmt: skip
-def test_only_a_claim_that_may_be_lost_does_not_wait_for_the_disk(database, tasks, kind, before, waits):
+def test_only_a_claim_that_may_be_lost_does_not_wait_for_the_disk(alone, database, tasks, kind, before, waits):
     """A crash of the database may forget it. That is one more run, which `on_lost: retry` allows and the others do not."""
-    store = PostgresStore(database)
-    task_id = store.create(tasks, kind, {})["task_id"]
+    task_id = alone.create(tasks, kind, {})["task_id"]
     with psycopg.connect(database, options="-c synchronous_commit=on") as db:
         db.execute(before)
         claimed = db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (task_id, tasks.rules_json)).fetchone()[0]
         assert (claimed["verdict"], db.execute("show synchronous_commit").fetchone()) == ("claimed", (waits,))
         db.commit()
         assert db.execute("show synchronous_commit").fetchone() == ("on",), "only this transaction"
-    store.close()
 
 
-def test_a_claim_that_rescues_the_attempt_before_waits_for_the_disk(database, tasks):
+def test_a_claim_that_rescues_the_attempt_before_waits_for_the_disk(alone, database, tasks):
     """The rescue is told of: it must not be forgotten."""
-    store = PostgresStore(database)
-    task_id = store.create(tasks, "image", {})["task_id"]
-    store.claim(tasks, task_id, "dead")
+    task_id = alone.create(tasks, "image", {})["task_id"]
+    alone.claim(tasks, task_id, "dead")
     with psycopg.connect(database, options="-c synchronous_commit=on") as db:
         db.execute("update unstuck.attempts set lease_until = started_at, lease = '0'")
         db.commit()
         claimed = db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (task_id, tasks.rules_json)).fetchone()[0]
         assert (claimed["verdict"], claimed["rescued"][0]["reason"]) == ("claimed", "lease_lost")
         assert db.execute("show synchronous_commit").fetchone() == ("on",)
-    store.close()
 
 
-def test_the_holder_of_a_claim_that_a_crash_forgot_can_end_nothing(database, tasks):
+def test_the_holder_of_a_claim_that_a_crash_forgot_can_end_nothing(alone, database, tasks):
     """What the crash leaves is what a rollback leaves: the token is known to nobody."""
-    store = PostgresStore(database)
-    task_id = store.create(tasks, "image", {})["task_id"]
+    task_id = alone.create(tasks, "image", {})["task_id"]
     with psycopg.connect(database) as db:
         query = "select unstuck.tasks_claim(%s, 'forgotten', %s)"
         forgotten = db.execute(query, (task_id, tasks.rules_json)).fetchone()[0]["token"]
         db.rollback()
-    token = store.claim(tasks, task_id, "w")["token"]
-    assert store.beat(tasks, task_id, forgotten)["verdict"] == "lost"
-    assert store.settle(tasks, task_id, forgotten, "complete")["verdict"] == "lost"
-    assert store.settle(tasks, task_id, token, "complete")["verdict"] == "settled"
-    store.close()
+    token = alone.claim(tasks, task_id, "w")["token"]
+    assert alone.beat(tasks, task_id, forgotten)["verdict"] == "lost"
+    assert alone.settle(tasks, task_id, forgotten, "complete")["verdict"] == "lost"
+    assert alone.settle(tasks, task_id, token, "complete")["verdict"] == "settled"
 
 
 @pytest.mark.parametrize("by", ["settle", "sweep"])
-def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(database, tasks, by):
+def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(alone, database, tasks, by):
     """Settle and sweep pass the fence by themselves, and nobody with them."""
-    store = PostgresStore(database)
-    held, mine = (store.create(tasks, "fails", {})["task_id"] for _ in range(2))
-    token = store.claim(tasks, mine, "w")["token"]
-    store.claim(tasks, held, "w")
+    held, mine = (alone.create(tasks, "fails", {})["task_id"] for _ in range(2))
+    token = alone.claim(tasks, mine, "w")["token"]
+    alone.claim(tasks, held, "w")
     with psycopg.connect(database, autocommit=True) as db:
         db.execute(f"""
             create function public.meddle() returns trigger language plpgsql as $$ begin
@@ -326,14 +325,13 @@ def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(da
             when (new.id = '{mine}' and new.finished_at is not null) execute function public.meddle()""")
         if by == "sweep":
             db.execute("update unstuck.attempts set lease_until = started_at, lease = '0' where task_id = %s", (mine,))
-            assert [one["state"] for one in store.sweep(tasks, 10)["rescued"]] == ["failed"]
+            assert [one["state"] for one in alone.sweep(tasks, 10)["rescued"]] == ["failed"]
         else:
-            assert store.settle(tasks, mine, token, "complete")["verdict"] == "settled"
+            assert alone.settle(tasks, mine, token, "complete")["verdict"] == "settled"
         states = dict(db.execute("select id::text, status from public.tasks").fetchall())
         assert (states[held], states[mine]) == ("processing", "failed" if by == "sweep" else "completed")
         refused = db.execute("select task_id, wanted, because from unstuck.refusals").fetchall()
         assert refused == [(held, "completed", "held")]
-    store.close()
 
 
 @pytest.mark.parametrize("verb", ["status(%s, %s)", "claim(%s, 'w', %s)"])
