@@ -118,7 +118,6 @@ def names(watch: Watch) -> dict[str, str]:
         "new_state": state_of(watch, "new"),
         "new_ended": is_in(watch, "new", State.COMPLETED, State.FAILED, State.CANCELLED),
         "end_changes": _change(watch, _end(watch)),
-        "finish_changes": _change(watch, _finish(watch)),
         "keep_finish": "".join(f"new.{identifier(name)} := old.{identifier(name)};" for name in _finish(watch))
         or "null;",
         "old_key": f"old.{identifier(watch.key)}",

@@ -87,9 +87,7 @@ begin@as_role@
   end if;
   -- A crash of the database may forget the claim of a task that may be repeated: then it is pending still, and the token is
   -- known to nobody. So it does not wait for the disk, which takes longer than all the rest. The settle does, and for both.
-  if v_alone and v_rescued is null
-    and coalesce(p_rules -> v_task.kind ->> 'on_lost', p_rules -> '*' ->> 'on_lost') = 'retry'
-  then
+  if v_alone and v_rescued is null and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry' then
     v_pass := set_config('synchronous_commit', 'off', true);
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');

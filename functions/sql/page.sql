@@ -58,7 +58,7 @@ begin
     select @queued_bound@, @key@::text, (v_kind is null or @kind@ = v_kind) and (v_owner is null or @owner@::text = v_owner)
     from @table@ t
     where @is_pending@ and @queued_bound@ >= v_at and (@queued_bound@, @key@::text) > (v_at, v_id)
-      and @queued_bound@ > p_now - unstuck.longest(p_rules, 'pending_for')
+      and @queued_bound@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
       and @queued@ > p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
       and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null
                       and least(a.lease_until, a.deadline_at) <= p_now)

@@ -13,20 +13,21 @@ language sql immutable parallel safe as $$
   select jsonb_object_agg(r.kind, unstuck.rule(p_rules, r.kind)) from jsonb_object_keys(p_rules) as r (kind)
 $$;
 
-create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
+-- One value of a kind's rule, without putting the rule together.
+create or replace function unstuck.rule_value(p_rules jsonb, p_kind text, p_name text) returns text
 language sql immutable parallel safe as $$
-  select make_interval(secs => coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)::float8)
+  select coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)
 $$;
 
--- The shortest or longest time that any kind has: a bound that an index can use.
+create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => unstuck.rule_value(p_rules, p_kind, p_name)::float8)
+$$;
+
+-- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
   select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
-$$;
-
-create or replace function unstuck.longest(p_rules jsonb, p_name text) returns interval
-language sql immutable parallel safe as $$
-  select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
 $$;
 
 -- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the

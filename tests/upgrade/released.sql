@@ -297,22 +297,21 @@ end $once$;
 -- '0008_checks'
 do $once$
 begin
-  if exists (select from unstuck.migrations where name = '0008_checks' and sha256 <> '225c2e5258ba681d0547e0a5e0a5099b56520119a9e8c6373754eafb86cd2b64') then
+  if exists (select from unstuck.migrations where name = '0008_checks' and sha256 <> '2bcca4f8ef72c921132cadd2cb95235d3ed7f1e318e23819139432cd1563649f') then
     raise exception 'migration % differs from what was applied', '0008_checks'
       using hint = 'A released migration is never edited: restore its text and write a new one.';
   elsif not exists (select from unstuck.migrations where name = '0008_checks') then
     execute $migration$
--- The same checks, at a third of their price. A table's CHECK is read and prepared anew by each statement that writes, and a
+-- The same words, at a fraction of their price. A table's CHECK is read and prepared anew by each statement that writes, and a
 -- list of words in it took a tenth of a claim and settle. The check of a domain is prepared once in each session.
 create domain unstuck.outcome as text check (value in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken'));
 create domain unstuck.status as text check (value in ('pending', 'processing', 'completed', 'failed', 'cancelled'));
 
 alter table unstuck.attempts
-  drop constraint attempts_check, drop constraint attempts_outcome_check,
-  add constraint attempts_outcome check ((outcome::unstuck.outcome is null) = (ended_at is null));
+  drop constraint attempts_check, drop constraint attempts_outcome_check, alter column outcome type unstuck.outcome;
 
 $migration$;
-    insert into unstuck.migrations (name, sha256) values ('0008_checks', '225c2e5258ba681d0547e0a5e0a5099b56520119a9e8c6373754eafb86cd2b64');
+    insert into unstuck.migrations (name, sha256) values ('0008_checks', '2bcca4f8ef72c921132cadd2cb95235d3ed7f1e318e23819139432cd1563649f');
   end if;
 end $once$;
 
@@ -337,7 +336,7 @@ end $once$;
 -- '0009_ended'
 do $once$
 begin
-  if exists (select from unstuck.migrations where name = '0009_ended' and sha256 <> '9372a2bd713b8a0377e5482c9655998f1853ca45e060ca4a31cb02cc24ac7283') then
+  if exists (select from unstuck.migrations where name = '0009_ended' and sha256 <> '3af2f42e3d1a9112d4d433c6e0e3da5932b605e5cf17adb68c496edf3098b4e3') then
     raise exception 'migration % differs from what was applied', '0009_ended'
       using hint = 'A released migration is never edited: restore its text and write a new one.';
   elsif not exists (select from unstuck.migrations where name = '0009_ended') then
@@ -346,11 +345,9 @@ begin
 drop index unstuck.attempts_started, unstuck.attempts_failed;
 create index attempts_ended on unstuck.attempts (ended_at) where ended_at is not null;
 create index attempts_failed on unstuck.attempts (watch, ended_at) where outcome in ('failed', 'cancelled');
--- The column's own domain, which is prepared once in a session, in place of a check that each statement prepares.
-alter table unstuck.attempts drop constraint attempts_outcome, alter column outcome type unstuck.outcome;
 
 $migration$;
-    insert into unstuck.migrations (name, sha256) values ('0009_ended', '9372a2bd713b8a0377e5482c9655998f1853ca45e060ca4a31cb02cc24ac7283');
+    insert into unstuck.migrations (name, sha256) values ('0009_ended', '3af2f42e3d1a9112d4d433c6e0e3da5932b605e5cf17adb68c496edf3098b4e3');
   end if;
 end $once$;
 
@@ -370,20 +367,21 @@ language sql immutable parallel safe as $$
   select jsonb_object_agg(r.kind, unstuck.rule(p_rules, r.kind)) from jsonb_object_keys(p_rules) as r (kind)
 $$;
 
-create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
+-- One value of a kind's rule, without putting the rule together.
+create or replace function unstuck.rule_value(p_rules jsonb, p_kind text, p_name text) returns text
 language sql immutable parallel safe as $$
-  select make_interval(secs => coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)::float8)
+  select coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)
 $$;
 
--- The shortest or longest time that any kind has: a bound that an index can use.
+create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => unstuck.rule_value(p_rules, p_kind, p_name)::float8)
+$$;
+
+-- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
   select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
-$$;
-
-create or replace function unstuck.longest(p_rules jsonb, p_name text) returns interval
-language sql immutable parallel safe as $$
-  select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
 $$;
 
 -- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the
@@ -696,7 +694,7 @@ begin
   return v_count;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('shared', 'bae0bc9195fcfaba19d07fea4c2dd813c3b73868c281346a90375c3dfbf7cf8b')
+insert into unstuck.migrations (name, sha256) values ('shared', '93bd87cc0af63886f8394804e7a008af01bff339a4c8545b4f848d29d6ae7879')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 -- verbs.tasks
@@ -877,9 +875,7 @@ begin
   end if;
   -- A crash of the database may forget the claim of a task that may be repeated: then it is pending still, and the token is
   -- known to nobody. So it does not wait for the disk, which takes longer than all the rest. The settle does, and for both.
-  if v_alone and v_rescued is null
-    and coalesce(p_rules -> v_task.kind ->> 'on_lost', p_rules -> '*' ->> 'on_lost') = 'retry'
-  then
+  if v_alone and v_rescued is null and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry' then
     v_pass := set_config('synchronous_commit', 'off', true);
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
@@ -1550,7 +1546,7 @@ begin
     select t."scheduled_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner)
     from "public"."tasks" t
     where t."status" = 'pending' and t."scheduled_at" >= v_at and (t."scheduled_at", t."id"::text) > (v_at, v_id)
-      and t."scheduled_at" > p_now - unstuck.longest(p_rules, 'pending_for')
+      and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
       and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
       and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
                       and least(a.lease_until, a.deadline_at) <= p_now)
@@ -1807,7 +1803,7 @@ begin
   end if;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '9217c900969f41b3eff7934aa16c663140fcdf670a363e5cbb54773989096c2e')
+insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '4d1500a100b752d5627e656fbf5cfb4039fc804f766bc5d5f2f06b970e397e5f')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 

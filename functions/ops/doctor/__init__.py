@@ -28,10 +28,9 @@ def examine(dsn: str, policy: Policy, watches: Sequence[Watch]) -> list[Finding]
         found = deployment.version(connection.info.server_version) + deployment.pooler(connection)
         missing, said = _missing(connection, policy)
         found += said
-        for check in (deployment.clock, deployment.zone):
+        swept, told = partial(deployment.last_sweep, policy=policy), partial(deployment.outbox, policy=policy)
+        for check in (deployment.clock, deployment.zone, swept, told):
             found += _guarded(connection, None, partial(check, connection))
-        for told in (deployment.last_sweep, deployment.outbox):
-            found += _guarded(connection, None, partial(told, connection, policy))
         for watch in watches:
             found += deployment.numbers(policy, watch)
             found += _watch(connection, policy, watch, missing)

@@ -86,8 +86,7 @@ def zone(connection: Connection) -> list[Finding]:
 
 
 def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
-    known = connection.execute("select to_regclass('unstuck.sweeps') is not null").fetchone()
-    if known != (True,):
+    if not _known(connection, "unstuck.sweeps"):
         return []
     row = connection.execute(
         "select extract(epoch from clock_timestamp() - started_at)::float8, ok, error from unstuck.sweeps "
@@ -108,8 +107,7 @@ def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
 
 def outbox(connection: Connection, policy: Policy) -> list[Finding]:
     """The address is known to the function `sweep` alone. But what it never sent waits in the outbox."""
-    known = connection.execute("select to_regclass('unstuck.outbox') is not null").fetchone()
-    if known != (True,) or not any(watch.notify for watch in policy.watches.values()):
+    if not _known(connection, "unstuck.outbox") or not any(watch.notify for watch in policy.watches.values()):
         return []
     row = connection.execute(
         "select count(*), extract(epoch from clock_timestamp() - min(at))::float8 from unstuck.outbox where ended_at is null"
@@ -124,6 +122,10 @@ def outbox(connection: Connection, policy: Policy) -> list[Finding]:
             "Set NOTIFY_URL for the function `sweep`; where it is set, see `notification_failed` in its log.",
         )
     ]  # fmt: skip
+
+
+def _known(connection: Connection, table: str) -> bool:
+    return connection.execute("select to_regclass(%s) is not null", (table,)).fetchone() == (True,)
 
 
 def role(connection: Connection, watch: Watch, table: Facts, *, installed: bool) -> list[Finding]:

@@ -202,14 +202,13 @@ alter table unstuck.attempts add column checkpoint_at jsonb not null default '{}
 alter table unstuck.attempts add column evidence text;
 
 -- 0008_checks
--- The same checks, at a third of their price. A table's CHECK is read and prepared anew by each statement that writes, and a
+-- The same words, at a fraction of their price. A table's CHECK is read and prepared anew by each statement that writes, and a
 -- list of words in it took a tenth of a claim and settle. The check of a domain is prepared once in each session.
 create domain unstuck.outcome as text check (value in ('completed', 'failed', 'retried', 'released', 'cancelled', 'overtaken'));
 create domain unstuck.status as text check (value in ('pending', 'processing', 'completed', 'failed', 'cancelled'));
 
 alter table unstuck.attempts
-  drop constraint attempts_check, drop constraint attempts_outcome_check,
-  add constraint attempts_outcome check ((outcome::unstuck.outcome is null) = (ended_at is null));
+  drop constraint attempts_check, drop constraint attempts_outcome_check, alter column outcome type unstuck.outcome;
 
 -- 0008_tasks_check.tasks
 -- As for the ledger: see 0008_checks.
@@ -222,8 +221,6 @@ alter table "public"."tasks"
 drop index unstuck.attempts_started, unstuck.attempts_failed;
 create index attempts_ended on unstuck.attempts (ended_at) where ended_at is not null;
 create index attempts_failed on unstuck.attempts (watch, ended_at) where outcome in ('failed', 'cancelled');
--- The column's own domain, which is prepared once in a session, in place of a check that each statement prepares.
-alter table unstuck.attempts drop constraint attempts_outcome, alter column outcome type unstuck.outcome;
 
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
@@ -241,20 +238,21 @@ language sql immutable parallel safe as $$
   select jsonb_object_agg(r.kind, unstuck.rule(p_rules, r.kind)) from jsonb_object_keys(p_rules) as r (kind)
 $$;
 
-create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
+-- One value of a kind's rule, without putting the rule together.
+create or replace function unstuck.rule_value(p_rules jsonb, p_kind text, p_name text) returns text
 language sql immutable parallel safe as $$
-  select make_interval(secs => coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)::float8)
+  select coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)
 $$;
 
--- The shortest or longest time that any kind has: a bound that an index can use.
+create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
+language sql immutable parallel safe as $$
+  select make_interval(secs => unstuck.rule_value(p_rules, p_kind, p_name)::float8)
+$$;
+
+-- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
   select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
-$$;
-
-create or replace function unstuck.longest(p_rules jsonb, p_name text) returns interval
-language sql immutable parallel safe as $$
-  select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
 $$;
 
 -- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the
@@ -745,9 +743,7 @@ begin
   end if;
   -- A crash of the database may forget the claim of a task that may be repeated: then it is pending still, and the token is
   -- known to nobody. So it does not wait for the disk, which takes longer than all the rest. The settle does, and for both.
-  if v_alone and v_rescued is null
-    and coalesce(p_rules -> v_task.kind ->> 'on_lost', p_rules -> '*' ->> 'on_lost') = 'retry'
-  then
+  if v_alone and v_rescued is null and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry' then
     v_pass := set_config('synchronous_commit', 'off', true);
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
@@ -1418,7 +1414,7 @@ begin
     select t."scheduled_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner)
     from "public"."tasks" t
     where t."status" = 'pending' and t."scheduled_at" >= v_at and (t."scheduled_at", t."id"::text) > (v_at, v_id)
-      and t."scheduled_at" > p_now - unstuck.longest(p_rules, 'pending_for')
+      and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
       and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
       and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
                       and least(a.lease_until, a.deadline_at) <= p_now)
