@@ -44,9 +44,8 @@ bench: install rivals ## ratios against bare SQL, the seed's loop and rival libr
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-snapshot: install ## refresh functions/sql/rendered after a change of the SQL
-	@mkdir -p functions/sql/rendered
-	@$(PY) -m functions sql > functions/sql/rendered/.new && mv functions/sql/rendered/.new functions/sql/rendered/tasks.sql
+snapshot: install ## refresh tests/sql/snapshot.sql after a change of the SQL
+	@$(PY) -m functions sql > tests/sql/.new && mv tests/sql/.new tests/sql/snapshot.sql
 
 credits: install ## 10,000 tasks with credits under kills, duplicates and sweeps: minutes
 	CREDITS_TASKS=10000 $(PY) -m pytest -q tests/sql/test_credits_run.py
@@ -70,10 +69,10 @@ promtool: .cache/promtool/usr/bin/promtool ## unpack Debian's promtool (for test
 	@mkdir -p .cache/promtool
 	@cd .cache/promtool && apt-get download -qq prometheus 2>/dev/null && dpkg-deb -x prometheus_*.deb . && rm -rf prometheus_*.deb usr/bin/prometheus usr/share
 
-typescript: tests/web/node_modules ## install TypeScript (it checks the types of task-client.js) from npm
+typescript: tests/entry/node_modules ## install TypeScript (it checks the types of task-client.js) from npm
 
-tests/web/node_modules: tests/web/package-lock.json
-	@cd tests/web && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules
+tests/entry/node_modules: tests/entry/package-lock.json
+	@cd tests/entry && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules
 
 axe: tests/page/node_modules ## install axe-core (for tests of the page) from npm
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import functions_framework
 
-from functions import shutdown
-from functions.web import Response, answer
+from functions.entry.http import Response, answer
+from functions.worker import shutdown
 
 shutdown.install()
 
@@ -13,86 +13,86 @@ shutdown.install()
 @functions_framework.http
 def create_task(request: Any) -> Response:
     """POST: a client's task. 201 {task_id, state}."""
-    from functions import create
+    from functions.entry import create_task
 
-    return answer(request, "create_task", ("POST",), create.respond)
+    return answer(request, "create_task", ("POST",), create_task.respond)
 
 
 @functions_framework.http
 def task_status(request: Any) -> Response:
     """GET: how a task is; heals it if it is overdue."""
-    from functions import status
+    from functions.entry import task_status
 
-    return answer(request, "task_status", ("GET",), status.respond)
+    return answer(request, "task_status", ("GET",), task_status.respond)
 
 
 @functions_framework.http
 def cancel_task(request: Any) -> Response:
     """POST: a user's own task ends. 200 {task_id, state}."""
-    from functions import cancel
+    from functions.entry import cancel_task
 
-    return answer(request, "cancel_task", ("POST",), cancel.respond)
+    return answer(request, "cancel_task", ("POST",), cancel_task.respond)
 
 
 @functions_framework.http
 def worker(request: Any) -> Response:
     """POST: a push of Cloud Tasks. Runs the task in the guard."""
-    from functions import worker as entry
+    from functions.entry import worker
 
-    return answer(request, "worker", ("POST",), entry.respond)
+    return answer(request, "worker", ("POST",), worker.respond)
 
 
 @functions_framework.cloud_event
 def worker_event(event: Any) -> None:
     """A push of Pub/Sub. Runs the task in the guard."""
-    from functions import worker as entry
+    from functions.entry import worker_event
 
-    entry.receive(event)
+    worker_event.receive(event)
 
 
 @functions_framework.http
 def claim_task(request: Any) -> Response:
     """POST: a worker elsewhere takes the next task. 200 {task} with its token, lease and deadline, or {task: null}."""
-    from functions import claim
+    from functions.entry import claim_task
 
-    return answer(request, "claim_task", ("POST",), claim.respond)
+    return answer(request, "claim_task", ("POST",), claim_task.respond)
 
 
 @functions_framework.http
 def beat_task(request: Any) -> Response:
     """POST: it lives, and tells how far it is. 409 when it has lost the task."""
-    from functions import beat
+    from functions.entry import beat_task
 
-    return answer(request, "beat_task", ("POST",), beat.respond)
+    return answer(request, "beat_task", ("POST",), beat_task.respond)
 
 
 @functions_framework.http
 def complete_task(request: Any) -> Response:
     """POST: it has done its work. 409 when it has lost the task."""
-    from functions import complete
+    from functions.entry import complete_task
 
-    return answer(request, "complete_task", ("POST",), complete.respond)
+    return answer(request, "complete_task", ("POST",), complete_task.respond)
 
 
 @functions_framework.http
 def fail_task(request: Any) -> Response:
     """POST: it has not. Failed, or pending again where another try may help."""
-    from functions import fail
+    from functions.entry import fail_task
 
-    return answer(request, "fail_task", ("POST",), fail.respond)
+    return answer(request, "fail_task", ("POST",), fail_task.respond)
 
 
 @functions_framework.http
 def sweep(request: Any) -> Response:
     """POST: Cloud Scheduler's tick. Settles what is overdue."""
-    from functions import tick
+    from functions.entry import sweep
 
-    return answer(request, "sweep", ("POST",), tick.respond)
+    return answer(request, "sweep", ("POST",), sweep.respond)
 
 
 @functions_framework.http
 def page(request: Any) -> Any:
     """What operators look at: stuck tasks first. Read-only unless PAGE_WRITE is on; behind IAM."""
-    from functions import page as entry
+    from functions.entry import page
 
-    return entry.respond(request)
+    return page.respond(request)

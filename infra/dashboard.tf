@@ -4,7 +4,7 @@ locals {
   ours    = "monitored_resource=\"cloud_run_revision\""
   service = "${local.ours},service_name=~\"${var.name}-.+\""
 
-  gauges = "custom_googleapis_com:unstuck" # functions/gauges.py; of all installations in the project
+  gauges = "custom_googleapis_com:unstuck" # functions/sweep/gauges.py; of all installations in the project
 
   charts = concat([
     { title = "Ended tasks by state", unit = "1", query = "sum by (state) (rate(${local.user}_task_finished{${local.ours}}[$${__interval}])) * 60" },

@@ -1,4 +1,4 @@
-# Cloud Tasks pushes tasks to the worker. The code creates them (functions/dispatch.py), each with its own deadline.
+# Cloud Tasks pushes tasks to the worker. The code creates them (functions/core/dispatch.py), each with its own deadline.
 resource "google_cloud_tasks_queue" "this" {
   name     = "${var.name}-tasks"
   location = var.region

@@ -13,7 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from functions.ops.embedded import Postgres, create_database, drop_database
+from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
 from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
 
@@ -41,7 +41,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def prepare(dsn: str) -> None:
-    from functions.migrate import migrate
+    from functions.install.migrate import migrate
 
     migrate(dsn)
 
@@ -76,7 +76,7 @@ def empty_database(postgres: Postgres) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def supabase_template(postgres: Postgres) -> str:
     """A database as Supabase makes it, with the file of `sql --supabase` pushed."""
-    from functions.migrate import file
+    from functions.install.migrate import file
 
     postgrest_binary()
     name = "supabase_template"

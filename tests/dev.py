@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from functions.ops.dev import ROOT
+from functions.ops.local.servers import ROOT
 from tests.waiting import eventually
 
 READY = re.compile(r"ready in [\d.]+ s: (http://127\.0\.0\.1:\d+)/")

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from functions.policy import load
+from functions.core.policy import load
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,41 +30,60 @@ GOOGLE = {
 """Of functions-framework itself; not one of them is a client library."""
 HEAVY = {"multiprocessing", "requests", "urllib3", "grpc", "unittest", "pydoc", "sqlite3", "xmlrpc", "ensurepip"}
 
-MAIN = {"errors", "events", "settings", "shutdown", "trace", "web"}
-STORE = {"policy", "states", "store", "store.postgres", "yaml_lines"}
-PUSH = {"dispatch"}
-ASKED = {"auth", "ids"}
-"""Of whoever calls."""
-WORK = {
-    "auth",
-    "claim",
-    "complete",
-    "context",
-    "guard",
-    "ids",
-    "inbox",
-    "instance",
-    "isolation",
-    "preload",
-    "processes",
-    "report",
+MAIN = {
+    "core",
+    "core.events",
+    "core.settings",
+    "core.trace",
+    "entry",
+    "entry.http",
+    "errors",
     "worker",
+    "worker.shutdown",
+}
+STORE = {"core.policy", "core.states", "core.yaml_lines", "store", "store.postgres", "store.verbs"}
+PUSH = {"core.dispatch"}
+ASKED = {"entry.auth", "entry.fields"}
+"""Of whoever calls."""
+SETTLE = {"worker.settle"}
+WORK = {
+    "core.report",
+    "worker.child",
+    "worker.claim",
+    "worker.guard",
+    "worker.handler_context",
+    "worker.inbox",
+    "worker.instance",
+    "worker.preload",
+    "worker.processes",
 }
 PAGE = {
-    "explain", "ids", "page", "page.actions", "page.app", "page.charts", "page.redact", "page.timeline", "page.views",
-    "page.wanted", "page.who",
-}  # fmt: skip
+    "core.explain",
+    "entry.fields",
+    "entry.page",
+    "page",
+    "page.actions",
+    "page.app",
+    "page.charts",
+    "page.current",
+    "page.redact",
+    "page.timeline",
+    "page.views",
+    "page.wanted",
+    "page.who",
+}
+CALLED = MAIN | STORE | PUSH | ASKED
 LOADED = {
-    "create_task": MAIN | STORE | PUSH | ASKED | {"create", "price", "schema"},
-    "task_status": MAIN | STORE | PUSH | ASKED | {"status", "report"},
-    "cancel_task": MAIN | STORE | ASKED | {"cancel"},
-    "claim_task": MAIN | STORE | PUSH | ASKED | {"claim", "instance", "report"},
-    "beat_task": MAIN | STORE | PUSH | ASKED | {"beat", "complete"},
-    "complete_task": MAIN | STORE | PUSH | ASKED | {"complete"},
-    "fail_task": MAIN | STORE | PUSH | ASKED | {"complete", "fail"},
-    "sweep": MAIN | STORE | PUSH | {"auth", "tick", "sweep", "report", "notify"},
-    "worker": MAIN | STORE | PUSH | WORK,
-    "worker_event": MAIN | STORE | PUSH | WORK,
+    "create_task": CALLED | {"entry.create_task", "entry.price", "entry.input_schema"},
+    "task_status": CALLED | {"entry.task_status", "core.report"},
+    "cancel_task": MAIN | STORE | ASKED | {"entry.cancel_task"},
+    "claim_task": CALLED | {"entry.claim_task", "worker.claim", "worker.instance", "core.report"},
+    "beat_task": CALLED | SETTLE | {"entry.beat_task", "entry.complete_task"},
+    "complete_task": CALLED | SETTLE | {"entry.complete_task"},
+    "fail_task": CALLED | SETTLE | {"entry.complete_task", "entry.fail_task"},
+    "sweep": MAIN | STORE | PUSH | {"entry.auth", "entry.sweep", "sweep", "sweep.sweep", "sweep.notify", "core.report"},
+    "worker": CALLED | SETTLE | WORK | {"entry.worker"},
+    "worker_event": CALLED | SETTLE | WORK | {"entry.worker", "entry.worker_event"},
     "page": MAIN | STORE | PUSH | PAGE,
 }
 """The modules of ours that a first request may load."""

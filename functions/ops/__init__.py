@@ -1,1 +1,1 @@
-"""For people at a keyboard: the CLI, the local server, the page, an embedded PostgreSQL. Never deployed."""
+"""For people at a keyboard: commands, local servers, documentation. Never deployed."""

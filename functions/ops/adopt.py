@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
+from functions.core.policy import DEFAULT, parse
+from functions.core.states import State
 from functions.errors import PolicyError
+from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
 from functions.ops.look.infer import Inferred
 from functions.ops.look.status import says
-from functions.policy import DEFAULT, parse
-from functions.states import State
-from functions.values import NUMBERS, TEXTS, TIMES, Column, nothing
 
 KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} | dict.fromkeys(TEXTS, "text")
 ENDS = (State.PENDING, State.COMPLETED, State.FAILED)

@@ -5,15 +5,14 @@ from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
-from functions import events
-from functions.dispatch import push, pushes
+from functions.core import events
+from functions.core.dispatch import push, pushes
+from functions.core.states import ACTIONS, State
+from functions.entry.fields import task_id_of
 from functions.errors import StoreError
-from functions.ids import task_id_of
 from functions.page import wanted
-from functions.page.app import page, watch
-from functions.page.views import ACTIONS
+from functions.page.current import page, watch
 from functions.page.who import same_origin
-from functions.states import State
 from functions.store import Answer
 
 blueprint = Blueprint("actions", __name__)
@@ -76,7 +75,7 @@ def act() -> str:
 @blueprint.post("/sweep-now")
 def sweep() -> str:
     """Runs the sweep now, as the scheduler does."""
-    from functions.sweep import sweep as run
+    from functions.sweep.sweep import sweep as run
 
     done = run(page().store(), page().policy(), by=f"page: {page().who(request)}"[:200])
     moved = done.get("failed", 0) + done.get("requeued", 0)

@@ -1,18 +1,15 @@
 """The page as a Flask application: its parts, its errors, and the headers of each answer."""
 
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, render_template, request
+from flask import Flask, Response, render_template, request
 
-from functions import events
+from functions.core import events
+from functions.core.explain import span
 from functions.errors import BadRequestError, PolicyError, StoreError
-from functions.explain import span
-from functions.ids import watch_of
-from functions.policy import Policy, Watch
-from functions.store import Store
+from functions.page import actions, views
+from functions.page.current import ASSETS, Page, link, page, short
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -24,27 +21,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
-ASSETS = "assets"
-"""Not `static`: functions-framework's own application answers that path (404)."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """What the page works with. `who` names the caller of a request; `extras` are the buttons of the local server."""
-
-    store: Callable[[], Store]
-    policy: Callable[[], Policy]
-    who: Callable[[Any], str]
-    write: bool = False
-    redact: Iterable[str] = ()
-    extras: tuple[Blueprint, ...] = ()
-    dev: dict[str, Any] = field(default_factory=dict)
-    """What the templates of the local server need; empty where the page is deployed."""
-
 
 def create(page: Page) -> Flask:
-    from functions.page import actions, views
-
     app = Flask("functions.page", static_folder="static", static_url_path=f"/{ASSETS}", template_folder="templates")
     app.config["PAGE"] = page
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -56,32 +34,6 @@ def create(page: Page) -> Flask:
     app.after_request(_guarded)
     app.register_error_handler(Exception, _failed)
     return app
-
-
-def page() -> Page:
-    """Of the application that answers."""
-    found: Page = current_app.config["PAGE"]
-    return found
-
-
-def watch() -> Watch:
-    """The watch that the address names, else the first. Raises BadRequestError."""
-    return watch_of(page().policy(), {"watch": request.values.get("watch")} if request.values.get("watch") else {})
-
-
-def short(key: str) -> str:
-    """The first part of a uuid; other keys as they are."""
-    return key[:8] if len(key) == 36 else key
-
-
-def link(path: str = "", **query: Any) -> str:
-    """Below the prefix at which the page is served. What is None or empty is left out."""
-    from urllib.parse import quote, urlencode
-
-    if request.values.get("watch") and not path.startswith(ASSETS):
-        query.setdefault("watch", request.values["watch"])
-    kept = {name: value for name, value in query.items() if value not in {None, ""}}
-    return f"{request.script_root}/{quote(path)}" + (f"?{urlencode(kept, doseq=True)}" if kept else "")
 
 
 def _context() -> dict[str, Any]:

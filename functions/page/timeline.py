@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from functions.explain import span
+from functions.core.explain import span
 
 LOST = frozenset({"lease_lost", "stale"})
 """Causes whose attempt was silent from its last sign of life to its end."""

@@ -2,22 +2,15 @@
 
 from flask import Blueprint, abort, render_template, request
 
-from functions.explain import explain
-from functions.ids import task_id_of
+from functions.core.explain import explain
+from functions.core.states import ACTIONS, OPEN, Reason
+from functions.entry.fields import task_id_of
 from functions.page import charts, redact, timeline, wanted
-from functions.page.app import link, page, watch
-from functions.states import OPEN, Reason, State
+from functions.page.current import link, page, watch
 from functions.store import Answer
 
 blueprint = Blueprint("views", __name__)
 ROWS = 50
-ACTIONS = {
-    "retry": (State.FAILED, State.CANCELLED),
-    "requeue": (State.RUNNING,),
-    "cancel": (State.PENDING, State.RUNNING, State.RESTING),
-    "fail": (State.PENDING, State.RUNNING),
-}
-"""In which states a person may do what (functions/sql/operate.sql decides)."""
 LATE = 3.0
 """So many times its interval after its last good run a sweep is late: the same as the alert's."""
 

@@ -6,8 +6,8 @@ import re
 import uuid
 from typing import Any, NamedTuple
 
-from functions.policy import Watch
-from functions.states import State
+from functions.core.policy import Watch
+from functions.core.states import State
 
 NAMES = ("state", "kind", "reason", "owner", "q")
 STATES = ("stuck", "open", *State, "elsewhere")

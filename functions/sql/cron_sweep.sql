@@ -1,5 +1,5 @@
 -- cron_sweep: the scheduled run in SQL alone, for pg_cron: `call unstuck.cron_sweep()`, not inside a transaction. It does what
--- functions/sweep.py does, less what SQL cannot: it pushes nothing, sends nothing and writes no log. unstuck.sweeps tells of it.
+-- functions/sweep/sweep.py does, less what SQL cannot: it pushes nothing, sends nothing and writes no log. unstuck.sweeps tells of it.
 
 create or replace function unstuck.cron_add(p_counts jsonb, p_name text, p_more integer) returns jsonb
 language sql immutable as $$

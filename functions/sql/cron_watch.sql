@@ -1,4 +1,4 @@
--- cron_watch: the part of a run that is one watch's, in the order of functions/sweep.py. What fails ends this part, not the run.
+-- cron_watch: the part of a run that is one watch's, in the order of functions/sweep/sweep.py. What fails ends this part, not the run.
 create or replace procedure unstuck.@watch@_cron(p_sweep bigint, p_until timestamptz, inout p_counts jsonb, inout p_errors text[])
 language plpgsql as $$
 declare

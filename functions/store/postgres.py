@@ -13,7 +13,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from functions.errors import StoreError
-from functions.store import PASSING, Store
+from functions.store.verbs import PASSING, Store
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):

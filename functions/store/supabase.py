@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from postgrest.exceptions import APIError
 
+from functions.core.policy import Json
 from functions.errors import StoreError
-from functions.policy import Json
-from functions.store import PASSING, Store
 from functions.store.supabase_key import check_key, check_url
+from functions.store.verbs import PASSING, Store
 
 if TYPE_CHECKING:
     from supabase import Client

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import psycopg
 
-from functions.migrate import migrate
+from functions.core.policy import Policy, Watch, parse
+from functions.install.migrate import migrate
 from functions.ops import adopt
 from functions.ops.look import check
 from functions.ops.look.session import connect
-from functions.policy import Policy, Watch, parse
 from functions.store.postgres import PostgresStore
-from tests.look.corpus import Real, insert, load
+from tests.ops.look.corpus import Real, insert, load
 
 HEAD = """
 platform: {timeout: 600s, margin: 15s}

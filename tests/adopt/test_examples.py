@@ -9,13 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from functions.core.policy import Policy, Rule, Watch, load
+from functions.core.states import State
 from functions.errors import PolicyError
-from functions.migrate import check, migrate
-from functions.ops.embedded import Postgres, create_database, drop_database
-from functions.policy import Policy, Rule, Watch, load
-from functions.states import State
+from functions.install.migrate import check, migrate
+from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from functions.store.postgres import PostgresStore
-from tests.look import corpus
+from tests.ops.look import corpus
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NUMBERS = {"concept_visualizer": "01", "reigh": "02", "mobius": "03", "opendlp": "04"}

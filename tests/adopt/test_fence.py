@@ -9,12 +9,12 @@ import psycopg
 import pytest
 import yaml
 
+from functions.core.policy import Policy, Watch, parse
+from functions.core.states import State
 from functions.errors import PolicyError
-from functions.migrate import check, migrate
-from functions.ops.embedded import Postgres
-from functions.policy import Policy, Watch, parse
-from functions.row import identifier
-from functions.states import State
+from functions.install.migrate import check, migrate
+from functions.install.row import identifier
+from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import HEAD
 from tests.conftest import copied

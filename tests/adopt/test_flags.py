@@ -8,15 +8,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from functions.core.explain import explain
+from functions.core.policy import Policy, Watch, parse
 from functions.errors import PolicyError, StoreError
-from functions.explain import explain
-from functions.migrate import migrate
+from functions.install.migrate import migrate
 from functions.ops import adopt
 from functions.ops.doctor import examine
 from functions.ops.doctor.finding import BREAKS
 from functions.ops.look import check
 from functions.ops.look.session import connect
-from functions.policy import Policy, Watch, parse
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import HEAD

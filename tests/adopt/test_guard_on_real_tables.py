@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from functions.ops.embedded import Postgres, create_database, drop_database
+from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from tests.adopt.adopted import Adopted, adopted
-from tests.look.corpus import FOLDER, tables
+from tests.ops.look.corpus import FOLDER, tables
 
 ALL = [real for real in tables() if real.adoptable]
 

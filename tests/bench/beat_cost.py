@@ -1,6 +1,6 @@
 """f: what a beat costs, against the same table with the lease in an index."""
 
-from functions.ops.embedded import Postgres
+from functions.ops.postgres.embedded import Postgres
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
 from tests.bench.server import Connection, add_running, connected, make_database
 

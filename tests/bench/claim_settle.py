@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from functions.ops.embedded import Postgres
-from functions.policy import load
+from functions.core.policy import load
+from functions.ops.postgres.embedded import Postgres
 from tests.bench.figures import Figure, in_turns, middle, ratio
 from tests.bench.pgbench import per_second
 from tests.bench.rivals import RIVALS

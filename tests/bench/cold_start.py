@@ -9,9 +9,9 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from functions.migrate import migrate
-from functions.ops.dev import ROOT, children, listens
-from functions.ops.embedded import Postgres, free_port
+from functions.install.migrate import migrate
+from functions.ops.local.servers import ROOT, children, listens
+from functions.ops.postgres.embedded import Postgres, free_port
 from tests.bench.figures import Figure, in_turns, middle, ratio
 from tests.bench.server import make_database
 from tests.supabase.stack import Supabase, bootstrap, found_postgrest

@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
-from functions import isolation
-from functions.guard import guard
-from functions.ops.embedded import Postgres
-from functions.policy import Policy, load
+from functions.core.policy import Policy, load
+from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
+from functions.worker import child
+from functions.worker.guard import guard
 from tests.bench.figures import Figure, in_turns, timed
 from tests.bench.server import make_database
 
@@ -74,7 +74,7 @@ def _forkserver_child() -> float:
     context = multiprocessing.get_context("forkserver")
 
     def once() -> None:
-        with isolation._main_hidden():
+        with child._main_hidden():
             process = context.Process(target=os.getpid)
             process.start()
         process.join()

@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Callable
 
-from functions.migrate import migrate
+from functions.core.policy import Policy, parse
+from functions.install.migrate import migrate
 from functions.ops import adopt
-from functions.ops.embedded import Postgres
 from functions.ops.look import check, indexes, stuck
 from functions.ops.look.overdue import Limits
 from functions.ops.look.session import connect
-from functions.policy import Policy, parse
+from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import HEAD
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed

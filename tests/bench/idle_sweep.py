@@ -5,10 +5,10 @@ import os
 import re
 from collections.abc import Callable
 
-from functions.ops.embedded import Postgres
-from functions.policy import Policy, load
+from functions.core.policy import Policy, load
+from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
-from functions.sweep import sweep
+from functions.sweep.sweep import sweep
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
 from tests.bench.server import Connection, add_finished, add_pending, add_running, connected, make_database, settle_down
 

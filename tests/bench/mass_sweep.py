@@ -3,10 +3,10 @@
 import contextlib
 import os
 
-from functions.ops.embedded import Postgres
-from functions.policy import load
+from functions.core.policy import load
+from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
-from functions.sweep import sweep
+from functions.sweep.sweep import sweep
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
 from tests.bench.server import Connection, add_finished, add_pending, add_running, connected, make_database, settle_down
 

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from functions.ops.embedded import Postgres
-from functions.policy import load
+from functions.core.policy import load
+from functions.ops.postgres.embedded import Postgres
 from tests.bench.figures import Figure
 from tests.bench.server import Connection, connected, make_database
 from tests.page.million import fill

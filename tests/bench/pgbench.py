@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from functions.ops.embedded import find_binaries
+from functions.ops.postgres.embedded import find_binaries
 
 
 def find_pgbench() -> Path:

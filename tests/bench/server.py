@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 
-from functions.migrate import migrate
-from functions.ops.embedded import Postgres, create_database
+from functions.install.migrate import migrate
+from functions.ops.postgres.embedded import Postgres, create_database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

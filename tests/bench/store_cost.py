@@ -5,9 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
-from functions.migrate import migrate
-from functions.ops.embedded import Postgres
-from functions.policy import load
+from functions.core.policy import load
+from functions.install.migrate import migrate
+from functions.ops.postgres.embedded import Postgres
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from functions.store.supabase import SupabaseStore

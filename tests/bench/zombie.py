@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from functions.ops.embedded import Postgres
-from functions.policy import load
+from functions.core.policy import load
+from functions.ops.postgres.embedded import Postgres
 from tests.bench.figures import Figure
 from tests.bench.rivals import statements
 from tests.bench.server import Connection, add_pending, connected, make_database

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from functions.ops.embedded import Postgres
+from functions.ops.postgres.embedded import Postgres
 from tests.chain import platform
 from tests.chain.definitions import ALERTS, Chain, Metric, from_files
 from tests.chain.query import compiled

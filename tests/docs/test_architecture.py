@@ -1,4 +1,4 @@
-"""docs/architecture.md is true: each module has one part, each arrow is an import, and there is no other import."""
+"""The tree tells the path: each import is an arrow that docs/architecture.md draws, and no import leads back."""
 
 import ast
 import re
@@ -9,6 +9,8 @@ from tests.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs" / "architecture.md"
 PUBLIC = {"functions.context", "functions.errors"}
+PLAIN = {"functions.errors"}
+"""What every part may import: it imports nothing."""
 
 
 def modules() -> dict[str, Path]:
@@ -20,68 +22,62 @@ MODULES = modules()
 
 
 def imports(name: str) -> set[str]:
-    """Those of functions and of main, lazy ones too; not those that only type checkers see."""
-    found: set[str] = set()
+    """The modules of functions/ that a module imports, also inside its functions; not those for type checkers alone."""
+    imported: set[str] = set()
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    typing = {id(node) for block in ast.walk(tree) if _for_types(block) for node in ast.walk(block)}
+    typing = {id(node) for block in ast.walk(tree) if is_for_types(block) for node in ast.walk(block)}
     for node in ast.walk(tree):
         if id(node) in typing:
             continue
         if isinstance(node, ast.Import):
-            found |= {one.name for one in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{one.name}" for one in node.names}
-            found |= (inner & MODULES.keys()) or {node.module}
-    return (found & MODULES.keys()) - {name, "functions"}
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            imported |= (inner & MODULES.keys()) or {node.module}
+    return (imported & MODULES.keys()) - {name, "functions"}
 
 
-def _for_types(node: ast.AST) -> bool:
+def is_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 GRAPH = {name: imports(name) for name in MODULES if name != "functions"}
 
 
-def parts() -> dict[str, str]:
-    """Module or package -> part, from the table of the page."""
-    rows = re.findall(r"^\| (\w+) \| [^|]* \| (`.*`) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    return {name: part for part, names in rows for name in re.findall(r"`(\w+)`", names)}
+def folder(module: str) -> str:
+    """The first folder below functions/, or the name of a module that lies there by itself."""
+    return module.removeprefix("functions.").split(".")[0]
 
 
-PARTS = parts()
-
-
-def part(module: str) -> str:
-    return PARTS.get(top(module), "none")
-
-
-def test_each_module_has_a_part_and_each_name_in_the_table_is_a_module():
-    assert {name for name in GRAPH if part(name) == "none"} == set()
-    assert set(PARTS) == set(map(top, GRAPH))
+def test_no_import_leads_back():
+    TopologicalSorter(GRAPH).prepare()
 
 
 def test_the_arrows_of_the_picture_are_the_imports_of_the_code():
     drawn = set(re.findall(r"(\w+) --> (\w+)", blocks(PAGE, "mermaid")[0].text))
-    real = {(part(name), part(used)) for name, found in GRAPH.items() for used in found}
-    assert {(one, other) for one, other in real if one != other} == drawn
+    arrows = {(folder(name), folder(used)) for name, used_modules in GRAPH.items() for used in used_modules - PLAIN}
+    assert {(start, end) for start, end in arrows if start != end} == drawn
 
 
 def test_what_is_deployed_never_imports_ops():
-    deployed = {name: found for name, found in GRAPH.items() if part(name) != "ops"}
-    assert {name for name, found in deployed.items() if any(part(used) == "ops" for used in found)} == set()
+    deployed = {name: used for name, used in GRAPH.items() if folder(name) not in {"ops", "__main__"}}
+    assert {name for name, used in deployed.items() if any(folder(module) == "ops" for module in used)} == set()
 
 
 def test_a_handler_imports_only_the_public_names():
-    used = set().union(*(found for name, found in GRAPH.items() if part(name) == "handlers"))
+    used = set().union(*(modules for name, modules in GRAPH.items() if folder(name) == "handlers"))
     assert used <= PUBLIC
 
 
-def test_no_import_leads_back():
-    """A package counts as one: that its front chooses among its modules is what it is for."""
-    front = {name: {top(used) for used in found} - {top(name)} for name, found in GRAPH.items()}
-    merged = {one: set().union(*(front[name] for name in front if top(name) == one)) for one in map(top, front)}
-    TopologicalSorter(merged).prepare()
+def test_core_imports_nothing_but_itself_and_the_store_only_core():
+    allowed = {"core": {"core"}, "store": {"core", "store"}}
+    for name, used in GRAPH.items():
+        if folder(name) in allowed:
+            assert {folder(module) for module in used - PLAIN} <= allowed[folder(name)], name
 
 
-def top(module: str) -> str:
-    return module.removeprefix("functions.").split(".")[0]
+def test_each_function_of_main_is_a_module_of_entry_with_the_same_name():
+    tree = ast.parse((ROOT / "main.py").read_text(encoding="utf-8"))
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert names <= {path.stem for path in (ROOT / "functions" / "entry").glob("*.py")}
+    assert len(names) == 11

@@ -13,13 +13,13 @@ import psycopg
 import pytest
 import yaml
 
-from functions.ops.cli import commands
+from functions.core.policy import DEFAULT, parse
+from functions.core.states import Outcome, Reason, State
+from functions.ops.commands.parser import commands
 from functions.ops.reference import DOCS
 from functions.ops.reference import PAGES as MADE
 from functions.ops.reference.reasons import OUTCOMES, REASONS, STATES
 from functions.ops.reference.settings import described
-from functions.policy import DEFAULT, parse
-from functions.states import Outcome, Reason, State
 from tests.docs.pages import PAGES, ROOT, Block, blocks, given, links, name
 
 RUN = [page for page in PAGES if any(block.runs for block in blocks(page, "sh"))]
@@ -135,7 +135,11 @@ def test_every_state_outcome_and_reason_is_described():
 
 
 def test_every_variable_that_is_read_is_in_the_reference():
-    read = set(re.findall(r"env\.get\(\"([A-Z_]+)\"", (ROOT / "functions" / "settings.py").read_text(encoding="utf-8")))
+    read = set(
+        re.findall(
+            r"env\.get\(\"([A-Z_]+)\"", (ROOT / "functions" / "core" / "settings.py").read_text(encoding="utf-8")
+        )
+    )
     assert read - {"K_REVISION", "FUNCTION_TARGET"} == {name for name, _ in described()}  # those two the platform sets
 
 

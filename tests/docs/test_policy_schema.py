@@ -1,4 +1,4 @@
-"""functions/policy.schema.json, which editors and the reference use, says what functions/policy.py takes."""
+"""functions/policy.schema.json, which editors and the reference use, says what functions/core/policy.py takes."""
 
 import copy
 import re
@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 import yaml
 
+from functions.core.policy import DEFAULT, parse
 from functions.errors import PolicyError
 from functions.ops.reference.policy import Schema, inner, load, resolved
-from functions.policy import DEFAULT, parse
 from tests.docs.pages import ROOT
 
 SCHEMA = load()

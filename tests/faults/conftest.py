@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from functions.ops.embedded import Postgres
+from functions.ops.postgres.embedded import Postgres
 from tests.conftest import copied
 from tests.faults.world import World
 

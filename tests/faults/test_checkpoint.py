@@ -2,7 +2,7 @@
 
 import pytest
 
-from functions.ops.dev import Tick
+from functions.ops.local.servers import Tick
 from tests.faults.world import SWEEP, World
 
 

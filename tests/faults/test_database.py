@@ -14,9 +14,9 @@ import psutil
 import psycopg
 import pytest
 
-from functions.migrate import migrate
-from functions.ops.dev import Tick
-from functions.ops.embedded import Postgres, create_database, drop_database
+from functions.install.migrate import migrate
+from functions.ops.local.servers import Tick
+from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from tests.faults.conftest import BOTH
 from tests.faults.world import RUN_FOR, World, frozen, lives
 from tests.supabase.stack import Supabase, bootstrap

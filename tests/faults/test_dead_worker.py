@@ -5,7 +5,7 @@ import time
 import pytest
 import requests
 
-from functions.ops.dev import Tick
+from functions.ops.local.servers import Tick
 from tests.faults.conftest import BOTH
 from tests.faults.world import LEASE, SWEEP, World, family, lives
 from tests.waiting import eventually

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from functions.ops.dev import ROOT
+from functions.ops.local.servers import ROOT
 from tests.faults.world import World
 from tests.waiting import eventually
 

@@ -2,7 +2,7 @@
 
 import psycopg
 
-from functions.ops.dev import Tick
+from functions.ops.local.servers import Tick
 from tests.faults.conftest import BOTH, Make
 from tests.faults.world import SWEEP, World, family, frozen, lives
 from tests.waiting import eventually

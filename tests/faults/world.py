@@ -17,9 +17,9 @@ import requests
 import yaml
 from psycopg.rows import dict_row
 
-from functions.ops.dev import Server
-from functions.ops.embedded import free_port
-from functions.policy import DEFAULT, Policy, parse
+from functions.core.policy import DEFAULT, Policy, parse
+from functions.ops.local.servers import Server
+from functions.ops.postgres.embedded import free_port
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from functions.store.supabase import SupabaseStore

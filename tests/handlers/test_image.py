@@ -11,8 +11,8 @@ import responses
 
 from functions.errors import Fail, Retry
 from functions.handlers import image
-from functions.ops.provider import Provider
-from functions.ops.samples import png
+from functions.ops.local.provider import Provider
+from functions.ops.local.samples import png
 from tests.handlers.fake_context import FakeContext, Killed
 
 BASE = "http://images.test"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from functions.errors import Fail, Retry
 from functions.handlers import selection
 from functions.handlers.selection import Draft, Person, impossible
-from functions.ops import samples
+from functions.ops.local import samples
 from tests.handlers.fake_context import FakeContext
 
 QUOTAS = {"gender": {"f": [1, 2], "m": [1, 2]}}

@@ -6,9 +6,9 @@ import shlex
 import pytest
 import yaml
 
-from functions.ops import cli
-from functions.policy import DEFAULT
-from functions.states import Reason
+from functions.core.policy import DEFAULT
+from functions.core.states import Reason
+from functions.ops.commands import parser
 from tests.infra.gcloud import unknown
 from tests.promtool import promtool
 from tests.terraform import ROOT
@@ -103,7 +103,7 @@ def test_each_command_of_a_page_exists(page):
         if words[0] == "gcloud":
             assert unknown(words) == [], command
         else:
-            cli.parser().parse_args(words[3:])  # exits with 2 where it does not exist
+            parser.parser().parse_args(words[3:])  # exits with 2 where it does not exist
 
 
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)

@@ -6,7 +6,7 @@ import shlex
 import pytest
 import yaml
 
-from functions.policy import DEFAULT, load
+from functions.core.policy import DEFAULT, load
 from tests.infra.gcloud import unknown
 from tests.infra.test_alert_files import LOG_MATCH, RULES
 from tests.infra.test_terraform import PLATFORM_ENV, entry_points, names_in_settings

@@ -6,8 +6,8 @@ import json
 import pytest
 import responses
 
-from functions.ops.dev import Server
-from functions.ops.embedded import free_port
+from functions.ops.local.servers import Server
+from functions.ops.postgres.embedded import free_port
 from tests.terraform import ROOT
 
 

@@ -9,9 +9,10 @@ import zipfile
 import pytest
 import yaml
 
-from functions import events, gauges
-from functions.policy import DEFAULT, load
-from functions.settings import Settings
+from functions.core import events
+from functions.core.policy import DEFAULT, load
+from functions.core.settings import Settings
+from functions.sweep import gauges
 from tests.infra.conftest import EVERYTHING, PROJECT, block
 from tests.terraform import ROOT, Terraform, binary
 
@@ -111,7 +112,7 @@ def test_a_function_is_called_like_its_service_and_like_what_the_filters_look_fo
 
 
 def names_in_settings():
-    text = (ROOT / "functions" / "settings.py").read_text(encoding="utf-8")
+    text = (ROOT / "functions" / "core" / "settings.py").read_text(encoding="utf-8")
     return set(re.findall(r'env\.get\("([A-Z_]+)"', text))
 
 
@@ -167,7 +168,7 @@ def test_each_time_is_longer_than_that_which_must_end_before_it(infra):
     assert worker == POLICY.timeout <= 1800, "Cloud Tasks waits for that long at most"
     assert POLICY.sweep_budget + 30 < sweep < seconds(job["attempt_deadline"]) <= 1800
     assert POLICY.beat * 3 <= POLICY.lease
-    assert all(one["timeout_seconds"] <= 3600 for one in functions.values())
+    assert all(one["timeout_seconds"] <= 3600 for one in functions.install.column_sql())
 
 
 def test_the_schedule_is_that_of_the_policy(infra):
@@ -303,7 +304,9 @@ def test_the_archive_is_what_gcloud_would_deploy_file_by_file(archive):
     there = [path.relative_to(ROOT).as_posix() for path in (ROOT / "functions").rglob("*") if path.is_file()]
     there += [path.name for path in ROOT.iterdir() if path.is_file()]
     assert sorted(archive.namelist()) == sorted(path for path in there if not ignored_by_gcloud(path))
-    assert {"main.py", "requirements.txt", "functions/policy.yaml", "functions/sweep.py"} <= set(archive.namelist())
+    assert {"main.py", "requirements.txt", "functions/policy.yaml", "functions/sweep/sweep.py"} <= set(
+        archive.namelist()
+    )
     parts = {part for path in archive.namelist() for part in path.split("/")}
     assert not parts & {"ops", "tests", "infra", "__pycache__", ".env", "docs"}
     for path in archive.namelist():

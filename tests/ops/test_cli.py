@@ -16,10 +16,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from functions.ops.cli import commands, main
+from functions.core.policy import load
 from functions.ops.commands import NAMES
-from functions.ops.embedded import free_port
-from functions.policy import load
+from functions.ops.commands.parser import commands, main
+from functions.ops.postgres.embedded import free_port
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from tests.missing import missing

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from functions.ops.dev import Server
-from functions.policy import load
+from functions.core.policy import load
+from functions.ops.local.servers import Server
 from functions.store.postgres import PostgresStore
 from tests.conftest import copied
 

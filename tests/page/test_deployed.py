@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from functions.sweep import sweep
+from functions.sweep.sweep import sweep
 from tests.page.axe import violations
 from tests.waiting import eventually
 
@@ -200,7 +200,7 @@ def test_the_ticked_are_moved_and_no_others(deployed, quiet):
 
 def test_what_a_sweep_did_is_seen_and_undone(deployed, quiet):
     made = deployed.old(5, kind="swept")
-    from functions.policy import load
+    from functions.core.policy import load
 
     done = sweep(deployed.store, load(), by="test")
     assert deployed.states(made) == {"failed": 5}

@@ -14,8 +14,8 @@ import pytest
 import requests
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from functions.ops.dev import ROOT
 from functions.ops.dev.sources import Sources
+from functions.ops.local.servers import ROOT
 from tests.dev import Dev, open_folder, running
 from tests.page.axe import violations
 from tests.waiting import eventually
@@ -194,7 +194,7 @@ def test_it_ends_with_no_process_left_keeps_the_data_and_burns_no_try(folder, ho
         eventually(lambda: not [pid for pid in family if lives(pid)], 5, "processes are left")
     if how == signal.SIGTERM:
         return
-    from functions.ops.embedded import Postgres
+    from functions.ops.postgres.embedded import Postgres
 
     with Postgres(folder / "postgres") as server, psycopg.connect(server.dsn()) as connection:
         row = connection.execute("select outcome, reason from unstuck.attempts where task_id = %s", (task,)).fetchone()

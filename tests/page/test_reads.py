@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from functions.policy import load
+from functions.core.policy import load
 from functions.store.postgres import PostgresStore
 from tests.page.million import fill
 

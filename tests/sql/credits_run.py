@@ -20,12 +20,12 @@ import psycopg
 import yaml
 from psycopg.rows import dict_row
 
+from functions.core.policy import DEFAULT, Policy, parse
 from functions.errors import StoreError
-from functions.migrate import migrate
-from functions.policy import DEFAULT, Policy, parse
+from functions.install.migrate import migrate
 from functions.store import Store
 from functions.store.postgres import PostgresStore
-from functions.sweep import sweep
+from functions.sweep.sweep import sweep
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from functions.core.policy import Watch, parse
 from functions.errors import StoreError
-from functions.policy import Watch, parse
 from functions.store import Answer
 from functions.store.postgres import PostgresStore
 

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from psycopg.rows import dict_row
 
+from functions.core.policy import DEFAULT, Policy, Watch, parse
 from functions.errors import StoreError
-from functions.migrate import migrate
-from functions.ops.embedded import Postgres
-from functions.policy import DEFAULT, Policy, Watch, parse
+from functions.install.migrate import migrate
+from functions.ops.postgres.embedded import Postgres
 from functions.store import Answer, Store
 from functions.store.postgres import PostgresStore
 from tests.conftest import copied

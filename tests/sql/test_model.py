@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 from psycopg.rows import dict_row
 
-from functions.policy import Rule, Watch, load
+from functions.core.policy import Rule, Watch, load
 from tests.sql import SET_CLOCK, install_still_clock
 
 ENDED = ("completed", "failed", "cancelled")

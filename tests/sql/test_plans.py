@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from functions.policy import load
+from functions.core.policy import load
 
 Db = psycopg.Connection[dict[str, Any]]
 WATCH = load().watch()

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from functions.migrate import check, migrate
-from functions.ops.embedded import Postgres, PostgresError, find_binaries
-from functions.policy import Watch, load
+from functions.core.policy import Watch, load
+from functions.install.migrate import check, migrate
+from functions.ops.postgres.embedded import Postgres, PostgresError, find_binaries
 from functions.store.postgres import PostgresStore
 from tests.missing import missing
 from tests.sql import install_clock, pass_time

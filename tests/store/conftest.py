@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from functions.migrate import migrate
-from functions.ops.embedded import Postgres, create_database, drop_database
-from functions.policy import Policy, Watch, parse
+from functions.core.policy import Policy, Watch, parse
+from functions.install.migrate import migrate
+from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from functions.store.supabase import SupabaseStore

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from functions.ops.embedded import free_port
+from functions.ops.postgres.embedded import free_port
 from tests.missing import missing
 from tests.waiting import eventually
 

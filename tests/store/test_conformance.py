@@ -15,9 +15,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from functions.core.policy import Json, Policy, Watch
 from functions.errors import StoreError
-from functions.ops.embedded import free_port
-from functions.policy import Json, Policy, Watch
+from functions.ops.postgres.embedded import free_port
 from functions.store import Answer, Store
 from tests.sql import pass_time
 from tests.store.conftest import AWAY

@@ -18,8 +18,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from functions.core.policy import Watch
 from functions.errors import StoreError
-from functions.policy import Watch
 from functions.store.postgres import PostgresStore
 from tests.waiting import eventually
 
@@ -29,7 +29,7 @@ GRACE = 1.0  # seconds over a limit that a busy machine may take
 
 OVER_A_FORK = """
 import os, sys
-from functions.policy import load
+from functions.core.policy import load
 from functions.store.postgres import PostgresStore
 store, watch = PostgresStore(sys.argv[1]), load().watch()
 asked = "00000000-0000-0000-0000-000000000000"

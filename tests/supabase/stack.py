@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from functions.ops.embedded import free_port
+from functions.ops.postgres.embedded import free_port
 from tests.missing import missing
 from tests.supabase.gateway import Gateway
 from tests.waiting import eventually

@@ -10,9 +10,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from functions.migrate import file
-from functions.ops.embedded import Postgres
-from functions.policy import Json, load
+from functions.core.policy import Json, load
+from functions.install.migrate import file
+from functions.ops.postgres.embedded import Postgres
 from functions.store.supabase import SupabaseStore
 from tests.conftest import copied
 from tests.supabase.stack import ANON_JWT, PUBLISHABLE_KEY, SECRET_KEY, Supabase, bootstrap, jwt, user_jwt

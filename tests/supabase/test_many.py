@@ -4,9 +4,9 @@ import json
 
 import psycopg
 
-from functions.policy import load
+from functions.core.policy import load
 from functions.store.supabase import SupabaseStore
-from functions.sweep import sweep
+from functions.sweep.sweep import sweep
 
 MANY = 5080
 OVERDUE = """

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from functions import cron, store
-from functions.migrate import check, file, migrate
-from functions.ops.embedded import Postgres
-from functions.policy import load
-from functions.rest import OWN, VERBS, WATCH_VERBS, functions
+from functions import store
+from functions.core.policy import load
+from functions.install import pg_cron
+from functions.install.migrate import check, file, migrate
+from functions.install.supabase_api import OWN, VERBS, WATCH_VERBS, functions
+from functions.ops.postgres.embedded import Postgres
 from functions.store import SWEEP_LIMIT
 from tests.conftest import copied
 from tests.supabase.stack import bootstrap
@@ -149,9 +150,9 @@ def test_the_verbs_of_the_sweep_may_take_as_long_as_the_store_lets_them(bare):
 
 CRON = """
 create schema cron;
-create table cron.job (jobname text primary key, schedule text, command text);
-create function cron.schedule(text, text, text) returns void language sql as $$
-  insert into cron.job values ($1, $2, $3) on conflict (jobname) do update set schedule = $2, command = $3
+create table pg_cron.job (jobname text primary key, schedule text, command text);
+create function pg_cron.schedule(text, text, text) returns void language sql as $$
+  insert into pg_cron.job values ($1, $2, $3) on conflict (jobname) do update set schedule = $2, command = $3
 $$;
 """
 """In the place of pg_cron, which the embedded server does not have."""
@@ -159,12 +160,12 @@ $$;
 
 def test_with_the_schedule_it_may_be_run_again_and_the_procedure_is_nobody_elses(bare):
     policy = load()
-    text = file(None, "public", cron.procedures(policy) + cron.schedule(policy))
+    text = file(None, "public", pg_cron.procedures(policy) + pg_cron.schedule(policy))
     assert "create extension if not exists pg_cron;" in text
     do(bare, CRON)
     for _ in range(2):
         do(bare, text.replace("create extension if not exists pg_cron;", ""))
-    assert rows(bare, "select * from cron.job") == [("unstuck-sweep", "* * * * *", "call unstuck.cron_sweep()")]
+    assert rows(bare, "select * from pg_cron.job") == [("unstuck-sweep", "* * * * *", "call unstuck.cron_sweep()")]
     others = ["anon", "authenticated"]
     assert rows(bare, REACHED, others, others, others) == []
     do(bare, "call unstuck.cron_sweep()")

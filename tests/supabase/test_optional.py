@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from functions.migrate import file
-from functions.ops.embedded import Postgres
+from functions.install.migrate import file
+from functions.ops.postgres.embedded import Postgres
 from tests.conftest import copied
 from tests.sql.test_credits import policy
 from tests.supabase.stack import bootstrap

@@ -9,9 +9,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from functions.migrate import file
-from functions.ops.embedded import Postgres
-from functions.policy import Watch, load
+from functions.core.policy import Watch, load
+from functions.install.migrate import file
+from functions.ops.postgres.embedded import Postgres
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from tests.conftest import copied

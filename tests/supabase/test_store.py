@@ -10,10 +10,10 @@ import psycopg
 import pytest
 
 import functions.store
+from functions.core.policy import load
+from functions.core.settings import Settings
 from functions.errors import StoreError
-from functions.migrate import migrate
-from functions.policy import load
-from functions.settings import Settings
+from functions.install.migrate import migrate
 from functions.store.supabase import SupabaseStore
 from tests.conftest import copied
 from tests.supabase.stack import Supabase, bootstrap
@@ -36,7 +36,7 @@ def test_a_task_lives_and_ends_through_the_rest_api(supabase):
 
 OVER_A_FORK = """
 import os, sys
-from functions.policy import load
+from functions.core.policy import load
 from functions.store.supabase import SupabaseStore
 store, watch = SupabaseStore(*sys.argv[1:]), load().watch()
 asked = "00000000-0000-0000-0000-000000000000"

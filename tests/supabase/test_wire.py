@@ -12,8 +12,8 @@ import httpx
 import pytest
 import respx
 
+from functions.core.policy import load
 from functions.errors import StoreError
-from functions.policy import load
 from functions.store.supabase import SupabaseStore
 
 URL = "https://ref.supabase.co"

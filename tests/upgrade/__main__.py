@@ -1,7 +1,7 @@
 """Prints the SQL as it is now, with the record of `migrate`: what `make released` keeps as that of the release."""
 
-from functions.migrate import file
-from functions.policy import DEFAULT, load
+from functions.core.policy import DEFAULT, load
+from functions.install.migrate import file
 
 if __name__ == "__main__":
     print(file(load(str(DEFAULT)), None), end="")

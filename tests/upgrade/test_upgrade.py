@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from functions.migrate import check, migrate
-from functions.ops.embedded import Postgres
-from functions.policy import DEFAULT, load
+from functions.core.policy import DEFAULT, load
+from functions.install.migrate import check, migrate
+from functions.ops.postgres.embedded import Postgres
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from tests.conftest import copied

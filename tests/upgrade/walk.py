@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from functions.policy import Policy
+from functions.core.policy import Policy
 from functions.store import Store
 from tests.sql import install_clock, pass_time
 

@@ -4,8 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-from functions.ops.out import FINE, USAGE, data, words
-from functions.policy import DEFAULT
+from functions.core.policy import DEFAULT
+from functions.ops.cli.out import FINE, USAGE, data, words
 
 HELP = "print the watch for a table that you have"
 JSON = {"watch": (), "unsure": ()}

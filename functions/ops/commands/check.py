@@ -10,7 +10,10 @@ import re
 import time
 from dataclasses import replace
 
+from functions.core.states import State
 from functions.errors import PolicyError, StoreError
+from functions.ops.cli.out import ERROR, FINE, FOUND, USAGE, confirmed, data, words
+from functions.ops.cli.selection import positive
 from functions.ops.look import check
 from functions.ops.look.catalogue import Connection
 from functions.ops.look.fix import fix
@@ -18,9 +21,6 @@ from functions.ops.look.infer import Inferred
 from functions.ops.look.overdue import Limits
 from functions.ops.look.session import connect
 from functions.ops.look.stuck import find
-from functions.ops.out import ERROR, FINE, FOUND, USAGE, confirmed, data, words
-from functions.ops.selection import positive
-from functions.states import State
 
 HELP = "find the tasks that are stuck in any table, with nothing installed"
 JSON = {

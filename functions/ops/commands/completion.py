@@ -6,7 +6,7 @@ fish: python -m functions completion fish | source, in ~/.config/fish/config.fis
 import argparse
 from collections.abc import Callable
 
-from functions.ops.out import FINE, data
+from functions.ops.cli.out import FINE, data
 
 HELP = "print the completion script of a shell"
 JSON = {"shell": (), "script": ()}
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from functions.ops.cli import commands
+    from functions.ops.commands.parser import commands
 
     script = SHELLS[options.shell](commands())
     if options.json:

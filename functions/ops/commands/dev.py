@@ -7,7 +7,7 @@ import argparse
 import os
 from pathlib import Path
 
-from functions.ops.out import ERROR, words
+from functions.ops.cli.out import ERROR, words
 
 HELP = "serve everything on one port of this machine, with the page to look at"
 JSON: dict[str, tuple[str, ...]] = {}
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from functions.errors import StoreError
     from functions.ops.dev.run import DATA, DevError, Options
     from functions.ops.dev.run import run as serve
-    from functions.ops.embedded import PostgresError
+    from functions.ops.postgres.embedded import PostgresError
 
     names = ("port", "sweep_every", "dsn", "table", "apply", "reload", "samples")
     try:

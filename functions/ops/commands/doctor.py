@@ -5,10 +5,10 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from functions.core.policy import load
 from functions.errors import StoreError
-from functions.ops import cloud, target
-from functions.ops.out import FINE, FOUND, UNREACHABLE, USAGE, data, table, words
-from functions.policy import load
+from functions.ops.cli import google, target
+from functions.ops.cli.out import FINE, FOUND, UNREACHABLE, USAGE, data, table, words
 
 if TYPE_CHECKING:
     from functions.ops.doctor.finding import Finding
@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cloud", action="store_true", help="check the deployment in Google Cloud instead of the tables"
     )
-    cloud.arguments(parser)
+    google.arguments(parser)
     parser.add_argument(
         "--region", default="us-central1", help="the variable `region` of infra/ (default: us-central1)"
     )
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 def _deployed(options: argparse.Namespace) -> "list[Finding]":
     from functions.ops.doctor.cloud import Cloud, examine
 
-    return examine(Cloud(cloud.project(options), options.region, options.name), load())
+    return examine(Cloud(google.project(options), options.region, options.name), load())
 
 
 def _said(found: "list[Finding]", *, as_json: bool, code: int | None = None) -> int:

@@ -2,20 +2,20 @@
 
 import argparse
 
-from functions.ops import one
-from functions.ops.out import FINE, data
+from functions.ops.cli import one_task
+from functions.ops.cli.out import FINE, data
 
 HELP = "say where a task is, why, and what will happen next"
-JSON = {"task_id": (), "state": (), "explanation": (), "attempts": one.ATTEMPT}
-arguments = one.arguments
+JSON = {"task_id": (), "state": (), "explanation": (), "attempts": one_task.ATTEMPT}
+arguments = one_task.arguments
 
 
 def run(options: argparse.Namespace) -> int:
-    task = one.one(options)
+    task = one_task.one(options)
     if options.json:
         named = {name: task.status[name] for name in ("task_id", "state")}
         data(named | {"explanation": task.explanation, "attempts": task.attempts})
         return FINE
-    print(one.sentence(task))
-    one.timeline(task.attempts)
+    print(one_task.sentence(task))
+    one_task.timeline(task.attempts)
     return FINE

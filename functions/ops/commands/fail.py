@@ -2,12 +2,12 @@
 
 import argparse
 
-from functions.ops import operate
+from functions.ops.cli import many_tasks
 
 HELP = "end open tasks as failed"
-JSON = operate.JSON
-arguments = operate.arguments
+JSON = many_tasks.JSON
+arguments = many_tasks.arguments
 
 
 def run(options: argparse.Namespace) -> int:
-    return operate.run("fail", options)
+    return many_tasks.run("fail", options)

@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
-from functions.ops import selection, target
-from functions.ops.out import FINE, data, span, table, words
-from functions.states import State
+from functions.core.states import State
+from functions.ops.cli import selection, target
+from functions.ops.cli.out import FINE, data, span, table, words
 from functions.store import Answer
 
 HELP = "list tasks: the open ones, or those in some states"

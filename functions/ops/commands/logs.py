@@ -4,8 +4,8 @@ import argparse
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from functions.ops import cloud, selection
-from functions.ops.out import FINE, data, span, table, words
+from functions.ops.cli import google, selection
+from functions.ops.cli.out import FINE, data, span, table, words
 
 HELP = "read what was logged about one task, from Cloud Logging"
 ENTRY = ("timestamp", "severity", "service", "event", "message", "trace", "fields")
@@ -14,7 +14,7 @@ JSON = {"entries": ENTRY}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", help="the task's key")
-    cloud.arguments(parser)
+    google.arguments(parser)
     parser.add_argument(
         "--since",
         type=selection.seconds,
@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    with cloud.words():
+    with google.words():
         found = [_entry(one) for one in _read(options)]
     if options.json:
         data({"entries": found})
@@ -57,8 +57,8 @@ def _read(options: argparse.Namespace) -> Any:
     """The query language does not regard case, and keys that are texts may differ by it alone."""
     from google.cloud import logging_v2
 
-    named = cloud.project(options)
-    client: Any = logging_v2.Client(project=named, credentials=cloud.credentials(), _use_grpc=False)  # type: ignore[no-untyped-call]
+    named = google.project(options)
+    client: Any = logging_v2.Client(project=named, credentials=google.credentials(), _use_grpc=False)  # type: ignore[no-untyped-call]
     found = client.list_entries(
         filter_=query(options, datetime.now(UTC)), order_by="timestamp asc", page_size=min(options.limit, 1000),
         max_results=options.limit,

@@ -4,9 +4,9 @@ import argparse
 import os
 
 from functions.errors import StoreError
-from functions.ops import target
-from functions.ops.out import FINE, FOUND, data, words
-from functions.rest import SCHEMAS
+from functions.install.supabase_api import SCHEMAS
+from functions.ops.cli import target
+from functions.ops.cli.out import FINE, FOUND, data, words
 
 HELP = "bring a database up to date with the policy"
 JSON = {"missing": (), "applied": ()}
@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import psycopg
 
-    from functions.migrate import check, migrate
+    from functions.install.migrate import check, migrate
 
     dsn = target.dsn(options)
     try:

@@ -2,12 +2,12 @@
 
 import argparse
 
-from functions.ops import operate
+from functions.ops.cli import many_tasks
 
 HELP = "put running tasks back, without burning a try"
-JSON = operate.JSON
-arguments = operate.arguments
+JSON = many_tasks.JSON
+arguments = many_tasks.arguments
 
 
 def run(options: argparse.Namespace) -> int:
-    return operate.run("requeue", options)
+    return many_tasks.run("requeue", options)

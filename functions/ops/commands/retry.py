@@ -2,12 +2,12 @@
 
 import argparse
 
-from functions.ops import operate
+from functions.ops.cli import many_tasks
 
 HELP = "start failed and cancelled tasks again"
-JSON = operate.JSON
-arguments = operate.arguments
+JSON = many_tasks.JSON
+arguments = many_tasks.arguments
 
 
 def run(options: argparse.Namespace) -> int:
-    return operate.run("retry", options)
+    return many_tasks.run("retry", options)

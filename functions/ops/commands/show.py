@@ -4,27 +4,27 @@ import argparse
 import json
 from typing import Any
 
-from functions.ops import one
-from functions.ops.out import FINE, data, table
+from functions.ops.cli import one_task
+from functions.ops.cli.out import FINE, data, table
 
 HELP = "show one task whole: its fields and its attempts"
 FIELDS = (
     "task_id", "kind", "state", "word", "owner", "result", "error", "reason", "queued_at", "waited", "silent", "due_in",
     "overdue", "attempt",
 )  # fmt: skip
-JSON = {"task": FIELDS, "explanation": (), "attempts": one.ATTEMPT}
-arguments = one.arguments
+JSON = {"task": FIELDS, "explanation": (), "attempts": one_task.ATTEMPT}
+arguments = one_task.arguments
 
 
 def run(options: argparse.Namespace) -> int:
-    task = one.one(options)
+    task = one_task.one(options)
     fields = {name: task.status[name] for name in FIELDS}
     if options.json:
         data({"task": fields, "explanation": task.explanation, "attempts": task.attempts})
         return FINE
-    print(one.sentence(task))
+    print(one_task.sentence(task))
     table(("field", "value"), _rows(fields))
-    one.timeline(task.attempts)
+    one_task.timeline(task.attempts)
     return FINE
 
 

@@ -3,8 +3,8 @@
 import argparse
 
 from functions.errors import PolicyError
-from functions.ops.out import FINE, data
-from functions.rest import SCHEMAS
+from functions.install.supabase_api import SCHEMAS
+from functions.ops.cli.out import FINE, data
 
 HELP = "print the SQL of the policy, for review or for supabase/migrations/"
 JSON = {"steps": ("name", "sha256", "sql")}
@@ -27,9 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from functions import cron
-    from functions.migrate import file, script, steps
-    from functions.policy import load
+    from functions.core.policy import load
+    from functions.install import pg_cron
+    from functions.install.migrate import file, script, steps
 
     policy = load()
     schema = options.schema if options.supabase else None
@@ -38,6 +38,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         data({"steps": [{"name": one.name, "sha256": one.sha256, "sql": one.text} for one in steps(policy, schema)]})
     else:
-        more = cron.procedures(policy) + cron.schedule(policy) if options.cron else ""
+        more = pg_cron.procedures(policy) + pg_cron.schedule(policy) if options.cron else ""
         print(file(policy, schema, more) if schema else script(policy, more))
     return FINE

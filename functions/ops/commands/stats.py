@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
-from functions.ops import target
-from functions.ops.out import FINE, data, span, table
+from functions.ops.cli import target
+from functions.ops.cli.out import FINE, data, span, table
 from functions.store import Answer
 
 HELP = "count tasks by state and kind, and endings by reason"

@@ -5,8 +5,8 @@ import contextlib
 import sys
 from typing import Any
 
-from functions.ops import target
-from functions.ops.out import ERROR, FINE, data, span, table, words
+from functions.ops.cli import target
+from functions.ops.cli.out import ERROR, FINE, data, span, table, words
 
 HELP = "run the sweep once, or say what it would do"
 JSON = {
@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from functions.sweep import sweep
+    from functions.sweep.sweep import sweep
 
     store, policy, watch = target.target(options)
     if options.dry_run:

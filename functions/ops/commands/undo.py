@@ -2,8 +2,8 @@
 
 import argparse
 
-from functions.ops import operate, selection, target
-from functions.ops.out import confirmed, data, words
+from functions.ops.cli import many_tasks, selection, target
+from functions.ops.cli.out import confirmed, data, words
 
 HELP = "start again what a sweep has failed"
 JSON = {"sweep_id": (), "found": (), "moved": (), "refused": ("task_id", "error"), "applied": ()}
@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     wanted = {"states": ["failed"], "sweep_id": options.sweep_id}
     found = [one["task_id"] for page in selection.pages(store, watch, wanted) for one in page]
     applied = bool(found) and confirmed(f"start {len(found)} tasks again?", yes=options.apply)
-    moved, refused = operate.move(store, watch, "retry", found) if applied else ([], [])
+    moved, refused = many_tasks.move(store, watch, "retry", found) if applied else ([], [])
     if options.json:
         data(
             {"sweep_id": options.sweep_id, "found": len(found), "moved": moved, "refused": refused, "applied": applied}
@@ -33,4 +33,4 @@ def run(options: argparse.Namespace) -> int:
         return words(
             f"{len(found)} tasks were failed by sweep {options.sweep_id} and are failed still. --apply starts them again."
         )
-    return operate.told("retry", len(found), moved, refused)
+    return many_tasks.told("retry", len(found), moved, refused)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from functions.ops import selection, target
+from functions.ops.cli import selection, target
+from functions.ops.cli.out import FINE, console, data, drawn, table
 from functions.ops.commands import list as listing
 from functions.ops.commands import stats
-from functions.ops.out import FINE, console, data, drawn, table
 
 HELP = "watch the open tasks and the counts until Ctrl-C"
 JSON = {"at": ()} | listing.JSON | {"stats": tuple(stats.JSON)}

@@ -7,8 +7,8 @@ import argparse
 import contextlib
 import sys
 
-from functions.ops import target
-from functions.ops.out import FINE, data, words
+from functions.ops.cli import target
+from functions.ops.cli.out import FINE, data, words
 
 HELP = "pull tasks and run them in the guard"
 JSON: dict[str, tuple[str, ...]] = {"ran": ()}
@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from functions.pull import pull, stop_on_signals
+    from functions.worker.pull import pull, stop_on_signals
 
     store, policy, watch = target.target(options)
     watches = [watch] if options.name else list(policy.watches.values())

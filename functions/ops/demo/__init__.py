@@ -18,15 +18,15 @@ from typing import Any, Self
 import psycopg
 import requests
 
-from functions.migrate import migrate
+from functions.core.policy import load
+from functions.install.migrate import migrate
 from functions.ops.demo import audit
 from functions.ops.demo.chaos import Chaos
 from functions.ops.demo.scenes import Scene, all_scenes, lost_scenes
-from functions.ops.dev import Server, Tick
-from functions.ops.embedded import create_database, database, drop_database
-from functions.ops.provider import Provider
-from functions.ops.queue import LocalQueue
-from functions.policy import load
+from functions.ops.local.provider import Provider
+from functions.ops.local.queue import LocalQueue
+from functions.ops.local.servers import Server, Tick
+from functions.ops.postgres.embedded import create_database, database, drop_database
 
 POLICY = Path(__file__).with_name("policy.yaml")
 WORKERS = 4

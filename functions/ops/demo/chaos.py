@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from functions.ops.dev import Server, children
+from functions.ops.local.servers import Server, children
 
 Say = Callable[[str], None]
 

@@ -3,13 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from functions.ops.samples import selection_input
-
-PROMPTS = (
-    "a lighthouse in the fog", "two foxes reading a map", "a market under arcades", "a bridge made of paper",
-    "the last tram at night", "an orchard in the first snow", "a whale above the city", "a kitchen full of clocks",
-    "a violin maker's bench", "rain on a tin roof", "an atlas with no borders", "a garden on the moon",
-)  # fmt: skip
+from functions.ops.local.samples import PROMPTS, selection_input
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import psycopg
 from flask import Blueprint, Flask, render_template, request
 
+from functions.core.policy import load
 from functions.errors import PolicyError, StoreError
 from functions.ops.look import check
 from functions.ops.look.overdue import Limits
 from functions.ops.look.session import connect
 from functions.ops.look.stuck import find
-from functions.policy import load
 from functions.store.postgres import PostgresStore
 
 SHOWN = 200
@@ -27,8 +27,8 @@ def installed(dsn: str, watch: str) -> bool:
 
 def create(dsn: str, table: str | None) -> Flask:
     """The page's own frame, with the look in place of its views."""
-    from functions.page.app import Page
     from functions.page.app import create as frame
+    from functions.page.current import Page
 
     app = frame(Page(lambda: PostgresStore(dsn), load, lambda _: "local", extras=(_blueprint(dsn, table),)))
     app.view_functions["views.index"] = app.view_functions["look.index"]

@@ -8,13 +8,12 @@ from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
-from functions.dispatch import push
-from functions.ids import task_id_of
-from functions.ops.demo.scenes import PROMPTS
-from functions.ops.dev import children
-from functions.ops.samples import selection_input
-from functions.page.app import page, watch
-from functions.policy import Watch
+from functions.core.dispatch import push
+from functions.core.policy import Watch
+from functions.entry.fields import task_id_of
+from functions.ops.local.samples import PROMPTS, selection_input
+from functions.ops.local.servers import children
+from functions.page.current import page, watch
 from functions.store import Store
 
 SAMPLES = {

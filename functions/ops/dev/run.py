@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from functions.ops.dev import ROOT, Tick
+from functions.core.policy import DEFAULT, load, parse
 from functions.ops.dev.serve import READY
 from functions.ops.dev.sources import Sources
-from functions.policy import DEFAULT, load, parse
+from functions.ops.local.servers import ROOT, Tick
 
 if TYPE_CHECKING:
-    from functions.ops.embedded import Postgres
+    from functions.ops.postgres.embedded import Postgres
 
 DATA = ROOT / ".cache" / "dev"
 HOST = "127.0.0.1"
@@ -95,7 +95,7 @@ def _front(options: Options) -> list[str]:
 @contextlib.contextmanager
 def _database(options: Options) -> "Iterator[Postgres]":
     """An embedded PostgreSQL whose data is kept: its port is known, and it is not started yet."""
-    from functions.ops.embedded import Postgres
+    from functions.ops.postgres.embedded import Postgres
 
     options.data.mkdir(parents=True, exist_ok=True)
     server = Postgres(options.data / "postgres")
@@ -117,7 +117,7 @@ def _begin(database: "Postgres", options: Options, env: dict[str, str], servers:
 
 def _own(opened: contextlib.ExitStack, options: Options, database: "Postgres") -> dict[str, str]:
     """The environment with that database, and an image provider."""
-    from functions.ops.provider import Provider
+    from functions.ops.local.provider import Provider
 
     policy = options.data / "policy.yaml"
     policy.write_text(policy_text(options.sweep_every), encoding="utf-8")
@@ -152,7 +152,7 @@ def policy_text(every: float) -> str:
 
 
 def _migrated(env: dict[str, str], started: float) -> None:
-    from functions.migrate import migrate
+    from functions.install.migrate import migrate
 
     steps = migrate(env["DATABASE_URL"], load(env.get("UNSTUCK_POLICY")))
     if steps:
@@ -212,7 +212,7 @@ def _migrate_again(options: Options, env: dict[str, str]) -> None:
 
 def again(policy: str, every: str, dsn: str) -> None:
     """Writes the policy for `dev` anew and migrates by it."""
-    from functions.migrate import migrate
+    from functions.install.migrate import migrate
 
     Path(policy).write_text(policy_text(float(every)), encoding="utf-8")
     migrate(dsn, load(policy))

@@ -63,9 +63,11 @@ def front(given: argparse.Namespace) -> targets.Wsgi:
 
 def _page(workers_pid: int | None) -> Any:
     """Here whoever reaches the port may write: it listens on this machine only."""
+    from functions.core.policy import policy
     from functions.ops.dev import play
-    from functions.page.app import Page, create
-    from functions.store import policy, store
+    from functions.page.app import create
+    from functions.page.current import Page
+    from functions.store import store
 
     played = {"extras": (play.blueprint(workers_pid),), "dev": {"frozen": play.any_frozen}} if workers_pid else {}
     return create(Page(store, policy, lambda _: f"{getpass.getuser()} (local)", write=bool(workers_pid), **played))  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from functions.ops.dev import ROOT
+from functions.ops.local.servers import ROOT
 
 KINDS = {".py", ".yaml", ".sql", ".html", ".css", ".js", ".svg"}
 

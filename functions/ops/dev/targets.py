@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from functions.ops.dev import ROOT
+from functions.ops.local.servers import ROOT
 
 Wsgi = Callable[..., Iterable[bytes]]
 SOURCE = str(ROOT / "main.py")

@@ -8,16 +8,16 @@ from functools import partial
 
 import psycopg
 
+from functions.core.policy import Policy, Watch
 from functions.errors import StoreError
-from functions.migrate import pending, steps
+from functions.install.migrate import pending, steps
+from functions.install.row import identifier
 from functions.ops.doctor import cost, deployment, names, rows
 from functions.ops.doctor.finding import BREAKS, LEVELS, Finding
 from functions.ops.doctor.session import Connection, rolled_back
 from functions.ops.doctor.tries import not_installed, plain, tried
 from functions.ops.look.catalogue import Facts, facts
 from functions.ops.look.session import connect
-from functions.policy import Policy, Watch
-from functions.row import identifier
 
 Check = Callable[[], list[Finding]]
 

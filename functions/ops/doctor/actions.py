@@ -11,12 +11,12 @@ from typing import Any
 
 import psycopg
 
+from functions.core.policy import Watch
+from functions.core.states import State
+from functions.install.column_sql import identifier, literal
+from functions.install.render import names
+from functions.install.row import is_in
 from functions.ops.doctor.session import Connection
-from functions.policy import Watch
-from functions.render import names
-from functions.row import is_in
-from functions.states import State
-from functions.values import identifier, literal
 
 WORKER = "doctor"
 SENTENCE = "The doctor tried whether a long sentence about a failure fits into this column. " * 4

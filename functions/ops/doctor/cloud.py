@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from functions.ops import cloud
-from functions.ops.cloud import CloudError
+from functions.core.policy import Policy
+from functions.ops.cli import google
+from functions.ops.cli.google import CloudError
+from functions.ops.cli.out import UNREACHABLE, span
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
-from functions.ops.out import UNREACHABLE, span
-from functions.policy import Policy
 
 SCHEDULER = "https://cloudscheduler.googleapis.com/v1"
 MONITORING = "https://monitoring.googleapis.com/v3"
@@ -34,7 +34,7 @@ class Cloud:
         from google.cloud import logging_v2
 
         self.project, self.region, self.name = project, region, name
-        self.credentials = cloud.credentials()
+        self.credentials = google.credentials()
         self.session: Any = AuthorizedSession(self.credentials)  # type: ignore[no-untyped-call]
         self.logs: Any = logging_v2.Client(project=project, credentials=self.credentials, _use_grpc=False)  # type: ignore[no-untyped-call]
 
@@ -48,7 +48,7 @@ class Cloud:
         return f"serviceAccount:{self.name}-{part}@{self.project}.iam.gserviceaccount.com"
 
     def get(self, url: str, **params: Any) -> dict[str, Any]:
-        return cloud.asked(self.session, url, **params)
+        return google.asked(self.session, url, **params)
 
 
 def examine(where: Cloud, policy: Policy) -> list[Finding]:
@@ -94,9 +94,9 @@ def schedule(where: Cloud, policy: Policy) -> Iterator[Finding]:
 
 
 def metrics(where: Cloud) -> Iterator[Finding]:
-    from functions.ops.reference.events import metrics as wanted
+    from functions.ops.cli.alert_files import metrics as wanted
 
-    with cloud.words():
+    with google.words():
         there = {one.name for one in where.logs.list_metrics()}
     missing = [name for name in map(partial(_named, where), wanted()) if name not in there]
     if missing:
@@ -111,8 +111,8 @@ def points(where: Cloud) -> Iterator[Finding]:
     name, now = _named(where, "unstuck_sweep_finished"), time.time()
     interval = {"start_time": {"seconds": int(now - RECENT)}, "end_time": {"seconds": int(now)}}
     asked = {"name": f"projects/{where.project}", "filter": f'metric.type="{USER}{name}"', "interval": interval}
-    with cloud.words():
-        found = list(where.metrics.list_time_series(request=asked, timeout=cloud.LIMIT))
+    with google.words():
+        found = list(where.metrics.list_time_series(request=asked, timeout=google.LIMIT))
     times = [point.interval.end_time.timestamp() for series in found for point in series.points]
     if times:
         yield fine(None, "last points", f"{name} has a point of {span(now - max(times))} ago")
@@ -141,7 +141,7 @@ def incidents(where: Cloud) -> Iterator[Finding]:
 
 
 def rights(where: Cloud) -> Iterator[Finding]:
-    policy = cloud.asked(where.session, f"{PROJECTS}/{where.project}:getIamPolicy", method="POST")
+    policy = google.asked(where.session, f"{PROJECTS}/{where.project}:getIamPolicy", method="POST")
     held = {one["role"] for one in policy.get("bindings", ()) if where.account("sweep") in one.get("members", ())}
     if lacks := [role for role in ROLES if role not in held]:
         why, do = "gauges, or the reasons of dead workers, are missing.", "Run `terraform apply` in infra/."

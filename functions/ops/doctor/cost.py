@@ -4,14 +4,14 @@ better than we which predicate implies which."""
 from collections.abc import Iterator
 from typing import Any
 
+from functions.core.policy import Watch
+from functions.core.states import State
+from functions.install.column_sql import identifier
+from functions.install.render import names
+from functions.install.row import is_in
 from functions.ops.doctor.finding import WARNS, Finding, fine
 from functions.ops.doctor.session import Connection
 from functions.ops.look.catalogue import Facts
-from functions.policy import Watch
-from functions.render import names
-from functions.row import is_in
-from functions.states import State
-from functions.values import identifier
 
 CLOCKS = {State.PENDING: ("queued", "queued_bound"), State.RUNNING: ("alive", "alive_bound")}
 """The clock by which a sweep judges each open state, and the expression that it compares."""

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterable
 
+from functions.core.policy import Policy, Rule, Watch
+from functions.ops.cli.out import span
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
 from functions.ops.doctor.session import Connection
 from functions.ops.look.catalogue import Facts
-from functions.ops.out import span
-from functions.policy import Policy, Rule, Watch
 
 OLDEST = 15
 POOLED = {6432, 6543}

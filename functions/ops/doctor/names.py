@@ -3,13 +3,13 @@
 import difflib
 from collections.abc import Iterable
 
+from functions.core.policy import Watch
+from functions.core.states import State
 from functions.ops.adopt import KEYS
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
 from functions.ops.look import listed
 from functions.ops.look.catalogue import Facts
 from functions.ops.look.infer import made_up
-from functions.policy import Watch
-from functions.states import State
 
 READ_ONLY = {State.RESTING}
 """States that no verb writes."""

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 
+from functions.core.policy import Watch
+from functions.install.column_sql import TEXTS
+from functions.install.row import column
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
 from functions.ops.doctor.session import Connection
 from functions.ops.look import columns as by_name
 from functions.ops.look.catalogue import OURS, Facts
 from functions.ops.look.clocks import moves
-from functions.policy import Watch
-from functions.row import column
-from functions.values import TEXTS
 
 WIDE_ENOUGH = 200
 """Characters: our longest sentence has 141, and what a handler says comes on top."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import psycopg
 
+from functions.core.policy import Watch
+from functions.core.states import State
 from functions.ops.doctor.actions import Bench, Refused, Unfit, actions
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
 from functions.ops.doctor.session import Connection, rolled_back
-from functions.policy import Watch
-from functions.states import State
 
 CURES = {
     "22001": "State the column's width in `types` of the watch (`varchar(64)`), or widen it.",

@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 
 from functions.errors import StoreError
-from functions.render import render
-from functions.values import TEXTS, WHOLE, Column, identifier
+from functions.install.column_sql import TEXTS, WHOLE, Column, identifier
+from functions.install.render import render
 
 HERE = Path(__file__).parent
 OURS = [

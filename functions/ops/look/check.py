@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from functions.core.states import State
+from functions.ops.cli.out import span, table, words
 from functions.ops.look import mapping
 from functions.ops.look.catalogue import Connection, Facts, candidates, facts, find, labels_behind, occurring
 from functions.ops.look.fix import Fixed
@@ -13,8 +15,6 @@ from functions.ops.look.mapping import Override
 from functions.ops.look.sentences import doubt, listed
 from functions.ops.look.session import looking
 from functions.ops.look.stuck import Stuck
-from functions.ops.out import span, table, words
-from functions.states import State
 
 SCHEMA = 1
 """Of the JSON: raised when a key changes its meaning."""

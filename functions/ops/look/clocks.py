@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from functions.install.column_sql import TEXTS, Column
 from functions.ops.look import columns as by_name
 from functions.ops.look.catalogue import Facts
 from functions.ops.look.mapping import Mapping
 from functions.ops.look.sentences import Doubt, doubt, plain
-from functions.values import TEXTS, Column
 
 Doubts = list[Doubt]
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from functions.install.column_sql import JSONS, NUMBERS, TEXT_LISTS, TEXTS, TIMES, WHOLE, Column
 from functions.ops.look.vocabulary import column_names, squashed, tokens, vocabulary
-from functions.values import JSONS, NUMBERS, TEXT_LISTS, TEXTS, TIMES, WHOLE, Column
 
 Fits = Callable[[Column], bool]
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from functions.core.states import OPEN, State
+from functions.install.column_sql import JSONS, Column
 from functions.ops.look import columns as by_name
 from functions.ops.look import people
 from functions.ops.look.catalogue import Facts
@@ -12,8 +14,6 @@ from functions.ops.look.clocks import caveats, clocks
 from functions.ops.look.mapping import Mapping, Override, overridden, typed
 from functions.ops.look.sentences import Doubt, doubt, listed, plain, refusal
 from functions.ops.look.status import Behind, Seen, Status, choose, sounds
-from functions.states import OPEN, State
-from functions.values import JSONS, Column
 
 VIEWS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 

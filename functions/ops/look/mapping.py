@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from functions.core.states import ENDED, State
+from functions.core.yaml_lines import Value, read
 from functions.errors import PolicyError
+from functions.install.column_sql import NUMBERS, TIMES, WHOLE, Column
 from functions.ops.look.columns import Timeout
-from functions.states import ENDED, State
-from functions.values import NUMBERS, TIMES, WHOLE, Column
-from functions.yaml_lines import Value, read
 
 CLOCKS = ("queued", "started", "alive", "finished")
 MORE_CLOCKS = ("due", "lease", "deadline")

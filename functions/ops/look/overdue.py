@@ -7,9 +7,9 @@ the global numbers. Resting words, soft-deleted rows and rows that wait for a la
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from functions.core.states import State
+from functions.install.column_sql import bound, column, interval, literal, moment
 from functions.ops.look.infer import Inferred
-from functions.states import State
-from functions.values import bound, column, interval, literal, moment
 
 RUNNING_FOR = 30 * 60
 """Seconds without a sign of life: three times the median of 53 cleaners in the field (10 min), since most judge by a

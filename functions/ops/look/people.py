@@ -2,6 +2,7 @@
 
 Ending rows of such a table is damage that nobody asked for: `create table public.tasks` was a to-do list in 10 of 10 hits."""
 
+from functions.core.states import State
 from functions.ops.look import columns as by_name
 from functions.ops.look.catalogue import Facts
 from functions.ops.look.sentences import plain
@@ -9,7 +10,6 @@ from functions.ops.look.sentences import refusal as say
 from functions.ops.look.status import Status
 from functions.ops.look.vocabulary import names, squashed, tokens
 from functions.ops.look.words import trades
-from functions.states import State
 
 _WORKERS_ONLY = {"queued", "processing", "running", "failed", "enqueued", "deadletter"}
 

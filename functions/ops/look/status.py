@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from functions.core.states import State
+from functions.install.column_sql import TEXTS, WHOLE, Column
 from functions.ops.look import listed
 from functions.ops.look.catalogue import Facts
 from functions.ops.look.columns import ends_like, exact, is_time
 from functions.ops.look.vocabulary import column_names, names, squashed, sure_words, tokens
 from functions.ops.look.words import Reading, assumed, read
-from functions.states import State
-from functions.values import TEXTS, WHOLE, Column
 
 Seen = Callable[[str], tuple[Any, ...] | None]
 Behind = Callable[[int], dict[Any, str]]

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from functions.core.states import State
+from functions.install.column_sql import literal
+from functions.ops.cli.out import span
 from functions.ops.look.catalogue import Connection, sql_of, told
 from functions.ops.look.infer import Inferred
 from functions.ops.look.overdue import GRACE, PENDING_FOR, RUNNING_FOR, Limits, Overdue, action, open_states
 from functions.ops.look.sentences import REASONS
 from functions.ops.look.session import looking
-from functions.ops.out import span
-from functions.states import State
-from functions.values import literal
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from functions.states import State
+from functions.core.states import State
 
 
 @lru_cache

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from functions.core.states import State
 from functions.ops.look.vocabulary import squashed, sure_words, tokens, torn_words, usual, vocabulary
-from functions.states import State
 
 P, R, C, F, X, Z = State.PENDING, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED, State.RESTING
 

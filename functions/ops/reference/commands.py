@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-from functions.ops.cli import commands
+from functions.ops.commands.parser import commands
 
 CODES = (
     (0, "fine"),

@@ -1,19 +1,14 @@
-"""docs/events.md, from functions/events.py and infra/alerts."""
+"""docs/events.md, from functions/core/events.py and infra/alerts."""
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import yaml
-
-from functions.events import ALL, Event
-
-ALERTS = Path(__file__).parents[3] / "infra" / "alerts"
+from functions.core.events import ALL, Event
+from functions.ops.cli.alert_files import fed_by, rules
 
 _HEAD = """# Events
 
-<!-- Made by `make docs` from functions/events.py and infra/alerts. Edit those instead. -->
+<!-- Made by `make docs` from functions/core/events.py and infra/alerts. Edit those instead. -->
 
 Every log line of Unstuck is one of these: JSON on stdout, in the field names of Cloud Logging (`severity`, `message`,
 `logging.googleapis.com/trace`, `spanId`, `trace_sampled`), so that all lines of one request are found by its trace. The
@@ -29,28 +24,6 @@ No metric has a task's or a user's id as a label. An event that feeds none says 
 
 def text() -> str:
     return _HEAD + "".join(_row(event) for event in ALL.values())
-
-
-def metrics() -> dict[str, dict[str, Any]]:
-    """The log-based metrics by name."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load((ALERTS / "metrics.yaml").read_text(encoding="utf-8"))["metrics"]
-    return found
-
-
-def rules() -> dict[str, str]:
-    """The PromQL expression of each alert."""
-    groups = yaml.safe_load((ALERTS / "rules.yaml").read_text(encoding="utf-8"))["groups"]
-    return {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
-
-
-def fed_by(event: str) -> list[str]:
-    """The metrics that count the lines of this event."""
-    return [name for name, metric in metrics().items() if event_of(metric) == event]
-
-
-def event_of(metric: dict[str, Any]) -> str | None:
-    found = re.search(r'jsonPayload\.event="(\w+)"', metric["filter"])
-    return found[1] if found else None
 
 
 def _row(event: Event) -> str:

@@ -2,8 +2,8 @@
 
 import re
 
-from functions.render import template
-from functions.states import MOVES, Outcome, Reason, State
+from functions.core.states import MOVES, Outcome, Reason, State
+from functions.install.render import template
 
 REASONS: dict[Reason, tuple[str, str]] = {
     Reason.NEVER_CLAIMED: (
@@ -81,7 +81,7 @@ def text() -> str:
     return "\n".join(
         [
             "# States, outcomes, reasons\n",
-            "<!-- Made by `make docs` from functions/states.py and functions/sql/rules.sql. -->\n",
+            "<!-- Made by `make docs` from functions/core/states.py and functions/sql/rules.sql. -->\n",
             "## States of a task\n",
             "| state | means | may become |",
             "|---|---|---|",

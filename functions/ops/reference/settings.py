@@ -1,15 +1,15 @@
-"""docs/settings.md, from the fields of functions/settings.py and what is written below each."""
+"""docs/settings.md, from the fields of functions/core/settings.py and what is written below each."""
 
 import ast
 import inspect
 import re
 from collections.abc import Iterator
 
-from functions import settings
+from functions.core import settings
 
 _HEAD = """# The environment
 
-<!-- Made by `make docs` from functions/settings.py. Edit that instead. -->
+<!-- Made by `make docs` from functions/core/settings.py. Edit that instead. -->
 
 All variables that the deployed functions read. Times, tables and rules stand in [policy.yaml](policy.md) instead.
 

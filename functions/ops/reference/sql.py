@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from functions.migrate import Step, steps
-from functions.policy import DEFAULT, load
+from functions.core.policy import DEFAULT, load
+from functions.install.migrate import Step, steps
 
 _HEAD = """# SQL functions and tables
 

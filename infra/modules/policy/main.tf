@@ -1,5 +1,5 @@
 # Reads the policy and the alerts, refuses numbers that do not fit together, and puts the policy's numbers into the alerts.
-# No provider: it can be tested by itself. functions/policy.py reads the same file for the code and refuses the same.
+# No provider: it can be tested by itself. functions/core/policy.py reads the same file for the code and refuses the same.
 locals {
   root    = yamldecode(var.policy)
   seconds = { s = 1, m = 60, h = 3600, d = 86400, "" = 1 }

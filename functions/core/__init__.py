@@ -1,0 +1,1 @@
+"""Words and rules that every other part uses: states, policy, settings, events."""

@@ -1,0 +1,145 @@
+"""Dispatch: tells a worker that a task is there. A push may be lost or doubled: the claim and the sweep see to both."""
+
+import threading
+import time
+from functools import lru_cache
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from functions.core import events
+from functions.core.settings import Settings, settings
+
+DEADLINES = 15.0, 1800.0
+"""Seconds that Cloud Tasks lets a worker take: it refuses a task with another `dispatch_deadline`."""
+FARTHEST = 30 * 86400 - 60.0
+"""Seconds: it refuses a task for later than 30 days from now."""
+
+
+class Dispatcher(Protocol):
+    def push(self, watch: str, task_id: str, number: int, delay: float = 0.0) -> None:
+        """Asks for the task to be run after `delay` seconds. `number` is the try that the push is for: the same
+        push twice is one. Raises DispatchError when it was not accepted."""
+
+
+class DispatchError(Exception):
+    """The push was not accepted; the sweep sends it again."""
+
+
+class NoDispatch:
+    """For workers that pull."""
+
+    def push(self, watch: str, task_id: str, number: int, delay: float = 0.0) -> None:
+        pass
+
+
+class HttpDispatch:
+    """Posts to the worker directly, from a thread of its own and without a second try: for one machine."""
+
+    def __init__(self, url: str, timeout: float = 600.0) -> None:
+        self._url, self._timeout = url, timeout
+
+    def push(self, watch: str, task_id: str, number: int, delay: float = 0.0) -> None:
+        threading.Thread(target=self._post, args=(watch, task_id, number, delay), daemon=True).start()
+
+    def _post(self, watch: str, task_id: str, number: int, delay: float) -> None:
+        import requests
+
+        time.sleep(delay)
+        try:
+            requests.post(self._url, json={"watch": watch, "task_id": task_id, "number": number}, timeout=self._timeout)
+        except requests.RequestException as error:
+            events.emit(events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=type(error).__name__)
+
+
+class CloudTasksDispatch:
+    """Google Cloud Tasks over REST (no gRPC channel that a fork could break)."""
+
+    def __init__(self, queue: str, url: str, invoker: str | None, deadline: float) -> None:
+        self._queue, self._url, self._invoker, self._deadline = queue, url, invoker, deadline
+
+    @property
+    def client(self) -> Any:
+        return _client()
+
+    def push(self, watch: str, task_id: str, number: int, delay: float = 0.0) -> None:
+        from google.api_core.exceptions import Conflict, GoogleAPIError
+        from google.auth.exceptions import GoogleAuthError
+        from requests import RequestException
+
+        if not self._url:
+            raise DispatchError("TASKS_QUEUE is set, but not where its tasks go. Set WORKER_URL.")
+        try:
+            self.client.create_task(parent=self._queue, task=self._task(watch, task_id, number, delay), timeout=10.0)
+        except Conflict:
+            return  # ALREADY_EXISTS, over REST a plain 409: this push was accepted before
+        except (GoogleAPIError, GoogleAuthError, RequestException) as error:
+            raise DispatchError(f"{type(error).__name__}: {error}") from error
+
+    def _task(self, watch: str, task_id: str, number: int, delay: float) -> dict[str, Any]:
+        import datetime
+        import json
+
+        request: dict[str, Any] = {
+            "http_method": "POST",
+            "url": self._url,
+            "headers": {"Content-Type": "application/json"},
+            "body": json.dumps({"watch": watch, "task_id": task_id, "number": number}).encode(),
+        }
+        if self._invoker:
+            request["oidc_token"] = {"service_account_email": self._invoker, "audience": audience_of(self._url)}
+        at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=min(delay, FARTHEST))
+        return {
+            "name": f"{self._queue}/tasks/{name_of(watch, task_id, number)}",
+            "schedule_time": at,
+            "dispatch_deadline": datetime.timedelta(seconds=min(max(self._deadline, DEADLINES[0]), DEADLINES[1])),
+            "http_request": request,
+        }
+
+
+def audience_of(url: str) -> str:
+    """Whom the token is for: the URL as it is, since a function's own URL has a path, less the query: that gives 401
+    (googleapis/python-tasks#137)."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
+
+
+def name_of(watch: str, task_id: str, number: int) -> str:
+    """The name of a push in the queue, the same for the same try. Hashed: a prefix in sequence would slow the queue."""
+    import hashlib
+
+    return f"{hashlib.sha256(f'{watch}/{task_id}/{number}'.encode()).hexdigest()[:32]}-{number}"
+
+
+@lru_cache
+def _client() -> Any:
+    from google.cloud import tasks_v2
+
+    return tasks_v2.CloudTasksClient(transport="rest")
+
+
+def choose(found: Settings, timeout: float) -> Dispatcher:
+    if found.queue:
+        return CloudTasksDispatch(found.queue, found.worker_url or "", found.invoker, timeout)
+    return HttpDispatch(found.worker_url, timeout) if found.worker_url else NoDispatch()
+
+
+@lru_cache
+def dispatcher() -> Dispatcher:
+    from functions.core.policy import policy
+
+    return choose(settings(), policy().timeout)
+
+
+def pushes() -> bool:
+    """False where workers pull: then there is nothing to send again."""
+    return not isinstance(dispatcher(), NoDispatch)
+
+
+def push(watch: str, task_id: str, number: int, delay: float = 0.0) -> bool:
+    """Pushes, and says whether it was accepted. What was not is sent again by the sweep."""
+    try:
+        dispatcher().push(watch, task_id, number, delay)
+    except Exception as error:  # noqa: BLE001 - the task is written: whatever became of its push, the sweep sends it again
+        text = str(error) if isinstance(error, DispatchError) else repr(error)
+        events.emit(events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=text)
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""explain: one or two sentences about a task: where it is, why, since when, and what will happen next and when.
+
+A pure function of what `status` answers and of the rule, so that the API, the command line and the page say the same."""
+
+from typing import Any
+
+from functions.core.policy import Policy, Rule, Watch
+from functions.core.states import State
+
+_LOST = {
+    "lease_lost": "the worker stopped without a word",
+    "deadline": "the work took longer than it may",
+    "out_of_memory": "the work needed more memory than it may use",
+    "crashed": "the process that did the work crashed",
+    "shutdown": "the worker was shut down",
+    "transient": "it failed for a passing reason",
+    "handler_error": "the handler raised an error",
+    "stale": "nothing was heard of it for too long",
+    "by_hand": "a person put it back",
+}
+
+
+def explain(policy: Policy, watch: Watch, status: dict[str, Any]) -> str:
+    """`status` is the answer of `Store.status`, verdict found."""
+    rule = watch.rule(status["kind"])
+    match status["state"]:
+        case State.PENDING:
+            return _pending(policy, rule, status)
+        case State.RUNNING:
+            return _running(policy, rule, status)
+        case State.RESTING:
+            return f"It waits for a person ({status['word']}). It is never swept."
+        case None:
+            return f"Its status {status['word']!r} is not a word of the watch {watch.name}. Add it to `words` in policy.yaml."
+    return _ended(status)
+
+
+def span(seconds: float) -> str:
+    """A time as a person says it: 45s, 12m, 3h 20m, 46d 4h."""
+    left = max(0, round(seconds))
+    units = [(left // 86400, "d"), (left % 86400 // 3600, "h"), (left % 3600 // 60, "m"), (left % 60, "s")]
+    return " ".join([f"{count}{unit}" for count, unit in units if count][:2]) or "0s"
+
+
+def _pending(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
+    attempt, waited = status["attempt"], status["waited"]
+    again = ""
+    if attempt and attempt["ended_ago"] is not None and attempt["outcome"] in {"retried", "released"}:
+        again = (
+            f"Attempt {attempt['number']} ended {span(attempt['ended_ago'])} ago: {_cause(attempt)}.{_evidence(attempt)} "
+            f"{_tries_left(attempt, rule)} "
+        )
+    if status["due_in"] and status["due_in"] > 0:
+        return f"{again}It is pending; {'the next try' if again else 'it'} may start in {span(status['due_in'])}."
+    if waited is None:
+        return f"{again}It waits for a worker; since when is not known, so that no sweep fails it."
+    left = rule.pending_for - waited
+    if left <= 0:
+        return f"{again}No worker picked it up for {span(waited)}: {_next_sweep(policy)} fails it as never_claimed."
+    push = rule.redispatch_after - waited
+    pushed = f"It is pushed again in {span(push)}, and fails" if push > 0 else "It was pushed again, and fails"
+    return f"{again}It has waited {span(waited)} for a worker. {pushed} as never_claimed in {span(left)}."
+
+
+def _running(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
+    attempt = status["attempt"]
+    if not attempt or attempt["ended_ago"] is not None:
+        if status["silent"] is None:
+            return "It runs without the guard, and no clock says since when: no sweep ends it."
+        left = rule.silent_for - status["silent"]
+        told = f"It runs without the guard; the last sign of life came {span(status['silent'])} ago."
+        return (
+            f"{told} After {span(left)} more of silence the sweep ends it."
+            if left > 0
+            else f"{told} That is too long: {_next_sweep(policy)} ends it."
+        )
+    told = f"Attempt {attempt['number']} runs since {span(attempt['age'])}{_progress(attempt)}"
+    if attempt["lease_left"] <= 0:
+        left = "puts it back" if _retries(attempt, rule) else "fails it"
+        return f"{told}, but its lease or deadline ran out {span(-attempt['lease_left'])} ago: {_next_sweep(policy)} {left}."
+    return (
+        f"{told}; its last beat came {span(attempt['silent'])} ago. Without another one it is taken back in "
+        f"{span(attempt['lease_left'])}, and in {span(attempt['deadline_left'])} at the latest."
+    )
+
+
+def _ended(status: dict[str, Any]) -> str:
+    last = status["attempt"]
+    attempt = last if last and last["outcome"] == status["state"] else None  # else somebody ended it behind the guard
+    when = f" {span(attempt['ended_ago'])} ago" if attempt else ""
+    if status["state"] == State.COMPLETED:
+        by = f" by attempt {attempt['number']}, which took {span(attempt['took'])}" if attempt else ""
+        return f"It was completed{when}{by}."
+    if status["state"] == State.CANCELLED:
+        return f"It was cancelled{when}."
+    why = f" as {status['reason']}" if status["reason"] else ""
+    return f"It failed{when}{why}: {status['error'] or 'no reason was written down'}{_evidence(attempt)}"
+
+
+def _cause(attempt: dict[str, Any]) -> str:
+    cause: str = attempt["cause"] or attempt["reason"] or attempt["outcome"]
+    return _LOST.get(cause, cause)
+
+
+def _evidence(attempt: dict[str, Any] | None) -> str:
+    """What the platform's log says of a worker that stopped without a word."""
+    return f" {attempt['evidence']}" if attempt and attempt.get("evidence") else ""
+
+
+def _retries(attempt: dict[str, Any], rule: Rule) -> bool:
+    return rule.on_lost == "retry" and attempt["tries"] < rule.attempts
+
+
+def _tries_left(attempt: dict[str, Any], rule: Rule) -> str:
+    burnt = attempt["tries"] - (attempt["outcome"] == "released")  # a released try counts for nothing
+    left = max(0, rule.attempts - burnt)
+    return f"{left} of {rule.attempts} tries {'is' if left == 1 else 'are'} left."
+
+
+def _progress(attempt: dict[str, Any]) -> str:
+    progress = attempt["progress"] or {}
+    parts = [f"{progress['fraction']:.0%}"] if progress.get("fraction") is not None else []
+    parts += [progress["message"]] if progress.get("message") else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _next_sweep(policy: Policy) -> str:
+    return f"the next sweep, within {span(policy.sweep_every)},"

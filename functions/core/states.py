@@ -1,0 +1,81 @@
+"""The states of a task and the legal moves between them. SQL enforces them; this is the list to read.
+
+| from      | to        | by which verb                                                   |
+|-----------|-----------|-----------------------------------------------------------------|
+| -         | pending   | create                                                          |
+| pending   | running   | claim                                                           |
+| pending   | failed    | sweep, status: never_claimed                                    |
+| running   | completed | settle                                                          |
+| running   | failed    | settle; sweep, status, claim when the attempt is overdue        |
+| running   | pending   | settle as retry or release; sweep, status, claim when overdue   |
+| resting   | pending   | a person, outside Unstuck: resting tasks are never swept        |
+"""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RESTING = "resting"
+
+
+OPEN = frozenset({State.PENDING, State.RUNNING})
+ENDED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+
+MOVES: frozenset[tuple[State, State]] = frozenset(
+    {
+        (State.PENDING, State.RUNNING),
+        (State.PENDING, State.FAILED),
+        (State.PENDING, State.CANCELLED),
+        (State.RUNNING, State.COMPLETED),
+        (State.RUNNING, State.FAILED),
+        (State.RUNNING, State.PENDING),
+        (State.RUNNING, State.CANCELLED),
+        (State.RESTING, State.PENDING),
+        (State.RESTING, State.CANCELLED),
+    }
+)
+
+
+class Outcome(StrEnum):
+    """How an attempt ended (`unstuck.attempts.outcome`)."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RETRIED = "retried"
+    RELEASED = "released"
+    CANCELLED = "cancelled"
+    OVERTAKEN = "overtaken"
+    """Somebody who does not use the guard moved the task; the attempt ended without touching it."""
+
+
+class Reason(StrEnum):
+    """Why it ended: the short code beside the sentence for a person."""
+
+    NEVER_CLAIMED = "never_claimed"
+    LEASE_LOST = "lease_lost"
+    DEADLINE = "deadline"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    SHUTDOWN = "shutdown"
+    HANDLER_ERROR = "handler_error"
+    TRANSIENT = "transient"
+    TRANSIENT_EXHAUSTED = "transient_exhausted"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    STALE = "stale"
+    CANCELLED = "cancelled"
+    UNCERTAIN = "uncertain"
+    BY_HAND = "by_hand"
+
+
+ACTIONS = {
+    "retry": (State.FAILED, State.CANCELLED),
+    "requeue": (State.RUNNING,),
+    "cancel": (State.PENDING, State.RUNNING, State.RESTING),
+    "fail": (State.PENDING, State.RUNNING),
+}
+"""In which states a person may do what (functions/sql/operate.sql decides)."""

@@ -1,0 +1,45 @@
+"""beat: a worker elsewhere says that it lives, how far it is, and what it has finished. The guard's own beat is in guard.py."""
+
+from typing import Any
+
+from functions.core import events
+from functions.core.policy import policy
+from functions.entry import auth
+from functions.entry.complete_task import lost
+from functions.entry.fields import task_id_of, token_of, watch_of
+from functions.entry.http import Response, body, reply
+from functions.errors import BadRequestError
+from functions.store import Answer, store
+
+MOST = 20
+"""Checkpoints in one call: each is a write of its own."""
+
+
+def respond(request: Any) -> Response:
+    """POST {task_id, token, progress?, checkpoint?: {name: data}, watch?}: 200 held, or 409 lost with the reason."""
+    auth.machine(request)
+    found = body(request)
+    watch = watch_of(policy(), found)
+    task_id, token = task_id_of(watch, found.get("task_id")), token_of(found)
+    progress, steps = _object(found, "progress"), _object(found, "checkpoint") or {}
+    if len(steps) > MOST:
+        raise BadRequestError(f"`checkpoint` may hold {MOST} steps at most.")
+    answer: Answer = {"verdict": "held"}
+    for name, data in steps.items():
+        answer = store().checkpoint(watch, task_id, token, name, data)
+        if answer["verdict"] == "lost":
+            break
+    if answer["verdict"] == "held" and (progress or not steps):
+        answer = store().beat(watch, task_id, token, progress)
+    if answer["verdict"] == "lost":
+        wanted = "checkpoint" if steps else "beat"
+        events.emit(events.LEASE_LOST, **answer | {"watch": watch.name, "task_id": task_id, "wanted": wanted})
+        raise lost(task_id, answer)
+    return reply({"verdict": "held"})
+
+
+def _object(found: dict[str, Any], name: str) -> dict[str, Any] | None:
+    value = found.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise BadRequestError(f"`{name}` must be a JSON object.")
+    return value

@@ -1,0 +1,27 @@
+"""cancel: what a user does to a task of their own. A worker that is at it finds its lease lost with its next beat."""
+
+from typing import Any
+
+from functions.core import events
+from functions.core.policy import policy
+from functions.entry import auth
+from functions.entry.fields import task_id_of, watch_of
+from functions.entry.http import Response, body, reply
+from functions.errors import BadRequestError
+from functions.store import store
+
+
+def respond(request: Any) -> Response:
+    """POST {task_id, watch?}: 200 {task_id, state}, also when it was cancelled before; 409 ended otherwise; 404."""
+    user, found = auth.user(request), body(request)
+    watch = watch_of(policy(), found)
+    task_id = task_id_of(watch, found.get("task_id"))
+    answer = store().cancel(watch, task_id, owner=user)
+    if answer["verdict"] == "missing":
+        raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
+    if answer["verdict"] == "cancelled":
+        events.emit(events.TASK_FINISHED, **answer | {"watch": watch.name, "by": "cancel", "cause": None})
+    elif answer["state"] != "cancelled":
+        text = f"The task has ended already: it is {answer['state']}."
+        raise BadRequestError(text, status=409, code="ended", task_id=task_id, state=answer["state"])
+    return reply({"task_id": task_id, "state": answer["state"]})

@@ -1,0 +1,99 @@
+"""create: writes a pending task and pushes it. The row comes first: a push that is lost is sent again by the sweep."""
+
+import datetime
+from math import ceil
+from typing import Any
+
+from functions.core import events
+from functions.core.dispatch import push
+from functions.core.policy import policy
+from functions.entry import auth, input_schema
+from functions.entry.fields import kind_of, watch_of
+from functions.entry.http import Response, body, reply, text
+from functions.entry.price import cost_of, refused
+from functions.errors import BadRequestError, StoreError
+from functions.store import Answer, store
+
+
+def respond(request: Any) -> Response:
+    """POST {kind, input, idempotency_key?, priority?, scheduled_at?, cost?, watch?}: 201, or 200 when the key was used
+    before. 402 when the owner's credits are too few, 409 when the price is another one, or one of the kind is active, 429
+    limited, 422 for an input that its schema refuses. `owner` only where the caller is nobody's user."""
+    user, found = auth.user(request), body(request)
+    watch = watch_of(policy(), found)
+    if not watch.own:
+        raise BadRequestError(f"Tasks of {watch.table} are created by its own application.")
+    kind, task_input = kind_of(watch, found), found.get("input", {})
+    if not isinstance(task_input, dict):
+        raise BadRequestError("`input` must be a JSON object.")
+    input_schema.check(watch, kind, task_input)
+    delay, cost = _delay(found.get("scheduled_at")), cost_of(watch, kind, found)
+    try:
+        answer = store().create(
+            watch,
+            kind,
+            task_input,
+            owner=_owner(user, found),
+            key=text(found, "idempotency_key"),
+            priority=_priority(found.get("priority", 0)),
+            delay=delay,
+            metadata={"cost": cost} if cost else None,
+        )
+    except StoreError as error:
+        raise refused(error) or error from None
+    if answer.get("rescued"):  # what stood in the way was overdue
+        from functions.core.report import report
+
+        report(watch, answer["rescued"], by="create")
+    _refuse(kind, answer)
+    if answer["verdict"] == "created":
+        events.emit(events.TASK_CREATED, watch=watch.name, task_id=answer["task_id"], kind=kind)
+    if answer["state"] == "pending":
+        push(watch.name, answer["task_id"], 1, delay)
+    return reply(
+        {"task_id": answer["task_id"], "state": answer["state"]},
+        201 if answer["verdict"] == "created" else 200,
+    )
+
+
+def _owner(user: str | None, found: dict[str, Any]) -> str | None:
+    named = text(found, "owner")
+    if user and named not in {None, user}:
+        raise BadRequestError("`owner` is you: leave it out.", status=403, code="another_owner")
+    return user or named
+
+
+def _refuse(kind: str, answer: Answer) -> None:
+    match answer["verdict"]:
+        case "conflict":
+            raise BadRequestError("`idempotency_key` was used for another task.", status=409, code="conflict")
+        case "active":
+            said = {name: answer.get(name) for name in ("task_id", "state")}
+            raise BadRequestError(
+                f"There is an open task of {kind} already. Wait for its end.", status=409, code="active", **said
+            )
+        case "limited":
+            wait = {"Retry-After": str(max(1, ceil(answer["retry_after"])))}
+            why = "These are too many tasks for a minute. Wait a little."
+            raise BadRequestError(why, status=429, code="too_many", headers=wait)
+
+
+def _priority(value: Any) -> int:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1  # 1.0 is 1 in JSON
+    if not whole or not -1000 <= value <= 1000:
+        raise BadRequestError("`priority` must be a whole number from -1000 to 1000.")
+    return int(value)
+
+
+def _delay(value: Any) -> float:
+    """Seconds until an ISO time with a zone; 0 for none, or for one that has passed."""
+    if value is None:
+        return 0.0
+    try:
+        at = datetime.datetime.fromisoformat(value)
+        delay = (at - datetime.datetime.now(datetime.UTC)).total_seconds()
+    except (TypeError, ValueError):
+        raise BadRequestError("`scheduled_at` must be a time with a zone, such as 2026-01-31T12:00:00Z.") from None
+    if delay > 30 * 86400:
+        raise BadRequestError("`scheduled_at` may be 30 days ahead at most.")
+    return max(0.0, delay)

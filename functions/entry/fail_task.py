@@ -1,0 +1,37 @@
+"""fail: a worker elsewhere says that its work did not succeed, and whether another try may."""
+
+from typing import Any
+
+from functions.core.states import Reason
+from functions.entry import auth
+from functions.entry.complete_task import settle
+from functions.entry.http import Response, body, text
+from functions.errors import BadRequestError
+from functions.worker.settle import LONGEST, Ending
+
+
+def respond(request: Any) -> Response:
+    """POST {task_id, token, error, detail?, retry?, after?, watch?}: 200 {task_id, state: failed, or pending again}.
+
+    `error` is for the user, `detail` for the operator. `retry` (no) asks for another try while attempts are left, `after`
+    so many seconds, else by the backoff of the rule. 409 when the attempt no longer holds the task.
+    """
+    auth.machine(request)
+    found = body(request)
+    error, retry = text(found, "error", longest=LONGEST), found.get("retry", False)
+    if not error:
+        raise BadRequestError("`error` is missing. Send a sentence that the user can read.")
+    if not isinstance(retry, bool):
+        raise BadRequestError("`retry` must be true or false.")
+    detail, after = text(found, "detail", longest=LONGEST), _after(found.get("after"))
+    if retry:
+        return settle(found, Ending("retry", Reason.TRANSIENT, error, detail, after))
+    return settle(found, Ending("fail", Reason.HANDLER_ERROR, error, detail))
+
+
+def _after(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86400:
+        raise BadRequestError("`after` must be 0 to 86400 seconds.")
+    return float(value)

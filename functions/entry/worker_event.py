@@ -1,0 +1,70 @@
+"""worker_event: the same as worker, for a push of Pub/Sub."""
+
+import base64
+import json
+import traceback
+from typing import Any
+
+from functions.core import events, trace
+from functions.core.settings import settings
+from functions.entry import auth
+from functions.entry.worker import AGAIN, HELD, run, status_of
+from functions.errors import BadRequestError, PolicyError, StoreError
+
+
+class RedeliverError(Exception):
+    """The message must come again: a live attempt holds the task, or its end could not be written."""
+
+
+def receive(event: Any) -> None:
+    """The same for a CloudEvent of Pub/Sub. Returns when the message is done with; raises to have it delivered again.
+
+    A message that names no task is done with: no delivery mends it, and the sweep pushes a task that waits.
+    """
+    from flask import has_request_context, request
+
+    called = has_request_context()
+    headers: Any = request.headers if called else {}
+    token = trace.current.set(trace.of(headers, settings().project))
+    try:
+        if called:
+            _admit(request)
+        _receive(event)
+    finally:
+        trace.current.reset(token)
+
+
+def _admit(request: Any) -> None:
+    """A push that may not call is answered by its status, and so delivered again."""
+    from flask import abort
+
+    try:
+        auth.machine(request)
+    except BadRequestError as error:
+        events.emit(events.REQUEST_REFUSED, entry="worker_event", status=error.status, reason=error.code)
+        abort(error.status)
+    except PolicyError as error:
+        events.emit(events.REQUEST_FAILED, entry="worker_event", error=str(error), detail=None)
+        raise RedeliverError("the configuration cannot be used") from None
+
+
+def _receive(event: Any) -> None:
+    try:
+        answer = run(_message(event))
+    except BadRequestError as error:
+        events.emit(events.REQUEST_FAILED, entry="worker_event", error=error.message, detail=error.code)
+        return
+    except Exception as error:  # noqa: BLE001 - the log gets an event, as for the other entry points
+        expected = isinstance(error, StoreError | PolicyError)
+        text, detail = (str(error), None) if expected else (repr(error), traceback.format_exc())
+        events.emit(events.REQUEST_FAILED, entry="worker_event", error=text, detail=detail)
+        raise RedeliverError("the task could not be run") from None
+    if status_of(answer) in {HELD, AGAIN}:
+        raise RedeliverError(f"task {answer['task_id']}: {answer['verdict']}")
+
+
+def _message(event: Any) -> Any:
+    try:
+        return json.loads(base64.b64decode(event.data["message"]["data"]))
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise BadRequestError('The message must hold {"task_id": "..."}.') from None

@@ -1,0 +1,1 @@
+"""Makes the SQL of a table, and puts it into a database."""

@@ -1,0 +1,101 @@
+"""What Supabase's REST API needs in the database: the verbs where it can see them, for the service role alone, and what
+the owner of a task may read. The rest of the file for `supabase/migrations/` are the steps of `functions.install.migrate`."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from functions.core.policy import Policy, Watch
+from functions.install.column_sql import literal
+from functions.install.render import render, shared, template, verbs
+from functions.install.row import identifier
+
+OWN = "unstuck"
+SCHEMAS = ("public", OWN)
+"""Where the REST API finds the verbs: in `public`, which it exposes from the start, as `unstuck_VERB`; or in our own
+schema, which a person has to add to the exposed ones."""
+VERBS = (
+    "beat", "checkpoint", "sweep_begin", "sweep_end", "suspend", "prune", "sweeps", "evidence", "outbox_take", "outbox_end",
+)  # fmt: skip
+WATCH_VERBS = (
+    "create", "claim", "settle", "status", "cancel", "overview", "find", "history", "preview", "operate", "sweep", "batch",
+    "orphans", "redispatch", "page", "pulse", "day", "timeline", "payload", "swept",
+)  # fmt: skip
+"""What a store calls; all else in our schema is called by these."""
+LONG = ("sweep", "batch", "orphans", "prune")
+"""These may take 60 s, as the store lets them: Supabase ends a statement of its API after 8 s otherwise."""
+
+_FUNCTION = re.compile(
+    r"^create or replace function unstuck\.(?P<name>\w+)\((?P<arguments>.*?)\)\s+returns (?P<type>\w+)",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+class Function(NamedTuple):
+    name: str
+    arguments: tuple[str, ...]
+    """`p_task text default null`, each."""
+    returns: str
+
+    @property
+    def names(self) -> list[str]:
+        return [argument.partition(" ")[0] for argument in self.arguments]
+
+    @property
+    def types(self) -> list[str]:
+        return [argument.partition(" ")[2].partition(" default ")[0] for argument in self.arguments]
+
+
+def supabase(policy: Policy, schema: str) -> str:
+    """The SQL for one policy; `schema` is one of SCHEMAS. Safe to run again."""
+    exposed = list(functions(policy)) if schema != OWN else []
+    parts = [_wrapper(schema, function) for function in exposed]
+    parts.append(_gone(exposed, schema))
+    parts += [_table(watch) for watch in policy.watches.values()]
+    parts.append("notify pgrst, 'reload schema';\n")
+    return "\n".join(parts)
+
+
+def functions(policy: Policy) -> Iterator[Function]:
+    """The verbs of the policy, as they are installed."""
+    yield from _found(shared(), VERBS)
+    for watch in policy.watches.values():
+        yield from _found(verbs(watch), [f"{watch.name}_{verb}" for verb in WATCH_VERBS])
+
+
+def _found(text: str, wanted: "tuple[str, ...] | list[str]") -> Iterator[Function]:
+    for match in _FUNCTION.finditer(text):
+        if match["name"] in wanted:
+            arguments = re.split(r",\s*(?=p_)", " ".join(match["arguments"].split()))
+            yield Function(match["name"], tuple(filter(None, arguments)), match["type"])
+
+
+def _wrapper(schema: str, function: Function) -> str:
+    name = f"{schema}.{OWN}_{function.name}"
+    long = " set statement_timeout = '60s'" if function.name.endswith(LONG) else ""
+    named = ", ".join(f"{one} => {one}" for one in function.names)
+    signature = f"{name}({', '.join(function.types)})"
+    return (
+        f"create or replace function {name}({', '.join(function.arguments)}) returns {function.returns}\n"
+        f"language sql{long} as $$ select unstuck.{function.name}({named}) $$;\n"
+        f"revoke all on function {signature} from public, anon, authenticated;\n"
+        f"grant execute on function {signature} to service_role;\n"
+    )
+
+
+def _gone(exposed: list[Function], schema: str) -> str:
+    """What an earlier release or policy had exposed goes: PostgREST refuses to choose between two of one name."""
+    kept = [literal(f"{schema}.{OWN}_{one.name}({', '.join(one.types)})") for one in exposed]
+    return render(template("exposed"), {"kept": ",\n      ".join(kept)})
+
+
+def _table(watch: Watch) -> str:
+    table = identifier(watch.table)
+    if watch.own:
+        name = {"table": table, "table_name": literal(table)}
+        return render(template("owner"), name)
+    read = {
+        match[1] for clocks in watch.clocks.values() for one in clocks if (match := re.match(r"(\S+)\.\w+ via ", one))
+    }
+    others = (f"grant select on {identifier(one)} to service_role;" for one in sorted(read))
+    return "\n".join([f"grant select, update on {table} to service_role;", *others, ""])

@@ -1,0 +1,67 @@
+"""One task, for the commands that are about one: where it is, what is said of it, and its attempts."""
+
+import argparse
+from typing import Any, NamedTuple
+
+from functions.core.explain import explain
+from functions.errors import StoreError
+from functions.ops.cli import target
+from functions.ops.cli.out import span, table
+from functions.store import Answer
+
+ATTEMPT = (
+    "number", "tries", "worker", "started_at", "ended_at", "age", "took", "beats", "outcome", "reason", "cause", "error",
+    "detail", "evidence", "progress", "checkpoints", "sweep_id",
+)  # fmt: skip
+"""The keys of an attempt in JSON."""
+
+
+class One(NamedTuple):
+    status: Answer
+    explanation: str
+    attempts: list[Answer]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", help="the task's key")
+    target.arguments(parser)
+
+
+def one(options: argparse.Namespace) -> One:
+    """Reads the task and changes nothing. Raises StoreError when there is none."""
+    store, policy, watch = target.target(options)
+    status = store.status(watch, options.id, heal=False)
+    if status["verdict"] == "missing":
+        raise StoreError(
+            f"There is no task {options.id} in {watch.table}. `list` shows those that are open.", retryable=False
+        )
+    return One(status, explain(policy, watch, status), store.history(watch, status["task_id"]))
+
+
+def sentence(task: One) -> str:
+    status = task.status
+    return f"{status['kind'] or 'task'} {status['task_id']} is {status['word']}. {task.explanation}"
+
+
+def timeline(attempts: list[Answer]) -> None:
+    """A table of the attempts; nothing when there were none."""
+    if attempts:
+        columns = ("attempt", "started (UTC)", "took", "worker", "outcome", "cause", "detail")
+        table(columns, [_row(attempt) for attempt in attempts])
+
+
+def _row(attempt: Answer) -> list[Any]:
+    return [
+        attempt["number"],
+        attempt["started_at"][:19],
+        span(attempt["took"] if attempt["ended_at"] else attempt["age"]),
+        _short(attempt["worker"]),
+        attempt["outcome"] or "live",
+        attempt["cause"] or attempt["reason"],
+        attempt["evidence"] or attempt["detail"] or attempt["error"],
+    ]
+
+
+def _short(worker: str | None) -> str | None:
+    """The id of a Cloud Run instance is as long as a line."""
+    return worker if worker is None or len(worker) <= 40 else f"{worker[:39]}…"

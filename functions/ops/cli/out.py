@@ -1,0 +1,75 @@
+"""What commands print: data on stdout, words on stderr; rich on a terminal, plain otherwise; NO_COLOR is respected."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from functions.core import explain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+FINE, ERROR, USAGE, FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+"""The exit codes of every command."""
+
+
+def data(value: Any) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value, default=str, ensure_ascii=False))
+
+
+def words(text: str, code: int = FINE) -> int:
+    """A sentence on stderr. Returns `code`, so that a command can end with it."""
+    print(text, file=sys.stderr, flush=True)
+    return code
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """A table on stdout: drawn on a terminal, tab-separated otherwise (for cut and awk)."""
+    if not sys.stdout.isatty():
+        print("\t".join(columns))
+        for row in rows:
+            print("\t".join(_flat(cell) for cell in row))
+        return
+    console().print(drawn(columns, rows, title))
+
+
+def console() -> "Console":
+    """The terminal; with NO_COLOR without any escape, bold ones included."""
+    from rich.console import Console
+
+    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
+
+
+def drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    made = Table(title=title or None, title_justify="left")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(_flat(cell)) for cell in row))
+    return made
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """True when `yes` was given, or a person at a terminal says so. Without a terminal the answer is no."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def span(seconds: float | None) -> str:
+    """A time as a person says it: 45s, 12m, 3h 20m, 46d 4h; - for None."""
+    return "-" if seconds is None else explain.span(seconds)
+
+
+def _flat(cell: Any) -> str:
+    return "-" if cell is None else " ".join(str(cell).split())

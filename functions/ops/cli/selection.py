@@ -1,0 +1,63 @@
+"""Which tasks a command is about: a filter that the database evaluates, read page by page."""
+
+import argparse
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from functions.core.policy import Watch
+from functions.core.states import State
+from functions.store import Store
+
+PAGE = 500
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 100 * 365.25 * 86400  # what an interval can hold is more, what a clock has seen is not
+_MOST = 10**9
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--id", dest="ids", action="append", metavar="ID", help="this task; can be given again")
+    parser.add_argument(
+        "--state", dest="states", action="append", choices=list(State), help="tasks in this state; can be given again"
+    )
+    parser.add_argument("--kind", help="tasks of this kind")
+    parser.add_argument("--owner", help="tasks of this owner")
+    parser.add_argument("--reason", help="tasks whose last attempt ended for this reason")
+    parser.add_argument(
+        "--older-than", type=seconds, metavar="TIME", help="waiting or silent for longer than 10m, 2h, ..."
+    )
+
+
+def seconds(text: str) -> float:
+    """A time such as 90, 45s, 10m, 2h or 7d, in seconds. Raises argparse.ArgumentTypeError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 45s, 10m, 2h or 7d")
+    return min(float(match[1]) * _UNITS[match[2]], _LONGEST)
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:19]) <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_MOST}")
+    return int(text)
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """The filter that the options ask for."""
+    names = ("ids", "states", "kind", "owner", "reason", "older_than")
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def tasks(store: Store, watch: Watch, wanted: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:
+    """The tasks of the filter, `limit` at most, ordered by key."""
+    return itertools.islice(itertools.chain.from_iterable(pages(store, watch, wanted)), limit)
+
+
+def pages(store: Store, watch: Watch, wanted: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    after = None
+    while page := store.find(watch, wanted, PAGE, after):
+        yield page
+        if len(page) < PAGE:
+            return
+        after = page[-1]["task_id"]

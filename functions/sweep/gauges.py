@@ -1,0 +1,103 @@
+"""gauges: how many tasks are open, since when, and how many are at work, as metrics of Cloud Monitoring.
+
+    custom.googleapis.com/unstuck/open_tasks       watch, kind, state (pending, running)
+    custom.googleapis.com/unstuck/oldest_seconds   watch, kind, state: the age of the oldest of them
+    custom.googleapis.com/unstuck/live_attempts    watch, kind
+
+For the dashboard: alerts rest on log lines. A kind that has no open task is written as 0, when the policy names it or it
+was seen before by this instance; else its line would stop at its last value. One sweep runs at a time, so that all points
+are of one resource (generic_task, task_id "sweep"), whichever instance writes them."""
+
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from functions.core.policy import Policy
+from functions.store import Answer
+
+PREFIX = "custom.googleapis.com/unstuck"
+MOST = 200
+"""Time series that one request may write."""
+LEAST = 10.0
+"""Seconds between two points of a series: Cloud Monitoring refuses them when they are closer than 5 s."""
+STATES = ("pending", "running")
+
+Key = tuple[str, tuple[tuple[str, str], ...]]
+_seen: set[Key] = set()
+_written = float("-inf")
+
+
+def write(project: str, policy: Policy, views: dict[str, Answer], limit: float) -> int:
+    """Writes what the overviews say, in at most `limit` seconds; returns how many series. Raises what the client raises."""
+    global _written  # noqa: PLW0603 - of this process
+    until = time.monotonic() + limit
+    if time.monotonic() - _written < LEAST:
+        return 0
+    _written = time.monotonic()
+    series = list(_series(project, points(policy, views), time.time()))
+    for at in range(0, len(series), MOST):
+        client().create_time_series(
+            name=f"projects/{project}", time_series=series[at : at + MOST], retry=None,
+            timeout=max(0.1, until - time.monotonic()),
+        )  # fmt: skip
+    return len(series)
+
+
+def points(policy: Policy, views: dict[str, Answer]) -> dict[Key, float]:
+    """Metric and labels, and the value now."""
+    found = {key: 0.0 for key in _seen if dict(key[1])["watch"] in views} | _zeros(policy, views)
+    for watch, view in views.items():
+        for one in view["open"]:
+            labels = {"watch": watch, "kind": one["kind"] or "", "state": one["state"]}
+            found[_key("open_tasks", **labels)] = one["count"]
+            found[_key("oldest_seconds", **labels)] = max(0.0, float(one["oldest"] or 0))
+        for kind, count in view["live_by_kind"].items():
+            found[_key("live_attempts", watch=watch, kind=kind)] = count
+    _seen.update(found)
+    return found
+
+
+def _zeros(policy: Policy, views: dict[str, Answer]) -> dict[Key, float]:
+    zeros: dict[Key, float] = {}
+    for watch in views:
+        for kind in policy.watches[watch].rules.keys() - {"*"}:
+            zeros[_key("live_attempts", watch=watch, kind=kind)] = 0.0
+            for state in STATES:
+                zeros[_key("open_tasks", watch=watch, kind=kind, state=state)] = 0.0
+                zeros[_key("oldest_seconds", watch=watch, kind=kind, state=state)] = 0.0
+    return zeros
+
+
+def _key(metric: str, **labels: str) -> Key:
+    return metric, tuple(labels.items())
+
+
+def _series(project: str, found: dict[Key, float], now: float) -> Iterator[Any]:
+    from google.cloud import monitoring_v3
+
+    resource = {
+        "type": "generic_task",
+        "labels": {
+            "project_id": project,
+            "location": "global",
+            "namespace": "unstuck",
+            "job": "sweep",
+            "task_id": "sweep",
+        },
+    }
+    interval = {"end_time": {"seconds": int(now), "nanos": int(now % 1 * 1e9)}}
+    for (metric, labels), value in sorted(found.items()):
+        typed = {"double_value": float(value)} if metric == "oldest_seconds" else {"int64_value": int(value)}
+        yield monitoring_v3.TimeSeries(
+            metric={"type": f"{PREFIX}/{metric}", "labels": dict(labels)}, resource=resource, metric_kind="GAUGE",
+            value_type="DOUBLE" if metric == "oldest_seconds" else "INT64", points=[{"interval": interval, "value": typed}],
+        )  # fmt: skip
+
+
+@lru_cache
+def client() -> Any:
+    """Made after the fork. The library speaks gRPC only."""
+    from google.cloud import monitoring_v3
+
+    return monitoring_v3.MetricServiceClient()

@@ -1,0 +1,124 @@
+"""notify: tells people of the tasks that a sweep failed, many in one message. From: the outbox, which the sweep's own
+transaction fills where a watch says `notify: true`. To: NOTIFY_URL, as JSON that Slack shows, signed with NOTIFY_SECRET by
+the rules of Standard Webhooks.
+
+None is lost, and a row of sweeps sends none twice. A receiver sees a message twice only when this process died, or the
+database was away, between the call and its mark: `webhook-id` is the same then. Nothing here makes a sweep fail."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections import Counter
+from typing import Any
+
+from functions.core import events
+from functions.core.policy import Policy
+from functions.core.settings import Settings, settings
+from functions.errors import StoreError
+from functions.store import Answer, Store
+
+LEASE = 60.0
+"""Seconds that a message belongs to the sweep that took it. A call takes 2 * TIMEOUT at most."""
+TIMEOUT = 5.0
+"""Seconds to connect, and again to the answer."""
+FIRST, LONGEST, TIMES = 30.0, 3600.0, 12
+"""Seconds before a message is tried again, doubled each time up to LONGEST; given up after so many tries: 4 hours."""
+LISTED = 50
+"""Tasks that a message names; it counts the others."""
+LINES = 10
+
+
+def notify(store: Store, policy: Policy, until: float) -> None:
+    """Sends what waits, until the time of `time.monotonic()`, or until the receiver does not take one."""
+    if not settings().notify_url or not any(watch.notify for watch in policy.watches.values()):
+        return
+    try:
+        while time.monotonic() + 2 * TIMEOUT < until and (message := store.outbox_take(LEASE)):
+            if not _send(store, message):
+                return
+    except StoreError as error:
+        events.emit(events.NOTIFICATION_FAILED, outcome="retried", count=None, times=None, error=str(error))
+
+
+def _send(store: Store, message: Answer) -> bool:
+    error = _post(settings(), message)
+    told = {"count": len(message["tasks"]), "times": message["times"]}
+    if error is None:
+        store.outbox_end(message["message"])
+        events.emit(events.NOTIFICATION_SENT, **told)
+        return True
+    again = message["times"] < TIMES
+    after = min(LONGEST, FIRST * 2 ** (message["times"] - 1)) if again else None
+    store.outbox_end(message["message"], error, after)
+    events.emit(
+        events.NOTIFICATION_FAILED,
+        level=None if again else events.ERROR,
+        outcome="retried" if again else "given up",
+        error=error,
+        **told,
+    )
+    return False
+
+
+def _post(settings: Settings, message: Answer) -> str | None:
+    """What went wrong, in words without the URL: Slack's is a secret."""
+    import requests
+
+    content = json.dumps(body(message)).encode()
+    try:
+        headers = {"Content-Type": "application/json", **signed(settings.notify_secret, message["message"], content)}
+        with requests.post(
+            settings.notify_url or "",
+            data=content,
+            headers=headers,
+            timeout=TIMEOUT,
+            allow_redirects=False,
+            stream=True,
+        ) as answer:
+            if 200 <= answer.status_code < 300:
+                return None
+            return f"the receiver answered {answer.status_code}"
+    except (requests.RequestException, ValueError) as error:  # ValueError: a URL or a secret that is none
+        return f"the receiver cannot be reached: {type(error).__name__}"
+
+
+def body(message: Answer) -> dict[str, Any]:
+    tasks = message["tasks"]
+    return {
+        "text": _text(tasks),
+        "id": message["message"],
+        "count": len(tasks),
+        "tasks": tasks[:LISTED],
+        "more": max(0, len(tasks) - LISTED),
+    }
+
+
+def _text(tasks: list[Answer]) -> str:
+    """`2 tasks failed:`, and a line for each table, kind and reason, the most frequent first."""
+    groups = Counter((one["watch"], one["kind"], one["reason"]) for one in tasks).most_common()
+    lines = [f"{count} x {_plain(kind)} of {watch}: {reason}" for (watch, kind, reason), count in groups[:LINES]]
+    rest = sum(count for _, count in groups[LINES:])
+    lines += [f"and {rest} more"] if rest else []
+    return "\n".join([f"{len(tasks)} task{'s' * (len(tasks) > 1)} failed:", *lines])
+
+
+def _plain(kind: str) -> str:
+    """A kind is data: Slack must not read it as a link or as a mention of everybody."""
+    return kind.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:100]
+
+
+def signed(secret: str | None, message: str, content: bytes) -> dict[str, str]:
+    """The headers of Standard Webhooks. A secret is `whsec_` and base64, or any text; without one there is no signature.
+
+    Raises ValueError for a secret that is not base64 after `whsec_`.
+    """
+    at = str(int(time.time()))
+    headers = {"webhook-id": message, "webhook-timestamp": at}
+    if not secret:
+        return headers
+    coded = secret.removeprefix("whsec_")
+    key = base64.b64decode(coded, validate=True) if coded != secret else secret.encode()
+    digest = hmac.new(key, f"{message}.{at}.".encode() + content, hashlib.sha256).digest()
+    return headers | {"webhook-signature": f"v1,{base64.b64encode(digest).decode()}"}

@@ -1,0 +1,1 @@
+"""Takes one task and brings it to its end."""

@@ -1,0 +1,224 @@
+"""Runs a handler where the guard can end it: in a child process (default), or in a thread for tiny work.
+
+A child costs 4 to 16 ms (forkserver with the handlers preloaded). It is the one way that ends a CPU loop, a blocking
+call and a C call that holds the GIL alike, and that keeps a crash or a hunger for memory away from the beats."""
+
+import asyncio
+import contextlib
+import ctypes
+import importlib
+import inspect
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from functions.core.states import Reason
+from functions.errors import Fail, LeaseLostError, Retry
+from functions.worker import preload, processes
+from functions.worker.handler_context import HandlerContext, Job
+from functions.worker.inbox import Inbox
+
+_PR_SET_PDEATHSIG = 1
+FINAL = frozenset({"result", "error"})
+"""The messages after which a handler says nothing more."""
+_starting = threading.Lock()
+
+
+class Work:
+    """A handler at work: its messages, its end, and the means to end it."""
+
+    def __init__(self, job: Job, isolation: str, handlers: Iterable[str] = ()) -> None:
+        """`handlers` are those that a later child may need: the forkserver loads them when it starts."""
+        self._pipe, end = multiprocessing.Pipe()
+        self._inbox = Inbox(self._pipe)
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._thread: threading.Thread | None = None
+        self._finished = False
+        if isolation == "thread":
+            self._thread = threading.Thread(target=run, args=(job, end), daemon=True)
+            self._thread.start()
+        else:
+            self._process = _start(job, end, handlers)
+            end.close()
+
+    def receive(self, timeout: float) -> tuple[Any, ...] | None:
+        """The next message, None after `timeout` seconds or while a part of it is missing, or ("gone", exit code) when the
+        child ended without a word."""
+        if message := self._inbox.take():
+            return self._heard(message)
+        waiting: list[Any] = [self._pipe] if self._process is None else [self._pipe, self._process.sentinel]
+        ready = wait(waiting, timeout)
+        if self._pipe in ready:
+            with contextlib.suppress(EOFError, OSError):
+                self._inbox.read()
+                return self._heard(self._inbox.take())
+        if not ready:
+            return None
+        if self._process is None:
+            return ("gone", None)
+        self._process.join(5)
+        return ("gone", self._process.exitcode)
+
+    def _heard(self, message: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        self._finished = message is not None and message[0] in FINAL
+        return message
+
+    def answer(self, word: str, value: str) -> None:
+        with contextlib.suppress(OSError):
+            self._pipe.send((word, value))
+
+    def memory(self) -> int:
+        """Bytes that the child and the programs that it started hold in memory; 0 for a thread."""
+        return 0 if self._process is None or self._process.pid is None else processes.memory(self._process.pid)
+
+    def end(self) -> None:
+        """Ends the work now. A thread can only be asked: an exception is raised in it when it next runs Python code."""
+        if self._process is not None:
+            if self._finished:
+                self._process.join(1.0)  # it has said all: let it flush and exit
+            assert self._process.pid, "it was started"
+            processes.kill_tree(self._process.pid)
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+        elif self._thread is not None and self._thread.is_alive() and not self._finished:
+            self.answer("stop", "stopped")
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(LeaseLostError)
+            )
+        self._pipe.close()
+
+
+def _start(job: Job, end: Connection, handlers: Iterable[str]) -> multiprocessing.process.BaseProcess:
+    context = multiprocessing.get_context("forkserver")
+    with _starting, _main_hidden():
+        os.environ[preload.NAME] = " ".join(dict.fromkeys(map(_module_of, (job.handler, *handlers))))
+        context.set_forkserver_preload([__name__, preload.__name__])
+        process = context.Process(target=run_child, args=(job, end), daemon=True)
+        try:
+            process.start()
+        finally:
+            del os.environ[preload.NAME]  # for the forkserver alone, not for what else is started
+    return process
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Without this each child imports the server's `__main__` again (measured: 100 - 200 ms a task)."""
+    main = sys.modules["__main__"]
+    kept: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
+
+
+def run_child(job: Job, pipe: Connection) -> None:
+    """The child: dies with its parent, may not take more memory than its rule says, then runs the handler."""
+    os.setpgid(0, 0)  # of its own: the programs that the handler starts end with it
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(ValueError, OSError):  # a wall behind the guard's looks, for one big jump: MemoryError
+        resource.setrlimit(resource.RLIMIT_DATA, (job.memory * 2, job.memory * 2))
+    run(job, pipe, on_gone=_end_with_all)
+
+
+def _end_with_all() -> None:
+    processes.kill_tree(os.getpid())
+    os._exit(1)
+
+
+def _die_with_parent() -> None:
+    """The forkserver's parent is the worker: it ends with it when no child keeps its pipe open, and the child with it,
+    by the kernel, even in a C call that holds the GIL."""
+    from multiprocessing import forkserver
+
+    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)  # noqa: SLF001
+    if alive is not None:
+        with contextlib.suppress(OSError):
+            os.close(alive)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run(job: Job, pipe: Connection, on_gone: Callable[[], object] = lambda: None) -> None:
+    """Runs the handler and sends how it ended as the last message."""
+    context = HandlerContext(job, pipe)
+
+    def listen() -> None:
+        context.listen()
+        on_gone()
+
+    # LeaseLostError: raised in a thread that is to stop, wherever it is
+    with contextlib.suppress(OSError, ValueError, LeaseLostError):
+        threading.Thread(target=listen, daemon=True).start()
+        context.send(*_outcome(job, context))
+
+
+def _outcome(job: Job, context: HandlerContext) -> tuple[Any, ...]:
+    try:
+        handle = load(job.handler)
+        result = handle(context, job.task_input)
+        if inspect.iscoroutine(result):
+            result = asyncio.run(result)
+        return ("result", json.dumps(result))
+    except Retry as error:
+        return ("error", "retry", Reason.TRANSIENT, *_words(error), getattr(error, "after", None))
+    except Fail as error:
+        return ("error", "fail", Reason.HANDLER_ERROR, *_words(error), None)
+    except MemoryError as error:
+        return ("error", "lost", Reason.OUT_OF_MEMORY, None, _trace(error), None)
+    except LeaseLostError:
+        return ("error", "gone", Reason.LEASE_LOST, None, "", None)
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is its task's end
+        if is_transient(error):
+            return ("error", "retry", Reason.TRANSIENT, None, _trace(error), None)
+        return ("error", "unknown", Reason.HANDLER_ERROR, None, _trace(error), None)
+    except BaseException as error:  # noqa: BLE001 - sys.exit and the like: the guard must hear of it
+        return ("error", "lost", Reason.CRASHED, None, f"the handler ended with {error!r}", None)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Timeouts and connection errors, of Python and of the usual HTTP clients (without importing any of them)."""
+    if isinstance(error, TimeoutError | ConnectionError | socket.gaierror):
+        return True
+    if isinstance(reason := getattr(error, "reason", None), OSError):  # urllib.error.URLError
+        return is_transient(reason)
+    known = {("requests", "Timeout"), ("requests", "ConnectionError"), ("requests", "ChunkedEncodingError"),
+             ("httpx", "TransportError"), ("urllib3", "HTTPError"), ("http", "IncompleteRead"),
+             ("aiohttp", "ClientConnectionError"), ("aiohttp", "ClientPayloadError")}  # fmt: skip
+    return any((one.__module__.split(".")[0], one.__name__) in known for one in type(error).__mro__)
+
+
+def load(handler: str) -> Callable[..., Any]:
+    """`package.module:function`. Raises Fail with the reason when it cannot be had."""
+    module, _, function = handler.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function or "handle")
+    except (ImportError, AttributeError) as error:
+        raise Fail("This kind of task cannot be done here.", detail=f"handler {handler}: {error}") from error
+
+
+def _words(error: Retry | Fail) -> tuple[str, str]:
+    """For the user and for the operator. A subclass with an `__init__` of its own may lack both."""
+    return str(getattr(error, "message", error)), getattr(error, "detail", "") or _trace(error)
+
+
+def _module_of(handler: str) -> str:
+    return handler.partition(":")[0]
+
+
+def _trace(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))[-4000:]

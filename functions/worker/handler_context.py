@@ -1,0 +1,134 @@
+"""The Context of a running handler. It lives where the handler runs, mostly a child process, and talks to the guard over
+a pipe; only the guard talks to the database."""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from functions.core import events, trace
+from functions.core.trace import Trace
+from functions.errors import LeaseLostError
+
+SEVERITIES = events.DEBUG, events.INFO, events.WARNING, events.ERROR, events.CRITICAL
+
+
+@dataclass(frozen=True)
+class Job:
+    """What travels to where the handler runs."""
+
+    handler: str
+    task_id: str
+    kind: str
+    attempt: int
+    task_input: Any
+    checkpoints: Mapping[str, Any]
+    seconds: float
+    memory: int
+    trace: Trace | None = None
+    told: bool = False
+    """Its log lines go to the guard, which has the way to Cloud Logging; else to stdout."""
+
+
+class HandlerContext:
+    """The Context of a running handler, and its end of the pipe."""
+
+    def __init__(self, job: Job, pipe: Connection) -> None:
+        self.task_id, self.kind, self.attempt = job.task_id, job.kind, job.attempt
+        self._told, self.logger = job.told, _logger(job, self.log)
+        self._pipe, self._sending, self._saving = pipe, threading.Lock(), threading.Lock()
+        self._checkpoints = dict(job.checkpoints)
+        self._deadline = time.monotonic() + job.seconds
+        self._answer, self._answered = "", threading.Event()
+        self._stop = threading.Event()
+
+    def checkpoint(self, name: str, data: Any = None) -> None:
+        data = _plain(True if data is None else data)
+        with self._saving:  # the next answer is for this one, whichever thread of the handler asks
+            self._answered.clear()
+            self.send("checkpoint", name, data)
+            self._answered.wait()
+        if self._answer != "held":
+            raise LeaseLostError(self._answer)
+        self._checkpoints[name] = data
+
+    def done(self, name: str) -> Any:
+        return self._checkpoints.get(name)
+
+    def progress(self, fraction: float | None = None, message: str = "", **more: Any) -> None:
+        self.send("progress", _plain({"fraction": fraction, "message": message, **more}))
+
+    def remaining(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def cancelled(self) -> bool:
+        return self._stop.is_set()
+
+    def send(self, *message: Any) -> None:
+        with self._sending:
+            self._pipe.send(message)
+
+    def log(self, line: str) -> None:
+        if self._told:
+            with contextlib.suppress(OSError, ValueError):
+                self.send("log", line)
+                return
+        events.print_lines([line])
+
+    def listen(self) -> None:
+        """Takes the guard's answers until the pipe ends, which means that the guard is gone."""
+        while True:
+            try:
+                word, value = self._pipe.recv()
+            except (EOFError, OSError):
+                self.answer("the guard is gone")
+                return
+            if word == "stop":
+                self._stop.set()
+            self.answer(value)
+
+    def answer(self, value: str) -> None:
+        self._answer = value
+        self._answered.set()
+
+
+def _plain(data: Any) -> Any:
+    """What JSON makes of it: the guard must not need the handler's classes. What JSON does not know is an error here,
+    in the handler's own line."""
+    return json.loads(json.dumps(data, allow_nan=False))
+
+
+class _EventHandler(logging.Handler):
+    def __init__(self, job: Job, write: Callable[[str], None]) -> None:
+        super().__init__()
+        self._job, self._write = job, write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = SEVERITIES[min(max(record.levelno // 10, 1), len(SEVERITIES)) - 1]
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001 - a slip in a log call must not cost the task its attempt
+            text = f"{record.msg} (its arguments do not fit)"
+        trace.current.set(self._job.trace)  # in whichever thread of the handler this is
+        self._write(events.HANDLER_LOG.line({
+            "task_id": self._job.task_id, "kind": self._job.kind, "number": self._job.attempt, "text": text,
+            "logger": record.name,
+        }, level, _about(record)))  # fmt: skip
+
+
+def _about(record: logging.LogRecord) -> dict[str, Any]:
+    """What google-cloud-logging's own handler tells of a record: where it was logged, and its labels."""
+    where = {"line": record.lineno, "file": record.pathname, "function": record.funcName}
+    labels = {"python_logger": record.name, **getattr(record, "labels", {})}
+    return {"logging.googleapis.com/sourceLocation": where, "logging.googleapis.com/labels": labels}
+
+
+def _logger(job: Job, write: Callable[[str], None]) -> logging.Logger:
+    logger = logging.Logger(f"unstuck.handler.{job.kind}", logging.INFO)  # noqa: LOG001 - one for each attempt
+    logger.addHandler(_EventHandler(job, write))
+    return logger

@@ -1,0 +1,137 @@
+"""The sweep in SQL alone does what functions/sweep/sweep.py does: both are run over the same rows."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from functions.core.policy import load
+from functions.install import pg_cron
+from functions.ops.postgres.embedded import Postgres, create_database, drop_database
+from functions.store.postgres import PostgresStore
+from functions.sweep.sweep import Counts, sweep
+from tests.conftest import copied
+from tests.sql import install_clock
+
+POLICY = replace(load(), sweep_batch=3)
+FILL = """
+insert into public.tasks (id, kind, status, scheduled_at, updated_at, metadata)
+select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, case when n % 3 = 0 then 'selection' else 'image' end,
+  case when n % 2 = 0 then 'pending' else 'processing' end, t, t, jsonb_build_object('bad', n = 8)
+from generate_series(1, 20) n, lateral (select now() - interval '1 hour' - n * interval '1 s' as t) a;
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
+                              extended)
+select 'tasks', t.id::text, 1, n, t.kind, gen_random_uuid(), now() - interval '1 hour', '30 s', now() - interval '50 min',
+  now() - interval '40 min', now() - interval '50 min', true
+from (select *, row_number() over (order by id)::int as n from public.tasks where status = 'processing') t where n <= 5;
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at)
+select 'tasks', gen_random_uuid()::text, 1, 1, 'gone', gen_random_uuid(), now() - interval '1 hour', '30 s',
+  now() - interval '50 min', now() - interval '40 min', now() - interval '50 min' from generate_series(1, 2);
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
+                              ended_at, outcome)
+select 'tasks', gen_random_uuid()::text, 1, 1, 'old', gen_random_uuid(), now() - interval '90 days', '30 s',
+  now() - interval '90 days', now() - interval '90 days', now() - interval '90 days', now() - interval '90 days', 'completed'
+from generate_series(1, 4);
+alter table public.tasks add constraint nailed check (status <> 'failed' or not (metadata ->> 'bad')::boolean)
+"""
+ROWS = """
+select t.id::text, t.status, t.reason, t.error_message, a.number, a.tries, a.outcome, a.reason, a.cause, a.error, a.sweep_id
+from public.tasks t left join unstuck.attempts a on a.task_id = t.id::text order by 1, a.number
+"""
+OTHERS = "select kind, outcome, reason, error, count(*) from unstuck.attempts where kind in ('gone', 'old') group by 1, 2, 3, 4"
+
+
+@pytest.fixture(scope="module")
+def filled(postgres: Postgres, template: str) -> Iterator[str]:
+    name = f"cron_{uuid4().hex}"
+    create_database(postgres.dsn(), name, template)
+    with psycopg.connect(postgres.dsn(name), autocommit=True) as connection:
+        install_clock(connection)
+        connection.execute(FILL.encode())
+        connection.execute(pg_cron.procedures(POLICY).encode())
+    yield name
+    drop_database(postgres.dsn(), name)
+
+
+def after(dsn: str) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """What became of the rows, and what the run says of itself."""
+    with psycopg.connect(dsn) as connection:
+        ((ok, counts, error, ended),) = connection.execute(
+            "select ok, counts, error, ended_at from unstuck.sweeps"
+        ).fetchall()
+        assert (ok, error) == (True, None)
+        assert ended
+        return connection.execute(ROWS).fetchall(), connection.execute(OTHERS).fetchall(), counts
+
+
+def by_python(dsn: str) -> None:
+    store = PostgresStore(dsn)
+    sweep(store, POLICY)
+    store.close()
+
+
+def by_cron(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("call unstuck.cron_sweep()")
+
+
+def test_the_same_rows_come_to_the_same_ends(postgres, filled, capsys):
+    found = []
+    for run in (by_python, by_cron):
+        with copied(postgres, filled) as dsn:
+            run(dsn)
+            found.append(after(dsn))
+    (rows, others, counts), (cron_rows, cron_others, cron_counts) = found
+    assert cron_rows == rows
+    assert cron_others == others
+    assert len([row for row in rows if row[6]]) == 19
+    oldest = {"oldest_overdue_seconds", "oldest_pending_seconds"}
+    assert {name: cron_counts[name] for name in counts.keys() - oldest} == {
+        name: counts[name] for name in counts.keys() - oldest
+    }
+    assert (counts["unsweepable"], counts["orphaned"], counts["pruned"]) == (1, 2, 4)
+    for name in oldest:
+        assert cron_counts[name] == pytest.approx(counts[name], abs=60)
+        assert counts[name] > 0
+
+
+def test_a_run_beside_another_does_nothing_and_a_broken_watch_is_said(postgres, filled):
+    with copied(postgres, filled) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("select unstuck.sweep_begin('k', 'another', 60)")
+        connection.execute("call unstuck.cron_sweep()")
+        assert connection.execute("select count(*) from unstuck.sweeps").fetchone() == (1,)
+        connection.execute("update unstuck.sweeps set ended_at = now()")
+        connection.execute("alter function unstuck.tasks_sweep(jsonb, int, bigint, text, text[]) rename to gone")
+        connection.execute("call unstuck.cron_sweep()")
+        said = "select ok, error, counts ->> 'pruned' from unstuck.sweeps where by = 'pg_cron'"
+        ((ok, error, pruned),) = connection.execute(said).fetchall()
+        assert (ok, pruned) == (False, "4")
+        assert error.startswith("tasks: function unstuck.tasks_sweep")
+
+
+def test_it_counts_as_the_other_does():
+    assert {*pg_cron.COUNTS, "complete"} == Counts().answer().keys()
+
+
+@pytest.mark.parametrize(
+    ("every", "expression"),
+    [
+        (30, "30 seconds"),
+        (60, "* * * * *"),
+        (300, "*/5 * * * *"),
+        (420, "*/6 * * * *"),
+        (3600, "0 * * * *"),
+        (7200, "0 */2 * * *"),
+    ],
+)
+def test_its_schedule_is_the_policys(every, expression):
+    assert f"'{expression}', 'call unstuck.cron_sweep()'" in pg_cron.schedule(replace(POLICY, sweep_every=every))
+
+
+def test_the_rules_stand_in_the_text():
+    text = pg_cron.procedures(POLICY).replace("''", "'")
+    assert json.dumps({"pending_for": 900})[1:-1] in text

@@ -1,0 +1,473 @@
+"""doctor: a healthy table breaks nowhere, each trap is found by its own check, and a run leaves no trace."""
+
+import json
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+
+from functions.core.policy import Policy, load, parse
+from functions.install.migrate import migrate
+from functions.ops.commands.parser import main
+from functions.ops.doctor import deployment, examine
+from functions.ops.doctor.finding import Finding
+from functions.store.postgres import PostgresStore
+
+HEAD = """
+platform: {timeout: 600s, margin: 15s}
+lease: {beat: 10s, for: 30s}
+sweep: {every: 60s, budget: 45s, batch: 500, retention: 30d, mass_expiry: {at_least: 10, share: 0.5}}
+watches:
+  jobs:
+    table: public.jobs
+    key: id
+    key_type: bigint
+    status: status
+    words: {pending: [queued], running: [working], completed: [done], failed: [broken]}
+    columns: {error: error}
+    clocks: {queued: created_at, started: started_at, alive: [beat_at, started_at, created_at], finished: ended_at}
+    rules:
+      "*": {pending_for: 15m, redispatch_after: 2m, run_for: 500s, silent_for: 15m, attempts: 3,
+            backoff: {first: 2s, factor: 4, max: 5m}, on_lost: retry, on_error: retry, isolation: process, memory: 400MB}
+"""
+COLUMNS = {
+    "id": "bigint generated always as identity primary key",
+    "status": "text not null default 'queued'",
+    "error": "text",
+    "created_at": "timestamptz not null default now()",
+    "started_at": "timestamptz",
+    "beat_at": "timestamptz",
+    "ended_at": "timestamptz",
+}
+LISTED = "check (status in ('queued', 'working', 'done', 'broken'))"
+
+
+class World:
+    """A database with a table `jobs`, and what a doctor says of it."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.policy = parse(HEAD)
+
+    def run(self, *statements: str) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def rows(self, query: str) -> list[Any]:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def jobs(self, *constraints: str, head: str = HEAD, installed: bool = True, **columns: str) -> "World":
+        """The table, with one task of each word, and the guard installed."""
+        made = [f"{name} {kind}" for name, kind in (COLUMNS | columns).items() if kind]
+        self.run(f"create table jobs ({', '.join([*made, *constraints])})")
+        words = (
+            "enum_range(null::job_status)"
+            if "job_status" in str(columns)
+            else "array['queued', 'working', 'done', 'broken']"
+        )
+        self.run(f"insert into jobs (status) select unnest({words})")
+        self.policy = parse(head)
+        if installed:
+            migrate(self.dsn, self.policy)
+        return self
+
+    def examine(self) -> list[Finding]:
+        return examine(self.dsn, self.policy, list(self.policy.watches.values()))
+
+    def found(self, check: str, level: str) -> list[Finding]:
+        found = [one for one in self.examine() if (one.check, one.level) == (check, level)]
+        assert all(one.what and (level == "fine" or (one.why and one.do)) for one in found), "what, why and what to do"
+        return found
+
+    def one(self, check: str, level: str) -> str:
+        found = self.found(check, level)
+        assert len(found) == 1, found
+        return f"{found[0].what} | {found[0].why} | {found[0].do}"
+
+
+@pytest.fixture
+def world(empty_database: str) -> World:
+    return World(empty_database)
+
+
+def broken(found: list[Finding]) -> list[Finding]:
+    return [one for one in found if one.level == "breaks"]
+
+
+def test_nothing_breaks_in_the_default_watch_without_a_single_task(database: str) -> None:
+    policy = load()
+    found = examine(database, policy, list(policy.watches.values()))
+    assert broken(found) == []
+    assert [one.check for one in found if one.level == "warns"] == ["sweep"], "it has never been swept"
+
+
+def test_nothing_breaks_in_the_default_watch_with_tasks_in_each_state(database: str) -> None:
+    policy, store = load(), PostgresStore(database)
+    watch = policy.watch()
+    for _ in range(4):
+        store.create(watch, "image", {})
+    store.create(watch, "image", {}, delay=3600.0)
+    store.settle(watch, (one := store.claim(watch, None, "w"))["task_id"], one["token"], "complete", result={})
+    store.settle(watch, (one := store.claim(watch, None, "w"))["task_id"], one["token"], "fail")
+    store.operate(watch, "cancel", [store.claim(watch, None, "w")["task_id"]])
+    store.claim(watch, None, "w")
+    store.close()
+    found = examine(database, policy, [watch])
+    assert broken(found) == []
+    assert not [one for one in found if one.check == "tries" and one.level == "warns"]
+
+
+def test_a_plain_adopted_table_breaks_nowhere(world: World) -> None:
+    world.jobs(LISTED)
+    assert broken(world.examine()) == []
+    assert world.one("tries", "fine").startswith(
+        "14 actions work, tried on tasks that are 'queued', 'working', 'broken'"
+    )
+
+
+def test_a_run_changes_nothing(world: World) -> None:
+    world.jobs(LISTED, "check (error is null or length(error) < 20)")
+    store = PostgresStore(world.dsn)
+    store.claim(world.policy.watch(), "1", "w")
+    store.close()
+    tables = (
+        "jobs",
+        "unstuck.attempts",
+        "unstuck.refusals",
+        "unstuck.dispatches",
+        "unstuck.observed",
+        "unstuck.sweeps",
+    )
+    sums = " union all ".join(
+        f"select '{one}', md5(string_agg(t::text || t.ctid::text || t.xmin::text, ',' order by t::text)) from {one} t"
+        for one in tables
+    )
+    before = world.rows(sums)
+    assert broken(world.examine())
+    assert world.rows(sums) == before
+
+
+def test_the_command_exits_3_when_something_would_break_and_0_otherwise(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--dsn", database, "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert {tuple(one) for one in findings} == {("watch", "level", "check", "what", "why", "do")}
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("drop function unstuck.prune")
+        connection.execute("delete from unstuck.migrations where name = 'shared'")
+    assert main(["doctor", "--dsn", database, "--in", "tasks"]) == 3
+    said = capsys.readouterr()
+    assert "migrations" in said.out
+    assert "1 breaks" in said.err
+
+
+def test_a_database_that_does_not_answer_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--dsn", "postgresql://nobody@127.0.0.1:1/x", "--json"]) == 4
+    assert [one["check"] for one in json.loads(capsys.readouterr().out)["findings"]] == ["reachable"]
+
+
+def test_an_unknown_watch_is_a_usage_error(database: str) -> None:
+    assert main(["doctor", "--dsn", database, "--in", "nope"]) == 2
+
+
+def test_an_old_server_breaks() -> None:
+    assert [one.level for one in deployment.version(140009)] == ["breaks"]
+    assert [one.level for one in deployment.version(150004)] == ["fine"]
+
+
+def test_missing_migrations_break_and_the_actions_are_tried_all_the_same(world: World) -> None:
+    world.jobs(LISTED, installed=False)
+    assert "migrate --apply" in world.one("migrations", "breaks")
+    assert "14 actions work" in world.one("tries", "fine")
+    assert world.rows("select to_regnamespace('unstuck')") == [(None,)]
+
+
+def test_a_trigger_is_not_installed_for_a_try(world: World) -> None:
+    world.jobs(installed=False, head=HEAD.replace("    rules:", "    fence: enforce\n    rules:"))
+    assert "not installed" in world.one("tries", "warns")
+
+
+def test_a_missing_table_breaks(world: World) -> None:
+    assert "public.jobs" in world.one("table", "breaks")
+
+
+def test_a_missing_column_breaks_and_the_like_is_named(world: World) -> None:
+    world.jobs(beat_at="", installed=False)
+    world.run("alter table jobs add beaten_at timestamptz")
+    assert "beaten_at" in world.one("columns", "breaks")
+
+
+def test_a_key_of_another_type_breaks(world: World) -> None:
+    world.jobs(id="uuid primary key default gen_random_uuid()", installed=False)
+    assert "key_type: uuid" in world.one("key", "breaks")
+
+
+def test_a_key_that_is_not_unique_breaks(world: World) -> None:
+    world.jobs(id="bigint generated always as identity")
+    assert "not unique" in world.one("key", "breaks")
+
+
+def test_a_key_that_a_partitioned_table_shares_with_its_time_warns(world: World) -> None:
+    """The database makes it up, so that it is unique as long as nobody writes it by hand."""
+    world.jobs("primary key (id, created_at)", id="bigint generated always as identity")
+    assert "not unique" in world.one("key", "warns")
+
+
+def test_a_word_that_the_check_refuses_breaks(world: World) -> None:
+    world.jobs(installed=False)
+    world.run(
+        "delete from jobs where status = 'broken'",
+        "alter table jobs add check (status in ('queued', 'working', 'done', 'broke', 'parked'))",
+    )
+    migrate(world.dsn, world.policy)
+    assert "Write 'broke'" in world.one("words", "breaks")
+    assert "'parked'" in world.one("words", "warns")
+    failed = world.found("tries", "breaks")
+    assert any("sweep to failed" in one.what and "(23514)" in one.what for one in failed)
+
+
+def test_a_word_that_the_enum_does_not_know_breaks(world: World) -> None:
+    world.run("create type job_status as enum ('queued', 'working', 'done')")
+    world.jobs(status="job_status not null default 'queued'", installed=False)
+    assert "the enum does not know 'broken'" in world.one("words", "breaks")
+    assert any("(22P02)" in one.what for one in world.found("migrations", "breaks")), (
+        "a function of SQL asks for it by then"
+    )
+
+
+def test_a_check_between_times_breaks_on_the_status_that_it_concerns(world: World) -> None:
+    """contributor.info: a queued row has no start, and its CHECK wants one before the end."""
+    world.jobs("constraint valid_dates check (ended_at is null or started_at is not null)")
+    said = [one.what for one in world.found("tries", "breaks")]
+    assert any("'queued'" in one and "sweep to failed" in one and "valid_dates" in one for one in said)
+
+
+def test_a_trigger_that_refuses_is_told_in_its_own_words(world: World) -> None:
+    world.jobs()
+    world.run(
+        "create function refuse() returns trigger language plpgsql as $$ begin "
+        "if new.status = 'queued' then raise exception 'never back'; end if; return new; end $$",
+        "create trigger refuse before update on jobs for each row execute function refuse()",
+    )
+    said = str(world.found("tries", "breaks"))
+    assert "sweep to pending" in said
+    assert "requeue" in said
+    assert "never back (P0001)" in said
+
+
+def test_a_trigger_that_silently_keeps_the_row_breaks(world: World) -> None:
+    world.jobs()
+    world.run(
+        "create function keep() returns trigger language plpgsql as $$ begin return old; end $$",
+        "create trigger keep before update on jobs for each row execute function keep()",
+    )
+    assert any("the task is running afterwards, not failed" in one.what for one in world.found("tries", "breaks"))
+
+
+def test_a_state_without_a_task_is_tried_on_another_task(world: World) -> None:
+    world.jobs(LISTED)
+    world.run("delete from jobs where status <> 'done'")
+    assert world.found("tries", "warns") == []
+    assert len(world.found("tries", "fine")) == 1
+
+
+def test_what_could_not_be_tried_is_said(world: World) -> None:
+    world.jobs(LISTED, owner="text")
+    world.run("delete from jobs", "alter table jobs alter owner set not null")
+    said = world.found("tries", "warns")
+    assert any("'queued'" in one.what and "not tried" in one.what for one in said)
+    assert broken(world.examine()) == []
+
+
+def test_a_missing_index_is_told_with_the_statement_that_creates_it(world: World) -> None:
+    world.jobs()
+    said = world.found("index", "warns")
+    assert [one.do for one in said] == [
+        'create index concurrently on "public"."jobs" ("created_at") where "status" = \'queued\';',
+        'create index concurrently on "public"."jobs" ("beat_at") where "status" = \'working\';',
+    ]
+    world.run("create index on jobs (created_at)")
+    assert len(world.found("index", "warns")) == 2, "an index on the clock alone leads to nearly all rows"
+    world.run(*(one.do for one in said))
+    assert world.found("index", "warns") == []
+
+
+def test_an_index_on_the_status_will_do(world: World) -> None:
+    world.jobs()
+    world.run("create index on jobs (status, created_at)")
+    assert world.found("index", "warns") == []
+
+
+def test_no_clock_that_proves_life_warns(world: World) -> None:
+    world.jobs(head=HEAD.replace("alive: [beat_at, started_at, created_at]", "alive: [started_at, created_at]"))
+    assert "started_at and created_at" in world.one("life", "warns")
+
+
+def test_an_updated_at_that_nothing_moves_warns(world: World) -> None:
+    world.jobs(head=HEAD.replace("beat_at", "updated_at"), updated_at="timestamptz")
+    assert "no trigger moves updated_at" in world.one("updated", "warns")
+    world.run(
+        "create function moved() returns trigger language plpgsql as $$ begin new.updated_at = now(); return new; end $$",
+        "create trigger moved before update on jobs for each row execute function moved()",
+    )
+    assert world.found("updated", "warns") == []
+
+
+def test_an_error_column_whose_width_nobody_stated_breaks(world: World) -> None:
+    world.jobs(error="varchar(64)")
+    assert "varchar(64)" in world.one("width", "breaks")
+    assert any("(22001)" in one.what for one in world.found("tries", "breaks"))
+
+
+def test_a_narrow_error_column_warns(world: World) -> None:
+    world.jobs(error="varchar(64)", head=HEAD.replace("    rules:", "    types: {error: varchar(64)}\n    rules:"))
+    assert "64 characters" in world.one("width", "warns")
+    assert broken(world.examine()) == []
+
+
+def test_a_unique_index_that_names_the_status_warns(world: World) -> None:
+    world.jobs("unique (room, status)", room="text")
+    assert "jobs_room_status_key" in world.one("unique", "warns")
+    world.run("update jobs set room = 'a'")
+    assert any("(23505)" in one.what for one in world.found("tries", "breaks"))
+
+
+def test_a_time_without_zone_is_told(world: World) -> None:
+    world.jobs(created_at="timestamp not null default (now() at time zone 'UTC')")
+    assert "types: {created_at: timestamp}" in world.one("zone", "warns")
+    world.policy = parse(HEAD.replace("    rules:", "    types: {created_at: timestamp}\n    rules:"))
+    assert "is read as UTC" in world.one("zone", "warns")
+    world.policy = parse(HEAD)
+    world.run(f"alter database {world.dsn.rpartition('/')[2].partition('?')[0]} set timezone = 'Asia/Tokyo'")
+    assert "Asia/Tokyo" in world.one("zone", "breaks")
+
+
+def test_a_clock_that_is_off_warns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.jobs()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 5)
+    assert "ahead of" in world.one("clock", "warns")
+
+
+def test_numbers_that_do_not_fit_warn(world: World) -> None:
+    head = HEAD.replace("retention: 30d", "retention: 10m").replace(
+        "queued: created_at", "queued: created_at, due: due_at"
+    )
+    world.jobs(head=head.replace("every: 60s", "every: 5m"), due_at="timestamptz")
+    said = str(world.found("numbers", "warns"))
+    assert "retention" in said
+    assert "never_claimed" in said
+    assert "rarer" in said
+
+
+def test_the_last_sweep_is_told(world: World) -> None:
+    world.jobs()
+    assert "no sweep has run" in world.one("sweep", "warns")
+    world.run(
+        "insert into unstuck.sweeps (started_at, until, ok) select t, t, true from (select now() - interval '1 h') x (t)"
+    )
+    assert "was 1h ago" in world.one("sweep", "warns")
+    world.run("insert into unstuck.sweeps (until, ok, error) values (now(), false, 'no such column')")
+    assert "no such column" in world.one("sweep", "warns")
+    world.run("insert into unstuck.sweeps (until, ok) values (now(), true)")
+    assert len(world.found("sweep", "fine")) == 1
+
+
+def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
+    world.jobs()
+    world.run(
+        "insert into unstuck.outbox (watch, task_id, number, kind, reason, at) "
+        "values ('jobs', '1', 1, 'job', 'stale', now() - interval '1 h')"
+    )
+    assert world.found("notify", "fine") == world.found("notify", "warns") == [], "no watch wants to be told"
+    world.policy = parse(HEAD.replace("    key: id\n", "    key: id\n    notify: true\n"))
+    migrate(world.dsn, world.policy)
+    assert "1 failures wait to be told, the oldest since 1h" in (said := world.one("notify", "warns"))
+    assert "NOTIFY_URL" in said
+    world.run("update unstuck.outbox set at = now()")
+    assert len(world.found("notify", "fine")) == 1
+
+
+@pytest.fixture
+def outsider(world: World):
+    world.run("create role doctor_outsider login")
+    yield world
+    world.run("drop owned by doctor_outsider", "drop role doctor_outsider")
+
+
+def as_outsider(world: World) -> list[Finding]:
+    with psycopg.connect(world.dsn) as connection:
+        user = connection.info.user
+    outside = World(
+        world.dsn.replace(f"//{user}@", "//doctor_outsider@").replace(f"user={user}", "user=doctor_outsider")
+    )
+    outside.policy = world.policy
+    assert outside.rows("select current_user") == [("doctor_outsider",)]
+    return outside.examine()
+
+
+def test_a_role_without_grants_breaks(outsider: World) -> None:
+    outsider.jobs()
+    said = " ".join(one.what for one in broken(as_outsider(outsider)))
+    assert "may not read or update public.jobs" in said
+
+
+def test_a_role_under_row_level_security_breaks(outsider: World) -> None:
+    outsider.jobs()
+    outsider.run(
+        "grant usage on schema public, unstuck to doctor_outsider",
+        "grant all on all tables in schema public, unstuck to doctor_outsider",
+        "alter table jobs enable row level security",
+    )
+    assert any("row level security" in one.what for one in broken(as_outsider(outsider)))
+
+
+def test_other_writers_without_a_fence_warn(world: World) -> None:
+    world.jobs()
+    assert world.found("fence", "warns") == []
+    world.run(
+        "create function finish(n bigint) returns void language sql as "
+        "$$ update jobs set status = 'done' where id = n $$"
+    )
+    assert "finish" in world.one("fence", "warns")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        ("db.x.supabase.co", 5432, "direct"),
+        ("aws-0-eu.pooler.supabase.com", 6543, "a transaction pooler"),
+        ("aws-0-eu.pooler.supabase.com", 5432, "session mode"),
+        ("pgbouncer", 5432, "a transaction pooler"),
+    ],
+)
+def test_a_pooler_is_told(host: str, port: int, said: str) -> None:
+    found = deployment.pooler(SimpleNamespace(info=SimpleNamespace(host=host, port=port)))
+    assert [one.level for one in found] == ["fine"]
+    assert said in found[0].what
+
+
+def test_hooks_run_and_are_rolled_back(world: World) -> None:
+    world.run(
+        "create table refunds (id text)",
+        "create function refund(task text, attempt integer, reason text) returns void language sql as "
+        "$$ insert into refunds values (task) $$",
+    )
+    world.jobs(LISTED, head=HEAD.replace("    rules:", "    hooks: {on_failed: public.refund}\n    rules:"))
+    assert broken(world.examine()) == []
+    assert world.rows("select * from refunds") == []
+    world.run("drop table refunds")
+    assert any("refunds" in one.what for one in world.found("tries", "breaks"))
+
+
+def test_every_watch_of_a_policy_is_checked(database: str) -> None:
+    policy: Policy = parse(
+        HEAD + HEAD.partition("watches:\n")[2].replace("  jobs:", "  more:").replace(".jobs", ".more")
+    )
+    found = examine(database, policy, list(policy.watches.values()))
+    assert {one.watch for one in found if one.check == "table"} == {"jobs", "more"}

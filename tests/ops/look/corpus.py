@@ -1,0 +1,160 @@
+"""The corpus: 49 real task tables, each as DDL and as a JSON that says what its columns and words mean.
+
+UNSTUCK_CORPUS names the folder; else it is looked for beside the repository."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from functions.install.column_sql import TEXTS, Column, identifier, literal
+from functions.ops.look.catalogue import Connection, Facts, facts, find
+from functions.ops.look.listed import closed
+
+BESIDE = Path(__file__).parents[4] / "shared" / "corpus"
+FOLDER = Path(os.environ.get("UNSTUCK_CORPUS") or BESIDE)
+UUID_OSSP = "create function uuid_generate_v4() returns uuid language sql as 'select gen_random_uuid()'"
+"""The embedded build has no extension; two tables of the corpus use this function of one."""
+
+STATES = {"pending": "pending", "running": "running", "completed": "terminal_ok", "failed": "terminal_failed"}
+
+
+@dataclass(frozen=True)
+class Real:
+    """A table of the corpus."""
+
+    name: str
+    ddl: str
+    said: dict[str, Any]
+
+    @property
+    def table(self) -> str:
+        return self.said["table"]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the database lists its words."""
+        return self.said["status"]["kind"] in {"enum", "text+check", "varchar+check"}
+
+    @property
+    def adoptable(self) -> bool:
+        return self.said["adoption_test"]["adopt"] == "tested"
+
+    @property
+    def known(self) -> bool:
+        """Whether its words are known at all."""
+        return self.adoptable or self.said["adoption_test"]["adopt"] == "not adoptable"
+
+    @cached_property
+    def words(self) -> dict[str, list[Any]]:
+        """A trailing ? marks a guess; a remark in brackets explains."""
+        words = {state: [_bare(word) for word in self.said[key] if word != "?"] for state, key in STATES.items()}
+        others = [_bare(word) for word in self.said["other"]]
+        words["cancelled"] = [word for word in others if "cancel" in word.lower()]
+        words["resting"] = [word for word in others if "cancel" not in word.lower()]
+        return words
+
+    def column(self, role: str) -> str | None:
+        """The column of a role, where it is a plain column of the table."""
+        one = self.said["columns"][role]
+        if isinstance(one, list):
+            one = one[0] if one else None
+        name = one["column"] if isinstance(one, dict) else one
+        bare = re.split(r"[ ,]", name)[0] if name else None
+        return bare if bare in self.said["all_columns"] else None
+
+    @property
+    def mapping(self) -> dict[str, Any]:
+        """What a person would write into a --map file."""
+        clocks = {"queued": "created", "started": "started", "finished": "completed"}
+        return {
+            "key": self.said["id"]["column"][0],
+            "status": self.said["status"]["column"],
+            "words": self.words,
+            "clocks": {name: self.column(role) for name, role in clocks.items()}
+            | {"alive": self.column("heartbeat") or self.column("updated")},
+            "error": self.column("error"),
+            "kind": self.column("type"),
+            "attempts": self.column("attempts"),
+        }
+
+
+def _bare(word: Any) -> Any:
+    return word.rstrip("?").split(" (")[0] if isinstance(word, str) else word
+
+
+def tables() -> list[Real]:
+    files = sorted(FOLDER.glob("[0-9]*.json")) if FOLDER.is_dir() else []
+    return [
+        Real(file.stem, _ddl(file.with_suffix(".sql")), json.loads(file.read_text(encoding="utf-8"))) for file in files
+    ]
+
+
+def _ddl(file: Path) -> str:
+    return re.sub(r"create extension[^;]*;", "", file.read_text(encoding="utf-8"))
+
+
+def load(dsn: str, real: Real) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(UUID_OSSP)
+        connection.execute(real.ddl.encode())
+
+
+OLD_CLOCKS = ("created", "updated", "started", "heartbeat", "lock_at", "lock_until", "schedule")
+"""What a task of three hours ago has behind it."""
+
+
+def insert(connection: Connection, real: Real, word: Any, age: str, state: str) -> str:
+    """A row as an application would have written it `age` ago. Returns its key."""
+    table = facts(connection, find(connection, real.table))
+    clocks = {name for role in OLD_CLOCKS if (name := real.column(role))}
+    if state == "pending":
+        clocks -= {real.column("started"), real.column("heartbeat"), real.column("lock_at"), real.column("lock_until")}
+        clocks |= {name for name, one in table.columns.items() if one.not_null and name == real.column("started")}
+    values = {name: _time(table.columns[name], age) for name in clocks if name}
+    values[real.said["status"]["column"]] = literal(word)
+    for one in table.columns.values():
+        if one.not_null and not one.generated and one.default is None and one.name not in values:
+            values[one.name] = _value(connection, table, one)
+    key = table.key[0]
+    names, given = ", ".join(map(identifier, values)), ", ".join(values.values())
+    statement = f"insert into {table.quoted} ({names}) values ({given}) returning {identifier(key)}::text"
+    row = connection.execute(statement.encode()).fetchone()
+    assert row
+    return row[0]
+
+
+def _time(one: Column, age: str) -> str:
+    moment = f"(now() - interval '{age}')"
+    if one.type == "timestamptz":
+        return moment
+    return (
+        f"({moment} at time zone 'UTC')"
+        if one.type == "timestamp"
+        else f"(extract(epoch from {moment}) * 1000)::bigint"
+    )
+
+
+def _value(connection: Connection, table: Facts, one: Column) -> str:
+    if one.name in table.points_to:
+        parent = facts(connection, table.points_to[one.name])
+        return f"(select {identifier(parent.key[0])} from {parent.quoted} limit 1)"
+    if one.labels:
+        return literal(one.labels[0])
+    lists = [closed(check.text, one.name) for check in table.checks if check.columns == (one.name,)]
+    if known := next((words for words in lists if words), None):
+        return literal(known[0])
+    if one.type in TEXTS:
+        return "left(md5(random()::text), 12)"
+    plain = {
+        "uuid": "gen_random_uuid()",
+        "json": '\'{"prompt": "a cat"}\'',
+        "jsonb": '\'{"prompt": "a cat"}\'',
+        "bool": "false",
+    }
+    return plain.get(one.type, "now()" if one.type.startswith("timestamp") else "1")

@@ -1,0 +1,301 @@
+"""What people are told of failures by a sweep: each once in a row of sweeps, many in one message, none lost, whatever the
+receiver or the process does. The receiver is at the wire; the sweep, the outbox and the database are real."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+import responses
+from psycopg.rows import dict_row
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from functions.core import settings as environment
+from functions.core.policy import Policy, load
+from functions.install.migrate import migrate
+from functions.ops.postgres.embedded import Postgres
+from functions.store import Store
+from functions.store.postgres import PostgresStore
+from functions.sweep import notify
+from functions.sweep.notify import FIRST, LEASE, LISTED, TIMES
+from functions.sweep.sweep import sweep
+from tests.conftest import copied
+from tests.sql import install_clock, pass_time
+
+URL = "https://hooks.slack.com/services/T0/B0/a-secret-of-the-owner"
+SECRET = f"whsec_{base64.b64encode(b'a secret that both know').decode()}"
+HOUR = 3600.0
+
+Db = psycopg.Connection[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    given = load()
+    return replace(given, watches={"tasks": replace(given.watch(), notify=True)})
+
+
+@pytest.fixture(scope="module")
+def dsn(postgres: Postgres, policy: Policy) -> Iterator[str]:
+    with copied(postgres, None) as dsn:
+        migrate(dsn, policy)
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            install_clock(connection)
+        yield dsn
+
+
+@pytest.fixture
+def db(dsn: str) -> Iterator[Db]:
+    with psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
+        for table in ("tasks", "unstuck.attempts", "unstuck.sweeps", "unstuck.outbox"):
+            connection.execute(f"delete from {table}".encode())
+        yield connection
+
+
+@pytest.fixture
+def store(dsn: str, db: Db) -> Iterator[Store]:
+    made = PostgresStore(dsn)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    def configure(url: str | None = URL, secret: str | None = SECRET) -> None:
+        for name, value in (("NOTIFY_URL", url), ("NOTIFY_SECRET", secret)):
+            monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+        environment.settings.cache_clear()
+
+    configure()
+    yield configure
+    environment.settings.cache_clear()
+
+
+@pytest.fixture
+def wire() -> Iterator[responses.RequestsMock]:
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
+        yield wire
+
+
+def fail(db: Db, count: int, kind: str = "image") -> list[str]:
+    """Tasks that the next sweep will fail: nobody has claimed them for an hour."""
+    rows = db.execute(
+        "insert into tasks (kind, scheduled_at) select %s, now() - interval '1 hour' from generate_series(1, %s) returning id",
+        (kind, count),
+    )
+    return sorted(str(row["id"]) for row in rows)
+
+
+def told(wire: responses.RequestsMock) -> list[dict[str, Any]]:
+    return [json.loads(call.request.body) for call in wire.calls]
+
+
+def test_a_failure_by_a_sweep_is_told_once_in_a_row_of_sweeps(store, db, policy, wire):
+    wire.post(URL, "ok")
+    task_ids = fail(db, 2) + fail(db, 1, "selection")
+    assert [sweep(store, policy)["verdict"] for _ in range(3)] == ["ok"] * 3
+    (message,) = told(wire)
+    assert message["text"] == (
+        "3 tasks failed:\n2 x image of tasks: never_claimed\n1 x selection of tasks: never_claimed"
+    )
+    assert (message["count"], message["more"]) == (3, 0)
+    assert sorted(task["task_id"] for task in message["tasks"]) == sorted(task_ids)
+    assert message["tasks"][0].keys() == {"watch", "task_id", "number", "kind", "reason", "cause", "at"}
+
+
+def test_a_task_that_a_poll_ended_is_told_by_the_next_sweep(store, db, policy, wire):
+    wire.post(URL, "ok")
+    (task_id,) = fail(db, 1)
+    assert store.status(policy.watch(), task_id)["state"] == "failed"
+    sweep(store, policy)
+    assert [task["task_id"] for task in told(wire)[0]["tasks"]] == [task_id]
+
+
+def test_a_task_that_is_pending_again_is_not_told(store, db, policy, wire):
+    task_id = str(store.create(policy.watch(), "image", {})["task_id"])
+    store.claim(policy.watch(), task_id, "worker")
+    pass_time(db, 31)
+    assert sweep(store, policy)["requeued"] == 1
+    assert told(wire) == []
+
+
+def test_a_receiver_can_check_who_sent_it(store, db, policy, wire):
+    wire.post(URL, "ok")
+    fail(db, 1)
+    sweep(store, policy)
+    request = wire.calls[0].request
+    assert Webhook(SECRET).verify(request.body, dict(request.headers))["count"] == 1
+    assert request.headers["webhook-id"] == told(wire)[0]["id"]
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(request.body + b" ", dict(request.headers))
+
+
+@pytest.mark.parametrize(("secret", "key"), [("plain words", b"plain words"), (SECRET, b"a secret that both know")])
+def test_a_secret_is_base64_after_its_prefix_or_any_text(secret, key):
+    headers = notify.signed(secret, "id", b"{}")
+    Webhook(key).verify(b"{}", headers)
+
+
+def test_without_a_secret_nothing_is_signed():
+    assert notify.signed(None, "id", b"{}").keys() == {"webhook-id", "webhook-timestamp"}
+
+
+def test_a_failure_of_the_receiver_fails_no_sweep_and_the_same_message_comes_again_later(
+    store, db, policy, wire, capsys
+):
+    wire.post(URL, "no", status=503)
+    fail(db, 2)
+    assert [sweep(store, policy)["verdict"] for _ in range(2)] == ["ok", "ok"]
+    assert len(told(wire)) == 1, "not before its time"
+    fail(db, 1)
+    wire.replace("POST", URL, "ok")
+    pass_time(db, FIRST)
+    sweep(store, policy)
+    first, again, other = told(wire)
+    for task in first["tasks"] + again["tasks"]:
+        del task["at"]  # time passed for the database alone
+    assert first == again
+    assert (other["count"], other["id"] != first["id"]) == (1, True)
+    assert wire.calls[0].request.headers["webhook-id"] == wire.calls[1].request.headers["webhook-id"]
+    lines = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "notification" in line["event"]]
+    assert [(line["event"], line["severity"], line["count"], line["times"]) for line in lines] == [
+        ("notification_failed", "WARNING", 2, 1),
+        ("notification_sent", "INFO", 2, 2),
+        ("notification_sent", "INFO", 1, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        requests.ConnectionError(f"Max retries exceeded with url: {URL}"),
+        requests.Timeout(URL),
+        requests.exceptions.InvalidURL(URL),
+    ],
+)
+def test_nothing_that_goes_wrong_fails_a_sweep_or_shows_the_url(store, db, policy, wire, capsys, failure):
+    wire.post(URL, body=failure)
+    fail(db, 1)
+    assert sweep(store, policy)["verdict"] == "ok"
+    seen = capsys.readouterr().out + str(db.execute("select error from unstuck.outbox").fetchall())
+    assert type(failure).__name__ in seen
+    assert "a-secret" not in seen
+
+
+@pytest.mark.parametrize("secret", ["whsec_not base64!", "whsec_ä"])
+def test_a_secret_that_is_none_sends_nothing_and_fails_no_sweep(store, db, policy, wire, configured, secret):
+    configured(secret=secret)
+    fail(db, 1)
+    assert sweep(store, policy)["verdict"] == "ok"
+    assert told(wire) == []
+
+
+def test_a_redirect_is_not_followed(store, db, policy, wire):
+    wire.post(URL, status=302, headers={"Location": "https://elsewhere.example/"})
+    fail(db, 1)
+    sweep(store, policy)
+    assert [call.request.url for call in wire.calls] == [URL]
+    assert db.execute("select error from unstuck.outbox").fetchone() == {"error": "the receiver answered 302"}
+
+
+def test_a_sweep_that_dies_between_the_call_and_its_mark_has_it_sent_again_with_the_same_id(store, db, policy, wire):
+    wire.post(URL, "ok")
+    fail(db, 2)
+    store.sweep(policy.watch(), 500)
+    taken = store.outbox_take(LEASE)
+    sweep(store, policy)
+    assert told(wire) == [], "it belongs to the sweep that took it"
+    pass_time(db, LEASE)
+    sweep(store, policy)
+    assert [message["id"] for message in told(wire)] == [taken["message"]]
+
+
+def test_it_is_given_up_at_last_and_said_so(store, db, policy, wire, capsys):
+    wire.post(URL, "no", status=404)
+    fail(db, 1)
+    for _ in range(TIMES + 2):
+        sweep(store, policy)
+        pass_time(db, HOUR)
+    assert len(told(wire)) == TIMES
+    assert db.execute("select outcome, times from unstuck.outbox").fetchall() == [
+        {"outcome": "given up", "times": TIMES}
+    ]
+    lines = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "notification" in line["event"]]
+    assert [line["outcome"] for line in lines] == ["retried"] * (TIMES - 1) + ["given up"]
+    assert lines[-1]["severity"] == "ERROR"
+
+
+def test_a_mass_of_failures_is_a_message_for_each_500(store, db, policy, wire):
+    wire.post(URL, "ok")
+    task_ids = fail(db, 1100)
+    sweep(store, policy)
+    messages = told(wire)
+    assert [message["count"] for message in messages] == [500, 500, 100]
+    assert [(len(message["tasks"]), message["more"]) for message in messages] == [(LISTED, 500 - LISTED)] * 2 + [
+        (LISTED, 100 - LISTED)
+    ]
+    assert len(db.execute("select from unstuck.outbox where outcome = 'sent'").fetchall()) == len(task_ids)
+
+
+def test_two_sweeps_at_once_take_no_message_twice(store, db, dsn, policy):
+    for _ in range(4):
+        fail(db, 3)
+        store.sweep(policy.watch(), 500)
+    stores = [PostgresStore(dsn) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        taken = list(threads.map(lambda one: one.outbox_take(LEASE), stores))
+    tasks = [task["task_id"] for message in taken if message for task in message["tasks"]]
+    assert len(tasks) == len(set(tasks)) == 12
+    for one in stores:
+        one.close()
+
+
+def test_a_row_that_could_not_be_failed_is_not_told(store, db, policy, wire):
+    wire.post(URL, "ok")
+    bad, *good = fail(db, 3)
+    db.execute(f"alter table tasks add constraint refuses check (id <> '{bad}' or status = 'pending')".encode())
+    answer = sweep(store, policy)
+    db.execute("alter table tasks drop constraint refuses")
+    assert (answer["unsweepable"], answer["failed"]) == (1, 2)
+    assert sorted(task["task_id"] for task in told(wire)[0]["tasks"]) == good
+
+
+def test_nothing_is_sent_when_the_time_of_the_sweep_is_over(store, db, policy, wire):
+    fail(db, 1)
+    sweep(store, replace(policy, sweep_budget=1.0))
+    assert told(wire) == []
+    assert len(db.execute("select from unstuck.outbox where times = 0").fetchall()) == 1
+
+
+def test_what_nobody_is_to_be_told_of_stays_where_it_is(store, db, policy, wire, configured):
+    configured(url=None)
+    fail(db, 1)
+    sweep(store, policy)
+    assert len(db.execute("select from unstuck.outbox where times = 0").fetchall()) == 1
+
+
+def test_without_notify_in_a_watch_the_outbox_stays_empty(postgres, template):
+    with copied(postgres, template) as dsn, psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as db:
+        fail(db, 1)
+        store = PostgresStore(dsn)
+        assert sweep(store, load())["failed"] == 1
+        store.close()
+        assert db.execute("select from unstuck.outbox").fetchall() == []
+
+
+def test_a_kind_cannot_call_everybody():
+    task = {"watch": "tasks", "kind": "<!channel> & <https://x|y>", "reason": "stale"}
+    assert notify.body({"message": "1", "tasks": [task]})["text"].endswith(
+        "1 x &lt;!channel&gt; &amp; &lt;https://x|y&gt; of tasks: stale"
+    )
+
+
+def test_a_text_stays_short_whatever_failed():
+    tasks = [{"watch": "tasks", "kind": f"kind{n % 40}", "reason": "stale"} for n in range(100)]
+    lines = notify.body({"message": "1", "tasks": tasks})["text"].split("\n")
+    assert (len(lines), lines[0], lines[-1]) == (12, "100 tasks failed:", "and 70 more")

@@ -1,0 +1,118 @@
+"""Where a handler runs: its messages are read as they come, and the programs that it starts count, and end, with it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+import psutil
+import pytest
+
+from functions.worker import child
+from functions.worker.child import Work
+from functions.worker.handler_context import Job
+from functions.worker.inbox import Inbox
+from tests.waiting import eventually
+
+MUCH = 10_000_000
+GREED = 80_000_000
+GREEDY = f"import time; held = bytearray({GREED}); print('held', flush=True); time.sleep(600)"
+
+
+def says_much(ctx, task_input):
+    return {"much": "x" * MUCH}
+
+
+def says_two_things_at_once(ctx, task_input):
+    ctx.progress(0.1)
+    ctx.progress(0.2)
+    return 3
+
+
+def starts_programs(ctx, task_input):
+    """One that stays in the group, and one that leaves it. Each has one of its own."""
+    shell = ["sh", "-c", f'{sys.executable} -c "$0" & wait', GREEDY]
+    programs = [subprocess.Popen(shell, start_new_session=new, stdout=subprocess.PIPE) for new in (False, True)]
+    for program in programs:
+        program.stdout.readline()
+    ctx.progress(message=json.dumps([program.pid for program in programs]))
+    time.sleep(600)
+
+
+@contextmanager
+def at_work(handler, where="process"):
+    work = Work(Job(f"{__name__}:{handler.__name__}", "task-1", "image", 1, {}, {}, 60.0, 400_000_000), where)
+    try:
+        yield work
+    finally:
+        with suppress(ValueError):  # the test has ended it
+            work.end()
+
+
+def message(work):
+    return eventually(lambda: work.receive(1))
+
+
+@pytest.mark.parametrize("where", ["process", "thread"])
+def test_a_large_message_arrives_whole(where):
+    with at_work(says_much, where) as work:
+        word, text = message(work)
+        assert (word, json.loads(text)) == ("result", {"much": "x" * MUCH})
+
+
+@pytest.mark.parametrize("where", ["process", "thread"])
+def test_messages_that_arrive_together_are_heard_one_after_the_other(where):
+    with at_work(says_two_things_at_once, where) as work:
+        said = [message(work) for _ in range(3)]
+    assert [word for word, _ in said] == ["progress", "progress", "result"]
+
+
+def test_a_child_that_stops_in_the_middle_of_a_message_does_not_hold_up_the_guard():
+    with at_work(says_much) as work:
+        child = psutil.Process(work._process.pid)
+        eventually(lambda: child.wait([work._pipe], 0))
+        child.suspend()
+        eventually(lambda: child.status() == psutil.STATUS_STOPPED)
+        for _ in range(10):  # more than the socket holds
+            assert work.receive(0.01) is None
+        child.resume()
+        assert len(message(work)[1]) > MUCH
+
+
+def test_a_child_that_dies_in_the_middle_of_a_message_is_told_as_gone():
+    with at_work(says_much) as work:
+        eventually(lambda: child.wait([work._pipe], 0))
+        os.kill(work._process.pid, signal.SIGKILL)
+        assert message(work) == ("gone", -signal.SIGKILL)
+
+
+def test_a_message_above_two_gigabytes_is_framed_by_eight_bytes():
+    """As multiprocessing writes it: only the head is made up here."""
+    ours, theirs = child.multiprocessing.Pipe()
+    inbox = Inbox(ours)
+    os.write(theirs.fileno(), b"\xff\xff\xff\xff")
+    inbox.read()
+    assert inbox.take() is None
+    text = child.multiprocessing.reduction.ForkingPickler.dumps(("result", "1"))
+    os.write(theirs.fileno(), len(text).to_bytes(8) + bytes(text))
+    inbox.read()
+    assert inbox.take() == ("result", "1")
+    theirs.close()
+    with pytest.raises(EOFError):
+        inbox.read()
+    ours.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are known by /proc")
+def test_the_programs_that_a_handler_starts_count_in_its_memory_and_end_with_it():
+    with at_work(starts_programs) as work:
+        programs = [psutil.Process(pid) for pid in json.loads(message(work)[1]["message"])]
+        family = [*programs, *(child for program in programs for child in program.children())]
+        assert len(family) == 4
+        assert work.memory() > 2 * GREED
+        assert psutil.Process(work._process.pid).memory_info().rss < GREED
+        work.end()
+        eventually(lambda: not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
