@@ -1,4 +1,5 @@
-"""The map: one entry point for each deployed function. Holds no state: it is executed again for each target."""
+"""The map: one entry point for each deployed function. Holds no state: it is executed again for
+each target."""
 
 from typing import Any
 
@@ -52,7 +53,8 @@ def worker_event(event: Any) -> None:
 
 @functions_framework.http
 def claim_task(request: Any) -> Response:
-    """POST: a worker elsewhere takes the next task. 200 {task} with its token, lease and deadline, or {task: null}."""
+    """POST: a worker elsewhere takes the next task. 200 {task} with its token, lease and deadline,
+    or {task: null}."""
     from functions.entry import claim_task
 
     return answer(request, "claim_task", ("POST",), claim_task.respond)

@@ -1,4 +1,5 @@
-"""PUBLIC: what a handler is given, `handle(ctx, task_input) -> result`. worker/handler_context.py makes it."""
+"""PUBLIC: what a handler is given, `handle(ctx, task_input) -> result`. worker/handler_context.py
+makes it."""
 
 import logging
 from typing import Any, Protocol
@@ -13,7 +14,8 @@ class Context(Protocol):
     logger: logging.Logger
 
     def checkpoint(self, name: str, data: Any = None) -> None:
-        """Saves JSON `data` under `name` durably before it returns; the next attempt finds it by `done`.
+        """Saves JSON `data` under `name` durably before it returns; the next attempt finds it by
+        `done`.
 
         Raises LeaseLostError when another attempt holds the task.
         """
@@ -28,7 +30,8 @@ class Context(Protocol):
         """Tells how far the work is (0 to 1). Sent with the next beat; never blocks."""
 
     def remaining(self) -> float:
-        """Seconds until the deadline of this attempt; derive the time limits of your requests from it."""
+        """Seconds until the deadline of this attempt; derive the time limits of your requests from
+        it."""
 
     def cancelled(self) -> bool:
         """True when the work should stop: the lease is lost, or the instance is shut down."""

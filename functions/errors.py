@@ -6,12 +6,16 @@ from typing import Any
 class Retry(Exception):  # noqa: N818 - a verdict, not a mistake
     """The task cannot be done now but may be later: try again if attempts are left.
 
-    `message` is shown to the user, `detail` to the operator. `after` (seconds) overrides the backoff of the rule.
-    """
+    `message` is shown to the user, `detail` to the operator. `after` (seconds) overrides the
+    backoff of the rule."""
 
     def __init__(self, message: str, *, detail: str = "", after: float | None = None) -> None:
         super().__init__(message)
-        self.message, self.detail, self.after = str(message), str(detail), None if after is None else float(after)
+        self.message, self.detail, self.after = (
+            str(message),
+            str(detail),
+            None if after is None else float(after),
+        )
 
 
 class Fail(Exception):  # noqa: N818
@@ -26,13 +30,13 @@ class Fail(Exception):  # noqa: N818
 
 
 class LeaseLostError(BaseException):
-    """Another attempt holds the task now: the work must stop. A BaseException, so that `except Exception` in a
-    handler cannot swallow it."""
+    """Another attempt holds the task now: the work must stop. A BaseException, so that `except
+    Exception` in a handler cannot swallow it."""
 
 
 class BadRequestError(Exception):
-    """A caller's mistake. `status` is the HTTP status of the answer, `code` a stable word for programs, `headers` and
-    `more` what stands beside the error in the answer."""
+    """A caller's mistake. `status` is the HTTP status of the answer, `code` a stable word for
+    programs, `headers` and `more` what stands beside the error in the answer."""
 
     def __init__(
         self,
@@ -53,7 +57,8 @@ class PolicyError(Exception):
 
 
 class StoreError(Exception):
-    """The database refused or could not be reached. `retryable` tells whether the same call may succeed later."""
+    """The database refused or could not be reached. `retryable` tells whether the same call may
+    succeed later."""
 
     def __init__(self, message: str, *, retryable: bool, code: str = "") -> None:
         super().__init__(message)

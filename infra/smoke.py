@@ -1,11 +1,12 @@
-"""smoke: after a deploy, one sweep and one task from its creation to its end. Exit code 0 only when both went well.
+"""smoke: after a deploy, one sweep and one task from its creation to its end. Exit code 0 only when
+both went well.
 
     terraform -chdir=infra output -json > outputs.json
     python infra/smoke.py --outputs outputs.json
 
-By default it calls as the account of the output `invoker`, whose token it gets by impersonation (the caller needs
-roles/iam.serviceAccountOpenIdTokenCreator on it). Where the code asks users for their token, SMOKE_TOKEN is sent along:
-that of a test user, or of the service role."""
+By default it calls as the account of the output `invoker`, whose token it gets by impersonation
+(the caller needs roles/iam.serviceAccountOpenIdTokenCreator on it). Where the code asks users for
+their token, SMOKE_TOKEN is sent along: that of a test user, or of the service role."""
 
 import argparse
 import json
@@ -18,7 +19,11 @@ from typing import Any
 
 import requests
 
-SAMPLE = {"csv": "id,town\n1,Rome\n2,Oslo\n", "size": 1, "quotas": {"town": {"Rome": [0, 1], "Oslo": [0, 1]}}}
+SAMPLE = {
+    "csv": "id,town\n1,Rome\n2,Oslo\n",
+    "size": 1,
+    "quotas": {"town": {"Rome": [0, 1], "Oslo": [0, 1]}},
+}
 """A task of the sample handler `selection`: real work of a moment, without a network."""
 SWEPT = {"ok", "duplicate", "running"}
 
@@ -49,15 +54,24 @@ def sweep(url: str, headers: Callable[[str], dict[str, str]]) -> str:
 
 
 def task(
-    urls: dict[str, str], headers: Callable[[str], dict[str, str]], kind: str, task_input: Any, limit: float
+    urls: dict[str, str],
+    headers: Callable[[str], dict[str, str]],
+    kind: str,
+    task_input: Any,
+    limit: float,
 ) -> str:
     """Creates a task and polls it until it has ended, for `limit` seconds at most."""
     create, status = urls["create_task"], urls["task_status"]
     body = {"kind": kind, "input": task_input}
-    task_id = _json(requests.post(create, json=body, headers=headers(create), timeout=60), 201)["task_id"]
+    task_id = _json(requests.post(create, json=body, headers=headers(create), timeout=60), 201)[
+        "task_id"
+    ]
     until = time.monotonic() + limit
     while True:
-        found = _json(requests.get(status, params={"task_id": task_id}, headers=headers(status), timeout=60), 200)
+        found = _json(
+            requests.get(status, params={"task_id": task_id}, headers=headers(status), timeout=60),
+            200,
+        )
         if found["state"] == "completed":
             return f"task {task_id}: completed"
         if found["state"] in {"failed", "cancelled"}:
@@ -82,7 +96,8 @@ def _json(answer: requests.Response, status: int) -> dict[str, Any]:
 
 
 def _headers(invoker: str | None) -> Callable[[str], dict[str, str]]:
-    """The headers of a call to a URL. IAM takes its token from X-Serverless-Authorization, so that a user's has its place."""
+    """The headers of a call to a URL. IAM takes its token from X-Serverless-Authorization, so that
+    a user's has its place."""
     user = os.environ.get("SMOKE_TOKEN")
     given = {"Authorization": f"Bearer {user}"} if user else {}
     tokens: dict[str, str] = {}
@@ -122,10 +137,16 @@ def _outputs(file: str) -> tuple[dict[str, str], str]:
 def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="One sweep and one task, after a deploy.")
     parser.add_argument("--outputs", required=True, help="what `terraform output -json` printed")
-    parser.add_argument("--kind", default="selection", help="the kind of the task (default: selection, a sample)")
+    parser.add_argument(
+        "--kind", default="selection", help="the kind of the task (default: selection, a sample)"
+    )
     parser.add_argument("--input", default=json.dumps(SAMPLE), help="its input, as JSON")
-    parser.add_argument("--limit", type=float, default=180.0, help="seconds until it must have ended (default 180)")
-    parser.add_argument("--no-token", action="store_true", help="call without a token of Google: local functions")
+    parser.add_argument(
+        "--limit", type=float, default=180.0, help="seconds until it must have ended (default 180)"
+    )
+    parser.add_argument(
+        "--no-token", action="store_true", help="call without a token of Google: local functions"
+    )
     return parser.parse_args(argv)
 
 

@@ -1,6 +1,8 @@
-"""A real Chromium for what runs in one: `chromium` for each module, `tab` (a page of a fresh profile) for each test.
+"""A real Chromium for what runs in one: `chromium` for each module, `tab` (a page of a fresh
+profile) for each test.
 
-Of the module, not of the session: while Playwright's loop runs, no other test in this thread may run one of its own."""
+Of the module, not of the session: while Playwright's loop runs, no other test in this thread may
+run one of its own."""
 
 import os
 import shutil
@@ -16,9 +18,15 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
 LIMIT = 20_000
 """Milliseconds that Playwright waits for anything: the machine may be busy."""
 

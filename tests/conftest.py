@@ -1,8 +1,10 @@
-"""What all tests share: one embedded PostgreSQL for the session, and a fresh database for each test that asks for one.
+"""What all tests share: one embedded PostgreSQL for the session, and a fresh database for each test
+that asks for one.
 
-A database is a copy of a template that is migrated once, so a test pays for a copy and not for the migrations.
-A test that kills the server starts its own with `Postgres(...)`: this one belongs to all. Where pytest-xdist runs the tests
-in several processes, each has a server and a template of its own: no port, no folder and no database is shared."""
+A database is a copy of a template that is migrated once, so a test pays for a copy and not for the
+migrations. A test that kills the server starts its own with `Postgres(...)`: this one belongs to
+all. Where pytest-xdist runs the tests in several processes, each has a server and a template of its
+own: no port, no folder and no database is shared."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +20,8 @@ from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
 from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
 
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-"""Some tests serve gRPC. With its fork handlers a child that was only to start PostgreSQL died now and then (seen)."""
+"""Some tests serve gRPC. With its fork handlers a child that was only to start PostgreSQL died now
+and then (seen)."""
 
 TEMPLATE = "unstuck_template"
 WHOLE = ("tests/faults", "tests/infra")
@@ -27,9 +30,10 @@ WHOLE = ("tests/faults", "tests/infra")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file runs in one process, which pays for its fixtures once. All faults run in one, one after the other: their leases
-    are short, and a fault of one must not starve the workers of another; and so does what shares runs of terraform.
-    (`--dist loadgroup` does nothing with pytest 9.2: xdist 3.8 writes the group where pytest does not read it any more.)"""
+    """A file runs in one process, which pays for its fixtures once. All faults run in one, one
+    after the other: their leases are short, and a fault of one must not starve the workers of
+    another; and so does what shares runs of terraform. (`--dist loadgroup` does nothing with pytest
+    9.2: xdist 3.8 writes the group where pytest does not read it any more.)"""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -61,7 +65,8 @@ def template(postgres: Postgres) -> str:
 
 @pytest.fixture
 def database(postgres: Postgres, template: str) -> Iterator[str]:
-    """The DSN of a database with the ledger and the functions of the default policy, and nothing in it."""
+    """The DSN of a database with the ledger and the functions of the default policy, and nothing in
+    it."""
     with copied(postgres, template) as dsn:
         yield dsn
 
@@ -89,7 +94,8 @@ def supabase_template(postgres: Postgres) -> str:
 
 @pytest.fixture
 def supabase(postgres: Postgres, supabase_template: str) -> Iterator[Supabase]:
-    """A Supabase of the test's own: `.dsn` is its database, `.url` and `.key` its REST API, `.env` for functions."""
+    """A Supabase of the test's own: `.dsn` is its database, `.url` and `.key` its REST API, `.env`
+    for functions."""
     with copied(postgres, supabase_template) as dsn, Supabase(dsn) as stack:
         yield stack
 

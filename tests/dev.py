@@ -24,7 +24,12 @@ class Dev:
         command = [sys.executable, "-m", "functions", "dev", "--port", "0", "--no-reload", *options]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **env}, start_new_session=True
+                command,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **env},
+                start_new_session=True,
             )
         self.url = eventually(self._url, 60, "dev is not ready")
 

@@ -1,4 +1,5 @@
-"""A tool that a test needs and that is not here: said loudly, and under CI=true a failure, since nobody reads what CI skips."""
+"""A tool that a test needs and that is not here: said loudly, and under CI=true a failure, since
+nobody reads what CI skips."""
 
 import os
 from typing import NoReturn

@@ -1,4 +1,5 @@
-"""promtool, the judge of alert rules: from PROMTOOL, PATH or .cache/promtool, where `make promtool` puts Debian's."""
+"""promtool, the judge of alert rules: from PROMTOOL, PATH or .cache/promtool, where `make promtool`
+puts Debian's."""
 
 import os
 import shutil
@@ -12,7 +13,11 @@ CACHED = Path(__file__).parents[1] / ".cache" / "promtool" / "usr" / "bin" / "pr
 
 def binary() -> str:
     """The path of promtool. Without one the test is skipped; in CI it fails."""
-    found = os.environ.get("PROMTOOL") or shutil.which("promtool") or (str(CACHED) if CACHED.exists() else None)
+    found = (
+        os.environ.get("PROMTOOL")
+        or shutil.which("promtool")
+        or (str(CACHED) if CACHED.exists() else None)
+    )
     if not found:
         missing(
             "promtool is not here. On Debian: `make promtool`; else put Prometheus' promtool into PATH or PROMTOOL."

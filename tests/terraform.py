@@ -1,7 +1,8 @@
-"""The real terraform for tests, on a real provider where one can be had, else on tfmock (its folder in TFMOCK).
+"""The real terraform for tests, on a real provider where one can be had, else on tfmock (its folder
+in TFMOCK).
 
-tfmock serves the providers' schemas, offline. Without it `terraform init` must reach its registry; then only what is known
-before an apply can be read."""
+tfmock serves the providers' schemas, offline. Without it `terraform init` must reach its registry;
+then only what is known before an apply can be read."""
 
 import json
 import os
@@ -23,21 +24,29 @@ Json = dict[str, Any]
 
 def binary() -> str:
     """The path of terraform. Without one the test is skipped; in CI it fails."""
-    found = os.environ.get("TERRAFORM") or shutil.which("terraform") or (str(CACHED) if CACHED.exists() else None)
+    found = (
+        os.environ.get("TERRAFORM")
+        or shutil.which("terraform")
+        or (str(CACHED) if CACHED.exists() else None)
+    )
     return found or missing(
         "terraform is not here. Run `make terraform`, or put terraform >= 1.11 into PATH or TERRAFORM."
     )
 
 
 class Terraform:
-    """Terraform in a copy of the repository's infra/ and of what it deploys, with the providers of its registry."""
+    """Terraform in a copy of the repository's infra/ and of what it deploys, with the providers of
+    its registry."""
 
     complete = False
-    """Whether `apply` applies, so that what the cloud would make up, such as URLs, is there afterwards."""
+    """Whether `apply` applies, so that what the cloud would make up, such as URLs, is there
+    afterwards."""
 
     def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
         for name in ("infra", "functions"):
-            ignored = shutil.ignore_patterns("__pycache__", "build", ".terraform", "terraform.tfstate*")
+            ignored = shutil.ignore_patterns(
+                "__pycache__", "build", ".terraform", "terraform.tfstate*"
+            )
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         for name in ("main.py", "requirements.txt"):
             shutil.copy(ROOT / name, folder)
@@ -53,7 +62,9 @@ class Terraform:
         return self.run("init", "-backend=false")
 
     def plan(self, **variables: Any) -> Done:
-        return self.run("plan", "-detailed-exitcode", f"-out={self.work}/saved", *arguments(variables))
+        return self.run(
+            "plan", "-detailed-exitcode", f"-out={self.work}/saved", *arguments(variables)
+        )
 
     def planned(self, **variables: Any) -> Json:
         """The plan as `terraform show -json` prints it."""
@@ -76,7 +87,8 @@ class Terraform:
 
 
 class Mocked(Terraform):
-    """The same with the providers of tfmock, which keeps a copy of its own and makes up what the cloud would."""
+    """The same with the providers of tfmock, which keeps a copy of its own and makes up what the
+    cloud would."""
 
     complete = True
 
@@ -106,7 +118,8 @@ class Mocked(Terraform):
 
 def arguments(variables: Json) -> list[str]:
     return [
-        f"-var={name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in variables.items()
+        f"-var={name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in variables.items()
     ]
 
 
@@ -118,7 +131,9 @@ def started(folder: Path) -> Iterator[Terraform]:
         try:
             from tfmock import Session
         except ImportError as error:
-            missing(f"TFMOCK is {mock}, but {error}. Set it to the folder of tfmock, and run `make install`.")
+            missing(
+                f"TFMOCK is {mock}, but {error}. Set it to the folder of tfmock, and run `make install`."
+            )
         with Session(ROOT / "infra", terraform=binary()) as session:
             made = Mocked(session)
             assert made.init().returncode == 0
@@ -133,7 +148,8 @@ def started(folder: Path) -> Iterator[Terraform]:
 
 
 def resources(document: Json) -> dict[str, Json]:
-    """The arguments of each resource by its address, of a plan or of a state; and of the data sources it read."""
+    """The arguments of each resource by its address, of a plan or of a state; and of the data
+    sources it read."""
     found = document.get("planned_values") or document["values"]
     prior = document.get("prior_state", {}).get("values", {})
     read = {one["address"]: one["values"] for one in _all(prior) if one["mode"] == "data"}

@@ -1,7 +1,9 @@
-"""The cold start is part of the product: each function loads what its first request needs, and nothing else.
+"""The cold start is part of the product: each function loads what its first request needs, and
+nothing else.
 
-Each entry point runs in a process of its own, in the real framework, answers one request from a real database, and
-then says which modules it has loaded. (All at once cost 670 ms against 190: supabase 290, google-cloud-logging 240.)"""
+Each entry point runs in a process of its own, in the real framework, answers one request from a
+real database, and then says which modules it has loaded. (All at once cost 670 ms against 190:
+supabase 290, google-cloud-logging 240.)"""
 
 import json
 import os
@@ -18,17 +20,42 @@ from functions.core.policy import load
 ROOT = Path(__file__).parents[1]
 
 FRAMEWORK = {
-    "blinker", "click", "cloudevents", "deprecation", "flask", "functions_framework", "google", "gunicorn", "itsdangerous",
-    "jinja2", "markupsafe", "packaging", "werkzeug",
-}  # fmt: skip
+    "blinker",
+    "click",
+    "cloudevents",
+    "deprecation",
+    "flask",
+    "functions_framework",
+    "google",
+    "gunicorn",
+    "itsdangerous",
+    "jinja2",
+    "markupsafe",
+    "packaging",
+    "werkzeug",
+}
 """Loaded by functions-framework and gunicorn before any code of ours."""
 DATABASE = {"psycopg", "psycopg_binary", "typing_extensions", "yaml"}
 GOOGLE = {
-    "google", "google.cloud", "google.cloud.functions", "google.cloud.functions.context", "google.cloud.functions_v1",
+    "google",
+    "google.cloud",
+    "google.cloud.functions",
+    "google.cloud.functions.context",
+    "google.cloud.functions_v1",
     "google.cloud.functions_v1.context",
-}  # fmt: skip
+}
 """Of functions-framework itself; not one of them is a client library."""
-HEAVY = {"multiprocessing", "requests", "urllib3", "grpc", "unittest", "pydoc", "sqlite3", "xmlrpc", "ensurepip"}
+HEAVY = {
+    "multiprocessing",
+    "requests",
+    "urllib3",
+    "grpc",
+    "unittest",
+    "pydoc",
+    "sqlite3",
+    "xmlrpc",
+    "ensurepip",
+}
 
 MAIN = {
     "core",
@@ -81,7 +108,10 @@ LOADED = {
     "beat_task": CALLED | SETTLE | {"entry.beat_task", "entry.complete_task"},
     "complete_task": CALLED | SETTLE | {"entry.complete_task"},
     "fail_task": CALLED | SETTLE | {"entry.complete_task", "entry.fail_task"},
-    "sweep": MAIN | STORE | PUSH | {"entry.auth", "entry.sweep", "sweep", "sweep.sweep", "sweep.notify", "core.report"},
+    "sweep": MAIN
+    | STORE
+    | PUSH
+    | {"entry.auth", "entry.sweep", "sweep", "sweep.sweep", "sweep.notify", "core.report"},
     "worker": CALLED | SETTLE | WORK | {"entry.worker"},
     "worker_event": CALLED | SETTLE | WORK | {"entry.worker", "entry.worker_event"},
     "page": MAIN | STORE | PUSH | PAGE,
@@ -106,10 +136,26 @@ PROBE = """
 
 
 def probe(target, database, method, path="/", body=None, **env):
-    command = [sys.executable, "-c", textwrap.dedent(PROBE), target, json.dumps([method, path, body])]
-    env = {name: value for name, value in os.environ.items() if name not in {"WORKER_URL", "TASKS_QUEUE"}} | env
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(PROBE),
+        target,
+        json.dumps([method, path, body]),
+    ]
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"WORKER_URL", "TASKS_QUEUE"}
+    } | env
     done = subprocess.run(
-        command, cwd=ROOT, env=env | {"DATABASE_URL": database}, check=True, capture_output=True, text=True, timeout=60
+        command,
+        cwd=ROOT,
+        env=env | {"DATABASE_URL": database},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -135,9 +181,15 @@ def held(database):
 @pytest.fixture
 def asked(database, task_id, held):
     """The entry point `target` after its first answer."""
-    message = {"message": {"data": "eyJ0YXNrX2lkIjoiMDAwMDAwMDAtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDAwMDAwIn0="}}
+    message = {
+        "message": {"data": "eyJ0YXNrX2lkIjoiMDAwMDAwMDAtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDAwMDAwIn0="}
+    }
     requests = {
-        "create_task": ("POST", "/", {"kind": "selection", "input": {"csv": "id", "size": 1, "quotas": {}}}),
+        "create_task": (
+            "POST",
+            "/",
+            {"kind": "selection", "input": {"csv": "id", "size": 1, "quotas": {}}},
+        ),
         "task_status": ("GET", f"/?task_id={task_id}", None),
         "cancel_task": ("POST", "/", {"task_id": task_id}),
         "claim_task": ("POST", "/", {"worker_id": "w"}),
@@ -154,7 +206,11 @@ def asked(database, task_id, held):
 
 def packages(modules):
     """The top-level packages that do not come with Python."""
-    tops = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - {"functions", "main"}
+    tops = (
+        {name.partition(".")[0] for name in modules}
+        - sys.stdlib_module_names
+        - {"functions", "main"}
+    )
     return {name for name in tops if not name.startswith(("_", "cython_runtime"))}
 
 

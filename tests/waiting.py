@@ -1,4 +1,5 @@
-"""How a test waits for something that another process does: it asks again and again, up to a limit, and never only sleeps."""
+"""How a test waits for something that another process does: it asks again and again, up to a limit,
+and never only sleeps."""
 
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ def eventually(condition: Callable[[], T], timeout: float = 30.0, message: str =
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"{message or 'it did not happen'} within {timeout} s: the last value was {value!r}")
+            raise AssertionError(
+                f"{message or 'it did not happen'} within {timeout} s: the last value was {value!r}"
+            )
         time.sleep(PAUSE)
     return value

@@ -1,4 +1,5 @@
-"""Dispatch: tells a worker that a task is there. A push may be lost or doubled: the claim and the sweep see to both."""
+"""Dispatch: tells a worker that a task is there. A push may be lost or doubled: the claim and the
+sweep see to both."""
 
 import threading
 import time
@@ -10,15 +11,16 @@ from functions.core import events
 from functions.core.settings import Settings, settings
 
 DEADLINES = 15.0, 1800.0
-"""Seconds that Cloud Tasks lets a worker take: it refuses a task with another `dispatch_deadline`."""
+"""Seconds that Cloud Tasks lets a worker take: it refuses a task with another `dispatch_deadline`.
+"""
 FARTHEST = 30 * 86400 - 60.0
 """Seconds: it refuses a task for later than 30 days from now."""
 
 
 class Dispatcher(Protocol):
     def push(self, watch: str, task_id: str, number: int, delay: float = 0.0) -> None:
-        """Asks for the task to be run after `delay` seconds. `number` is the try that the push is for: the same
-        push twice is one. Raises DispatchError when it was not accepted."""
+        """Asks for the task to be run after `delay` seconds. `number` is the try that the push is
+        for: the same push twice is one. Raises DispatchError when it was not accepted."""
 
 
 class DispatchError(Exception):
@@ -33,22 +35,31 @@ class NoDispatch:
 
 
 class HttpDispatch:
-    """Posts to the worker directly, from a thread of its own and without a second try: for one machine."""
+    """Posts to the worker directly, from a thread of its own and without a second try: for one
+    machine."""
 
     def __init__(self, url: str, timeout: float = 600.0) -> None:
         self._url, self._timeout = url, timeout
 
     def push(self, watch: str, task_id: str, number: int, delay: float = 0.0) -> None:
-        threading.Thread(target=self._post, args=(watch, task_id, number, delay), daemon=True).start()
+        threading.Thread(
+            target=self._post, args=(watch, task_id, number, delay), daemon=True
+        ).start()
 
     def _post(self, watch: str, task_id: str, number: int, delay: float) -> None:
         import requests
 
         time.sleep(delay)
         try:
-            requests.post(self._url, json={"watch": watch, "task_id": task_id, "number": number}, timeout=self._timeout)
+            requests.post(
+                self._url,
+                json={"watch": watch, "task_id": task_id, "number": number},
+                timeout=self._timeout,
+            )
         except requests.RequestException as error:
-            events.emit(events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=type(error).__name__)
+            events.emit(
+                events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=type(error).__name__
+            )
 
 
 class CloudTasksDispatch:
@@ -69,7 +80,9 @@ class CloudTasksDispatch:
         if not self._url:
             raise DispatchError("TASKS_QUEUE is set, but not where its tasks go. Set WORKER_URL.")
         try:
-            self.client.create_task(parent=self._queue, task=self._task(watch, task_id, number, delay), timeout=10.0)
+            self.client.create_task(
+                parent=self._queue, task=self._task(watch, task_id, number, delay), timeout=10.0
+            )
         except Conflict:
             return  # ALREADY_EXISTS, over REST a plain 409: this push was accepted before
         except (GoogleAPIError, GoogleAuthError, RequestException) as error:
@@ -86,24 +99,30 @@ class CloudTasksDispatch:
             "body": json.dumps({"watch": watch, "task_id": task_id, "number": number}).encode(),
         }
         if self._invoker:
-            request["oidc_token"] = {"service_account_email": self._invoker, "audience": audience_of(self._url)}
+            request["oidc_token"] = {
+                "service_account_email": self._invoker,
+                "audience": audience_of(self._url),
+            }
         at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=min(delay, FARTHEST))
         return {
             "name": f"{self._queue}/tasks/{name_of(watch, task_id, number)}",
             "schedule_time": at,
-            "dispatch_deadline": datetime.timedelta(seconds=min(max(self._deadline, DEADLINES[0]), DEADLINES[1])),
+            "dispatch_deadline": datetime.timedelta(
+                seconds=min(max(self._deadline, DEADLINES[0]), DEADLINES[1])
+            ),
             "http_request": request,
         }
 
 
 def audience_of(url: str) -> str:
-    """Whom the token is for: the URL as it is, since a function's own URL has a path, less the query: that gives 401
-    (googleapis/python-tasks#137)."""
+    """Whom the token is for: the URL as it is, since a function's own URL has a path, less the
+    query: that gives 401 (googleapis/python-tasks#137)."""
     return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def name_of(watch: str, task_id: str, number: int) -> str:
-    """The name of a push in the queue, the same for the same try. Hashed: a prefix in sequence would slow the queue."""
+    """The name of a push in the queue, the same for the same try. Hashed: a prefix in sequence
+    would slow the queue."""
     import hashlib
 
     return f"{hashlib.sha256(f'{watch}/{task_id}/{number}'.encode()).hexdigest()[:32]}-{number}"

@@ -1,5 +1,6 @@
-"""Every log line of Unstuck: its name, level, sentence and fields. JSON lines on stdout, in the field names of Cloud
-Logging. No task id or user id ever becomes a metric label; secrets and payloads are never logged."""
+"""Every log line of Unstuck: its name, level, sentence and fields. JSON lines on stdout, in the
+field names of Cloud Logging. No task id or user id ever becomes a metric label; secrets and
+payloads are never logged."""
 
 import json
 import sys
@@ -19,8 +20,9 @@ _encode = json.JSONEncoder(default=str).encode
 
 @dataclass(frozen=True)
 class Event:
-    """`sentence` is filled from the fields. `fields` are the names that an event carries, always all of them. An event
-    feeds a log-based metric of infra/alerts/metrics.yaml, or `uncounted` says why not. docs/events.md shows them all."""
+    """`sentence` is filled from the fields. `fields` are the names that an event carries, always
+    all of them. An event feeds a log-based metric of infra/alerts/metrics.yaml, or `uncounted` says
+    why not. docs/events.md shows them all."""
 
     name: str
     level: str
@@ -28,22 +30,33 @@ class Event:
     fields: tuple[str, ...]
     uncounted: str = ""
 
-    def line(self, values: Mapping[str, Any], level: str | None = None, about: Mapping[str, Any] | None = None) -> str:
+    def line(
+        self,
+        values: Mapping[str, Any],
+        level: str | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> str:
         """`about`: more of Cloud Logging's own fields, such as logging.googleapis.com/labels."""
         entry: dict[str, Any] = {"severity": level or self.level, "event": self.name}
         entry |= {name: values.get(name) for name in self.fields}
-        entry["message"] = self.sentence.format_map({name: "-" if one is None else one for name, one in entry.items()})
+        entry["message"] = self.sentence.format_map(
+            {name: "-" if one is None else one for name, one in entry.items()}
+        )
         if found := trace.current.get():
             entry |= found.fields()
         return _encode(entry | dict(about) if about else entry)
 
 
-TASK_CREATED = Event("task_created", INFO, "task {task_id} ({kind}) created", ("watch", "task_id", "kind"))
+TASK_CREATED = Event(
+    "task_created", INFO, "task {task_id} ({kind}) created", ("watch", "task_id", "kind")
+)
 TASK_CLAIMED = Event(
-    "task_claimed", INFO, "task {task_id} ({kind}) claimed as attempt {number}",
+    "task_claimed",
+    INFO,
+    "task {task_id} ({kind}) claimed as attempt {number}",
     ("watch", "task_id", "kind", "number", "tries", "worker"),
     uncounted="Each claim ends as task_finished, task_requeued or lease_lost, and those are counted.",
-)  # fmt: skip
+)
 CLAIM_REFUSED = Event(
     "claim_refused",
     INFO,
@@ -52,13 +65,29 @@ CLAIM_REFUSED = Event(
     uncounted="Normal after a redelivery: the task is held, early or ended. A task that nobody can claim shows as pending.",
 )
 TASK_FINISHED = Event(
-    "task_finished", INFO, "task {task_id} ({kind}) {state} by {by}: {reason}",
-    ("watch", "task_id", "kind", "state", "reason", "cause", "by", "number", "tries", "seconds", "detail"),
-)  # fmt: skip
+    "task_finished",
+    INFO,
+    "task {task_id} ({kind}) {state} by {by}: {reason}",
+    (
+        "watch",
+        "task_id",
+        "kind",
+        "state",
+        "reason",
+        "cause",
+        "by",
+        "number",
+        "tries",
+        "seconds",
+        "detail",
+    ),
+)
 TASK_REQUEUED = Event(
-    "task_requeued", WARNING, "task {task_id} ({kind}) is pending again by {by}: {reason}",
+    "task_requeued",
+    WARNING,
+    "task {task_id} ({kind}) is pending again by {by}: {reason}",
     ("watch", "task_id", "kind", "reason", "by", "number", "tries", "retry_after", "detail"),
-)  # fmt: skip
+)
 TASK_OVERTAKEN = Event(
     "task_overtaken",
     WARNING,
@@ -66,16 +95,23 @@ TASK_OVERTAKEN = Event(
     ("watch", "task_id", "kind", "by", "number"),
 )
 TASK_REDISPATCHED = Event(
-    "task_redispatched", WARNING, "task {task_id} ({kind}) was pushed again after {age} s",
+    "task_redispatched",
+    WARNING,
+    "task {task_id} ({kind}) was pushed again after {age} s",
     ("watch", "task_id", "kind", "times", "age"),
-)  # fmt: skip
+)
 DISPATCH_FAILED = Event(
-    "dispatch_failed", ERROR, "task {task_id} could not be pushed: {error}", ("watch", "task_id", "error")
+    "dispatch_failed",
+    ERROR,
+    "task {task_id} could not be pushed: {error}",
+    ("watch", "task_id", "error"),
 )
 LEASE_LOST = Event(
-    "lease_lost", WARNING, "attempt {number} of task {task_id} ({kind}) had lost its lease at its {wanted}: {reason}",
+    "lease_lost",
+    WARNING,
+    "attempt {number} of task {task_id} ({kind}) had lost its lease at its {wanted}: {reason}",
     ("watch", "task_id", "kind", "number", "wanted", "reason"),
-)  # fmt: skip
+)
 BEAT_FAILED = Event(
     "beat_failed",
     WARNING,
@@ -83,35 +119,67 @@ BEAT_FAILED = Event(
     ("watch", "task_id", "kind", "number", "error"),
 )
 SETTLE_FAILED = Event(
-    "settle_failed", ERROR, "end of task {task_id} not written, the sweep will end it: {error}",
+    "settle_failed",
+    ERROR,
+    "end of task {task_id} not written, the sweep will end it: {error}",
     ("watch", "task_id", "kind", "number", "wanted", "error"),
-)  # fmt: skip
+)
 SWEEP_FINISHED = Event(
-    "sweep_finished", INFO, "sweep {outcome} in {seconds} s: {failed} failed, {requeued} requeued, {redispatched} pushed again",
-    ("outcome", "sweep_id", "seconds", "failed", "requeued", "redispatched", "suspended", "unsweepable", "orphaned",
-     "pruned", "oldest_overdue_seconds", "oldest_pending_seconds", "complete", "error"),
-)  # fmt: skip
+    "sweep_finished",
+    INFO,
+    "sweep {outcome} in {seconds} s: {failed} failed, {requeued} requeued, {redispatched} pushed again",
+    (
+        "outcome",
+        "sweep_id",
+        "seconds",
+        "failed",
+        "requeued",
+        "redispatched",
+        "suspended",
+        "unsweepable",
+        "orphaned",
+        "pruned",
+        "oldest_overdue_seconds",
+        "oldest_pending_seconds",
+        "complete",
+        "error",
+    ),
+)
 SWEEP_SKIPPED = Event(
-    "sweep_skipped", INFO, "sweep not run: {verdict}", ("verdict",),
+    "sweep_skipped",
+    INFO,
+    "sweep not run: {verdict}",
+    ("verdict",),
     uncounted="A repeated call of the scheduler; the run that it repeats writes sweep_finished.",
-)  # fmt: skip
+)
 GAUGES_FAILED = Event(
-    "gauges_failed", WARNING, "gauges not written: {error}", ("error",),
+    "gauges_failed",
+    WARNING,
+    "gauges not written: {error}",
+    ("error",),
     uncounted="Gauges are for the dashboard. The alerts rest on log lines alone, so that Monitoring can be away.",
-)  # fmt: skip
+)
 EVIDENCE_FOUND = Event(
-    "evidence_found", INFO, "why attempt {number} of task {task_id} died: {cause}. {evidence}",
+    "evidence_found",
+    INFO,
+    "why attempt {number} of task {task_id} died: {cause}. {evidence}",
     ("watch", "task_id", "number", "cause", "evidence"),
     uncounted="It says more of an attempt that was counted before, and of a platform event that has an alert of its own.",
-)  # fmt: skip
+)
 EVIDENCE_FAILED = Event(
-    "evidence_failed", WARNING, "no look at why {count} workers died: {error}", ("count", "error"),
+    "evidence_failed",
+    WARNING,
+    "no look at why {count} workers died: {error}",
+    ("count", "error"),
     uncounted="Only the reason of an attempt stays as vague as it was. That its task ended is counted.",
-)  # fmt: skip
+)
 LOG_FAILED = Event(
-    "log_failed", WARNING, "{count} lines not taken by Cloud Logging, printed instead: {error}", ("count", "error"),
+    "log_failed",
+    WARNING,
+    "{count} lines not taken by Cloud Logging, printed instead: {error}",
+    ("count", "error"),
     uncounted="It says that lines do not reach Cloud Logging: no metric there can count it.",
-)  # fmt: skip
+)
 SWEEP_SUSPENDED = Event(
     "sweep_suspended",
     CRITICAL,
@@ -125,36 +193,57 @@ TASK_UNSWEEPABLE = Event(
     ("watch", "task_id", "kind", "code", "error"),
 )
 NOTIFICATION_SENT = Event(
-    "notification_sent", INFO, "told of {count} failed tasks at try {times}", ("count", "times"),
+    "notification_sent",
+    INFO,
+    "told of {count} failed tasks at try {times}",
+    ("count", "times"),
     uncounted="The failures that it tells of are counted as task_finished.",
-)  # fmt: skip
+)
 NOTIFICATION_FAILED = Event(
-    "notification_failed", WARNING, "{count} failed tasks could not be told of at try {times}, {outcome}: {error}",
+    "notification_failed",
+    WARNING,
+    "{count} failed tasks could not be told of at try {times}, {outcome}: {error}",
     ("outcome", "count", "times", "error"),
     uncounted="It is tried again for hours; the failures themselves raise their own alerts.",
-)  # fmt: skip
-REQUEST_FAILED = Event("request_failed", ERROR, "{entry} failed: {error}", ("entry", "error", "detail"))
+)
+REQUEST_FAILED = Event(
+    "request_failed", ERROR, "{entry} failed: {error}", ("entry", "error", "detail")
+)
 REQUEST_REFUSED = Event(
-    "request_refused", WARNING, "{entry} refused a request: {reason} ({status})", ("entry", "status", "reason"),
+    "request_refused",
+    WARNING,
+    "{entry} refused a request: {reason} ({status})",
+    ("entry", "status", "reason"),
     uncounted="401, 403 and 429 by a reason code: what callers do wrong. No task is touched by it.",
-)  # fmt: skip
+)
 KEYS_NOT_FETCHED = Event(
-    "keys_not_fetched", ERROR, "the keys of {issuer} could not be fetched: {error}", ("issuer", "error"),
+    "keys_not_fetched",
+    ERROR,
+    "the keys of {issuer} could not be fetched: {error}",
+    ("issuer", "error"),
     uncounted="Keys that are kept go on serving. Without any the callers get 503, which the platform counts.",
-)  # fmt: skip
+)
 OPERATOR_ACTED = Event(
-    "operator_acted", WARNING, "{who}: {action}, {count} tasks of {watch} moved", ("who", "action", "watch", "count", "wanted"),
+    "operator_acted",
+    WARNING,
+    "{who}: {action}, {count} tasks of {watch} moved",
+    ("who", "action", "watch", "count", "wanted"),
     uncounted="What a person does by hand is for the audit, and is rare; the tasks that end by it are in the ledger.",
-)  # fmt: skip
+)
 HANDLER_LOG = Event(
-    "handler_log", INFO, "{text}", ("task_id", "kind", "number", "text", "logger"),
+    "handler_log",
+    INFO,
+    "{text}",
+    ("task_id", "kind", "number", "text", "logger"),
     uncounted="What your handler says in its own words; how the task ends is counted.",
-)  # fmt: skip
+)
 
 ALL = {event.name: event for event in list(globals().values()) if isinstance(event, Event)}
 
 
-def emit(event: Event, *, level: str | None = None, about: Mapping[str, Any] | None = None, **values: Any) -> None:
+def emit(
+    event: Event, *, level: str | None = None, about: Mapping[str, Any] | None = None, **values: Any
+) -> None:
     emit_lines([event.line(values, level, about)])
 
 
@@ -163,14 +252,19 @@ def emit_lines(lines: Iterable[str]) -> None:
     if settings().log_api:
         from functions.core import log_api
 
-        log_api.send(lines, print_lines, lambda count, error: LOG_FAILED.line({"count": count, "error": error}))
+        log_api.send(
+            lines,
+            print_lines,
+            lambda count, error: LOG_FAILED.line({"count": count, "error": error}),
+        )
     else:
         print_lines(lines)
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Writes whole lines, one thread at a time: without the lock long lines of 16 threads were cut and lost (Python 3.11).
-    One line in each write: with LOG_EXECUTION_ID the framework makes one entry of what is written at once."""
+    """Writes whole lines, one thread at a time: without the lock long lines of 16 threads were cut
+    and lost (Python 3.11). One line in each write: with LOG_EXECUTION_ID the framework makes one
+    entry of what is written at once."""
     with _writing:
         for line in lines:
             sys.stdout.write(f"{line}\n")

@@ -1,6 +1,8 @@
-"""explain: one or two sentences about a task: where it is, why, since when, and what will happen next and when.
+"""explain: one or two sentences about a task: where it is, why, since when, and what will happen
+next and when.
 
-A pure function of what `status` answers and of the rule, so that the API, the command line and the page say the same."""
+A pure function of what `status` answers and of the rule, so that the API, the command line and the
+page say the same."""
 
 from typing import Any
 
@@ -38,14 +40,23 @@ def explain(policy: Policy, watch: Watch, status: dict[str, Any]) -> str:
 def span(seconds: float) -> str:
     """A time as a person says it: 45s, 12m, 3h 20m, 46d 4h."""
     left = max(0, round(seconds))
-    units = [(left // 86400, "d"), (left % 86400 // 3600, "h"), (left % 3600 // 60, "m"), (left % 60, "s")]
+    units = [
+        (left // 86400, "d"),
+        (left % 86400 // 3600, "h"),
+        (left % 3600 // 60, "m"),
+        (left % 60, "s"),
+    ]
     return " ".join([f"{count}{unit}" for count, unit in units if count][:2]) or "0s"
 
 
 def _pending(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
     attempt, waited = status["attempt"], status["waited"]
     again = ""
-    if attempt and attempt["ended_ago"] is not None and attempt["outcome"] in {"retried", "released"}:
+    if (
+        attempt
+        and attempt["ended_ago"] is not None
+        and attempt["outcome"] in {"retried", "released"}
+    ):
         again = (
             f"Attempt {attempt['number']} ended {span(attempt['ended_ago'])} ago: {_cause(attempt)}.{_evidence(attempt)} "
             f"{_tries_left(attempt, rule)} "
@@ -58,7 +69,11 @@ def _pending(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
     if left <= 0:
         return f"{again}No worker picked it up for {span(waited)}: {_next_sweep(policy)} fails it as never_claimed."
     push = rule.redispatch_after - waited
-    pushed = f"It is pushed again in {span(push)}, and fails" if push > 0 else "It was pushed again, and fails"
+    pushed = (
+        f"It is pushed again in {span(push)}, and fails"
+        if push > 0
+        else "It was pushed again, and fails"
+    )
     return f"{again}It has waited {span(waited)} for a worker. {pushed} as never_claimed in {span(left)}."
 
 
@@ -68,7 +83,9 @@ def _running(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
         if status["silent"] is None:
             return "It runs without the guard, and no clock says since when: no sweep ends it."
         left = rule.silent_for - status["silent"]
-        told = f"It runs without the guard; the last sign of life came {span(status['silent'])} ago."
+        told = (
+            f"It runs without the guard; the last sign of life came {span(status['silent'])} ago."
+        )
         return (
             f"{told} After {span(left)} more of silence the sweep ends it."
             if left > 0
@@ -86,10 +103,16 @@ def _running(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
 
 def _ended(status: dict[str, Any]) -> str:
     last = status["attempt"]
-    attempt = last if last and last["outcome"] == status["state"] else None  # else somebody ended it behind the guard
+    attempt = (
+        last if last and last["outcome"] == status["state"] else None
+    )  # else somebody ended it behind the guard
     when = f" {span(attempt['ended_ago'])} ago" if attempt else ""
     if status["state"] == State.COMPLETED:
-        by = f" by attempt {attempt['number']}, which took {span(attempt['took'])}" if attempt else ""
+        by = (
+            f" by attempt {attempt['number']}, which took {span(attempt['took'])}"
+            if attempt
+            else ""
+        )
         return f"It was completed{when}{by}."
     if status["state"] == State.CANCELLED:
         return f"It was cancelled{when}."
@@ -112,7 +135,9 @@ def _retries(attempt: dict[str, Any], rule: Rule) -> bool:
 
 
 def _tries_left(attempt: dict[str, Any], rule: Rule) -> str:
-    burnt = attempt["tries"] - (attempt["outcome"] == "released")  # a released try counts for nothing
+    burnt = attempt["tries"] - (
+        attempt["outcome"] == "released"
+    )  # a released try counts for nothing
     left = max(0, rule.attempts - burnt)
     return f"{left} of {rule.attempts} tries {'is' if left == 1 else 'are'} left."
 

@@ -1,8 +1,10 @@
-"""log_api: log lines by Cloud Logging's own client, for workers outside Google Cloud (LOG_TRANSPORT=api).
+"""log_api: log lines by Cloud Logging's own client, for workers outside Google Cloud
+(LOG_TRANSPORT=api).
 
-A thread sends them in batches, and whatever it cannot send is printed: nothing is lost without a word, and the work waits
-for none of it. The lines count as those of a Cloud Run service (K_SERVICE), so that the same metrics and alerts see them; the
-labels `transport` and `host` tell where they come from."""
+A thread sends them in batches, and whatever it cannot send is printed: nothing is lost without a
+word, and the work waits for none of it. The lines count as those of a Cloud Run service
+(K_SERVICE), so that the same metrics and alerts see them; the labels `transport` and `host` tell
+where they come from."""
 
 import atexit
 import contextlib
@@ -43,7 +45,8 @@ _making = threading.Lock()
 
 
 def send(lines: Iterable[str], instead: Print, failed: Failed) -> None:
-    """Leaves the lines to this process's sender. `instead` prints those that it cannot take, `failed` makes a line of why."""
+    """Leaves the lines to this process's sender. `instead` prints those that it cannot take,
+    `failed` makes a line of why."""
     with _making:  # after a fork the thread is the parent's: each process has its own
         sender = _senders.get(os.getpid())
         if sender is None:
@@ -136,8 +139,13 @@ def _resource() -> Any:
     from google.cloud.logging_v2 import Resource
 
     service = settings().service
-    labels = {"project_id": settings().project or "", "service_name": service, "revision_name": f"{service}-outside",
-              "configuration_name": service, "location": "global"}  # fmt: skip
+    labels = {
+        "project_id": settings().project or "",
+        "service_name": service,
+        "revision_name": f"{service}-outside",
+        "configuration_name": service,
+        "location": "global",
+    }
     return Resource(type="cloud_run_revision", labels=labels)
 
 

@@ -1,5 +1,5 @@
-"""The policy: which tables are watched, in which words, and by which clocks and rules. Read from policy.yaml,
-checked on load, frozen afterwards. All times are seconds, all sizes bytes."""
+"""The policy: which tables are watched, in which words, and by which clocks and rules. Read from
+policy.yaml, checked on load, frozen afterwards. All times are seconds, all sizes bytes."""
 
 import json
 import os
@@ -33,7 +33,8 @@ class Json(str):
 
 @dataclass(frozen=True)
 class Rule:
-    """How long a task of one kind may wait, run and be silent, and what follows when it may no longer."""
+    """How long a task of one kind may wait, run and be silent, and what follows when it may no
+    longer."""
 
     pending_for: float
     redispatch_after: float
@@ -68,28 +69,32 @@ class Watch:
     status: str
     words: dict[State, tuple[Any, ...]]
     marks: dict[State, str]
-    """Columns that tell the states of one word apart, where a word has several: `{completed: done_at, failed: error}`."""
+    """Columns that tell the states of one word apart, where a word has several: `{completed:
+    done_at, failed: error}`."""
     columns: dict[str, str]
     clocks: dict[str, tuple[str, ...]]
     hooks: dict[str, tuple[str, ...]]
-    """SQL functions that are called in the transaction of what they are called for, by HOOKS; those of `optional` first."""
+    """SQL functions that are called in the transaction of what they are called for, by HOOKS; those
+    of `optional` first."""
     optional: tuple[str, ...]
     """Of OPTIONAL: the parts in functions/sql/optional that are installed for the table."""
     notify: bool
     """A failure by a sweep is put into the outbox, for NOTIFY_URL."""
     types: dict[str, str]
-    """The types of columns that are not what the field's tables mostly have (text; timestamptz for a clock), by column:
-    `varchar(64)`, `jsonb not null`, `timestamp`, `bigint`, `public.job_status`. A clock of another table goes by
-    `workers.last_heartbeat`."""
+    """The types of columns that are not what the field's tables mostly have (text; timestamptz for
+    a clock), by column: `varchar(64)`, `jsonb not null`, `timestamp`, `bigint`,
+    `public.job_status`. A clock of another table goes by `workers.last_heartbeat`."""
     also: dict[State, dict[str, str]]
-    """More that a move to a state writes, by column: `now`, `nothing` (null), `raise` (one more); to running: `worker`;
-    elsewhere: `note` (the sentence, merged into JSON or appended to a log)."""
+    """More that a move to a state writes, by column: `now`, `nothing` (null), `raise` (one more);
+    to running: `worker`; elsewhere: `note` (the sentence, merged into JSON or appended to a log).
+    """
     jwt_role: str
     """The role that triggers of the table want to see in `request.jwt.claim.role`, or ""."""
     fence: str
     """off, observe or enforce: the trigger on the table."""
     create_per_minute: int | None
-    """How many tasks a user may create in a minute, all kinds together; None: as many as they like."""
+    """How many tasks a user may create in a minute, all kinds together; None: as many as they like.
+    """
     rules: dict[str, Rule] = field(repr=False)
 
     @property
@@ -113,7 +118,8 @@ class Watch:
         return self.rules.get(kind) or self.rules["*"]
 
     def handler(self, kind: str) -> str:
-        """`module:function`. A kind is data: by itself it names a module of functions/handlers, never a function."""
+        """`module:function`. A kind is data: by itself it names a module of functions/handlers,
+        never a function."""
         return self.rule(kind).handler or f"functions.handlers.{kind}:handle"
 
     @cached_property
@@ -123,15 +129,19 @@ class Watch:
 
     @cached_property
     def rules_json(self) -> Json:
-        """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy cannot differ. And they
-        are short, since each call reads them: what no SQL asks for stays here, and a kind says what is not as in "*"."""
+        """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy
+        cannot differ. And they are short, since each call reads them: what no SQL asks for stays
+        here, and a kind says what is not as in "*"."""
         rules = {
-            kind: {name: _short(value) for name, value in asdict(rule).items() if name not in PYTHONS}
+            kind: {
+                name: _short(value) for name, value in asdict(rule).items() if name not in PYTHONS
+            }
             for kind, rule in self.rules.items()
         }
         star = rules.pop("*")
         differs = {
-            kind: {name: rule[name] for name in rule if rule[name] != star[name]} for kind, rule in rules.items()
+            kind: {name: rule[name] for name in rule if rule[name] != star[name]}
+            for kind, rule in rules.items()
         }
         longest = _short(max(rule.pending_for for rule in self.rules.values()))
         return Json(json.dumps({"*": star | {"longest_pending_for": longest}, **differs}))
@@ -170,7 +180,9 @@ def load(path: str | None = None) -> Policy:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise PolicyError(f"{file}: cannot be read ({error.strerror}). Set UNSTUCK_POLICY to a policy.yaml.") from None
+        raise PolicyError(
+            f"{file}: cannot be read ({error.strerror}). Set UNSTUCK_POLICY to a policy.yaml."
+        ) from None
     except UnicodeDecodeError:
         raise PolicyError(f"{file}: is not UTF-8. Save it as UTF-8.") from None
     return parse(text, file.name)
@@ -231,11 +243,13 @@ _ALERTS: dict[str, Callable[[Value], float]] = {
     "memory_share": lambda value: value.number(0, 1),
 }
 LATE = 600.0
-"""Seconds that a log line may take until its metric counts it, by Google's word on log-based metrics."""
+"""Seconds that a log line may take until its metric counts it, by Google's word on log-based
+metrics."""
 
 
 def _check_alerts(root: Value, policy: Policy) -> None:
-    """Only infra/ uses these numbers, but a slip in them should not wait for `terraform plan`. They may be left out."""
+    """Only infra/ uses these numbers, but a slip in them should not wait for `terraform plan`. They
+    may be left out."""
     if slo := root.get("slo"):
         slo.only("goal")
         slo["goal"].number(0.5, 0.9999)
@@ -247,14 +261,20 @@ def _check_alerts(root: Value, policy: Policy) -> None:
             alerts["sweep_silent"].fail(
                 f"{least:g}s pass until three sweeps are missed and their log lines are surely not just late. Raise it to that."
             )
-        longest = max(rule.pending_for for watch in policy.watches.values() for rule in watch.rules.values())
+        longest = max(
+            rule.pending_for for watch in policy.watches.values() for rule in watch.rules.values()
+        )
         if numbers["pending"] >= longest:
-            alerts["pending"].fail(f"must be shorter than pending_for ({longest:g}s), at which a task fails. Lower it.")
+            alerts["pending"].fail(
+                f"must be shorter than pending_for ({longest:g}s), at which a task fails. Lower it."
+            )
 
 
 def _watch_name(name: str, value: Value) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", name):
-        value.fail("must be named by a-z, 0-9 and _ (40 at most): SQL functions are named after a watch. Rename it.")
+        value.fail(
+            "must be named by a-z, 0-9 and _ (40 at most): SQL functions are named after a watch. Rename it."
+        )
     return name
 
 
@@ -279,7 +299,12 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         "limits",
         "rules",
     )
-    own, said, role, notify = value.get("own"), value.get("fence"), value.get("jwt_role"), value.get("notify")
+    own, said, role, notify = (
+        value.get("own"),
+        value.get("fence"),
+        value.get("jwt_role"),
+        value.get("notify"),
+    )
     optional = _optional(value)
     fence = said.choice("off", "observe", "enforce") if said else ("enforce" if own else "off")
     watch = Watch(
@@ -309,15 +334,20 @@ def _watch(name: str, value: Value, policy: Policy) -> Watch:
         )
     _fit_words(value, watch)
     if "$$" in repr(watch):
-        value.fail("has $$ in a name or a word, at which the body of an SQL function would end. Use another.")
+        value.fail(
+            "has $$ in a name or a word, at which the body of an SQL function would end. Use another."
+        )
     return watch
 
 
 def _table(value: Value) -> str:
-    """`${NAME}` stands for a variable of the environment: tables that are called tasks_dev and tasks_prod."""
+    """`${NAME}` stands for a variable of the environment: tables that are called tasks_dev and
+    tasks_prod."""
 
     def variable(match: re.Match[str]) -> str:
-        return os.environ.get(match[1]) or value.fail(f"needs the variable {match[1]} of the environment. Set it.")
+        return os.environ.get(match[1]) or value.fail(
+            f"needs the variable {match[1]} of the environment. Set it."
+        )
 
     return re.sub(r"\$\{(\w+)\}", variable, value.text())
 
@@ -330,7 +360,9 @@ def _words(value: Value, marks: dict[State, str]) -> dict[State, tuple[Any, ...]
         state = State(name)
         words[state] = listed.texts()
         for word in () if state in marks else words[state]:
-            ends = isinstance(word, bool) and {state, unmarked.get(word)} <= ENDED  # a flag tells no more
+            ends = (
+                isinstance(word, bool) and {state, unmarked.get(word)} <= ENDED
+            )  # a flag tells no more
             if word in unmarked and not ends:
                 listed.fail(
                     f"the word {word!r} stands for {unmarked[word]} already. Give each word one state, or name the column "
@@ -354,7 +386,9 @@ def _marks(watch: Value) -> dict[State, str]:
 def _fit_words(value: Value, watch: Watch) -> None:
     """What a table without a word for a state cannot do."""
     if watch.own and not (watch.may_wait and watch.words[State.COMPLETED]):
-        value["words"].fail("has no word for pending or completed, which a table of our own needs. Add both.")
+        value["words"].fail(
+            "has no word for pending or completed, which a table of our own needs. Add both."
+        )
     for kind, rule in watch.rules.items():
         if rule.attempts > 1 and not watch.may_wait:
             value["rules"].fail(
@@ -362,7 +396,9 @@ def _fit_words(value: Value, watch: Watch) -> None:
                 "Write `attempts: 1`, or add `pending: [...]` to `words`."
             )
     if watch.columns.get("result") in watch.marks.values():
-        value["marks"].fail("names the column of the result, which may stay empty. Name a time or a flag.")
+        value["marks"].fail(
+            "names the column of the result, which may stay empty. Name a time or a flag."
+        )
 
 
 def _columns(value: Value) -> dict[str, str]:
@@ -391,7 +427,9 @@ def _optional(watch: Value) -> tuple[str, ...]:
     value = watch.get("optional")
     parts = value.names() if value else ()
     if value and (unknown := set(parts) - OPTIONAL.keys()):
-        value.fail(f"{', '.join(sorted(unknown))} is not known here. Known are: {', '.join(OPTIONAL)}.")
+        value.fail(
+            f"{', '.join(sorted(unknown))} is not known here. Known are: {', '.join(OPTIONAL)}."
+        )
     return tuple(dict.fromkeys(parts))
 
 
@@ -401,7 +439,8 @@ def _hooks(name: str, watch: Value, optional: tuple[str, ...]) -> dict[str, tupl
         value.only(*HOOKS)
     own = {hook: one.names() for hook, one in value.items()} if value else {}
     parts = {
-        hook: tuple(f"unstuck.{name}_{part}_{hook}" for part in optional if hook in OPTIONAL[part]) for hook in HOOKS
+        hook: tuple(f"unstuck.{name}_{part}_{hook}" for part in optional if hook in OPTIONAL[part])
+        for hook in HOOKS
     }
     return {hook: found for hook in HOOKS if (found := parts[hook] + own.get(hook, ()))}
 
@@ -411,7 +450,9 @@ def _per_minute(watch: Value, *, own: bool) -> int | None:
     if value is None:
         return None
     if not own:
-        value.fail("needs `own: true`: tasks of another table are not created by Unstuck. Remove it.")
+        value.fail(
+            "needs `own: true`: tasks of another table are not created by Unstuck. Remove it."
+        )
     value.only("create_per_minute")
     return value["create_per_minute"].integer(1, 100_000)
 
@@ -428,7 +469,9 @@ def _also(watch: Value) -> dict[State, dict[str, str]]:
     value.only(State.PENDING, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED)
     return {
         State(state): {
-            column: one.choice("now", "nothing", "raise", "worker" if state == State.RUNNING else "note")
+            column: one.choice(
+                "now", "nothing", "raise", "worker" if state == State.RUNNING else "note"
+            )
             for column, one in columns.items()
         }
         for state, columns in value.items()
@@ -436,9 +479,20 @@ def _also(watch: Value) -> dict[State, dict[str, str]]:
 
 
 _RULE = (
-    "pending_for", "redispatch_after", "run_for", "silent_for", "attempts", "backoff", "on_lost", "on_error",
-    "isolation", "memory", "handler", "one_active", "cost",
-)  # fmt: skip
+    "pending_for",
+    "redispatch_after",
+    "run_for",
+    "silent_for",
+    "attempts",
+    "backoff",
+    "on_lost",
+    "on_error",
+    "isolation",
+    "memory",
+    "handler",
+    "one_active",
+    "cost",
+)
 
 
 _READ: dict[str, Callable[[Value], Any]] = {
@@ -457,7 +511,9 @@ def _rules(value: Value, policy: Policy) -> dict[str, Rule]:
     if "*" not in given:
         value.fail('lacks the rule "*" for every kind. Add it.')
     default = _rule(given["*"], None, policy)
-    return {"*": default} | {kind: _rule(one, default, policy) for kind, one in given.items() if kind != "*"}
+    return {"*": default} | {
+        kind: _rule(one, default, policy) for kind, one in given.items() if kind != "*"
+    }
 
 
 def _rule(value: Value, default: Rule | None, policy: Policy) -> Rule:
@@ -484,13 +540,20 @@ def _backoff(value: Value) -> dict[str, float]:
     first, longest = value["first"].seconds(), value["max"].seconds()
     if first > longest:
         value["first"].fail("must not be longer than `max`. Lower it.")
-    return {"backoff_first": first, "backoff_factor": value["factor"].number(1, 100), "backoff_max": longest}
+    return {
+        "backoff_first": first,
+        "backoff_factor": value["factor"].number(1, 100),
+        "backoff_max": longest,
+    }
 
 
 def _cost(value: Value) -> dict[str, int]:
     """Cents: `25`, or `{at_least: 5, at_most: 500}` where the caller says how much."""
     if not isinstance(value.plain(), dict):
-        return {"cost_at_least": value.integer(0, MOST_CENTS), "cost_at_most": value.integer(0, MOST_CENTS)}
+        return {
+            "cost_at_least": value.integer(0, MOST_CENTS),
+            "cost_at_most": value.integer(0, MOST_CENTS),
+        }
     value.only("at_least", "at_most")
     least, most = value["at_least"].integer(0, MOST_CENTS), value["at_most"].integer(0, MOST_CENTS)
     if least > most:

@@ -8,7 +8,8 @@ from functions.core.policy import Watch
 
 
 def report(watch: Watch, rescued: list[dict[str, Any]], *, by: str) -> None:
-    """Writes one event for each task. `by` is sweep, status or claim; a claim takes the task itself: no push."""
+    """Writes one event for each task. `by` is sweep, status or claim; a claim takes the task
+    itself: no push."""
     if rescued:
         events.emit_lines([_line(watch, task, by) for task in rescued])
     if by != "claim":
@@ -16,7 +17,9 @@ def report(watch: Watch, rescued: list[dict[str, Any]], *, by: str) -> None:
             if task["state"] == "pending" and not push(
                 watch.name, task["task_id"], task["number"] + 1, task["retry_after"]
             ):
-                return  # a queue that is away may hold up one push, not 500: the sweep sends the others again
+                # a queue that is away may hold up one push, not 500: the sweep sends the others
+                # again
+                return
 
 
 def _line(watch: Watch, task: dict[str, Any], by: str) -> str:

@@ -22,47 +22,60 @@ class Settings:
     worker_url: str | None
     """WORKER_URL: where a task is pushed to."""
     queue: str | None
-    """TASKS_QUEUE: projects/P/locations/L/queues/Q of Cloud Tasks. Without it the push goes to WORKER_URL directly."""
+    """TASKS_QUEUE: projects/P/locations/L/queues/Q of Cloud Tasks. Without it the push goes to
+    WORKER_URL directly."""
     invoker: str | None
     """TASKS_INVOKER: the service account whose OIDC token Cloud Tasks sends along."""
     jwt_secret: str | None
-    """SUPABASE_JWT_SECRET: the project's legacy secret: users' tokens that are signed by HS256 are taken."""
+    """SUPABASE_JWT_SECRET: the project's legacy secret: users' tokens that are signed by HS256 are
+    taken."""
     jwks_url: str | None
-    """SUPABASE_JWKS_URL: where the project publishes its keys for ES256 and RS256. By itself under SUPABASE_URL."""
+    """SUPABASE_JWKS_URL: where the project publishes its keys for ES256 and RS256. By itself under
+    SUPABASE_URL."""
     jwt_audience: str | None
     """JWT_AUDIENCE: whom users' tokens are for; by itself "authenticated". See `asks_users`."""
     oidc_audience: tuple[str, ...]
-    """OIDC_AUDIENCE: whom tokens of workers and schedulers are for, with commas between. Unset where IAM is in front."""
+    """OIDC_AUDIENCE: whom tokens of workers and schedulers are for, with commas between. Unset
+    where IAM is in front."""
     oidc_accounts: tuple[str, ...]
-    """OIDC_ACCOUNTS: the service accounts that may call, with commas between. Goes with OIDC_AUDIENCE."""
+    """OIDC_ACCOUNTS: the service accounts that may call, with commas between. Goes with
+    OIDC_AUDIENCE."""
     project: str | None
     """GOOGLE_CLOUD_PROJECT: makes log lines of one request findable by its trace."""
     cors_origins: tuple[str, ...]
-    """CORS_ORIGINS: the origins, by commas, whose pages may create, ask for and cancel tasks from a browser; * for any."""
+    """CORS_ORIGINS: the origins, by commas, whose pages may create, ask for and cancel tasks from a
+    browser; * for any."""
     notify_url: str | None
-    """NOTIFY_URL: where failures by a sweep are told (Slack's incoming webhook, or one of yours). A secret where Slack's."""
+    """NOTIFY_URL: where failures by a sweep are told (Slack's incoming webhook, or one of yours). A
+    secret where Slack's."""
     notify_secret: str | None
     """NOTIFY_SECRET: signs what is told, by Standard Webhooks: `whsec_` and base64, or any text."""
     log_api: bool
-    """LOG_TRANSPORT: `api` sends log lines to Cloud Logging itself, for workers outside Google Cloud; else stdout."""
+    """LOG_TRANSPORT: `api` sends log lines to Cloud Logging itself, for workers outside Google
+    Cloud; else stdout."""
     service: str
-    """K_SERVICE: whose service the lines of LOG_TRANSPORT=api count as; unstuck-worker by itself. Cloud Run sets it."""
+    """K_SERVICE: whose service the lines of LOG_TRANSPORT=api count as; unstuck-worker by itself.
+    Cloud Run sets it."""
     metrics: bool
-    """METRICS: `on` lets the sweep write gauges to Cloud Monitoring and look in Cloud Logging why workers died."""
+    """METRICS: `on` lets the sweep write gauges to Cloud Monitoring and look in Cloud Logging why
+    workers died."""
     metadata: str | None
-    """GCE_METADATA_HOST: another metadata server than Google's (Google's own clients read it too)."""
+    """GCE_METADATA_HOST: another metadata server than Google's (Google's own clients read it too).
+    """
     revision: str | None
     """The name of the revision, which Cloud Run sets."""
     page_write: bool
     """PAGE_WRITE: `on` lets the operators' page write; without it the page only shows."""
     page_redact: tuple[str, ...]
-    """PAGE_REDACT: more keys whose values the page hides in input and result, with commas between."""
+    """PAGE_REDACT: more keys whose values the page hides in input and result, with commas between.
+    """
     instance: str
     """The name of this worker in the ledger where there is no Cloud Run: entry point and host."""
 
     @property
     def asks_users(self) -> bool:
-        """Whether create_task, task_status and cancel_task want the token of a user; else IAM has to stand in front."""
+        """Whether create_task, task_status and cancel_task want the token of a user; else IAM has
+        to stand in front."""
         return bool(self.jwt_secret or self.jwks_url or self.jwt_audience)
 
     @property
@@ -76,7 +89,9 @@ class Settings:
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> "Settings":
-        env = {name: value.strip() for name, value in env.items()}  # secrets like to end with a newline
+        env = {
+            name: value.strip() for name, value in env.items()
+        }  # secrets like to end with a newline
         return cls(
             database_url=env.get("DATABASE_URL"),
             supabase_url=env.get("SUPABASE_URL"),

@@ -1,4 +1,5 @@
-"""The states of a task and the legal moves between them. SQL enforces them; this is the list to read.
+"""The states of a task and the legal moves between them. SQL enforces them; this is the list to
+read.
 
 | from      | to        | by which verb                                                   |
 |-----------|-----------|-----------------------------------------------------------------|

@@ -9,14 +9,25 @@ import yaml
 from functions.errors import PolicyError
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SIZES = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+}
 _LONGEST = 3650 * _UNITS["d"]
 
 
 class Value:
     """A value of a YAML file with the line and the path at which it stands."""
 
-    def __init__(self, node: yaml.Node, file: str, path: str = "", key: yaml.Node | None = None) -> None:
+    def __init__(
+        self, node: yaml.Node, file: str, path: str = "", key: yaml.Node | None = None
+    ) -> None:
         self._node, self._file, self._path = node, file, path
         self._line = (key or node).start_mark.line + 1
 
@@ -36,7 +47,9 @@ class Value:
         seen: set[str] = set()
         for key, node in self._node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                Value(key, self._file, self._path).fail("has a name that is not a plain text. Write `name: value`.")
+                Value(key, self._file, self._path).fail(
+                    "has a name that is not a plain text. Write `name: value`."
+                )
             value = Value(node, self._file, f"{self._path}.{key.value}".lstrip("."), key)
             if key.value in seen:
                 value.fail("stands twice. Remove one.")
@@ -53,7 +66,9 @@ class Value:
         try:
             return loader.construct_document(self._node)
         except Exception as error:  # noqa: BLE001 - ValueError for 2001-99-99, KeyError for `!!bool maybe`, and others
-            self.fail(f"cannot be read: {getattr(error, 'problem', None) or error}. Write a plain value, or quote it.")
+            self.fail(
+                f"cannot be read: {getattr(error, 'problem', None) or error}. Write a plain value, or quote it."
+            )
 
     def text(self) -> str:
         value: str = self.plain()
@@ -61,7 +76,9 @@ class Value:
 
     def names(self) -> tuple[str, ...]:
         values = self.texts()
-        return values if all(map(_is_name, values)) else self.fail("must be a name or a list of names")
+        return (
+            values if all(map(_is_name, values)) else self.fail("must be a name or a list of names")
+        )
 
     def texts(self) -> tuple[Any, ...]:
         value = self.plain()
@@ -82,7 +99,11 @@ class Value:
 
     def number(self, least: float, most: float) -> float:
         value = self.plain()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not least <= value <= most
+        ):
             self.fail(f"must be a number from {least:g} to {most:g}")
         return float(value)
 

@@ -1,8 +1,9 @@
-"""Who calls: users by their Supabase JWT, workers and schedulers by their Google OIDC token, in `Authorization: Bearer`.
+"""Who calls: users by their Supabase JWT, workers and schedulers by their Google OIDC token, in
+`Authorization: Bearer`.
 
-Where neither is configured, IAM stands in front and has asked already. It takes the signature out of the tokens that it
-has seen, so OIDC_* is for functions that the world can reach. Behind IAM a user's JWT stays in Authorization when the
-caller's own token is in X-Serverless-Authorization."""
+Where neither is configured, IAM stands in front and has asked already. It takes the signature out
+of the tokens that it has seen, so OIDC_* is for functions that the world can reach. Behind IAM a
+user's JWT stays in Authorization when the caller's own token is in X-Serverless-Authorization."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,39 +21,55 @@ Claims = Mapping[str, Any]
 
 
 def user(request: Any) -> str | None:
-    """The user whose tasks the caller may touch. None: anybody's (IAM has asked, or it is the service role).
+    """The user whose tasks the caller may touch. None: anybody's (IAM has asked, or it is the
+    service role).
 
     Raises BadRequestError (401 with the reason; 503 when the keys cannot be had).
     """
     if not settings().asks_users:
         return None
     token = _bearer(request)
-    role = _read(token, verify=False).get("role")  # of a token that is not verified: it chooses what is asked of it
-    if role == "service_role":  # a backend, for any user; such a token names neither audience nor user
+    role = _read(token, verify=False).get(
+        "role"
+    )  # of a token that is not verified: it chooses what is asked of it
+    if (
+        role == "service_role"
+    ):  # a backend, for any user; such a token names neither audience nor user
         _read(token, _users_key, options={"require": ["exp"], "verify_aud": False})
         return None
     if role == "anon":
-        raise refused("anonymous", "This is the anon key. Send the access token of a user who is signed in.")
+        raise refused(
+            "anonymous", "This is the anon key. Send the access token of a user who is signed in."
+        )
     claims = _read(
-        token, _users_key, audience=settings().jwt_audience or "authenticated", issuer=settings().issuer,
+        token,
+        _users_key,
+        audience=settings().jwt_audience or "authenticated",
+        issuer=settings().issuer,
         options={"require": ["exp", "sub", "aud"]},
-    )  # fmt: skip
+    )
     if not claims["sub"].strip():
         raise refused("no_subject", "The token names no user: its `sub` is empty.")
     return str(claims["sub"])
 
 
 def machine(request: Any) -> None:
-    """Lets workers and schedulers pass. Raises BadRequestError (401, 403, 503), PolicyError for half a configuration."""
+    """Lets workers and schedulers pass. Raises BadRequestError (401, 403, 503), PolicyError for
+    half a configuration."""
     audience, accounts = settings().oidc_audience, settings().oidc_accounts
     if not audience and not accounts:
         return
     if not audience or not accounts:  # anybody at Google can get a token for any audience
-        raise PolicyError("Only one of OIDC_AUDIENCE and OIDC_ACCOUNTS is set. Set both, or neither behind IAM.")
+        raise PolicyError(
+            "Only one of OIDC_AUDIENCE and OIDC_ACCOUNTS is set. Set both, or neither behind IAM."
+        )
     claims = _read(
-        _bearer(request), _googles_key, audience=list(audience), issuer=GOOGLE,
+        _bearer(request),
+        _googles_key,
+        audience=list(audience),
+        issuer=GOOGLE,
         options={"require": ["exp", "aud", "iss", "email"]},
-    )  # fmt: skip
+    )
     if claims.get("email_verified") is not True or claims["email"] not in accounts:
         raise BadRequestError("This account may not call.", status=403, code="wrong_account")
 
@@ -61,7 +78,9 @@ def refused(code: str, message: str, **challenge: str) -> BadRequestError:
     """A 401 with its reason. RFC 6750 wants it in a header too."""
     said = challenge or {"error": "invalid_token", "error_description": message}
     text = ", ".join(f'{name}="{value}"' for name, value in said.items())
-    return BadRequestError(message, status=401, code=code, headers={"WWW-Authenticate": f"Bearer {text}"})
+    return BadRequestError(
+        message, status=401, code=code, headers={"WWW-Authenticate": f"Bearer {text}"}
+    )
 
 
 def _bearer(request: Any) -> str:
@@ -75,7 +94,8 @@ def _bearer(request: Any) -> str:
 
 
 def _users_key(header: Claims) -> Any:
-    """By the algorithm that the token names: each has a key of its own kind, so that none can pass for another."""
+    """By the algorithm that the token names: each has a key of its own kind, so that none can pass
+    for another."""
     found = settings()
     if header.get("alg") == "HS256" and found.jwt_secret:
         return found.jwt_secret
@@ -93,11 +113,15 @@ def _public_key(url: str, header: Claims) -> Any:
 
     key = keys(url).find(header.get("kid"))
     if key is None:
-        raise refused("unknown_key", "The token is signed by a key that its issuer does not publish.")
+        raise refused(
+            "unknown_key", "The token is signed by a key that its issuer does not publish."
+        )
     return key
 
 
-def _read(token: str, key: Callable[[Claims], Any] = lambda _: "", *, verify: bool = True, **checks: Any) -> Claims:
+def _read(
+    token: str, key: Callable[[Claims], Any] = lambda _: "", *, verify: bool = True, **checks: Any
+) -> Claims:
     """The claims. Raises BadRequestError (401) for whatever is wrong with the token."""
     import jwt
 
@@ -106,14 +130,23 @@ def _read(token: str, key: Callable[[Claims], Any] = lambda _: "", *, verify: bo
             return jwt.decode(token, options={"verify_signature": False})
         found = key(jwt.get_unverified_header(token))
         return jwt.decode(
-            token, found, algorithms=["HS256"] if isinstance(found, str) else PUBLIC, leeway=LEEWAY, **checks
+            token,
+            found,
+            algorithms=["HS256"] if isinstance(found, str) else PUBLIC,
+            leeway=LEEWAY,
+            **checks,
         )
     except jwt.MissingRequiredClaimError as error:
         raise refused("missing_claim", f"The token lacks `{error.claim}`.") from None
     except jwt.InvalidTokenError as error:
         code = next((code for kind, code in _codes(jwt) if isinstance(error, kind)), "bad_token")
         raise refused(code, _SAID[code]) from None
-    except (ValueError, TypeError, OverflowError, RecursionError):  # what is not JSON, or not like a token's
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ):  # what is not JSON, or not like a token's
         raise refused("bad_token", _SAID["bad_token"]) from None
 
 

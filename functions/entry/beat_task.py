@@ -1,4 +1,5 @@
-"""beat: a worker elsewhere says that it lives, how far it is, and what it has finished. The guard's own beat is in guard.py."""
+"""beat: a worker elsewhere says that it lives, how far it is, and what it has finished. The guard's
+own beat is in guard.py."""
 
 from typing import Any
 
@@ -16,7 +17,8 @@ MOST = 20
 
 
 def respond(request: Any) -> Response:
-    """POST {task_id, token, progress?, checkpoint?: {name: data}, watch?}: 200 held, or 409 lost with the reason."""
+    """POST {task_id, token, progress?, checkpoint?: {name: data}, watch?}: 200 held, or 409 lost
+    with the reason."""
     auth.machine(request)
     found = body(request)
     watch = watch_of(policy(), found)
@@ -33,7 +35,10 @@ def respond(request: Any) -> Response:
         answer = store().beat(watch, task_id, token, progress)
     if answer["verdict"] == "lost":
         wanted = "checkpoint" if steps else "beat"
-        events.emit(events.LEASE_LOST, **answer | {"watch": watch.name, "task_id": task_id, "wanted": wanted})
+        events.emit(
+            events.LEASE_LOST,
+            **answer | {"watch": watch.name, "task_id": task_id, "wanted": wanted},
+        )
         raise lost(task_id, answer)
     return reply({"verdict": "held"})
 

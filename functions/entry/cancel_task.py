@@ -1,4 +1,5 @@
-"""cancel: what a user does to a task of their own. A worker that is at it finds its lease lost with its next beat."""
+"""cancel: what a user does to a task of their own. A worker that is at it finds its lease lost with
+its next beat."""
 
 from typing import Any
 
@@ -12,7 +13,8 @@ from functions.store import store
 
 
 def respond(request: Any) -> Response:
-    """POST {task_id, watch?}: 200 {task_id, state}, also when it was cancelled before; 409 ended otherwise; 404."""
+    """POST {task_id, watch?}: 200 {task_id, state}, also when it was cancelled before; 409 ended
+    otherwise; 404."""
     user, found = auth.user(request), body(request)
     watch = watch_of(policy(), found)
     task_id = task_id_of(watch, found.get("task_id"))
@@ -20,8 +22,12 @@ def respond(request: Any) -> Response:
     if answer["verdict"] == "missing":
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
     if answer["verdict"] == "cancelled":
-        events.emit(events.TASK_FINISHED, **answer | {"watch": watch.name, "by": "cancel", "cause": None})
+        events.emit(
+            events.TASK_FINISHED, **answer | {"watch": watch.name, "by": "cancel", "cause": None}
+        )
     elif answer["state"] != "cancelled":
         text = f"The task has ended already: it is {answer['state']}."
-        raise BadRequestError(text, status=409, code="ended", task_id=task_id, state=answer["state"])
+        raise BadRequestError(
+            text, status=409, code="ended", task_id=task_id, state=answer["state"]
+        )
     return reply({"task_id": task_id, "state": answer["state"]})

@@ -13,7 +13,8 @@ from functions.worker.claim import claim
 
 
 def respond(request: Any) -> Response:
-    """POST {worker_id, kinds?, task_id?, token?, watch?}: 200 with the task, or with `"task": null` when none is due.
+    """POST {worker_id, kinds?, task_id?, token?, watch?}: 200 with the task, or with `"task": null`
+    when none is due.
 
     For one given task also 404, and 409 held, early, ended or resting.
     """
@@ -23,7 +24,9 @@ def respond(request: Any) -> Response:
     task_id = None if found.get("task_id") is None else task_id_of(watch, found["task_id"])
     worker = text(found, "worker_id")
     if not worker:
-        raise BadRequestError("`worker_id` is missing. Send a name by which a person finds this worker.")
+        raise BadRequestError(
+            "`worker_id` is missing. Send a name by which a person finds this worker."
+        )
     token = None if found.get("token") is None else token_of(found)
     answer = claim(store(), watch, task_id, _kinds(found.get("kinds")), worker=worker, token=token)
     if answer["verdict"] in {"claimed", "none"}:
@@ -32,9 +35,13 @@ def respond(request: Any) -> Response:
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
     wait = {"Retry-After": str(ceil(answer["retry_after"]))} if answer.get("retry_after") else {}
     raise BadRequestError(
-        f"The task is not to be had: {answer['verdict']}.", status=409, code=answer["verdict"], headers=wait,
-        task_id=task_id, state=answer["state"],
-    )  # fmt: skip
+        f"The task is not to be had: {answer['verdict']}.",
+        status=409,
+        code=answer["verdict"],
+        headers=wait,
+        task_id=task_id,
+        state=answer["state"],
+    )
 
 
 def _kinds(value: Any) -> list[str] | None:
@@ -48,6 +55,10 @@ def _task(watch: Watch, answer: Answer) -> dict[str, Any]:
     """All that a worker elsewhere needs. Times are seconds from now."""
     rule = watch.rule(answer["kind"])
     return {name: answer[name] for name in ("task_id", "kind", "input", "token", "checkpoint")} | {
-        "watch": watch.name, "attempt": answer["number"], "attempts": rule.attempts, "lease": rule.lease,
-        "beat_every": policy().beat, "deadline": rule.run_for,
-    }  # fmt: skip
+        "watch": watch.name,
+        "attempt": answer["number"],
+        "attempts": rule.attempts,
+        "lease": rule.lease,
+        "beat_every": policy().beat,
+        "deadline": rule.run_for,
+    }

@@ -12,7 +12,8 @@ from functions.worker.settle import Ending, complete
 
 
 def respond(request: Any) -> Response:
-    """POST {task_id, token, result?, watch?}: 200 {task_id, state}; 409 when the attempt no longer holds the task."""
+    """POST {task_id, token, result?, watch?}: 200 {task_id, state}; 409 when the attempt no longer
+    holds the task."""
     auth.machine(request)
     found = body(request)
     return settle(found, Ending("complete", result=found.get("result")))
@@ -25,11 +26,18 @@ def settle(found: dict[str, Any], ending: Ending) -> Response:
     answer = complete(store(), watch, claimed, ending, limit=LIMIT, by="remote")
     if answer["verdict"] == "lost":
         raise lost(claimed["task_id"], answer)
-    return reply({"task_id": claimed["task_id"], **{name: answer[name] for name in ("state", "reason", "retry_after")}})
+    return reply(
+        {
+            "task_id": claimed["task_id"],
+            **{name: answer[name] for name in ("state", "reason", "retry_after")},
+        }
+    )
 
 
 def lost(task_id: str, answer: Answer) -> BadRequestError:
     """409: the worker must stop at once, and nothing that it still writes counts."""
     why = answer.get("reason") or answer.get("outcome") or "the token is not known"
     text = f"This attempt does not hold the task any more: {why}. Stop the work."
-    return BadRequestError(text, status=409, code="lost", task_id=task_id, reason=answer.get("reason"))
+    return BadRequestError(
+        text, status=409, code="lost", task_id=task_id, reason=answer.get("reason")
+    )

@@ -1,4 +1,5 @@
-"""create: writes a pending task and pushes it. The row comes first: a push that is lost is sent again by the sweep."""
+"""create: writes a pending task and pushes it. The row comes first: a push that is lost is sent
+again by the sweep."""
 
 import datetime
 from math import ceil
@@ -16,9 +17,10 @@ from functions.store import Answer, store
 
 
 def respond(request: Any) -> Response:
-    """POST {kind, input, idempotency_key?, priority?, scheduled_at?, cost?, watch?}: 201, or 200 when the key was used
-    before. 402 when the owner's credits are too few, 409 when the price is another one, or one of the kind is active, 429
-    limited, 422 for an input that its schema refuses. `owner` only where the caller is nobody's user."""
+    """POST {kind, input, idempotency_key?, priority?, scheduled_at?, cost?, watch?}: 201, or 200
+    when the key was used before. 402 when the owner's credits are too few, 409 when the price is
+    another one, or one of the kind is active, 429 limited, 422 for an input that its schema
+    refuses. `owner` only where the caller is nobody's user."""
     user, found = auth.user(request), body(request)
     watch = watch_of(policy(), found)
     if not watch.own:
@@ -66,11 +68,16 @@ def _owner(user: str | None, found: dict[str, Any]) -> str | None:
 def _refuse(kind: str, answer: Answer) -> None:
     match answer["verdict"]:
         case "conflict":
-            raise BadRequestError("`idempotency_key` was used for another task.", status=409, code="conflict")
+            raise BadRequestError(
+                "`idempotency_key` was used for another task.", status=409, code="conflict"
+            )
         case "active":
             said = {name: answer.get(name) for name in ("task_id", "state")}
             raise BadRequestError(
-                f"There is an open task of {kind} already. Wait for its end.", status=409, code="active", **said
+                f"There is an open task of {kind} already. Wait for its end.",
+                status=409,
+                code="active",
+                **said,
             )
         case "limited":
             wait = {"Retry-After": str(max(1, ceil(answer["retry_after"])))}
@@ -79,7 +86,9 @@ def _refuse(kind: str, answer: Answer) -> None:
 
 
 def _priority(value: Any) -> int:
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1  # 1.0 is 1 in JSON
+    whole = (
+        isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    )  # 1.0 is 1 in JSON
     if not whole or not -1000 <= value <= 1000:
         raise BadRequestError("`priority` must be a whole number from -1000 to 1000.")
     return int(value)
@@ -93,7 +102,9 @@ def _delay(value: Any) -> float:
         at = datetime.datetime.fromisoformat(value)
         delay = (at - datetime.datetime.now(datetime.UTC)).total_seconds()
     except (TypeError, ValueError):
-        raise BadRequestError("`scheduled_at` must be a time with a zone, such as 2026-01-31T12:00:00Z.") from None
+        raise BadRequestError(
+            "`scheduled_at` must be a time with a zone, such as 2026-01-31T12:00:00Z."
+        ) from None
     if delay > 30 * 86400:
         raise BadRequestError("`scheduled_at` may be 30 days ahead at most.")
     return max(0.0, delay)

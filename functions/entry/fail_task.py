@@ -11,11 +11,12 @@ from functions.worker.settle import LONGEST, Ending
 
 
 def respond(request: Any) -> Response:
-    """POST {task_id, token, error, detail?, retry?, after?, watch?}: 200 {task_id, state: failed, or pending again}.
+    """POST {task_id, token, error, detail?, retry?, after?, watch?}: 200 {task_id, state: failed,
+    or pending again}.
 
-    `error` is for the user, `detail` for the operator. `retry` (no) asks for another try while attempts are left, `after`
-    so many seconds, else by the backoff of the rule. 409 when the attempt no longer holds the task.
-    """
+    `error` is for the user, `detail` for the operator. `retry` (no) asks for another try while
+    attempts are left, `after` so many seconds, else by the backoff of the rule. 409 when the
+    attempt no longer holds the task."""
     auth.machine(request)
     found = body(request)
     error, retry = text(found, "error", longest=LONGEST), found.get("retry", False)

@@ -14,14 +14,18 @@ from functions.errors import BadRequestError
 def watch_of(policy: Policy, found: dict[str, Any]) -> Watch:
     name = text(found, "watch")
     if name and name not in policy.watches:
-        raise BadRequestError(f"No watch is called {name!r}. There are: {', '.join(policy.watches)}.")
+        raise BadRequestError(
+            f"No watch is called {name!r}. There are: {', '.join(policy.watches)}."
+        )
     return policy.watch(name)
 
 
 def task_id_of(watch: Watch, value: Any) -> str:
     """The id in the form of the watch's key. Raises BadRequestError."""
     if not isinstance(value, str | int) or isinstance(value, bool) or not str(value):
-        raise BadRequestError('`task_id` is missing. Send {"task_id": "..."}, or ?task_id=... to task_status.')
+        raise BadRequestError(
+            '`task_id` is missing. Send {"task_id": "..."}, or ?task_id=... to task_status.'
+        )
     found = str(value)
     try:
         return _FORMS[watch.key_type](found)
@@ -34,7 +38,9 @@ def token_of(found: dict[str, Any]) -> str:
     try:
         return str(uuid.UUID(text(found, "token") or ""))
     except ValueError:
-        raise BadRequestError("`token` must be the uuid that claim_task gave with the task.") from None
+        raise BadRequestError(
+            "`token` must be the uuid that claim_task gave with the task."
+        ) from None
 
 
 def _whole(found: str, bits: int) -> str:
@@ -66,8 +72,11 @@ def kind_of(watch: Watch, found: dict[str, Any]) -> str:
         raise BadRequestError('`kind` is missing. Send {"kind": "...", "input": {...}}.')
     if watch.rule(kind).handler or kind in watch.rules.keys() - {"*"}:
         return kind
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", kind) or not importlib.util.find_spec(f"functions.handlers.{kind}"):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", kind) or not importlib.util.find_spec(
+        f"functions.handlers.{kind}"
+    ):
         raise BadRequestError(
-            f"No handler is called {kind!r}. Put one in functions/handlers/{kind}.py.", code="unknown_kind"
+            f"No handler is called {kind!r}. Put one in functions/handlers/{kind}.py.",
+            code="unknown_kind",
         )
     return kind

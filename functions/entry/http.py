@@ -26,8 +26,11 @@ def reply(body: Any, status: int = 200, **headers: str) -> Response:
     return json.dumps(body, default=str), status, {"Content-Type": "application/json", **named}
 
 
-def answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]) -> Response:
-    """Runs `respond(request)` and turns what it raises into an answer. Pages of CORS_ORIGINS may ask what a client asks."""
+def answer(
+    request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]
+) -> Response:
+    """Runs `respond(request)` and turns what it raises into an answer. Pages of CORS_ORIGINS may
+    ask what a client asks."""
     cors = _cors(request, methods) if entry in FOR_CLIENTS else {}
     if cors and request.method == "OPTIONS":
         return "", 204, cors
@@ -49,12 +52,18 @@ def _cors(request: Any, methods: tuple[str, ...]) -> dict[str, str]:
     }
 
 
-def _answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]) -> Response:
+def _answer(
+    request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]
+) -> Response:
     token = trace.current.set(trace.of(request.headers, settings().project))
     try:
         if request.method not in methods:
             text = f"{entry} takes {' or '.join(methods)}, not {request.method}."
-            return reply({"error": {"code": "method_not_allowed", "message": text}}, 405, Allow=", ".join(methods))
+            return reply(
+                {"error": {"code": "method_not_allowed", "message": text}},
+                405,
+                Allow=", ".join(methods),
+            )
         return respond(request)
     except BadRequestError as error:
         if error.status in LOGGED:
@@ -67,7 +76,12 @@ def _answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callabl
             text = "The database cannot be reached now. Try again."
             return reply({"error": {"code": "unavailable", "message": text}}, 503, Retry_After="5")
         return reply(
-            {"error": {"code": "store", "message": "The database refused. See the log of this function."}},
+            {
+                "error": {
+                    "code": "store",
+                    "message": "The database refused. See the log of this function.",
+                }
+            },
             500,
         )
     except PolicyError as error:
@@ -75,8 +89,12 @@ def _answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callabl
         text = "The policy cannot be used. See the log of this function."
         return reply({"error": {"code": "policy", "message": text}}, 500)
     except Exception as error:  # noqa: BLE001 - the caller gets an answer, the log gets the trace
-        events.emit(events.REQUEST_FAILED, entry=entry, error=repr(error), detail=traceback.format_exc())
-        return reply({"error": {"code": "internal", "message": "Something is wrong here. See the log."}}, 500)
+        events.emit(
+            events.REQUEST_FAILED, entry=entry, error=repr(error), detail=traceback.format_exc()
+        )
+        return reply(
+            {"error": {"code": "internal", "message": "Something is wrong here. See the log."}}, 500
+        )
     finally:
         trace.current.reset(token)
 
@@ -84,10 +102,14 @@ def _answer(request: Any, entry: str, methods: tuple[str, ...], respond: Callabl
 def body(request: Any) -> dict[str, Any]:
     """The JSON object of the request. Raises BadRequestError (400, 413)."""
     if (request.content_length or 0) > MAX_BODY:
-        raise BadRequestError(f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large")
+        raise BadRequestError(
+            f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large"
+        )
     data = request.get_data()
     if len(data) > MAX_BODY:  # sent in chunks, without a length
-        raise BadRequestError(f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large")
+        raise BadRequestError(
+            f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large"
+        )
     try:
         found = json.loads(data or b"null")
     except (ValueError, RecursionError):
@@ -97,12 +119,15 @@ def body(request: Any) -> dict[str, Any]:
     if _deeper(found, DEEPEST):
         raise BadRequestError(f"The body is nested deeper than {DEEPEST} levels.")
     if not _storable(found):
-        raise BadRequestError("The body holds NaN, NUL or half a surrogate pair, which PostgreSQL cannot store.")
+        raise BadRequestError(
+            "The body holds NaN, NUL or half a surrogate pair, which PostgreSQL cannot store."
+        )
     return found
 
 
 def _deeper(found: Any, levels: int) -> bool:
-    """Not by recursion: how deep that may go differs between the Python that creates a task and the one that runs it."""
+    """Not by recursion: how deep that may go differs between the Python that creates a task and the
+    one that runs it."""
     level = [found]
     for _ in range(levels):
         level = [

@@ -1,5 +1,5 @@
-"""The schema of a kind's input: `KIND.schema.json` beside its handler, JSON Schema draft-07. A file, so that create_task
-need not import the handler to know what it takes."""
+"""The schema of a kind's input: `KIND.schema.json` beside its handler, JSON Schema draft-07. A
+file, so that create_task need not import the handler to know what it takes."""
 
 import json
 import re
@@ -28,14 +28,18 @@ def check(watch: Watch, kind: str, task_input: dict[str, Any]) -> None:
         text = f"`input{path}` is not what {kind} takes: it {why}."
         raise BadRequestError(text[:500], status=422, code="invalid_input", path=path) from None
     except RecursionError:
-        raise BadRequestError("`input` is nested too deeply.", status=422, code="invalid_input", path="") from None
+        raise BadRequestError(
+            "`input` is nested too deeply.", status=422, code="invalid_input", path=""
+        ) from None
 
 
 @lru_cache
 def _of(module: str, kind: str) -> Any:
     """Checks an input, or None where the kind has no schema."""
     file = file_of(module, kind)
-    if not re.fullmatch(r"\w[\w.-]*", kind) or not file.is_file():  # a kind is data: it must not name another folder
+    if (
+        not re.fullmatch(r"\w[\w.-]*", kind) or not file.is_file()
+    ):  # a kind is data: it must not name another folder
         return None
     import fastjsonschema
 
@@ -43,5 +47,6 @@ def _of(module: str, kind: str) -> Any:
 
 
 def file_of(module: str, kind: str) -> Path:
-    """Where the schema of the kind would be. Found without an import: a handler's package may be heavy."""
+    """Where the schema of the kind would be. Found without an import: a handler's package may be
+    heavy."""
     return ROOT.joinpath(*module.split(".")[:-1], f"{kind}.schema.json")

@@ -1,7 +1,9 @@
-"""page: what operators look at. Deployed behind IAM as the function `page`; `python -m functions dev` serves it at `/`.
+"""page: what operators look at. Deployed behind IAM as the function `page`; `python -m functions
+dev` serves it at `/`.
 
-A Flask application of its own, since functions-framework hands every path to one function. It is not in functions/ops,
-which is never deployed. Read-only unless PAGE_WRITE is on; each write is checked on the server and logged with who did it."""
+A Flask application of its own, since functions-framework hands every path to one function. It is
+not in functions/ops, which is never deployed. Read-only unless PAGE_WRITE is on; each write is
+checked on the server and logged with who did it."""
 
 from functools import lru_cache
 from typing import Any
@@ -29,4 +31,6 @@ def _app() -> Any:
     from functions.page.who import caller
     from functions.store import store
 
-    return create(Page(store, policy, caller, write=settings().page_write, redact=settings().page_redact))
+    return create(
+        Page(store, policy, caller, write=settings().page_write, redact=settings().page_redact)
+    )

@@ -9,7 +9,8 @@ from functions.errors import BadRequestError, StoreError
 
 
 def cost_of(watch: Watch, kind: str, found: dict[str, Any]) -> int:
-    """Cents: by the rule of the kind, or `cost` of the request within the rule's bounds. Who sends it agrees to that price.
+    """Cents: by the rule of the kind, or `cost` of the request within the rule's bounds. Who sends
+    it agrees to that price.
 
     Raises BadRequestError with 409 when the price is another one.
     """
@@ -19,7 +20,9 @@ def cost_of(watch: Watch, kind: str, found: dict[str, Any]) -> int:
         return least
     price = f"{least}" if least == most else f"from {least} to {most}"
     if isinstance(given, bool) or not isinstance(given, int):
-        raise BadRequestError(f"`cost` must be whole cents: a task of the kind {kind} costs {price}.")
+        raise BadRequestError(
+            f"`cost` must be whole cents: a task of the kind {kind} costs {price}."
+        )
     if not least <= given <= most:
         text = f"A task of the kind {kind} costs {price} cents, not {given}. Show that price and ask again."
         raise BadRequestError(text, status=409, code="price")
@@ -27,10 +30,13 @@ def cost_of(watch: Watch, kind: str, found: dict[str, Any]) -> int:
 
 
 def refused(error: StoreError) -> BadRequestError | None:
-    """A hook `on_created` refuses a task by an SQLSTATE that says the HTTP status, as PostgREST reads it: PT402. A unique
-    index of yours refuses a second task by 23505; which one is not for the caller."""
+    """A hook `on_created` refuses a task by an SQLSTATE that says the HTTP status, as PostgREST
+    reads it: PT402. A unique index of yours refuses a second task by 23505; which one is not for
+    the caller."""
     if error.code == "23505":
-        return BadRequestError("There is such a task already. See which ones are open.", status=409, code="unique")
+        return BadRequestError(
+            "There is such a task already. See which ones are open.", status=409, code="unique"
+        )
     match = re.fullmatch(r"PT(4\d\d)", error.code)
     status = next((one for one in HTTPStatus if match and str(one.value) == match[1]), None)
     if status is None:

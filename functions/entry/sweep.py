@@ -10,10 +10,11 @@ from functions.sweep.sweep import sweep
 
 
 def respond(request: Any) -> Response:
-    """POST: 200 with the counts; also for a duplicate call, which does nothing; 500 when the sweep failed.
+    """POST: 200 with the counts; also for a duplicate call, which does nothing; 500 when the sweep
+    failed.
 
-    Scheduler delivers at least once. X-CloudScheduler-ScheduleTime stays the same over its repetitions: the key.
-    """
+    Scheduler delivers at least once. X-CloudScheduler-ScheduleTime stays the same over its
+    repetitions: the key."""
     auth.machine(request)
     key = request.headers.get("X-CloudScheduler-ScheduleTime")
     by = request.headers.get("X-CloudScheduler-JobName") or "http"

@@ -1,4 +1,5 @@
-"""status: answers a poll for one task, and heals that task if it is overdue, whether or not the scheduler lives."""
+"""status: answers a poll for one task, and heals that task if it is overdue, whether or not the
+scheduler lives."""
 
 from typing import Any
 
@@ -31,4 +32,7 @@ def respond(request: Any) -> Response:
 
 def _attempt(attempt: dict[str, Any] | None) -> dict[str, Any] | None:
     """What a user may know of the attempt: not the worker, not the technical detail."""
-    return attempt and {name: attempt[name] for name in ("number", "of", "progress", "outcome", "reason", "started_at")}
+    return attempt and {
+        name: attempt[name]
+        for name in ("number", "of", "progress", "outcome", "reason", "started_at")
+    }

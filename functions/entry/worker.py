@@ -17,7 +17,8 @@ AGAIN = 503
 
 
 def respond(request: Any) -> Response:
-    """POST {task_id, watch?}: 200 settled, 404 unknown, 409 held by a live attempt (come again), 503 come again."""
+    """POST {task_id, watch?}: 200 settled, 404 unknown, 409 held by a live attempt (come again),
+    503 come again."""
     auth.machine(request)
     answer = run(body(request))
     status = status_of(answer)
@@ -27,7 +28,9 @@ def respond(request: Any) -> Response:
     if status == 200:
         return reply(shown)
     error = {"code": answer["verdict"], "message": "The task is not at its end. Deliver it again."}
-    return reply(shown | {"error": error}, status, Retry_After=str(int(answer.get("retry_after") or 1) + 1))
+    return reply(
+        shown | {"error": error}, status, Retry_After=str(int(answer.get("retry_after") or 1) + 1)
+    )
 
 
 def status_of(answer: Answer) -> int:

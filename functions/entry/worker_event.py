@@ -17,10 +17,11 @@ class RedeliverError(Exception):
 
 
 def receive(event: Any) -> None:
-    """The same for a CloudEvent of Pub/Sub. Returns when the message is done with; raises to have it delivered again.
+    """The same for a CloudEvent of Pub/Sub. Returns when the message is done with; raises to have
+    it delivered again.
 
-    A message that names no task is done with: no delivery mends it, and the sweep pushes a task that waits.
-    """
+    A message that names no task is done with: no delivery mends it, and the sweep pushes a task
+    that waits."""
     from flask import has_request_context, request
 
     called = has_request_context()
@@ -41,7 +42,9 @@ def _admit(request: Any) -> None:
     try:
         auth.machine(request)
     except BadRequestError as error:
-        events.emit(events.REQUEST_REFUSED, entry="worker_event", status=error.status, reason=error.code)
+        events.emit(
+            events.REQUEST_REFUSED, entry="worker_event", status=error.status, reason=error.code
+        )
         abort(error.status)
     except PolicyError as error:
         events.emit(events.REQUEST_FAILED, entry="worker_event", error=str(error), detail=None)
@@ -52,7 +55,9 @@ def _receive(event: Any) -> None:
     try:
         answer = run(_message(event))
     except BadRequestError as error:
-        events.emit(events.REQUEST_FAILED, entry="worker_event", error=error.message, detail=error.code)
+        events.emit(
+            events.REQUEST_FAILED, entry="worker_event", error=error.message, detail=error.code
+        )
         return
     except Exception as error:  # noqa: BLE001 - the log gets an event, as for the other entry points
         expected = isinstance(error, StoreError | PolicyError)

@@ -1,11 +1,14 @@
-"""A sample to replace: an image from a generation service over HTTP, in two steps with a checkpoint between.
+"""A sample to replace: an image from a generation service over HTTP, in two steps with a checkpoint
+between.
 
-From: input {"prompt": str, "size": one of SIZES}; env IMAGE_PROVIDER_URL and, if the service wants a bearer,
-IMAGE_PROVIDER_KEY (sent to that service only, not to another host of its images; masked where it is quoted).
-To: {"url", "bytes", "width", "height", "sha256"} of a PNG that was fetched and looked at.
+From: input {"prompt": str, "size": one of SIZES}; env IMAGE_PROVIDER_URL and, if the service wants
+a bearer, IMAGE_PROVIDER_KEY (sent to that service only, not to another host of its images; masked
+where it is quoted). To: {"url", "bytes", "width", "height", "sha256"} of a PNG that was fetched and
+looked at.
 
-It is paid for once: the order carries the task's id as Idempotency-Key (for a kill before the checkpoint) and
-the checkpoint "submitted" keeps the service's id (for a kill after it): no later attempt orders again.
+It is paid for once: the order carries the task's id as Idempotency-Key (for a kill before the
+checkpoint) and the checkpoint "submitted" keeps the service's id (for a kill after it): no later
+attempt orders again.
 
 | what happened                                    | verdict                                                 |
 |--------------------------------------------------|---------------------------------------------------------|
@@ -60,7 +63,13 @@ def _order(task_input: dict[str, Any]) -> dict[str, str]:
 
 
 def _submit(ctx: Context, order: dict[str, str]) -> dict[str, str]:
-    response = _send(ctx, "POST", f"{_base()}/v1/generations", json=order, headers={"Idempotency-Key": ctx.task_id})
+    response = _send(
+        ctx,
+        "POST",
+        f"{_base()}/v1/generations",
+        json=order,
+        headers={"Idempotency-Key": ctx.task_id},
+    )
     submitted = {"id": _agreed(response, "id")["id"]}
     ctx.checkpoint("submitted", submitted)
     ctx.progress(0.2, "ordered")
@@ -86,7 +95,10 @@ def _finished(ctx: Context, image_id: str, *, ordered_now: bool) -> dict[str, An
 
 def _unknown(*, ordered_now: bool) -> Retry | Fail:
     if ordered_now:
-        return Retry("The image service does not know the image yet.", detail="404 for an id it has just given")
+        return Retry(
+            "The image service does not know the image yet.",
+            detail="404 for an id it has just given",
+        )
     detail = "404 for the id of an earlier attempt; not ordered again, because that could be charged twice"
     return Fail("The image service lost the image. Please order it again.", detail=detail)
 
@@ -96,7 +108,9 @@ def _fetch(ctx: Context, url: str) -> bytes:
     response = _send(ctx, "GET", url)
     if response.status_code != 200:
         detail = f"the link answered {response.status_code}"
-        raise Retry("The image could not be downloaded.", detail=detail, after=_retry_after(response))
+        raise Retry(
+            "The image could not be downloaded.", detail=detail, after=_retry_after(response)
+        )
     return bytes(response.content)
 
 
@@ -111,16 +125,27 @@ def _measured(data: bytes, image: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _send(ctx: Context, method: str, url: str, *, headers: dict[str, str] | None = None, **more: Any) -> Any:
-    """Sends one request within the time that remains. `from None`: causes quote the key and signed links."""
+def _send(
+    ctx: Context, method: str, url: str, *, headers: dict[str, str] | None = None, **more: Any
+) -> Any:
+    """Sends one request within the time that remains. `from None`: causes quote the key and signed
+    links."""
     _go_on(ctx)
     try:
-        return requests.request(method, url, headers=(headers or {}) | _bearer(url), timeout=_limits(ctx), **more)
+        return requests.request(
+            method, url, headers=(headers or {}) | _bearer(url), timeout=_limits(ctx), **more
+        )
     except ValueError as exc:  # no request can be made of this address or key
-        verdict = Fail if _ours(url) else Retry  # a link comes from the service, and another may come
-        raise verdict("The image service is not set up correctly.", detail=type(exc).__name__) from None
+        verdict = (
+            Fail if _ours(url) else Retry
+        )  # a link comes from the service, and another may come
+        raise verdict(
+            "The image service is not set up correctly.", detail=type(exc).__name__
+        ) from None
     except requests.Timeout as exc:
-        raise Retry("The image service did not answer in time.", detail=type(exc).__name__) from None
+        raise Retry(
+            "The image service did not answer in time.", detail=type(exc).__name__
+        ) from None
     except requests.RequestException as exc:
         raise Retry("The image service cannot be reached.", detail=type(exc).__name__) from None
 
@@ -136,7 +161,9 @@ def _go_on(ctx: Context) -> None:
     if ctx.cancelled():
         raise Retry("The work was interrupted.", detail="cancelled", after=0)
     if ctx.remaining() <= MARGIN_SECONDS:
-        raise Retry("The image was not ready in time.", detail="the time of this attempt is used up")
+        raise Retry(
+            "The image was not ready in time.", detail="the time of this attempt is used up"
+        )
 
 
 def _pause(ctx: Context, seconds: float) -> None:
@@ -147,7 +174,8 @@ def _pause(ctx: Context, seconds: float) -> None:
 
 
 def _agreed(response: requests.Response, field: str) -> dict[str, Any]:
-    """Returns the answer if it has a text in `field`, as agreed. Raises the verdict on any other answer."""
+    """Returns the answer if it has a text in `field`, as agreed. Raises the verdict on any other
+    answer."""
     if not response.ok:
         raise _verdict(response)
     answer = _decoded(response)
@@ -172,7 +200,8 @@ def _verdict(response: requests.Response) -> Retry | Fail:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds, from a number or an HTTP date; None if neither. An hour at most: a task must end soon."""
+    """Seconds, from a number or an HTTP date; None if neither. An hour at most: a task must end
+    soon."""
     text = response.headers.get("Retry-After", "").strip()
     try:
         date = None if text.isdecimal() else parsedate_to_datetime(text)

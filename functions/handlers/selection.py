@@ -1,20 +1,23 @@
-"""A sample to replace: draws a panel of people at random so that quotas on several categories hold at once.
+"""A sample to replace: draws a panel of people at random so that quotas on several categories hold
+at once.
 
-From: input {"csv": text with a header and a column "id", "size": int, "seed": optional int, "quotas":
-{category: {value: [min, max]}}}. Each category is a column of the CSV; each value in it needs a quota.
-To: {"selected": [id, ...] as in the CSV, "counts": {category: {value: int}}, "tries": int, "seed": int}.
+From: input {"csv": text with a header and a column "id", "size": int, "seed": optional int,
+"quotas": {category: {value: [min, max]}}}. Each category is a column of the CSV; each value in it
+needs a quota. To: {"selected": [id, ...] as in the CSV, "counts": {category: {value: int}},
+"tries": int, "seed": int}.
 
-How: a try fills the panel seat by seat with a random person of the most urgent value (the one that needs the
-largest share of those who are left), then swaps people until no quota is broken. A try that gets stuck is
-thrown away and the next one starts anew.
+How: a try fills the panel seat by seat with a random person of the most urgent value (the one that
+needs the largest share of those who are left), then swaps people until no quota is broken. A try
+that gets stuck is thrown away and the next one starts anew.
 
-What it is not: a uniform draw among all panels that fit, nor one with equal chances for everybody. People
-with rare values are drawn more often, and nobody has computed how much more. Where chances must be stated, or
-be as equal as the quotas allow, use leximin (Flanigan et al., "Fair algorithms for selecting citizens'
-assemblies", Nature 2021).
+What it is not: a uniform draw among all panels that fit, nor one with equal chances for everybody.
+People with rare values are drawn more often, and nobody has computed how much more. Where chances
+must be stated, or be as equal as the quotas allow, use leximin (Flanigan et al., "Fair algorithms
+for selecting citizens' assemblies", Nature 2021).
 
-A draw cannot be repeated until somebody likes it: the seed is in the checkpoint "seed" before the first try,
-so a later attempt draws the same panel. The same input and seed give the same panel on every machine.
+A draw cannot be repeated until somebody likes it: the seed is in the checkpoint "seed" before the
+first try, so a later attempt draws the same panel. The same input and seed give the same panel on
+every machine.
 
 | what happened                                     | verdict                                                |
 |---------------------------------------------------|--------------------------------------------------------|
@@ -65,15 +68,24 @@ def handle(ctx: Context, task_input: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_quotas(given: Any) -> Quotas:
-    """Returns {(category, value): (min, max)}. Raises Fail if they are not as the module's head says."""
+    """Returns {(category, value): (min, max)}. Raises Fail if they are not as the module's head
+    says."""
     values_of: dict[str, Any] = given if isinstance(given, dict) else {"": None}
     if not all(values and isinstance(values, dict) for values in values_of.values()):
-        raise Fail('The quotas are missing. Give {"gender": {"female": [9, 11], ...}, ...}, or {} for none.')
-    quotas = {(category, value): values[value] for category, values in values_of.items() for value in values}
+        raise Fail(
+            'The quotas are missing. Give {"gender": {"female": [9, 11], ...}, ...}, or {} for none.'
+        )
+    quotas = {
+        (category, value): values[value]
+        for category, values in values_of.items()
+        for value in values
+    }
     for (category, value), bounds in quotas.items():
         whole = isinstance(bounds, list | tuple) and [type(bound) for bound in bounds] == [int, int]
         if not whole or not 0 <= bounds[0] <= bounds[1]:
-            raise Fail(f"The quota of {category} {value!r} is {bounds!r}, not [min, max] in whole numbers.")
+            raise Fail(
+                f"The quota of {category} {value!r} is {bounds!r}, not [min, max] in whole numbers."
+            )
     return {cell: (bounds[0], bounds[1]) for cell, bounds in quotas.items()}
 
 
@@ -90,7 +102,9 @@ def read_people(text: Any, quotas: Quotas) -> list[Person]:
     categories = list(dict.fromkeys(category for category, _ in quotas))
     for column in ("id", *categories):
         if (found := header.count(column)) != 1:
-            raise Fail(f"The list has {found} columns {column!r}, not 1. It has: {', '.join(header)}.")
+            raise Fail(
+                f"The list has {found} columns {column!r}, not 1. It has: {', '.join(header)}."
+            )
     people = [_person(number, row, header, categories) for number, row in lines]
     _check_people(people, [number for number, _ in lines], quotas)
     return people
@@ -98,7 +112,9 @@ def read_people(text: Any, quotas: Quotas) -> list[Person]:
 
 def _person(number: int, row: list[str], header: list[str], categories: list[str]) -> Person:
     if len(row) != len(header):
-        raise Fail(f"Line {number} of the list has {len(row)} fields; the header has {len(header)}.")
+        raise Fail(
+            f"Line {number} of the list has {len(row)} fields; the header has {len(header)}."
+        )
     named = dict(zip(header, row, strict=True))
     return Person(named["id"], tuple((category, named[category]) for category in categories))
 
@@ -109,11 +125,15 @@ def _check_people(people: list[Person], numbers: list[int], quotas: Quotas) -> N
         if not person.id:
             raise Fail(f"Line {number} of the list has no id.")
         if person.id in seen:
-            raise Fail(f"The id {person.id!r} is in the lines {seen[person.id]} and {number} of the list.")
+            raise Fail(
+                f"The id {person.id!r} is in the lines {seen[person.id]} and {number} of the list."
+            )
         seen[person.id] = number
         for category, value in person.cells:
             if (category, value) not in quotas:
-                raise Fail(f"Line {number}: {category} {value!r} has no quota. Add one; [0, 0] keeps it out.")
+                raise Fail(
+                    f"Line {number}: {category} {value!r} has no quota. Add one; [0, 0] keeps it out."
+                )
 
 
 def impossible(people: list[Person], quotas: Quotas, size: int) -> str:
@@ -144,7 +164,9 @@ def _allowed(people: list[Person], quotas: Quotas) -> list[Person]:
     return [person for person in people if all(quotas[cell][1] for cell in person.cells)]
 
 
-def _search(ctx: Context, pool: list[Person], quotas: Quotas, size: int, seed: int) -> tuple[list[Person], int]:
+def _search(
+    ctx: Context, pool: list[Person], quotas: Quotas, size: int, seed: int
+) -> tuple[list[Person], int]:
     """Returns a panel and the number of the try that found it. Each try has its own random numbers."""
     earlier = ctx.done("tries")
     for tries in range(earlier["tries"] + 1 if earlier else 1, TRIES + 1):
@@ -163,12 +185,17 @@ def _go_on(ctx: Context, tries: int) -> None:
     cancelled = ctx.cancelled()
     if cancelled or ctx.remaining() <= MARGIN_SECONDS:
         ctx.checkpoint("tries", {"tries": tries})
-        why = "The work was interrupted." if cancelled else "The time did not suffice to find a panel."
+        why = (
+            "The work was interrupted."
+            if cancelled
+            else "The time did not suffice to find a panel."
+        )
         raise Retry(why, detail=f"{tries} of {TRIES} tries were made", after=0)
 
 
 class Draft:
-    """A panel in the making: who is inside, who is outside, and how many there are inside of each value."""
+    """A panel in the making: who is inside, who is outside, and how many there are inside of each
+    value."""
 
     def __init__(self, pool: list[Person], quotas: Quotas, rng: random.Random) -> None:
         self.quotas, self.rng = quotas, rng
@@ -222,7 +249,8 @@ class Draft:
         return self.rng.sample(people, min(SAMPLE, len(people)))
 
     def _cost(self, cell: Cell, change: int = 0) -> int:
-        """By how many people the quota of `cell` would be broken if there were `change` more inside."""
+        """By how many people the quota of `cell` would be broken if there were `change` more
+        inside."""
         count, (least, most) = self.counts[cell] + change, self.quotas[cell]
         return max(0, least - count, count - most)
 

@@ -1,10 +1,10 @@
-"""What a column needs to be read as a time, or to be written: pure functions from the facts of a column to SQL.
+"""What a column needs to be read as a time, or to be written: pure functions from the facts of a
+column to SQL.
 
-Real tables keep times as `timestamptz`, without a zone, or as epoch numbers, and errors as text, `varchar(64)`, JSON or
-a list. Naming the columns alone broke 8 of 85 tables in the field (facts: section 4); these rules mended all of them.
-The functions take and return SQL text; `row` is the alias of the table. Who runs it: `check --fix`, and the verbs of an
-adopted table.
-"""
+Real tables keep times as `timestamptz`, without a zone, or as epoch numbers, and errors as text,
+`varchar(64)`, JSON or a list. Naming the columns alone broke 8 of 85 tables in the field (facts:
+section 4); these rules mended all of them. The functions take and return SQL text; `row` is the
+alias of the table. Who runs it: `check --fix`, and the verbs of an adopted table."""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +25,8 @@ SECONDS, MILLIS, MICROS = 1, 1_000, 1_000_000
 
 @dataclass(frozen=True)
 class Column:
-    """A column as the catalogue tells it. `type` is pg_type.typname, of the base type where it is a domain."""
+    """A column as the catalogue tells it. `type` is pg_type.typname, of the base type where it is a
+    domain."""
 
     name: str
     type: str
@@ -56,28 +57,34 @@ def column(one: Column, row: str = "t") -> str:
 
 
 def moment(one: Column, row: str = "t") -> str:
-    """The column as timestamptz. Times without a zone are UTC: the only reading that does not depend on the session
-    (a session in New York saw a 2-hour-old row as fresh, one in Tokyo a fresh row as stale)."""
+    """The column as timestamptz. Times without a zone are UTC: the only reading that does not
+    depend on the session (a session in New York saw a 2-hour-old row as fresh, one in Tokyo a fresh
+    row as stale)."""
     name = column(one, row)
     if one.type == "timestamp":
         return f"({name} at time zone 'UTC')"
     if one.type == "date":  # over when it ends: a row of today must not be old since midnight
         return f"(({name} + 1)::timestamp at time zone 'UTC')"
     if one.type in NUMBERS:
-        per_second = f"case when abs({name}) > 1e14 then 1e6 when abs({name}) > 1e11 then 1e3 else 1 end"
-        return f"to_timestamp((nullif({name}, 0) / ({per_second}))::float8)"  # 0 is what such columns say for "never"
+        per_second = (
+            f"case when abs({name}) > 1e14 then 1e6 when abs({name}) > 1e11 then 1e3 else 1 end"
+        )
+        # 0 is what such columns say for "never"
+        return f"to_timestamp((nullif({name}, 0) / ({per_second}))::float8)"
     return name
 
 
 def bound(one: Column, time: str) -> str | None:
-    """The timestamptz `time` as a value to compare the bare column with, so that an index on it can be used."""
+    """The timestamptz `time` as a value to compare the bare column with, so that an index on it can
+    be used."""
     if one.type == "timestamptz":
         return time
     return f"({time} at time zone 'UTC')" if one.type == "timestamp" else None
 
 
 def stamp(one: Column, like: tuple[Column, ...] = (), row: str = "t") -> str | None:
-    """Now, in the column's own terms. `like` are the other clocks of the row: an epoch column goes by their unit."""
+    """Now, in the column's own terms. `like` are the other clocks of the row: an epoch column goes
+    by their unit."""
     if one.type == "timestamptz":
         return "now()"
     if one.type == "timestamp":
@@ -90,7 +97,8 @@ def stamp(one: Column, like: tuple[Column, ...] = (), row: str = "t") -> str | N
 
 
 def _per_second(one: Column, like: tuple[Column, ...], row: str) -> str:
-    """An epoch column's unit: by its default or name, else as the row's other epoch columns have it, else by its size."""
+    """An epoch column's unit: by its default or name, else as the row's other epoch columns have
+    it, else by its size."""
     said = f"{one.name} {one.default or ''}".lower()
     for unit, signs in (
         (MICROS, r"_us\b|micro|1000000"),
@@ -107,8 +115,9 @@ def _per_second(one: Column, like: tuple[Column, ...], row: str) -> str:
 
 
 def note(one: Column, text: str, code: str, row: str = "t") -> str | None:
-    """The SQL text `text` as this column takes an error: cut to its width; merged into JSON, never in its place
-    (seed 002's script lost the prompt and the attempt counter by that); a log gets one more line. None where no text fits."""
+    """The SQL text `text` as this column takes an error: cut to its width; merged into JSON, never
+    in its place (seed 002's script lost the prompt and the attempt counter by that); a log gets one
+    more line. None where no text fits."""
     if one.generated or one.labels:
         return None
     if one.type in TEXTS and one.width:
@@ -127,8 +136,8 @@ def note(one: Column, text: str, code: str, row: str = "t") -> str | None:
 
 
 def _merged(one: Column, text: str, code: str, row: str) -> str:
-    """Objects are merged, lists get one more, anything else is wrapped. A list of strings gets a string: OpenDLP's
-    log_messages is one. An absent value takes the shape of the default."""
+    """Objects are merged, lists get one more, anything else is wrapped. A list of strings gets a
+    string: OpenDLP's log_messages is one. An absent value takes the shape of the default."""
     now = "to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
     entry = f"jsonb_build_object('error', {text}, 'reason', {literal(code)}, 'at', {now})"
     value = f"{column(one, row)}::jsonb"
@@ -147,8 +156,8 @@ def _merged(one: Column, text: str, code: str, row: str) -> str:
 
 
 def nothing(one: Column) -> str | None:
-    """What stands for "not set": NULL where the column may have it, else its own nothing; false for a flag, since readers
-    ask `not locked`. None: leave it as it is."""
+    """What stands for "not set": NULL where the column may have it, else its own nothing; false for
+    a flag, since readers ask `not locked`. None: leave it as it is."""
     if one.generated:
         return None
     if one.type == "bool":

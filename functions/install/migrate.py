@@ -1,8 +1,8 @@
 """The migration runner: applies what is missing, checks what is there, prints what it would do.
 
-Tables come from functions/sql/migrations, each once and never edited after a release. Functions come from the verb
-files and are replaced whenever their text has changed. Everything happens in one transaction under a lock, so
-that two runs at once, or one that dies, leave the database whole."""
+Tables come from functions/sql/migrations, each once and never edited after a release. Functions
+come from the verb files and are replaced whenever their text has changed. Everything happens in one
+transaction under a lock, so that two runs at once, or one that dies, leave the database whole."""
 
 import hashlib
 from collections.abc import Iterator
@@ -40,8 +40,9 @@ class Step(NamedTuple):
 
 
 def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator[Step]:
-    """All that a database needs for the policy, in order. `supabase`: the schema in which Supabase's REST API is to find
-    the verbs (`functions.install.supabase_api.SCHEMAS`), or None where it is not used."""
+    """All that a database needs for the policy, in order. `supabase`: the schema in which
+    Supabase's REST API is to find the verbs (`functions.install.supabase_api.SCHEMAS`), or None
+    where it is not used."""
     policy = policy or load()
     watches = list(policy.watches.values())
     for path in sorted((SQL / "migrations").glob("*.sql")):
@@ -50,7 +51,9 @@ def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator
             yield Step(path.stem, text, repeatable=False)
         for watch in watches:
             if "@table@" in text and watch.own:
-                yield Step(f"{path.stem}.{watch.name}", render(text, names(watch)), repeatable=False)
+                yield Step(
+                    f"{path.stem}.{watch.name}", render(text, names(watch)), repeatable=False
+                )
     yield Step("shared", shared(), repeatable=True)
     for watch in watches:
         yield Step(f"verbs.{watch.name}", verbs(watch), repeatable=True)
@@ -62,12 +65,17 @@ def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator
 
 def script(policy: Policy | None = None, more: str = "") -> str:
     """The SQL as text, for review. `more` is SQL that no database needs."""
-    return "\n".join([*(f"-- {step.name}\n{step.text}" for step in steps(policy)), more, template("grants")])
+    return "\n".join(
+        [*(f"-- {step.name}\n{step.text}" for step in steps(policy)), more, template("grants")]
+    )
 
 
 def file(policy: Policy | None, supabase: str | None, more: str = "") -> str:
-    """The SQL for `supabase/migrations/`: it does what `migrate` does, keeps the same record, and may be run again."""
-    return "\n".join([_RECORD, *(_part(step) for step in steps(policy, supabase)), more, template("grants")])
+    """The SQL for `supabase/migrations/`: it does what `migrate` does, keeps the same record, and
+    may be run again."""
+    return "\n".join(
+        [_RECORD, *(_part(step) for step in steps(policy, supabase)), more, template("grants")]
+    )
 
 
 def _part(step: Step) -> str:
@@ -80,16 +88,26 @@ def _part(step: Step) -> str:
     assert "$migration$" not in step.text, "the text would end at it"
     return render(
         template("once"),
-        {"name": literal(step.name), "sha256": literal(step.sha256), "record": record, "text": step.text},
+        {
+            "name": literal(step.name),
+            "sha256": literal(step.sha256),
+            "record": record,
+            "text": step.text,
+        },
     )
 
 
 def pending(
     connection: psycopg.Connection[Any], policy: Policy | None = None, supabase: str | None = None
 ) -> list[Step]:
-    """The steps that the database still lacks. Raises StoreError when a released migration was edited."""
+    """The steps that the database still lacks. Raises StoreError when a released migration was
+    edited."""
     installed = connection.execute("select to_regclass('unstuck.migrations')").fetchone() != (None,)
-    rows = connection.execute("select name, sha256 from unstuck.migrations").fetchall() if installed else []
+    rows = (
+        connection.execute("select name, sha256 from unstuck.migrations").fetchall()
+        if installed
+        else []
+    )
     applied: dict[str, str] = dict(rows)
     missing = [step for step in steps(policy, supabase) if applied.get(step.name) != step.sha256]
     for step in missing:
@@ -109,8 +127,14 @@ def _gone(applied: dict[str, str], policy: Policy) -> Iterator[Step]:
         kind, _, watch = step.partition(".")
         if kind == "verbs" and watch not in policy.watches:
             steps = [f"{part}.{watch}" for part in ("verbs", *parts)]
-            named = {"watch_name": literal(watch), "functions": literal(routines(watch)), "steps": literal(steps)}
-            yield Step(f"gone.{watch}", render(template("gone"), named), repeatable=True, kept=False)
+            named = {
+                "watch_name": literal(watch),
+                "functions": literal(routines(watch)),
+                "steps": literal(steps),
+            }
+            yield Step(
+                f"gone.{watch}", render(template("gone"), named), repeatable=True, kept=False
+            )
 
 
 def check(dsn: str, policy: Policy | None = None, supabase: str | None = None) -> list[str]:

@@ -1,32 +1,48 @@
-"""The sweep in SQL alone, with the policy's rules in it, and its schedule: for those who have pg_cron alone."""
+"""The sweep in SQL alone, with the policy's rules in it, and its schedule: for those who have
+pg_cron alone."""
 
 from functions.core.policy import Policy
 from functions.install.column_sql import literal
 from functions.install.render import names, render, template
 
 COUNTS = (
-    "failed", "requeued", "redispatched", "suspended", "unsweepable", "orphaned", "pruned", "oldest_overdue_seconds",
+    "failed",
+    "requeued",
+    "redispatched",
+    "suspended",
+    "unsweepable",
+    "orphaned",
+    "pruned",
+    "oldest_overdue_seconds",
     "oldest_pending_seconds",
-)  # fmt: skip
+)
 """As functions/sweep/sweep.py counts, and `complete`."""
 
 
 def procedures(policy: Policy) -> str:
-    """`unstuck.cron_sweep()`, and what it calls. Rules travel with each call elsewhere; here they stand in the text."""
+    """`unstuck.cron_sweep()`, and what it calls. Rules travel with each call elsewhere; here they
+    stand in the text."""
     given = {"batch": str(policy.sweep_batch), "at_least": str(policy.mass_expiry_at_least)}
     parts = [
         render(
             template("cron_watch"),
-            names(watch) | given | {"share": repr(policy.mass_expiry_share), "rules": literal(str(watch.rules_json))},
+            names(watch)
+            | given
+            | {"share": repr(policy.mass_expiry_share), "rules": literal(str(watch.rules_json))},
         )
         for watch in policy.watches.values()
     ]
-    calls = [f"  call unstuck.{name}_cron(v_sweep, v_until, v_counts, v_errors);" for name in policy.watches]
+    calls = [
+        f"  call unstuck.{name}_cron(v_sweep, v_until, v_counts, v_errors);"
+        for name in policy.watches
+    ]
     counts = ", ".join(f'"{name}": 0' for name in COUNTS)
     whole = {
-        "budget": repr(policy.sweep_budget), "retention": repr(policy.retention), "calls": "\n".join(calls),
+        "budget": repr(policy.sweep_budget),
+        "retention": repr(policy.retention),
+        "calls": "\n".join(calls),
         "counts": literal(f'{{{counts}, "complete": true}}'),
-    }  # fmt: skip
+    }
     return "\n".join([*parts, render(template("cron_sweep"), whole)])
 
 
@@ -39,7 +55,8 @@ def schedule(policy: Policy) -> str:
 
 
 def _expression(every: float) -> str:
-    """pg_cron knows `N seconds` up to 59, and the minutes and hours of cron: the nearest that is not longer."""
+    """pg_cron knows `N seconds` up to 59, and the minutes and hours of cron: the nearest that is
+    not longer."""
     minutes = int(every // 60)
     if minutes < 1:
         return f"{max(1, int(every))} seconds"

@@ -1,5 +1,6 @@
-"""Renders the SQL of the verbs for one watch: `@name@` in functions/sql becomes the watch's own names and words,
-safely quoted. What comes out is plain, static SQL that can be read, diffed and put into a migration."""
+"""Renders the SQL of the verbs for one watch: `@name@` in functions/sql becomes the watch's own
+names and words, safely quoted. What comes out is plain, static SQL that can be read, diffed and put
+into a migration."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,20 @@ from functions.install.row import column, identifier, is_in, state_of, usual_typ
 SQL = Path(__file__).parents[1] / "sql"
 SHARED = ("rules", "beat", "checkpoint", "run", "evidence", "outbox")
 VERBS = (
-    "create", "claim", "settle", "sweep", "batch", "status", "overview", "find", "operate", "cancel",
-    "page", "pulse", "timeline",
-)  # fmt: skip
+    "create",
+    "claim",
+    "settle",
+    "sweep",
+    "batch",
+    "status",
+    "overview",
+    "find",
+    "operate",
+    "cancel",
+    "page",
+    "pulse",
+    "timeline",
+)
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
 _FAILED = "(select * from unnest(p_found) u where u.state = 'failed') x"
 WRITTEN = (State.PENDING, State.COMPLETED, State.FAILED, State.CANCELLED)
@@ -38,7 +50,8 @@ def shared() -> str:
 
 
 def verbs(watch: Watch) -> str:
-    """The functions of one watch. Tasks of a table that is not our own are created by its own application."""
+    """The functions of one watch. Tasks of a table that is not our own are created by its own
+    application."""
     wanted = [verb for verb in VERBS if watch.own or verb != "create"]
     kept = FENCES[watch.fence]
     gone = (_without(watch, one) for one in ("observe", "fence") if one not in kept)
@@ -47,8 +60,13 @@ def verbs(watch: Watch) -> str:
 
 def routines(watch: str) -> list[str]:
     """All functions that a watch of that name may have, whatever its policy said."""
-    texts = (path.read_text(encoding="utf-8") for path in (*SQL.glob("*.sql"), *(SQL / "optional").glob("*.sql")))
-    found = {name for text in texts for name in re.findall(r"function unstuck\.@watch@_(\w+)", text)}
+    texts = (
+        path.read_text(encoding="utf-8")
+        for path in (*SQL.glob("*.sql"), *(SQL / "optional").glob("*.sql"))
+    )
+    found = {
+        name for text in texts for name in re.findall(r"function unstuck\.@watch@_(\w+)", text)
+    }
     return sorted(f"{watch}_{name}" for name in found)
 
 
@@ -58,9 +76,14 @@ def optional(watch: Watch, part: str) -> str:
 
 
 def _without(watch: Watch, trigger: str) -> str:
-    """The trigger that the policy wanted before, and no longer does, goes. What it saw would be stale by its return."""
+    """The trigger that the policy wanted before, and no longer does, goes. What it saw would be
+    stale by its return."""
     table, function = literal(identifier(watch.table)), literal(f"unstuck.{watch.name}_{trigger}()")
-    forget = f"\n    delete from unstuck.observed where watch = {literal(watch.name)};" if trigger == "observe" else ""
+    forget = (
+        f"\n    delete from unstuck.observed where watch = {literal(watch.name)};"
+        if trigger == "observe"
+        else ""
+    )
     return f"""-- not wanted by the policy: {trigger}
 do $$
 begin
@@ -106,19 +129,29 @@ def names(watch: Watch) -> dict[str, str]:
         "on_completed": _hook(watch, "on_completed", "p_task, v_attempt.number, p_result"),
         "on_failed": _hook(watch, "on_failed", "p_task, v_attempt.number, v_reason"),
         "on_failed_set": _hook_set(watch, "on_failed", "x.task_id, x.number, x.reason", _FAILED),
-        "on_failed_by_hand": _hook_set(watch, "on_failed", "x.task_id, x.number, x.reason", _by_hand(watch)),
-        "on_cancelled_by_hand": _hook_set(watch, "on_cancelled", "x.task_id, x.number, x.reason", _by_hand(watch)),
-        "on_reopened": _hook_set(watch, "on_reopened", "x.task_id", "unnest(v_moved) as x (task_id)"),
+        "on_failed_by_hand": _hook_set(
+            watch, "on_failed", "x.task_id, x.number, x.reason", _by_hand(watch)
+        ),
+        "on_cancelled_by_hand": _hook_set(
+            watch, "on_cancelled", "x.task_id, x.number, x.reason", _by_hand(watch)
+        ),
+        "on_reopened": _hook_set(
+            watch, "on_reopened", "x.task_id", "unnest(v_moved) as x (task_id)"
+        ),
         "on_swept": _hook(watch, "on_swept", ""),
         "cost": "(t.metadata ->> 'cost')::bigint" if watch.own else "null::bigint",
-        "notify": f"perform unstuck.outbox_put({literal(watch.name)}, p_found);" if watch.notify else "null;",
+        "notify": f"perform unstuck.outbox_put({literal(watch.name)}, p_found);"
+        if watch.notify
+        else "null;",
         "old_ended": is_in(watch, "old", State.COMPLETED, State.FAILED, State.CANCELLED),
         "old_pending": is_in(watch, "old", State.PENDING, State.RESTING),
         "old_state": state_of(watch, "old"),
         "new_state": state_of(watch, "new"),
         "new_ended": is_in(watch, "new", State.COMPLETED, State.FAILED, State.CANCELLED),
         "end_changes": _change(watch, _end(watch)),
-        "keep_finish": "".join(f"new.{identifier(name)} := old.{identifier(name)};" for name in _finish(watch))
+        "keep_finish": "".join(
+            f"new.{identifier(name)} := old.{identifier(name)};" for name in _finish(watch)
+        )
         or "null;",
         "old_key": f"old.{identifier(watch.key)}",
         "old_status": f"old.{identifier(watch.status)}",
@@ -132,17 +165,23 @@ def names(watch: Watch) -> dict[str, str]:
 
 
 def _clocks(watch: Watch) -> dict[str, str]:
-    """When a task was queued, is due, was started and last seen alive. What the table has no column for is in the ledger:
-    the time of the next try, and what an observing trigger saw."""
+    """When a task was queued, is due, was started and last seen alive. What the table has no column
+    for is in the ledger: the time of the next try, and what an observing trigger saw."""
     key = f"t.{identifier(watch.key)}::text"
     seen = f"from unstuck.observed o where o.watch = {literal(watch.name)} and o.task_id = {key}"
-    queued = _clock(watch, "queued") if watch.clocks.get("queued") else f"(select o.status_at {seen})"
-    alive = alive_bound = _clock(watch, "alive") if watch.clocks.get("alive") else f"(select o.touched_at {seen})"
+    queued = (
+        _clock(watch, "queued") if watch.clocks.get("queued") else f"(select o.status_at {seen})"
+    )
+    alive = alive_bound = (
+        _clock(watch, "alive") if watch.clocks.get("alive") else f"(select o.touched_at {seen})"
+    )
     due, waiting = _clock(watch, "due", "queued"), queued
     if not watch.clocks.get("due"):
         retry = f"from unstuck.attempts a where a.watch = {literal(watch.name)} and a.task_id = {key} order by a.number desc"
         due = waiting = f"greatest({queued}, (select a.retry_at {retry} limit 1))"
-    if watch.fence == "observe" and watch.clocks.get("queued"):  # resumed after a rest: it waits since then
+    if watch.fence == "observe" and watch.clocks.get(
+        "queued"
+    ):  # resumed after a rest: it waits since then
         waiting = f"greatest({waiting}, (select o.status_at {seen}))"
     if watch.fence == "observe" and watch.clocks.get("alive"):
         alive = f"greatest({alive}, (select o.touched_at {seen}))"
@@ -155,7 +194,9 @@ def _clocks(watch: Watch) -> dict[str, str]:
         "alive_bound": alive_bound,
         "started": _clock(watch, "started"),
         "created": "t.created_at" if watch.own else queued,
-        "claim_order": ", ".join([*([f"t.{identifier(priority)} desc"] if priority else []), queued]),
+        "claim_order": ", ".join(
+            [*([f"t.{identifier(priority)} desc"] if priority else []), queued]
+        ),
     }
 
 
@@ -175,12 +216,18 @@ def _end(watch: Watch) -> list[str]:
 
 
 def _finish(watch: Watch) -> list[str]:
-    return [one for one in watch.clocks.get("finished", ())[:1] if one not in watch.clocks.get("touched", ())]
+    return [
+        one
+        for one in watch.clocks.get("finished", ())[:1]
+        if one not in watch.clocks.get("touched", ())
+    ]
 
 
 def _change(watch: Watch, columns: list[str]) -> str:
     """Whether a write changes one of them. json as text, since it has no equality."""
-    casts = {name: "::text" if column(watch, name, "text").type == "json" else "" for name in columns}
+    casts = {
+        name: "::text" if column(watch, name, "text").type == "json" else "" for name in columns
+    }
     return (
         " or ".join(
             f"old.{identifier(name)}{cast} is distinct from new.{identifier(name)}{cast}"
@@ -204,7 +251,8 @@ def _text(watch: Watch, name: str, absent: str) -> str:
 
 
 def _is_free(watch: Watch) -> str:
-    """Whether the task may be started again beside those of its kind and owner: not where only one may be open."""
+    """Whether the task may be started again beside those of its kind and owner: not where only one
+    may be open."""
     if not watch.own:
         return "true"
     same = "o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '')"
@@ -216,7 +264,10 @@ def _is_free(watch: Watch) -> str:
 
 def _clock(watch: Watch, *clocks: str) -> str:
     found = dict.fromkeys(one for clock in clocks for one in watch.clocks.get(clock, ()))
-    columns = [_elsewhere(watch, one) or column_sql.moment(column(watch, one, "timestamptz")) for one in found]
+    columns = [
+        _elsewhere(watch, one) or column_sql.moment(column(watch, one, "timestamptz"))
+        for one in found
+    ]
     if not columns:
         return "null::timestamptz"
     return columns[0] if len(columns) == 1 else f"coalesce({', '.join(columns)})"
@@ -228,7 +279,9 @@ def _elsewhere(watch: Watch, clock: str) -> str | None:
     if match is None:
         return None
     table, name, ours, theirs = match.groups()
-    time = column_sql.moment(replace(column(watch, f"{table}.{name}", "timestamptz"), name=name), "o")
+    time = column_sql.moment(
+        replace(column(watch, f"{table}.{name}", "timestamptz"), name=name), "o"
+    )
     return f"(select {time} from {identifier(table)} o where o.{identifier(theirs)} = t.{identifier(ours)})"
 
 
@@ -237,7 +290,9 @@ def _stamp(watch: Watch, name: str, time: str) -> str:
     one = column(watch, name, "timestamptz")
     if one.type == "timestamptz":
         return time
-    stamp = column_sql.stamp(one, tuple(column(watch, other, "timestamptz") for other in _all_clocks(watch)))
+    stamp = column_sql.stamp(
+        one, tuple(column(watch, other, "timestamptz") for other in _all_clocks(watch))
+    )
     return (stamp or "null").replace("now()", time)
 
 
@@ -252,14 +307,21 @@ def _word(watch: Watch, state: State) -> str:
 def _cast(watch: Watch) -> str:
     """An enum does not take the text that a CASE makes."""
     kind = column(watch, watch.status, "text").type
-    return "" if kind in column_sql.TEXTS | column_sql.NUMBERS | {"bool"} else f"::{identifier(kind)}"
+    return (
+        "" if kind in column_sql.TEXTS | column_sql.NUMBERS | {"bool"} else f"::{identifier(kind)}"
+    )
 
 
 def _write(watch: Watch) -> Iterator[str]:
-    """The assignments that move a task as the decision `x` (state, result, reason, error, retry_at) says."""
+    """The assignments that move a task as the decision `x` (state, result, reason, error, retry_at)
+    says."""
     known = (state for state in WRITTEN if watch.words[state] and state != State.FAILED)
     told = " ".join(f"when {literal(str(state))} then {_word(watch, state)}" for state in known)
-    cases = f"case x.state {told} else {_word(watch, State.FAILED)} end" if told else _word(watch, State.FAILED)
+    cases = (
+        f"case x.state {told} else {_word(watch, State.FAILED)} end"
+        if told
+        else _word(watch, State.FAILED)
+    )
     cast = _cast(watch)
     written = {watch.status: f"({cases}){cast}" if cast else cases}
     for name in ("error", "reason"):
@@ -268,11 +330,15 @@ def _write(watch: Watch) -> Iterator[str]:
     if "result" in watch.columns:
         result = column(watch, watch.columns["result"], "jsonb")
         value = "x.result" if result.type == "jsonb" else f"x.result::{result.type}"
-        written[result.name] = f"case x.state when 'completed' then {value} else t.{identifier(result.name)} end"
+        written[result.name] = (
+            f"case x.state when 'completed' then {value} else t.{identifier(result.name)} end"
+        )
     for due in watch.clocks.get("due", ())[:1]:
         written[due] = f"coalesce({_stamp(watch, due, 'x.retry_at')}, t.{identifier(due)})"
     for finished in watch.clocks.get("finished", ())[:1]:
-        written[finished] = f"case when x.state <> 'pending' then {_stamp(watch, finished, 'clock_timestamp()')} end"
+        written[finished] = (
+            f"case when x.state <> 'pending' then {_stamp(watch, finished, 'clock_timestamp()')} end"
+        )
     for touched in watch.clocks.get("touched", ()):
         written[touched] = _stamp(watch, touched, "clock_timestamp()")
     for state in WRITTEN:
@@ -293,20 +359,28 @@ def _marked(watch: Watch) -> dict[str, str]:
         mark = (
             "true"
             if one.type == "bool"
-            else column_sql.note(one, "x.error", "failed") or _stamp(watch, name, "clock_timestamp()")
+            else column_sql.note(one, "x.error", "failed")
+            or _stamp(watch, name, "clock_timestamp()")
         )
         absent = column_sql.nothing(one) or f"t.{identifier(name)}"
-        states = [state] if state != State.FAILED or watch.words[State.CANCELLED] else [state, State.CANCELLED]
+        states = (
+            [state]
+            if state != State.FAILED or watch.words[State.CANCELLED]
+            else [state, State.CANCELLED]
+        )
         told = ", ".join(literal(str(one)) for one in states)
         written[name] = f"case when x.state in ({told}) then {mark} else {absent} end"
     return written
 
 
 def _message(watch: Watch, name: str) -> str:
-    """The sentence or the code of a failure, as its column takes it; what is there stays where it can't be taken away."""
+    """The sentence or the code of a failure, as its column takes it; what is there stays where it
+    can't be taken away."""
     one = column(watch, watch.columns[name], "text")
     text = column_sql.note(one, f"x.{name}", "failed") or "null"
-    if one.type in column_sql.JSONS | column_sql.TEXT_LISTS or one.name.lower().endswith(("log", "logs")):
+    if one.type in column_sql.JSONS | column_sql.TEXT_LISTS or one.name.lower().endswith(
+        ("log", "logs")
+    ):
         return f"case x.state when 'failed' then {text} else t.{identifier(one.name)} end"
     absent = column_sql.nothing(one)
     return (
@@ -330,7 +404,9 @@ def _more(watch: Watch, name: str, what: str) -> str:
 
 def _to_running(watch: Watch) -> Iterator[str]:
     yield f"{identifier(watch.status)} = {_word(watch, State.RUNNING)}"
-    for clock in dict.fromkeys((*watch.clocks.get("started", ())[:1], *watch.clocks.get("touched", ()))):
+    for clock in dict.fromkeys(
+        (*watch.clocks.get("started", ())[:1], *watch.clocks.get("touched", ()))
+    ):
         yield f"{identifier(clock)} = {_stamp(watch, clock, 'v_now')}"
     for name, what in watch.also.get(State.RUNNING, {}).items():
         value = "p_worker" if what == "worker" else _more(watch, name, what)
@@ -338,13 +414,15 @@ def _to_running(watch: Watch) -> Iterator[str]:
 
 
 def _hook(watch: Watch, name: str, arguments: str, source: str = "") -> str:
-    calls = (f"perform {identifier(one)}({arguments}){source};" for one in watch.hooks.get(name, ()))
+    calls = (
+        f"perform {identifier(one)}({arguments}){source};" for one in watch.hooks.get(name, ())
+    )
     return "\n    ".join(calls) or "null;"
 
 
 def _hook_set(watch: Watch, name: str, arguments: str, source: str) -> str:
-    """Called for each row of `source`, in the order of the owners: two batches that lock the owners' accounts do not end
-    in a deadlock."""
+    """Called for each row of `source`, in the order of the owners: two batches that lock the
+    owners' accounts do not end in a deadlock."""
     order = f" join {identifier(watch.table)} t on t.{identifier(watch.key)} = x.task_id::{watch.key_type} order by "
     owner = f"{_text(watch, 'owner', 'null::text')}, x.task_id"
     return _hook(watch, name, arguments, f" from {source}{order}{owner}")

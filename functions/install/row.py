@@ -1,7 +1,8 @@
 """A row of a watched table, as SQL: its columns with their types, and the state that it is in.
 
-Mostly a word stands for one state. A flag has two words for all of them, and some tables say `done` of what failed as well:
-there the columns that the watch names as `marks` tell the states of one word apart."""
+Mostly a word stands for one state. A flag has two words for all of them, and some tables say `done`
+of what failed as well: there the columns that the watch names as `marks` tell the states of one
+word apart."""
 
 import re
 from collections.abc import Iterator
@@ -39,17 +40,37 @@ def column(watch: Watch, name: str, usual: str) -> Column:
     """The column with the type that the watch states for it, else the usual one."""
     match = re.fullmatch(r"(.+?)(?:\((\d+)\))?(\s+not null)?", watch.types.get(name, usual))
     assert match is not None, "any text matches"
-    return Column(name, ALIASES.get(match[1], match[1]), int(match[2]) if match[2] else None, not_null=bool(match[3]))
+    return Column(
+        name,
+        ALIASES.get(match[1], match[1]),
+        int(match[2]) if match[2] else None,
+        not_null=bool(match[3]),
+    )
 
 
 def is_in(watch: Watch, row: str, *states: State) -> str:
     """Whether the row, by its alias, is in one of the states."""
     status = _named(watch.status, row)
-    plain = [literal(word) for state in states for word in watch.words[state] if len(watch.sharers(word)) == 1]
-    parts = [f"{status} = {plain[0]}" if len(plain) == 1 else f"{status} in ({', '.join(plain)})"] if plain else []
-    shared = [(state, word) for state in states for word in watch.words[state] if len(watch.sharers(word)) > 1]
+    plain = [
+        literal(word)
+        for state in states
+        for word in watch.words[state]
+        if len(watch.sharers(word)) == 1
+    ]
+    parts = (
+        [f"{status} = {plain[0]}" if len(plain) == 1 else f"{status} in ({', '.join(plain)})"]
+        if plain
+        else []
+    )
+    shared = [
+        (state, word)
+        for state in states
+        for word in watch.words[state]
+        if len(watch.sharers(word)) > 1
+    ]
     parts += [
-        " and ".join([f"{status} = {literal(word)}", *_told_apart(watch, row, state, word)]) for state, word in shared
+        " and ".join([f"{status} = {literal(word)}", *_told_apart(watch, row, state, word)])
+        for state, word in shared
     ]
     if len(parts) == 1 and plain:
         return parts[0]
@@ -57,8 +78,8 @@ def is_in(watch: Watch, row: str, *states: State) -> str:
 
 
 def _told_apart(watch: Watch, row: str, state: State, word: Any) -> Iterator[str]:
-    """By the marks: that of the state is set, those of the others that share its word are not. Of two that are set the
-    first state counts."""
+    """By the marks: that of the state is set, those of the others that share its word are not. Of
+    two that are set the first state counts."""
     for other in watch.sharers(word):
         if other == state and state in watch.marks:
             yield f"{is_set(watch, watch.marks[state], row)}"
@@ -68,7 +89,8 @@ def _told_apart(watch: Watch, row: str, state: State, word: Any) -> Iterator[str
 
 
 def is_set(watch: Watch, name: str, row: str) -> str:
-    """Whether a mark is set: a flag that is true, a text that says something, anything else that is not NULL."""
+    """Whether a mark is set: a flag that is true, a text that says something, anything else that is
+    not NULL."""
     one, named = column(watch, name, usual_type(watch, name)), _named(name, row)
     if one.type == "bool":
         return f"({named} is true)"
@@ -82,7 +104,11 @@ def usual_type(watch: Watch, name: str) -> str:
 
 def state_of(watch: Watch, row: str) -> str:
     """The state of the row; NULL for a word that the watch does not know."""
-    cases = (f"when {is_in(watch, row, state)} then {literal(str(state))}" for state in State if watch.words[state])
+    cases = (
+        f"when {is_in(watch, row, state)} then {literal(str(state))}"
+        for state in State
+        if watch.words[state]
+    )
     return f"case {' '.join(cases)} end"
 
 

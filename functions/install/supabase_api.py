@@ -1,5 +1,6 @@
-"""What Supabase's REST API needs in the database: the verbs where it can see them, for the service role alone, and what
-the owner of a task may read. The rest of the file for `supabase/migrations/` are the steps of `functions.install.migrate`."""
+"""What Supabase's REST API needs in the database: the verbs where it can see them, for the service
+role alone, and what the owner of a task may read. The rest of the file for `supabase/migrations/`
+are the steps of `functions.install.migrate`."""
 
 import re
 from collections.abc import Iterator
@@ -12,18 +13,46 @@ from functions.install.row import identifier
 
 OWN = "unstuck"
 SCHEMAS = ("public", OWN)
-"""Where the REST API finds the verbs: in `public`, which it exposes from the start, as `unstuck_VERB`; or in our own
-schema, which a person has to add to the exposed ones."""
+"""Where the REST API finds the verbs: in `public`, which it exposes from the start, as
+`unstuck_VERB`; or in our own schema, which a person has to add to the exposed ones."""
 VERBS = (
-    "beat", "checkpoint", "sweep_begin", "sweep_end", "suspend", "prune", "sweeps", "evidence", "outbox_take", "outbox_end",
-)  # fmt: skip
+    "beat",
+    "checkpoint",
+    "sweep_begin",
+    "sweep_end",
+    "suspend",
+    "prune",
+    "sweeps",
+    "evidence",
+    "outbox_take",
+    "outbox_end",
+)
 WATCH_VERBS = (
-    "create", "claim", "settle", "status", "cancel", "overview", "find", "history", "preview", "operate", "sweep", "batch",
-    "orphans", "redispatch", "page", "pulse", "day", "timeline", "payload", "swept",
-)  # fmt: skip
+    "create",
+    "claim",
+    "settle",
+    "status",
+    "cancel",
+    "overview",
+    "find",
+    "history",
+    "preview",
+    "operate",
+    "sweep",
+    "batch",
+    "orphans",
+    "redispatch",
+    "page",
+    "pulse",
+    "day",
+    "timeline",
+    "payload",
+    "swept",
+)
 """What a store calls; all else in our schema is called by these."""
 LONG = ("sweep", "batch", "orphans", "prune")
-"""These may take 60 s, as the store lets them: Supabase ends a statement of its API after 8 s otherwise."""
+"""These may take 60 s, as the store lets them: Supabase ends a statement of its API after 8 s
+otherwise."""
 
 _FUNCTION = re.compile(
     r"^create or replace function unstuck\.(?P<name>\w+)\((?P<arguments>.*?)\)\s+returns (?P<type>\w+)",
@@ -84,7 +113,8 @@ def _wrapper(schema: str, function: Function) -> str:
 
 
 def _gone(exposed: list[Function], schema: str) -> str:
-    """What an earlier release or policy had exposed goes: PostgREST refuses to choose between two of one name."""
+    """What an earlier release or policy had exposed goes: PostgREST refuses to choose between two
+    of one name."""
     kept = [literal(f"{schema}.{OWN}_{one.name}({', '.join(one.types)})") for one in exposed]
     return render(template("exposed"), {"kept": ",\n      ".join(kept)})
 
@@ -95,7 +125,10 @@ def _table(watch: Watch) -> str:
         name = {"table": table, "table_name": literal(table)}
         return render(template("owner"), name)
     read = {
-        match[1] for clocks in watch.clocks.values() for one in clocks if (match := re.match(r"(\S+)\.\w+ via ", one))
+        match[1]
+        for clocks in watch.clocks.values()
+        for one in clocks
+        if (match := re.match(r"(\S+)\.\w+ via ", one))
     }
     others = (f"grant select on {identifier(one)} to service_role;" for one in sorted(read))
     return "\n".join([f"grant select, update on {table} to service_role;", *others, ""])

@@ -1,5 +1,5 @@
-"""adopt: from what a look at a table inferred to the watch that policy.yaml needs: names, words, clocks, types, and what
-else a move to a state has to write."""
+"""adopt: from what a look at a table inferred to the watch that policy.yaml needs: names, words,
+clocks, types, and what else a move to a state has to write."""
 
 import re
 from pathlib import Path
@@ -14,21 +14,28 @@ from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
 from functions.ops.look.infer import Inferred
 from functions.ops.look.status import says
 
-KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} | dict.fromkeys(TEXTS, "text")
+KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} | dict.fromkeys(
+    TEXTS, "text"
+)
 ENDS = (State.PENDING, State.COMPLETED, State.FAILED)
 
 
 def watch(found: Inferred, name: str | None = None) -> dict[str, Any]:
-    """The watch of a table, as plain data. Raises PolicyError where the table cannot be guarded, with the next step."""
+    """The watch of a table, as plain data. Raises PolicyError where the table cannot be guarded,
+    with the next step."""
     if found.refused or found.blind or found.mapping.key is None:
         why = found.refused or (
-            found.why_blind if found.blind else "its key is not known. Give it with --map FILE (key)."
+            found.why_blind
+            if found.blind
+            else "its key is not known. Give it with --map FILE (key)."
         )
         raise PolicyError(f"{found.table.title}: {why}")
     mapping = found.mapping
     key_type = KEYS.get(found.table.columns[mapping.key or ""].type)
     if key_type is None:
-        raise PolicyError(f"{found.table.title}: a key of that type cannot be guarded. Use `check --fix` on it.")
+        raise PolicyError(
+            f"{found.table.title}: a key of that type cannot be guarded. Use `check --fix` on it."
+        )
     made: dict[str, Any] = {
         "table": found.table.title,
         "key": mapping.key,
@@ -36,7 +43,11 @@ def watch(found: Inferred, name: str | None = None) -> dict[str, Any]:
         "status": mapping.status,
         "words": {str(state): list(words) for state, words in mapping.words.items() if words},
         "marks": marks(found),
-        "columns": {role: mapping.columns[role] for role in ("kind", "owner", "error") if mapping.columns.get(role)},
+        "columns": {
+            role: mapping.columns[role]
+            for role in ("kind", "owner", "error")
+            if mapping.columns.get(role)
+        },
         "clocks": _clocks(found),
         "types": _types(found),
         "also": _also(found),
@@ -45,11 +56,16 @@ def watch(found: Inferred, name: str | None = None) -> dict[str, Any]:
         "rules": _rules(),
     }
     _fit_words(made)
-    return {name or name_of(found): {field: value for field, value in made.items() if value or field == "columns"}}
+    return {
+        name or name_of(found): {
+            field: value for field, value in made.items() if value or field == "columns"
+        }
+    }
 
 
 def _fit_words(made: dict[str, Any]) -> None:
-    """With marks a flag tells what waits and what has ended. Rows that are born running have one try."""
+    """With marks a flag tells what waits and what has ended. Rows that are born running have one
+    try."""
     if made["marks"]:
         made["words"]["pending"] = list(made["words"]["completed"])
     needed = {"queued", "alive"}
@@ -60,12 +76,14 @@ def _fit_words(made: dict[str, Any]) -> None:
 
 
 def marks(found: Inferred) -> dict[str, str]:
-    """Of a flag: the columns that tell what waits, what is done and what failed. Nothing where one is missing."""
+    """Of a flag: the columns that tell what waits, what is done and what failed. Nothing where one
+    is missing."""
     mapping, columns = found.mapping, found.table.columns
     if columns[mapping.status or ""].type != "bool":
         return {}
     flags = {
-        state: [one.name for one in columns.values() if one.type == "bool" and says(one) == state] for state in ENDS
+        state: [one.name for one in columns.values() if one.type == "bool" and says(one) == state]
+        for state in ENDS
     }
     error = mapping.columns.get("error")
     completed = [*flags[State.COMPLETED], *mapping.clock("finished")]
@@ -82,19 +100,26 @@ def name_of(found: Inferred) -> str:
 
 def text(made: dict[str, Any]) -> str:
     """As it stands in policy.yaml, under `watches:`."""
-    dumped: str = yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    dumped: str = yaml.safe_dump(
+        made, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+    )
     return "".join(f"  {line}\n" for line in dumped.splitlines())
 
 
 def write(made: dict[str, Any], path: Path = DEFAULT) -> None:
-    """Adds the watch to a policy file, whose comments stay. Raises PolicyError when the result would not be one."""
+    """Adds the watch to a policy file, whose comments stay. Raises PolicyError when the result
+    would not be one."""
     before = path.read_text(encoding="utf-8")
     name = next(iter(made))
     if name in parse(before, path.name).watches:
-        raise PolicyError(f"{path.name}: there is a watch {name!r} already. Remove it first, or give --name.")
+        raise PolicyError(
+            f"{path.name}: there is a watch {name!r} already. Remove it first, or give --name."
+        )
     after = f"{before.rstrip()}\n\n{text(made)}"
     if name not in parse(after, path.name).watches:
-        raise PolicyError(f"{path.name}: `watches` is not its last part. Paste the watch there by hand.")
+        raise PolicyError(
+            f"{path.name}: `watches` is not its last part. Paste the watch there by hand."
+        )
     scratch = path.with_suffix(".new")
     scratch.write_text(after, encoding="utf-8")
     scratch.replace(path)
@@ -103,7 +128,9 @@ def write(made: dict[str, Any], path: Path = DEFAULT) -> None:
 def _clocks(found: Inferred) -> dict[str, list[str]]:
     """`alive` falls back on the start and then on the birth: NULL means the next clock."""
     mapping = found.mapping
-    alive = dict.fromkeys((*mapping.clock("alive"), *mapping.clock("started"), *mapping.clock("queued")))
+    alive = dict.fromkeys(
+        (*mapping.clock("alive"), *mapping.clock("started"), *mapping.clock("queued"))
+    )
     clocks = {
         "queued": list(mapping.clock("queued")),
         "due": [name for name in mapping.clock("due") if _writable_time(found.table.columns[name])],
@@ -113,7 +140,10 @@ def _clocks(found: Inferred) -> dict[str, list[str]]:
         "finished": [] if _ends_apart(found) else list(mapping.clock("finished")),
     }
     if clocks["due"]:
-        clocks["queued"] = [*clocks["due"], *(name for name in clocks["queued"] if name not in clocks["due"])]
+        clocks["queued"] = [
+            *clocks["due"],
+            *(name for name in clocks["queued"] if name not in clocks["due"]),
+        ]
     return {name: columns for name, columns in clocks.items() if columns}
 
 
@@ -131,7 +161,12 @@ def _types(found: Inferred) -> dict[str, str]:
     times = {name for names in mapping.clocks.values() for name in names} | set(mapping.touched)
     times |= {name for name in (mapping.failed_at,) if name}
     used |= set(marks(found).values())
-    used |= times | {one for one in mapping.columns.values() if one} | set(mapping.locks) | {mapping.status or ""}
+    used |= (
+        times
+        | {one for one in mapping.columns.values() if one}
+        | set(mapping.locks)
+        | {mapping.status or ""}
+    )
     types = {}
     for name in sorted(used & found.table.columns.keys()):
         usual = "timestamptz" if name in times else "text"
@@ -141,9 +176,13 @@ def _types(found: Inferred) -> dict[str, str]:
 
 
 def _type(found: Inferred, one: Column) -> str:
-    shown = {"int8": "bigint", "int4": "integer", "int2": "smallint", "bool": "boolean", "_text": "text[]"}.get(
-        one.type, one.type
-    )
+    shown = {
+        "int8": "bigint",
+        "int4": "integer",
+        "int2": "smallint",
+        "bool": "boolean",
+        "_text": "text[]",
+    }.get(one.type, one.type)
     if one.labels:
         shown = found.table.shown[one.name].replace('"', "")
     width = f"({one.width})" if one.width else ""
@@ -156,7 +195,9 @@ def _also(found: Inferred) -> dict[str, dict[str, str]]:
         also[State.RUNNING][mapping.columns["attempts"] or ""] = "raise"
     for name in mapping.locks:
         one = found.table.columns[name]
-        if one.type in TEXTS | TIMES and name not in found.table.points_to:  # a worker of theirs is a row of theirs
+        if (
+            one.type in TEXTS | TIMES and name not in found.table.points_to
+        ):  # a worker of theirs is a row of theirs
             also[State.RUNNING][name] = "now" if one.type in TIMES else "worker"
         for state in ENDS:
             if nothing(one) == "null":
@@ -173,11 +214,18 @@ def _also(found: Inferred) -> dict[str, dict[str, str]]:
 
 def _jwt_role(found: Inferred) -> str | None:
     """Reigh's trigger lets only auth.role() = 'service_role' touch its timing columns."""
-    asked = any("service_role" in trigger.source for trigger in found.table.triggers if trigger.before_update)
+    asked = any(
+        "service_role" in trigger.source
+        for trigger in found.table.triggers
+        if trigger.before_update
+    )
     return "service_role" if asked else None
 
 
 def _rules() -> dict[str, Any]:
-    """The bundle's own rule for every kind; a worker that never beats may be silent for half an hour."""
-    plain: dict[str, Any] = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))["watches"]["tasks"]["rules"]["*"]
+    """The bundle's own rule for every kind; a worker that never beats may be silent for half an
+    hour."""
+    plain: dict[str, Any] = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))["watches"]["tasks"][
+        "rules"
+    ]["*"]
     return {"*": plain | {"pending_for": "1h", "silent_for": "30m"}}

@@ -1,5 +1,6 @@
-"""What the page writes: counted first, confirmed, then done batch by batch, each in one request, so that nothing runs on
-behind an answer. A batch that is asked for twice finds its tasks moved. Each is checked here and logged with who did it."""
+"""What the page writes: counted first, confirmed, then done batch by batch, each in one request, so
+that nothing runs on behind an answer. A batch that is asked for twice finds its tasks moved. Each
+is checked here and logged with who did it."""
 
 from typing import Any
 
@@ -28,9 +29,15 @@ def check() -> None:
     if request.method in {"GET", "HEAD", "OPTIONS"}:
         return
     if not page().write:
-        abort(403, "This page is read-only. Set PAGE_WRITE=on where it is deployed, or use the command line.")
+        abort(
+            403,
+            "This page is read-only. Set PAGE_WRITE=on where it is deployed, or use the command line.",
+        )
     if not same_origin(request):
-        abort(403, "This request did not come from the page itself. Open the page and use its buttons.")
+        abort(
+            403,
+            "This request did not come from the page itself. Open the page and use its buttons.",
+        )
 
 
 @blueprint.get("/confirm")
@@ -40,7 +47,13 @@ def confirm() -> str:
     ids = _ids()
     chosen = ids or _find(action, MOST)
     return render_template(
-        "_confirm.html", action=action, count=len(chosen), most=MOST, ids=ids, given=_given(), one=len(ids) == 1
+        "_confirm.html",
+        action=action,
+        count=len(chosen),
+        most=MOST,
+        ids=ids,
+        given=_given(),
+        one=len(ids) == 1,
     )
 
 
@@ -67,9 +80,19 @@ def act() -> str:
         wanted=_said(ids),
     )
     return render_template(
-        "_progress.html", action=action, ids=ids, given=_given(), of=of, done=done, moved=_number("moved") + len(moved),
-        refused=refused, after=batch[-1] if batch else "", more=more, bad=bad, because=request.form.get("because", ""),
-    )  # fmt: skip
+        "_progress.html",
+        action=action,
+        ids=ids,
+        given=_given(),
+        of=of,
+        done=done,
+        moved=_number("moved") + len(moved),
+        refused=refused,
+        after=batch[-1] if batch else "",
+        more=more,
+        bad=bad,
+        because=request.form.get("because", ""),
+    )
 
 
 @blueprint.post("/sweep-now")
@@ -79,7 +102,14 @@ def sweep() -> str:
 
     done = run(page().store(), page().policy(), by=f"page: {page().who(request)}"[:200])
     moved = done.get("failed", 0) + done.get("requeued", 0)
-    events.emit(events.OPERATOR_ACTED, who=page().who(request), action="sweep", watch="", count=moved, wanted=None)
+    events.emit(
+        events.OPERATOR_ACTED,
+        who=page().who(request),
+        action="sweep",
+        watch="",
+        count=moved,
+        wanted=None,
+    )
     return render_template("_swept.html", done=done)
 
 
@@ -114,7 +144,9 @@ def _filter(action: str) -> dict[str, Any]:
     states = [given["state"]] if "state" in given else [*ACTIONS[action]]
     if not set(states) <= set(ACTIONS[action]):
         abort(409, f"{action} applies to tasks that are {' or '.join(ACTIONS[action])}.")
-    return {"states": states} | {name: given[name] for name in ("kind", "owner", "reason") if name in given}
+    return {"states": states} | {
+        name: given[name] for name in ("kind", "owner", "reason") if name in given
+    }
 
 
 def _find(action: str, limit: int) -> list[str]:
@@ -136,7 +168,10 @@ def _page(action: str, after: str | None, limit: int) -> list[str]:
         sweep_id = _given().get("sweep_id", "")
         if not sweep_id.isdecimal() or len(sweep_id) > 18:
             abort(400, "Say which sweep is to be undone.")
-        return [one["task_id"] for one in store.swept(watch(), int(sweep_id), limit, after or "", undoable=True)]
+        return [
+            one["task_id"]
+            for one in store.swept(watch(), int(sweep_id), limit, after or "", undoable=True)
+        ]
     return [one["task_id"] for one in store.find(watch(), _filter(action), limit, after)]
 
 
@@ -146,7 +181,11 @@ def _move(action: str, batch: list[str]) -> tuple[list[str], list[dict[str, str]
         return [], []
     verb = "retry" if action == UNDO else action
     try:
-        moved = page().store().operate(watch(), verb, batch, request.form.get("because", "").strip()[:500] or None)
+        moved = (
+            page()
+            .store()
+            .operate(watch(), verb, batch, request.form.get("because", "").strip()[:500] or None)
+        )
     except StoreError as error:
         if error.retryable:
             raise
@@ -161,7 +200,9 @@ def _move(action: str, batch: list[str]) -> tuple[list[str], list[dict[str, str]
 def _push(verb: str, moved: list[str]) -> None:
     """Those that are pending again; what is not accepted is pushed by the sweep."""
     if verb in {"retry", "requeue"} and moved and pushes():
-        found: list[Answer] = page().store().find(watch(), {"ids": moved, "states": [State.PENDING]}, len(moved))
+        found: list[Answer] = (
+            page().store().find(watch(), {"ids": moved, "states": [State.PENDING]}, len(moved))
+        )
         for one in found:
             if not push(watch().name, one["task_id"], (one["number"] or 0) + 1):
                 return

@@ -23,11 +23,19 @@ HEADERS = {
 
 
 def create(page: Page) -> Flask:
-    app = Flask("functions.page", static_folder="static", static_url_path=f"/{ASSETS}", template_folder="templates")
+    app = Flask(
+        "functions.page",
+        static_folder="static",
+        static_url_path=f"/{ASSETS}",
+        template_folder="templates",
+    )
     app.config["PAGE"] = page
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters |= {"span": lambda seconds: "-" if seconds is None else span(seconds), "short": short}
+    app.jinja_env.filters |= {
+        "span": lambda seconds: "-" if seconds is None else span(seconds),
+        "short": short,
+    }
     for blueprint in (views.blueprint, actions.blueprint, *page.extras):
         app.register_blueprint(blueprint)
     app.context_processor(_context)
@@ -43,14 +51,20 @@ def _context() -> dict[str, Any]:
     except PolicyError:  # the page of the error itself
         watches = []
     return {
-        "link": link, "write": made.write, "dev": made.dev, "part": bool(request.headers.get("HX-Request")),
-        "watches": watches, "watch_name": request.values.get("watch") or "",
-    }  # fmt: skip
+        "link": link,
+        "write": made.write,
+        "dev": made.dev,
+        "part": bool(request.headers.get("HX-Request")),
+        "watches": watches,
+        "watch_name": request.values.get("watch") or "",
+    }
 
 
 def _guarded(response: Response) -> Response:
     response.headers.update(HEADERS)
-    response.headers["Cache-Control"] = "no-cache" if request.path.startswith(f"/{ASSETS}/") else "no-store"
+    response.headers["Cache-Control"] = (
+        "no-cache" if request.path.startswith(f"/{ASSETS}/") else "no-store"
+    )
     return response
 
 
@@ -64,7 +78,10 @@ def _failed(error: Exception) -> tuple[str, int] | Any:
         case BadRequestError():
             status, text = error.status, error.message
         case StoreError() if error.retryable:
-            status, text = 503, "The database cannot be reached now. This page tries again by itself."
+            status, text = (
+                503,
+                "The database cannot be reached now. This page tries again by itself.",
+            )
         case StoreError() | PolicyError():
             status, text = 500, str(error)
         case _:

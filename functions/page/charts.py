@@ -1,4 +1,5 @@
-"""The two charts of the last day, as numbers for their drawing: x and y in a box of WIDTH by HEIGHT."""
+"""The two charts of the last day, as numbers for their drawing: x and y in a box of WIDTH by
+HEIGHT."""
 
 import datetime
 from collections.abc import Sequence
@@ -8,27 +9,47 @@ WIDTH, HEIGHT = 480.0, 72.0
 
 
 def failures(day: dict[str, Any]) -> dict[str, Any]:
-    """Of the attempts in each half hour, the share that failed (ended the task), and that was tried again above it."""
+    """Of the attempts in each half hour, the share that failed (ended the task), and that was tried
+    again above it."""
     step = WIDTH / len(day["ended"])
     shares = [_share(one) for one in day["ended"]]
-    top = _top(max((failed + again for failed, again, _ in shares), default=0.0), (0.05, 0.1, 0.25, 0.5, 1.0))
+    top = _top(
+        max((failed + again for failed, again, _ in shares), default=0.0),
+        (0.05, 0.1, 0.25, 0.5, 1.0),
+    )
     bars = []
     for n, (failed, again, count) in enumerate(shares):
         low, high = HEIGHT * failed / top, HEIGHT * again / top
         more = "+" if day["ended"][n]["more"] else ""
         title = f"{_clock(day, n)}: {failed:.1%} failed, {again:.1%} tried again, of {count}{more}"
         bars.append(
-            {"x": n * step, "width": step - 2, "failed": low, "again": high, "title": title, "empty": not count}
+            {
+                "x": n * step,
+                "width": step - 2,
+                "failed": low,
+                "again": high,
+                "title": title,
+                "empty": not count,
+            }
         )
     ended = sum(one["completed"] + one["failed"] for one in day["ended"])
     rate = sum(one["failed"] for one in day["ended"]) / ended if ended else None
-    return {"bars": bars, "top": f"{top:.0%}", "rate": rate, "sampled": any(one["more"] for one in day["ended"])}
+    return {
+        "bars": bars,
+        "top": f"{top:.0%}",
+        "rate": rate,
+        "sampled": any(one["more"] for one in day["ended"]),
+    }
 
 
 def rescues(day: dict[str, Any]) -> dict[str, Any]:
-    """How long it took from the last sign of life to the rescue: the median and the longest of each half hour."""
+    """How long it took from the last sign of life to the rescue: the median and the longest of each
+    half hour."""
     step = WIDTH / len(day["ended"])
-    top = _top(max((one["max"] for one in day["rescued"]), default=0.0), (30, 60, 120, 300, 900, 3600, 86400))
+    top = _top(
+        max((one["max"] for one in day["rescued"]), default=0.0),
+        (30, 60, 120, 300, 900, 3600, 86400),
+    )
     marks = [
         {
             "x": (one["n"] + 0.5) * step,
@@ -69,4 +90,6 @@ def _median(rescued: list[dict[str, Any]]) -> float | None:
 
 
 def _clock(day: dict[str, Any], n: int) -> str:
-    return datetime.datetime.fromtimestamp(day["begin"] + n * day["step"], datetime.UTC).strftime("%H:%M UTC")
+    return datetime.datetime.fromtimestamp(day["begin"] + n * day["step"], datetime.UTC).strftime(
+        "%H:%M UTC"
+    )

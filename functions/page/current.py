@@ -1,4 +1,5 @@
-"""The page that answers now: what it works with, the table that the address names, and links below its own prefix."""
+"""The page that answers now: what it works with, the table that the address names, and links below
+its own prefix."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ ASSETS = "assets"
 
 @dataclass(frozen=True)
 class Page:
-    """What the page works with. `who` names the caller of a request; `extras` are the buttons of the local server."""
+    """What the page works with. `who` names the caller of a request; `extras` are the buttons of
+    the local server."""
 
     store: Callable[[], Store]
     policy: Callable[[], Policy]
@@ -36,7 +38,10 @@ def page() -> Page:
 
 def watch() -> Watch:
     """The watch that the address names, else the first. Raises BadRequestError."""
-    return watch_of(page().policy(), {"watch": request.values.get("watch")} if request.values.get("watch") else {})
+    return watch_of(
+        page().policy(),
+        {"watch": request.values.get("watch")} if request.values.get("watch") else {},
+    )
 
 
 def short(key: str) -> str:
@@ -51,4 +56,6 @@ def link(path: str = "", **query: Any) -> str:
     if request.values.get("watch") and not path.startswith(ASSETS):
         query.setdefault("watch", request.values["watch"])
     kept = {name: value for name, value in query.items() if value not in {None, ""}}
-    return f"{request.script_root}/{quote(path)}" + (f"?{urlencode(kept, doseq=True)}" if kept else "")
+    return f"{request.script_root}/{quote(path)}" + (
+        f"?{urlencode(kept, doseq=True)}" if kept else ""
+    )

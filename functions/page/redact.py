@@ -6,23 +6,37 @@ from collections.abc import Iterable
 from typing import Any
 
 WORDS = (
-    "token", "secret", "password", "passwd", "passphrase", "authorization", "cookie", "credential", "apikey", "privatekey",
-    "accesskey", "signature", "session",
-)  # fmt: skip
-"""A key that contains one of them, whatever its case and its hyphens, has its value hidden. PAGE_REDACT adds more."""
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "authorization",
+    "cookie",
+    "credential",
+    "apikey",
+    "privatekey",
+    "accesskey",
+    "signature",
+    "session",
+)
+"""A key that contains one of them, whatever its case and its hyphens, has its value hidden.
+PAGE_REDACT adds more."""
 HIDDEN = "••• hidden •••"
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _SIGNED = re.compile(r"(?i)([?&](?:[\w-]*(?:signature|token|key|secret|sig))=)[^&\s\"]+")
 
 
 def redacted(value: Any, more: Iterable[str] = ()) -> Any:
-    """`value` with secrets hidden: by their keys, and in texts by their form (`Bearer ...`, `?token=...`)."""
+    """`value` with secrets hidden: by their keys, and in texts by their form (`Bearer ...`,
+    `?token=...`)."""
     words = [*WORDS, *(_plain(one) for one in more)]
 
     def walk(found: Any) -> Any:
         if isinstance(found, dict):
             return {
-                key: HIDDEN if any(word in _plain(key) for word in words) else walk(one) for key, one in found.items()
+                key: HIDDEN if any(word in _plain(key) for word in words) else walk(one)
+                for key, one in found.items()
             }
         if isinstance(found, list):
             return [walk(one) for one in found]

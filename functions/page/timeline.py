@@ -1,4 +1,5 @@
-"""A task's attempts, drawn to scale: where each part of each attempt lies, in percent of the whole time."""
+"""A task's attempts, drawn to scale: where each part of each attempt lies, in percent of the whole
+time."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,27 @@ LOST = frozenset({"lease_lost", "stale"})
 """Causes whose attempt was silent from its last sign of life to its end."""
 MARKS = 150
 """More beats than that are not drawn one by one."""
-STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800)
+STEPS = (
+    1,
+    2,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    300,
+    600,
+    900,
+    1800,
+    3600,
+    7200,
+    14400,
+    43200,
+    86400,
+    172800,
+    604800,
+)
 
 
 @dataclass
@@ -33,10 +54,13 @@ class Drawing:
 
 
 def draw(found: dict[str, Any], *, is_open: bool) -> Drawing:
-    """`found` is the answer of `Store.timeline`. An open task is drawn until now, an ended one until its end."""
+    """`found` is the answer of `Store.timeline`. An open task is drawn until now, an ended one
+    until its end."""
     attempts = found["attempts"]
     begin = _begin(found)
-    ends = [one["ended"] for one in attempts if one["ended"]] + [one["at"] for one in found["refusals"]]
+    ends = [one["ended"] for one in attempts if one["ended"]] + [
+        one["at"] for one in found["refusals"]
+    ]
     until = found["now"] if is_open or not ends else max(ends)
     scale = max(until - begin, 0.001)
 
@@ -48,7 +72,9 @@ def draw(found: dict[str, Any], *, is_open: bool) -> Drawing:
         rows.append(_row(one, waiting, found["now"], x))
         waiting = one["ended"] or found["now"]
     if is_open and attempts and attempts[-1]["ended"]:
-        rows.append(Row({}, _wait(attempts[-1]["retry_at"] or found["due"], waiting, found["now"], x)))
+        rows.append(
+            Row({}, _wait(attempts[-1]["retry_at"] or found["due"], waiting, found["now"], x))
+        )
     elif is_open and not attempts:
         rows.append(Row({}, _wait(found["due"], begin, found["now"], x)))
     refusals = [(x(one["at"]), _refused(one)) for one in found["refusals"]]
@@ -56,20 +82,25 @@ def draw(found: dict[str, Any], *, is_open: bool) -> Drawing:
 
 
 def _begin(found: dict[str, Any]) -> float:
-    """When the task was created, unless that is unknown or was long before its first attempt that is known."""
+    """When the task was created, unless that is unknown or was long before its first attempt that
+    is known."""
     starts = [one["started"] for one in found["attempts"]]
     created = found["created"]
     if not starts:
         return float(created or found["now"])
     return (
-        float(created) if created and created <= starts[0] and found["attempts"][0]["number"] == 1 else float(starts[0])
+        float(created)
+        if created and created <= starts[0] and found["attempts"][0]["number"] == 1
+        else float(starts[0])
     )
 
 
 def _row(one: dict[str, Any], waiting: float, now: float, x: Any) -> Row:
     end = one["ended"] or now
     row = Row(
-        one, _wait(None, waiting, one["started"], x) if one["started"] > waiting else [], took=end - one["started"]
+        one,
+        _wait(None, waiting, one["started"], x) if one["started"] > waiting else [],
+        took=end - one["started"],
     )
     alive = _alive_until(one, now)
     if alive > one["started"] or end > one["started"]:
@@ -77,7 +108,9 @@ def _row(one: dict[str, Any], waiting: float, now: float, x: Any) -> Row:
     if end > alive:
         row.parts.append(_part("gap", alive, end, x, "silent"))
     row.beats = _beats(one, x)
-    row.checkpoints = [(x(at), f"checkpoint {name}") for name, at in sorted((one["checkpoints"] or {}).items())]
+    row.checkpoints = [
+        (x(at), f"checkpoint {name}") for name, at in sorted((one["checkpoints"] or {}).items())
+    ]
     row.end = x(one["ended"]) if one["ended"] else None
     return row
 
@@ -92,7 +125,8 @@ def _alive_until(one: dict[str, Any], now: float) -> float:
 
 
 def _beats(one: dict[str, Any], x: Any) -> list[float]:
-    """Evenly between the claim and the last beat: the ledger counts them and knows the time of the last."""
+    """Evenly between the claim and the last beat: the ledger counts them and knows the time of the
+    last."""
     count = one["beats"]
     if not 0 < count <= MARKS:
         return []
@@ -100,13 +134,17 @@ def _beats(one: dict[str, Any], x: Any) -> list[float]:
     return [x(one["started"] + each * n) for n in range(1, count + 1)]
 
 
-def _wait(due: float | None, begin: float, end: float, x: Any) -> list[tuple[str, float, float, str]]:
+def _wait(
+    due: float | None, begin: float, end: float, x: Any
+) -> list[tuple[str, float, float, str]]:
     if due and begin < due < end:
         return [
             _part("pause", begin, due, x, "waits for its next try"),
             _part("queue", due, end, x, "waits for a worker"),
         ]
-    what, title = ("pause", "waits for its time") if due and due >= end else ("queue", "waits for a worker")
+    what, title = (
+        ("pause", "waits for its time") if due and due >= end else ("queue", "waits for a worker")
+    )
     return [_part(what, begin, end, x, title)]
 
 
@@ -126,4 +164,6 @@ def _refused(one: dict[str, Any]) -> str:
 
 def _ticks(scale: float) -> list[tuple[float, str]]:
     step = next((one for one in STEPS if scale / one <= 6), scale / 6)
-    return [(round(100 * n * step / scale, 3), span(n * step)) for n in range(int(scale // step) + 1)]
+    return [
+        (round(100 * n * step / scale, 3), span(n * step)) for n in range(int(scale // step) + 1)
+    ]

@@ -1,4 +1,5 @@
-"""What the address of the list asks for: its filter and its place. The filter is the address, so that it can be shared."""
+"""What the address of the list asks for: its filter and its place. The filter is the address, so
+that it can be shared."""
 
 import base64
 import json
@@ -15,7 +16,8 @@ TITLES = {"stuck": "stuck", "open": "open", "elsewhere": "ended outside the ledg
 
 
 class Wanted(NamedTuple):
-    """`given` is what the address says; `filter` is what the store takes, None when nothing can match."""
+    """`given` is what the address says; `filter` is what the store takes, None when nothing can
+    match."""
 
     given: dict[str, str]
     filter: dict[str, Any] | None
@@ -27,8 +29,13 @@ class Wanted(NamedTuple):
 
 
 def wanted(args: Any, watch: Watch) -> Wanted:
-    """From the query string. What makes no sense there matches nothing, and is shown in the form as it was typed."""
-    given = {name: text for name in NAMES if (text := str(args.get(name, "")).strip()[:200].replace("\0", ""))}
+    """From the query string. What makes no sense there matches nothing, and is shown in the form as
+    it was typed."""
+    given = {
+        name: text
+        for name in NAMES
+        if (text := str(args.get(name, "")).strip()[:200].replace("\0", ""))
+    }
     found: dict[str, Any] | None = {name: text for name, text in given.items() if name != "q"}
     if given.get("state", "open") not in STATES:
         found = None
@@ -39,7 +46,8 @@ def wanted(args: Any, watch: Watch) -> Wanted:
 
 
 def keys(key_type: str, text: str) -> tuple[str, str] | None:
-    """The first and the last key that begin with the text; for other keys than uuids, the key itself."""
+    """The first and the last key that begin with the text; for other keys than uuids, the key
+    itself."""
     if key_type == "uuid":
         digits = re.sub(r"-", "", text.lower())
         if not re.fullmatch(r"[0-9a-f]{1,32}", digits):
@@ -65,4 +73,8 @@ def place(text: str | None) -> Any:
 def written(following: Any) -> str:
     """A `next` as it goes into the address."""
     kept = {name: following[name] for name in ("section", "at", "id")}
-    return base64.urlsafe_b64encode(json.dumps(kept, separators=(",", ":")).encode()).decode().rstrip("=")
+    return (
+        base64.urlsafe_b64encode(json.dumps(kept, separators=(",", ":")).encode())
+        .decode()
+        .rstrip("=")
+    )

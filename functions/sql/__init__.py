@@ -1,1 +1,2 @@
-"""The semantics: migrations (tables, never edited after a release) and one repeatable file for each verb."""
+"""The semantics: migrations (tables, never edited after a release) and one repeatable file for each
+verb."""

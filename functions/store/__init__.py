@@ -11,8 +11,9 @@ __all__ = ["LIMIT", "LOCK_WAIT", "PASSING", "SWEEP_LIMIT", "Answer", "Store", "s
 
 @lru_cache
 def store() -> Store:
-    """The store of this process, chosen by the environment. Made at the first use, after the fork. Where both are named it
-    is the database itself: a verb costs a third there, and so does the cold start."""
+    """The store of this process, chosen by the environment. Made at the first use, after the fork.
+    Where both are named it is the database itself: a verb costs a third there, and so does the cold
+    start."""
     found = settings()
     if found.database_url:
         from functions.store.postgres import PostgresStore
@@ -23,5 +24,6 @@ def store() -> Store:
 
         return SupabaseStore(found.supabase_url or "", found.supabase_key or "")
     raise StoreError(
-        "No database is named. Set DATABASE_URL to a PostgreSQL URL, or SUPABASE_URL and SUPABASE_KEY.", retryable=False
+        "No database is named. Set DATABASE_URL to a PostgreSQL URL, or SUPABASE_URL and SUPABASE_KEY.",
+        retryable=False,
     )

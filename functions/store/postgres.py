@@ -1,7 +1,9 @@
-"""The store by psycopg: one connection for each thread that is at work, never one that was opened before a fork.
+"""The store by psycopg: one connection for each thread that is at work, never one that was opened
+before a fork.
 
-Safe behind a transaction pooler: autocommit, no prepared statements, no session state (measured with PgBouncer: 39 of
-240 queries failed with psycopg's default, none with prepare_threshold=None)."""
+Safe behind a transaction pooler: autocommit, no prepared statements, no session state (measured
+with PgBouncer: 39 of 240 queries failed with psycopg's default, none with prepare_threshold=None).
+"""
 
 import os
 import time
@@ -40,12 +42,20 @@ class PostgresStore(Store):
         try:
             connection = self._take(until)
             connection.until = until
-            row = connection.execute(f"select unstuck.{function}({named})", tuple(arguments.values())).fetchone()
+            row = connection.execute(
+                f"select unstuck.{function}({named})", tuple(arguments.values())
+            ).fetchone()
         except errors._WaitTimeout:  # noqa: SLF001 - its only name
             self._drop(connection)
-            raise StoreError(f"{function}: no answer within {limit:.1f} s", retryable=True) from None
+            raise StoreError(
+                f"{function}: no answer within {limit:.1f} s", retryable=True
+            ) from None
         except psycopg.Error as error:
-            if connection and not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
+            if (
+                connection
+                and not connection.closed
+                and connection.info.transaction_status == TransactionStatus.IDLE
+            ):
                 self._idle.append(connection)  # the server said no; the connection is fine
             else:
                 self._drop(connection)
@@ -65,16 +75,24 @@ class PostgresStore(Store):
             self._idle.pop().close()
 
     def _take(self, until: float) -> _Connection:
-        if self._pid != os.getpid():  # forked: what the parent opened is the parent's, to use and to close
+        if (
+            self._pid != os.getpid()
+        ):  # forked: what the parent opened is the parent's, to use and to close
             self._inherited += self._idle
             self._pid, self._idle = os.getpid(), []
         try:
             return self._idle.pop()
         except IndexError:
             return _Connection.connect(
-                self._dsn, autocommit=True, prepare_threshold=None, connect_timeout=max(1, ceil(until - time.monotonic())),
-                application_name="unstuck", keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
-            )  # fmt: skip
+                self._dsn,
+                autocommit=True,
+                prepare_threshold=None,
+                connect_timeout=max(1, ceil(until - time.monotonic())),
+                application_name="unstuck",
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+            )
 
     @staticmethod
     def _drop(connection: _Connection | None) -> None:
@@ -89,4 +107,6 @@ def _explain(function: str, error: psycopg.Error) -> StoreError:
     if code in {"42883", "3F000", "42P01"}:
         hint = " Run `python -m functions migrate --apply` on this database first."
     lost = not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return StoreError(f"{function}: {text.strip()}{hint}", retryable=lost or code[:2] in PASSING, code=code)
+    return StoreError(
+        f"{function}: {text.strip()}{hint}", retryable=lost or code[:2] in PASSING, code=code
+    )

@@ -1,7 +1,9 @@
-"""The store by Supabase's REST API: each verb is an rpc of the SQL function that the other store calls as well.
+"""The store by Supabase's REST API: each verb is an rpc of the SQL function that the other store
+calls as well.
 
-One client for each process, made after a fork. HTTP/1.1: over HTTP/2 a beat would wait for the answer that another
-thread is reading, however short its own limit. A call that was given up may still be done by the server."""
+One client for each process, made after a fork. HTTP/1.1: over HTTP/2 a beat would wait for the
+answer that another thread is reading, however short its own limit. A call that was given up may
+still be done by the server."""
 
 import json
 import os
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from supabase import Client
 
 IDLE = 15.0
-"""Seconds that an idle connection is kept: longer than a beat, shorter than any gateway keeps it."""
+"""Seconds that an idle connection is kept: longer than a beat, shorter than any gateway keeps it.
+"""
 UNKNOWN = {"PGRST202", "PGRST106", "42883", "3F000", "42P01", "PGRST205"}
 """The codes for a function, a schema or a table that is not there, or not exposed."""
 PASSING_HTTP = {408, 425, 429}
@@ -41,7 +44,8 @@ REFUSED = " SUPABASE_KEY was refused: take a secret key of this very project (Da
 
 
 class _Left(dict[str, float]):
-    """The time limits of a request for httpx. Each of its phases asks, and gets what is left for all of them."""
+    """The time limits of a request for httpx. Each of its phases asks, and gets what is left for
+    all of them."""
 
     def __init__(self, until: float) -> None:
         super().__init__()
@@ -52,7 +56,8 @@ class _Left(dict[str, float]):
 
 
 class _Transport(httpx.HTTPTransport):
-    """Ends a request at `until`, and notes the status of its answer, which the client's errors do not tell."""
+    """Ends a request at `until`, and notes the status of its answer, which the client's errors do
+    not tell."""
 
     def __init__(self) -> None:
         super().__init__(limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE))
@@ -69,7 +74,9 @@ class _Transport(httpx.HTTPTransport):
             body = b"".join(_within(answer.stream, until, request))
         finally:
             answer.close()
-        return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(body))
+        return httpx.Response(
+            answer.status_code, headers=answer.headers, stream=httpx.ByteStream(body)
+        )
 
 
 def _within(chunks: Iterable[bytes], until: float, request: httpx.Request) -> Iterator[bytes]:
@@ -81,7 +88,8 @@ def _within(chunks: Iterable[bytes], until: float, request: httpx.Request) -> It
 
 class SupabaseStore(Store):
     def __init__(self, url: str, key: str) -> None:
-        """Raises StoreError, with the next step, for a key that cannot do the work or a URL that is none."""
+        """Raises StoreError, with the next step, for a key that cannot do the work or a URL that is
+        none."""
         self._url, self._key = check_url(url), check_key(key)
         self._exposed = "public"
         self._making = Lock()
@@ -113,7 +121,10 @@ class SupabaseStore(Store):
         transport.until.set(time.monotonic() + limit)
         transport.status.set(0)
         try:
-            values = {name: json.loads(one) if isinstance(one, Json) else one for name, one in arguments.items()}
+            values = {
+                name: json.loads(one) if isinstance(one, Json) else one
+                for name, one in arguments.items()
+            }
             if self._exposed == "public":
                 answer = client.rpc(f"unstuck_{function}", values).execute().data
             else:
@@ -121,10 +132,14 @@ class SupabaseStore(Store):
         except APIError as error:
             raise _explain(function, error, transport.status.get()) from None
         except httpx.TimeoutException:
-            raise StoreError(f"{function}: no answer within {limit:.1f} s", retryable=True) from None
+            raise StoreError(
+                f"{function}: no answer within {limit:.1f} s", retryable=True
+            ) from None
         except httpx.HTTPError as error:
             passing = not isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
-            raise StoreError(f"{function}: {type(error).__name__}: {error}", retryable=passing) from None
+            raise StoreError(
+                f"{function}: {type(error).__name__}: {error}", retryable=passing
+            ) from None
         except ValueError as error:  # what is no JSON: half of a surrogate pair, not a number
             raise StoreError(f"{function}: {error}", retryable=False) from None
         if isinstance(answer, str):  # no verb answers a text: it is a page of something between
@@ -161,5 +176,9 @@ def _explain(function: str, error: APIError, status: int) -> StoreError:
     if sqlstate:
         passing = code[:2] in PASSING
     else:
-        passing = code in PASSING_PGRST or status in PASSING_HTTP or (status >= 500 and not code.startswith("PGRST"))
+        passing = (
+            code in PASSING_PGRST
+            or status in PASSING_HTTP
+            or (status >= 500 and not code.startswith("PGRST"))
+        )
     return StoreError(f"{function}: {text}{hint}", retryable=passing, code=code)

@@ -1,5 +1,5 @@
-"""SUPABASE_URL and SUPABASE_KEY are checked before the first call: the client takes anything, and with the key of a
-browser the database would answer that there are no rows."""
+"""SUPABASE_URL and SUPABASE_KEY are checked before the first call: the client takes anything, and
+with the key of a browser the database would answer that there are no rows."""
 
 import base64
 import json
@@ -7,14 +7,14 @@ import time
 
 from functions.errors import StoreError
 
-WHERE = (
-    "Take a secret key: in the Dashboard under Project Settings, API Keys (sb_secret_..., or the legacy service_role)."
-)
+WHERE = "Take a secret key: in the Dashboard under Project Settings, API Keys (sb_secret_..., or the legacy service_role)."
 
 
 def check_url(url: str) -> str:
     if url.startswith(("postgres://", "postgresql://")):
-        raise _refused("SUPABASE_URL is a PostgreSQL URL. Set it as DATABASE_URL, or give https://REF.supabase.co.")
+        raise _refused(
+            "SUPABASE_URL is a PostgreSQL URL. Set it as DATABASE_URL, or give https://REF.supabase.co."
+        )
     if not url.startswith(("https://", "http://")):
         raise _refused("SUPABASE_URL is no URL of a project. Set it to https://REF.supabase.co.")
     return url.rstrip("/").removesuffix("/rest/v1")
@@ -25,7 +25,9 @@ def check_key(key: str) -> str:
     if not key:
         raise _refused(f"SUPABASE_KEY is not set. {WHERE}")
     if key.startswith("sb_publishable_"):
-        raise _refused(f"SUPABASE_KEY is the publishable key, which is for browsers and sees no task. {WHERE}")
+        raise _refused(
+            f"SUPABASE_KEY is the publishable key, which is for browsers and sees no task. {WHERE}"
+        )
     if key.startswith("sb_secret_") and len(key) > len("sb_secret_"):
         return key
     claims = _claims(key)
@@ -34,7 +36,9 @@ def check_key(key: str) -> str:
             f"SUPABASE_KEY is no key of Supabase: it begins neither with sb_secret_ nor is it a JWT. {WHERE}"
         )
     if claims.get("role") != "service_role":
-        raise _refused(f"SUPABASE_KEY is the key of the role {claims.get('role')!r}, which sees no task. {WHERE}")
+        raise _refused(
+            f"SUPABASE_KEY is the key of the role {claims.get('role')!r}, which sees no task. {WHERE}"
+        )
     expires = claims.get("exp")
     if isinstance(expires, int | float) and expires <= time.time():
         raise _refused(f"SUPABASE_KEY has expired. {WHERE}")

@@ -1,5 +1,6 @@
-"""afterwards: what follows a sweep that has ended and is in the ledger: gauges for Cloud Monitoring, and a look at why
-workers died. Nothing of it may fail the sweep, or hold it up beyond its budget."""
+"""afterwards: what follows a sweep that has ended and is in the ledger: gauges for Cloud
+Monitoring, and a look at why workers died. Nothing of it may fail the sweep, or hold it up beyond
+its budget."""
 
 import threading
 import time
@@ -15,12 +16,20 @@ LIMIT = 8.0
 
 
 def afterwards(
-    store: Store, policy: Policy, sweep_id: int, views: dict[str, Answer], lost: list[Answer], *, until: float
+    store: Store,
+    policy: Policy,
+    sweep_id: int,
+    views: dict[str, Answer],
+    lost: list[Answer],
+    *,
+    until: float,
 ) -> None:
-    """`views` are the overviews of the watches, `lost` the attempts that the sweep ended as lease_lost, `until` when the
-    sweep's budget is over (time.monotonic)."""
+    """`views` are the overviews of the watches, `lost` the attempts that the sweep ended as
+    lease_lost, `until` when the sweep's budget is over (time.monotonic)."""
     project = settings().project or ""
-    if lost and (error := _within(until, lambda _: _explain(store, policy, sweep_id, project, lost))):
+    if lost and (
+        error := _within(until, lambda _: _explain(store, policy, sweep_id, project, lost))
+    ):
         events.emit(events.EVIDENCE_FAILED, count=len(lost), error=error)
     if error := _within(until, lambda left: _write(project, policy, views, left)):
         events.emit(events.GAUGES_FAILED, error=error)
@@ -39,8 +48,8 @@ def _explain(store: Store, policy: Policy, sweep_id: int, project: str, lost: li
 
 
 def _within(until: float, act: Callable[[float], object]) -> str | None:
-    """Runs it in a thread that is left alone when its time is over: a token server that does not answer has no limit of
-    its own. Returns its error, if any, as a text."""
+    """Runs it in a thread that is left alone when its time is over: a token server that does not
+    answer has no limit of its own. Returns its error, if any, as a text."""
     left = min(LIMIT, until - time.monotonic())
     if left < 1:
         return "the sweep used up its budget"

@@ -1,7 +1,8 @@
 """evidence: why a worker died that stopped without a word, as the platform's own log tells it.
 
-A process that is killed cannot say why; Cloud Run writes it down: memory, request timeout, a signal, a new revision. After
-the sweep one query asks for the lines of all workers whose attempts it ended as lease_lost, and the ledger is told."""
+A process that is killed cannot say why; Cloud Run writes it down: memory, request timeout, a
+signal, a new revision. After the sweep one query asks for the lines of all workers whose attempts
+it ended as lease_lost, and the ledger is told."""
 
 import re
 from collections.abc import Iterable
@@ -26,11 +27,17 @@ _CAUSES = (
     ("shutdown", r"shutting down user disabled instance|reason: deployment_rollout"),
     ("crashed", r"container terminated on signal|container called exit\("),
 )
-"""What the platform writes (2026-08), the surest first: a signal and a new revision are what else may be seen of it."""
+"""What the platform writes (2026-08), the surest first: a signal and a new revision are what else
+may be seen of it."""
 _TEXTS = (
-    "memory limit", "Out-of-memory event", "using too much memory", "maximum request timeout",
-    "Shutting down user disabled instance", "Container terminated on signal", "Container called exit(",
-)  # fmt: skip
+    "memory limit",
+    "Out-of-memory event",
+    "using too much memory",
+    "maximum request timeout",
+    "Shutting down user disabled instance",
+    "Container terminated on signal",
+    "Container called exit(",
+)
 _ROLLOUT = "Reason: DEPLOYMENT_ROLLOUT"
 
 
@@ -71,7 +78,9 @@ def worker_of(worker: str | None) -> Worker | None:
     if match is None:
         return None
     instance = match["instance"]
-    return Worker(match["service"], match["revision"], None if instance == _NO_INSTANCE else instance)
+    return Worker(
+        match["service"], match["revision"], None if instance == _NO_INSTANCE else instance
+    )
 
 
 def query(workers: Iterable[Worker], begin: datetime, end: datetime) -> str:
@@ -89,30 +98,46 @@ def _any(names: Iterable[str]) -> str:
     return " OR ".join(f'"{name}"' for name in sorted(set(names)))
 
 
-def verdict(entries: Iterable[Any], worker: Worker, span: tuple[datetime, datetime]) -> Answer | None:
+def verdict(
+    entries: Iterable[Any], worker: Worker, span: tuple[datetime, datetime]
+) -> Answer | None:
     """The surest cause among the lines that concern this worker in that time, and the line itself."""
     found: dict[str, Any] = {}
     for entry in entries:
-        if _concerns(entry, worker) and span[0] <= entry.timestamp <= span[1] and (cause := _cause(entry)):
+        if (
+            _concerns(entry, worker)
+            and span[0] <= entry.timestamp <= span[1]
+            and (cause := _cause(entry))
+        ):
             found.setdefault(cause, entry)
     for cause, _ in _CAUSES:
         if cause in found:
-            said, at = " ".join(_text(found[cause]).split())[:300], found[cause].timestamp.astimezone(UTC)
+            said, at = (
+                " ".join(_text(found[cause]).split())[:300],
+                found[cause].timestamp.astimezone(UTC),
+            )
             return {"cause": cause, "evidence": f"Cloud Run's log at {at:%H:%M:%S} UTC: {said}"}
     return None
 
 
 def _concerns(entry: Any, worker: Worker) -> bool:
-    """A new revision is started beside the old one. Else it must be this instance, where the line names one."""
+    """A new revision is started beside the old one. Else it must be this instance, where the line
+    names one."""
     labels = entry.resource.labels
     if _ROLLOUT.lower() in _text(entry).lower():
-        return bool(labels["service_name"] == worker.service and labels["revision_name"] != worker.revision)
+        return bool(
+            labels["service_name"] == worker.service and labels["revision_name"] != worker.revision
+        )
     instance = (entry.labels or {}).get("instanceId")
-    return labels["revision_name"] == worker.revision and (not worker.instance or instance in {None, worker.instance})
+    return labels["revision_name"] == worker.revision and (
+        not worker.instance or instance in {None, worker.instance}
+    )
 
 
 def _cause(entry: Any) -> str | None:
-    return next((cause for cause, text in _CAUSES if re.search(text, _text(entry), re.IGNORECASE)), None)
+    return next(
+        (cause for cause, text in _CAUSES if re.search(text, _text(entry), re.IGNORECASE)), None
+    )
 
 
 def _text(entry: Any) -> str:
@@ -121,7 +146,9 @@ def _text(entry: Any) -> str:
         return entry.payload
     status = (entry.http_request or {}).get("status")
     return (
-        "The request has been terminated because it has reached the maximum request timeout." if status == 504 else ""
+        "The request has been terminated because it has reached the maximum request timeout."
+        if status == 504
+        else ""
     )
 
 

@@ -1,12 +1,14 @@
-"""gauges: how many tasks are open, since when, and how many are at work, as metrics of Cloud Monitoring.
+"""gauges: how many tasks are open, since when, and how many are at work, as metrics of Cloud
+Monitoring.
 
     custom.googleapis.com/unstuck/open_tasks       watch, kind, state (pending, running)
     custom.googleapis.com/unstuck/oldest_seconds   watch, kind, state: the age of the oldest of them
     custom.googleapis.com/unstuck/live_attempts    watch, kind
 
-For the dashboard: alerts rest on log lines. A kind that has no open task is written as 0, when the policy names it or it
-was seen before by this instance; else its line would stop at its last value. One sweep runs at a time, so that all points
-are of one resource (generic_task, task_id "sweep"), whichever instance writes them."""
+For the dashboard: alerts rest on log lines. A kind that has no open task is written as 0, when the
+policy names it or it was seen before by this instance; else its line would stop at its last value.
+One sweep runs at a time, so that all points are of one resource (generic_task, task_id "sweep"),
+whichever instance writes them."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +22,8 @@ PREFIX = "custom.googleapis.com/unstuck"
 MOST = 200
 """Time series that one request may write."""
 LEAST = 10.0
-"""Seconds between two points of a series: Cloud Monitoring refuses them when they are closer than 5 s."""
+"""Seconds between two points of a series: Cloud Monitoring refuses them when they are closer than 5
+s."""
 STATES = ("pending", "running")
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -29,7 +32,8 @@ _written = float("-inf")
 
 
 def write(project: str, policy: Policy, views: dict[str, Answer], limit: float) -> int:
-    """Writes what the overviews say, in at most `limit` seconds; returns how many series. Raises what the client raises."""
+    """Writes what the overviews say, in at most `limit` seconds; returns how many series. Raises
+    what the client raises."""
     global _written  # noqa: PLW0603 - of this process
     until = time.monotonic() + limit
     if time.monotonic() - _written < LEAST:
@@ -38,9 +42,11 @@ def write(project: str, policy: Policy, views: dict[str, Answer], limit: float) 
     series = list(_series(project, points(policy, views), time.time()))
     for at in range(0, len(series), MOST):
         client().create_time_series(
-            name=f"projects/{project}", time_series=series[at : at + MOST], retry=None,
+            name=f"projects/{project}",
+            time_series=series[at : at + MOST],
+            retry=None,
             timeout=max(0.1, until - time.monotonic()),
-        )  # fmt: skip
+        )
     return len(series)
 
 
@@ -88,11 +94,18 @@ def _series(project: str, found: dict[Key, float], now: float) -> Iterator[Any]:
     }
     interval = {"end_time": {"seconds": int(now), "nanos": int(now % 1 * 1e9)}}
     for (metric, labels), value in sorted(found.items()):
-        typed = {"double_value": float(value)} if metric == "oldest_seconds" else {"int64_value": int(value)}
+        typed = (
+            {"double_value": float(value)}
+            if metric == "oldest_seconds"
+            else {"int64_value": int(value)}
+        )
         yield monitoring_v3.TimeSeries(
-            metric={"type": f"{PREFIX}/{metric}", "labels": dict(labels)}, resource=resource, metric_kind="GAUGE",
-            value_type="DOUBLE" if metric == "oldest_seconds" else "INT64", points=[{"interval": interval, "value": typed}],
-        )  # fmt: skip
+            metric={"type": f"{PREFIX}/{metric}", "labels": dict(labels)},
+            resource=resource,
+            metric_kind="GAUGE",
+            value_type="DOUBLE" if metric == "oldest_seconds" else "INT64",
+            points=[{"interval": interval, "value": typed}],
+        )
 
 
 @lru_cache

@@ -1,9 +1,10 @@
-"""notify: tells people of the tasks that a sweep failed, many in one message. From: the outbox, which the sweep's own
-transaction fills where a watch says `notify: true`. To: NOTIFY_URL, as JSON that Slack shows, signed with NOTIFY_SECRET by
-the rules of Standard Webhooks.
+"""notify: tells people of the tasks that a sweep failed, many in one message. From: the outbox,
+which the sweep's own transaction fills where a watch says `notify: true`. To: NOTIFY_URL, as JSON
+that Slack shows, signed with NOTIFY_SECRET by the rules of Standard Webhooks.
 
-None is lost, and a row of sweeps sends none twice. A receiver sees a message twice only when this process died, or the
-database was away, between the call and its mark: `webhook-id` is the same then. Nothing here makes a sweep fail."""
+None is lost, and a row of sweeps sends none twice. A receiver sees a message twice only when this
+process died, or the database was away, between the call and its mark: `webhook-id` is the same
+then. Nothing here makes a sweep fail."""
 
 import base64
 import hashlib
@@ -24,14 +25,16 @@ LEASE = 60.0
 TIMEOUT = 5.0
 """Seconds to connect, and again to the answer."""
 FIRST, LONGEST, TIMES = 30.0, 3600.0, 12
-"""Seconds before a message is tried again, doubled each time up to LONGEST; given up after so many tries: 4 hours."""
+"""Seconds before a message is tried again, doubled each time up to LONGEST; given up after so many
+tries: 4 hours."""
 LISTED = 50
 """Tasks that a message names; it counts the others."""
 LINES = 10
 
 
 def notify(store: Store, policy: Policy, until: float) -> None:
-    """Sends what waits, until the time of `time.monotonic()`, or until the receiver does not take one."""
+    """Sends what waits, until the time of `time.monotonic()`, or until the receiver does not take
+    one."""
     if not settings().notify_url or not any(watch.notify for watch in policy.watches.values()):
         return
     try:
@@ -39,7 +42,9 @@ def notify(store: Store, policy: Policy, until: float) -> None:
             if not _send(store, message):
                 return
     except StoreError as error:
-        events.emit(events.NOTIFICATION_FAILED, outcome="retried", count=None, times=None, error=str(error))
+        events.emit(
+            events.NOTIFICATION_FAILED, outcome="retried", count=None, times=None, error=str(error)
+        )
 
 
 def _send(store: Store, message: Answer) -> bool:
@@ -68,7 +73,10 @@ def _post(settings: Settings, message: Answer) -> str | None:
 
     content = json.dumps(body(message)).encode()
     try:
-        headers = {"Content-Type": "application/json", **signed(settings.notify_secret, message["message"], content)}
+        headers = {
+            "Content-Type": "application/json",
+            **signed(settings.notify_secret, message["message"], content),
+        }
         with requests.post(
             settings.notify_url or "",
             data=content,
@@ -80,7 +88,10 @@ def _post(settings: Settings, message: Answer) -> str | None:
             if 200 <= answer.status_code < 300:
                 return None
             return f"the receiver answered {answer.status_code}"
-    except (requests.RequestException, ValueError) as error:  # ValueError: a URL or a secret that is none
+    except (
+        requests.RequestException,
+        ValueError,
+    ) as error:  # ValueError: a URL or a secret that is none
         return f"the receiver cannot be reached: {type(error).__name__}"
 
 
@@ -98,7 +109,10 @@ def body(message: Answer) -> dict[str, Any]:
 def _text(tasks: list[Answer]) -> str:
     """`2 tasks failed:`, and a line for each table, kind and reason, the most frequent first."""
     groups = Counter((one["watch"], one["kind"], one["reason"]) for one in tasks).most_common()
-    lines = [f"{count} x {_plain(kind)} of {watch}: {reason}" for (watch, kind, reason), count in groups[:LINES]]
+    lines = [
+        f"{count} x {_plain(kind)} of {watch}: {reason}"
+        for (watch, kind, reason), count in groups[:LINES]
+    ]
     rest = sum(count for _, count in groups[LINES:])
     lines += [f"and {rest} more"] if rest else []
     return "\n".join([f"{len(tasks)} task{'s' * (len(tasks) > 1)} failed:", *lines])
@@ -110,7 +124,8 @@ def _plain(kind: str) -> str:
 
 
 def signed(secret: str | None, message: str, content: bytes) -> dict[str, str]:
-    """The headers of Standard Webhooks. A secret is `whsec_` and base64, or any text; without one there is no signature.
+    """The headers of Standard Webhooks. A secret is `whsec_` and base64, or any text; without one
+    there is no signature.
 
     Raises ValueError for a secret that is not base64 after `whsec_`.
     """

@@ -42,7 +42,8 @@ class Counts:
 
 
 def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "scheduler") -> Answer:
-    """One run over all watches. Verdict ok, error, duplicate (this key was swept) or running (another run is at it).
+    """One run over all watches. Verdict ok, error, duplicate (this key was swept) or running
+    (another run is at it).
 
     Raises StoreError only when the run could not even begin.
     """
@@ -57,7 +58,9 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
     started, counts, errors = time.monotonic(), Counts(), []
     for watch in policy.watches.values():  # one watch that fails must not stop the others
         try:
-            _sweep_watch(store, policy, watch, begun["sweep_id"], counts, started + policy.sweep_budget)
+            _sweep_watch(
+                store, policy, watch, begun["sweep_id"], counts, started + policy.sweep_budget
+            )
         except StoreError as problem:
             errors.append(f"{watch.name}: {problem}")
     notify(store, policy, started + policy.sweep_budget)
@@ -65,15 +68,26 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
         counts.pruned = store.prune(policy.retention)
     except StoreError as problem:
         errors.append(str(problem))
-    answer = _end(store, begun["sweep_id"], counts, "; ".join(errors) or None, time.monotonic() - started)
+    answer = _end(
+        store, begun["sweep_id"], counts, "; ".join(errors) or None, time.monotonic() - started
+    )
     if settings().metrics and settings().project:
         from functions.sweep.after_sweep import afterwards
 
-        afterwards(store, policy, begun["sweep_id"], counts.views, counts.lost, until=started + policy.sweep_budget)
+        afterwards(
+            store,
+            policy,
+            begun["sweep_id"],
+            counts.views,
+            counts.lost,
+            until=started + policy.sweep_budget,
+        )
     return answer
 
 
-def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, counts: Counts, until: float) -> None:
+def _sweep_watch(
+    store: Store, policy: Policy, watch: Watch, sweep_id: int, counts: Counts, until: float
+) -> None:
     suspended = store.suspend(watch, policy)
     if suspended:
         counts.suspended += suspended
@@ -85,12 +99,17 @@ def _sweep_watch(store: Store, policy: Policy, watch: Watch, sweep_id: int, coun
         report(watch, batch["rescued"], by="sweep")
     counts.orphaned += store.orphans(watch, sweep_id)
     counts.views[watch.name] = store.overview(watch)
-    waits = [float(one["oldest"] or 0) for one in counts.views[watch.name]["open"] if one["state"] == "pending"]
+    waits = [
+        float(one["oldest"] or 0)
+        for one in counts.views[watch.name]["open"]
+        if one["state"] == "pending"
+    ]
     counts.oldest_pending_seconds = max([counts.oldest_pending_seconds, *waits])
 
 
 def _push_again(store: Store, policy: Policy, watch: Watch, counts: Counts, until: float) -> None:
-    """Sends lost pushes again. Before anything is failed: after a long silence of the scheduler each gets its chance."""
+    """Sends lost pushes again. Before anything is failed: after a long silence of the scheduler
+    each gets its chance."""
     while pushes() and time.monotonic() < until:
         lost = store.redispatch(watch, policy.sweep_batch)
         for task in lost:
@@ -102,9 +121,11 @@ def _push_again(store: Store, policy: Policy, watch: Watch, counts: Counts, unti
             return
 
 
-def _batches(store: Store, watch: Watch, limit: int, sweep_id: int, counts: Counts, until: float) -> Iterator[Answer]:
-    """Batches until one is not full. Rows that cannot be settled are skipped, so that they do not hide the others. The
-    database settles the next batch while this one's events are written."""
+def _batches(
+    store: Store, watch: Watch, limit: int, sweep_id: int, counts: Counts, until: float
+) -> Iterator[Answer]:
+    """Batches until one is not full. Rows that cannot be settled are skipped, so that they do not
+    hide the others. The database settles the next batch while this one's events are written."""
 
     def ask() -> Answer:
         batch = store.sweep(watch, limit, sweep_id=sweep_id, skip=list(counts.skip))
@@ -148,5 +169,11 @@ def _end(store: Store, sweep_id: int, counts: Counts, error: str | None, seconds
 
 
 def _say(outcome: str, answer: Answer) -> None:
-    """Also for a run that failed or could not begin: the alert on a silent sweep must not fire for an unhealthy one."""
-    events.emit(events.SWEEP_FINISHED, level=events.ERROR if outcome == "error" else None, outcome=outcome, **answer)
+    """Also for a run that failed or could not begin: the alert on a silent sweep must not fire for
+    an unhealthy one."""
+    events.emit(
+        events.SWEEP_FINISHED,
+        level=events.ERROR if outcome == "error" else None,
+        outcome=outcome,
+        **answer,
+    )

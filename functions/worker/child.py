@@ -1,7 +1,9 @@
-"""Runs a handler where the guard can end it: in a child process (default), or in a thread for tiny work.
+"""Runs a handler where the guard can end it: in a child process (default), or in a thread for tiny
+work.
 
-A child costs 4 to 16 ms (forkserver with the handlers preloaded). It is the one way that ends a CPU loop, a blocking
-call and a C call that holds the GIL alike, and that keeps a crash or a hunger for memory away from the beats."""
+A child costs 4 to 16 ms (forkserver with the handlers preloaded). It is the one way that ends a CPU
+loop, a blocking call and a C call that holds the GIL alike, and that keeps a crash or a hunger for
+memory away from the beats."""
 
 import asyncio
 import contextlib
@@ -36,7 +38,8 @@ class Work:
     """A handler at work: its messages, its end, and the means to end it."""
 
     def __init__(self, job: Job, isolation: str, handlers: Iterable[str] = ()) -> None:
-        """`handlers` are those that a later child may need: the forkserver loads them when it starts."""
+        """`handlers` are those that a later child may need: the forkserver loads them when it
+        starts."""
         self._pipe, end = multiprocessing.Pipe()
         self._inbox = Inbox(self._pipe)
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -50,11 +53,13 @@ class Work:
             end.close()
 
     def receive(self, timeout: float) -> tuple[Any, ...] | None:
-        """The next message, None after `timeout` seconds or while a part of it is missing, or ("gone", exit code) when the
-        child ended without a word."""
+        """The next message, None after `timeout` seconds or while a part of it is missing, or
+        ("gone", exit code) when the child ended without a word."""
         if message := self._inbox.take():
             return self._heard(message)
-        waiting: list[Any] = [self._pipe] if self._process is None else [self._pipe, self._process.sentinel]
+        waiting: list[Any] = (
+            [self._pipe] if self._process is None else [self._pipe, self._process.sentinel]
+        )
         ready = wait(waiting, timeout)
         if self._pipe in ready:
             with contextlib.suppress(EOFError, OSError):
@@ -77,10 +82,15 @@ class Work:
 
     def memory(self) -> int:
         """Bytes that the child and the programs that it started hold in memory; 0 for a thread."""
-        return 0 if self._process is None or self._process.pid is None else processes.memory(self._process.pid)
+        return (
+            0
+            if self._process is None or self._process.pid is None
+            else processes.memory(self._process.pid)
+        )
 
     def end(self) -> None:
-        """Ends the work now. A thread can only be asked: an exception is raised in it when it next runs Python code."""
+        """Ends the work now. A thread can only be asked: an exception is raised in it when it next
+        runs Python code."""
         if self._process is not None:
             if self._finished:
                 self._process.join(1.0)  # it has said all: let it flush and exit
@@ -97,10 +107,14 @@ class Work:
         self._pipe.close()
 
 
-def _start(job: Job, end: Connection, handlers: Iterable[str]) -> multiprocessing.process.BaseProcess:
+def _start(
+    job: Job, end: Connection, handlers: Iterable[str]
+) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")
     with _starting, _main_hidden():
-        os.environ[preload.NAME] = " ".join(dict.fromkeys(map(_module_of, (job.handler, *handlers))))
+        os.environ[preload.NAME] = " ".join(
+            dict.fromkeys(map(_module_of, (job.handler, *handlers)))
+        )
         context.set_forkserver_preload([__name__, preload.__name__])
         process = context.Process(target=run_child, args=(job, end), daemon=True)
         try:
@@ -112,9 +126,12 @@ def _start(job: Job, end: Connection, handlers: Iterable[str]) -> multiprocessin
 
 @contextlib.contextmanager
 def _main_hidden() -> Iterator[None]:
-    """Without this each child imports the server's `__main__` again (measured: 100 - 200 ms a task)."""
+    """Without this each child imports the server's `__main__` again (measured: 100 - 200 ms a
+    task)."""
     main = sys.modules["__main__"]
-    kept: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    kept: dict[str, Any] = {
+        name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)
+    }
     main.__spec__ = None
     try:
         yield
@@ -123,12 +140,15 @@ def _main_hidden() -> Iterator[None]:
 
 
 def run_child(job: Job, pipe: Connection) -> None:
-    """The child: dies with its parent, may not take more memory than its rule says, then runs the handler."""
+    """The child: dies with its parent, may not take more memory than its rule says, then runs the
+    handler."""
     os.setpgid(0, 0)  # of its own: the programs that the handler starts end with it
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with contextlib.suppress(ValueError, OSError):  # a wall behind the guard's looks, for one big jump: MemoryError
+    with contextlib.suppress(
+        ValueError, OSError
+    ):  # a wall behind the guard's looks, for one big jump: MemoryError
         resource.setrlimit(resource.RLIMIT_DATA, (job.memory * 2, job.memory * 2))
     run(job, pipe, on_gone=_end_with_all)
 
@@ -139,8 +159,8 @@ def _end_with_all() -> None:
 
 
 def _die_with_parent() -> None:
-    """The forkserver's parent is the worker: it ends with it when no child keeps its pipe open, and the child with it,
-    by the kernel, even in a C call that holds the GIL."""
+    """The forkserver's parent is the worker: it ends with it when no child keeps its pipe open, and
+    the child with it, by the kernel, even in a C call that holds the GIL."""
     from multiprocessing import forkserver
 
     alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)  # noqa: SLF001
@@ -189,14 +209,22 @@ def _outcome(job: Job, context: HandlerContext) -> tuple[Any, ...]:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Timeouts and connection errors, of Python and of the usual HTTP clients (without importing any of them)."""
+    """Timeouts and connection errors, of Python and of the usual HTTP clients (without importing
+    any of them)."""
     if isinstance(error, TimeoutError | ConnectionError | socket.gaierror):
         return True
     if isinstance(reason := getattr(error, "reason", None), OSError):  # urllib.error.URLError
         return is_transient(reason)
-    known = {("requests", "Timeout"), ("requests", "ConnectionError"), ("requests", "ChunkedEncodingError"),
-             ("httpx", "TransportError"), ("urllib3", "HTTPError"), ("http", "IncompleteRead"),
-             ("aiohttp", "ClientConnectionError"), ("aiohttp", "ClientPayloadError")}  # fmt: skip
+    known = {
+        ("requests", "Timeout"),
+        ("requests", "ConnectionError"),
+        ("requests", "ChunkedEncodingError"),
+        ("httpx", "TransportError"),
+        ("urllib3", "HTTPError"),
+        ("http", "IncompleteRead"),
+        ("aiohttp", "ClientConnectionError"),
+        ("aiohttp", "ClientPayloadError"),
+    }
     return any((one.__module__.split(".")[0], one.__name__) in known for one in type(error).__mro__)
 
 
@@ -206,7 +234,9 @@ def load(handler: str) -> Callable[..., Any]:
     try:
         return getattr(importlib.import_module(module), function or "handle")
     except (ImportError, AttributeError) as error:
-        raise Fail("This kind of task cannot be done here.", detail=f"handler {handler}: {error}") from error
+        raise Fail(
+            "This kind of task cannot be done here.", detail=f"handler {handler}: {error}"
+        ) from error
 
 
 def _words(error: Retry | Fail) -> tuple[str, str]:

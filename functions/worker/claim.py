@@ -10,7 +10,8 @@ from functions.store import Answer, Store
 from functions.worker.instance import instance
 
 SOON = 5.0
-"""A push that comes this many seconds early is waited for: the queue's clock is not the database's."""
+"""A push that comes this many seconds early is waited for: the queue's clock is not the database's.
+"""
 
 
 def claim(
@@ -24,8 +25,8 @@ def claim(
 ) -> Answer:
     """Verdict claimed, held, early, ended, resting, missing or none. Raises StoreError.
 
-    `worker` is this one, unless the worker is elsewhere. `token` repeats a claim whose answer was lost.
-    """
+    `worker` is this one, unless the worker is elsewhere. `token` repeats a claim whose answer was
+    lost."""
     worker = worker or instance()
     answer = store.claim(watch, task_id, worker, kinds, token)
     if answer["verdict"] == "early" and answer["retry_after"] <= SOON:

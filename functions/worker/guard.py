@@ -1,7 +1,9 @@
-"""The guard: claims a task, runs its handler apart, beats, keeps the deadline, and settles whatever happens.
+"""The guard: claims a task, runs its handler apart, beats, keeps the deadline, and settles whatever
+happens.
 
-The thread of the request is the guard: it waits for the handler's messages and beats in between, so the work can
-starve neither. Every way out leads to one settle; a way that does not (the instance is killed) leads to the sweep."""
+The thread of the request is the guard: it waits for the handler's messages and beats in between, so
+the work can starve neither. Every way out leads to one settle; a way that does not (the instance is
+killed) leads to the sweep."""
 
 import json
 import time
@@ -23,18 +25,21 @@ from functions.worker.settle import Ending, complete
 TICK = 0.1
 """Seconds between looks at memory and shutdown. A look costs 20 µs."""
 BEAT_LIMIT = 3.0
-"""Seconds that a beat may take, so that a silent database cannot hold up the deadline for longer."""
+"""Seconds that a beat may take, so that a silent database cannot hold up the deadline for longer.
+"""
 
 KILLED_BY_TERM = (-15, 255)
-"""Exit codes of a child when SIGTERM went to all processes, as systemd's does: its own, or that of its dead forkserver."""
+"""Exit codes of a child when SIGTERM went to all processes, as systemd's does: its own, or that of
+its dead forkserver."""
 
 
-def guard(store: Store, policy: Policy, watch: Watch, task_id: str | None, kinds: list[str] | None = None) -> Answer:
+def guard(
+    store: Store, policy: Policy, watch: Watch, task_id: str | None, kinds: list[str] | None = None
+) -> Answer:
     """Runs a task, or the next one, to the end of one attempt.
 
-    The verdict is settled (with `state`), lost, unwritten, or the claim's own when the task was not claimed.
-    Raises StoreError when the claim cannot reach the database.
-    """
+    The verdict is settled (with `state`), lost, unwritten, or the claim's own when the task was not
+    claimed. Raises StoreError when the claim cannot reach the database."""
     started = time.monotonic()
     claimed = claim(store, watch, task_id, kinds)
     if claimed["verdict"] != "claimed":
@@ -47,13 +52,19 @@ def guard(store: Store, policy: Policy, watch: Watch, task_id: str | None, kinds
         ending = Ending("retry", Reason.CRASHED, detail=f"the guard failed: {error!r}")
     finally:
         answer = complete(
-            store, watch, claimed, ending, seconds=time.monotonic() - started, limit=attempt.time_to_settle()
+            store,
+            watch,
+            claimed,
+            ending,
+            seconds=time.monotonic() - started,
+            limit=attempt.time_to_settle(),
         )
     return {**claimed, "state": None, **answer}
 
 
 def _asked_to_stop() -> bool:
-    """The signal reaches the handler and this process in any order: half a second to tell it from a crash."""
+    """The signal reaches the handler and this process in any order: half a second to tell it from a
+    crash."""
     return shutdown.wait(0.5)
 
 
@@ -70,7 +81,9 @@ class _Attempt:
 
     def __post_init__(self) -> None:
         self.next_beat = self.started + self.policy.beat
-        left = self.started + self.policy.timeout - self.policy.margin  # the claim may have waited for a task's time
+        left = (
+            self.started + self.policy.timeout - self.policy.margin
+        )  # the claim may have waited for a task's time
         self.deadline = min(time.monotonic() + self.rule.run_for, left)
 
     @property
@@ -80,12 +93,21 @@ class _Attempt:
     def run(self) -> Ending:
         kind, claimed = self.claimed["kind"], self.claimed
         work = Work(
-            Job(self.watch.handler(kind), claimed["task_id"], kind, claimed["number"], claimed["input"], claimed["checkpoint"],
-                self.deadline - time.monotonic(), self.rule.memory, trace.current.get(),
-                settings().log_api),
+            Job(
+                self.watch.handler(kind),
+                claimed["task_id"],
+                kind,
+                claimed["number"],
+                claimed["input"],
+                claimed["checkpoint"],
+                self.deadline - time.monotonic(),
+                self.rule.memory,
+                trace.current.get(),
+                settings().log_api,
+            ),
             self.rule.isolation,
             self.watch.handlers,
-        )  # fmt: skip
+        )
         try:
             return self._watch_over(work)
         finally:
@@ -112,9 +134,13 @@ class _Attempt:
         if shutdown.requested.is_set():
             return Ending("release", Reason.SHUTDOWN, detail="SIGTERM")
         if time.monotonic() >= self.deadline:
-            return Ending("retry", Reason.DEADLINE, detail=f"still at work after {self.rule.run_for:g} s")
+            return Ending(
+                "retry", Reason.DEADLINE, detail=f"still at work after {self.rule.run_for:g} s"
+            )
         if memory > self.rule.memory:
-            return Ending("retry", Reason.OUT_OF_MEMORY, detail=f"held {memory} bytes of {self.rule.memory}")
+            return Ending(
+                "retry", Reason.OUT_OF_MEMORY, detail=f"held {memory} bytes of {self.rule.memory}"
+            )
         return None
 
     def _beat_if_due(self) -> Ending | None:
@@ -123,12 +149,16 @@ class _Attempt:
         self.next_beat = time.monotonic() + self.policy.beat
         limit = min(BEAT_LIMIT, max(0.1, self.deadline - time.monotonic()))
         try:
-            answer = self.store.beat(self.watch, self.claimed["task_id"], self.claimed["token"], self.progress, limit)
+            answer = self.store.beat(
+                self.watch, self.claimed["task_id"], self.claimed["token"], self.progress, limit
+            )
         except StoreError as error:
             self.next_beat = time.monotonic() + min(1.0, self.policy.beat)
             if not error.retryable:
                 self.progress = None  # a NUL in it, most likely: it must not cost the next beat too
-            events.emit(events.BEAT_FAILED, **self.claimed | {"watch": self.watch.name, "error": str(error)})
+            events.emit(
+                events.BEAT_FAILED, **self.claimed | {"watch": self.watch.name, "error": str(error)}
+            )
             return None
         self.progress = None
         return self._lost(answer)
@@ -164,14 +194,18 @@ class _Attempt:
             )
         except StoreError as error:
             outcome, reason = (
-                ("retry", Reason.TRANSIENT) if error.retryable else (self.rule.on_error, Reason.HANDLER_ERROR)
+                ("retry", Reason.TRANSIENT)
+                if error.retryable
+                else (self.rule.on_error, Reason.HANDLER_ERROR)
             )
             return Ending(outcome, reason, detail=f"checkpoint {name} not written: {error}")
         work.answer("checkpoint", answer["verdict"])
         self.next_beat = time.monotonic() + self.policy.beat
         return self._lost(answer)
 
-    def _error(self, how: str, reason: str, error: str | None, detail: str, after: float | None) -> Ending:
+    def _error(
+        self, how: str, reason: str, error: str | None, detail: str, after: float | None
+    ) -> Ending:
         match how:
             case "gone":
                 return Ending("lost", reason)
@@ -186,6 +220,10 @@ class _Attempt:
         if code in KILLED_BY_TERM and _asked_to_stop():
             return Ending("release", Reason.SHUTDOWN, detail="SIGTERM to the handler as well")
         if code == -9 and most > 0.8 * self.rule.memory:
-            return Ending("retry", Reason.OUT_OF_MEMORY, detail=f"killed by the system while it held {most} bytes")
+            return Ending(
+                "retry",
+                Reason.OUT_OF_MEMORY,
+                detail=f"killed by the system while it held {most} bytes",
+            )
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return Ending("retry", Reason.CRASHED, detail=f"the handler's process ended with {how}")

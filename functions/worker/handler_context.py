@@ -1,5 +1,5 @@
-"""The Context of a running handler. It lives where the handler runs, mostly a child process, and talks to the guard over
-a pipe; only the guard talks to the database."""
+"""The Context of a running handler. It lives where the handler runs, mostly a child process, and
+talks to the guard over a pipe; only the guard talks to the database."""
 
 import contextlib
 import json
@@ -98,8 +98,8 @@ class HandlerContext:
 
 
 def _plain(data: Any) -> Any:
-    """What JSON makes of it: the guard must not need the handler's classes. What JSON does not know is an error here,
-    in the handler's own line."""
+    """What JSON makes of it: the guard must not need the handler's classes. What JSON does not know
+    is an error here, in the handler's own line."""
     return json.loads(json.dumps(data, allow_nan=False))
 
 
@@ -115,14 +115,24 @@ class _EventHandler(logging.Handler):
         except Exception:  # noqa: BLE001 - a slip in a log call must not cost the task its attempt
             text = f"{record.msg} (its arguments do not fit)"
         trace.current.set(self._job.trace)  # in whichever thread of the handler this is
-        self._write(events.HANDLER_LOG.line({
-            "task_id": self._job.task_id, "kind": self._job.kind, "number": self._job.attempt, "text": text,
-            "logger": record.name,
-        }, level, _about(record)))  # fmt: skip
+        self._write(
+            events.HANDLER_LOG.line(
+                {
+                    "task_id": self._job.task_id,
+                    "kind": self._job.kind,
+                    "number": self._job.attempt,
+                    "text": text,
+                    "logger": record.name,
+                },
+                level,
+                _about(record),
+            )
+        )
 
 
 def _about(record: logging.LogRecord) -> dict[str, Any]:
-    """What google-cloud-logging's own handler tells of a record: where it was logged, and its labels."""
+    """What google-cloud-logging's own handler tells of a record: where it was logged, and its
+    labels."""
     where = {"line": record.lineno, "file": record.pathname, "function": record.funcName}
     labels = {"python_logger": record.name, **getattr(record, "labels", {})}
     return {"logging.googleapis.com/sourceLocation": where, "logging.googleapis.com/labels": labels}

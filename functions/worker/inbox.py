@@ -1,5 +1,6 @@
-"""What a handler says, read as it comes: a child that stops in the middle of a large message must not hold up the guard,
-which beats and keeps the deadline in the same thread. `Connection.recv` would wait for the rest."""
+"""What a handler says, read as it comes: a child that stops in the middle of a large message must
+not hold up the guard, which beats and keeps the deadline in the same thread. `Connection.recv`
+would wait for the rest."""
 
 import os
 import pickle
@@ -22,7 +23,8 @@ class Inbox:
         self._pipe, self._buffer = pipe, bytearray()
 
     def read(self) -> None:
-        """Takes what has come; waits where nothing has. Raises EOFError when the other end is closed."""
+        """Takes what has come; waits where nothing has. Raises EOFError when the other end is
+        closed."""
         if not (data := os.read(self._pipe.fileno(), CHUNK)):
             raise EOFError
         self._buffer += data

@@ -1,5 +1,6 @@
-"""Who this worker is in the ledger. On Cloud Run: its revision and the id of its instance, which the platform's own log
-carries too, so that a dead worker's last words are found. The id is asked for once, after the fork, and only by workers."""
+"""Who this worker is in the ledger. On Cloud Run: its revision and the id of its instance, which
+the platform's own log carries too, so that a dead worker's last words are found. The id is asked
+for once, after the fork, and only by workers."""
 
 import http.client
 from functools import lru_cache
@@ -21,7 +22,9 @@ def instance() -> str:
 def _instance_id(host: str) -> str | None:
     connection = http.client.HTTPConnection(host, timeout=LIMIT)
     try:
-        connection.request("GET", "/computeMetadata/v1/instance/id", headers={"Metadata-Flavor": "Google"})
+        connection.request(
+            "GET", "/computeMetadata/v1/instance/id", headers={"Metadata-Flavor": "Google"}
+        )
         answer = connection.getresponse()
         said = answer.read(500).decode("ascii").strip()
         return said if answer.status == 200 and said.isalnum() else None

@@ -1,8 +1,9 @@
-"""Imported by the forkserver when it starts: loads the modules of the handlers, so that each child begins with them.
+"""Imported by the forkserver when it starts: loads the modules of the handlers, so that each child
+begins with them.
 
-Not by the forkserver's own means: there an import that fails ends the forkserver, and one that hangs holds up every
-task of the worker. What is not loaded here is loaded in the child, where the guard beats, keeps the deadline and hears
-the error."""
+Not by the forkserver's own means: there an import that fails ends the forkserver, and one that
+hangs holds up every task of the worker. What is not loaded here is loaded in the child, where the
+guard beats, keeps the deadline and hears the error."""
 
 import contextlib
 import importlib

@@ -1,5 +1,5 @@
-"""A handler's process and the programs that it started, by /proc: what they hold in memory, and their common end. Where there
-is no /proc (macOS), the process group alone is known."""
+"""A handler's process and the programs that it started, by /proc: what they hold in memory, and
+their common end. Where there is no /proc (macOS), the process group alone is known."""
 
 import contextlib
 import os
@@ -37,9 +37,12 @@ def _read(file: str) -> list[str]:
 
 
 def kill_tree(leader: int) -> None:
-    """SIGKILL to all of them: those of its process group, whoever their parent is now, and those that left the group."""
+    """SIGKILL to all of them: those of its process group, whoever their parent is now, and those
+    that left the group."""
     for pid in [one for one in tree(leader) if one != leader]:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(OSError):  # no such group: all of it has ended, or the child has only just begun
+    with contextlib.suppress(
+        OSError
+    ):  # no such group: all of it has ended, or the child has only just begun
         os.killpg(leader, signal.SIGKILL)

@@ -1,5 +1,6 @@
-"""pull: a worker that asks for tasks instead of being pushed to: on a VM, in a container, on a desk. One at a time, each in
-the guard; for more at once run more of them: a claim is safe between any number."""
+"""pull: a worker that asks for tasks instead of being pushed to: on a VM, in a container, on a
+desk. One at a time, each in the guard; for more at once run more of them: a claim is safe between
+any number."""
 
 import random
 import signal
@@ -13,16 +14,23 @@ from functions.worker import shutdown
 from functions.worker.guard import guard
 
 REST = 0.2, 5.0
-"""Seconds between looks when nothing is there: the first, and the longest. With a jitter, so that workers spread."""
+"""Seconds between looks when nothing is there: the first, and the longest. With a jitter, so that
+workers spread."""
 
 
 def pull(
-    store: Store, policy: Policy, watches: Sequence[Watch], kinds: list[str] | None = None, *, once: bool = False
+    store: Store,
+    policy: Policy,
+    watches: Sequence[Watch],
+    kinds: list[str] | None = None,
+    *,
+    once: bool = False,
 ) -> int:
-    """Runs what is due until SIGTERM or Ctrl-C, after which the task in hand is released; with `once`, until nothing is due.
+    """Runs what is due until SIGTERM or Ctrl-C, after which the task in hand is released; with
+    `once`, until nothing is due.
 
-    Returns how many attempts were run. A database that is away is waited for. Raises StoreError when it refuses.
-    """
+    Returns how many attempts were run. A database that is away is waited for. Raises StoreError
+    when it refuses."""
     ran, rest = 0, REST[0]
     while not shutdown.requested.is_set():
         if now := _round(store, policy, watches, kinds):

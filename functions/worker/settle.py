@@ -1,4 +1,5 @@
-"""settle: the one final write of an attempt, however it ended; repeated within the time that is left."""
+"""settle: the one final write of an attempt, however it ended; repeated within the time that is
+left."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ LONGEST = 8000
 
 @dataclass(frozen=True)
 class Ending:
-    """How the work ended. `outcome` is complete, fail, retry, release, or lost (another attempt holds the task)."""
+    """How the work ended. `outcome` is complete, fail, retry, release, or lost (another attempt
+    holds the task)."""
 
     outcome: str
     reason: str | None = None
@@ -27,20 +29,35 @@ class Ending:
 
 
 def complete(
-    store: Store, watch: Watch, claimed: Answer, ending: Ending, *, limit: float, seconds: float | None = None,
+    store: Store,
+    watch: Watch,
+    claimed: Answer,
+    ending: Ending,
+    *,
+    limit: float,
+    seconds: float | None = None,
     by: str = "guard",
-) -> Answer:  # fmt: skip
-    """Settles, says so, and pushes a task that is pending again. `seconds` is how long the work took (None: as the ledger
-    has it), `limit` how long the write may. Verdict settled, lost, or unwritten (the sweep will end the task)."""
+) -> Answer:
+    """Settles, says so, and pushes a task that is pending again. `seconds` is how long the work
+    took (None: as the ledger has it), `limit` how long the write may. Verdict settled, lost, or
+    unwritten (the sweep will end the task)."""
     known = {"watch": watch.name, "by": by, **claimed}
     if ending.outcome == "lost":
         events.emit(events.LEASE_LOST, **known | {"wanted": "beat", "reason": ending.reason})
         return {"verdict": "lost"}
     try:
         answer = store.settle(
-            watch, claimed["task_id"], claimed["token"], ending.outcome, result=ending.result, reason=ending.reason,
-            error=_clean(ending.error), detail=_clean(ending.detail), after=_bounded(ending.after), limit=limit,
-        )  # fmt: skip
+            watch,
+            claimed["task_id"],
+            claimed["token"],
+            ending.outcome,
+            result=ending.result,
+            reason=ending.reason,
+            error=_clean(ending.error),
+            detail=_clean(ending.detail),
+            after=_bounded(ending.after),
+            limit=limit,
+        )
     except StoreError as error:
         if not error.retryable and ending.outcome == "complete":
             return _as_failure(store, watch, claimed, error, seconds=seconds, limit=limit, by=by)
@@ -53,9 +70,14 @@ def complete(
     return _say(watch, known | answer | said | {"seconds": took and round(took, 3)}, answer)
 
 
-def _as_failure(store: Store, watch: Watch, claimed: Answer, error: StoreError, **more: Any) -> Answer:
-    """The database refuses the result itself (a CHECK, a hook, a NUL in the text): the task fails with that reason."""
-    ending = Ending("fail", Reason.HANDLER_ERROR, "The result could not be stored.", f"{error.code}: {error}")
+def _as_failure(
+    store: Store, watch: Watch, claimed: Answer, error: StoreError, **more: Any
+) -> Answer:
+    """The database refuses the result itself (a CHECK, a hook, a NUL in the text): the task fails
+    with that reason."""
+    ending = Ending(
+        "fail", Reason.HANDLER_ERROR, "The result could not be stored.", f"{error.code}: {error}"
+    )
     return complete(store, watch, claimed, ending, **more)
 
 
@@ -63,13 +85,19 @@ def _say(watch: Watch, known: dict[str, Any], answer: Answer) -> Answer:
     if answer["verdict"] == "lost":
         events.emit(events.LEASE_LOST, **known)
         return answer
-    if answer.get("repeat") and known["by"] == "remote":  # said when it was written; callers may go on for long
+    if (
+        answer.get("repeat") and known["by"] == "remote"
+    ):  # said when it was written; callers may go on for long
         return answer
     if answer["state"] == "pending":
         events.emit(events.TASK_REQUEUED, **known)
-        pushed = push(watch.name, known["task_id"], answer["number"] + 1, answer["retry_after"] or 0.0)
+        pushed = push(
+            watch.name, known["task_id"], answer["number"] + 1, answer["retry_after"] or 0.0
+        )
         return answer | {"pushed": pushed}
-    events.emit(events.TASK_FINISHED, level=events.WARNING if answer["state"] == "failed" else None, **known)
+    events.emit(
+        events.TASK_FINISHED, level=events.WARNING if answer["state"] == "failed" else None, **known
+    )
     return answer
 
 

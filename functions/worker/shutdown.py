@@ -1,7 +1,8 @@
 """SIGTERM: the guard must learn of it at once, since the platform grants 10 s.
 
-gunicorn replaces signal handlers after it has imported main.py, and a handler set in a request is refused (not the
-main thread). What works, measured: wrap the worker class's `handle_exit` at import, before the fork."""
+gunicorn replaces signal handlers after it has imported main.py, and a handler set in a request is
+refused (not the main thread). What works, measured: wrap the worker class's `handle_exit` at
+import, before the fork."""
 
 import functools
 import threading
@@ -12,8 +13,8 @@ requested = threading.Event()
 
 
 def wait(seconds: float) -> bool:
-    """Whether it is requested, within `seconds`. Not by Event.wait: where the signal interrupts this very thread (a sync
-    worker, a worker that pulls) it would find the event's lock taken."""
+    """Whether it is requested, within `seconds`. Not by Event.wait: where the signal interrupts
+    this very thread (a sync worker, a worker that pulls) it would find the event's lock taken."""
     until = time.monotonic() + seconds
     while not requested.is_set() and time.monotonic() < until:
         time.sleep(0.01)
@@ -21,7 +22,8 @@ def wait(seconds: float) -> bool:
 
 
 def install() -> None:
-    """Listens to gunicorn's SIGTERM, for both worker classes that functions-framework uses. Repeating it is harmless."""
+    """Listens to gunicorn's SIGTERM, for both worker classes that functions-framework uses.
+    Repeating it is harmless."""
     try:
         from gunicorn.workers import base, gthread  # main.py is imported before gunicorn is
     except ImportError:

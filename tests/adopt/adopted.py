@@ -43,7 +43,9 @@ class Adopted:
         """The word of a row, as text."""
         watch = self.watch
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            query = f'select "{watch.status}"::text from {watch.table} where "{watch.key}"::text = %s'
+            query = (
+                f'select "{watch.status}"::text from {watch.table} where "{watch.key}"::text = %s'
+            )
             return connection.execute(query.encode(), (key,)).fetchone()[0]
 
     def means(self, key: str, state: str) -> bool:

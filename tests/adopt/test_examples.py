@@ -1,4 +1,5 @@
-"""The policies in examples/, each on the table that its project made: the four systems from which this project grew."""
+"""The policies in examples/, each on the table that its project made: the four systems from which
+this project grew."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +21,10 @@ from tests.ops.look import corpus
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NUMBERS = {"concept_visualizer": "01", "reigh": "02", "mobius": "03", "opendlp": "04"}
 REAL = {
-    name: real for name, number in NUMBERS.items() for real in corpus.tables() if real.name.startswith(f"{number}-")
+    name: real
+    for name, number in NUMBERS.items()
+    for real in corpus.tables()
+    if real.name.startswith(f"{number}-")
 }
 ENVIRONMENT = {"concept_visualizer": {"APP_ENV": "prod"}}
 CHANGED = {
@@ -32,7 +36,9 @@ CHANGED = {
 """What the sweep writes to a running row; the rest stays as it is."""
 SECOND, MINUTE = 1.0, 60.0
 
-needs_corpus = pytest.mark.skipif(len(REAL) < len(NUMBERS), reason=f"no corpus at {corpus.FOLDER}: set UNSTUCK_CORPUS")
+needs_corpus = pytest.mark.skipif(
+    len(REAL) < len(NUMBERS), reason=f"no corpus at {corpus.FOLDER}: set UNSTUCK_CORPUS"
+)
 if len(REAL) < len(NUMBERS) and os.environ.get("CI") == "true":
     pytest.fail(f"no corpus at {corpus.FOLDER}: set UNSTUCK_CORPUS")
 
@@ -65,8 +71,10 @@ class Example:
         self.execute(
             "update unstuck.observed set status_at = now() - make_interval(secs => %s), "
             "touched_at = now() - make_interval(secs => %s) where task_id = %s",
-            age, age, key,
-        )  # fmt: skip
+            age,
+            age,
+            key,
+        )
         return key
 
     def write(self, key: str, assignments: str) -> None:
@@ -74,7 +82,8 @@ class Example:
         with psycopg.connect(self.dsn) as connection:
             connection.execute("select set_config('request.jwt.claim.role', 'service_role', true)")
             cursor = connection.execute(
-                f'update {self.watch.table} set {assignments} where "{self.watch.key}"::text = %s'.encode(), (key,)
+                f'update {self.watch.table} set {assignments} where "{self.watch.key}"::text = %s'.encode(),
+                (key,),
             )
             assert cursor.rowcount == 1
 
@@ -135,12 +144,16 @@ def example(name: str, postgres: Postgres, databases: dict[str, Example]) -> Exa
         databases[name] = Example(name, dsn, loaded(name), PostgresStore(dsn))
     found = databases[name]
     found.execute(f"delete from {found.watch.table}")
-    found.execute("truncate unstuck.attempts, unstuck.refusals, unstuck.observed, unstuck.dispatches")
+    found.execute(
+        "truncate unstuck.attempts, unstuck.refusals, unstuck.observed, unstuck.dispatches"
+    )
     return found
 
 
 @pytest.fixture(params=NUMBERS)
-def each(request: pytest.FixtureRequest, postgres: Postgres, databases: dict[str, Example]) -> Example:
+def each(
+    request: pytest.FixtureRequest, postgres: Postgres, databases: dict[str, Example]
+) -> Example:
     return example(request.param, postgres, databases)
 
 
@@ -178,7 +191,10 @@ def test_the_environment_chooses_the_table(monkeypatch: pytest.MonkeyPatch, suff
 def test_an_environment_that_does_not_say_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENT, "concept_visualizer", {})
     monkeypatch.delenv("APP_ENV", raising=False)
-    with pytest.raises(PolicyError, match=r"concept_visualizer.yaml:\d+: .*table: needs the variable APP_ENV.*Set it"):
+    with pytest.raises(
+        PolicyError,
+        match=r"concept_visualizer.yaml:\d+: .*table: needs the variable APP_ENV.*Set it",
+    ):
         loaded("concept_visualizer")
 
 
@@ -205,7 +221,12 @@ class TestEach:
             settled = store.settle(watch, key, claimed["token"], "complete", result={"url": "x"})
         else:
             settled = store.settle(
-                watch, key, claimed["token"], "fail", reason="handler_error", error="It is no image."
+                watch,
+                key,
+                claimed["token"],
+                "fail",
+                reason="handler_error",
+                error="It is no image.",
             )
 
         assert (settled["state"], str(each.state(key))) == (outcome, outcome)
@@ -223,7 +244,9 @@ class TestEach:
         assert each.sweep() == {stuck: "failed"}
 
         assert (each.state(stuck), each.state(fine)) == (State.FAILED, State.PENDING)
-        assert each.row(stuck)[each.watch.columns["error"]] == "No worker picked the task up in time."
+        assert (
+            each.row(stuck)[each.watch.columns["error"]] == "No worker picked the task up in time."
+        )
 
     def test_a_task_whose_worker_says_nothing_is_rescued_in_every_word(self, each: Example) -> None:
         words = each.watch.words[State.RUNNING]
@@ -238,7 +261,9 @@ class TestEach:
         assert {each.state(key) for key in fine} == {State.RUNNING}
         for key in stuck:
             after = each.row(key)
-            assert {name for name in after if after[name] != before[key][name]} == CHANGED[each.name]
+            assert {name for name in after if after[name] != before[key][name]} == CHANGED[
+                each.name
+            ]
 
     def test_what_is_fresh_or_rests_or_has_ended_is_untouched(self, each: Example) -> None:
         day = 30 * 24 * 60 * MINUTE
@@ -259,10 +284,15 @@ class TestEach:
         before = each.row(key)
 
         assert each.store.beat(each.watch, key, zombie["token"])["verdict"] == "lost"
-        assert each.store.settle(each.watch, key, zombie["token"], "complete", result={})["verdict"] == "lost"
+        assert (
+            each.store.settle(each.watch, key, zombie["token"], "complete", result={})["verdict"]
+            == "lost"
+        )
 
         assert (str(each.state(key)), each.row(key)) == (then, before)
-        refused = each.execute("select wanted from unstuck.refusals where task_id = %s order by id", key)
+        refused = each.execute(
+            "select wanted from unstuck.refusals where task_id = %s order by id", key
+        )
         assert refused == [("beat",), ("complete",)]
 
 
@@ -272,15 +302,18 @@ class TestReigh:
         reigh.execute(
             "insert into workers (id, instance_type, last_heartbeat) values (%s, 'gpu', now() - %s::interval) "
             "on conflict (id) do update set last_heartbeat = excluded.last_heartbeat",
-            name, silent,
-        )  # fmt: skip
+            name,
+            silent,
+        )
 
     def run(self, reigh: Example, worker: str, age: float) -> str:
         key = reigh.add(State.RUNNING, age)
         reigh.write(key, f"worker_id = '{worker}', attempts = 1")
         return key
 
-    def test_a_worker_that_beats_keeps_its_task_and_a_silent_one_loses_it(self, reigh: Example) -> None:
+    def test_a_worker_that_beats_keeps_its_task_and_a_silent_one_loses_it(
+        self, reigh: Example
+    ) -> None:
         long = reigh.rule.silent_for * 6
         self.worker(reigh, "beats", "5 seconds")
         self.worker(reigh, "silent", f"{reigh.rule.silent_for + MINUTE} seconds")
@@ -288,12 +321,21 @@ class TestReigh:
 
         assert reigh.sweep() == {lost: "pending"}
 
-        assert (reigh.row(lives)["status"], reigh.row(lives)["worker_id"]) == ("In Progress", "beats")
+        assert (reigh.row(lives)["status"], reigh.row(lives)["worker_id"]) == (
+            "In Progress",
+            "beats",
+        )
         after = reigh.row(lost)
-        assert (after["status"], after["worker_id"], after["generation_started_at"]) == ("Queued", None, None)
+        assert (after["status"], after["worker_id"], after["generation_started_at"]) == (
+            "Queued",
+            None,
+            None,
+        )
         assert after["attempts"] == 1, "counted by who claims"
 
-    def test_a_worker_that_never_beat_is_judged_by_the_start_of_the_task(self, reigh: Example) -> None:
+    def test_a_worker_that_never_beat_is_judged_by_the_start_of_the_task(
+        self, reigh: Example
+    ) -> None:
         self.worker(reigh, "new", None)
         fresh = self.run(reigh, "new", reigh.rule.silent_for - MINUTE)
         old = self.run(reigh, "new", reigh.rule.silent_for + MINUTE)
@@ -312,7 +354,9 @@ class TestReigh:
         assert reigh.row(key)["status"] == "Failed"
         assert reigh.row(key)["error_message"].startswith("Gave up after 3 attempts.")
 
-    def test_its_trigger_lets_the_guard_write_the_timing_and_still_nobody_else(self, reigh: Example) -> None:
+    def test_its_trigger_lets_the_guard_write_the_timing_and_still_nobody_else(
+        self, reigh: Example
+    ) -> None:
         key = reigh.add(State.PENDING)
         claimed = reigh.store.claim(reigh.watch, key, "a worker")
         assert reigh.row(key)["generation_started_at"]
@@ -328,9 +372,13 @@ class TestMobius:
         key = mobius.add(State.RUNNING, mobius.rule.silent_for + MINUTE, "auditing")
         with psycopg.connect(mobius.dsn, autocommit=True) as connection:
             connection.execute(
-                """update jobs set state = '{"prompt": "a cat", "attempt": 2}' where job_id::text = %s""", (key,)
+                """update jobs set state = '{"prompt": "a cat", "attempt": 2}' where job_id::text = %s""",
+                (key,),
             )
-        mobius.execute("update unstuck.observed set touched_at = now() - interval '1 h' where task_id = %s", key)
+        mobius.execute(
+            "update unstuck.observed set touched_at = now() - interval '1 h' where task_id = %s",
+            key,
+        )
 
         mobius.sweep()
 
@@ -340,7 +388,9 @@ class TestMobius:
         assert after["error"] == "Nothing was heard of the task for too long."
 
     @pytest.mark.parametrize("word", ["processing", "correcting"])
-    def test_a_job_that_comes_back_from_its_review_is_not_stuck(self, mobius: Example, word: str) -> None:
+    def test_a_job_that_comes_back_from_its_review_is_not_stuck(
+        self, mobius: Example, word: str
+    ) -> None:
         """The project's script judged it by its birth, and failed it at once."""
         key = mobius.add(State.RESTING, 5 * mobius.rule.silent_for)
         mobius.write(key, f"status = '{word}'")
@@ -362,7 +412,10 @@ class TestMobius:
         claimed = mobius.store.claim(mobius.watch, key, "a worker")
         mobius.write(key, "status = 'generating'")
         mobius.write(key, "status = 'auditing'")
-        assert mobius.store.settle(mobius.watch, key, claimed["token"], "complete")["state"] == "completed"
+        assert (
+            mobius.store.settle(mobius.watch, key, claimed["token"], "complete")["state"]
+            == "completed"
+        )
 
 
 @needs_corpus

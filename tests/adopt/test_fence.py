@@ -1,5 +1,6 @@
-"""The trigger on an adopted table: what `fence: enforce` refuses and lets pass, what `observe` sees, and that `off` is
-nothing. The tables are our own, made of what real ones have: quoted names, enums, numbers as words, times of all kinds."""
+"""The trigger on an adopted table: what `fence: enforce` refuses and lets pass, what `observe`
+sees, and that `off` is nothing. The tables are our own, made of what real ones have: quoted names,
+enums, numbers as words, times of all kinds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,10 +21,17 @@ from tests.adopt.adopted import HEAD
 from tests.conftest import copied
 
 RULE = {
-    "pending_for": "30m", "redispatch_after": "2m", "run_for": "5m", "silent_for": "15m", "attempts": 3,
-    "backoff": {"first": "1s", "factor": 2, "max": "5m"}, "on_lost": "retry", "on_error": "retry",
-    "isolation": "process", "memory": "400MB",
-}  # fmt: skip
+    "pending_for": "30m",
+    "redispatch_after": "2m",
+    "run_for": "5m",
+    "silent_for": "15m",
+    "attempts": 3,
+    "backoff": {"first": "1s", "factor": 2, "max": "5m"},
+    "on_lost": "retry",
+    "on_error": "retry",
+    "isolation": "process",
+    "memory": "400MB",
+}
 ENDED = (State.COMPLETED, State.FAILED, State.CANCELLED)
 STUCK, FRESH = 3600.0, 60.0
 
@@ -65,7 +73,11 @@ MIXED = Shape(
         },
         "columns": {"error": 'What "went" wrong'},
         "types": {"Status": "Print Shop.JobState", 'What "went" wrong': "varchar(20)"},
-        "clocks": {"queued": "CreatedAt", "alive": ["TouchedAt", "CreatedAt"], "touched": "TouchedAt"},
+        "clocks": {
+            "queued": "CreatedAt",
+            "alive": ["TouchedAt", "CreatedAt"],
+            "touched": "TouchedAt",
+        },
     },
     ago="now() - make_interval(secs => %s)",
 )
@@ -85,19 +97,32 @@ NUMBERED = Shape(
         "key": "id",
         "key_type": "bigint",
         "status": "state",
-        "words": {"pending": [0, 5], "running": [1, 6], "completed": [2, 7], "failed": [3], "cancelled": [4]},
+        "words": {
+            "pending": [0, 5],
+            "running": [1, 6],
+            "completed": [2, 7],
+            "failed": [3],
+            "cancelled": [4],
+        },
         "columns": {"error": "error_code"},
         "types": {
-            "state": "smallint", "created": "bigint", "updated": "bigint", "run_after": "bigint", "finished_s": "integer",
+            "state": "smallint",
+            "created": "bigint",
+            "updated": "bigint",
+            "run_after": "bigint",
+            "finished_s": "integer",
             "error_code": "varchar(12)",
         },
         "clocks": {
-            "queued": ["run_after", "created"], "due": "run_after", "alive": ["updated", "created"], "touched": "updated",
+            "queued": ["run_after", "created"],
+            "due": "run_after",
+            "alive": ["updated", "created"],
+            "touched": "updated",
             "finished": "finished_s",
         },
     },
     ago="(extract(epoch from now() - make_interval(secs => %s)) * 1000)::bigint",
-)  # fmt: skip
+)
 ZONELESS = Shape(
     ddl="""
     create table public."order" (
@@ -183,7 +208,9 @@ class Table:
         migrate(self.dsn, self.policy)
 
     def execute(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.dsn, autocommit=True, application_name="an edge function") as connection:
+        with psycopg.connect(
+            self.dsn, autocommit=True, application_name="an edge function"
+        ) as connection:
             cursor = connection.execute(query.encode(), arguments)
             return cursor.fetchall() if cursor.description else []
 
@@ -205,8 +232,10 @@ class Table:
         self.execute(
             "update unstuck.observed set status_at = now() - make_interval(secs => %s), "
             "touched_at = now() - make_interval(secs => %s) where task_id = %s",
-            age, age, key,
-        )  # fmt: skip
+            age,
+            age,
+            key,
+        )
 
     def seen(self) -> dict[str, tuple[float, float]]:
         """How long ago, in seconds, the status of each open task was set and its row touched."""
@@ -221,12 +250,16 @@ class Table:
         return self.update(key, f"{self.status} = %s", word)
 
     def update(self, key: str, assignments: str, *values: Any) -> int:
-        with psycopg.connect(self.dsn, autocommit=True, application_name="an edge function") as connection:
+        with psycopg.connect(
+            self.dsn, autocommit=True, application_name="an edge function"
+        ) as connection:
             statement = f"update {self.name} set {assignments} where {self.key}::text = %s"
             return connection.execute(statement.encode(), (*values, key)).rowcount
 
     def word(self, key: str) -> Any:
-        ((word,),) = self.execute(f"select {self.status} from {self.name} where {self.key}::text = %s", key)
+        ((word,),) = self.execute(
+            f"select {self.status} from {self.name} where {self.key}::text = %s", key
+        )
         return word
 
     def claim(self, key: str) -> str:
@@ -240,7 +273,9 @@ class Table:
         return {one["task_id"]: one["state"] for one in answer["rescued"]}
 
     def refusals(self) -> list[tuple[str, str, str, str]]:
-        return self.execute("select task_id, wanted, because, writer from unstuck.refusals order by id")
+        return self.execute(
+            "select task_id, wanted, because, writer from unstuck.refusals order by id"
+        )
 
     def triggers(self) -> set[str]:
         query = "select tgname from pg_trigger where tgrelid = %s::regclass and not tgisinternal"
@@ -256,7 +291,9 @@ def policy(shape: Shape, fence: str) -> Policy:
 def table(dsn: str, shape: Shape, fence: str) -> Iterator[Table]:
     """Its session's zone is none of the zones in which its times are written."""
     made = Table(dsn, shape, PostgresStore(dsn), policy(shape, fence))
-    made.execute(f"alter database \"{dsn.rpartition('/')[2].partition('?')[0]}\" set timezone to 'Asia/Tokyo'")
+    made.execute(
+        f"alter database \"{dsn.rpartition('/')[2].partition('?')[0]}\" set timezone to 'Asia/Tokyo'"
+    )
     made.execute(shape.ddl)
     migrate(dsn, made.policy)
     yield made
@@ -307,7 +344,9 @@ class TestEnforce:
         wanted = [word for state in states for word in fenced.watch.words[state]]
         for word in wanted:
             assert (fenced.write(key, word), fenced.word(key)) == (0, running)
-        assert fenced.refusals() == [(key, str(word), "held", "an edge function") for word in wanted]
+        assert fenced.refusals() == [
+            (key, str(word), "held", "an edge function") for word in wanted
+        ]
 
         assert fenced.store.settle(fenced.watch, key, token, "complete")["state"] == "completed"
         assert fenced.word(key) == fenced.watch.words[State.COMPLETED][0]
@@ -337,7 +376,9 @@ class TestEnforce:
         for word in [word for state in ENDED for word in fenced.watch.words[state]]:
             key = fenced.add(word)
             assert fenced.update(key, f"{error} = %s", "hm") == 0
-            assert fenced.execute(f"select {error} from {fenced.name} where {fenced.key}::text = %s", key) == [(None,)]
+            assert fenced.execute(
+                f"select {error} from {fenced.name} where {fenced.key}::text = %s", key
+            ) == [(None,)]
             expected.append((key, str(word), "ended", "an edge function"))
         assert fenced.refusals() == expected
 
@@ -348,11 +389,17 @@ class TestEnforce:
         change = "".join(f", {identifier(one)} = {identifier(one)} + 1" for one in finished)
         for word in fenced.watch.words[State.FAILED]:
             key = fenced.add(word)
-            fenced.execute("".join(f"update {fenced.name} set {identifier(one)} = 5; " for one in finished))
+            fenced.execute(
+                "".join(f"update {fenced.name} set {identifier(one)} = 5; " for one in finished)
+            )
             columns = ", ".join(["note", *map(identifier, finished)])
-            before = fenced.execute(f"select {columns} from {fenced.name} where {fenced.key}::text = %s", key)[0]
+            before = fenced.execute(
+                f"select {columns} from {fenced.name} where {fenced.key}::text = %s", key
+            )[0]
             assert fenced.update(key, f"note = %s{change}", "seen") == 1
-            after = fenced.execute(f"select {columns} from {fenced.name} where {fenced.key}::text = %s", key)[0]
+            after = fenced.execute(
+                f"select {columns} from {fenced.name} where {fenced.key}::text = %s", key
+            )[0]
             assert after == ("seen", *before[1:])
         assert fenced.refusals() == []
 
@@ -363,11 +410,18 @@ class TestEnforce:
 
     def test_one_statement_moves_the_rows_that_may_move(self, fenced: Table) -> None:
         pending, failed = fenced.watch.words[State.PENDING][0], fenced.watch.words[State.FAILED][0]
-        held, ended, free = fenced.add(pending), fenced.add(fenced.watch.words[State.COMPLETED][0]), fenced.add(pending)
+        held, ended, free = (
+            fenced.add(pending),
+            fenced.add(fenced.watch.words[State.COMPLETED][0]),
+            fenced.add(pending),
+        )
         fenced.claim(held)
         fenced.execute(f"update {fenced.name} set {fenced.status} = %s", failed)
         assert fenced.word(free) == failed
-        assert {(key, because) for key, _, because, _ in fenced.refusals()} == {(held, "held"), (ended, "ended")}
+        assert {(key, because) for key, _, because, _ in fenced.refusals()} == {
+            (held, "held"),
+            (ended, "ended"),
+        }
 
     def test_it_lets_the_verbs_pass(self, fenced: Table) -> None:
         store, watch = fenced.store, fenced.watch
@@ -395,8 +449,16 @@ class TestEnforce:
         words = fenced.watch.words
         waits = {fenced.add(word, STUCK) for word in words[State.PENDING]}
         silent = {fenced.add(word, STUCK) for word in words[State.RUNNING]}
-        fine = {fenced.add(word): word for state in (State.PENDING, State.RUNNING) for word in words[state]}
-        fine |= {fenced.add(word, STUCK): word for state in (*ENDED, State.RESTING) for word in words[state]}
+        fine = {
+            fenced.add(word): word
+            for state in (State.PENDING, State.RUNNING)
+            for word in words[state]
+        }
+        fine |= {
+            fenced.add(word, STUCK): word
+            for state in (*ENDED, State.RESTING)
+            for word in words[state]
+        }
 
         assert fenced.sweep() == dict.fromkeys(waits, "failed") | dict.fromkeys(silent, "pending")
 
@@ -419,7 +481,9 @@ class TestEnforce:
 def test_epoch_columns_keep_their_units(empty_database: str) -> None:
     for numbered in table(empty_database, NUMBERED, "enforce"):
         key = numbered.add(0)
-        numbered.store.settle(numbered.watch, key, numbered.claim(key), "retry", reason="transient", after=3000.0)
+        numbered.store.settle(
+            numbered.watch, key, numbered.claim(key), "retry", reason="transient", after=3000.0
+        )
         assert numbered.store.claim(numbered.watch, key, "a worker")["verdict"] == "early"
         query = "select run_after - extract(epoch from now()) * 1000, updated - extract(epoch from now()) * 1000 from numbered"
         ((due, touched),) = numbered.execute(query)
@@ -435,7 +499,8 @@ def test_epoch_columns_keep_their_units(empty_database: str) -> None:
 
 
 def test_a_clock_of_another_table_is_read_in_its_own_terms(empty_database: str) -> None:
-    """A time without a zone in the table of the workers, read by a session in Tokyo: 9 hours are nothing to it."""
+    """A time without a zone in the table of the workers, read by a session in Tokyo: 9 hours are
+    nothing to it."""
     by_worker = replace(
         ZONELESS,
         ddl=ZONELESS.ddl + "create table workers (id text primary key, beat timestamp);"
@@ -447,7 +512,9 @@ def test_a_clock_of_another_table_is_read_in_its_own_terms(empty_database: str) 
         },
     )
     for zoneless in table(empty_database, by_worker, "off"):
-        zoneless.execute("insert into workers values ('w', (now() - interval '1 minute') at time zone 'UTC')")
+        zoneless.execute(
+            "insert into workers values ('w', (now() - interval '1 minute') at time zone 'UTC')"
+        )
         key = zoneless.add("going on", STUCK)
         assert zoneless.sweep() == {}
         zoneless.execute("update workers set beat = beat - interval '1 hour'")
@@ -459,18 +526,24 @@ def test_more_can_be_written_when_a_task_is_cancelled(empty_database: str) -> No
     for mixed in table(empty_database, more, "off"):
         key = mixed.add("Printing")
         assert mixed.store.operate(mixed.watch, "cancel", [key]) == [key]
-        assert mixed.execute(f'select "Status"::text, "Copies" from {mixed.name}') == [("Dropped", None)]
+        assert mixed.execute(f'select "Status"::text, "Copies" from {mixed.name}') == [
+            ("Dropped", None)
+        ]
 
 
 @pytest.mark.parametrize(("state", "what"), [("running", "note"), ("failed", "worker")])
 def test_more_that_a_move_cannot_know_is_refused(state: str, what: str) -> None:
-    with pytest.raises(PolicyError, match=rf"jobs.also.{state}.Copies: must be one of: now, nothing, raise"):
+    with pytest.raises(
+        PolicyError, match=rf"jobs.also.{state}.Copies: must be one of: now, nothing, raise"
+    ):
         policy(replace(MIXED, watch=MIXED.watch | {"also": {state: {"Copies": what}}}), "off")
 
 
 def test_a_word_that_would_end_the_body_of_a_function_is_refused() -> None:
     words = TIMELESS.watch["words"] | {"failed": ["$$; drop table jobs"]}
-    with pytest.raises(PolicyError, match=r"policy.yaml:6: watches.jobs: has \$\$ in a name or a word"):
+    with pytest.raises(
+        PolicyError, match=r"policy.yaml:6: watches.jobs: has \$\$ in a name or a word"
+    ):
         policy(Shape("", TIMELESS.watch | {"words": words}), "observe")
 
 
@@ -486,10 +559,16 @@ class TestObserve:
         assert max(status, touched) < FRESH
 
     def test_the_sweep_rescues_by_them(self, timeless: Table) -> None:
-        waits, silent, works = timeless.add("again", STUCK), timeless.add("busier", STUCK), timeless.add("busy", STUCK)
+        waits, silent, works = (
+            timeless.add("again", STUCK),
+            timeless.add("busier", STUCK),
+            timeless.add("busy", STUCK),
+        )
         timeless.update(works, "progress = 50")
         fine = {timeless.add(word): word for word in ("new", "busy")}
-        fine |= {timeless.add(word, STUCK): word for word in ("good", "bad", "off", "asks")} | {works: "busy"}
+        fine |= {timeless.add(word, STUCK): word for word in ("good", "bad", "off", "asks")} | {
+            works: "busy"
+        }
 
         assert timeless.sweep() == {waits: "failed", silent: "pending"}
 
@@ -499,10 +578,14 @@ class TestObserve:
 
     def test_a_task_is_claimed_and_settled(self, timeless: Table) -> None:
         first, second = timeless.add("new", 2 * FRESH), timeless.add("new")
-        assert timeless.store.claim(timeless.watch, None, "a worker")["task_id"] == first, "the oldest"
+        assert timeless.store.claim(timeless.watch, None, "a worker")["task_id"] == first, (
+            "the oldest"
+        )
         token = timeless.claim(second)
         assert timeless.store.beat(timeless.watch, second, token)["verdict"] == "held"
-        assert timeless.store.settle(timeless.watch, second, token, "complete")["state"] == "completed"
+        assert (
+            timeless.store.settle(timeless.watch, second, token, "complete")["state"] == "completed"
+        )
         assert timeless.word(second) == "good"
 
     def test_it_refuses_nothing(self, timeless: Table) -> None:
@@ -511,7 +594,9 @@ class TestObserve:
         assert (timeless.write(ended, "busy"), timeless.write(held, "bad")) == (1, 1)
         assert (timeless.word(ended), timeless.word(held)) == ("busy", "bad")
         assert timeless.refusals() == []
-        assert timeless.store.settle(timeless.watch, held, token, "complete")["verdict"] == "lost", "theirs by now"
+        assert (
+            timeless.store.settle(timeless.watch, held, token, "complete")["verdict"] == "lost"
+        ), "theirs by now"
 
     def test_it_keeps_open_tasks_only(self, timeless: Table) -> None:
         ends, goes, stays = timeless.add("busy"), timeless.add("new"), timeless.add("asks")
@@ -562,7 +647,9 @@ class TestOff:
         assert mixed.triggers() == {"unstuck_observe"}
 
     def test_triggers_of_others_stay(self, mixed: Table) -> None:
-        mixed.execute("create function public.f() returns trigger language plpgsql as 'begin return new; end'")
+        mixed.execute(
+            "create function public.f() returns trigger language plpgsql as 'begin return new; end'"
+        )
         mixed.execute(
             f"create trigger unstuck_fence before update on {mixed.name} for each row execute function public.f()"
         )

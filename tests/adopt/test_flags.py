@@ -1,5 +1,6 @@
-"""Tables whose status has too few words: a flag that is true while a worker has the row, rows that are born running, rows
-that are deleted when they are done. What each makes possible is done, and the rest is refused with the reason."""
+"""Tables whose status has too few words: a flag that is true while a worker has the row, rows that
+are born running, rows that are deleted when they are done. What each makes possible is done, and
+the rest is refused with the reason."""
 
 import json
 from pathlib import Path
@@ -67,7 +68,11 @@ class Table:
             return cursor.fetchall() if cursor.description else []
 
     def row(self, age: str, **columns: Any) -> str:
-        clocks = {name: age for name in ("created_at", "updated_at", "started_at") if name in self.found.table.columns}
+        clocks = {
+            name: age
+            for name in ("created_at", "updated_at", "started_at")
+            if name in self.found.table.columns
+        }
         names = ", ".join([*clocks, *columns])
         values = ", ".join(["now() - %s::interval"] * len(clocks) + ["%s"] * len(columns))
         query = f"insert into jobs ({names}) values ({values}) returning id::text"
@@ -85,7 +90,11 @@ class Table:
         return {one["task_id"]: one["state"] for one in answer["rescued"]}
 
     def broken(self) -> list[str]:
-        return [f"{one.what} {one.do}" for one in examine(self.dsn, self.policy, [self.watch]) if one.level == BREAKS]
+        return [
+            f"{one.what} {one.do}"
+            for one in examine(self.dsn, self.policy, [self.watch])
+            if one.level == BREAKS
+        ]
 
 
 @pytest.fixture
@@ -122,16 +131,33 @@ def test_a_flag_with_columns_for_its_ends_has_all_states(table) -> None:
     assert jobs.store.beat(jobs.watch, done, token)["verdict"] == "held"
     assert jobs.store.settle(jobs.watch, done, token, "complete", result={})["state"] == "completed"
     assert jobs.state(done) == "completed"
-    assert jobs.look(done, "is_processing", "completed_at is not null", "error") == (False, True, None)
+    assert jobs.look(done, "is_processing", "completed_at is not null", "error") == (
+        False,
+        True,
+        None,
+    )
 
     token = jobs.store.claim(jobs.watch, None, "w")["token"]
-    assert jobs.store.settle(jobs.watch, lost, token, "retry", reason="transient", after=0.0)["state"] == "pending"
-    assert (jobs.state(lost), jobs.look(lost, "is_processing", "error")) == ("pending", (False, None))
+    assert (
+        jobs.store.settle(jobs.watch, lost, token, "retry", reason="transient", after=0.0)["state"]
+        == "pending"
+    )
+    assert (jobs.state(lost), jobs.look(lost, "is_processing", "error")) == (
+        "pending",
+        (False, None),
+    )
 
     assert jobs.sweep() == {waits: "failed", silent: "pending"}
     assert [jobs.state(key) for key in (waits, silent, foreign)] == ["failed", "pending", "running"]
-    assert jobs.look(waits, "is_processing", "completed_at", "error is not null") == (False, None, True)
-    assert jobs.store.operate(jobs.watch, "retry", [waits, was_done, had_failed]) == [waits, had_failed]
+    assert jobs.look(waits, "is_processing", "completed_at", "error is not null") == (
+        False,
+        None,
+        True,
+    )
+    assert jobs.store.operate(jobs.watch, "retry", [waits, was_done, had_failed]) == [
+        waits,
+        had_failed,
+    ]
     assert (jobs.state(waits), jobs.look(waits, "error")) == ("pending", (None,))
     assert jobs.broken() == []
 
@@ -143,16 +169,28 @@ def test_the_fence_keeps_the_end_of_a_flagged_task(table) -> None:
     key = jobs.row(FRESH, completed_at="2020-01-01")
     for write in ("is_processing = true", "completed_at = null", "error = 'no'"):
         jobs.run(f"update jobs set {write}")
-        assert jobs.look(key, "is_processing", "completed_at is null", "error") == (False, False, None)
+        assert jobs.look(key, "is_processing", "completed_at is null", "error") == (
+            False,
+            False,
+            None,
+        )
     assert jobs.run("select count(*) from unstuck.refusals") == [(3,)]
 
 
 def test_a_bare_flag_is_swept_and_run_but_nothing_of_it_waits(table) -> None:
     jobs = table(BARE)
     assert any("processing is a flag" in one for one in jobs.found.unsure)
-    assert jobs.made["jobs"]["words"] == {"running": [True], "completed": [False], "failed": [False]}
+    assert jobs.made["jobs"]["words"] == {
+        "running": [True],
+        "completed": [False],
+        "failed": [False],
+    }
     assert jobs.watch.rule("").attempts == 1
-    idle, silent, fresh = jobs.row(STUCK), jobs.row(STUCK, processing=True), jobs.row(FRESH, processing=True)
+    idle, silent, fresh = (
+        jobs.row(STUCK),
+        jobs.row(STUCK, processing=True),
+        jobs.row(FRESH, processing=True),
+    )
     assert jobs.sweep() == {silent: "failed"}
     assert jobs.look(silent, "processing", "last_error is not null") == (False, True)
     assert [jobs.state(key) for key in (idle, silent, fresh)] == ["completed", "failed", "running"]
@@ -164,7 +202,9 @@ def test_a_bare_flag_is_swept_and_run_but_nothing_of_it_waits(table) -> None:
     claimed = jobs.store.claim(jobs.watch, fresh, "w")
     assert claimed["verdict"] == "claimed"
     assert jobs.store.claim(jobs.watch, fresh, "w")["verdict"] == "held"
-    assert jobs.store.settle(jobs.watch, fresh, claimed["token"], "complete")["state"] == "completed"
+    assert (
+        jobs.store.settle(jobs.watch, fresh, claimed["token"], "complete")["state"] == "completed"
+    )
     assert jobs.look(fresh, "processing") == (False,)
     assert jobs.broken() == []
 
@@ -174,20 +214,29 @@ def test_rows_that_are_born_running_are_taken_by_the_worker_that_is_pushed(table
     assert "pending" not in jobs.made["jobs"]["words"]
     done, gone, silent = jobs.row(FRESH), jobs.row(FRESH), jobs.row(STUCK)
     claimed = jobs.store.claim(jobs.watch, done, "w")
-    assert jobs.store.settle(jobs.watch, done, claimed["token"], "complete", result=None)["state"] == "completed"
+    assert (
+        jobs.store.settle(jobs.watch, done, claimed["token"], "complete", result=None)["state"]
+        == "completed"
+    )
     assert jobs.store.claim(jobs.watch, done, "w")["verdict"] == "ended"
 
     assert jobs.sweep() == {silent: "failed"}
     zombie = jobs.store.claim(jobs.watch, gone, "w")["token"]
-    jobs.run("update unstuck.attempts set lease_until = now() - interval '1 h', deadline_at = now() - interval '1 h'")
-    assert jobs.store.claim(jobs.watch, gone, "w")["verdict"] == "ended", "a redelivery ends what cannot be tried again"
+    jobs.run(
+        "update unstuck.attempts set lease_until = now() - interval '1 h', deadline_at = now() - interval '1 h'"
+    )
+    assert jobs.store.claim(jobs.watch, gone, "w")["verdict"] == "ended", (
+        "a redelivery ends what cannot be tried again"
+    )
     assert jobs.state(gone) == "failed"
     assert jobs.store.settle(jobs.watch, gone, zombie, "complete")["verdict"] == "lost"
     assert jobs.broken() == []
 
 
 @pytest.mark.parametrize(("outcome", "reason"), [("retry", "transient"), ("release", "shutdown")])
-def test_what_is_born_running_cannot_be_put_back_and_fails(table, outcome: str, reason: str) -> None:
+def test_what_is_born_running_cannot_be_put_back_and_fails(
+    table, outcome: str, reason: str
+) -> None:
     jobs = table(BORN)
     key = jobs.row(FRESH)
     token = jobs.store.claim(jobs.watch, key, "w")["token"]
@@ -205,26 +254,47 @@ def test_tasks_that_are_deleted_when_they_are_done_are_swept_only(table) -> None
     stuck, fresh = jobs.row(STUCK, status="running"), jobs.row(FRESH)
     assert jobs.sweep() == {stuck: "pending"}
     with pytest.raises(
-        StoreError, match="the watch jobs has no word for completed: its tasks can be swept, but not run"
+        StoreError,
+        match="the watch jobs has no word for completed: its tasks can be swept, but not run",
     ):
         jobs.store.claim(jobs.watch, fresh, "w")
     assert jobs.broken() == []
 
 
 def test_numbers_that_a_table_without_a_waiting_word_cannot_keep_are_refused() -> None:
-    made = {"table": "jobs", "key": "id", "key_type": "text", "status": "s", "columns": {}, "clocks": {"alive": "at"}}
-    made |= {"words": {"running": ["r"], "completed": ["c"], "failed": ["f"]}, "rules": adopt._rules()}
+    made = {
+        "table": "jobs",
+        "key": "id",
+        "key_type": "text",
+        "status": "s",
+        "columns": {},
+        "clocks": {"alive": "at"},
+    }
+    made |= {
+        "words": {"running": ["r"], "completed": ["c"], "failed": ["f"]},
+        "rules": adopt._rules(),
+    }
     with pytest.raises(
-        PolicyError, match=r"no word for pending, so that no task can be tried again. Write `attempts: 1`"
+        PolicyError,
+        match=r"no word for pending, so that no task can be tried again. Write `attempts: 1`",
     ):
         parse(HEAD + adopt.text({"jobs": made}))
 
 
 def test_two_states_of_one_word_need_a_mark() -> None:
-    made = {"table": "jobs", "key": "id", "key_type": "text", "status": "s", "columns": {}, "rules": adopt._rules()}
+    made = {
+        "table": "jobs",
+        "key": "id",
+        "key_type": "text",
+        "status": "s",
+        "columns": {},
+        "rules": adopt._rules(),
+    }
     made |= {"clocks": {"alive": "at", "queued": "at"}, "marks": {"failed": "error"}}
     told = {"pending": ["w"], "running": ["r"], "completed": ["done"], "failed": ["done", "dead"]}
-    assert parse(HEAD + adopt.text({"jobs": made | {"words": told}})).watch().marks == {"failed": "error"}
+    assert parse(HEAD + adopt.text({"jobs": made | {"words": told}})).watch().marks == {
+        "failed": "error"
+    }
     told["completed"] = ["done", "w"]
     with pytest.raises(PolicyError, match=r"'w' stands for pending already. .* under `marks`"):
         parse(HEAD + adopt.text({"jobs": made | {"words": told}}))

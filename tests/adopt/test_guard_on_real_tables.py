@@ -37,12 +37,18 @@ def test_every_verb_works_on_it(task_table: Adopted) -> None:
     assert claimed["verdict"] == "claimed"
     assert task_table.means(done, "running")
     assert store.beat(watch, done, claimed["token"])["verdict"] == "held"
-    assert store.settle(watch, done, claimed["token"], "complete", result={"ok": True})["state"] == "completed"
+    assert (
+        store.settle(watch, done, claimed["token"], "complete", result={"ok": True})["state"]
+        == "completed"
+    )
     assert task_table.means(done, "completed")
 
     claimed = store.claim(watch, failed, "w")
     assert (
-        store.settle(watch, failed, claimed["token"], "fail", reason="handler_error", error="No.")["state"] == "failed"
+        store.settle(watch, failed, claimed["token"], "fail", reason="handler_error", error="No.")[
+            "state"
+        ]
+        == "failed"
     )
     assert task_table.means(failed, "failed")
     assert store.status(watch, failed)["error"]
@@ -77,7 +83,9 @@ def test_the_sweep_ends_what_is_stuck_and_leaves_the_rest(task_table: Adopted) -
     stuck = {task_table.row(state, "3 hours") for state in opened}
     fine = [task_table.row(state) for state in opened]
     fine += [
-        task_table.row(state, "3 hours") for state in ("completed", "failed", "resting") if task_table.real.words[state]
+        task_table.row(state, "3 hours")
+        for state in ("completed", "failed", "resting")
+        if task_table.real.words[state]
     ]
     before = {key: task_table.word(key) for key in fine}
 

@@ -1,4 +1,5 @@
-"""`python -m tests.bench [a b c ...] [--json] [--scale 0.1]`: all benchmarks, or those that are named."""
+"""`python -m tests.bench [a b c ...] [--json] [--scale 0.1]`: all benchmarks, or those that are
+named."""
 
 import argparse
 import importlib
@@ -27,10 +28,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="a..j", help="which ones; all without")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
-    parser.add_argument("--scale", type=float, default=1.0, help="of rows and rounds: 0.1 for a quick look")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="of rows and rounds: 0.1 for a quick look"
+    )
     given = parser.parse_args()
     if unknown := set(given.names) - set(BENCHMARKS):
-        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}: name some of {' '.join(BENCHMARKS)}")
+        parser.error(
+            f"there is no benchmark {', '.join(sorted(unknown))}: name some of {' '.join(BENCHMARKS)}"
+        )
     found = {}
     with bench_server() as server:
         for letter in given.names or BENCHMARKS:
@@ -44,7 +49,14 @@ def main() -> int:
             if not given.json:
                 print(f"{table(found[letter])}\n  ({time.monotonic() - begun:.0f} s)\n", flush=True)
     if given.json:
-        print(json.dumps({letter: [figure.as_json() for figure in figures] for letter, figures in found.items()}))
+        print(
+            json.dumps(
+                {
+                    letter: [figure.as_json() for figure in figures]
+                    for letter, figures in found.items()
+                }
+            )
+        )
     return 0
 
 

@@ -44,7 +44,8 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
 
 
 def _beat(connection: Connection, tokens: list[tuple[str, str]], beats: int) -> float:
-    """The loop runs in the database, with a commit for each beat: what is measured is the beat, not the way to it."""
+    """The loop runs in the database, with a commit for each beat: what is measured is the beat, not
+    the way to it."""
     ids, secrets = ("{" + ",".join(one[part] for one in tokens) + "}" for part in (0, 1))
     loop = f"""
     do $$ declare
@@ -65,7 +66,9 @@ def _wal(server: Postgres, beat: object, beats: int) -> float:
     with connected(server.dsn()) as connection:
         before = connection.execute("select pg_current_wal_insert_lsn()").fetchone()
         beat()  # type: ignore[operator]
-        row = connection.execute("select pg_current_wal_insert_lsn() - %s::pg_lsn", before).fetchone()
+        row = connection.execute(
+            "select pg_current_wal_insert_lsn() - %s::pg_lsn", before
+        ).fetchone()
         assert row
         return float(row[0]) / beats
 

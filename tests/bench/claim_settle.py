@@ -1,4 +1,5 @@
-"""c: a task from claim to settle, against the SQL of procrastinate and pgqueuer, with 1, 4 and 16 clients."""
+"""c: a task from claim to settle, against the SQL of procrastinate and pgqueuer, with 1, 4 and 16
+clients."""
 
 from collections.abc import Callable
 
@@ -24,20 +25,31 @@ PUSHED = OURS.replace("(null,", "((select id from pushed where n = (select nextv
 
 def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     finished, waiting = int(FINISHED * scale), int(WAITING * scale)
-    ours = {"ours": _ours(server, "queue_ours", OURS, finished, waiting),
-            "ours, a pushed task": _ours(server, "queue_pushed", PUSHED, finished, waiting)}  # fmt: skip
+    ours = {
+        "ours": _ours(server, "queue_ours", OURS, finished, waiting),
+        "ours, a pushed task": _ours(server, "queue_pushed", PUSHED, finished, waiting),
+    }
     rivals = _rivals(server, finished, waiting)
     queues = ours | rivals
     figures = []
     for clients, jobs in CLIENTS.items():
         each = max(1, int(jobs * scale) // clients)
-        found = in_turns({name: _way(queue, clients, each) for name, queue in queues.items()}, ROUNDS)
-        figures += [Figure(f"{name}, {clients} clients", middle(rates), "jobs/s") for name, rates in found.items()]
+        found = in_turns(
+            {name: _way(queue, clients, each) for name, queue in queues.items()}, ROUNDS
+        )
+        figures += [
+            Figure(f"{name}, {clients} clients", middle(rates), "jobs/s")
+            for name, rates in found.items()
+        ]
         if rivals:
             better = max(rivals, key=lambda name: middle(found[name]))
             for name, aim in (("ours", ">= 1.2"), ("ours, a pushed task", "")):
                 figures.append(
-                    Figure(f"  {name}/{better}, {clients} clients", ratio(found[name], found[better]), aim=aim)
+                    Figure(
+                        f"  {name}/{better}, {clients} clients",
+                        ratio(found[name], found[better]),
+                        aim=aim,
+                    )
                 )
     return figures
 
@@ -54,9 +66,12 @@ def _ours(server: Postgres, name: str, script: str, finished: int, waiting: int)
     with connected(dsn) as connection:
         add_finished(connection, finished)
         ids = add_pending(connection, waiting)
-        connection.execute("create sequence push; create table pushed (n bigint primary key, id text)")
         connection.execute(
-            "insert into pushed select n, id from unnest(%s::text[]) with ordinality as p (id, n)", (ids,)
+            "create sequence push; create table pushed (n bigint primary key, id text)"
+        )
+        connection.execute(
+            "insert into pushed select n, id from unnest(%s::text[]) with ordinality as p (id, n)",
+            (ids,),
         )
         settle_down(connection)
     return _queue(dsn, script, {"rules": load().watch().rules_json})

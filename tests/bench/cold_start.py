@@ -1,4 +1,5 @@
-"""d: CPU time from the start of a process to its first answer, of each function, against a bare hello world."""
+"""d: CPU time from the start of a process to its first answer, of each function, against a bare
+hello world."""
 
 import os
 import subprocess
@@ -25,7 +26,11 @@ ASKED = "00000000-0000-0000-0000-000000000000"
 REQUESTS = {
     "hello": ("GET", "/", None),
     "task_status": ("GET", f"/?task_id={ASKED}", None),
-    "create_task": ("POST", "/", b'{"kind": "image", "input": {"prompt": "a cat", "size": "256x256"}}'),
+    "create_task": (
+        "POST",
+        "/",
+        b'{"kind": "image", "input": {"prompt": "a cat", "size": "256x256"}}',
+    ),
     "sweep": ("POST", "/", b""),
     "worker": ("POST", "/", f'{{"task_id": "{ASKED}"}}'.encode()),
 }
@@ -33,7 +38,11 @@ REQUESTS = {
 
 def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    env |= {"DATABASE_URL": make_database(server, "cold_start"), "PYTHONPATH": str(ROOT), "THREADS": "4"}
+    env |= {
+        "DATABASE_URL": make_database(server, "cold_start"),
+        "PYTHONPATH": str(ROOT),
+        "THREADS": "4",
+    }
     env.pop("WORKER_URL", None)
     ways = {name: (lambda name=name: _cpu(name, env)) for name in ("hello", *TARGETS)}
     with ExitStack() as open_:
@@ -43,11 +52,20 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
         for way in ways.values():
             way()  # compiles what is not compiled yet
         found = in_turns(ways, max(2, int(ROUNDS * scale)))
-    figures = [Figure(f"{name}: CPU to the first answer", middle(found[name], 1000), "ms") for name in ways]
+    figures = [
+        Figure(f"{name}: CPU to the first answer", middle(found[name], 1000), "ms") for name in ways
+    ]
     return [
         *figures,
-        *(Figure(f"{name}/hello world", ratio(found[name], found["hello"]), aim="< 1.8") for name in TARGETS),
-        *([Figure(f"{REST}/by psycopg", ratio(found[REST], found["task_status"]))] if REST in found else []),
+        *(
+            Figure(f"{name}/hello world", ratio(found[name], found["hello"]), aim="< 1.8")
+            for name in TARGETS
+        ),
+        *(
+            [Figure(f"{REST}/by psycopg", ratio(found[REST], found["task_status"]))]
+            if REST in found
+            else []
+        ),
     ]
 
 
@@ -59,14 +77,27 @@ def _supabase(server: Postgres) -> str:
 
 
 def _cpu(name: str, env: dict[str, str]) -> float:
-    """Seconds of CPU of all its processes, imports, the database connection and the request included."""
+    """Seconds of CPU of all its processes, imports, the database connection and the request
+    included."""
     port = free_port()
     source = HELLO if name == "hello" else ROOT / "main.py"
-    command = [sys.executable, "-m", "functions_framework", "--target", name, "--source", str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "functions_framework",
+        "--target",
+        name,
+        "--source",
+        str(source),
+    ]
     with subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)], env=env, cwd=ROOT, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    ) as process:  # fmt: skip
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        env=env,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
         try:
             until = time.monotonic() + 30
             while not listens(port):
@@ -91,4 +122,6 @@ def _ask(name: str, port: int) -> None:
 def _spent(pid: int) -> float:
     """Of a process, of its children that have ended, and of those that live."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:15]) / TICKS + sum(_spent(child) for child in children(pid))
+    return sum(int(field) for field in fields[11:15]) / TICKS + sum(
+        _spent(child) for child in children(pid)
+    )

@@ -1,4 +1,5 @@
-"""What a benchmark hands back: figures, each with its aim, and how ways are timed against each other."""
+"""What a benchmark hands back: figures, each with its aim, and how ways are timed against each
+other."""
 
 import statistics
 import time
@@ -23,8 +24,12 @@ class Figure:
         if not self.aim:
             return None
         sign, bound = self.aim.split()
-        return {"<": self.value < float(bound), "<=": self.value <= float(bound), ">": self.value > float(bound),
-                ">=": self.value >= float(bound)}[sign]  # fmt: skip
+        return {
+            "<": self.value < float(bound),
+            "<=": self.value <= float(bound),
+            ">": self.value > float(bound),
+            ">=": self.value >= float(bound),
+        }[sign]
 
     def row(self) -> tuple[str, str, str, str]:
         digits = 0 if abs(self.value) >= 1000 else 2 if abs(self.value) < 100 else 1
@@ -36,17 +41,26 @@ class Figure:
         )
 
     def as_json(self) -> dict[str, Any]:
-        return {"what": self.what, "value": round(self.value, 4), "unit": self.unit, "aim": self.aim, "met": self.met}
+        return {
+            "what": self.what,
+            "value": round(self.value, 4),
+            "unit": self.unit,
+            "aim": self.aim,
+            "met": self.met,
+        }
 
 
 def table(figures: list[Figure]) -> str:
     rows = [("", "measured", "aim", "met"), *(figure.row() for figure in figures)]
     wide = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(f"  {a:<{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}  {d}".rstrip() for a, b, c, d in rows)
+    return "\n".join(
+        f"  {a:<{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}  {d}".rstrip() for a, b, c, d in rows
+    )
 
 
 def in_turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Runs each way once in each round: a neighbour's load then hits all of them alike. A way returns its own figure."""
+    """Runs each way once in each round: a neighbour's load then hits all of them alike. A way
+    returns its own figure."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds):
         names = list(ways) if turn % 2 == 0 else list(reversed(ways))

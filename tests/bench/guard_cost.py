@@ -1,4 +1,5 @@
-"""e: what the guard itself costs for each task that does nothing, in a child process and in a thread."""
+"""e: what the guard itself costs for each task that does nothing, in a child process and in a
+thread."""
 
 import contextlib
 import multiprocessing
@@ -43,12 +44,19 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     }
     for way in ways.values():
         way()  # starts the forkserver and the connection
-    found = {name: statistics.median(times) for name, times in in_turns(ways, max(3, int(ROUNDS * scale))).items()}
+    found = {
+        name: statistics.median(times)
+        for name, times in in_turns(ways, max(3, int(ROUNDS * scale))).items()
+    }
     store.close()
     base = found["claim and settle alone"]
     return [
         *(Figure(name, seconds * 1000, "ms") for name, seconds in found.items()),
-        Figure("guard's own cost, child process", (found["guard, in a child process"] - base) * 1000, "ms"),
+        Figure(
+            "guard's own cost, child process",
+            (found["guard, in a child process"] - base) * 1000,
+            "ms",
+        ),
         Figure("guard's own cost, thread", (found["guard, in a thread"] - base) * 1000, "ms"),
         Figure(
             "child process/bare forkserver child",

@@ -1,4 +1,5 @@
-"""j: an idle check and an idle sweep on an adopted table with the recommended index, at 10 thousand and at 1 million rows."""
+"""j: an idle check and an idle sweep on an adopted table with the recommended index, at 10 thousand
+and at 1 million rows."""
 
 import contextlib
 from collections.abc import Callable
@@ -35,19 +36,27 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
             dsn = make_database(server, f"adopted_{name}", migrated=False)
             policy = _adopted(dsn, rows)
             ways["check"][name] = _check(dsn, stack)
-            ways["sweep"][name] = idle_run(stack.enter_context(contextlib.closing(PostgresStore(dsn))), policy)
+            ways["sweep"][name] = idle_run(
+                stack.enter_context(contextlib.closing(PostgresStore(dsn))), policy
+            )
         found = {what: in_turns(way, ROUNDS) for what, way in ways.items()}
     figures = []
     for what, times in found.items():
         figures += [
-            Figure(f"idle {what}, {rows:,} rows", middle(times[name], 1000), "ms") for name, rows in sizes.items()
+            Figure(f"idle {what}, {rows:,} rows", middle(times[name], 1000), "ms")
+            for name, rows in sizes.items()
         ]
-        figures.append(Figure(f"  large/small table: {what}", ratio(times["large"], times["small"]), aim="<= 2"))
+        figures.append(
+            Figure(
+                f"  large/small table: {what}", ratio(times["large"], times["small"]), aim="<= 2"
+            )
+        )
     return figures
 
 
 def _adopted(dsn: str, rows: int) -> Policy:
-    """The table with that many finished tasks and a hundred healthy open ones, as its owner would adopt it."""
+    """The table with that many finished tasks and a hundred healthy open ones, as its owner would
+    adopt it."""
     with connected(dsn) as connection:
         connection.execute(TABLE)
         connection.execute(FINISHED, (rows,))

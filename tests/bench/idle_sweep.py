@@ -1,4 +1,5 @@
-"""a: a sweep that finds nothing, at 10 thousand and at 1 million rows. Its cost must not grow with the table."""
+"""a: a sweep that finds nothing, at 10 thousand and at 1 million rows. Its cost must not grow with
+the table."""
 
 import contextlib
 import os
@@ -10,10 +11,19 @@ from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from functions.sweep.sweep import sweep
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
-from tests.bench.server import Connection, add_finished, add_pending, add_running, connected, make_database, settle_down
+from tests.bench.server import (
+    Connection,
+    add_finished,
+    add_pending,
+    add_running,
+    connected,
+    make_database,
+    settle_down,
+)
 
 OPEN = 100
-"""Healthy open rows in each table, half of them pending, half processing with a live attempt: 1 % of the small one."""
+"""Healthy open rows in each table, half of them pending, half processing with a live attempt: 1 %
+of the small one."""
 ROUNDS = 25
 
 
@@ -26,12 +36,19 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     }
     policy = load()
     with contextlib.ExitStack() as stack:
-        stores = {name: stack.enter_context(contextlib.closing(PostgresStore(dsn))) for name, dsn in tables.items()}
+        stores = {
+            name: stack.enter_context(contextlib.closing(PostgresStore(dsn)))
+            for name, dsn in tables.items()
+        }
         runs = in_turns({name: idle_run(store, policy) for name, store in stores.items()}, ROUNDS)
         verbs = in_turns({name: _verb(store, policy) for name, store in stores.items()}, ROUNDS)
     buffers = {name: _buffers(dsn, policy) for name, dsn in tables.items()}
     figures = []
-    for name, rows, healthy in (("small", small, OPEN), ("large", large, OPEN), ("busy", large, large // 100)):
+    for name, rows, healthy in (
+        ("small", small, OPEN),
+        ("large", large, OPEN),
+        ("busy", large, large // 100),
+    ):
         what = f"{rows:,} rows, {healthy:,} open"
         figures += [
             Figure(f"idle run, {what}", middle(runs[name], 1000), "ms"),
@@ -43,7 +60,10 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
         Figure("large/small table: run", ratio(runs["large"], runs["small"]), aim="<= 2"),
         Figure("large/small table: sweep verb", ratio(verbs["large"], verbs["small"]), aim="<= 2"),
         Figure("large/small table: buffers", buffers["large"] / buffers["small"], aim="<= 2"),
-        Figure("large with 1 % open/small: run (what is open is read)", ratio(runs["busy"], runs["small"])),
+        Figure(
+            "large with 1 % open/small: run (what is open is read)",
+            ratio(runs["busy"], runs["small"]),
+        ),
     ]
 
 
@@ -63,7 +83,12 @@ def idle_run(store: PostgresStore, policy: Policy) -> Callable[[], float]:
     def once() -> float:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             done, seconds = timed(lambda: sweep(store, policy))
-        assert (done["verdict"], done["failed"], done["requeued"], done["redispatched"]) == ("ok", 0, 0, 0), done
+        assert (done["verdict"], done["failed"], done["requeued"], done["redispatched"]) == (
+            "ok",
+            0,
+            0,
+            0,
+        ), done
         return seconds
 
     once()
@@ -77,7 +102,8 @@ def _verb(store: PostgresStore, policy: Policy) -> Callable[[], float]:
 
 
 def _buffers(dsn: str, policy: Policy) -> float:
-    """Pages that a run touches, of all its verbs. The second call is counted: plans and catalogs are read by then."""
+    """Pages that a run touches, of all its verbs. The second call is counted: plans and catalogs
+    are read by then."""
     rules = policy.watch().rules_json
     with connected(dsn) as connection:
         return sum(
@@ -94,6 +120,8 @@ def _buffers(dsn: str, policy: Policy) -> float:
 
 def _touched(connection: Connection, call: str, arguments: tuple[str, ...]) -> int:
     for _ in range(2):
-        plan = connection.execute(f"explain (analyze, buffers, costs off) select {call}", arguments).fetchall()  # type: ignore[arg-type]
+        plan = connection.execute(
+            f"explain (analyze, buffers, costs off) select {call}", arguments
+        ).fetchall()  # type: ignore[arg-type]
     line = next((row[0] for row in plan if "Buffers:" in row[0]), "")
     return sum(int(pages) for pages in re.findall(r"(?:hit|read)=(\d+)", line))

@@ -1,4 +1,5 @@
-"""b: a sweep of 20,000 overdue tasks, with ledger and events, against the bare UPDATE and against the seed's loop."""
+"""b: a sweep of 20,000 overdue tasks, with ledger and events, against the bare UPDATE and against
+the seed's loop."""
 
 import contextlib
 import os
@@ -8,7 +9,15 @@ from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from functions.sweep.sweep import sweep
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
-from tests.bench.server import Connection, add_finished, add_pending, add_running, connected, make_database, settle_down
+from tests.bench.server import (
+    Connection,
+    add_finished,
+    add_pending,
+    add_running,
+    connected,
+    make_database,
+    settle_down,
+)
 
 OVERDUE = 20_000
 FINISHED = 100_000
@@ -33,17 +42,26 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
         figures += [
             Figure(f"sweep of {count:,}, {what}", middle(found["ours"], 1000), "ms"),
             Figure(f"  one bare UPDATE by key, {what}", middle(found["bare"], 1000), "ms"),
-            Figure(f"  the seed: select, then an UPDATE each, {what}", middle(found["seed"], 1000), "ms"),
-            Figure(f"  sweep/bare UPDATE, {what}", ratio(found["ours"], found["bare"]), aim="< 2.5"),
+            Figure(
+                f"  the seed: select, then an UPDATE each, {what}",
+                middle(found["seed"], 1000),
+                "ms",
+            ),
+            Figure(
+                f"  sweep/bare UPDATE, {what}", ratio(found["ours"], found["bare"]), aim="< 2.5"
+            ),
             Figure(f"  seed/sweep, {what}", ratio(found["seed"], found["ours"]), aim="> 15"),
         ]
     return figures
 
 
 class Case:
-    """One kind of overdue tasks. Each way gets its own fresh ones, on the same table with its indexes and its fence."""
+    """One kind of overdue tasks. Each way gets its own fresh ones, on the same table with its
+    indexes and its fence."""
 
-    def __init__(self, store: PostgresStore, connection: Connection, state: str, count: int) -> None:
+    def __init__(
+        self, store: PostgresStore, connection: Connection, state: str, count: int
+    ) -> None:
         self._store, self._connection, self._state, self._count = store, connection, state, count
         self._update = FAIL if state == "pending" else REQUEUE
 
@@ -58,16 +76,21 @@ class Case:
     def bare(self) -> float:
         """One statement, one commit, no trace."""
         ids = self._fresh(held=False)
-        return timed(lambda: self._connection.execute(f"{self._update} where id = any(%s::uuid[])", (ids,)))[1]
+        return timed(
+            lambda: self._connection.execute(f"{self._update} where id = any(%s::uuid[])", (ids,))
+        )[1]
 
     def seed(self) -> float:
-        """What the seeds do, but by psycopg on loopback instead of HTTP: a select, then an update and a commit for each."""
+        """What the seeds do, but by psycopg on loopback instead of HTTP: a select, then an update
+        and a commit for each."""
         self._fresh(held=False)
         return timed(self._loop)[1]
 
     def _loop(self) -> None:
         state = "pending" if self._state == "pending" else "processing"
-        for row in self._connection.execute("select id from public.tasks where status = %s", (state,)).fetchall():
+        for row in self._connection.execute(
+            "select id from public.tasks where status = %s", (state,)
+        ).fetchall():
             self._connection.execute(f"{self._update} where id = %s", row)
 
     def _fresh(self, *, held: bool) -> list[str]:

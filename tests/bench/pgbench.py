@@ -1,4 +1,5 @@
-"""Runs pgbench: clients in C, so that what is measured is the database. Prepared statements for all alike."""
+"""Runs pgbench: clients in C, so that what is measured is the database. Prepared statements for all
+alike."""
 
 import os
 import re
@@ -14,7 +15,9 @@ def find_pgbench() -> Path:
     return find_binaries() / "pgbench"
 
 
-def per_second(dsn: str, script: str, *, clients: int, each: int, variables: Mapping[str, str] | None = None) -> float:
+def per_second(
+    dsn: str, script: str, *, clients: int, each: int, variables: Mapping[str, str] | None = None
+) -> float:
     """Scripts done in a second by `clients` at once, each of which runs it `each` times."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
@@ -36,7 +39,11 @@ def per_second(dsn: str, script: str, *, clients: int, each: int, variables: Map
         for name, value in (variables or {}).items():
             command += ["-D", f"{name}={value}"]
         done = subprocess.run(
-            [*map(str, command), dsn], capture_output=True, text=True, check=False, env={**os.environ, "PGOPTIONS": ""}
+            [*map(str, command), dsn],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PGOPTIONS": ""},
         )
     found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
     if done.returncode or found is None or f"{clients * each}/{clients * each}" not in done.stdout:

@@ -1,7 +1,8 @@
-"""Rival queues: their own schema and their own statements, taken from the installed libraries (requirements-bench.txt).
+"""Rival queues: their own schema and their own statements, taken from the installed libraries
+(requirements-bench.txt).
 
-They live in `.cache/rivals` and are read by another process: pydantic and the rest must not change what our entry
-points import."""
+They live in `.cache/rivals` and are read by another process: pydantic and the rest must not change
+what our entry points import."""
 
 import json
 import os
@@ -26,7 +27,8 @@ HOW = "make rivals"
 
 @dataclass(frozen=True)
 class Rival:
-    """`fill` takes the numbers of finished and of waiting jobs; `job` is a pgbench script that takes one to its end."""
+    """`fill` takes the numbers of finished and of waiting jobs; `job` is a pgbench script that
+    takes one to its end."""
 
     name: str
     schema: str
@@ -35,14 +37,19 @@ class Rival:
 
 
 def procrastinate() -> Rival | None:
-    """Keeps its jobs and files two events for each; a worker is a row, so that each client is a worker of its own."""
-    found = _ask("from procrastinate import sql, schema\n"
-                 "say(schema.SchemaManager.get_schema(), sql.queries['fetch_job'], sql.queries['finish_job'])")  # fmt: skip
+    """Keeps its jobs and files two events for each; a worker is a row, so that each client is a
+    worker of its own."""
+    found = _ask(
+        "from procrastinate import sql, schema\n"
+        "say(schema.SchemaManager.get_schema(), sql.queries['fetch_job'], sql.queries['finish_job'])"
+    )
     if not found:
         return None
     schema, fetch, finish = found
     fetch = _filled(fetch, "%(queues)s", "null", "%(worker_id)s", ":client_id + 1")
-    finish = _filled(finish, "%(job_id)s", ":job_id", "%(status)s", "'succeeded'", "%(delete_job)s", "false")
+    finish = _filled(
+        finish, "%(job_id)s", ":job_id", "%(status)s", "'succeeded'", "%(delete_job)s", "false"
+    )
     fill = """
         set session_replication_role = replica;
         insert into procrastinate_workers (last_heartbeat) select now() from generate_series(1, 64);
@@ -58,7 +65,8 @@ def procrastinate() -> Rival | None:
 
 
 def pgqueuer() -> Rival | None:
-    """Deletes a job that succeeded and files two log rows. Batches of one, as ours and as procrastinate's."""
+    """Deletes a job that succeeded and files two log rows. Batches of one, as ours and as
+    procrastinate's."""
     found = _ask(PGQUEUER)
     if not found:
         return None
@@ -117,7 +125,8 @@ def _ask(program: str) -> list[str] | None:
 
 
 def _filled(statement: str, *pairs: str) -> str:
-    """The statement with its parameters in place, on one line and without comments, as pgbench wants it."""
+    """The statement with its parameters in place, on one line and without comments, as pgbench
+    wants it."""
     statement = re.sub(r"--.*", "", statement)
     for name, value in zip(pairs[::2], pairs[1::2], strict=True):
         assert name in statement, f"{name} is not in: {statement}"

@@ -1,4 +1,5 @@
-"""The database of the benchmarks: an embedded PostgreSQL with durable settings, and how its tables are filled."""
+"""The database of the benchmarks: an embedded PostgreSQL with durable settings, and how its tables
+are filled."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ SETTINGS = {
     "checkpoint_timeout": "'1h'",
 }
 WAL_FILES = 40
-"""Of 16 MB each. A server that has run for a while recycles them; a new one makes each, 60 ms when the disk is busy."""
+"""Of 16 MB each. A server that has run for a while recycles them; a new one makes each, 60 ms when
+the disk is busy."""
 
 
 @contextmanager
@@ -32,7 +34,9 @@ def bench_server() -> Iterator[Postgres]:
         server.restart()
         with connected(server.dsn()) as connection:
             for _ in range(WAL_FILES):
-                connection.execute("select pg_logical_emit_message(false, 'bench', ''), pg_switch_wal()")
+                connection.execute(
+                    "select pg_logical_emit_message(false, 'bench', ''), pg_switch_wal()"
+                )
             connection.execute("checkpoint")
         yield server
 
@@ -86,9 +90,12 @@ def add_pending(connection: Connection, count: int, age: str = "0 s") -> list[st
     return [row[0] for row in rows]
 
 
-def add_running(connection: Connection, count: int, lease_left: str = "1 h", *, held: bool = True) -> list[str]:
-    """Processing tasks; `held` by live attempts whose lease has `lease_left`, each of which had its one extension.
-    Without, they are the work of someone who does not use the guard. Returns their ids."""
+def add_running(
+    connection: Connection, count: int, lease_left: str = "1 h", *, held: bool = True
+) -> list[str]:
+    """Processing tasks; `held` by live attempts whose lease has `lease_left`, each of which had its
+    one extension. Without, they are the work of someone who does not use the guard. Returns their
+    ids."""
     ids = add_pending(connection, count, "1 m")
     fresh = "update public.tasks set status = 'processing', started_at = now(), updated_at = now() where id = any(%s::uuid[])"
     connection.execute(fresh, (ids,))
@@ -107,5 +114,6 @@ def add_running(connection: Connection, count: int, lease_left: str = "1 h", *, 
 
 
 def settle_down(connection: Connection) -> None:
-    """What autovacuum would have done by now. No checkpoint: after one, full-page images would be all that is measured."""
+    """What autovacuum would have done by now. No checkpoint: after one, full-page images would be
+    all that is measured."""
     connection.execute("vacuum analyze")

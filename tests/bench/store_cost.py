@@ -1,4 +1,5 @@
-"""h: verbs in a second by psycopg and by Supabase's REST API, with 1 and 4 callers: so that users can choose."""
+"""h: verbs in a second by psycopg and by Supabase's REST API, with 1 and 4 callers: so that users
+can choose."""
 
 import time
 from collections.abc import Callable
@@ -33,11 +34,16 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
         for store in stores.values():
             open_.enter_context(closing(store))
             _tasks(store, 1)
-        return [figure for callers in CALLERS for figure in _compared(stores, callers, max(1, int(TASKS * scale)))]
+        return [
+            figure
+            for callers in CALLERS
+            for figure in _compared(stores, callers, max(1, int(TASKS * scale)))
+        ]
 
 
 def _rest(stack: Supabase) -> SupabaseStore:
-    """PostgREST without the gateway of the tests, which is in this very process: its path is not below /rest/v1."""
+    """PostgREST without the gateway of the tests, which is in this very process: its path is not
+    below /rest/v1."""
     store = SupabaseStore(stack.rest_url, SERVICE_JWT)
     client, _ = store._client()
     client.rest_url = client.supabase_url
@@ -49,7 +55,10 @@ def _compared(stores: dict[str, Store], callers: int, tasks: int) -> list[Figure
         name: (lambda store=store: _rate(store, callers, tasks)) for name, store in stores.items()
     }
     found = in_turns(ways, ROUNDS)
-    figures = [Figure(f"{name}, {callers} callers", middle(rates), "verbs/s") for name, rates in found.items()]
+    figures = [
+        Figure(f"{name}, {callers} callers", middle(rates), "verbs/s")
+        for name, rates in found.items()
+    ]
     if len(found) > 1:
         figures.append(Figure(f"  psycopg/the REST API, {callers} callers", ratio(*found.values())))
     return figures
@@ -68,4 +77,6 @@ def _tasks(store: Store, count: int) -> None:
         task_id = store.create(watch, "image", {"n": n})["task_id"]
         token = store.claim(watch, task_id, "bench")["token"]
         assert store.beat(watch, task_id, token)["verdict"] == "held"
-        assert store.settle(watch, task_id, token, "complete", result={"n": n})["verdict"] == "settled"
+        assert (
+            store.settle(watch, task_id, token, "complete", result={"n": n})["verdict"] == "settled"
+        )

@@ -1,4 +1,5 @@
-"""Each benchmark runs and hands back its figures. Without a word on time: how fast it is, `make bench` says."""
+"""Each benchmark runs and hands back its figures. Without a word on time: how fast it is, `make
+bench` says."""
 
 import importlib
 import math
@@ -17,10 +18,14 @@ TINY = 0.01
 def test_a_benchmark_hands_back_its_figures(name, postgres):
     found = importlib.import_module(f"tests.bench.{name}").run(postgres, TINY)
     assert found
-    assert len({figure.what for figure in found if figure.aim}) == len([figure for figure in found if figure.aim])
+    assert len({figure.what for figure in found if figure.aim}) == len(
+        [figure for figure in found if figure.aim]
+    )
     for figure in found:
         assert math.isfinite(figure.value), figure
-        assert figure.value > 0 or "own cost" in figure.what or figure.unit in {"%", "times"}, figure
+        assert figure.value > 0 or "own cost" in figure.what or figure.unit in {"%", "times"}, (
+            figure
+        )
     assert table(found).count("\n") == len(found)
 
 
@@ -36,7 +41,8 @@ def test_the_sql_of_a_rival_is_its_own(rival):
 
 
 @pytest.mark.parametrize(
-    ("value", "aim", "met"), [(2.4, "< 2.5", True), (2.5, "< 2.5", False), (1.2, ">= 1.2", True), (9, "", None)]
+    ("value", "aim", "met"),
+    [(2.4, "< 2.5", True), (2.5, "< 2.5", False), (1.2, ">= 1.2", True), (9, "", None)],
 )
 def test_an_aim_is_met_or_not(value, aim, met):
     assert Figure("", value, aim=aim).met is met

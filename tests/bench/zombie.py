@@ -1,6 +1,8 @@
-"""g: what the late result of a frozen worker does, and how often a task runs that kills its worker each time.
+"""g: what the late result of a frozen worker does, and how often a task runs that kills its worker
+each time.
 
-Counts, not times. Each system does it by its own statements; that a worker went silent is written into its row."""
+Counts, not times. Each system does it by its own statements; that a worker went silent is written
+into its row."""
 
 import json
 from collections.abc import Callable
@@ -19,8 +21,9 @@ DEATHS = 20
 
 @dataclass(frozen=True)
 class System:
-    """`take` gives what `finish` wants, or None when there is nothing to take; `silence` makes every worker that holds a
-    job look dead and lets the system rescue; `ended` says whether the job is at its end."""
+    """`take` gives what `finish` wants, or None when there is nothing to take; `silence` makes
+    every worker that holds a job look dead and lets the system rescue; `ended` says whether the job
+    is at its end."""
 
     take: Callable[[], tuple[str, ...] | None]
     finish: Callable[..., object]
@@ -39,12 +42,17 @@ def run(server: Postgres, _: float = 1.0) -> list[Figure]:
             with connected(dsn) as connection:
                 system = make(connection)
                 if system:
-                    figures.append(Figure(f"{name}, {what}", count(system), "times", aim if name == "ours" else ""))
+                    figures.append(
+                        Figure(
+                            f"{name}, {what}", count(system), "times", aim if name == "ours" else ""
+                        )
+                    )
     return figures
 
 
 def _late(system: System) -> int:
-    """A worker is frozen, its job is given to a second one, the first wakes and says that it is done."""
+    """A worker is frozen, its job is given to a second one, the first wakes and says that it is
+    done."""
     first = system.take()
     system.silence()
     second = system.take()
@@ -78,12 +86,18 @@ def _ours(connection: Connection) -> System:
             "update unstuck.attempts set lease = '0', lease_until = clock_timestamp() where ended_at is null"
         )
         _one(connection, "select unstuck.tasks_sweep(%s)", rules)
-        connection.execute("update public.tasks set scheduled_at = clock_timestamp() where status = 'pending'")
+        connection.execute(
+            "update public.tasks set scheduled_at = clock_timestamp() where status = 'pending'"
+        )
 
     return System(
         take,
         lambda task, token: _one(
-            connection, "select unstuck.tasks_settle(%s, %s, 'complete', %s, '{}')", task, token, rules
+            connection,
+            "select unstuck.tasks_settle(%s, %s, 'complete', %s, '{}')",
+            task,
+            token,
+            rules,
         ),
         silence,
         lambda: bool(_one(connection, "select to_json(status = 'completed') from public.tasks")),
@@ -91,21 +105,30 @@ def _ours(connection: Connection) -> System:
 
 
 def _procrastinate(connection: Connection) -> System | None:
-    """With the recipe of its documentation: stalled jobs by the heartbeat of their worker, each retried."""
+    """With the recipe of its documentation: stalled jobs by the heartbeat of their worker, each
+    retried."""
     found = statements("procrastinate")
     if not found:
         return None
     schema, fetch, finish, stalled, retry = found
     connection.execute(schema.encode())
-    connection.execute("insert into procrastinate_jobs (queue_name, task_name, args) values ('bench', 'image', '{}')")
+    connection.execute(
+        "insert into procrastinate_jobs (queue_name, task_name, args) values ('bench', 'image', '{}')"
+    )
 
     def take() -> tuple[str, ...] | None:
-        worker = connection.execute("insert into procrastinate_workers default values returning id").fetchone()
-        row = connection.execute(fetch.encode(), {"queues": None, "worker_id": worker and worker[0]}).fetchone()
+        worker = connection.execute(
+            "insert into procrastinate_workers default values returning id"
+        ).fetchone()
+        row = connection.execute(
+            fetch.encode(), {"queues": None, "worker_id": worker and worker[0]}
+        ).fetchone()
         return (row[0],) if row and row[0] else None
 
     def silence() -> None:
-        connection.execute("update procrastinate_workers set last_heartbeat = now() - interval '1 h'")
+        connection.execute(
+            "update procrastinate_workers set last_heartbeat = now() - interval '1 h'"
+        )
         which = {"seconds_since_heartbeat": 30, "queue": None, "task_name": None}
         for row in connection.execute(stalled.encode(), which).fetchall():
             nothing = dict.fromkeys(("new_priority", "new_queue_name", "new_lock"))
@@ -113,9 +136,13 @@ def _procrastinate(connection: Connection) -> System | None:
 
     return System(
         take,
-        lambda job: connection.execute(finish.encode(), {"job_id": job, "status": "succeeded", "delete_job": False}),
+        lambda job: connection.execute(
+            finish.encode(), {"job_id": job, "status": "succeeded", "delete_job": False}
+        ),
         silence,
-        lambda: bool(_one(connection, "select to_json(status = 'succeeded') from procrastinate_jobs")),
+        lambda: bool(
+            _one(connection, "select to_json(status = 'succeeded') from procrastinate_jobs")
+        ),
     )
 
 
@@ -126,7 +153,9 @@ def _pgqueuer(connection: Connection) -> System | None:
         return None
     schema, dequeue, log = found
     connection.execute(schema.encode())
-    connection.execute("insert into pgqueuer (priority, entrypoint, status) values (0, 'bench', 'queued')")
+    connection.execute(
+        "insert into pgqueuer (priority, entrypoint, status) values (0, 'bench', 'queued')"
+    )
 
     def take() -> tuple[str, ...] | None:
         arguments = (1, "{bench}", "00000000-0000-0000-0000-000000000001", "30 s")

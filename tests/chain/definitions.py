@@ -1,4 +1,5 @@
-"""The log-based metrics and the alerts: from the files that Terraform reads, or from the resources that it made of them."""
+"""The log-based metrics and the alerts: from the files that Terraform reads, or from the resources
+that it made of them."""
 
 import re
 from collections.abc import Iterable
@@ -70,13 +71,19 @@ def from_files() -> Chain:
 
 
 def from_resources(resources: Iterable[dict[str, Any]]) -> Chain:
-    """From what Terraform plans or has applied: google_logging_metric and google_monitoring_alert_policy."""
+    """From what Terraform plans or has applied: google_logging_metric and
+    google_monitoring_alert_policy."""
     metrics: list[Metric] = []
     rules: list[dict[str, Any]] = []
     for one in resources:
         if "label_extractors" in one:
             labels = one.get("label_extractors") or {}
-            metrics.append(Metric(one["name"], one["filter"], labels, one.get("value_extractor") or None))
+            metrics.append(
+                Metric(one["name"], one["filter"], labels, one.get("value_extractor") or None)
+            )
         queries = [query for each in one.get("conditions") or () for query in each.get(QUERY) or ()]
-        rules += [{"alert": query["alert_rule"], "expr": query["query"], "for": query["duration"]} for query in queries]
+        rules += [
+            {"alert": query["alert_rule"], "expr": query["query"], "for": query["duration"]}
+            for query in queries
+        ]
     return Chain(tuple(metrics), tuple(rules))

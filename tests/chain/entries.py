@@ -1,4 +1,5 @@
-"""Log lines as Cloud Run's agent makes LogEntries of them: special fields go to their places, the rest is the payload."""
+"""Log lines as Cloud Run's agent makes LogEntries of them: special fields go to their places, the
+rest is the payload."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ _PLACES = {
     "logging.googleapis.com/trace_sampled": "traceSampled",
     "logging.googleapis.com/labels": "labels",
     "logging.googleapis.com/sourceLocation": "sourceLocation",
-}  # fmt: skip
+}
 
 
 def entries(
@@ -22,14 +23,20 @@ def entries(
     return (entry_of(line, service, at) for line in lines)
 
 
-def entry_of(line: str, service: str = "unstuck-worker", at: datetime | None = None) -> dict[str, Any]:
+def entry_of(
+    line: str, service: str = "unstuck-worker", at: datetime | None = None
+) -> dict[str, Any]:
     """A line that is not a JSON object becomes text, without a severity."""
     entry: dict[str, Any] = {
         "logName": f"projects/{PROJECT}/logs/run.googleapis.com%2Fstdout",
         "timestamp": (at or datetime.now(UTC)).isoformat(),
         "resource": {
             "type": "cloud_run_revision",
-            "labels": {"project_id": PROJECT, "service_name": service, "revision_name": f"{service}-00001-abc"},
+            "labels": {
+                "project_id": PROJECT,
+                "service_name": service,
+                "revision_name": f"{service}-00001-abc",
+            },
         },
     }
     try:

@@ -1,4 +1,5 @@
-"""Cloud Logging's API at the wire: entries:list evaluates the filter that it is sent, entries:write keeps what it gets."""
+"""Cloud Logging's API at the wire: entries:list evaluates the filter that it is sent, entries:write
+keeps what it gets."""
 
 import json
 from typing import Any
@@ -13,7 +14,8 @@ WRITE = "https://logging.googleapis.com/v2/entries:write"
 
 
 class LoggingApi:
-    """`entries` are there; `written` are the bodies of writes; `filters` what was asked. `status` other than 200 refuses."""
+    """`entries` are there; `written` are the bodies of writes; `filters` what was asked. `status`
+    other than 200 refuses."""
 
     def __init__(self, mock: responses.RequestsMock) -> None:
         self.entries: list[dict[str, Any]] = []
@@ -29,7 +31,9 @@ class LoggingApi:
         if self.status != 200:
             return self._refused()
         found = [one for one in self.entries if matches(asked["filter"], one)]
-        found.sort(key=lambda one: one["timestamp"], reverse=asked.get("orderBy", "").endswith("desc"))
+        found.sort(
+            key=lambda one: one["timestamp"], reverse=asked.get("orderBy", "").endswith("desc")
+        )
         return 200, {}, json.dumps({"entries": found[: asked.get("pageSize", 1000)]})
 
     def _write(self, request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
@@ -42,5 +46,7 @@ class LoggingApi:
         return (
             self.status,
             {},
-            json.dumps({"error": {"code": self.status, "message": "no", "status": "PERMISSION_DENIED"}}),
+            json.dumps(
+                {"error": {"code": self.status, "message": "no", "status": "PERMISSION_DENIED"}}
+            ),
         )

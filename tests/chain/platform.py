@@ -1,4 +1,5 @@
-"""What the platform writes of instances that end, as Cloud Logging's API returns it; texts as seen in 2026-08."""
+"""What the platform writes of instances that end, as Cloud Logging's API returns it; texts as seen
+in 2026-08."""
 
 from datetime import datetime
 from typing import Any
@@ -23,20 +24,36 @@ STARTED = "Starting new instance. Reason: AUTOSCALING - Instance started due to 
 
 
 def line(
-    text: str | None, at: datetime, *, revision: str = "unstuck-worker-00007-abc", instance: str | None = "00f1a2b3",
-    log: str = "", status: int | None = None, severity: str = "ERROR",
-) -> dict[str, Any]:  # fmt: skip
+    text: str | None,
+    at: datetime,
+    *,
+    revision: str = "unstuck-worker-00007-abc",
+    instance: str | None = "00f1a2b3",
+    log: str = "",
+    status: int | None = None,
+    severity: str = "ERROR",
+) -> dict[str, Any]:
     """`log` is varlog/system or requests, by whether there is a status."""
-    name = log or ("run.googleapis.com%2Frequests" if status else "run.googleapis.com%2Fvarlog%2Fsystem")
+    name = log or (
+        "run.googleapis.com%2Frequests" if status else "run.googleapis.com%2Fvarlog%2Fsystem"
+    )
     service = revision.rsplit("-", 2)[0]
     entry: dict[str, Any] = {
-        "insertId": f"{at.timestamp()}{text}{revision}", "logName": f"projects/{PROJECT}/logs/{name}", "severity": severity,
-        "timestamp": at.isoformat().replace("+00:00", "Z"), "receiveTimestamp": at.isoformat().replace("+00:00", "Z"),
+        "insertId": f"{at.timestamp()}{text}{revision}",
+        "logName": f"projects/{PROJECT}/logs/{name}",
+        "severity": severity,
+        "timestamp": at.isoformat().replace("+00:00", "Z"),
+        "receiveTimestamp": at.isoformat().replace("+00:00", "Z"),
         "resource": {
             "type": "cloud_run_revision",
-            "labels": {"project_id": PROJECT, "service_name": service, "revision_name": revision, "location": "europe-west1"},
+            "labels": {
+                "project_id": PROJECT,
+                "service_name": service,
+                "revision_name": revision,
+                "location": "europe-west1",
+            },
         },
-    }  # fmt: skip
+    }
     if text:
         entry["textPayload"] = text
     if status:

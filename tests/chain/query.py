@@ -1,8 +1,10 @@
-"""The Logging query language, as far as our filters use it: does an entry match? What it does not know it refuses.
+"""The Logging query language, as far as our filters use it: does an entry match? What it does not
+know it refuses.
 
-The rules are Cloud Logging's: NOT binds first, then OR, then AND; two comparisons side by side are an AND; strings compare
-without regard to case, regular expressions (RE2, found anywhere) with; every comparison with a field that a payload or a
-label does not have fails, `!=` too, and `NOT` of it holds; severities compare by their rank."""
+The rules are Cloud Logging's: NOT binds first, then OR, then AND; two comparisons side by side are
+an AND; strings compare without regard to case, regular expressions (RE2, found anywhere) with;
+every comparison with a field that a payload or a label does not have fails, `!=` too, and `NOT` of
+it holds; severities compare by their rank."""
 
 import operator
 import re
@@ -13,23 +15,52 @@ from typing import Any
 
 Entry = Mapping[str, Any]
 Test = Callable[[Entry], bool]
-SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")
+SEVERITIES = (
+    "DEFAULT",
+    "DEBUG",
+    "INFO",
+    "NOTICE",
+    "WARNING",
+    "ERROR",
+    "CRITICAL",
+    "ALERT",
+    "EMERGENCY",
+)
 LONGEST = 20_000
 """Characters of a filter."""
-ROOTS = frozenset({
-    "httpRequest", "insertId", "jsonPayload", "labels", "logName", "operation", "protoPayload", "resource", "severity",
-    "sourceLocation", "spanId", "textPayload", "timestamp", "trace", "traceSampled",
-})  # fmt: skip
-"""Fields of a LogEntry. Any other first name is a slip: Cloud Logging takes it, and it never matches."""
+ROOTS = frozenset(
+    {
+        "httpRequest",
+        "insertId",
+        "jsonPayload",
+        "labels",
+        "logName",
+        "operation",
+        "protoPayload",
+        "resource",
+        "severity",
+        "sourceLocation",
+        "spanId",
+        "textPayload",
+        "timestamp",
+        "trace",
+        "traceSampled",
+    }
+)
+"""Fields of a LogEntry. Any other first name is a slip: Cloud Logging takes it, and it never
+matches."""
 MISSING = object()
-_TOKEN = re.compile(r"""
+_TOKEN = re.compile(
+    r"""
     (?P<space>\s+|--[^\n]*)
   | (?P<string>"(?:[^"\\]|\\.)*")
   | (?P<op>!=|=~|!~|>=|<=|=|>|<|:)
   | (?P<mark>[()])
   | (?P<word>[A-Za-z_][\w/@-]*(?:\.(?:[\w/@-]+|"(?:[^"\\]|\\.)*"))*)
   | (?P<number>-?\d+(?:\.\d+)?(?![\w.]))
-""", re.VERBOSE)  # fmt: skip
+""",
+    re.VERBOSE,
+)
 _NOT_RE2 = re.compile(r"\(\?(?:[=!]|<[=!])|\\[1-9]")
 
 
@@ -138,7 +169,9 @@ class _Parser:
 
     def _must(self, text: str) -> None:
         if not self._took(text):
-            raise QueryError(f"{text!r} should come before {self.here.text if self.here else 'the end'!r}")
+            raise QueryError(
+                f"{text!r} should come before {self.here.text if self.here else 'the end'!r}"
+            )
 
 
 def _path(text: str) -> tuple[str, ...]:
@@ -150,7 +183,8 @@ def _path(text: str) -> tuple[str, ...]:
 
 
 def _unquoted(text: str) -> str:
-    """A backslash before anything but a quote or another one stays: it is part of a regular expression."""
+    """A backslash before anything but a quote or another one stays: it is part of a regular
+    expression."""
     return re.sub(r'\\(["\\])', r"\1", text[1:-1])
 
 
@@ -165,11 +199,15 @@ def find(entry: Entry, path: tuple[str, ...]) -> Any:
 
 
 def _compare(path: tuple[str, ...], sign: str, wanted: Token) -> Test:
-    if wanted.sort not in {"string", "number", "word"} or (wanted.sort == "word" and "." in wanted.text):
+    if wanted.sort not in {"string", "number", "word"} or (
+        wanted.sort == "word" and "." in wanted.text
+    ):
         raise QueryError(f"{wanted.text!r} is no value")
     value = _unquoted(wanted.text) if wanted.sort == "string" else wanted.text
     judge = _judge(path, sign, value)
-    return lambda entry: (found := find(entry, path)) is not MISSING and found is not None and judge(found)
+    return lambda entry: (
+        (found := find(entry, path)) is not MISSING and found is not None and judge(found)
+    )
 
 
 def _judge(path: tuple[str, ...], sign: str, wanted: str) -> Callable[[Any], bool]:
@@ -185,8 +223,13 @@ def _judge(path: tuple[str, ...], sign: str, wanted: str) -> Callable[[Any], boo
 
 
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq, "!=": operator.ne, ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
-}  # fmt: skip
+    "=": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
 
 
 def _ordered(sign: str, found: Any, wanted: str) -> bool:
@@ -212,7 +255,9 @@ def _dated(sign: str, wanted: str) -> Callable[[Any], bool]:
     except ValueError:
         raise QueryError(f"{wanted} is no RFC 3339 time") from None
     if sign not in _SIGNS or moment.tzinfo is None:
-        raise QueryError(f"timestamp {sign} {wanted}: it needs a zone, and one of {' '.join(_SIGNS)}")
+        raise QueryError(
+            f"timestamp {sign} {wanted}: it needs a zone, and one of {' '.join(_SIGNS)}"
+        )
     return lambda found: _SIGNS[sign](datetime.fromisoformat(found), moment)
 
 

@@ -1,4 +1,5 @@
-"""What the real functions wrote: each part of a day is played once, by real processes on a real database, and kept."""
+"""What the real functions wrote: each part of a day is played once, by real processes on a real
+database, and kept."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Recorded:
-    """Entries of one task that ended well, one that failed, one sweep of each sort, and one task whose worker froze."""
+    """Entries of one task that ended well, one that failed, one sweep of each sort, and one task
+    whose worker froze."""
 
     completed: list[Entry]
     failed: list[Entry]

@@ -1,5 +1,6 @@
-"""From the code to the pager, offline: lines that the real functions wrote, the filters of the log-based metrics, the
-alert rules, and promtool as the judge. Whatever breaks a link of the chain is caught."""
+"""From the code to the pager, offline: lines that the real functions wrote, the filters of the
+log-based metrics, the alert rules, and promtool as the judge. Whatever breaks a link of the chain
+is caught."""
 
 import dataclasses
 import json
@@ -25,7 +26,9 @@ BURN = "TaskFailureBurnFast"
 
 
 @pytest.fixture(scope="module")
-def recorded(postgres: Postgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+def recorded(
+    postgres: Postgres, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Recorded]:
     with copied(postgres, template) as dsn:
         world = World(dsn, tmp_path_factory.mktemp("chain"))
         try:
@@ -48,7 +51,11 @@ def names(chain: Chain) -> list[str]:
 
 def healthy(played: Recorded, chain: Chain, length: int = DAY) -> Timeline:
     """Five tasks a minute, of which one in 1,200 fails; nothing is told."""
-    day = Timeline("a healthy day", length).add(played.sweep, 0, length).add(played.completed * 5, 0, length)
+    day = (
+        Timeline("a healthy day", length)
+        .add(played.sweep, 0, length)
+        .add(played.completed * 5, 0, length)
+    )
     day.add(played.failed, 100, length, every=240)
     for alert in names(chain):
         day.silent(alert, *range(60, length, 60), length - 1)
@@ -60,7 +67,12 @@ def failing(played: Recorded) -> Timeline:
     day = Timeline("20 % fail for an hour", 180).add(played.sweep, 0, 180)
     day.add(played.completed * 10, 0, 60).add(played.completed * 8 + played.failed * 2, 60, 120)
     day.add(played.completed * 10, 120, 180)
-    return day.silent(BURN, 59, 75).fires(BURN, 110, 119).silent(BURN, 130, 179).silent("SweepSilent", 59, 179)
+    return (
+        day.silent(BURN, 59, 75)
+        .fires(BURN, 110, 119)
+        .silent(BURN, 130, 179)
+        .silent("SweepSilent", 59, 179)
+    )
 
 
 def lonely(played: Recorded) -> Timeline:
@@ -75,12 +87,20 @@ def silence(played: Recorded) -> Timeline:
     """The sweep runs, stops at minute 30 and comes back at 90."""
     day = Timeline("the sweep goes silent", 120).add(played.completed, 0, 120)
     day.add(played.sweep, 0, 30).add(played.sweep, 90, 120)
-    return day.silent("SweepSilent", 29, 44).fires("SweepSilent", 55, 85).silent("SweepSilent", 95, 119)
+    return (
+        day.silent("SweepSilent", 29, 44)
+        .fires("SweepSilent", 55, 85)
+        .silent("SweepSilent", 95, 119)
+    )
 
 
 def never(played: Recorded) -> Timeline:
     """Deployed, and the sweep has never run."""
-    return Timeline("the sweep never ran", 30).add(played.completed, 0, 30).fires("SweepSilent", 10, 29)
+    return (
+        Timeline("the sweep never ran", 30)
+        .add(played.completed, 0, 30)
+        .fires("SweepSilent", 10, 29)
+    )
 
 
 def broken(played: Recorded) -> Timeline:
@@ -91,7 +111,11 @@ def broken(played: Recorded) -> Timeline:
 
 def late(played: Recorded) -> Timeline:
     """Each sweep ends a task that has been overdue for an hour."""
-    day = Timeline("tasks end an hour late", 60).add(played.sweep, 0, 20).add(played.late_sweep, 20, 60)
+    day = (
+        Timeline("tasks end an hour late", 60)
+        .add(played.sweep, 0, 20)
+        .add(played.late_sweep, 20, 60)
+    )
     return day.silent("TaskOverdue", 19).fires("TaskOverdue", 45, 59)
 
 
@@ -111,7 +135,9 @@ def test_a_healthy_day_is_silent(recorded: Recorded, chain: Chain, tmp_path: Pat
     assert judge(chain, [healthy(recorded, chain)], tmp_path, every="5m") == ""
 
 
-def test_faults_are_told_and_their_end_too(recorded: Recorded, chain: Chain, tmp_path: Path) -> None:
+def test_faults_are_told_and_their_end_too(
+    recorded: Recorded, chain: Chain, tmp_path: Path
+) -> None:
     assert judge(chain, [day(recorded) for day in DAYS], tmp_path) == ""
 
 
@@ -119,7 +145,11 @@ def test_what_was_recorded_is_what_it_is_called(recorded: Recorded) -> None:
     """So that a day is not silent because nothing was written."""
 
     def written(entries: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
-        return [one["jsonPayload"] for one in entries if one.get("jsonPayload", {}).get("event") == event]
+        return [
+            one["jsonPayload"]
+            for one in entries
+            if one.get("jsonPayload", {}).get("event") == event
+        ]
 
     assert [one["state"] for one in written(recorded.completed, "task_finished")] == ["completed"]
     assert [(one["state"], one["reason"]) for one in written(recorded.failed, "task_finished")] == [
@@ -139,7 +169,9 @@ def rule(chain: Chain, alert: str, old: str, new: str, key: str = "expr") -> Cha
     [one] = [one for one in chain.rules if one["alert"] == alert]
     assert old in one[key]
     changed = one | {key: one[key].replace(old, new)}
-    return dataclasses.replace(chain, rules=tuple(changed if other is one else other for other in chain.rules))
+    return dataclasses.replace(
+        chain, rules=tuple(changed if other is one else other for other in chain.rules)
+    )
 
 
 def metric(chain: Chain, name: str, change: Callable[[Metric], Metric]) -> Chain:
@@ -147,7 +179,9 @@ def metric(chain: Chain, name: str, change: Callable[[Metric], Metric]) -> Chain
     [one] = [one for one in chain.metrics if one.name == name]
     changed = change(one)
     assert changed != one
-    return dataclasses.replace(chain, metrics=tuple(changed if other is one else other for other in chain.metrics))
+    return dataclasses.replace(
+        chain, metrics=tuple(changed if other is one else other for other in chain.metrics)
+    )
 
 
 def filtered(old: str, new: str) -> Callable[[Metric], Metric]:
@@ -164,51 +198,121 @@ MUTANTS: dict[str, tuple[Callable[[Recorded], Timeline], Mutation]] = {
     "a threshold ten times as high": (failing, lambda chain: rule(chain, BURN, "14.4", "144")),
     "a threshold ten times as low": (failing, lambda chain: rule(chain, BURN, "14.4", "1.44")),
     "no floor of events": (lonely, lambda chain: rule(chain, BURN, ">= 10", ">= 0")),
-    "the long window as short as the short one": (failing, lambda chain: rule(chain, BURN, "[1h]", "[5m]")),
-    "the short window as long as the long one": (failing, lambda chain: rule(chain, BURN, "[5m]", "[1h]")),
+    "the long window as short as the short one": (
+        failing,
+        lambda chain: rule(chain, BURN, "[1h]", "[5m]"),
+    ),
+    "the short window as long as the long one": (
+        failing,
+        lambda chain: rule(chain, BURN, "[5m]", "[1h]"),
+    ),
     "and becomes or": (failing, lambda chain: rule(chain, BURN, ") and (", ") or (")),
-    "a label's value": (failing, lambda chain: rule(chain, BURN, 'state="failed"', 'state="broken"')),
-    "a label's name": (failing, lambda chain: rule(chain, BURN, 'state="failed"', 'outcome="failed"')),
-    "the good in place of the bad": (failing, lambda chain: rule(chain, BURN, 'state="failed"', 'state="completed"')),
-    "a metric's name": (failing, lambda chain: rule(chain, BURN, "user_unstuck_task_finished", "user_unstuck_task_ended")),
-    "the resource": (failing, lambda chain: rule(chain, BURN, "cloud_run_revision", "cloud_function")),
-    "a silence that may last longer": (silence, lambda chain: rule(chain, "SweepSilent", "[900s]", "[5400s]")),
+    "a label's value": (
+        failing,
+        lambda chain: rule(chain, BURN, 'state="failed"', 'state="broken"'),
+    ),
+    "a label's name": (
+        failing,
+        lambda chain: rule(chain, BURN, 'state="failed"', 'outcome="failed"'),
+    ),
+    "the good in place of the bad": (
+        failing,
+        lambda chain: rule(chain, BURN, 'state="failed"', 'state="completed"'),
+    ),
+    "a metric's name": (
+        failing,
+        lambda chain: rule(chain, BURN, "user_unstuck_task_finished", "user_unstuck_task_ended"),
+    ),
+    "the resource": (
+        failing,
+        lambda chain: rule(chain, BURN, "cloud_run_revision", "cloud_function"),
+    ),
+    "a silence that may last longer": (
+        silence,
+        lambda chain: rule(chain, "SweepSilent", "[900s]", "[5400s]"),
+    ),
     "a longer wait": (silence, lambda chain: rule(chain, "SweepSilent", "300s", "7200s", "for")),
-    "a silence that must not last": (silence, lambda chain: rule(chain, "SweepSilent", "[900s]", "[60s]")),
-    "silence and failure mixed up": (broken, lambda chain: rule(chain, "SweepSilent", "{", '{outcome="ok",')),
-    "the good sweeps": (broken, lambda chain: rule(chain, "SweepFailing", 'outcome="error"', 'outcome="ok"')),
-    "an event in a filter": (failing, lambda chain: metric(chain, FINISHED, filtered("task_finished", "task_ended"))),
-    "a filter that takes less": (failing, lambda chain: metric(chain, FINISHED, filtered("json", "severity>=ERROR AND json"))),
-    "a filter that takes more": (silence, lambda chain: metric(chain, SWEPT, filtered('.event="sweep_finished"', ".by=guard"))),
-    "another service": (failing, lambda chain: metric(chain, FINISHED, filtered("^unstuck-", "^other-"))),
-    "a label from elsewhere": (failing, lambda chain: metric(chain, FINISHED, labelled("state", "jsonPayload.status"))),
-    "a value from elsewhere": (late, lambda chain: metric(
-        chain, "unstuck_oldest_overdue_seconds", lambda one: dataclasses.replace(one, value="EXTRACT(jsonPayload.seconds)"))),
-}  # fmt: skip
+    "a silence that must not last": (
+        silence,
+        lambda chain: rule(chain, "SweepSilent", "[900s]", "[60s]"),
+    ),
+    "silence and failure mixed up": (
+        broken,
+        lambda chain: rule(chain, "SweepSilent", "{", '{outcome="ok",'),
+    ),
+    "the good sweeps": (
+        broken,
+        lambda chain: rule(chain, "SweepFailing", 'outcome="error"', 'outcome="ok"'),
+    ),
+    "an event in a filter": (
+        failing,
+        lambda chain: metric(chain, FINISHED, filtered("task_finished", "task_ended")),
+    ),
+    "a filter that takes less": (
+        failing,
+        lambda chain: metric(chain, FINISHED, filtered("json", "severity>=ERROR AND json")),
+    ),
+    "a filter that takes more": (
+        silence,
+        lambda chain: metric(chain, SWEPT, filtered('.event="sweep_finished"', ".by=guard")),
+    ),
+    "another service": (
+        failing,
+        lambda chain: metric(chain, FINISHED, filtered("^unstuck-", "^other-")),
+    ),
+    "a label from elsewhere": (
+        failing,
+        lambda chain: metric(chain, FINISHED, labelled("state", "jsonPayload.status")),
+    ),
+    "a value from elsewhere": (
+        late,
+        lambda chain: metric(
+            chain,
+            "unstuck_oldest_overdue_seconds",
+            lambda one: dataclasses.replace(one, value="EXTRACT(jsonPayload.seconds)"),
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_broken_link_is_caught(mutant: str, recorded: Recorded, chain: Chain, tmp_path: Path) -> None:
+def test_a_broken_link_is_caught(
+    mutant: str, recorded: Recorded, chain: Chain, tmp_path: Path
+) -> None:
     day, change = MUTANTS[mutant]
     assert "FAILED" in judge(change(chain), [day(recorded)], tmp_path)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "day"),
-    [('"task_finished"', '"task_ended"', failing), ('"failed"', '"broken"', failing), ('"sweep_finished"', '"swept"', silence),
-     ('"oldest_overdue_seconds"', '"late"', late), ('"lease_lost"', '"lost"', losing)],
-)  # fmt: skip
+    [
+        ('"task_finished"', '"task_ended"', failing),
+        ('"failed"', '"broken"', failing),
+        ('"sweep_finished"', '"swept"', silence),
+        ('"oldest_overdue_seconds"', '"late"', late),
+        ('"lease_lost"', '"lost"', losing),
+    ],
+)
 def test_a_name_that_changes_in_the_code_is_caught(
-    old: str, new: str, day: Callable[[Recorded], Timeline], recorded: Recorded, chain: Chain, tmp_path: Path
+    old: str,
+    new: str,
+    day: Callable[[Recorded], Timeline],
+    recorded: Recorded,
+    chain: Chain,
+    tmp_path: Path,
 ) -> None:
     """As if events.py wrote it so."""
-    said = {one.name: json.dumps(getattr(recorded, one.name)) for one in dataclasses.fields(recorded)}
+    said = {
+        one.name: json.dumps(getattr(recorded, one.name)) for one in dataclasses.fields(recorded)
+    }
     changed = Recorded(**{name: json.loads(text.replace(old, new)) for name, text in said.items()})
     assert changed != recorded
     assert "FAILED" in judge(chain, [day(changed)], tmp_path)
 
 
-def test_every_filter_and_extractor_is_one_that_the_evaluator_knows(chain: Chain, recorded: Recorded) -> None:
+def test_every_filter_and_extractor_is_one_that_the_evaluator_knows(
+    chain: Chain, recorded: Recorded
+) -> None:
     for one in chain.metrics:
         compiled(one.filter)
         one.labels_of(recorded.completed[0])
@@ -222,18 +326,32 @@ LINES = {
     "RequestTimeout": [(platform.TIMEOUT, {"status": 504}), (None, {"status": 504})],
 }
 QUIET = [
-    (platform.STARTED, {"severity": "INFO"}), (platform.STOPPED, {"severity": "INFO"}),
-    (platform.ROLLOUT, {"severity": "INFO"}), (None, {"status": 200}),
-    ("Container terminated on signal 0.", {}), (platform.OOM, {"revision": "shop-00001-abc"}),
-]  # fmt: skip
+    (platform.STARTED, {"severity": "INFO"}),
+    (platform.STOPPED, {"severity": "INFO"}),
+    (platform.ROLLOUT, {"severity": "INFO"}),
+    (None, {"status": 200}),
+    ("Container terminated on signal 0.", {}),
+    (platform.OOM, {"revision": "shop-00001-abc"}),
+]
 
 
 def test_a_line_of_the_platform_pages_as_what_it_is_and_as_nothing_else() -> None:
-    alerts = {one["alert"]: one["filter"] for one in yaml.safe_load((ALERTS / "log_match.yaml").read_text())["alerts"]}
+    alerts = {
+        one["alert"]: one["filter"]
+        for one in yaml.safe_load((ALERTS / "log_match.yaml").read_text())["alerts"]
+    }
     now = datetime.now(UTC)
     for alert, lines in LINES.items():
         for text, more in lines:
-            taken = {name for name, query in alerts.items() if compiled(query)(platform.line(text, now, **more))}
+            taken = {
+                name
+                for name, query in alerts.items()
+                if compiled(query)(platform.line(text, now, **more))
+            }
             assert taken == {alert}
     for text, more in QUIET:
-        assert not [name for name, query in alerts.items() if compiled(query)(platform.line(text, now, **more))]
+        assert not [
+            name
+            for name, query in alerts.items()
+            if compiled(query)(platform.line(text, now, **more))
+        ]

@@ -1,4 +1,5 @@
-"""The evaluator of log filters: what it says of entries is what Cloud Logging says, and what it does not know it refuses."""
+"""The evaluator of log filters: what it says of entries is what Cloud Logging says, and what it
+does not know it refuses."""
 
 import re
 
@@ -13,7 +14,14 @@ ENTRY = {
     "textPayload": "Container terminated on signal 9.",
     "resource": {"type": "cloud_run_revision", "labels": {"service_name": "unstuck-worker"}},
     "labels": {"run.googleapis.com/x": "Y"},
-    "jsonPayload": {"event": "task_finished", "state": "Failed", "tries": 3, "late": 1.5, "cause": None, "held": True},
+    "jsonPayload": {
+        "event": "task_finished",
+        "state": "Failed",
+        "tries": 3,
+        "late": 1.5,
+        "cause": None,
+        "held": True,
+    },
 }
 
 TRUE = [

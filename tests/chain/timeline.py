@@ -1,8 +1,9 @@
-"""Entries laid out over the minutes of a day, made into the time series that Cloud Monitoring would hold of them, and
-judged by promtool.
+"""Entries laid out over the minutes of a day, made into the time series that Cloud Monitoring would
+hold of them, and judged by promtool.
 
-A log-based metric is a DELTA: each minute with lines has a sample, which knows when it began; other minutes have none.
-For Prometheus that is a counter with a point at the minute of the lines and one at the minute before, and gaps elsewhere."""
+A log-based metric is a DELTA: each minute with lines has a sample, which knows when it began; other
+minutes have none. For Prometheus that is a counter with a point at the minute of the lines and one
+at the minute before, and gaps elsewhere."""
 
 import json
 from collections import defaultdict
@@ -18,15 +19,19 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Timeline:
-    """`minutes[m]` are the entries of minute m. `platform` are series that no log line makes: name{labels} and values."""
+    """`minutes[m]` are the entries of minute m. `platform` are series that no log line makes:
+    name{labels} and values."""
 
     def __init__(self, name: str, length: int) -> None:
         self.name, self.length = name, length
         self.minutes: dict[int, list[Entry]] = defaultdict(list)
         self.expected: list[tuple[int, str, bool]] = []
 
-    def add(self, entries: Iterable[Entry], begin: int, end: int | None = None, every: int = 1) -> "Timeline":
-        """The same entries at minute `begin`, or in each `every`-th minute from `begin` until before `end`."""
+    def add(
+        self, entries: Iterable[Entry], begin: int, end: int | None = None, every: int = 1
+    ) -> "Timeline":
+        """The same entries at minute `begin`, or in each `every`-th minute from `begin` until
+        before `end`."""
         kept = list(entries)
         assert kept, "nothing was recorded"
         for minute in range(begin, begin + 1 if end is None else end, every):
@@ -60,14 +65,17 @@ class Timeline:
         for minute, entries in self.minutes.items():
             for entry in entries:
                 if id(entry) not in points:
-                    points[id(entry)] = [point for metric in chain.metrics for point in _points(metric, entry)]
+                    points[id(entry)] = [
+                        point for metric in chain.metrics for point in _points(metric, entry)
+                    ]
                 for key, value in points[id(entry)]:
                     found[key][minute] += value
         return found
 
 
 def judge(chain: Chain, timelines: list[Timeline], folder: Path, every: str = "1m") -> str:
-    """What promtool has against it; "" when all is as expected. The rules are looked at once in `every`."""
+    """What promtool has against it; "" when all is as expected. The rules are looked at once in
+    `every`."""
     asked = {alert for timeline in timelines for _, alert, _ in timeline.expected}
     rules = [rule for rule in chain.rules if rule["alert"] in asked]
     assert {rule["alert"] for rule in rules} == asked, "an alert is gone"
@@ -86,13 +94,16 @@ def _points(metric: Metric, entry: Entry) -> Iterator[tuple[Key, float]]:
         return
     resource = entry["resource"]
     labels = metric.labels_of(entry) | {
-        "monitored_resource": resource["type"], "service_name": resource["labels"]["service_name"],
-    }  # fmt: skip
+        "monitored_resource": resource["type"],
+        "service_name": resource["labels"]["service_name"],
+    }
     key = tuple(sorted((name, value) for name, value in labels.items() if value))
     name = f"logging_googleapis_com:user_{metric.name}"
     if metric.value is None:
         yield (name, key), 1
-    elif isinstance(value := extracted(metric.value, entry), int | float):  # else the entry is not counted
+    elif isinstance(
+        value := extracted(metric.value, entry), int | float
+    ):  # else the entry is not counted
         yield (f"{name}_sum", key), value
         yield (f"{name}_count", key), 1
 
@@ -113,7 +124,11 @@ def _values(added: dict[int, float], length: int) -> str:
 
 
 def _asked(minute: int, alert: str, firing: bool) -> dict[str, Any]:
-    expression = f'clamp_max(count(ALERTS{{alertname="{alert}",alertstate="firing"}}), 1) or vector(0)'
+    expression = (
+        f'clamp_max(count(ALERTS{{alertname="{alert}",alertstate="firing"}}), 1) or vector(0)'
+    )
     return {
-        "expr": expression, "eval_time": f"{minute}m", "exp_samples": [{"labels": "{}", "value": 1 if firing else 0}],
-    }  # fmt: skip
+        "expr": expression,
+        "eval_time": f"{minute}m",
+        "exp_samples": [{"labels": "{}", "value": 1 if firing else 0}],
+    }

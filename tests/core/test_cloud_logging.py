@@ -1,5 +1,6 @@
-"""Our log lines are those that google-cloud-logging's own StructuredLogHandler would write, field by field, so that Cloud
-Logging reads them the same; and all lines of one request, its handler's too, carry that request's trace."""
+"""Our log lines are those that google-cloud-logging's own StructuredLogHandler would write, field
+by field, so that Cloud Logging reads them the same; and all lines of one request, its handler's
+too, carry that request's trace."""
 
 import io
 import json
@@ -25,16 +26,24 @@ from tests.waiting import eventually
 PROJECT = "our-project"
 ID, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SPECIAL = {
-    "severity", "logging.googleapis.com/labels", "logging.googleapis.com/trace", "logging.googleapis.com/spanId",
-    "logging.googleapis.com/trace_sampled", "logging.googleapis.com/sourceLocation",
-}  # fmt: skip
-"""What the library writes, less httpRequest: Cloud Run logs each request itself, with its status and latency."""
+    "severity",
+    "logging.googleapis.com/labels",
+    "logging.googleapis.com/trace",
+    "logging.googleapis.com/spanId",
+    "logging.googleapis.com/trace_sampled",
+    "logging.googleapis.com/sourceLocation",
+}
+"""What the library writes, less httpRequest: Cloud Run logs each request itself, with its status
+and latency."""
 HEADERS = {
     "traceparent": {"traceparent": f"00-{ID}-{SPAN}-01"},
     "not sampled": {"traceparent": f"00-{ID}-{SPAN}-00"},
     "a later version": {"traceparent": f"01-{ID}-{SPAN}-03-more"},
     "both": {"traceparent": f"00-{ID}-{SPAN}-01", "X-Cloud-Trace-Context": f"{'a' * 32}/1;o=1"},
-    "a broken traceparent": {"traceparent": f"ff-{ID}-{SPAN}-01", "X-Cloud-Trace-Context": f"{ID}/9;o=1"},
+    "a broken traceparent": {
+        "traceparent": f"ff-{ID}-{SPAN}-01",
+        "X-Cloud-Trace-Context": f"{ID}/9;o=1",
+    },
     "zeros": {"traceparent": f"00-{'0' * 32}-{SPAN}-01"},
     "no span": {"traceparent": f"00-{ID}-{'0' * 16}-01"},
     "cloud trace": {"X-Cloud-Trace-Context": f"{ID}/67667974448284343;o=1"},
@@ -49,14 +58,20 @@ HEADERS = {
 @pytest.fixture
 def library(monkeypatch):
     """What the library writes for a record, as a dict."""
-    monkeypatch.setattr(google.cloud.logging_v2, "_instrumentation_emitted", True)  # its line about itself
+    monkeypatch.setattr(
+        google.cloud.logging_v2, "_instrumentation_emitted", True
+    )  # its line about itself
     written = io.StringIO()
     handler = StructuredLogHandler(project_id=PROJECT, stream=written)
 
     def entry(record):
         handler.handle(record)
         found = json.loads(written.getvalue().splitlines()[-1])
-        return {name: value for name, value in found.items() if value not in ("", {}) and name != "httpRequest"}
+        return {
+            name: value
+            for name, value in found.items()
+            if value not in ("", {}) and name != "httpRequest"
+        }
 
     return entry
 
@@ -67,18 +82,30 @@ def ours(capsys):
 
 
 def record_of(event, values, level):
-    """The record that logs the same through the library: the fields as json_fields, the sentence as the message."""
+    """The record that logs the same through the library: the fields as json_fields, the sentence as
+    the message."""
     entry = json.loads(event.line(values, level))
-    record = logging.LogRecord("unstuck", getattr(logging, level), __file__, 1, entry.pop("message"), (), None)
+    record = logging.LogRecord(
+        "unstuck", getattr(logging, level), __file__, 1, entry.pop("message"), (), None
+    )
     del entry["severity"]
-    record.json_fields = {name: value for name, value in entry.items() if name not in GCP_STRUCTURED_LOGGING_FIELDS}
+    record.json_fields = {
+        name: value for name, value in entry.items() if name not in GCP_STRUCTURED_LOGGING_FIELDS
+    }
     return record
 
 
 @pytest.mark.parametrize("case", HEADERS)
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 def test_a_line_has_the_fields_that_the_library_writes(case, level, library):
-    values = {"watch": "tasks", "task_id": "1", "kind": 'a "kind" ä\n', "seconds": 1.5, "number": 1, "state": None}
+    values = {
+        "watch": "tasks",
+        "task_id": "1",
+        "kind": 'a "kind" ä\n',
+        "seconds": 1.5,
+        "number": 1,
+        "state": None,
+    }
     with flask.Flask("f").test_request_context("/", headers=HEADERS[case]):
         token = trace.current.set(trace.of(flask.request.headers, PROJECT))
         try:
@@ -102,7 +129,14 @@ def test_a_handlers_line_has_the_fields_that_the_library_writes(library, ours):
     work.end()
     [line] = ours()
     record = logging.LogRecord(
-        "unstuck.handler.image", logging.WARNING, logs.__code__.co_filename, 0, "half of %s", ("it",), None, "logs"
+        "unstuck.handler.image",
+        logging.WARNING,
+        logs.__code__.co_filename,
+        0,
+        "half of %s",
+        ("it",),
+        None,
+        "logs",
     )
     record.lineno = logs.__code__.co_firstlineno + 1
     record.labels = {"step": "one"}
@@ -137,7 +171,10 @@ def own_forkserver() -> Iterator[None]:
 @pytest.mark.parametrize("kind", ["traced", "traced_thread"])
 def test_all_lines_of_a_request_carry_its_trace_down_to_the_handlers_process(kind, database, capfd):
     policy = parse(DEFAULT.read_text(encoding="utf-8").rstrip() + POLICY)
-    store, found = PostgresStore(database), trace.Trace(f"projects/{PROJECT}/traces/{ID}", SPAN, sampled=True)
+    store, found = (
+        PostgresStore(database),
+        trace.Trace(f"projects/{PROJECT}/traces/{ID}", SPAN, sampled=True),
+    )
     watch = policy.watch()
     token = trace.current.set(found)
     try:

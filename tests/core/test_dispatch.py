@@ -1,4 +1,5 @@
-"""Dispatch: a push arrives as it should or is reported, never lost in silence. Cloud Tasks is mocked at the wire only."""
+"""Dispatch: a push arrives as it should or is reported, never lost in silence. Cloud Tasks is
+mocked at the wire only."""
 
 import base64
 import datetime
@@ -14,7 +15,15 @@ from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
 from functions.core import dispatch
-from functions.core.dispatch import CloudTasksDispatch, DispatchError, HttpDispatch, NoDispatch, choose, name_of, push
+from functions.core.dispatch import (
+    CloudTasksDispatch,
+    DispatchError,
+    HttpDispatch,
+    NoDispatch,
+    choose,
+    name_of,
+    push,
+)
 from functions.core.policy import policy
 from functions.core.settings import Settings
 from functions.ops.postgres.embedded import free_port
@@ -55,7 +64,9 @@ class Worker(ThreadingHTTPServer):
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.received.append((time.monotonic(), self.path, self.headers["Content-Type"], body))
+        self.server.received.append(
+            (time.monotonic(), self.path, self.headers["Content-Type"], body)
+        )
         self.send_response(200)
         self.end_headers()
 
@@ -82,7 +93,9 @@ def test_a_push_by_http_does_not_arrive_before_its_time(worker):
     pushed = time.monotonic()
     HttpDispatch(worker.url).push("tasks", TASK, 2, delay=0.3)
     HttpDispatch(worker.url).push("tasks", TASK, 1)
-    (at_once, *_, first), (later, *_, second) = eventually(lambda: len(worker.received) == 2 and worker.received)
+    (at_once, *_, first), (later, *_, second) = eventually(
+        lambda: len(worker.received) == 2 and worker.received
+    )
     assert (first["number"], second["number"]) == (1, 2)
     assert at_once - pushed < later - pushed
     assert later - pushed >= 0.3
@@ -96,8 +109,12 @@ def test_a_push_by_http_that_finds_nobody_is_reported(log):
 
 
 def test_a_push_by_http_gives_a_worker_that_never_answers_its_time_and_no_more(log):
-    with ThreadingHTTPServer(("127.0.0.1", free_port()), Receiver) as silent:  # listens, and never accepts
-        HttpDispatch(f"http://127.0.0.1:{silent.server_address[1]}", timeout=0.1).push("tasks", TASK, 1)
+    with ThreadingHTTPServer(
+        ("127.0.0.1", free_port()), Receiver
+    ) as silent:  # listens, and never accepts
+        HttpDispatch(f"http://127.0.0.1:{silent.server_address[1]}", timeout=0.1).push(
+            "tasks", TASK, 1
+        )
         assert eventually(log)[0]["error"] == "ReadTimeout"
 
 
@@ -107,7 +124,9 @@ def test_a_push_by_http_gives_a_worker_that_never_answers_its_time_and_no_more(l
 @pytest.fixture
 def google(monkeypatch):
     """The real library with the wire cut: what it sends is in `google.calls`."""
-    monkeypatch.setattr("google.auth.default", lambda *_, **__: (AnonymousCredentials(), "our-project"))
+    monkeypatch.setattr(
+        "google.auth.default", lambda *_, **__: (AnonymousCredentials(), "our-project")
+    )
     dispatch._client.cache_clear()
     with responses.RequestsMock() as wire:
         yield wire
@@ -127,7 +146,9 @@ def sent(google):
 
 
 def seconds_from_now(text):
-    return (datetime.datetime.fromisoformat(text) - datetime.datetime.now(datetime.UTC)).total_seconds()
+    return (
+        datetime.datetime.fromisoformat(text) - datetime.datetime.now(datetime.UTC)
+    ).total_seconds()
 
 
 def test_cloud_tasks_is_given_all_that_the_worker_needs(google):
@@ -140,7 +161,11 @@ def test_cloud_tasks_is_given_all_that_the_worker_needs(google):
     assert 80 < seconds_from_now(task["scheduleTime"]) <= 90
     assert (request["url"], request["httpMethod"]) == (WORKER, 1)  # the number of POST
     assert request["headers"] == {"Content-Type": "application/json"}
-    assert json.loads(base64.b64decode(request["body"])) == {"watch": "tasks", "task_id": TASK, "number": 2}
+    assert json.loads(base64.b64decode(request["body"])) == {
+        "watch": "tasks",
+        "task_id": TASK,
+        "number": 2,
+    }
     assert request["oidcToken"] == {"serviceAccountEmail": INVOKER, "audience": WORKER}
 
 
@@ -156,12 +181,16 @@ def test_without_an_invoker_no_token_is_sent(google):
         ("https://worker-abc-ew.a.run.app", "https://worker-abc-ew.a.run.app"),
         ("https://worker-abc-ew.a.run.app/?watch=tasks", "https://worker-abc-ew.a.run.app/"),
         ("https://ew1-p.cloudfunctions.net/worker", "https://ew1-p.cloudfunctions.net/worker"),
-        ("https://ew1-p.cloudfunctions.net/worker?a=b#c", "https://ew1-p.cloudfunctions.net/worker"),
+        (
+            "https://ew1-p.cloudfunctions.net/worker?a=b#c",
+            "https://ew1-p.cloudfunctions.net/worker",
+        ),
     ],
 )
 def test_the_token_is_for_the_function_and_not_for_the_query(google, url, audience):
-    """Cloud Run and functions take the URL with its path, as Cloud Tasks' default does; a query gives 401
-    (googleapis/python-tasks#137), and a function's URL without its path too (nodejs-docs-samples#3267)."""
+    """Cloud Run and functions take the URL with its path, as Cloud Tasks' default does; a query
+    gives 401 (googleapis/python-tasks#137), and a function's URL without its path too
+    (nodejs-docs-samples#3267)."""
     google.post(TASKS, json={"name": "x"})
     cloud_tasks(url).push("tasks", TASK, 1)
     request = sent(google)["httpRequest"]
@@ -169,7 +198,8 @@ def test_the_token_is_for_the_function_and_not_for_the_query(google, url, audien
 
 
 @pytest.mark.parametrize(
-    ("timeout", "deadline"), [(5, "15s"), (15, "15s"), (600, "600s"), (1800, "1800s"), (3600, "1800s")]
+    ("timeout", "deadline"),
+    [(5, "15s"), (15, "15s"), (600, "600s"), (1800, "1800s"), (3600, "1800s")],
 )
 def test_the_deadline_is_one_that_cloud_tasks_accepts(google, timeout, deadline):
     google.post(TASKS, json={"name": "x"})
@@ -190,14 +220,19 @@ def test_the_time_is_one_that_cloud_tasks_accepts(google):
 
 
 def test_the_same_push_has_the_same_name_and_another_one_has_another():
-    names = {name_of(watch, task, number) for watch in "ab" for task in "cd" for number in (1, 2, -1, -2)}
+    names = {
+        name_of(watch, task, number) for watch in "ab" for task in "cd" for number in (1, 2, -1, -2)
+    }
     assert len(names) == 16
     assert name_of("tasks", TASK, 2) == name_of("tasks", TASK, 2)
     assert all(set(name) <= set("0123456789abcdef-") and len(name) <= 500 for name in names)
 
 
 def refused(status, word):
-    return {"status": status, "json": {"error": {"code": status, "message": f"it is {word}", "status": word}}}
+    return {
+        "status": status,
+        "json": {"error": {"code": status, "message": f"it is {word}", "status": word}},
+    }
 
 
 def test_a_push_that_was_accepted_before_is_accepted(google, monkeypatch, log):
@@ -210,14 +245,24 @@ def test_a_push_that_was_accepted_before_is_accepted(google, monkeypatch, log):
 @pytest.mark.parametrize(
     "trouble",
     [
-        refused(400, "INVALID_ARGUMENT"), refused(401, "UNAUTHENTICATED"), refused(403, "PERMISSION_DENIED"),
-        refused(404, "NOT_FOUND"), refused(429, "RESOURCE_EXHAUSTED"), refused(500, "INTERNAL"), refused(503, "UNAVAILABLE"),
-        {"status": 502, "body": "<html>a proxy</html>"}, {"body": requests.ConnectTimeout("slow")},
-        {"body": requests.ReadTimeout("slow")}, {"body": requests.ConnectionError("reset")}, {"body": RefreshError("no token")},
+        refused(400, "INVALID_ARGUMENT"),
+        refused(401, "UNAUTHENTICATED"),
+        refused(403, "PERMISSION_DENIED"),
+        refused(404, "NOT_FOUND"),
+        refused(429, "RESOURCE_EXHAUSTED"),
+        refused(500, "INTERNAL"),
+        refused(503, "UNAVAILABLE"),
+        {"status": 502, "body": "<html>a proxy</html>"},
+        {"body": requests.ConnectTimeout("slow")},
+        {"body": requests.ReadTimeout("slow")},
+        {"body": requests.ConnectionError("reset")},
+        {"body": RefreshError("no token")},
     ],
     ids=lambda trouble: str(trouble.get("status") or type(trouble["body"]).__name__),
-)  # fmt: skip
-def test_a_push_that_is_not_accepted_is_reported_and_nothing_more(google, monkeypatch, log, trouble):
+)
+def test_a_push_that_is_not_accepted_is_reported_and_nothing_more(
+    google, monkeypatch, log, trouble
+):
     google.post(TASKS, **trouble)
     use(monkeypatch, cloud_tasks())
     assert push("tasks", TASK, 1) is False
@@ -281,7 +326,9 @@ def test_the_environment_chooses_the_way():
     assert isinstance(choose(environment(), 600), NoDispatch)
 
 
-def test_a_queue_without_a_worker_is_a_mistake_that_is_said_and_not_taken_for_workers_that_pull(monkeypatch, log):
+def test_a_queue_without_a_worker_is_a_mistake_that_is_said_and_not_taken_for_workers_that_pull(
+    monkeypatch, log
+):
     use(monkeypatch, choose(environment(TASKS_QUEUE=QUEUE), 600))
     assert dispatch.pushes() is True
     assert push("tasks", TASK, 1) is False

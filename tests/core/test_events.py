@@ -1,4 +1,5 @@
-"""The log: every line of the system is in events.py, whole, in the form that Cloud Logging reads, and without payloads."""
+"""The log: every line of the system is in events.py, whole, in the form that Cloud Logging reads,
+and without payloads."""
 
 import ast
 import json
@@ -38,8 +39,21 @@ from functions.worker.settle import Ending, complete
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-DEPLOYED = [ROOT / "main.py", *(one for one in (ROOT / "functions").rglob("*.py") if "ops" not in one.parts)]
-SEVERITIES = {"DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY"}
+DEPLOYED = [
+    ROOT / "main.py",
+    *(one for one in (ROOT / "functions").rglob("*.py") if "ops" not in one.parts),
+]
+SEVERITIES = {
+    "DEFAULT",
+    "DEBUG",
+    "INFO",
+    "NOTICE",
+    "WARNING",
+    "ERROR",
+    "CRITICAL",
+    "ALERT",
+    "EMERGENCY",
+}
 POLICY = load(str(DEFAULT))
 WATCH = POLICY.watch()
 
@@ -60,7 +74,11 @@ def uses():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         calls = {id(call.args[0]): call for call in ast.walk(tree) if is_emit(call)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == "events" and node.attr.isupper():
+            if (
+                isinstance(node, ast.Attribute)
+                and getattr(node.value, "id", None) == "events"
+                and node.attr.isupper()
+            ):
                 yield path, calls.get(id(node)), node.attr
 
 
@@ -76,7 +94,11 @@ def test_every_event_is_written_somewhere_and_none_is_made_up():
     used = {name for _, _, name in uses()}
     assert used - constants == used & {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
     itself = ast.parse(Path(events.__file__).read_text(encoding="utf-8"))
-    used |= {node.id for node in ast.walk(itself) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    used |= {
+        node.id
+        for node in ast.walk(itself)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
     assert constants - used == set()
 
 
@@ -84,7 +106,9 @@ def test_every_event_is_called_as_its_constant():
     assert all(vars(events)[name.upper()] is event for name, event in ALL.items())
 
 
-@pytest.mark.parametrize(("path", "call", "name"), EMITS, ids=[f"{p.stem}:{c.lineno}:{n}" for p, c, n in EMITS])
+@pytest.mark.parametrize(
+    ("path", "call", "name"), EMITS, ids=[f"{p.stem}:{c.lineno}:{n}" for p, c, n in EMITS]
+)
 def test_what_is_given_to_an_event_is_what_it_carries(path, call, name):
     event = getattr(events, name)
     given = [keyword.arg for keyword in call.keywords]
@@ -98,13 +122,26 @@ def test_nothing_else_in_the_deployed_code_prints():
     for path in DEPLOYED:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {
-            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            node.func.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         assert "print" not in names, path
 
 
 def test_no_field_is_called_like_a_payload_or_a_secret():
-    forbidden = {"input", "result", "output", "payload", "body", "data", "checkpoint", "progress", "prompt", "metadata"}
+    forbidden = {
+        "input",
+        "result",
+        "output",
+        "payload",
+        "body",
+        "data",
+        "checkpoint",
+        "progress",
+        "prompt",
+        "metadata",
+    }
     forbidden |= {
         "token",
         "secret",
@@ -123,7 +160,16 @@ def test_no_field_is_called_like_a_payload_or_a_secret():
 
 
 def test_no_field_takes_the_place_of_one_of_cloud_logging():
-    reserved = {"severity", "message", "event", "time", "timestamp", "httpRequest", "labels", "level"}
+    reserved = {
+        "severity",
+        "message",
+        "event",
+        "time",
+        "timestamp",
+        "httpRequest",
+        "labels",
+        "level",
+    }
     for event in ALL.values():
         assert not reserved & set(event.fields), event.name
         assert len(set(event.fields)) == len(event.fields)
@@ -153,7 +199,9 @@ def test_a_sentence_has_no_holes():
         message = json.loads(event.line(values))["message"]
         assert "{" not in message
         assert "<" in message
-        assert json.loads(event.line({}))["message"].count("-") >= message.count("<"), "what is unknown is a dash"
+        assert json.loads(event.line({}))["message"].count("-") >= message.count("<"), (
+            "what is unknown is a dash"
+        )
 
 
 def test_a_line_of_a_request_carries_its_trace():
@@ -187,7 +235,9 @@ def test_lines_of_many_threads_do_not_mix(tmp_path):
             thread.join()
     """
     command = [sys.executable, "-c", textwrap.dedent(writer)]
-    out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60).stdout
+    out = subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+    ).stdout
     lines = [json.loads(line) for line in out.splitlines()]
     assert len(lines) == 1600
     for name in range(16):
@@ -195,7 +245,8 @@ def test_lines_of_many_threads_do_not_mix(tmp_path):
 
 
 def test_each_line_is_an_entry_of_its_own_where_the_framework_adds_execution_ids(tmp_path):
-    """Cloud Functions set LOG_EXECUTION_ID: the framework then rewrites each write as one entry of JSON."""
+    """Cloud Functions set LOG_EXECUTION_ID: the framework then rewrites each write as one entry of
+    JSON."""
     (tmp_path / "main.py").write_text(
         textwrap.dedent("""
         import functions_framework
@@ -210,9 +261,13 @@ def test_each_line_is_an_entry_of_its_own_where_the_framework_adds_execution_ids
     code = "import functions_framework as f; f.create_app('batch', 'main.py', 'http').test_client().get('/')"
     env = os.environ | {"LOG_EXECUTION_ID": "true", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
-    out = subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True, timeout=60).stdout
+    out = subprocess.run(
+        command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True, timeout=60
+    ).stdout
     lines = [json.loads(line) for line in out.splitlines()]
-    assert [(line["event"], line["task_id"]) for line in lines] == [("task_created", number) for number in range(3)]
+    assert [(line["event"], line["task_id"]) for line in lines] == [
+        ("task_created", number) for number in range(3)
+    ]
     assert all(line["logging.googleapis.com/labels"]["execution_id"] for line in lines)
 
 
@@ -261,7 +316,9 @@ def rows(database):
         yield lambda text, *values: connection.execute(text, values)
 
 
-def test_every_line_of_the_system_says_all_that_its_event_carries(store, rows, queue, written, monkeypatch):
+def test_every_line_of_the_system_says_all_that_its_event_carries(
+    store, rows, queue, written, monkeypatch
+):
     endings(store, monkeypatch)
     sweeps(store, rows, queue, monkeypatch)
     requests()
@@ -315,20 +372,31 @@ def sweeps(store, rows, queue, monkeypatch):
     rows("alter table tasks add check (status <> 'failed' or kind <> 'unsweepable')")
     for kind in ("image", "unsweepable"):
         task_id = waiting(store)
-        rows("update tasks set scheduled_at = now() - interval '1 day', kind = %s where id = %s", kind, task_id)
-        rows("insert into unstuck.dispatches values ('tasks', %s, 2, now() - interval '20 h')", task_id)
+        rows(
+            "update tasks set scheduled_at = now() - interval '1 day', kind = %s where id = %s",
+            kind,
+            task_id,
+        )
+        rows(
+            "insert into unstuck.dispatches values ('tasks', %s, 2, now() - interval '20 h')",
+            task_id,
+        )
     rows("update unstuck.attempts set deadline_at = now() where ended_at is null")
     rows("update unstuck.attempts set tries = 3 where task_id = %s", tasks[1])
     rows("alter table tasks disable trigger user")
     rows("update tasks set status = 'cancelled' where id = %s", tasks[2])
-    rows("update tasks set scheduled_at = now() - interval '5 minutes' where id = %s", waiting(store))
+    rows(
+        "update tasks set scheduled_at = now() - interval '5 minutes' where id = %s", waiting(store)
+    )
     assert sweep(store, POLICY, key="1")["unsweepable"] == 1
     sweep(store, POLICY, key="1")  # duplicate
     for _ in range(10):
         running(store)
     rows("update unstuck.attempts set lease = '0', lease_until = now() where ended_at is null")
     queue.refuses = True
-    rows("update tasks set scheduled_at = now() - interval '5 minutes' where id = %s", waiting(store))
+    rows(
+        "update tasks set scheduled_at = now() - interval '5 minutes' where id = %s", waiting(store)
+    )
     assert sweep(store, POLICY)["suspended"] == 10
     with monkeypatch.context() as patch:
         patch.setattr(store, "call", away)
@@ -342,7 +410,9 @@ def sweeps(store, rows, queue, monkeypatch):
 def notifications(store, rows, monkeypatch):
     policy = replace(POLICY, watches={"tasks": replace(WATCH, notify=True)})
     with monkeypatch.context() as patch:
-        patch.setattr(notify, "settings", lambda: Settings.read({"NOTIFY_URL": "https://receiver.example/"}))
+        patch.setattr(
+            notify, "settings", lambda: Settings.read({"NOTIFY_URL": "https://receiver.example/"})
+        )
         for status in (200, 500):
             rows(
                 "insert into unstuck.outbox (watch, task_id, number, kind, reason) values ('tasks', '1', 1, 'image', 'stale')"
@@ -367,7 +437,10 @@ def after_a_sweep(store, rows, monkeypatch):
     monkeypatch.setattr(evidence, "explain", raising(ConnectionError("Logging is away")))
     afterwards(store, POLICY, 1, {}, [{}], until=time.monotonic() + 60)
     claimed = running(store)
-    rows("update unstuck.attempts set lease = '0', lease_until = now() where task_id = %s", claimed["task_id"])
+    rows(
+        "update unstuck.attempts set lease = '0', lease_until = now() where task_id = %s",
+        claimed["task_id"],
+    )
     swept = sweep(store, POLICY)["sweep_id"]
     found = {
         "watch": "tasks",
@@ -392,7 +465,12 @@ def elsewhere(monkeypatch):
 
 def requests():
     refused = BadRequestError("Who are you?", status=401)
-    for error in (StoreError("away", retryable=True), StoreError("no", retryable=False), ValueError("a bug"), refused):
+    for error in (
+        StoreError("away", retryable=True),
+        StoreError("no", retryable=False),
+        ValueError("a bug"),
+        refused,
+    ):
         http.answer(Request(), "sweep", ("POST",), raising(error))
     with pytest.raises(BadRequestError):
         Keys("http://127.0.0.1:1").find("k")
@@ -418,10 +496,14 @@ def handlers(written):
     work = Work(Job(f"{__name__}:logs", "1", "image", 1, {}, {}, 10, 10**8), "thread")
     assert eventually(lambda: work.receive(1)) == ("result", "null")
     work.end()
-    lines = [(values["text"], level) for event, values, level in written if event is events.HANDLER_LOG]
+    lines = [
+        (values["text"], level) for event, values, level in written if event is events.HANDLER_LOG
+    ]
     assert [level for _, level in lines] == ["INFO", "WARNING", "INFO", "CRITICAL"]
     assert lines[0][0] == "half of it"
-    assert lines[1][0] == "%d (its arguments do not fit)", "a slip in a log call does not fail the task"
+    assert lines[1][0] == "%d (its arguments do not fit)", (
+        "a slip in a log call does not fail the task"
+    )
     assert lines[3][0].endswith("ValueError: why")
 
 

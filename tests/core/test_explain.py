@@ -40,7 +40,12 @@ class World:
 
     def settled(self, outcome: str, **more: Any) -> str:
         held = self.claimed()
-        assert self.store.settle(self.watch, held["task_id"], held["token"], outcome, **more)["verdict"] == "settled"
+        assert (
+            self.store.settle(self.watch, held["task_id"], held["token"], outcome, **more)[
+                "verdict"
+            ]
+            == "settled"
+        )
         return str(held["task_id"])
 
     def aged(self, task: str, by: str) -> str:
@@ -87,7 +92,9 @@ def put_back(world: World) -> str:
 
 def progressing(world: World) -> str:
     held = world.claimed()
-    world.store.beat(world.watch, held["task_id"], held["token"], {"fraction": 0.4, "message": "2 of 5 pages"})
+    world.store.beat(
+        world.watch, held["task_id"], held["token"], {"fraction": 0.4, "message": "2 of 5 pages"}
+    )
     return str(held["task_id"])
 
 
@@ -136,7 +143,10 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
         retried,
         "Attempt 1 ended <1m> ago: it failed for a passing reason. 2 of 3 tries are left. It is pending; the next try ...",
     ),
-    "pending, after a retry, due later": (retried, "... It is pending; the next try may start in <2m>."),
+    "pending, after a retry, due later": (
+        retried,
+        "... It is pending; the next try may start in <2m>.",
+    ),
     "pending, after a retry, due": (
         retried_and_due,
         "Attempt 1 ended <0s> ago: the handler raised an error. 2 of 3 tries are left. It has waited <0s> for a worker. ...",
@@ -153,13 +163,22 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
         lambda world: str(world.claimed()["task_id"]),
         "Attempt 1 runs since <0s>; its last beat came <0s> ago. Without another one it is taken back in <30s>, and in ...",
     ),
-    "running, with its deadline": (lambda world: str(world.claimed()["task_id"]), "... and in <10m> at the latest."),
-    "running, with progress": (progressing, "Attempt 1 runs since <0s> (40%, 2 of 5 pages); its last beat came ..."),
+    "running, with its deadline": (
+        lambda world: str(world.claimed()["task_id"]),
+        "... and in <10m> at the latest.",
+    ),
+    "running, with progress": (
+        progressing,
+        "Attempt 1 runs since <0s> (40%, 2 of 5 pages); its last beat came ...",
+    ),
     "running, overdue": (
         silent,
         "Attempt 1 runs since <1h>, but its lease or deadline ran out <50m> ago: the next sweep, within 1m, puts it back.",
     ),
-    "running, overdue, the last try": (silent_for_the_last_time, "... the next sweep, within 1m, fails it."),
+    "running, overdue, the last try": (
+        silent_for_the_last_time,
+        "... the next sweep, within 1m, fails it.",
+    ),
     "running, without the guard": (
         lambda world: world.task("processing", "5m"),
         "It runs without the guard; the last sign of life came <5m> ago. After <10m> more of silence the sweep ends it.",
@@ -181,11 +200,20 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
         failed_by_the_sweep,
         "It failed <0s> ago as never_claimed: No worker picked the task up in time.",
     ),
-    "failed by a person": (by_hand("fail", error="Not today."), "It failed <0s> ago as by_hand: Not today."),
-    "failed without a word": (lambda world: world.task("failed"), "It failed: no reason was written down"),
+    "failed by a person": (
+        by_hand("fail", error="Not today."),
+        "It failed <0s> ago as by_hand: Not today.",
+    ),
+    "failed without a word": (
+        lambda world: world.task("failed"),
+        "It failed: no reason was written down",
+    ),
     "cancelled": (by_hand("cancel"), "It was cancelled <0s> ago."),
     "cancelled behind the guard": (lambda world: world.task("cancelled"), "It was cancelled."),
-    "resting": (lambda world: world.task("paused"), "It waits for a person (paused). It is never swept."),
+    "resting": (
+        lambda world: world.task("paused"),
+        "It waits for a person (paused). It is never swept.",
+    ),
     "an unknown word": (
         lambda world: world.task("melting"),
         "Its status 'melting' is not a word of the watch tasks. Add it to `words` in policy.yaml.",
@@ -197,11 +225,14 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
 def pattern(wanted: str) -> str:
     def about(time: re.Match[str]) -> str:
         seconds = sum(
-            int(count) * {"s": 1, "m": 60, "h": 3600}[unit] for count, unit in re.findall(r"(\d+)([smh])", time[1])
+            int(count) * {"s": 1, "m": 60, "h": 3600}[unit]
+            for count, unit in re.findall(r"(\d+)([smh])", time[1])
         )
         return "|".join(span(seconds + off) for off in range(-15, 16))
 
-    return re.sub(r"<(\w+)>", lambda time: f"({about(time)})", re.escape(wanted).replace(r"\.\.\.", ".*"))
+    return re.sub(
+        r"<(\w+)>", lambda time: f"({about(time)})", re.escape(wanted).replace(r"\.\.\.", ".*")
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -215,7 +246,10 @@ def test_without_clocks_it_says_that_nobody_knows(world: World) -> None:
     """A table whose clocks hold nulls."""
     for word, wanted in (
         ("pending", "It waits for a worker; since when is not known, so that no sweep fails it."),
-        ("processing", "It runs without the guard, and no clock says since when: no sweep ends it."),
+        (
+            "processing",
+            "It runs without the guard, and no clock says since when: no sweep ends it.",
+        ),
     ):
         status = world.store.status(world.watch, world.task(word), heal=False)
         unknown = status | {"waited": None, "silent": None, "due_in": None}
@@ -224,7 +258,15 @@ def test_without_clocks_it_says_that_nobody_knows(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(-1, "0s"), (0.4, "0s"), (45, "45s"), (720, "12m"), (12_000, "3h 20m"), (3_988_800, "46d 4h"), (86_401, "1d 1s")],
+    [
+        (-1, "0s"),
+        (0.4, "0s"),
+        (45, "45s"),
+        (720, "12m"),
+        (12_000, "3h 20m"),
+        (3_988_800, "46d 4h"),
+        (86_401, "1d 1s"),
+    ],
 )
 def test_a_time_as_a_person_says_it(seconds: float, said: str) -> None:
     assert span(seconds) == said

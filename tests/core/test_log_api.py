@@ -1,5 +1,5 @@
-"""LOG_TRANSPORT=api: a worker elsewhere sends its lines to Cloud Logging itself, where the same metrics count them. What
-cannot be sent is printed, and nothing waits for it."""
+"""LOG_TRANSPORT=api: a worker elsewhere sends its lines to Cloud Logging itself, where the same
+metrics count them. What cannot be sent is printed, and nothing waits for it."""
 
 import json
 import os
@@ -75,8 +75,15 @@ def sent(api: LoggingApi, count: int) -> list[dict[str, Any]]:
 
 
 def test_a_line_arrives_as_cloud_run_would_have_brought_it(api: LoggingApi, printed: Any) -> None:
-    token = trace.current.set(trace.Trace(f"projects/{PROJECT}/traces/t", "00f067aa0ba902b7", sampled=True))
-    events.emit(events.TASK_FINISHED, level="WARNING", about={"logging.googleapis.com/labels": {"a": "b"}}, **TASK)
+    token = trace.current.set(
+        trace.Trace(f"projects/{PROJECT}/traces/t", "00f067aa0ba902b7", sampled=True)
+    )
+    events.emit(
+        events.TASK_FINISHED,
+        level="WARNING",
+        about={"logging.googleapis.com/labels": {"a": "b"}},
+        **TASK,
+    )
     trace.current.reset(token)
     [entry] = sent(api, 1)
     line = json.loads(events.TASK_FINISHED.line(TASK))
@@ -111,7 +118,12 @@ def test_what_is_refused_is_printed(status: int, api: LoggingApi, printed: Any) 
     for _ in range(3):
         events.emit(events.TASK_FINISHED, **TASK)
     lines: list[dict[str, Any]] = []
-    eventually(lambda: lines.extend(printed()) or len([one for one in lines if one["event"] == "task_finished"]) == 3)
+    eventually(
+        lambda: (
+            lines.extend(printed())
+            or len([one for one in lines if one["event"] == "task_finished"]) == 3
+        )
+    )
     told = [one for one in lines if one["event"] == "log_failed"]
     assert len(told) == 1, "said once in a minute"
 
@@ -155,7 +167,9 @@ POLICY = """
 
 
 @pytest.mark.parametrize("kind", ["says", "says_thread"])
-def test_what_a_handler_says_goes_by_the_guard(kind: str, api: LoggingApi, database: str, printed: Any) -> None:
+def test_what_a_handler_says_goes_by_the_guard(
+    kind: str, api: LoggingApi, database: str, printed: Any
+) -> None:
     """Its process has no client: one would cost each task a second."""
     policy = parse(DEFAULT.read_text(encoding="utf-8").rstrip() + POLICY)
     store = PostgresStore(database)
@@ -205,7 +219,11 @@ def test_the_last_lines_are_sent_when_the_process_ends_by_itself_or_by_sigterm(e
     server.received = []  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    env = os.environ | {"LOG_TRANSPORT": "api", "GOOGLE_CLOUD_PROJECT": "p", "PYTHONPATH": str(ROOT)}
+    env = os.environ | {
+        "LOG_TRANSPORT": "api",
+        "GOOGLE_CLOUD_PROJECT": "p",
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, "-c", textwrap.dedent(PROCESS), url, end]
     with subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -214,7 +232,9 @@ def test_the_last_lines_are_sent_when_the_process_ends_by_itself_or_by_sigterm(e
             process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
         assert process.wait(60) == 0
-    printed = [json.loads(line)["task_id"] for line in rest.splitlines()]  # on a machine that is too busy for the limit
+    printed = [
+        json.loads(line)["task_id"] for line in rest.splitlines()
+    ]  # on a machine that is too busy for the limit
     assert sorted(server.received + printed, key=int) == [str(number) for number in range(50)]  # type: ignore[attr-defined]
     assert server.received  # type: ignore[attr-defined]
     server.shutdown()

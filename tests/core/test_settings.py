@@ -1,4 +1,5 @@
-"""The environment: settings.py names every variable that the deployed code reads, and says what each is for."""
+"""The environment: settings.py names every variable that the deployed code reads, and says what
+each is for."""
 
 import ast
 import os
@@ -13,7 +14,8 @@ from functions.core.settings import Settings
 ROOT = Path(__file__).parents[2]
 TEXT = Path(settings.__file__).read_text(encoding="utf-8")
 OTHERS = {"NAME", "preload.NAME", "match[1]"}
-"""preload.NAME: set by Unstuck itself, from one process to another. match[1]: what a policy names in `table: ${...}`."""
+"""preload.NAME: set by Unstuck itself, from one process to another. match[1]: what a policy names
+in `table: ${...}`."""
 
 
 def deployed():
@@ -24,9 +26,14 @@ def deployed():
 
 
 def read(tree):
-    """The names of the variables that are read: from os.environ, os.getenv or a mapping that is called env."""
+    """The names of the variables that are read: from os.environ, os.getenv or a mapping that is
+    called env."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"os.environ.get", "os.getenv", "env.get"}:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {
+            "os.environ.get",
+            "os.getenv",
+            "env.get",
+        }:
             yield node.args[0]
         elif isinstance(node, ast.Subscript) and ast.unparse(node.value) in {"os.environ", "env"}:
             yield node.slice
@@ -35,7 +42,10 @@ def read(tree):
 def names():
     for path, tree in deployed():
         for name in read(tree):
-            yield path.name, ast.literal_eval(name) if isinstance(name, ast.Constant) else ast.unparse(name)
+            yield (
+                path.name,
+                ast.literal_eval(name) if isinstance(name, ast.Constant) else ast.unparse(name),
+            )
 
 
 def test_every_variable_that_is_read_is_named_in_the_settings():
@@ -54,43 +64,86 @@ def test_the_environment_is_read_in_no_other_way():
             and node.attr == "environ"
             and (name := ast.unparse(node)) != "request.environ"
         ]
-        parts = sum(ast.unparse(node).startswith(("os.environ.get", "os.environ[")) for node in ast.walk(tree)
-                    if isinstance(node, ast.Call | ast.Subscript))  # fmt: skip
+        parts = sum(
+            ast.unparse(node).startswith(("os.environ.get", "os.environ["))
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call | ast.Subscript)
+        )
         assert len(whole) - parts == (1 if path.name == "settings.py" else 0), path
         assert "from os import" not in ast.unparse(tree), path
 
 
 def test_each_variable_says_what_it_is_for():
-    for name in set(re.findall(r'env\.get\("([A-Z_]+)"\)', TEXT)) - {"K_REVISION", "FUNCTION_TARGET"}:
+    for name in set(re.findall(r'env\.get\("([A-Z_]+)"\)', TEXT)) - {
+        "K_REVISION",
+        "FUNCTION_TARGET",
+    }:
         assert re.search(rf'^    """{name}: .+\."""$', TEXT, re.MULTILINE), name
 
 
 def test_the_settings_are_the_environments():
-    found = Settings.read({
-        "DATABASE_URL": "postgresql://x", "UNSTUCK_POLICY": "p.yaml", "WORKER_URL": "https://w", "TASKS_QUEUE": "q",
-        "TASKS_INVOKER": "i@x", "GOOGLE_CLOUD_PROJECT": "p", "K_REVISION": "worker-00007",
-    })  # fmt: skip
-    assert (found.database_url, found.policy, found.worker_url) == ("postgresql://x", "p.yaml", "https://w")
+    found = Settings.read(
+        {
+            "DATABASE_URL": "postgresql://x",
+            "UNSTUCK_POLICY": "p.yaml",
+            "WORKER_URL": "https://w",
+            "TASKS_QUEUE": "q",
+            "TASKS_INVOKER": "i@x",
+            "GOOGLE_CLOUD_PROJECT": "p",
+            "K_REVISION": "worker-00007",
+        }
+    )
+    assert (found.database_url, found.policy, found.worker_url) == (
+        "postgresql://x",
+        "p.yaml",
+        "https://w",
+    )
     assert (found.queue, found.invoker, found.project) == ("q", "i@x", "p")
     assert found.instance == f"worker-00007@{os.uname().nodename}"
 
 
 def test_without_any_variable_there_is_nothing_but_a_name():
     found = Settings.read({})
-    assert {found.database_url, found.policy, found.worker_url, found.queue, found.invoker, found.project} == {None}
+    assert {
+        found.database_url,
+        found.policy,
+        found.worker_url,
+        found.queue,
+        found.invoker,
+        found.project,
+    } == {None}
     assert found.instance == f"local@{os.uname().nodename}"
     assert Settings.read({"FUNCTION_TARGET": "worker"}).instance.startswith("worker@")
 
 
 def test_a_variable_that_is_set_to_nothing_counts_as_not_set():
     """Terraform and compose files set variables to "" where a value is left out."""
-    names = ("DATABASE_URL", "UNSTUCK_POLICY", "WORKER_URL", "TASKS_QUEUE", "TASKS_INVOKER", "GOOGLE_CLOUD_PROJECT")
+    names = (
+        "DATABASE_URL",
+        "UNSTUCK_POLICY",
+        "WORKER_URL",
+        "TASKS_QUEUE",
+        "TASKS_INVOKER",
+        "GOOGLE_CLOUD_PROJECT",
+    )
     found = Settings.read(dict.fromkeys(names, ""))
-    assert not any((found.database_url, found.policy, found.worker_url, found.queue, found.invoker, found.project))
+    assert not any(
+        (
+            found.database_url,
+            found.policy,
+            found.worker_url,
+            found.queue,
+            found.invoker,
+            found.project,
+        )
+    )
 
 
 def test_a_secret_may_end_with_a_newline():
-    assert Settings.read({"DATABASE_URL": "postgresql://u:p@h/db\n"}).database_url == "postgresql://u:p@h/db"
+    assert (
+        Settings.read({"DATABASE_URL": "postgresql://u:p@h/db\n"}).database_url
+        == "postgresql://u:p@h/db"
+    )
 
 
 @pytest.fixture

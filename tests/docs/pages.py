@@ -1,16 +1,22 @@
-"""The pages of docs/ and the README as tests read them: their fenced blocks, links, and what comments say about a block.
+"""The pages of docs/ and the README as tests read them: their fenced blocks, links, and what
+comments say about a block.
 
-Comments before a block: `<!-- expect 0,3 words -->` (exit codes, and words that must be shown), `<!-- not run: why -->`.
-At the top of a page `<!-- given SQL -->` is what its database holds."""
+Comments before a block: `<!-- expect 0,3 words -->` (exit codes, and words that must be shown),
+`<!-- not run: why -->`. At the top of a page `<!-- given SQL -->` is what its database holds."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "infra").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "infra").glob("*.md")),
+]
 _BLOCK = re.compile(
-    r"(?:<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL
+    r"(?:<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```",
+    re.MULTILINE | re.DOTALL,
 )
 _GIVEN = re.compile(r"<!-- given\n(.*?)-->", re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
@@ -38,7 +44,9 @@ class Block:
     @property
     def _expected(self) -> tuple[str, str]:
         codes, _, words = (
-            self.comment.removeprefix("expect ").partition(" ") if self.comment.startswith("expect ") else ("0", "", "")
+            self.comment.removeprefix("expect ").partition(" ")
+            if self.comment.startswith("expect ")
+            else ("0", "", "")
         )
         return codes, words
 

@@ -1,4 +1,5 @@
-"""The tree tells the path: each import is an arrow that docs/architecture.md draws, and no import leads back."""
+"""The tree tells the path: each import is an arrow that docs/architecture.md draws, and no import
+leads back."""
 
 import ast
 import re
@@ -15,17 +16,23 @@ PLAIN = {"functions.errors"}
 
 def modules() -> dict[str, Path]:
     paths = [ROOT / "main.py", *(ROOT / "functions").rglob("*.py")]
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in paths
+    }
 
 
 MODULES = modules()
 
 
 def imports(name: str) -> set[str]:
-    """The modules of functions/ that a module imports, also inside its functions; not those for type checkers alone."""
+    """The modules of functions/ that a module imports, also inside its functions; not those for
+    type checkers alone."""
     imported: set[str] = set()
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    typing = {id(node) for block in ast.walk(tree) if is_for_types(block) for node in ast.walk(block)}
+    typing = {
+        id(node) for block in ast.walk(tree) if is_for_types(block) for node in ast.walk(block)
+    }
     for node in ast.walk(tree):
         if id(node) in typing:
             continue
@@ -38,7 +45,11 @@ def imports(name: str) -> set[str]:
 
 
 def is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
 
 
 GRAPH = {name: imports(name) for name in MODULES if name != "functions"}
@@ -55,13 +66,21 @@ def test_no_import_leads_back():
 
 def test_the_arrows_of_the_picture_are_the_imports_of_the_code():
     drawn = set(re.findall(r"(\w+) --> (\w+)", blocks(PAGE, "mermaid")[0].text))
-    arrows = {(folder(name), folder(used)) for name, used_modules in GRAPH.items() for used in used_modules - PLAIN}
+    arrows = {
+        (folder(name), folder(used))
+        for name, used_modules in GRAPH.items()
+        for used in used_modules - PLAIN
+    }
     assert {(start, end) for start, end in arrows if start != end} == drawn
 
 
 def test_what_is_deployed_never_imports_ops():
-    deployed = {name: used for name, used in GRAPH.items() if folder(name) not in {"ops", "__main__"}}
-    assert {name for name, used in deployed.items() if any(folder(module) == "ops" for module in used)} == set()
+    deployed = {
+        name: used for name, used in GRAPH.items() if folder(name) not in {"ops", "__main__"}
+    }
+    assert {
+        name for name, used in deployed.items() if any(folder(module) == "ops" for module in used)
+    } == set()
 
 
 def test_a_handler_imports_only_the_public_names():

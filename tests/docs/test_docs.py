@@ -1,4 +1,5 @@
-"""The documentation does what it says: its commands are run, its code is compiled, its links lead somewhere."""
+"""The documentation does what it says: its commands are run, its code is compiled, its links lead
+somewhere."""
 
 import ast
 import importlib
@@ -23,7 +24,9 @@ from functions.ops.reference.settings import described
 from tests.docs.pages import PAGES, ROOT, Block, blocks, given, links, name
 
 RUN = [page for page in PAGES if any(block.runs for block in blocks(page, "sh"))]
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TARGETS = set(
+    re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+)
 SERVED = {ROOT / "docs" / "tutorial.md"}
 """Pages that need the local server: test_tutorial.py."""
 
@@ -90,7 +93,9 @@ def test_each_command_and_option_that_is_named_exists(page: str, line: str):
     assert used <= options, f"{page}: {line}"
 
 
-@pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "python")], ids=lambda b: name(b.page))
+@pytest.mark.parametrize(
+    "block", [b for page in PAGES for b in blocks(page, "python")], ids=lambda b: name(b.page)
+)
 def test_python_in_the_docs_compiles_and_imports_what_exists(block: Block):
     for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("functions"):
@@ -98,9 +103,12 @@ def test_python_in_the_docs_compiles_and_imports_what_exists(block: Block):
             assert all(hasattr(module, one.name) for one in node.names), node.module
 
 
-@pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "yaml")], ids=lambda b: name(b.page))
+@pytest.mark.parametrize(
+    "block", [b for page in PAGES for b in blocks(page, "yaml")], ids=lambda b: name(b.page)
+)
 def test_yaml_in_the_docs_is_taken_by_the_policy(block: Block):
-    """A fragment is put where it belongs: whole sections, what a watch says, or the rules of its kinds."""
+    """A fragment is put where it belongs: whole sections, what a watch says, or the rules of its
+    kinds."""
     policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
     fragment = yaml.safe_load(block.text)
     watch = policy["watches"]["tasks"]
@@ -109,7 +117,18 @@ def test_yaml_in_the_docs_is_taken_by_the_policy(block: Block):
             watch["rules"] |= value
         elif key in policy:
             policy[key] = {**policy[key], **value}
-        elif key in {"hooks", "optional", "notify", "limits", "fence", "words", "clocks", "columns", "also", "types"}:
+        elif key in {
+            "hooks",
+            "optional",
+            "notify",
+            "limits",
+            "fence",
+            "words",
+            "clocks",
+            "columns",
+            "also",
+            "types",
+        }:
             watch[key] = value
         else:
             watch["rules"][key] = value
@@ -137,10 +156,13 @@ def test_every_state_outcome_and_reason_is_described():
 def test_every_variable_that_is_read_is_in_the_reference():
     read = set(
         re.findall(
-            r"env\.get\(\"([A-Z_]+)\"", (ROOT / "functions" / "core" / "settings.py").read_text(encoding="utf-8")
+            r"env\.get\(\"([A-Z_]+)\"",
+            (ROOT / "functions" / "core" / "settings.py").read_text(encoding="utf-8"),
         )
     )
-    assert read - {"K_REVISION", "FUNCTION_TARGET"} == {name for name, _ in described()}  # those two the platform sets
+    assert read - {"K_REVISION", "FUNCTION_TARGET"} == {
+        name for name, _ in described()
+    }  # those two the platform sets
 
 
 def test_every_function_and_table_is_in_the_reference(database: str):
@@ -150,4 +172,8 @@ def test_every_function_and_table_is_in_the_reference(database: str):
             select proname from pg_proc where pronamespace = 'unstuck'::regnamespace
             union select relname from pg_class where relnamespace = 'unstuck'::regnamespace and relkind = 'r'
             except select 'migrations'""").fetchall()  # the runner's own
-    assert [name for (name,) in found if not re.search(rf"^### (unstuck[.])?{name}$", page, re.MULTILINE)] == []
+    assert [
+        name
+        for (name,) in found
+        if not re.search(rf"^### (unstuck[.])?{name}$", page, re.MULTILINE)
+    ] == []

@@ -1,4 +1,5 @@
-"""functions/policy.schema.json, which editors and the reference use, says what functions/core/policy.py takes."""
+"""functions/policy.schema.json, which editors and the reference use, says what
+functions/core/policy.py takes."""
 
 import copy
 import re
@@ -15,14 +16,20 @@ from functions.ops.reference.policy import Schema, inner, load, resolved
 from tests.docs.pages import ROOT
 
 SCHEMA = load()
-POLICIES = [DEFAULT, *sorted((ROOT / "examples").glob("*.yaml")), ROOT / "functions" / "ops" / "demo" / "policy.yaml"]
+POLICIES = [
+    DEFAULT,
+    *sorted((ROOT / "examples").glob("*.yaml")),
+    ROOT / "functions" / "ops" / "demo" / "policy.yaml",
+]
 FULL: dict[str, Any] = {"clocks": {}, "also": {}, "hooks": {}, "limits": {"create_per_minute": 5}}
 """What the default watch does not have."""
 
 
 def mappings(one: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], set[str]]]:
     """Each mapping with fixed keys: its path in a policy, and the keys."""
-    properties = {name: resolved(value, SCHEMA) for name, value in one.get("properties", {}).items()}
+    properties = {
+        name: resolved(value, SCHEMA) for name, value in one.get("properties", {}).items()
+    }
     if properties:
         yield path, set(properties)
     for name, value in properties.items():
@@ -34,11 +41,15 @@ def mappings(one: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
 def test_the_schema_takes_every_policy_that_there_is(path):
-    jsonschema.Draft202012Validator(SCHEMA).validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    jsonschema.Draft202012Validator(SCHEMA).validate(
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+    )
 
 
 @pytest.mark.parametrize(
-    ("path", "keys"), list(mappings(SCHEMA)), ids=lambda one: ".".join(one) if isinstance(one, tuple) else ""
+    ("path", "keys"),
+    list(mappings(SCHEMA)),
+    ids=lambda one: ".".join(one) if isinstance(one, tuple) else "",
 )
 def test_the_schema_has_the_keys_that_the_policy_takes(path, keys):
     policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))

@@ -1,4 +1,5 @@
-"""docs/tutorial.md as its reader follows it: against `make dev`'s server, one command after the other."""
+"""docs/tutorial.md as its reader follows it: against `make dev`'s server, one command after the
+other."""
 
 import os
 import re
@@ -30,10 +31,18 @@ class Shell:
     def __call__(self, text: str) -> str:
         ours = text.replace("8080", str(self._port)).replace(".cache/dev", str(self._folder))
         ours = ours.replace(".venv/bin/python", sys.executable)
-        script = f". {self._kept}\n{ours}\ndeclare -p TASK DATABASE_URL 2>/dev/null > {self._kept}; true"
+        script = (
+            f". {self._kept}\n{ours}\ndeclare -p TASK DATABASE_URL 2>/dev/null > {self._kept}; true"
+        )
         env = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         done = subprocess.run(
-            ["bash", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=LONGEST, check=True
+            ["bash", "-c", script],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=True,
         )
         return done.stdout + done.stderr
 
@@ -46,7 +55,10 @@ class Shell:
 
 @pytest.fixture
 def shell() -> Iterator[Shell]:
-    with open_folder() as folder, running(folder, "--data", str(folder), "--no-samples", "--sweep-every", "1") as dev:
+    with (
+        open_folder() as folder,
+        running(folder, "--data", str(folder), "--no-samples", "--sweep-every", "1") as dev,
+    ):
         yield Shell(urlsplit(dev.url).port, folder)
 
 
@@ -57,7 +69,10 @@ def test_the_tutorial_leads_to_a_rescued_task(shell: Shell):
             query = "select outcome from unstuck.attempts where task_id = %s order by number"
             return [outcome for (outcome,) in connection.execute(query, (shell.task,)).fetchall()]
 
-        reached = {1: [None], 4: ["retried", None]}  # what the reader waits for, before the block of that number
+        reached = {
+            1: [None],
+            4: ["retried", None],
+        }  # what the reader waits for, before the block of that number
         for number, block in enumerate(blocks(PAGE, "sh")):
             if number in reached:
                 eventually(lambda wanted=reached[number]: attempts() == wanted, LONGEST)

@@ -1,4 +1,5 @@
-"""The entry points with users and machines that show tokens. Those without are in test_entry_points.py."""
+"""The entry points with users and machines that show tokens. Those without are in
+test_entry_points.py."""
 
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,10 @@ TABLES = ("tasks", "unstuck.attempts", "unstuck.sweeps", "unstuck.refusals", "un
 @pytest.fixture(scope="module")
 def db(postgres, template) -> Iterator[psycopg.Connection]:
     """A connection to the database of `api`."""
-    with copied(postgres, template) as dsn, psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
+    with (
+        copied(postgres, template) as dsn,
+        psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection,
+    ):
         yield connection
 
 
@@ -28,7 +32,10 @@ def db(postgres, template) -> Iterator[psycopg.Connection]:
 def api_policy(tmp_path_factory):
     policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
     handler = {"handler": "tests.entry.test_entry_points:returns", "isolation": "thread"}
-    policy["watches"]["tasks"]["rules"] |= {"returns": handler, "alone": handler | {"one_active": True}}
+    policy["watches"]["tasks"]["rules"] |= {
+        "returns": handler,
+        "alone": handler | {"one_active": True},
+    }
     policy["watches"]["tasks"]["limits"] = {"create_per_minute": 50}
     file = tmp_path_factory.mktemp("api") / "policy.yaml"
     file.write_text(yaml.safe_dump(policy), encoding="utf-8")
@@ -51,10 +58,14 @@ def api(db, api_policy, issuing, monkeypatch):
         db.execute(f"delete from {table}")
     monkeypatch.setattr(dispatch, "dispatcher", Pushes)
     settings = {
-        "DATABASE_URL": db.info.dsn, "UNSTUCK_POLICY": str(api_policy), "FUNCTION_TARGET": "set by the framework",
-        "SUPABASE_URL": issuers.SUPABASE, "SUPABASE_JWT_SECRET": issuers.SECRET, "OIDC_AUDIENCE": issuers.AUDIENCE,
+        "DATABASE_URL": db.info.dsn,
+        "UNSTUCK_POLICY": str(api_policy),
+        "FUNCTION_TARGET": "set by the framework",
+        "SUPABASE_URL": issuers.SUPABASE,
+        "SUPABASE_JWT_SECRET": issuers.SECRET,
+        "OIDC_AUDIENCE": issuers.AUDIENCE,
         "OIDC_ACCOUNTS": f"somebody@else, {issuers.ACCOUNT}",
-    }  # fmt: skip
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "path", [*sys.path])  # the framework appends to it
@@ -77,7 +88,8 @@ def forget_all():
 def dump(db):
     """All that the tables hold, or only those that are named."""
     return lambda *tables: [
-        db.execute(f"select to_jsonb(t) from {table} t order by 1").fetchall() for table in tables or TABLES
+        db.execute(f"select to_jsonb(t) from {table} t order by 1").fetchall()
+        for table in tables or TABLES
     ]
 
 
@@ -86,7 +98,9 @@ def task_of(db):
     """Makes a task of that user."""
 
     def make(owner, kind="returns"):
-        created = db.execute("select unstuck.tasks_create(%s, '{}', %s) as answer", (kind, owner)).fetchone()
+        created = db.execute(
+            "select unstuck.tasks_create(%s, '{}', %s) as answer", (kind, owner)
+        ).fetchone()
         return created["answer"]["task_id"]
 
     return make

@@ -1,4 +1,5 @@
-"""The whole API behind one server, each entry point under its path as on cloudfunctions.net: what test_openapi.py serves.
+"""The whole API behind one server, each entry point under its path as on cloudfunctions.net: what
+test_openapi.py serves.
 
 Google's keys are where the test has put them."""
 

@@ -22,7 +22,9 @@ STRANGER = ec.generate_private_key(ec.SECP256R1())
 
 
 def published(kid: str, key: Any) -> dict[str, Any]:
-    to_jwk = ECAlgorithm.to_jwk if isinstance(key, ec.EllipticCurvePrivateKey) else RSAAlgorithm.to_jwk
+    to_jwk = (
+        ECAlgorithm.to_jwk if isinstance(key, ec.EllipticCurvePrivateKey) else RSAAlgorithm.to_jwk
+    )
     return to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"}
 
 
@@ -31,13 +33,27 @@ def publish(mocked: responses.RequestsMock) -> None:
     mocked.get(GOOGLE_KEYS, json={"keys": [published("google", RSA)]})
 
 
-def token(claims: dict[str, Any], key: Any = SECRET, alg: str = "HS256", kid: str | None = None, **header: Any) -> str:
+def token(
+    claims: dict[str, Any],
+    key: Any = SECRET,
+    alg: str = "HS256",
+    kid: str | None = None,
+    **header: Any,
+) -> str:
     """None among the claims: it is left out."""
     named = {"kid": kid} if kid else {}
-    return jwt.encode({name: one for name, one in claims.items() if one is not None}, key, alg, named | header)
+    return jwt.encode(
+        {name: one for name, one in claims.items() if one is not None}, key, alg, named | header
+    )
 
 
-def user(sub: str | None = "ann", key: Any = SECRET, alg: str = "HS256", kid: str | None = None, **claims: Any) -> str:
+def user(
+    sub: str | None = "ann",
+    key: Any = SECRET,
+    alg: str = "HS256",
+    kid: str | None = None,
+    **claims: Any,
+) -> str:
     now = int(time.time())
     usual = {
         "sub": sub,
@@ -53,9 +69,14 @@ def user(sub: str | None = "ann", key: Any = SECRET, alg: str = "HS256", kid: st
 def google(key: Any = RSA, alg: str = "RS256", kid: str | None = "google", **claims: Any) -> str:
     now = int(time.time())
     usual = {
-        "sub": "1", "aud": AUDIENCE, "iss": "https://accounts.google.com", "email": ACCOUNT, "email_verified": True,
-        "iat": now, "exp": now + 3600,
-    }  # fmt: skip
+        "sub": "1",
+        "aud": AUDIENCE,
+        "iss": "https://accounts.google.com",
+        "email": ACCOUNT,
+        "email_verified": True,
+        "iat": now,
+        "exp": now + 3600,
+    }
     return token(usual | claims, key, alg, kid)
 
 

@@ -1,4 +1,5 @@
-"""Who may call: users by Supabase's tokens, workers and schedulers by Google's, each refused with its reason."""
+"""Who may call: users by Supabase's tokens, workers and schedulers by Google's, each refused with
+its reason."""
 
 import base64
 import hmac
@@ -15,7 +16,17 @@ from functions.entry.auth import GOOGLE_KEYS
 from functions.entry.public_keys import FRESH, PAUSE, Keys
 from functions.errors import BadRequestError
 from tests.entry.conftest import forget_all
-from tests.entry.issuers import EC, RSA, SECRET, STRANGER, USERS_KEYS, bearer, google, published, user
+from tests.entry.issuers import (
+    EC,
+    RSA,
+    SECRET,
+    STRANGER,
+    USERS_KEYS,
+    bearer,
+    google,
+    published,
+    user,
+)
 from tests.entry.test_entry_points import error_of
 
 
@@ -69,10 +80,13 @@ NOW = int(time.time())
         (user(key="", alg="none"), "wrong_algorithm"),
         (user(alg="HS512"), "wrong_algorithm"),
         (user(role="anon", sub=None, aud=None), "anonymous"),
-        (user(role="service_role", key="another secret, that is long enough too"), "wrong_signature"),
+        (
+            user(role="service_role", key="another secret, that is long enough too"),
+            "wrong_signature",
+        ),
         (user(role="service_role", exp=NOW - 60), "expired"),
     ],
-)  # fmt: skip
+)
 def test_a_token_that_is_wrong_is_refused_with_the_reason(api, dump, capfd, text, code):
     before = dump()
     answer = create(api, text)
@@ -95,14 +109,19 @@ def test_the_clocks_of_issuer_and_function_may_differ_by_seconds(api):
 
 
 def test_a_public_key_is_no_secret(api):
-    """The attack on libraries that take the algorithm from the token: HS256 by what everybody can read."""
+    """The attack on libraries that take the algorithm from the token: HS256 by what everybody can
+    read."""
     readable = [
         json.dumps(published("ec", EC)).encode(),
         EC.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
     ]
     for key in readable:
         signed = user(kid="ec").rpartition(".")[0]
-        forged = base64.urlsafe_b64encode(hmac.digest(key, signed.encode(), "sha256")).decode().rstrip("=")
+        forged = (
+            base64.urlsafe_b64encode(hmac.digest(key, signed.encode(), "sha256"))
+            .decode()
+            .rstrip("=")
+        )
         assert error_of(create(api, f"{signed}.{forged}")) == "wrong_signature"
 
 
@@ -119,7 +138,9 @@ def test_the_keys_may_be_elsewhere_and_the_audience_another(api, issuing, monkey
     monkeypatch.setenv("JWT_AUDIENCE", "our-app")
     forget_all()
     issuing.get("https://keys.example/jwks", json={"keys": [published("ours", STRANGER)]})
-    assert create(api, user(key=STRANGER, alg="ES256", kid="ours", aud="our-app")).status_code == 201
+    assert (
+        create(api, user(key=STRANGER, alg="ES256", kid="ours", aud="our-app")).status_code == 201
+    )
     assert error_of(create(api, user(key=STRANGER, alg="ES256", kid="ours"))) == "wrong_audience"
 
 
@@ -127,8 +148,13 @@ def test_the_service_role_acts_for_any_user(api, db, task_of):
     text = user(sub=None, role="service_role", aud=None, iss="supabase")
     assert create(api, text, owner="bob").status_code == 201
     assert create(api, text).status_code == 201
-    assert sorted(str(row["owner"]) for row in db.execute("select owner from tasks").fetchall()) == ["None", "bob"]
-    assert api.ask("task_status", f"/?task_id={task_of('ann')}", headers=bearer(text)).status_code == 200
+    assert sorted(
+        str(row["owner"]) for row in db.execute("select owner from tasks").fetchall()
+    ) == ["None", "bob"]
+    assert (
+        api.ask("task_status", f"/?task_id={task_of('ann')}", headers=bearer(text)).status_code
+        == 200
+    )
 
 
 def test_a_user_cannot_create_in_the_name_of_another(api, db):
@@ -176,7 +202,7 @@ def test_the_account_that_may_call_passes(api):
         (user(), 401, "unknown_key"),
         (user(key=RSA, alg="RS256", kid="google"), 401, "missing_claim"),
     ],
-)  # fmt: skip
+)
 def test_a_machine_that_may_not_call_is_told_why(api, dump, text, status, code):
     before = dump()
     answer = sweep(api, text)
@@ -191,13 +217,18 @@ def test_a_push_as_an_event_is_asked_too(api, dump, task_of, capfd):
         answer = api.raw_event(pushed(task_id), headers=bearer(headers))
         assert answer.status_code == status, "so Pub/Sub delivers it again"
     assert dump() == before
-    assert [json.loads(line)["reason"] for line in capfd.readouterr().out.splitlines()] == ["no_token", "wrong_account"]
+    assert [json.loads(line)["reason"] for line in capfd.readouterr().out.splitlines()] == [
+        "no_token",
+        "wrong_account",
+    ]
     assert api.raw_event(pushed(task_id), headers=bearer(google())).status_code == 200
     assert dump() != before
 
 
 def pushed(task_id):
-    return {"message": {"data": base64.b64encode(json.dumps({"task_id": task_id}).encode()).decode()}}
+    return {
+        "message": {"data": base64.b64encode(json.dumps({"task_id": task_id}).encode()).decode()}
+    }
 
 
 @pytest.mark.parametrize("left", ["OIDC_AUDIENCE", "OIDC_ACCOUNTS"])
@@ -265,7 +296,9 @@ def test_keys_that_are_old_are_looked_after(issuer, clock):
     assert keys.find("old") is None, "a key that was taken back is not believed for ever"
 
 
-def test_a_new_key_is_fetched_at_once_and_made_up_ones_are_not_asked_for_again_and_again(issuer, clock):
+def test_a_new_key_is_fetched_at_once_and_made_up_ones_are_not_asked_for_again_and_again(
+    issuer, clock
+):
     keys = Keys(URL)
     keys.find("old")
     rotated(issuer)
@@ -278,7 +311,13 @@ def test_a_new_key_is_fetched_at_once_and_made_up_ones_are_not_asked_for_again_a
 
 @pytest.mark.parametrize(
     "how",
-    [{"body": requests.ConnectTimeout()}, {"status": 500}, {"body": "<html>"}, {"json": []}, {"json": {"keys": [7]}}],
+    [
+        {"body": requests.ConnectTimeout()},
+        {"status": 500},
+        {"body": "<html>"},
+        {"json": []},
+        {"json": {"keys": [7]}},
+    ],
 )
 def test_when_the_issuer_is_away_what_is_kept_goes_on(issuer, clock, capfd, how):
     keys = Keys(URL)
@@ -304,7 +343,11 @@ def test_without_any_key_callers_are_asked_to_come_again(issuer, clock):
 
 def test_a_secret_or_a_key_to_encrypt_with_among_them_is_left_out(issuer):
     secret = {"kty": "oct", "k": "c2VjcmV0", "kid": "secret", "alg": "HS256"}
-    issuer.replace("GET", URL, json={"keys": [secret, published("enc", RSA) | {"use": "enc"}, published("old", EC)]})
+    issuer.replace(
+        "GET",
+        URL,
+        json={"keys": [secret, published("enc", RSA) | {"use": "enc"}, published("old", EC)]},
+    )
     keys = Keys(URL)
     assert keys.find("secret") is keys.find("enc") is None
     assert keys.find("old") is not None

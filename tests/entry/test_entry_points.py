@@ -1,6 +1,8 @@
-"""The deployed entry points: main.py in the real framework, on a real database, asked as their callers ask.
+"""The deployed entry points: main.py in the real framework, on a real database, asked as their
+callers ask.
 
-Only the push is recorded in place of being sent, and handlers run in threads: what they do in processes is in faults/."""
+Only the push is recorded in place of being sent, and handlers run in threads: what they do in
+processes is in faults/."""
 
 import base64
 import datetime
@@ -40,10 +42,23 @@ MAIN = Path(__file__).parents[2] / "main.py"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 PAYLOAD = "a-prompt-that-is-nobody-else's-business"
 METHODS = {
-    "create_task": "POST", "task_status": "GET", "cancel_task": "POST", "claim_task": "POST", "beat_task": "POST",
-    "complete_task": "POST", "fail_task": "POST", "worker": "POST", "sweep": "POST",
-}  # fmt: skip
-WHATEVER = {"kind": "returns", "task_id": NOBODY, "token": NOBODY, "worker_id": "w", "error": "It is broken."}
+    "create_task": "POST",
+    "task_status": "GET",
+    "cancel_task": "POST",
+    "claim_task": "POST",
+    "beat_task": "POST",
+    "complete_task": "POST",
+    "fail_task": "POST",
+    "worker": "POST",
+    "sweep": "POST",
+}
+WHATEVER = {
+    "kind": "returns",
+    "task_id": NOBODY,
+    "token": NOBODY,
+    "worker_id": "w",
+    "error": "It is broken.",
+}
 """A body with all that any of them asks for."""
 SECRET = "the-password-of-the-database"
 
@@ -88,7 +103,9 @@ class Entry:
     def client(self, target):
         if target not in self._clients:
             signature = "cloudevent" if target == "worker_event" else "http"
-            self._clients[target] = functions_framework.create_app(target, str(MAIN), signature).test_client()
+            self._clients[target] = functions_framework.create_app(
+                target, str(MAIN), signature
+            ).test_client()
         return self._clients[target]
 
     def ask(self, target, path="/", *, method=None, **request):
@@ -110,11 +127,19 @@ class Entry:
     def event(self, data, **more):
         """A message as Eventarc delivers it."""
         text = data if isinstance(data, bytes) else json.dumps(data).encode()
-        return self.raw_event({"message": {"data": base64.b64encode(text).decode(), "messageId": "1"}}, **more)
+        return self.raw_event(
+            {"message": {"data": base64.b64encode(text).decode(), "messageId": "1"}}, **more
+        )
 
     def raw_event(self, body, headers=(), **more):
         kind = "google.cloud.pubsub.topic.v1.messagePublished"
-        headers = {"ce-id": "1", "ce-source": "//pubsub", "ce-type": kind, "ce-specversion": "1.0", **dict(headers)}
+        headers = {
+            "ce-id": "1",
+            "ce-source": "//pubsub",
+            "ce-type": kind,
+            "ce-specversion": "1.0",
+            **dict(headers),
+        }
         return self.client("worker_event").post("/", json=body, headers=headers, **more)
 
 
@@ -132,7 +157,10 @@ class Pushes(list):
 @pytest.fixture(scope="module")
 def shared(postgres, template):
     """A database and a connection to it."""
-    with copied(postgres, template) as dsn, psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
+    with (
+        copied(postgres, template) as dsn,
+        psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection,
+    ):
         yield dsn, connection
 
 
@@ -140,7 +168,13 @@ def shared(postgres, template):
 def database(shared):
     """Emptied instead of copied: 2 ms instead of 200."""
     dsn, connection = shared
-    for table in ("tasks", "unstuck.attempts", "unstuck.sweeps", "unstuck.refusals", "unstuck.dispatches"):
+    for table in (
+        "tasks",
+        "unstuck.attempts",
+        "unstuck.sweeps",
+        "unstuck.refusals",
+        "unstuck.dispatches",
+    ):
         connection.execute(f"delete from {table}".encode())
     return dsn
 
@@ -154,7 +188,10 @@ def policy_file(tmp_path_factory):
 
 def policy_of_these_tests():
     policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
-    rules = {one.__name__: {"handler": f"{__name__}:{one.__name__}", "isolation": "thread"} for one in HANDLERS}
+    rules = {
+        one.__name__: {"handler": f"{__name__}:{one.__name__}", "isolation": "thread"}
+        for one in HANDLERS
+    }
     policy["watches"]["tasks"]["rules"] |= rules
     return policy
 
@@ -224,7 +261,11 @@ def impatient(monkeypatch):
     """The store tries once, and not for seconds."""
     patient = Store._verb
     monkeypatch.setattr(
-        Store, "_verb", lambda self, function, limit=0, again=None, **more: patient(self, function, 0, again, **more)
+        Store,
+        "_verb",
+        lambda self, function, limit=0, again=None, **more: patient(
+            self, function, 0, again, **more
+        ),
     )
 
 
@@ -247,7 +288,10 @@ def error_of(answer):
 
 def overdue(rows, task_id):
     """Its deadline passes."""
-    rows("update unstuck.attempts set lease_until = now(), deadline_at = now() where task_id = %s returning 1", task_id)
+    rows(
+        "update unstuck.attempts set lease_until = now(), deadline_at = now() where task_id = %s returning 1",
+        task_id,
+    )
 
 
 def held(task_id):
@@ -285,7 +329,10 @@ def test_a_task_needs_no_input(entry, rows):
 def test_a_kind_with_a_file_in_handlers_needs_no_rule(entry, another_policy):
     with another_policy() as policy:
         del policy["watches"]["tasks"]["rules"]["selection"]
-    assert entry.ask("create_task", json={"kind": "selection", "input": selection_input()}).status_code == 201
+    assert (
+        entry.ask("create_task", json={"kind": "selection", "input": selection_input()}).status_code
+        == 201
+    )
 
 
 def test_a_rule_with_a_handler_for_every_kind_takes_every_kind(entry, another_policy):
@@ -296,10 +343,16 @@ def test_a_rule_with_a_handler_for_every_kind_takes_every_kind(entry, another_po
 
 def test_the_tasks_of_an_adopted_table_are_not_created_here(entry, another_policy):
     with another_policy() as policy:
-        policy["watches"]["theirs"] = policy["watches"]["tasks"] | {"own": False, "table": "public.theirs"}
+        policy["watches"]["theirs"] = policy["watches"]["tasks"] | {
+            "own": False,
+            "table": "public.theirs",
+        }
     answer = entry.ask("create_task", json={"kind": "returns", "watch": "theirs"})
     assert (answer.status_code, error_of(answer)) == (400, "bad_request")
-    assert answer.json["error"]["message"] == "Tasks of public.theirs are created by its own application."
+    assert (
+        answer.json["error"]["message"]
+        == "Tasks of public.theirs are created by its own application."
+    )
 
 
 @pytest.fixture
@@ -307,7 +360,9 @@ def cors(entry, monkeypatch):
     def ask(target, origin, method, allowed="https://app.example https://beta.example"):
         monkeypatch.setenv("CORS_ORIGINS", allowed)
         forget()
-        answer = entry.client(target).open("/", method=method, headers={"Origin": origin} if origin else {})
+        answer = entry.client(target).open(
+            "/", method=method, headers={"Origin": origin} if origin else {}
+        )
         return answer.status_code, answer.headers.get("Access-Control-Allow-Origin")
 
     return ask
@@ -316,7 +371,10 @@ def cors(entry, monkeypatch):
 @pytest.mark.parametrize("target", ["create_task", "task_status", "cancel_task"])
 def test_a_page_of_an_allowed_origin_may_ask_what_a_client_asks(entry, cors, target):
     assert cors(target, "https://app.example", "OPTIONS") == (204, "https://app.example")
-    assert cors(target, "https://elsewhere.example", "OPTIONS", "*") == (204, "https://elsewhere.example")
+    assert cors(target, "https://elsewhere.example", "OPTIONS", "*") == (
+        204,
+        "https://elsewhere.example",
+    )
     status, origin = cors(target, "https://beta.example", "PATCH")
     assert (status, origin) == (405, "https://beta.example"), "it can read the errors too"
 
@@ -364,7 +422,9 @@ def test_a_task_has_the_price_that_the_caller_was_told(entry, another_policy, ro
 
 def test_a_hook_that_refuses_a_task_says_the_status_and_the_reason(entry, monkeypatch, log):
     def refuses(*_, **__):
-        raise StoreError("tasks_create: The task costs 25 cents, and 3 are left.", retryable=False, code="PT402")
+        raise StoreError(
+            "tasks_create: The task costs 25 cents, and 3 are left.", retryable=False, code="PT402"
+        )
 
     monkeypatch.setattr(Store, "create", refuses)
     answer = entry.ask("create_task", json={"kind": "returns", "input": {}})
@@ -388,7 +448,9 @@ def test_a_unique_index_of_yours_refuses_a_second_task(entry, shared, rows, log)
 
 
 @pytest.mark.parametrize("code", ["PT500", "PT499", "P0001", ""])
-def test_a_database_that_refuses_for_another_reason_is_no_mistake_of_the_caller(entry, monkeypatch, code):
+def test_a_database_that_refuses_for_another_reason_is_no_mistake_of_the_caller(
+    entry, monkeypatch, code
+):
     def refuses(*_, **__):
         raise StoreError("tasks_create: no", retryable=False, code=code)
 
@@ -402,7 +464,9 @@ def test_the_same_key_finds_the_task_that_is_there(entry, pushed, rows, log):
     again = entry.ask("create_task", json=task)
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json == again.json
-    assert pushed == [("tasks", first.json["task_id"], 1, 0)] * 2, "the first push may be what was lost"
+    assert pushed == [("tasks", first.json["task_id"], 1, 0)] * 2, (
+        "the first push may be what was lost"
+    )
     assert len(log("task_created")) == len(rows("select from tasks")) == 1
 
 
@@ -411,7 +475,8 @@ def test_a_repeated_create_of_an_ended_task_tells_its_state_and_pushes_nothing(e
     assert entry.work(task_id).status_code == 200
     pushed.clear()
     again = entry.ask(
-        "create_task", json={"kind": "returns", "input": {"prompt": PAYLOAD}, "idempotency_key": "order-7"}
+        "create_task",
+        json={"kind": "returns", "input": {"prompt": PAYLOAD}, "idempotency_key": "order-7"},
     )
     assert (again.status_code, again.json) == (200, {"task_id": task_id, "state": "completed"})
     assert pushed == []
@@ -469,7 +534,11 @@ def test_a_push_that_the_queue_refuses_does_not_fail_the_create(entry, pushed, l
         ({"kind": None}, "bad_request", "`kind` is missing"),
         ({"kind": 7}, "bad_request", "`kind` must be a text"),
         ({"kind": "k" * 201}, "bad_request", "of 1 to 200 characters"),
-        ({"kind": "nothing_like_it"}, "unknown_kind", "Put one in functions/handlers/nothing_like_it.py"),
+        (
+            {"kind": "nothing_like_it"},
+            "unknown_kind",
+            "Put one in functions/handlers/nothing_like_it.py",
+        ),
         ({"kind": "*"}, "unknown_kind", "No handler is called '*'"),
         ({"kind": "../etc/passwd"}, "unknown_kind", "No handler"),
         ({"kind": "image.handle"}, "unknown_kind", "No handler"),
@@ -482,9 +551,17 @@ def test_a_push_that_the_queue_refuses_does_not_fail_the_create(entry, pushed, l
         ({"kind": "returns", "priority": True}, "bad_request", "-1000 to 1000"),
         ({"kind": "returns", "priority": "1"}, "bad_request", "-1000 to 1000"),
         ({"kind": "returns", "scheduled_at": "tomorrow"}, "bad_request", "a time with a zone"),
-        ({"kind": "returns", "scheduled_at": "2026-01-31T12:00:00"}, "bad_request", "a time with a zone"),
+        (
+            {"kind": "returns", "scheduled_at": "2026-01-31T12:00:00"},
+            "bad_request",
+            "a time with a zone",
+        ),
         ({"kind": "returns", "scheduled_at": 1767225600}, "bad_request", "a time with a zone"),
-        ({"kind": "returns", "scheduled_at": "9999-12-31T23:59:59-23:59"}, "bad_request", "30 days ahead at most"),
+        (
+            {"kind": "returns", "scheduled_at": "9999-12-31T23:59:59-23:59"},
+            "bad_request",
+            "30 days ahead at most",
+        ),
         ({"kind": "returns", "idempotency_key": ""}, "bad_request", "1 to 200 characters"),
         ({"kind": "returns", "idempotency_key": 7}, "bad_request", "must be a text"),
         ({"kind": "returns", "watch": "nothing"}, "bad_request", "There are: tasks."),
@@ -509,7 +586,11 @@ def test_a_body_that_is_too_large_is_refused(entry):
 
 
 def test_a_body_without_a_length_is_measured_too(entry):
-    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+    chunked = {
+        "wsgi.input_terminated": True,
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "CONTENT_LENGTH": "",
+    }
     body = b" " * (http.MAX_BODY + 1)
     answer = entry.ask("create_task", input_stream=io.BytesIO(body), environ_overrides=chunked)
     assert (answer.status_code, error_of(answer)) == (413, "too_large")
@@ -526,9 +607,15 @@ def test_a_waiting_task_is_told_by_query_and_by_path(entry):
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.json == {
-        "task_id": task_id, "kind": "returns", "state": "pending", "result": None, "error": None, "reason": None,
-        "due_in": 0, "attempt": None,
-    }  # fmt: skip
+        "task_id": task_id,
+        "kind": "returns",
+        "state": "pending",
+        "result": None,
+        "error": None,
+        "reason": None,
+        "due_in": 0,
+        "attempt": None,
+    }
     assert entry.ask("task_status", f"/{task_id}").json == answer.json
     assert entry.ask("task_status", f"/?watch=tasks&task_id={task_id.upper()}").json == answer.json
 
@@ -548,7 +635,16 @@ def test_an_unknown_task_is_not_found(entry):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/?task_id=", "/?task_id=7", "/?task_id=%00", "/robots", "/a/b", f"/?task_id={NOBODY}&watch=nothing"]
+    "path",
+    [
+        "/",
+        "/?task_id=",
+        "/?task_id=7",
+        "/?task_id=%00",
+        "/robots",
+        "/a/b",
+        f"/?task_id={NOBODY}&watch=nothing",
+    ],
 )
 def test_a_bad_poll_is_refused(entry, path):
     answer = entry.ask("task_status", path)
@@ -558,15 +654,32 @@ def test_a_bad_poll_is_refused(entry, path):
 @pytest.mark.parametrize(
     ("key_type", "given", "found"),
     [
-        ("uuid", NOBODY.upper(), NOBODY), ("uuid", NOBODY.replace("-", ""), NOBODY), ("uuid", "7", None), ("uuid", 7, None),
-        ("integer", 7, "7"), ("integer", "-07", "-7"), ("integer", 2**31 - 1, str(2**31 - 1)), ("integer", 2**31, None),
-        ("integer", -(2**31), str(-(2**31))), ("integer", -(2**31) - 1, None), ("integer", "7.5", None),
-        ("bigint", 2**31, str(2**31)), ("bigint", 2**63 - 1, str(2**63 - 1)), ("bigint", 2**63, None),
+        ("uuid", NOBODY.upper(), NOBODY),
+        ("uuid", NOBODY.replace("-", ""), NOBODY),
+        ("uuid", "7", None),
+        ("uuid", 7, None),
+        ("integer", 7, "7"),
+        ("integer", "-07", "-7"),
+        ("integer", 2**31 - 1, str(2**31 - 1)),
+        ("integer", 2**31, None),
+        ("integer", -(2**31), str(-(2**31))),
+        ("integer", -(2**31) - 1, None),
+        ("integer", "7.5", None),
+        ("bigint", 2**31, str(2**31)),
+        ("bigint", 2**63 - 1, str(2**63 - 1)),
+        ("bigint", 2**63, None),
         ("bigint", "9" * 5000, None),
-        ("text", "a/b c", "a/b c"), ("text", 7, "7"), ("text", "a\0b", None), ("text", "\ud800", None), ("text", "", None),
-        ("text", True, None), ("text", None, None), ("text", ["a"], None), ("text", 7.5, None),
+        ("text", "a/b c", "a/b c"),
+        ("text", 7, "7"),
+        ("text", "a\0b", None),
+        ("text", "\ud800", None),
+        ("text", "", None),
+        ("text", True, None),
+        ("text", None, None),
+        ("text", ["a"], None),
+        ("text", 7.5, None),
     ],
-)  # fmt: skip
+)
 def test_an_id_is_what_the_key_of_its_table_can_be(key_type, given, found):
     watch = replace(load(str(DEFAULT)).watch(), key_type=key_type)
     if found is None:
@@ -587,7 +700,12 @@ def test_a_poll_heals_an_overdue_task_and_pushes_it_again(entry, pushed, rows, l
     assert (watch, found, number) == ("tasks", task_id, 2)
     assert 0 <= delay <= 2
     [line] = log("task_requeued")
-    assert (line["by"], line["reason"], line["number"], line["task_id"]) == ("status", "deadline", 1, task_id)
+    assert (line["by"], line["reason"], line["number"], line["task_id"]) == (
+        "status",
+        "deadline",
+        1,
+        task_id,
+    )
     late = stores.store().settle(policies.policy().watch(), task_id, token, "complete", result={})
     assert late["verdict"] == "lost", "the worker that came back has nothing to say"
 
@@ -600,7 +718,9 @@ def test_a_poll_ends_a_task_that_nobody_picked_up(entry, pushed, rows, log):
     assert (shown["state"], shown["reason"]) == ("failed", "never_claimed")
     assert shown["error"] == "No worker picked the task up in time."
     assert pushed == []
-    assert [(line["by"], line["severity"]) for line in log("task_finished")] == [("status", "WARNING")]
+    assert [(line["by"], line["severity"]) for line in log("task_finished")] == [
+        ("status", "WARNING")
+    ]
 
 
 def test_a_user_sees_neither_the_worker_nor_the_technical_side(entry, rows):
@@ -612,7 +732,15 @@ def test_a_user_sees_neither_the_worker_nor_the_technical_side(entry, rows):
     assert said["gives_up"]["error"] == "The picture cannot be drawn."
     assert {row["detail"] is None for row in rows("select detail from unstuck.attempts")} == {False}
     for text in map(json.dumps, said.values()):
-        for hidden in ("provider said", "too many", "Traceback", "a bug in the handler", "worker", "token", PAYLOAD):
+        for hidden in (
+            "provider said",
+            "too many",
+            "Traceback",
+            "a bug in the handler",
+            "worker",
+            "token",
+            PAYLOAD,
+        ):
             assert hidden not in text
 
 
@@ -623,11 +751,20 @@ def test_a_pushed_task_is_run_to_its_end(entry, log):
     task_id = entry.create()
     answer = entry.work(task_id, number=1, watch="tasks")
     assert answer.status_code == 200
-    assert answer.json == {"task_id": task_id, "verdict": "settled", "state": "completed", "reason": None}
+    assert answer.json == {
+        "task_id": task_id,
+        "verdict": "settled",
+        "state": "completed",
+        "reason": None,
+    }
     assert entry.status(task_id)["state"] == "completed"
     claimed, finished = log("task_claimed", "task_finished")
     assert (claimed["worker"], claimed["number"]) == (environment.settings().instance, 1)
-    assert (finished["state"], finished["by"], finished["severity"]) == ("completed", "guard", "INFO")
+    assert (finished["state"], finished["by"], finished["severity"]) == (
+        "completed",
+        "guard",
+        "INFO",
+    )
 
 
 def test_a_second_push_of_an_ended_task_is_acknowledged_and_does_nothing(entry, rows):
@@ -645,9 +782,21 @@ def test_a_push_of_an_unknown_task_is_not_found(entry):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"{}", b'{"task_id": null}', b'{"task_id": true}', b'{"task_id": ""}', b'{"task_id": "x"}',
-     b'{"task_id": {}}', b'{"task_id": 7}', b'{"task_id": "\\u0000"}', b'{"task_id": "x", "watch": 7}'],
-)  # fmt: skip
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"task_id": null}',
+        b'{"task_id": true}',
+        b'{"task_id": ""}',
+        b'{"task_id": "x"}',
+        b'{"task_id": {}}',
+        b'{"task_id": 7}',
+        b'{"task_id": "\\u0000"}',
+        b'{"task_id": "x", "watch": 7}',
+    ],
+)
 def test_a_bad_push_is_refused(entry, body):
     answer = entry.ask("worker", data=body)
     assert (answer.status_code, error_of(answer)) == (400, "bad_request")
@@ -660,9 +809,9 @@ def test_a_push_of_a_held_task_asks_to_come_again_and_leaves_the_holder_alone(en
     assert (answer.status_code, error_of(answer)) == (409, "held")
     assert (answer.json["task_id"], answer.json["state"]) == (task_id, "running")
     assert 1 < int(answer.headers["Retry-After"]) <= 120
-    assert [row["worker"] for row in rows("select worker from unstuck.attempts where ended_at is null")] == [
-        "another-worker"
-    ]
+    assert [
+        row["worker"] for row in rows("select worker from unstuck.attempts where ended_at is null")
+    ] == ["another-worker"]
 
 
 def test_a_push_of_a_task_whose_worker_is_overdue_takes_it_over(entry, rows, log):
@@ -685,7 +834,11 @@ def test_a_push_that_comes_long_before_its_time_asks_to_come_again(entry):
 def test_a_task_that_is_pending_again_is_pushed_and_the_queue_is_done_with_this_push(entry, pushed):
     task_id = entry.create("asks_again")
     answer = entry.work(task_id)
-    assert (answer.status_code, answer.json["state"], answer.json["reason"]) == (200, "pending", "transient")
+    assert (answer.status_code, answer.json["state"], answer.json["reason"]) == (
+        200,
+        "pending",
+        "transient",
+    )
     assert pushed == [("tasks", task_id, 1, 0), ("tasks", task_id, 2, 60)]
 
 
@@ -703,7 +856,11 @@ def test_a_worker_that_is_shut_down_claims_nothing_more(entry, rows, monkeypatch
     monkeypatch.setattr(shutdown, "requested", threading.Event())
     shutdown.requested.set()
     answer = entry.work(task_id)
-    assert (answer.status_code, error_of(answer), answer.headers["Retry-After"]) == (503, "shutdown", "2")
+    assert (answer.status_code, error_of(answer), answer.headers["Retry-After"]) == (
+        503,
+        "shutdown",
+        "2",
+    )
     assert rows("select outcome from unstuck.attempts") == []
 
 
@@ -734,7 +891,9 @@ def test_a_database_that_refuses_is_an_error_with_the_next_step_in_the_log(
 
 
 @pytest.mark.parametrize("target", METHODS)
-def test_an_unexpected_error_is_logged_whole_and_told_without_internals(entry, monkeypatch, log, target):
+def test_an_unexpected_error_is_logged_whole_and_told_without_internals(
+    entry, monkeypatch, log, target
+):
     def fails():
         raise RuntimeError(SECRET)
 
@@ -750,7 +909,9 @@ def test_an_unexpected_error_is_logged_whole_and_told_without_internals(entry, m
 
 
 @pytest.mark.parametrize("target", METHODS)
-def test_a_policy_that_cannot_be_used_is_told_to_the_operator_only(entry, monkeypatch, tmp_path, log, target):
+def test_a_policy_that_cannot_be_used_is_told_to_the_operator_only(
+    entry, monkeypatch, tmp_path, log, target
+):
     (tmp_path / "broken.yaml").write_text("watches: 7", encoding="utf-8")
     monkeypatch.setenv("UNSTUCK_POLICY", str(tmp_path / "broken.yaml"))
     forget()
@@ -784,8 +945,16 @@ def test_a_message_in_one_piece_runs_its_task_too(entry):
     """The structured form of a CloudEvent: all of it in the body."""
     task_id = entry.create()
     data = base64.b64encode(json.dumps({"task_id": task_id}).encode()).decode()
-    event = {"id": "1", "source": "//pubsub", "type": "t", "specversion": "1.0", "data": {"message": {"data": data}}}
-    answer = entry.client("worker_event").post("/", data=json.dumps(event), content_type="application/cloudevents+json")
+    event = {
+        "id": "1",
+        "source": "//pubsub",
+        "type": "t",
+        "specversion": "1.0",
+        "data": {"message": {"data": data}},
+    }
+    answer = entry.client("worker_event").post(
+        "/", data=json.dumps(event), content_type="application/cloudevents+json"
+    )
     assert answer.status_code == 200
     assert entry.status(task_id)["state"] == "completed"
 
@@ -810,7 +979,9 @@ def test_a_message_that_finds_no_database_is_delivered_again(away, entry, log):
     assert [line["entry"] for line in log("request_failed")] == ["worker_event"]
 
 
-def test_an_unexpected_error_of_a_message_is_logged_whole_and_the_message_delivered_again(entry, monkeypatch, log):
+def test_an_unexpected_error_of_a_message_is_logged_whole_and_the_message_delivered_again(
+    entry, monkeypatch, log
+):
     def fails(*_):
         raise RuntimeError(SECRET)
 
@@ -827,17 +998,31 @@ def test_an_unexpected_error_of_a_message_is_logged_whole_and_the_message_delive
 @pytest.mark.parametrize(
     "body",
     [
-        {}, [], "text", 7, None, {"message": None}, {"message": {}}, {"message": {"data": None}},
-        {"message": {"data": "not base64 at all"}}, {"message": {"data": "w7w="}}, {"message": {"data": "e30="}},
-        {"message": {"data": "W10="}}, {"message": {"data": base64.b64encode(b'{"task_id": "x"}').decode()}},
+        {},
+        [],
+        "text",
+        7,
+        None,
+        {"message": None},
+        {"message": {}},
+        {"message": {"data": None}},
+        {"message": {"data": "not base64 at all"}},
+        {"message": {"data": "w7w="}},
+        {"message": {"data": "e30="}},
+        {"message": {"data": "W10="}},
+        {"message": {"data": base64.b64encode(b'{"task_id": "x"}').decode()}},
         {"message": {"data": base64.b64encode(b'{"task_id": "\\ud800"}').decode()}},
         {"message": {"data": base64.b64encode(b"[" * 100_000).decode()}},
     ],
-)  # fmt: skip
+)
 def test_a_message_that_names_no_task_is_said_and_not_delivered_for_ever(entry, log, body):
     assert entry.raw_event(body).status_code == 200
     [line] = log()
-    assert (line["event"], line["entry"], line["severity"]) == ("request_failed", "worker_event", "ERROR")
+    assert (line["event"], line["entry"], line["severity"]) == (
+        "request_failed",
+        "worker_event",
+        "ERROR",
+    )
 
 
 def test_what_is_not_an_event_is_refused(entry):
@@ -851,8 +1036,13 @@ def test_what_is_not_an_event_is_refused(entry):
 def test_a_sweep_says_how_long_the_oldest_task_has_waited_that_may_run_now(entry, rows):
     entry.create()
     first, later = entry.create(), entry.create()
-    rows("update tasks set scheduled_at = now() - interval '90 seconds' where id = %s returning 1", first)
-    rows("update tasks set scheduled_at = now() + interval '1 hour' where id = %s returning 1", later)
+    rows(
+        "update tasks set scheduled_at = now() - interval '90 seconds' where id = %s returning 1",
+        first,
+    )
+    rows(
+        "update tasks set scheduled_at = now() + interval '1 hour' where id = %s returning 1", later
+    )
     assert 90 <= entry.ask("sweep").json["oldest_pending_seconds"] < 150
     rows("delete from tasks where id <> %s returning 1", later)
     assert entry.ask("sweep").json["oldest_pending_seconds"] == 0, "what is for later does not wait"
@@ -860,10 +1050,11 @@ def test_a_sweep_says_how_long_the_oldest_task_has_waited_that_may_run_now(entry
 
 def test_a_sweep_tells_its_counts(entry, pushed, rows, log):
     waiting, lost, spent = entry.create(), entry.create(), entry.create()
-    rows("update tasks set scheduled_at = now() - interval '1 day' where id = %s returning 1", waiting)
-    pushed_again = (
-        "insert into unstuck.dispatches (watch, task_id, times, at) values ('tasks', %s, 2, now() - interval '20 h')"
+    rows(
+        "update tasks set scheduled_at = now() - interval '1 day' where id = %s returning 1",
+        waiting,
     )
+    pushed_again = "insert into unstuck.dispatches (watch, task_id, times, at) values ('tasks', %s, 2, now() - interval '20 h')"
     rows(f"{pushed_again} returning 1", waiting)
     for task_id in (lost, spent):
         held(task_id)
@@ -871,7 +1062,11 @@ def test_a_sweep_tells_its_counts(entry, pushed, rows, log):
     rows("update unstuck.attempts set tries = 3 where task_id = %s returning 1", spent)
     pushed.clear()
     answer = entry.ask(
-        "sweep", headers={"X-CloudScheduler-JobName": "every-minute", "X-CloudScheduler-ScheduleTime": "12:00"}
+        "sweep",
+        headers={
+            "X-CloudScheduler-JobName": "every-minute",
+            "X-CloudScheduler-ScheduleTime": "12:00",
+        },
     )
     assert (answer.status_code, answer.json["verdict"]) == (200, "ok")
     counts = {
@@ -888,7 +1083,11 @@ def test_a_sweep_tells_its_counts(entry, pushed, rows, log):
     [run] = rows("select key, by, ok, counts from unstuck.sweeps")
     assert (run["key"], run["by"], run["ok"]) == ("12:00", "every-minute", True)
     assert counts.items() <= run["counts"].items()
-    assert [entry.status(one)["state"] for one in (waiting, lost, spent)] == ["failed", "pending", "failed"]
+    assert [entry.status(one)["state"] for one in (waiting, lost, spent)] == [
+        "failed",
+        "pending",
+        "failed",
+    ]
     assert [(task_id, number) for _, task_id, number, _ in pushed] == [(lost, 2)]
     lines = log()
     assert [line["outcome"] for line in lines if line["event"] == "sweep_finished"] == ["ok"]
@@ -936,7 +1135,9 @@ def test_a_sweep_that_fails_on_the_way_says_so_everywhere(entry, rows, log, monk
 
 def test_a_sweep_that_could_not_even_begin_counts_as_a_failed_one(away, entry, log):
     entry.ask("sweep")
-    assert [(line["outcome"], line["severity"]) for line in log("sweep_finished")] == [("error", "ERROR")]
+    assert [(line["outcome"], line["severity"]) for line in log("sweep_finished")] == [
+        ("error", "ERROR")
+    ]
 
 
 # -- what all have in common
@@ -950,7 +1151,13 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
         ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, TRACE),
         ({"X-Cloud-Trace-Context": f"{TRACE}/67667974448284343;o=1"}, TRACE),
         ({"X-Cloud-Trace-Context": TRACE}, TRACE),
-        ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "X-Cloud-Trace-Context": f"{'0' * 32}/1"}, TRACE),
+        (
+            {
+                "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01",
+                "X-Cloud-Trace-Context": f"{'0' * 32}/1",
+            },
+            TRACE,
+        ),
         ({"traceparent": "nonsense", "X-Cloud-Trace-Context": f"{TRACE}/1"}, TRACE),
         ({"traceparent": "a-b-c-d"}, None),
         ({"X-Cloud-Trace-Context": "../../etc"}, None),
@@ -972,9 +1179,14 @@ def test_no_line_and_no_error_shows_what_a_task_is_about(entry, rows, capfd):
         entry.work(task_id)
         entry.event({"task_id": task_id})
         entry.status(task_id)
-        again = entry.ask("create_task", json={"kind": "breaks", "input": {"other": PAYLOAD}, "idempotency_key": kind})
+        again = entry.ask(
+            "create_task",
+            json={"kind": "breaks", "input": {"other": PAYLOAD}, "idempotency_key": kind},
+        )
         assert PAYLOAD not in again.text
-    rows("update tasks set scheduled_at = now() - interval '1 day' where status = 'pending' returning 1")
+    rows(
+        "update tasks set scheduled_at = now() - interval '1 day' where status = 'pending' returning 1"
+    )
     entry.ask("sweep")
     said = capfd.readouterr()
     assert len(said.out.splitlines()) > 15
@@ -991,21 +1203,35 @@ ANYTHING = st.recursive(
     | st.text(st.characters())
     | st.sampled_from([NOBODY, "returns"]),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=5), inner, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(), max_size=5), inner, max_size=3)
     ),
     max_leaves=8,
 )
 FIELDS = {
     name: st.just(usual) | ANYTHING
     for name, usual in {
-        "kind": "returns", "input": {}, "priority": 1, "scheduled_at": "2030-01-01T00:00:00Z", "idempotency_key": "k",
-        "watch": "tasks", "task_id": NOBODY,
+        "kind": "returns",
+        "input": {},
+        "priority": 1,
+        "scheduled_at": "2030-01-01T00:00:00Z",
+        "idempotency_key": "k",
+        "watch": "tasks",
+        "task_id": NOBODY,
     }.items()
-}  # fmt: skip
+}
 TIMES = st.datetimes(timezones=st.timezones()).map(datetime.datetime.isoformat)
-OBJECTS = st.fixed_dictionaries({}, optional=FIELDS | {"scheduled_at": FIELDS["scheduled_at"] | TIMES})
-BODIES = st.binary() | st.text().map(str.encode) | (OBJECTS | ANYTHING).map(lambda one: json.dumps(one).encode())
-FUZZ = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+OBJECTS = st.fixed_dictionaries(
+    {}, optional=FIELDS | {"scheduled_at": FIELDS["scheduled_at"] | TIMES}
+)
+BODIES = (
+    st.binary()
+    | st.text().map(str.encode)
+    | (OBJECTS | ANYTHING).map(lambda one: json.dumps(one).encode())
+)
+FUZZ = settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @FUZZ
@@ -1026,7 +1252,9 @@ def test_no_body_makes_the_worker_fail(entry, body):
 
 @FUZZ
 @given(
-    st.binary(), st.sampled_from(["task_id", "watch", "x"]), st.binary() | st.uuids().map(lambda one: str(one).encode())
+    st.binary(),
+    st.sampled_from(["task_id", "watch", "x"]),
+    st.binary() | st.uuids().map(lambda one: str(one).encode()),
 )
 def test_no_query_makes_the_status_fail(entry, path, name, value):
     path = quote(path.replace(b"/", b""), safe="")

@@ -20,11 +20,16 @@ NOW = int(time.time())
 
 @pytest.fixture
 def world(api, db):
-    """A pending task of ann's, one that is held by a worker, and one that has ended: each with something to steal."""
+    """A pending task of ann's, one that is held by a worker, and one that has ended: each with
+    something to steal."""
     made = {}
     for name in ("pending", "held", "ended"):
         query = "select unstuck.tasks_create('returns', %s, 'ann') as answer"
-        made[name] = {"task_id": db.execute(query, (json.dumps({"secret": SECRET}),)).fetchone()["answer"]["task_id"]}
+        made[name] = {
+            "task_id": db.execute(query, (json.dumps({"secret": SECRET}),)).fetchone()["answer"][
+                "task_id"
+            ]
+        }
     for name in ("held", "ended"):
         answer = machine(api, "claim_task", worker_id="w", task_id=made[name]["task_id"])
         made[name]["token"] = answer.json["task"]["token"]
@@ -39,9 +44,15 @@ def machine(api, target, **body):
 def body_for(task):
     """All that any entry point asks for."""
     return {
-        "kind": "returns", "input": {}, "worker_id": "w", "error": "No.", "result": {"stolen": True}, "token": NOBODY,
-        "progress": {"fraction": 1}, **task,
-    }  # fmt: skip
+        "kind": "returns",
+        "input": {},
+        "worker_id": "w",
+        "error": "No.",
+        "result": {"stolen": True},
+        "token": NOBODY,
+        "progress": {"fraction": 1},
+        **task,
+    }
 
 
 def attack(api, target, task, headers):
@@ -57,8 +68,11 @@ NOBODYS = {
     "no token": None,
     "garbage": "garbage",
     "three parts of garbage": "e30.e30.e30",
-    "a header that is nested too deeply": base64.urlsafe_b64encode(b"[" * 3000).decode() + ".e30.e30",
-    "claims that are nested too deeply": "e30." + base64.urlsafe_b64encode(b"[" * 3000).decode() + ".e30",
+    "a header that is nested too deeply": base64.urlsafe_b64encode(b"[" * 3000).decode()
+    + ".e30.e30",
+    "claims that are nested too deeply": "e30."
+    + base64.urlsafe_b64encode(b"[" * 3000).decode()
+    + ".e30",
     "a very long one": "a" * 7000,
     "sql": "' or 1=1; drop table tasks; --",
     "an expired one of a user": user(exp=NOW - 600),
@@ -95,7 +109,11 @@ def test_who_may_not_call_gets_nothing_from_any_entry_point(api, world, dump, ca
 def test_a_user_is_no_machine_and_a_machine_no_user(api, world, dump):
     before = dump()
     for target in MACHINES:
-        for text in (user(), user(key=RSA, alg="RS256", kid="rsa"), user(key=RSA, alg="RS256", kid="google")):
+        for text in (
+            user(),
+            user(key=RSA, alg="RS256", kid="rsa"),
+            user(key=RSA, alg="RS256", kid="google"),
+        ):
             assert attack(api, target, world["held"], bearer(text)).status_code == 401, target
     for target in USERS:
         assert attack(api, target, world["held"], bearer(google())).status_code == 401, target
@@ -136,7 +154,9 @@ def test_a_token_is_good_for_its_own_live_attempt_only(api, world, dump, target)
     if target != "complete_task":  # which ended it, and may say so again
         pairs.append(("ended", world["ended"]["token"]))
     for name, token in pairs:
-        answer = attack(api, target, {"task_id": world[name]["task_id"], "token": token}, bearer(google()))
+        answer = attack(
+            api, target, {"task_id": world[name]["task_id"], "token": token}, bearer(google())
+        )
         assert (answer.status_code, error_of(answer)) == (409, "lost")
         assert SECRET not in answer.text
     assert dump("tasks", "unstuck.attempts") == before
@@ -152,9 +172,22 @@ INJECTIONS = (
     "\\'; select pg_sleep(9)--",
 )
 FIELDS = (
-    "kind", "idempotency_key", "watch", "owner", "task_id", "token", "worker_id", "error", "detail", "scheduled_at", "kinds",
-    "progress", "checkpoint", "input", "result",
-)  # fmt: skip
+    "kind",
+    "idempotency_key",
+    "watch",
+    "owner",
+    "task_id",
+    "token",
+    "worker_id",
+    "error",
+    "detail",
+    "scheduled_at",
+    "kinds",
+    "progress",
+    "checkpoint",
+    "input",
+    "result",
+)
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
@@ -168,7 +201,10 @@ def test_sql_in_a_field_is_a_text(api, world, db, text):
         "result": {text: text},
     }
     count = "select count(*) from {}"
-    before = [db.execute(count.format(table)).fetchone()["count"] for table in ("tasks", "unstuck.attempts")]
+    before = [
+        db.execute(count.format(table)).fetchone()["count"]
+        for table in ("tasks", "unstuck.attempts")
+    ]
     created = 0
     for target in METHODS:
         for field in FIELDS:
@@ -179,12 +215,16 @@ def test_sql_in_a_field_is_a_text(api, world, db, text):
             answer = api.ask(target, f"/?task_id={NOBODY}&watch=tasks", json=task, headers=headers)
             assert answer.status_code < 500, (target, field, answer.text)
             created += target == "create_task" and answer.status_code == 201
-    after = [db.execute(count.format(table)).fetchone()["count"] for table in ("tasks", "unstuck.attempts")]
+    after = [
+        db.execute(count.format(table)).fetchone()["count"]
+        for table in ("tasks", "unstuck.attempts")
+    ]
     assert after == [before[0] + created, before[1]]
     assert created > 0
     assert (
         db.execute(
-            "select count(*) from tasks where owner = 'ann' and input @> %s", (json.dumps({"secret": SECRET}),)
+            "select count(*) from tasks where owner = 'ann' and input @> %s",
+            (json.dumps({"secret": SECRET}),),
         ).fetchone()["count"]
         == 3
     )
@@ -238,14 +278,22 @@ def test_a_body_that_is_bad_is_refused_whatever_it_calls_itself(api, world, dump
 
 def test_a_body_that_is_just_not_nested_too_deeply_is_taken(api):
     body = BODIES["nested, but whole"].replace(b"[[", b"[", 1).replace(b"]]", b"]", 1)
-    answer = api.ask("create_task", data=body, content_type="application/json", headers=bearer(user("mallory")))
+    answer = api.ask(
+        "create_task", data=body, content_type="application/json", headers=bearer(user("mallory"))
+    )
     assert answer.status_code == 201, answer.text
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize(
+    "method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND"]
+)
 def test_another_method_does_nothing_and_a_header_makes_none_of_it(api, world, dump, method):
     before = dump()
-    tricks = {"X-HTTP-Method-Override": "POST", "X-Method-Override": "GET", "X-Original-Method": "POST"}
+    tricks = {
+        "X-HTTP-Method-Override": "POST",
+        "X-Method-Override": "GET",
+        "X-Original-Method": "POST",
+    }
     for target, right in METHODS.items():
         if method == right:
             continue

@@ -1,4 +1,5 @@
-"""docs/openapi.yaml is what the server does: schemathesis asks the real one, with good requests and with bad ones."""
+"""docs/openapi.yaml is what the server does: schemathesis asks the real one, with good requests and
+with bad ones."""
 
 import copy
 import inspect
@@ -31,14 +32,20 @@ ELSEWHERE = {"worker_event", "page"}
 
 
 def test_each_entry_point_is_described_and_no_other():
-    entries = {name for name, one in inspect.getmembers(main, inspect.isfunction) if one.__module__ == "main"}
+    entries = {
+        name
+        for name, one in inspect.getmembers(main, inspect.isfunction)
+        if one.__module__ == "main"
+    }
     assert {path.strip("/") for path in API["paths"]} == entries - ELSEWHERE
 
 
 def test_each_code_of_an_error_in_the_code_is_told():
     told = DOCUMENT.read_text(encoding="utf-8")
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("*.py"))
-    codes = set(re.findall(r'code="([a-z_]+)"', code)) | set(re.findall(r'refused\("([a-z_]+)"', code))
+    codes = set(re.findall(r'code="([a-z_]+)"', code)) | set(
+        re.findall(r'refused\("([a-z_]+)"', code)
+    )
     assert len(codes) > 15
     usual = {"bad_request", "unknown_kind", "unavailable"}  # told by their status
     assert {one for one in codes - usual if f"`{one}`" not in told} == set()
@@ -82,9 +89,14 @@ def server(dsn, issuer, tmp_path_factory):
     policy["watches"]["tasks"]["rules"]["image"] = {"one_active": True}
     (folder / "policy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
     env = os.environ | {
-        "DATABASE_URL": dsn, "UNSTUCK_POLICY": str(folder / "policy.yaml"), "KEYS_OF_GOOGLE": issuer,
-        "SUPABASE_JWKS_URL": issuer, "SUPABASE_JWT_SECRET": SECRET, "OIDC_AUDIENCE": AUDIENCE, "OIDC_ACCOUNTS": ACCOUNT,
-    }  # fmt: skip
+        "DATABASE_URL": dsn,
+        "UNSTUCK_POLICY": str(folder / "policy.yaml"),
+        "KEYS_OF_GOOGLE": issuer,
+        "SUPABASE_JWKS_URL": issuer,
+        "SUPABASE_JWT_SECRET": SECRET,
+        "OIDC_AUDIENCE": AUDIENCE,
+        "OIDC_ACCOUNTS": ACCOUNT,
+    }
     source = Path(__file__).with_name("gathered.py")
     command = [
         "-m",
@@ -99,7 +111,9 @@ def server(dsn, issuer, tmp_path_factory):
         str(port),
     ]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=env, stdout=log, stderr=log
+        )
     try:
         eventually(lambda: listens(port), 30, "the server does not listen")
         yield f"http://127.0.0.1:{port}", folder / "log"
@@ -141,8 +155,12 @@ def ask(server, folder, document):
     ]
     done = subprocess.run(
         [*command, "openapi.yaml", *wanted, "--max-examples", "8"],
-        cwd=folder, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
@@ -165,7 +183,10 @@ def narrowed(held):
     create["owner"] = {"enum": [None, "ann"]}
     create.pop("cost")
     claim, _ = body_of(document, "claim_task")
-    claim["kinds"], claim["task_id"] = {"enum": [None, ["selection"]]}, {"type": ["string", "null"], "enum": [None]}
+    claim["kinds"], claim["task_id"] = (
+        {"enum": [None, ["selection"]]},
+        {"type": ["string", "null"], "enum": [None]},
+    )
     return document
 
 
@@ -196,9 +217,20 @@ def test_the_server_answers_as_the_document_says(server, dsn, tmp_path):
         held = [row[0] for row in connection.execute(CLAIM, wanted).fetchall()]
     found = ask(url, tmp_path, narrowed(held))
     assert not found, found
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
+    lines = [
+        json.loads(line)
+        for line in log.read_text(encoding="utf-8").splitlines()
+        if line.startswith("{")
+    ]
     assert [line for line in lines if line["event"] == "request_failed"] == []
-    wanted = {"request_refused", "task_created", "task_claimed", "task_finished", "lease_lost", "sweep_finished"}
+    wanted = {
+        "request_refused",
+        "task_created",
+        "task_claimed",
+        "task_finished",
+        "lease_lost",
+        "sweep_finished",
+    }
     assert {line["event"] for line in lines} >= wanted
 
 
@@ -206,6 +238,10 @@ def test_an_answer_that_the_document_does_not_tell_is_found(server, tmp_path):
     """So that the test above can fail."""
     document = copy.deepcopy(API)
     document["paths"] = {"/sweep": document["paths"]["/sweep"]}
-    told = document["paths"]["/sweep"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    told = document["paths"]["/sweep"]["post"]["responses"]["200"]["content"]["application/json"][
+        "schema"
+    ]
     told["properties"]["verdict"] = {"const": "never"}
-    assert "is not one of" in (found := ask(server[0], tmp_path, document)) or "was expected" in found
+    assert (
+        "is not one of" in (found := ask(server[0], tmp_path, document)) or "was expected" in found
+    )

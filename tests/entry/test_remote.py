@@ -1,4 +1,5 @@
-"""A worker elsewhere, in any language: claim, beat, complete or fail by HTTP, fenced by the token and safe to repeat."""
+"""A worker elsewhere, in any language: claim, beat, complete or fail by HTTP, fenced by the token
+and safe to repeat."""
 
 import json
 from uuid import uuid4
@@ -37,14 +38,25 @@ def overdue(db):
     db.execute("update unstuck.attempts set lease_until = now(), deadline_at = now()")
 
 
-def test_the_oldest_of_the_highest_priority_is_handed_out_with_all_that_the_worker_needs(api, db, task_of):
+def test_the_oldest_of_the_highest_priority_is_handed_out_with_all_that_the_worker_needs(
+    api, db, task_of
+):
     oldest, newer, urgent = (task_of("ann") for _ in range(3))
     db.execute("update tasks set priority = 5 where id = %s", (urgent,))
     first = claim(api)
     assert first == {
-        "task_id": urgent, "kind": "returns", "input": {}, "token": first["token"], "checkpoint": {}, "watch": "tasks",
-        "attempt": 1, "attempts": 3, "lease": 30.0, "beat_every": 10.0, "deadline": 570.0,
-    }  # fmt: skip
+        "task_id": urgent,
+        "kind": "returns",
+        "input": {},
+        "token": first["token"],
+        "checkpoint": {},
+        "watch": "tasks",
+        "attempt": 1,
+        "attempts": 3,
+        "lease": 30.0,
+        "beat_every": 10.0,
+        "deadline": 570.0,
+    }
     assert [claim(api)["task_id"], claim(api)["task_id"], claim(api)] == [oldest, newer, None]
     workers = db.execute("select distinct worker from unstuck.attempts").fetchall()
     assert workers == [{"worker": "a laptop"}]
@@ -76,10 +88,20 @@ def test_a_given_task_is_claimed_or_it_is_said_why_not(api, db, task_of):
 
 def test_a_worker_that_beats_and_completes(api, db, task_of, capfd):
     mine = held(api, task_of)
-    beat = ask(api, "beat_task", **mine, progress={"fraction": 0.5}, checkpoint={"ordered": {"id": 7}, "paid": True})
+    beat = ask(
+        api,
+        "beat_task",
+        **mine,
+        progress={"fraction": 0.5},
+        checkpoint={"ordered": {"id": 7}, "paid": True},
+    )
     assert (beat.status_code, beat.json) == (200, {"verdict": "held"})
     attempt = db.execute("select beats, progress, checkpoint from unstuck.attempts").fetchone()
-    assert attempt == {"beats": 3, "progress": {"fraction": 0.5}, "checkpoint": {"ordered": {"id": 7}, "paid": True}}
+    assert attempt == {
+        "beats": 3,
+        "progress": {"fraction": 0.5},
+        "checkpoint": {"ordered": {"id": 7}, "paid": True},
+    }
     done = ask(api, "complete_task", **mine, result={"url": "a.png"})
     assert (done.status_code, done.json["state"]) == (200, "completed")
     assert db.execute("select status, result from tasks").fetchone() == {
@@ -87,13 +109,22 @@ def test_a_worker_that_beats_and_completes(api, db, task_of, capfd):
         "result": {"url": "a.png"},
     }
     [line] = said(capfd, "task_finished")
-    assert (line["state"], line["by"], line["kind"], line["number"]) == ("completed", "remote", "returns", 1)
+    assert (line["state"], line["by"], line["kind"], line["number"]) == (
+        "completed",
+        "remote",
+        "returns",
+        1,
+    )
     assert line["seconds"] >= 0
 
 
 @pytest.mark.parametrize(
     ("target", "more"),
-    [("complete_task", {"result": 1}), ("fail_task", {"error": "No."}), ("fail_task", {"error": "No.", "retry": True})],
+    [
+        ("complete_task", {"result": 1}),
+        ("fail_task", {"error": "No."}),
+        ("fail_task", {"error": "No.", "retry": True}),
+    ],
 )
 def test_an_end_may_be_repeated_and_is_said_once(api, dump, task_of, capfd, target, more):
     mine = held(api, task_of)
@@ -108,7 +139,9 @@ def test_an_end_may_be_repeated_and_is_said_once(api, dump, task_of, capfd, targ
 
 def test_a_failure_is_for_good_or_another_try_comes_later(api, db, task_of, capfd):
     mine = held(api, task_of)
-    answer = ask(api, "fail_task", **mine, error="The service is busy.", detail="503", retry=True, after=60)
+    answer = ask(
+        api, "fail_task", **mine, error="The service is busy.", detail="503", retry=True, after=60
+    )
     assert (answer.json["state"], answer.json["reason"], round(answer.json["retry_after"])) == (
         "pending",
         "transient",
@@ -117,9 +150,17 @@ def test_a_failure_is_for_good_or_another_try_comes_later(api, db, task_of, capf
     db.execute("update tasks set scheduled_at = now()")
     second = claim(api)
     assert second["attempt"] == 2
-    done = ask(api, "fail_task", task_id=second["task_id"], token=second["token"], error="The prompt is empty.")
+    done = ask(
+        api,
+        "fail_task",
+        task_id=second["task_id"],
+        token=second["token"],
+        error="The prompt is empty.",
+    )
     assert (done.json["state"], done.json["reason"]) == ("failed", "handler_error")
-    assert db.execute("select error_message from tasks").fetchone() == {"error_message": "The prompt is empty."}
+    assert db.execute("select error_message from tasks").fetchone() == {
+        "error_message": "The prompt is empty."
+    }
     requeued, finished = said(capfd, "task_requeued", "task_finished")
     assert (requeued["by"], requeued["detail"]) == ("remote", "503")
     assert (finished["severity"], finished["state"]) == ("WARNING", "failed")
@@ -152,21 +193,36 @@ def test_a_worker_that_lost_its_task_is_told_to_stop_and_changes_nothing(
     api.ask("sweep", headers=MACHINE)
     before = dump("tasks", "unstuck.attempts")
     answer = ask(api, target, **mine, **more)
-    assert (answer.status_code, error_of(answer), answer.json["reason"]) == (409, "lost", "deadline")
+    assert (answer.status_code, error_of(answer), answer.json["reason"]) == (
+        409,
+        "lost",
+        "deadline",
+    )
     assert dump("tasks", "unstuck.attempts") == before
     [line] = said(capfd, "lease_lost")
-    assert (line["wanted"], line["kind"], line["number"], line["task_id"]) == (wanted, "returns", 1, mine["task_id"])
+    assert (line["wanted"], line["kind"], line["number"], line["task_id"]) == (
+        wanted,
+        "returns",
+        1,
+        mine["task_id"],
+    )
     assert db.execute("select wanted from unstuck.refusals").fetchall() == [{"wanted": wanted}]
 
 
 def test_a_result_that_the_database_refuses_fails_the_task_with_that_reason(api, db, task_of):
     mine = held(api, task_of)
-    db.execute("alter table tasks add constraint picky check (result is null or result ? 'url') not valid")
+    db.execute(
+        "alter table tasks add constraint picky check (result is null or result ? 'url') not valid"
+    )
     try:
         answer = ask(api, "complete_task", **mine, result={"no": "url"})
     finally:
         db.execute("alter table tasks drop constraint picky")
-    assert (answer.status_code, answer.json["state"], answer.json["reason"]) == (200, "failed", "handler_error")
+    assert (answer.status_code, answer.json["state"], answer.json["reason"]) == (
+        200,
+        "failed",
+        "handler_error",
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,7 +252,9 @@ def test_a_result_that_the_database_refuses_fails_the_task_with_that_reason(api,
 def test_a_bad_call_is_refused_with_the_next_step(api, dump, task_of, target, change, says):
     mine = held(api, task_of)
     before = dump()
-    usual = {"claim_task": {"worker_id": "w"}, "fail_task": {"error": "No."} | mine}.get(target, mine)
+    usual = {"claim_task": {"worker_id": "w"}, "fail_task": {"error": "No."} | mine}.get(
+        target, mine
+    )
     answer = ask(api, target, **usual | change)
     assert (answer.status_code, error_of(answer)) == (400, "bad_request")
     assert says in answer.json["error"]["message"]

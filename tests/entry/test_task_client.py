@@ -1,4 +1,5 @@
-"""task-client.js in a real Chromium, against the real functions: a page of another origin watches tasks to their end."""
+"""task-client.js in a real Chromium, against the real functions: a page of another origin watches
+tasks to their end."""
 
 import json
 import subprocess
@@ -121,9 +122,13 @@ def test_a_page_sees_a_task_from_its_start_to_its_end(browser):
     browser.sees("Waiting to start …")
     claimed = browser.store.claim(browser.policy, task_id, "worker")
     browser.sees("Working …")
-    browser.store.beat(browser.policy, task_id, claimed["token"], {"fraction": 0.4, "message": "Drawing"})
+    browser.store.beat(
+        browser.policy, task_id, claimed["token"], {"fraction": 0.4, "message": "Drawing"}
+    )
     browser.sees("Drawing (40 %) …")
-    browser.store.settle(browser.policy, task_id, claimed["token"], "complete", result={"url": "a.png"})
+    browser.store.settle(
+        browser.policy, task_id, claimed["token"], "complete", result={"url": "a.png"}
+    )
     assert browser.ended()["task"]["result"] == {"url": "a.png"}
     assert browser.messages == ["Waiting to start …", "Working …", "Drawing (40 %) …", "Done."]
 
@@ -131,7 +136,9 @@ def test_a_page_sees_a_task_from_its_start_to_its_end(browser):
 def test_a_failure_is_an_end_with_a_sentence(browser):
     task_id = browser.create()
     claimed = browser.store.claim(browser.policy, task_id, "worker")
-    browser.store.settle(browser.policy, task_id, claimed["token"], "fail", error="The picture cannot be drawn.")
+    browser.store.settle(
+        browser.policy, task_id, claimed["token"], "fail", error="The picture cannot be drawn."
+    )
     browser.watch(task_id)
     assert browser.ended()["task"]["state"] == "failed"
     assert browser.messages == ["The picture cannot be drawn."]
@@ -139,7 +146,9 @@ def test_a_failure_is_an_end_with_a_sentence(browser):
 
 def test_a_poll_of_a_page_ends_a_task_that_nobody_claims(browser, db):
     task_id = browser.create()
-    db.execute("update tasks set scheduled_at = now() - interval '1 hour' where id = %s", (task_id,))
+    db.execute(
+        "update tasks set scheduled_at = now() - interval '1 hour' where id = %s", (task_id,)
+    )
     browser.watch(task_id)
     assert browser.ended()["task"]["reason"] == "never_claimed"
     assert browser.messages == ["No worker picked the task up in time."]
@@ -209,7 +218,9 @@ def test_a_token_that_has_expired_is_asked_for_again_once(browser):
         route.fulfill(status=401, body="{}")
 
     browser.tab.route("**/?task_id=*", refuse)
-    browser.tab.evaluate("() => { let n = 0; window.more = { token: async () => `token-${++n}` }; }")
+    browser.tab.evaluate(
+        "() => { let n = 0; window.more = { token: async () => `token-${++n}` }; }"
+    )
     browser.watch(NOBODY)
     ended = browser.ended()
     assert (ended["code"], ended["message"]) == (
@@ -220,7 +231,14 @@ def test_a_token_that_has_expired_is_asked_for_again_once(browser):
 
 
 def test_a_busy_server_is_left_alone_as_long_as_it_says(browser):
-    task = {"task_id": NOBODY, "kind": "image", "state": "completed", "result": 1, "error": None, "attempt": None}
+    task = {
+        "task_id": NOBODY,
+        "kind": "image",
+        "state": "completed",
+        "result": 1,
+        "error": None,
+        "attempt": None,
+    }
     shown = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "retry-after"}
     busy = {"status": 429, "headers": {"Retry-After": "1"} | shown, "body": "{}"}
     answers = iter([busy, {"status": 200, "headers": shown, "body": json.dumps(task)}])
@@ -235,7 +253,15 @@ def test_its_types_are_what_its_comments_say():
     compiler = Path(__file__).with_name("node_modules") / ".bin" / "tsc"
     if not compiler.exists():
         missing("there is no TypeScript: run `make typescript` (npm)")
-    wanted = ["--strict", "--target", "es2022", "--lib", "es2022,dom,dom.iterable", "--module", "es2022"]
+    wanted = [
+        "--strict",
+        "--target",
+        "es2022",
+        "--lib",
+        "es2022,dom,dom.iterable",
+        "--module",
+        "es2022",
+    ]
     command = [compiler, "--noEmit", "--checkJs", "--allowJs", *wanted, CLIENT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

@@ -1,4 +1,5 @@
-"""What a user may do by HTTP: their own tasks, so many, one of a kind, with an input that its handler takes."""
+"""What a user may do by HTTP: their own tasks, so many, one of a kind, with an input that its
+handler takes."""
 
 import json
 
@@ -27,29 +28,44 @@ def cancel(api, task_id, headers=ANN):
 
 def test_the_task_of_another_user_is_not_there(api, db, dump):
     task_id = create(api).json["task_id"]
-    db.execute("update tasks set scheduled_at = now() - interval '1 day'")  # overdue: a poll would heal it
+    db.execute(
+        "update tasks set scheduled_at = now() - interval '1 day'"
+    )  # overdue: a poll would heal it
     before = dump()
     for answer in (status(api, task_id, BOB), cancel(api, task_id, BOB)):
         assert (answer.status_code, error_of(answer)) == (404, "not_found")
-        assert answer.json["error"]["message"] == f"There is no task {task_id}.", "as for one that never was"
+        assert answer.json["error"]["message"] == f"There is no task {task_id}.", (
+            "as for one that never was"
+        )
     assert dump() == before
     assert status(api, task_id).json["state"] == "failed"
 
 
 def test_a_user_cancels_a_task_once(api, capfd):
     task_id = create(api).json["task_id"]
-    assert [cancel(api, task_id).json for _ in range(2)] == [{"task_id": task_id, "state": "cancelled"}] * 2
+    assert [cancel(api, task_id).json for _ in range(2)] == [
+        {"task_id": task_id, "state": "cancelled"}
+    ] * 2
     assert status(api, task_id).json["state"] == "cancelled"
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     [line] = [line for line in lines if line["event"] == "task_finished"]
-    assert (line["state"], line["by"], line["reason"], line["kind"]) == ("cancelled", "cancel", "cancelled", "returns")
+    assert (line["state"], line["by"], line["reason"], line["kind"]) == (
+        "cancelled",
+        "cancel",
+        "cancelled",
+        "returns",
+    )
 
 
 def test_a_task_that_has_ended_cannot_be_cancelled(api):
     task_id = create(api).json["task_id"]
     assert api.ask("worker", json={"task_id": task_id}, headers=bearer(google())).status_code == 200
     answer = cancel(api, task_id)
-    assert (answer.status_code, error_of(answer), answer.json["state"]) == (409, "ended", "completed")
+    assert (answer.status_code, error_of(answer), answer.json["state"]) == (
+        409,
+        "ended",
+        "completed",
+    )
     assert cancel(api, NOBODY).status_code == 404
 
 
@@ -71,7 +87,9 @@ def test_a_stuck_task_does_not_lock_its_user_out(api, db, capfd):
 
 
 def test_too_many_creates_are_told_when_to_come_again(api, db):
-    db.execute("insert into tasks (kind, owner) select 'returns', 'ann' from generate_series(1, 50)")
+    db.execute(
+        "insert into tasks (kind, owner) select 'returns', 'ann' from generate_series(1, 50)"
+    )
     answer = create(api)
     assert (answer.status_code, error_of(answer)) == (429, "too_many")
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
@@ -85,19 +103,31 @@ def test_too_many_creates_are_told_when_to_come_again(api, db):
         ("image", {"prompt": "a cat", "size": "7x7"}, "/size"),
         ("image", {"prompt": "", "size": "256x256"}, "/prompt"),
         ("selection", selection_input() | {"size": "40"}, "/size"),
-        ("selection", selection_input() | {"quotas": {"gender": {"female": [1, "2"]}}}, "/quotas/gender/female/1"),
+        (
+            "selection",
+            selection_input() | {"quotas": {"gender": {"female": [1, "2"]}}},
+            "/quotas/gender/female/1",
+        ),
     ],
 )
 def test_an_input_that_its_schema_refuses_is_told_by_its_path(api, dump, kind, task_input, path):
     answer = create(api, kind, input=task_input)
-    assert (answer.status_code, error_of(answer), answer.json["path"]) == (422, "invalid_input", path)
+    assert (answer.status_code, error_of(answer), answer.json["path"]) == (
+        422,
+        "invalid_input",
+        path,
+    )
     assert f"`input{path}`" in answer.json["error"]["message"]
     assert dump("tasks") == [[]]
 
 
 @pytest.mark.parametrize(
     ("kind", "task_input"),
-    [("image", {"prompt": "a cat", "size": "256x256"}), ("selection", selection_input()), ("returns", {})],
+    [
+        ("image", {"prompt": "a cat", "size": "256x256"}),
+        ("selection", selection_input()),
+        ("returns", {}),
+    ],
 )
 def test_an_input_that_fits_or_that_nobody_declared_is_taken(api, kind, task_input):
     assert create(api, kind, input=task_input).status_code == 201
@@ -105,5 +135,7 @@ def test_an_input_that_fits_or_that_nobody_declared_is_taken(api, kind, task_inp
 
 def test_a_kind_that_names_another_folder_has_no_schema():
     watch = load(str(DEFAULT)).watch()
-    assert input_schema.file_of("functions.handlers.image", "../handlers/image").is_file(), "so this is not asked"
+    assert input_schema.file_of("functions.handlers.image", "../handlers/image").is_file(), (
+        "so this is not asked"
+    )
     input_schema.check(watch, "../handlers/image", {})

@@ -1,4 +1,5 @@
-"""A world for each fault test, with a database and processes of its own; a shared one for faults that touch one task only."""
+"""A world for each fault test, with a database and processes of its own; a shared one for faults
+that touch one task only."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +45,9 @@ def world(make: Make) -> World:
 
 
 @pytest.fixture(scope="session")
-def shared(postgres: Postgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def shared(
+    postgres: Postgres, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     """One worker and no sweep, for handlers that harm only themselves."""
     with copied(postgres, template) as dsn:
         world = World(dsn, tmp_path_factory.mktemp("shared"))

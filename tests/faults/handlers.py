@@ -1,6 +1,7 @@
 """Handlers that do what breaks workers. Policies of the tests name them as `handler`.
 
-Each leaves a line `attempt pid word` in the file that its input names as `trail`: the proof of what really ran."""
+Each leaves a line `attempt pid word` in the file that its input names as `trail`: the proof of what
+really ran."""
 
 import asyncio
 import contextlib
@@ -47,7 +48,8 @@ async def sleeps_async(ctx, task_input):
 
 
 def waits(ctx, task_input):
-    """Until the test opens the gate: the file `gate`. Later attempts wait for `gate2`, when the input names it."""
+    """Until the test opens the gate: the file `gate`. Later attempts wait for `gate2`, when the
+    input names it."""
     leave(ctx, task_input)
     gate = task_input["gate"] if ctx.attempt == 1 else task_input.get("gate2")
     while gate and not Path(gate).exists():

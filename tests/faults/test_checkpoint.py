@@ -7,7 +7,9 @@ from tests.faults.world import SWEEP, World
 
 
 @pytest.mark.parametrize("dies", ["handler", "worker"])
-def test_the_next_attempt_goes_on_from_the_checkpoint_of_the_one_that_crashed(world: World, dies: str):
+def test_the_next_attempt_goes_on_from_the_checkpoint_of_the_one_that_crashed(
+    world: World, dies: str
+):
     world.worker()
     task = world.create("steps", dies=dies)
     with Tick(world.sweeper().url, SWEEP):

@@ -1,4 +1,5 @@
-"""The handler's process ends, or its end cannot be told: the guard says how, and the worker goes on."""
+"""The handler's process ends, or its end cannot be told: the guard says how, and the worker goes
+on."""
 
 import os
 import signal
@@ -13,28 +14,43 @@ from tests.faults.conftest import Make
 from tests.faults.world import LEASE, RUN_FOR, World, family
 from tests.waiting import eventually
 
-HOW = {"exits": "exit code 3", "sys_exits": "SystemExit(3)", "segfaults": "signal 11", "kills_itself": "signal 9"}
+HOW = {
+    "exits": "exit code 3",
+    "sys_exits": "SystemExit(3)",
+    "segfaults": "signal 11",
+    "kills_itself": "signal 9",
+}
 
 
 def importing(module: str, run_for: float) -> Callable[[dict[str, Any]], None]:
-    """A kind whose handler is in that module. Not for all worlds: the handlers of all kinds are loaded beforehand."""
+    """A kind whose handler is in that module. Not for all worlds: the handlers of all kinds are
+    loaded beforehand."""
 
     def change(policy: dict[str, Any]) -> None:
-        rule = {"handler": f"tests.faults.{module}", "on_lost": "fail", "on_error": "fail", "run_for": f"{run_for}s"}
+        rule = {
+            "handler": f"tests.faults.{module}",
+            "on_lost": "fail",
+            "on_error": "fail",
+            "run_for": f"{run_for}s",
+        }
         policy["watches"]["tasks"]["rules"][module] = rule
 
     return change
 
 
 @pytest.mark.parametrize("kind", HOW)
-def test_a_handler_that_ends_its_process_has_crashed_and_the_detail_says_how(shared: World, kind: str):
+def test_a_handler_that_ends_its_process_has_crashed_and_the_detail_says_how(
+    shared: World, kind: str
+):
     workers = shared.worker().workers()
     task, answer = shared.run(f"once_{kind}")
     assert answer.status_code == 200
     assert shared.history(task) == [("failed", "crashed")]
     (attempt,) = shared.attempts(task)
     assert HOW[kind] in attempt["detail"]
-    assert (attempt["ended_at"] - attempt["started_at"]).total_seconds() < 5, "seen at once, not by the lease"
+    assert (attempt["ended_at"] - attempt["started_at"]).total_seconds() < 5, (
+        "seen at once, not by the lease"
+    )
     assert shared.worker().workers() == workers
 
 
@@ -69,7 +85,9 @@ def test_a_handler_whose_module_cannot_be_imported_fails_and_says_why(make: Make
     assert world.history(other) == [("completed", None)]
 
 
-def test_a_handler_whose_module_hangs_on_import_misses_its_deadline_and_the_other_tasks_run(make: Make):
+def test_a_handler_whose_module_hangs_on_import_misses_its_deadline_and_the_other_tasks_run(
+    make: Make,
+):
     world = make(importing("import_hangs", run_for=RUN_FOR))
     first, _ = world.run("import_hangs")  # waits for the preload too, which gives up then
     assert world.history(first) == [("failed", "deadline")]
@@ -84,7 +102,9 @@ def test_a_handler_whose_module_hangs_on_import_misses_its_deadline_and_the_othe
 
 
 @pytest.mark.parametrize("kind", ["says_nul", "returns_nul"])
-def test_words_that_the_database_cannot_store_do_not_keep_a_task_from_its_end(shared: World, kind: str):
+def test_words_that_the_database_cannot_store_do_not_keep_a_task_from_its_end(
+    shared: World, kind: str
+):
     task, answer = shared.run(f"once_{kind}")
     assert answer.status_code == 200
     assert shared.history(task) == [("failed", "handler_error")]

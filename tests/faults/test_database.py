@@ -23,7 +23,8 @@ from tests.supabase.stack import Supabase, bootstrap
 from tests.waiting import eventually
 
 LEASE = 4.0
-"""Longer than elsewhere: recovery takes about 1 s of it, and a guard may wait 1 s before it asks again."""
+"""Longer than elsewhere: recovery takes about 1 s of it, and a guard may wait 1 s before it asks
+again."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,9 @@ def mortal(private: Postgres, through: str, tmp_path: Path) -> Iterator[Make]:
             migrate(private.dsn(name))
 
         def make(change: Change = lambda _: None) -> World:
-            world = World(private.dsn(name), tmp_path, lambda policy: (longer(policy), change(policy)), env)
+            world = World(
+                private.dsn(name), tmp_path, lambda policy: (longer(policy), change(policy)), env
+            )
             made.callback(world.close)
             return world
 
@@ -62,7 +65,9 @@ def mortal(private: Postgres, through: str, tmp_path: Path) -> Iterator[Make]:
 
 def longer(policy: dict[str, Any]) -> None:
     policy["lease"] = {"beat": "0.5s", "for": f"{LEASE}s"}
-    policy["sweep"]["mass_expiry"]["at_least"] = 1000  # a second safety net, which would hide a hole in the first
+    policy["sweep"]["mass_expiry"]["at_least"] = (
+        1000  # a second safety net, which would hide a hole in the first
+    )
 
 
 def passes(seconds: float) -> None:
@@ -78,20 +83,29 @@ def on_disk(world: World) -> None:
 
 
 @BOTH
-def test_no_healthy_task_is_failed_or_repeated_because_the_database_died(private: Postgres, mortal: Make):
+def test_no_healthy_task_is_failed_or_repeated_because_the_database_died(
+    private: Postgres, mortal: Make
+):
     world = mortal()
     world.worker()
     with Tick(world.sweeper().url, 0.3):
         tasks = world.begin_all(["waits"] * 6)
-        eventually(lambda: all(world.attempts(task)[0]["beats"] for task in tasks), message="no beats")
+        eventually(
+            lambda: all(world.attempts(task)[0]["beats"] for task in tasks), message="no beats"
+        )
         private.kill()
         passes(LEASE + 0.5)
         private.restart()
         restarted = time.monotonic()
-        eventually(lambda: all(world.attempts(task)[0]["beat_at"] > _restart(world) for task in tasks))
+        eventually(
+            lambda: all(world.attempts(task)[0]["beat_at"] > _restart(world) for task in tasks)
+        )
         print(f"figure: all beat again {time.monotonic() - restarted:.2f} s after the restart")
         sweeps = world.one("select count(*) from unstuck.sweeps where ok")
-        eventually(lambda: world.one("select count(*) from unstuck.sweeps where ok") > sweeps + 2, message="no sweep")
+        eventually(
+            lambda: world.one("select count(*) from unstuck.sweeps where ok") > sweeps + 2,
+            message="no sweep",
+        )
         for task in tasks:
             world.gate(task).touch()
         for task in tasks:
@@ -128,7 +142,9 @@ def test_a_result_that_cannot_be_written_in_time_is_said_so_and_the_sweep_ends_t
     on_disk(world)
     private.kill()
     world.gate(task).touch()
-    (event,) = eventually(lambda: world.events("settle_failed", task), 15, "nobody says that the end was not written")
+    (event,) = eventually(
+        lambda: world.events("settle_failed", task), 15, "nobody says that the end was not written"
+    )
     assert (event["severity"], event["wanted"]) == ("ERROR", "complete")
     private.restart()
     with Tick(world.sweeper().url, 0.5):
@@ -145,19 +161,25 @@ def short(policy: dict[str, Any]) -> None:
     policy["lease"]["for"] = "2s"
 
 
-def test_connections_that_died_with_the_database_cost_the_next_task_nothing(private: Postgres, mortal: Make):
+def test_connections_that_died_with_the_database_cost_the_next_task_nothing(
+    private: Postgres, mortal: Make
+):
     """The worker keeps those that are idle. All are dead now, and only the first call may notice."""
     world = mortal()
     world.run("ok")
     tasks = world.begin_all(["waits"] * 7)
-    with psycopg.connect(world.dsn) as somebody:  # all settle at once, so there are as many connections as tasks
+    with psycopg.connect(
+        world.dsn
+    ) as somebody:  # all settle at once, so there are as many connections as tasks
         somebody.execute("lock unstuck.attempts")
         for task in tasks:
             world.gate(task).touch()
         eventually(lambda: world.one("select count(*) from pg_locks where not granted") >= 7)
     for task in tasks:
         world.ends(task)
-    assert world.one("select count(*) from pg_stat_activity where application_name = 'unstuck'") >= 7
+    assert (
+        world.one("select count(*) from pg_stat_activity where application_name = 'unstuck'") >= 7
+    )
     private.kill()
     private.restart()
     began = time.monotonic()
@@ -168,10 +190,14 @@ def test_connections_that_died_with_the_database_cost_the_next_task_nothing(priv
     assert world.history(task) == [("completed", None)]
 
 
-def test_a_database_that_stands_still_does_not_hold_up_the_deadline(private: Postgres, mortal: Make):
+def test_a_database_that_stands_still_does_not_hold_up_the_deadline(
+    private: Postgres, mortal: Make
+):
     """It accepts and never answers: the handler is ended, even though that cannot be written yet."""
     world = mortal()
-    world.run("ok")  # the forkserver is up: on a busy machine its start alone takes longer than the deadline
+    world.run(
+        "ok"
+    )  # the forkserver is up: on a busy machine its start alone takes longer than the deadline
     pushed = time.monotonic()
     task = world.begin("late_spins")
     family = [psutil.Process(private.pid), *psutil.Process(private.pid).children()]
@@ -179,7 +205,9 @@ def test_a_database_that_stands_still_does_not_hold_up_the_deadline(private: Pos
         process.send_signal(signal.SIGSTOP)
     try:
         eventually(lambda: not lives(world.handler(task)), RUN_FOR + 3.5, "the handler goes on")
-        print(f"figure: ended {time.monotonic() - pushed:.2f} s after its push, beside a silent database")
+        print(
+            f"figure: ended {time.monotonic() - pushed:.2f} s after its push, beside a silent database"
+        )
     finally:
         for process in family:
             process.send_signal(signal.SIGCONT)
@@ -187,9 +215,12 @@ def test_a_database_that_stands_still_does_not_hold_up_the_deadline(private: Pos
     assert world.history(task) == [("failed", "deadline")]
 
 
-def test_a_recovery_that_takes_longer_than_a_lease_costs_no_healthy_task(private: Postgres, mortal: Make):
-    """One backend is killed, as the system does when memory runs out: all connections are cut, PostgreSQL recovers
-    its data, and nobody can beat until that is done. The postmaster lives on, so its start time says nothing."""
+def test_a_recovery_that_takes_longer_than_a_lease_costs_no_healthy_task(
+    private: Postgres, mortal: Make
+):
+    """One backend is killed, as the system does when memory runs out: all connections are cut,
+    PostgreSQL recovers its data, and nobody can beat until that is done. The postmaster lives on,
+    so its start time says nothing."""
     world = mortal(lambda policy: policy["lease"].update({"for": "2.5s"}))
     worker, _ = world.worker(), world.sweeper()
     tasks = world.begin_all(["waits"] * 3)

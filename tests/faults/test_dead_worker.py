@@ -1,4 +1,5 @@
-"""A gunicorn worker is killed with SIGKILL, as the platform does when memory runs out: nobody is told."""
+"""A gunicorn worker is killed with SIGKILL, as the platform does when memory runs out: nobody is
+told."""
 
 import time
 
@@ -12,7 +13,9 @@ from tests.waiting import eventually
 
 
 @BOTH
-def test_a_task_whose_worker_was_killed_is_rescued_by_the_sweep_and_completed_by_a_second_attempt(world: World):
+def test_a_task_whose_worker_was_killed_is_rescued_by_the_sweep_and_completed_by_a_second_attempt(
+    world: World,
+):
     sweeper, worker = world.sweeper(), world.worker()
     with Tick(sweeper.url, SWEEP):
         task = world.begin("waits")
@@ -34,7 +37,12 @@ def test_a_status_poll_alone_rescues_the_task_of_a_killed_worker(world: World):
     task = world.begin("waits")
     killed = world.now()
     worker.kill_worker()
-    eventually(lambda: requests.get(status.url, {"task_id": task}, timeout=10).json()["state"] == "completed", 20)
+    eventually(
+        lambda: (
+            requests.get(status.url, {"task_id": task}, timeout=10).json()["state"] == "completed"
+        ),
+        20,
+    )
     assert world.history(task) == [("retried", "lease_lost"), ("completed", None)]
     rescue = (world.attempts(task)[0]["ended_at"] - killed).total_seconds()
     print(f"figure: rescued by a poll {rescue:.2f} s after SIGKILL")
@@ -50,9 +58,14 @@ def test_no_process_of_a_killed_worker_goes_on(world: World, kind: str):
     before.add(world.handler(task))
     killed = time.monotonic()
     worker.kill_worker()
-    eventually(lambda: not any(lives(pid) for pid in before), message="a process of the dead worker goes on")
+    eventually(
+        lambda: not any(lives(pid) for pid in before),
+        message="a process of the dead worker goes on",
+    )
     print(f"figure: the handler ended {time.monotonic() - killed:.3f} s after its worker")
-    assert time.monotonic() - killed < LEASE, "a second attempt could begin while the first is at work"
+    assert time.monotonic() - killed < LEASE, (
+        "a second attempt could begin while the first is at work"
+    )
 
 
 def test_the_next_task_runs_in_a_new_worker(world: World):

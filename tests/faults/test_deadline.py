@@ -20,7 +20,8 @@ def test_a_handler_over_its_deadline_is_ended_at_its_deadline(shared: World, kin
 
 
 def test_handlers_that_flood_their_guards_with_progress_keep_their_leases(shared: World):
-    """Eight at once, so that the guards, in one process, cannot keep up: they still find time to beat."""
+    """Eight at once, so that the guards, in one process, cannot keep up: they still find time to
+    beat."""
     tasks = [shared.create("floods", seconds=LEASE * 1.5) for _ in range(8)]
     answers = [shared.push(task) for task in tasks]
     for answer in answers:
@@ -33,7 +34,11 @@ def test_handlers_that_flood_their_guards_with_progress_keep_their_leases(shared
 
 
 def test_the_task_that_missed_its_deadline_is_tried_again_where_the_rule_says_so(make):
-    world = make(lambda policy: policy["watches"]["tasks"]["rules"]["late_spins"].update(on_lost="retry", attempts=2))
+    world = make(
+        lambda policy: policy["watches"]["tasks"]["rules"]["late_spins"].update(
+            on_lost="retry", attempts=2
+        )
+    )
     task = world.create("late_spins")
     world.push(task)
     assert world.ends(task, "failed")["reason"] == "attempts_exhausted"
@@ -42,8 +47,12 @@ def test_the_task_that_missed_its_deadline_is_tried_again_where_the_rule_says_so
 
 
 def test_a_push_that_came_early_takes_nothing_from_the_time_of_the_work(shared: World):
-    """The queue's clock is not the database's: the worker waits for the due time, and only then the deadline counts."""
+    """The queue's clock is not the database's: the worker waits for the due time, and only then the
+    deadline counts."""
     task = shared.create("late_sleeps", seconds=0.6)
-    shared.do("update tasks set scheduled_at = clock_timestamp() + interval '0.9 seconds' where id = %s", task)
+    shared.do(
+        "update tasks set scheduled_at = clock_timestamp() + interval '0.9 seconds' where id = %s",
+        task,
+    )
     assert shared.push(task).result(30).status_code == 200
     assert shared.history(task) == [("completed", None)]

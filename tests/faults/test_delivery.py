@@ -16,7 +16,11 @@ def test_a_task_that_is_pushed_twenty_times_at_once_is_executed_once(world: Worl
     held = Counter(answer.result().status_code for answer in answers if answer.done())
     assert held == {409: 19}
     world.gate(task).touch()
-    verdicts = Counter(answer.result(30).json()["verdict"] for answer in answers if answer.result().status_code == 200)
+    verdicts = Counter(
+        answer.result(30).json()["verdict"]
+        for answer in answers
+        if answer.result().status_code == 200
+    )
     assert verdicts == {"settled": 1}
     assert [word for _, _, word in world.trail(task)] == ["began", "ended"]
     assert world.history(task) == [("completed", None)]
@@ -25,7 +29,9 @@ def test_a_task_that_is_pushed_twenty_times_at_once_is_executed_once(world: Worl
 def test_a_push_of_a_finished_task_is_acknowledged_and_does_nothing(shared: World):
     task, _ = shared.run("ok")
     answers = [shared.push(task) for _ in range(20)]
-    assert {(one.result(30).status_code, one.result().json()["verdict"]) for one in answers} == {(200, "ended")}
+    assert {(one.result(30).status_code, one.result().json()["verdict"]) for one in answers} == {
+        (200, "ended")
+    }
     assert len(shared.trail(task)) == 1
 
 
@@ -40,7 +46,9 @@ def test_a_redelivery_after_a_crash_takes_over_the_expired_attempt(make: Make):
     assert early.status_code == 409, "the attempt may be alive still"
     assert int(early.headers["Retry-After"]) >= 1
     eventually(
-        lambda: world.one("select lease_until < clock_timestamp() from unstuck.attempts where task_id = %s", task)
+        lambda: world.one(
+            "select lease_until < clock_timestamp() from unstuck.attempts where task_id = %s", task
+        )
     )
     assert world.push(task).result(30).json()["state"] == "completed"
     assert world.history(task) == [("retried", "lease_lost"), ("completed", None)]

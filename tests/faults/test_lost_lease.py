@@ -29,8 +29,15 @@ def test_an_attempt_that_was_ended_by_somebody_else_is_stopped_at_its_next_beat(
 
 def test_a_checkpoint_of_a_lost_attempt_is_refused(world: World):
     task = world.create("ok")
-    claimed = world.one("select unstuck.tasks_claim(%s, 'test', %s)", task, world.policy.watch().rules_json)
-    world.do("update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'cancelled' where task_id = %s", task)
-    answer = world.one("select unstuck.checkpoint('tasks', %s, %s, 'one', '{}')", task, claimed["token"])
+    claimed = world.one(
+        "select unstuck.tasks_claim(%s, 'test', %s)", task, world.policy.watch().rules_json
+    )
+    world.do(
+        "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'cancelled' where task_id = %s",
+        task,
+    )
+    answer = world.one(
+        "select unstuck.checkpoint('tasks', %s, %s, 'one', '{}')", task, claimed["token"]
+    )
     assert answer["verdict"] == "lost"
     assert world.attempts(task)[0]["checkpoint"] == {}

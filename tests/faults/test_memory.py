@@ -6,9 +6,13 @@ from tests.faults.world import MEMORY, World
 
 
 @pytest.mark.parametrize(
-    ("kind", "pause"), [("grows", 0.02), ("grows", 0), ("jumps", 0)], ids=["slowly", "fast", "in_one_jump"]
+    ("kind", "pause"),
+    [("grows", 0.02), ("grows", 0), ("jumps", 0)],
+    ids=["slowly", "fast", "in_one_jump"],
 )
-def test_a_handler_over_its_memory_is_ended_and_its_worker_lives(shared: World, kind: str, pause: float):
+def test_a_handler_over_its_memory_is_ended_and_its_worker_lives(
+    shared: World, kind: str, pause: float
+):
     workers = shared.worker().workers()
     neighbour = shared.begin("waits")
     task, answer = shared.run(f"greedy_{kind}", pause=pause)

@@ -19,8 +19,12 @@ def test_a_poison_task_is_executed_exactly_attempts_times_and_then_failed_with_a
         world.push(task)
         failed = world.ends(task, "failed", within=30)
         runs = world.one("select count(*) from unstuck.sweeps")
-        eventually(lambda: world.one("select count(*) from unstuck.sweeps") >= runs + 2)  # would one start it again?
-    assert [attempt for attempt, _, word in world.trail(task) if word == "began"] == [1, 2, 3][:ATTEMPTS]
+        eventually(
+            lambda: world.one("select count(*) from unstuck.sweeps") >= runs + 2
+        )  # would one start it again?
+    assert [attempt for attempt, _, word in world.trail(task) if word == "began"] == [1, 2, 3][
+        :ATTEMPTS
+    ]
     attempts = world.attempts(task)
     assert [one["number"] for one in attempts] == [1, 2, 3]
     assert all(one["error"] for one in attempts), "one error for each attempt"

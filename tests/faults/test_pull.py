@@ -19,11 +19,17 @@ LONGEST = 30.0
 
 @contextmanager
 def pulling(world: World, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
-    env = {**os.environ, "DATABASE_URL": world.dsn, "UNSTUCK_POLICY": str(world.folder / "policy.yaml")}
+    env = {
+        **os.environ,
+        "DATABASE_URL": world.dsn,
+        "UNSTUCK_POLICY": str(world.folder / "policy.yaml"),
+    }
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     with (world.folder / "pull.log").open("ab") as log:
         command = [sys.executable, "-m", "functions", "work", *options]
-        process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=env, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         yield process
     finally:
@@ -52,7 +58,9 @@ def test_a_worker_that_found_nothing_takes_what_comes_later_of_its_kinds_only(wo
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "ctrl_c"])
-def test_a_worker_that_is_told_to_stop_releases_its_task_and_burns_no_attempt(world: World, sent: signal.Signals):
+def test_a_worker_that_is_told_to_stop_releases_its_task_and_burns_no_attempt(
+    world: World, sent: signal.Signals
+):
     task = world.create("waits")
     with pulling(world) as process:
         eventually(lambda: world.trail(task), LONGEST)

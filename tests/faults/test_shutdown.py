@@ -17,7 +17,9 @@ GRANTED = 10.0
     [("", 3, "waits"), ("1", 1, "waits"), ("1", 1, "hogs_once")],
     ids=["default_threads", "one_thread", "one_thread_in_c"],
 )
-def test_sigterm_releases_the_tasks_and_burns_no_attempt(world: World, threads: str, tasks: int, kind: str):
+def test_sigterm_releases_the_tasks_and_burns_no_attempt(
+    world: World, threads: str, tasks: int, kind: str
+):
     old = world.worker("old", **({"THREADS": threads} if threads else {}))
     ids = [world.create(kind) for _ in range(tasks)]
     answers = [world.push(task, old) for task in ids]
@@ -57,11 +59,18 @@ def test_a_task_that_is_released_again_and_again_does_not_live_for_ever(world: W
     """A task that makes the platform end its worker would else never burn an attempt."""
     task = world.create("ok")
     for _ in range(10 + 3):
-        claimed = world.one("select unstuck.tasks_claim(%s, 'test', %s)", task, world.policy.watch().rules_json)
+        claimed = world.one(
+            "select unstuck.tasks_claim(%s, 'test', %s)", task, world.policy.watch().rules_json
+        )
         assert claimed["verdict"] == "claimed"
         world.one(
             "select unstuck.tasks_settle(%s, %s, 'release', %s, p_reason => 'shutdown')",
-            task, claimed["token"], world.policy.watch().rules_json,
-        )  # fmt: skip
-        world.do("update tasks set scheduled_at = clock_timestamp() where id = %s and status = 'pending'", task)
+            task,
+            claimed["token"],
+            world.policy.watch().rules_json,
+        )
+        world.do(
+            "update tasks set scheduled_at = clock_timestamp() where id = %s and status = 'pending'",
+            task,
+        )
     assert world.task(task)["status"] == "failed"

@@ -1,4 +1,5 @@
-"""The sweep: two at once, one that is killed in the middle, rows that cannot be settled, and many leases lost at once."""
+"""The sweep: two at once, one that is killed in the middle, rows that cannot be settled, and many
+leases lost at once."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -43,11 +44,14 @@ create trigger slow before update on tasks for each row execute function slow();
 
 
 def overdue(world: World, n: int, *, held: bool, bad: bool = False) -> set[str]:
-    """Rows that an attempt holds past its deadline, or that wait past their rule though they were pushed again."""
+    """Rows that an attempt holds past its deadline, or that wait past their rule though they were
+    pushed again."""
     import psycopg
 
     with psycopg.connect(world.dsn, autocommit=True) as connection:
-        found = connection.execute(SEED, {"n": n, "held": held, "bad": bad, "kind": "ok"}).fetchall()
+        found = connection.execute(
+            SEED, {"n": n, "held": held, "bad": bad, "kind": "ok"}
+        ).fetchall()
     return {row[0] for row in found}
 
 
@@ -82,8 +86,13 @@ def test_sweeps_that_run_at_once_settle_each_row_exactly_once(world: World):
     settled = [task for run in runs for task in run]
     assert len(settled) == len(set(settled)) == 2000
     assert set(settled) == held | waiting
-    counted = world.rows("select outcome, reason, count(*) from unstuck.attempts group by 1, 2 order by 1")
-    assert [tuple(one.values()) for one in counted] == [("failed", "never_claimed", 800), ("retried", "deadline", 1200)]
+    counted = world.rows(
+        "select outcome, reason, count(*) from unstuck.attempts group by 1, 2 order by 1"
+    )
+    assert [tuple(one.values()) for one in counted] == [
+        ("failed", "never_claimed", 800),
+        ("retried", "deadline", 1200),
+    ]
     assert half_settled(world) == 0
 
 
@@ -102,7 +111,9 @@ def test_ticks_that_come_at_once_make_one_sweep(make):
 
 
 @BOTH
-def test_a_sweep_that_is_killed_in_the_middle_leaves_no_row_half_settled_and_the_next_one_finishes(make):
+def test_a_sweep_that_is_killed_in_the_middle_leaves_no_row_half_settled_and_the_next_one_finishes(
+    make,
+):
     world = make(small_batches)
     world.do(SLOW_TRIGGER)
     overdue(world, 100, held=True)
@@ -110,7 +121,9 @@ def test_a_sweep_that_is_killed_in_the_middle_leaves_no_row_half_settled_and_the
     sweeper = world.sweeper()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(world.sweep)
-        done = eventually(lambda: world.one("select count(*) from unstuck.attempts where ended_at is not null"))
+        done = eventually(
+            lambda: world.one("select count(*) from unstuck.attempts where ended_at is not null")
+        )
         sweeper.kill_worker()
         assert running.exception(10), "the sweep was killed too late"
     assert 0 < done < 200
@@ -122,15 +135,21 @@ def test_a_sweep_that_is_killed_in_the_middle_leaves_no_row_half_settled_and_the
     assert world.one("select count(*) from unstuck.attempts") == 200
     assert world.one("select count(*) from tasks where status = 'failed'") == 100
     ends = world.rows("select ended_at, ok from unstuck.sweeps order by id")
-    assert (ends[0]["ended_at"], ends[-1]["ok"]) == (None, True), "the run that died shows as not ended"
+    assert (ends[0]["ended_at"], ends[-1]["ok"]) == (None, True), (
+        "the run that died shows as not ended"
+    )
 
 
 @pytest.mark.parametrize("bad", [BAD_TRIGGER, BAD_CHECK], ids=["trigger", "check"])
-def test_rows_that_cannot_be_settled_are_reported_and_do_not_stop_or_hide_the_others(make, bad: str):
+def test_rows_that_cannot_be_settled_are_reported_and_do_not_stop_or_hide_the_others(
+    make, bad: str
+):
     world = make(small_batches)
     batch = world.policy.sweep_batch
     world.do(bad)
-    nailed = overdue(world, batch + 5, held=True, bad=True) | overdue(world, batch + 5, held=False, bad=True)
+    nailed = overdue(world, batch + 5, held=True, bad=True) | overdue(
+        world, batch + 5, held=False, bad=True
+    )
     good = overdue(world, 15, held=True) | overdue(world, 15, held=False)
     counts = world.swept()
     assert counts["verdict"] == "ok"
@@ -139,11 +158,18 @@ def test_rows_that_cannot_be_settled_are_reported_and_do_not_stop_or_hide_the_ot
     assert len(reported) == len(nailed)
     assert {one["task_id"] for one in reported} == nailed
     assert all(one["error"] and one["code"] for one in reported)
-    moved = {row["id"] for row in world.rows("select task_id as id from unstuck.attempts where ended_at is not null")}
+    moved = {
+        row["id"]
+        for row in world.rows(
+            "select task_id as id from unstuck.attempts where ended_at is not null"
+        )
+    }
     assert moved == good
     assert half_settled(world) == 0
     assert world.swept()["unsweepable"] == len(nailed), "they stay visible"
-    assert world.one("select (counts ->> 'unsweepable')::int from unstuck.sweeps order by id limit 1") == len(nailed)
+    assert world.one(
+        "select (counts ->> 'unsweepable')::int from unstuck.sweeps order by id limit 1"
+    ) == len(nailed)
 
 
 def test_a_row_that_somebody_has_locked_does_not_hold_up_the_sweep(world: World):
@@ -204,7 +230,9 @@ def test_a_few_leases_lost_at_once_are_rescued_at_once(world: World):
 def test_the_sweep_pushes_a_task_again_whose_push_was_lost(world: World):
     world.worker()
     task = world.create("ok")
-    world.do("update tasks set scheduled_at = clock_timestamp() - interval '3 s' where id = %s", task)
+    world.do(
+        "update tasks set scheduled_at = clock_timestamp() - interval '3 s' where id = %s", task
+    )
     assert world.swept()["redispatched"] == 1
     world.ends(task)
     assert len(world.events("task_redispatched", task)) == 1

@@ -13,22 +13,31 @@ def test_a_handler_runs_in_a_thread_of_the_worker(shared: World, kind: str):
     assert shared.handler(task) in shared.worker().workers()
 
 
-def test_a_thread_over_its_deadline_is_settled_then_and_its_late_result_is_not_written(shared: World):
+def test_a_thread_over_its_deadline_is_settled_then_and_its_late_result_is_not_written(
+    shared: World,
+):
     task, answer = shared.run("late_thread_sleeps", seconds=RUN_FOR + 1.5)
     assert answer.status_code == 200
     settled = shared.task(task)
     (attempt,) = shared.attempts(task)
     assert (attempt["outcome"], attempt["reason"]) == ("failed", "deadline")
     assert (attempt["ended_at"] - attempt["started_at"]).total_seconds() <= RUN_FOR + 1
-    # The thread sleeps on: no one can wake it. The request is answered, and what it does later changes nothing.
+    # The thread sleeps on: no one can wake it. The request is answered, and what it does later
+    # changes nothing.
     shared.run("thread_ok")
-    eventually(lambda: shared.one("select clock_timestamp() > %s + interval '2.5 s'", attempt["started_at"]))
+    eventually(
+        lambda: shared.one(
+            "select clock_timestamp() > %s + interval '2.5 s'", attempt["started_at"]
+        )
+    )
     shared.run("thread_ok")
     assert shared.task(task) == settled
     assert shared.history(task) == [("failed", "deadline")]
 
 
-def test_a_cpu_loop_in_a_thread_is_settled_at_its_deadline_and_stopped_by_an_exception(world: World):
+def test_a_cpu_loop_in_a_thread_is_settled_at_its_deadline_and_stopped_by_an_exception(
+    world: World,
+):
     task, _ = world.run("late_thread_spins")
     (attempt,) = world.attempts(task)
     assert attempt["reason"] == "deadline"

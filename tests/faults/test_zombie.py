@@ -1,4 +1,5 @@
-"""A zombie: a worker that stands still until its task was rescued, and then goes on as if nothing had happened."""
+"""A zombie: a worker that stands still until its task was rescued, and then goes on as if nothing
+had happened."""
 
 import psycopg
 
@@ -34,9 +35,13 @@ def test_the_late_result_of_a_zombie_is_refused_while_the_second_attempt_is_at_w
         task = world.begin("waits", zombie, gate2=str(gate2))
         with frozen(*zombie.workers()):
             world.gate(task).touch()
-            eventually(lambda: not lives(world.handler(task)), message="the first handler did not finish")
+            eventually(
+                lambda: not lives(world.handler(task)), message="the first handler did not finish"
+            )
             eventually(lambda: len(world.attempts(task)) == 2, message="the task was not rescued")
-        (lost,) = eventually(lambda: world.events("lease_lost", task), message="the zombie was not told")
+        (lost,) = eventually(
+            lambda: world.events("lease_lost", task), message="the zombie was not told"
+        )
         assert world.task(task)["status"] == "processing"
         gate2.touch()
         kept = world.ends(task)
@@ -44,7 +49,9 @@ def test_the_late_result_of_a_zombie_is_refused_while_the_second_attempt_is_at_w
     assert world.history(task) == [("retried", "lease_lost"), ("completed", None)]
     refusals = [(one["source"], one["wanted"], one["because"]) for one in world.refusals(task)]
     assert refusals == [("verb", lost["wanted"], "retried")]
-    assert lost["wanted"] in {"complete", "beat"}, "beat only if it was stopped in the middle of one"
+    assert lost["wanted"] in {"complete", "beat"}, (
+        "beat only if it was stopped in the middle of one"
+    )
 
 
 def test_a_result_that_comes_in_the_moment_of_the_rescue_is_refused(world: World):
@@ -53,14 +60,20 @@ def test_a_result_that_comes_in_the_moment_of_the_rescue_is_refused(world: World
     with psycopg.connect(world.dsn) as rescuer:
         rescuer.execute("select from unstuck.attempts where task_id = %s for update", (task,))
         world.gate(task).touch()
-        eventually(lambda: world.one("select count(*) from pg_locks where not granted"), message="no settle waits")
+        eventually(
+            lambda: world.one("select count(*) from pg_locks where not granted"),
+            message="no settle waits",
+        )
         eventually(lambda: not lives(world.handler(task)), message="the handler did not finish")
         rescuer.execute(
             "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'retried', reason = 'lease_lost',"
             " sweep_id = 0 where task_id = %s",
             (task,),
         )
-        rescuer.execute("update tasks set status = 'pending', scheduled_at = clock_timestamp() where id = %s", (task,))
+        rescuer.execute(
+            "update tasks set status = 'pending', scheduled_at = clock_timestamp() where id = %s",
+            (task,),
+        )
     eventually(lambda: world.events("lease_lost", task), message="the guard was not told")
     assert world.task(task)["status"] == "pending"
     assert world.task(task)["result"] is None

@@ -1,6 +1,8 @@
-"""The world of a fault test: a database, entry points as real functions-framework processes, and what they left behind.
+"""The world of a fault test: a database, entry points as real functions-framework processes, and
+what they left behind.
 
-Times are read from the database's clock, as the ledger's are: a latency is the difference of two of its timestamps."""
+Times are read from the database's clock, as the ledger's are: a latency is the difference of two of
+its timestamps."""
 
 import json
 import os
@@ -34,26 +36,60 @@ ATTEMPTS = 3
 MASS = 5
 
 PLAIN = (
-    "ok", "ok_async", "sleeps", "waits", "hogs_once", "floods", "kills_worker", "kills_itself", "steps", "shows_nul",
-)  # fmt: skip
+    "ok",
+    "ok_async",
+    "sleeps",
+    "waits",
+    "hogs_once",
+    "floods",
+    "kills_worker",
+    "kills_itself",
+    "steps",
+    "shows_nul",
+)
 LATE = (
-    "sleeps", "sleeps_async", "spins", "reads", "hogs_gil", "swallows_exceptions", "swallows_all", "floods", "starts_a_program",
-)  # fmt: skip
-LAST = ("exits", "sys_exits", "segfaults", "kills_itself", "says_nul", "returns_nul", "breaks_thread")
+    "sleeps",
+    "sleeps_async",
+    "spins",
+    "reads",
+    "hogs_gil",
+    "swallows_exceptions",
+    "swallows_all",
+    "floods",
+    "starts_a_program",
+)
+LAST = (
+    "exits",
+    "sys_exits",
+    "segfaults",
+    "kills_itself",
+    "says_nul",
+    "returns_nul",
+    "breaks_thread",
+)
 
 
 def rules() -> dict[str, dict[str, Any]]:
-    """Kinds named as their handler; `late_`: with a short deadline; `once_`: lost means failed; `thread_`: in a thread."""
+    """Kinds named as their handler; `late_`: with a short deadline; `once_`: lost means failed;
+    `thread_`: in a thread."""
     once = {"on_lost": "fail", "on_error": "fail"}
     short = {"run_for": f"{RUN_FOR}s"}
     found: dict[str, dict[str, Any]] = {name: {"handler": name} for name in PLAIN}
     found |= {f"late_{name}": {"handler": name, **once, **short} for name in LATE}
     found |= {f"once_{name}": {"handler": name, **once} for name in LAST}
-    found |= {f"greedy_{name}": {"handler": name, **once, "memory": MEMORY} for name in ("grows", "jumps")}
+    found |= {
+        f"greedy_{name}": {"handler": name, **once, "memory": MEMORY} for name in ("grows", "jumps")
+    }
     thread = {"isolation": "thread"}
     found |= {f"thread_{name}": {"handler": name, **thread} for name in ("ok", "ok_async", "waits")}
-    found |= {f"late_thread_{name}": {"handler": name, **once, **short, **thread} for name in ("sleeps", "spins")}
-    found |= {f"once_thread_{name}": {"handler": name, **once, **thread} for name in ("breaks_thread", "sys_exits")}
+    found |= {
+        f"late_thread_{name}": {"handler": name, **once, **short, **thread}
+        for name in ("sleeps", "spins")
+    }
+    found |= {
+        f"once_thread_{name}": {"handler": name, **once, **thread}
+        for name in ("breaks_thread", "sys_exits")
+    }
     for rule in found.values():
         rule["handler"] = f"{HANDLERS}:{rule['handler']}"
     return found
@@ -71,9 +107,13 @@ def policy_text(change: Callable[[dict[str, Any]], object] = lambda _: None) -> 
         "mass_expiry": {"at_least": MASS, "share": 0.5},
     }
     default = policy["watches"]["tasks"]["rules"]["*"] | {
-        "pending_for": "60s", "redispatch_after": "2s", "run_for": "15s", "silent_for": "60s", "attempts": ATTEMPTS,
+        "pending_for": "60s",
+        "redispatch_after": "2s",
+        "run_for": "15s",
+        "silent_for": "60s",
+        "attempts": ATTEMPTS,
         "backoff": {"first": "0.1s", "factor": 1, "max": "0.1s"},
-    }  # fmt: skip
+    }
     policy["watches"]["tasks"]["rules"] = {"*": default, **rules()}
     change(policy)
     text = yaml.safe_dump(policy, sort_keys=False)
@@ -82,8 +122,9 @@ def policy_text(change: Callable[[dict[str, Any]], object] = lambda _: None) -> 
 
 
 class World:
-    """`servers` start when they are asked for. Pushes go to the worker `worker`, which need not be there. `env` may choose
-    another store for them: the test itself looks into the database at `dsn`."""
+    """`servers` start when they are asked for. Pushes go to the worker `worker`, which need not be
+    there. `env` may choose another store for them: the test itself looks into the database at
+    `dsn`."""
 
     def __init__(
         self,
@@ -112,12 +153,19 @@ class World:
         """The server `name`, started when it is first asked for."""
         if name not in self._servers:
             settings = {
-                "DATABASE_URL": self.dsn, "UNSTUCK_POLICY": str(self.folder / "policy.yaml"),
-                "WORKER_URL": f"http://127.0.0.1:{self._ports['worker']}", "PYTHONDONTWRITEBYTECODE": "",
-            }  # fmt: skip
+                "DATABASE_URL": self.dsn,
+                "UNSTUCK_POLICY": str(self.folder / "policy.yaml"),
+                "WORKER_URL": f"http://127.0.0.1:{self._ports['worker']}",
+                "PYTHONDONTWRITEBYTECODE": "",
+            }
             port = self._ports.get(name, 0)
-            self._servers[name] = Server(target, settings | self._env | env, port=port, log=self.folder / f"{name}.log")
-            eventually(self._servers[name].start().workers, message="the master, which listens, has no worker")
+            self._servers[name] = Server(
+                target, settings | self._env | env, port=port, log=self.folder / f"{name}.log"
+            )
+            eventually(
+                self._servers[name].start().workers,
+                message="the master, which listens, has no worker",
+            )
         return self._servers[name]
 
     def worker(self, name: str = "worker", **env: str) -> Server:
@@ -135,7 +183,11 @@ class World:
     def create(self, kind: str, **task_input: Any) -> str:
         """A pending task of that kind. Its gate is closed."""
         task_id = str(uuid.uuid4())
-        task_input = {"trail": str(self.folder / task_id), "gate": str(self.gate(task_id)), **task_input}
+        task_input = {
+            "trail": str(self.folder / task_id),
+            "gate": str(self.gate(task_id)),
+            **task_input,
+        }
         self.one(
             "select unstuck.tasks_create(p_kind => %s, p_input => %s, p_id => %s)",
             kind,
@@ -161,25 +213,34 @@ class World:
         """A task whose handler is at work now."""
         return self.begin_all([kind], server, **task_input)[0]
 
-    def begin_all(self, kinds: list[str], server: Server | None = None, **task_input: Any) -> list[str]:
+    def begin_all(
+        self, kinds: list[str], server: Server | None = None, **task_input: Any
+    ) -> list[str]:
         tasks = [self.create(kind, **task_input) for kind in kinds]
         for task_id in tasks:
             self.push(task_id, server)
         for task_id in tasks:
-            eventually(lambda task_id=task_id: self.trail(task_id), message="the handler did not begin")
+            eventually(
+                lambda task_id=task_id: self.trail(task_id), message="the handler did not begin"
+            )
         return tasks
 
     def sweep(self, key: str | None = None) -> dict[str, Any]:
         """One run of the sweep by HTTP; its counts."""
         answer = requests.post(
-            self.sweeper().url, headers={"X-CloudScheduler-ScheduleTime": key or uuid.uuid4().hex}, timeout=60
+            self.sweeper().url,
+            headers={"X-CloudScheduler-ScheduleTime": key or uuid.uuid4().hex},
+            timeout=60,
         )
         found: dict[str, Any] = answer.json()
         return found
 
     def swept(self) -> dict[str, Any]:
         """The counts of one run; where another run is at it, of the next."""
-        return eventually(lambda: (found := self.sweep())["verdict"] != "running" and found, message="no sweep ran")
+        return eventually(
+            lambda: (found := self.sweep())["verdict"] != "running" and found,
+            message="no sweep ran",
+        )
 
     def trail(self, task_id: str) -> list[tuple[int, int, str]]:
         """(attempt, pid, word) of each line that the handler left."""
@@ -198,7 +259,8 @@ class World:
         self._execute(statement, values)
 
     def _execute(self, query: str, values: tuple[Any, ...]) -> "psycopg.Cursor[dict[str, Any]]":
-        """By one connection, as tests ask again and again; by a new one when the database has died since."""
+        """By one connection, as tests ask again and again; by a new one when the database has died
+        since."""
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row)
         try:
@@ -218,7 +280,9 @@ class World:
         return self.rows("select * from tasks where id = %s", task_id)[0]
 
     def attempts(self, task_id: str) -> list[dict[str, Any]]:
-        return self.rows("select * from unstuck.attempts where task_id = %s order by number", task_id)
+        return self.rows(
+            "select * from unstuck.attempts where task_id = %s order by number", task_id
+        )
 
     def history(self, task_id: str) -> list[tuple[str | None, str | None]]:
         """(outcome, reason) of each attempt."""
@@ -229,13 +293,23 @@ class World:
 
     def ends(self, task_id: str, status: str = "completed", within: float = 20.0) -> dict[str, Any]:
         """The task, once it has that status."""
-        eventually(lambda: self.task(task_id)["status"] == status, within, f"the task is not {status}")
+        eventually(
+            lambda: self.task(task_id)["status"] == status, within, f"the task is not {status}"
+        )
         return self.task(task_id)
 
     def events(self, name: str, task_id: str | None = None) -> list[dict[str, Any]]:
         """The events of that name in all logs."""
-        lines = (line for file in self.folder.glob("*.log") for line in file.read_text(errors="replace").splitlines())
-        found = (json.loads(line) for line in lines if f'"event": "{name}"' in line and line.endswith("}"))
+        lines = (
+            line
+            for file in self.folder.glob("*.log")
+            for line in file.read_text(errors="replace").splitlines()
+        )
+        found = (
+            json.loads(line)
+            for line in lines
+            if f'"event": "{name}"' in line and line.endswith("}")
+        )
         return [one for one in found if task_id in (None, one.get("task_id"))]
 
 
@@ -263,14 +337,24 @@ def state(pid: int) -> str:
 
 
 def family(server: Server) -> list[int]:
-    """All processes of the server: master, workers, forkservers, handlers. It leads a session of its own."""
+    """All processes of the server: master, workers, forkservers, handlers. It leads a session of
+    its own."""
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return sorted(pid for pid in pids if (stat := _stat(pid)) and stat[0] not in "ZX" and int(stat[3]) == server.pid)
+    return sorted(
+        pid
+        for pid in pids
+        if (stat := _stat(pid)) and stat[0] not in "ZX" and int(stat[3]) == server.pid
+    )
 
 
 def _stat(pid: int) -> list[str]:
     """State, parent, group, session, ... of a process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="ascii", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return []

@@ -1,4 +1,5 @@
-"""A Context without Unstuck behind it: one attempt of a task, in memory. `next_attempt` keeps what was checkpointed."""
+"""A Context without Unstuck behind it: one attempt of a task, in memory. `next_attempt` keeps what
+was checkpointed."""
 
 import json
 import logging
@@ -13,10 +14,11 @@ class Killed(BaseException):
 
 
 class FakeContext(Context):
-    """`left` is what `remaining` answers, in seconds; with `step` each question uses up so many of them.
+    """`left` is what `remaining` answers, in seconds; with `step` each question uses up so many of
+    them.
 
-    `on_checkpoint(name)` is called before a checkpoint is saved; let it raise Killed for a kill at that point.
-    """
+    `on_checkpoint(name)` is called before a checkpoint is saved; let it raise Killed for a kill at
+    that point."""
 
     def __init__(
         self,

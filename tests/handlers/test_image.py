@@ -1,4 +1,5 @@
-"""The image handler: faults at the wire with `responses`, the round trip with the provider of the demo."""
+"""The image handler: faults at the wire with `responses`, the round trip with the provider of the
+demo."""
 
 import hashlib
 import socket
@@ -16,7 +17,11 @@ from functions.ops.local.samples import png
 from tests.handlers.fake_context import FakeContext, Killed
 
 BASE = "http://images.test"
-POST, POLL, LINK = f"{BASE}/v1/generations", f"{BASE}/v1/generations/gen_1", "http://cdn.test/1.png?sig=s3cret"
+POST, POLL, LINK = (
+    f"{BASE}/v1/generations",
+    f"{BASE}/v1/generations/gen_1",
+    "http://cdn.test/1.png?sig=s3cret",
+)
 ORDER = {"prompt": "a lighthouse", "size": "256x256"}
 PICTURE = png(256, 256, "a lighthouse")
 READY = {"id": "gen_1", "status": "succeeded", "url": LINK, "width": 256, "height": 256}
@@ -115,9 +120,20 @@ class TestTheRoundTrip:
         assert service.stats()["generations"] == {"task-1": 1}
 
     @pytest.mark.parametrize(
-        "mark", ["500 once", "429 once", "reset once", "garbage once", "poll 500 once", "poll reset once",
-                 "poll garbage once", "image 403 once", "image reset once", "image garbage once"],
-    )  # fmt: skip
+        "mark",
+        [
+            "500 once",
+            "429 once",
+            "reset once",
+            "garbage once",
+            "poll 500 once",
+            "poll reset once",
+            "poll garbage once",
+            "image 403 once",
+            "image reset once",
+            "image garbage once",
+        ],
+    )
     def test_a_passing_fault_costs_a_retry_and_no_second_charge(self, service, mark):
         task, context = {**ORDER, "prompt": f"[{mark}] a lighthouse"}, FakeContext()
         assert isinstance(verdict(task, context), Retry)
@@ -172,9 +188,14 @@ class TestTheVerdict:
 
     @pytest.mark.parametrize(
         "error",
-        [requests.ConnectTimeout, requests.ReadTimeout, requests.ConnectionError, requests.exceptions.SSLError,
-         requests.exceptions.ChunkedEncodingError],
-    )  # fmt: skip
+        [
+            requests.ConnectTimeout,
+            requests.ReadTimeout,
+            requests.ConnectionError,
+            requests.exceptions.SSLError,
+            requests.exceptions.ChunkedEncodingError,
+        ],
+    )
     def test_a_broken_connection_is_retried_at_each_step(self, wire, error):
         wire.post(POST, body=error())
         assert isinstance(verdict(), Retry)
@@ -184,12 +205,16 @@ class TestTheVerdict:
         wire.get(LINK, body=error())
         assert isinstance(verdict(context=submitted()), Retry)
 
-    @pytest.mark.parametrize("body", ["", "<html>", "[]", '"gen_1"', "{}", '{"id": null}', '{"id": 7}', '{"id": ""}'])
+    @pytest.mark.parametrize(
+        "body", ["", "<html>", "[]", '"gen_1"', "{}", '{"id": null}', '{"id": 7}', '{"id": ""}']
+    )
     def test_an_answer_that_is_not_as_agreed_is_retried(self, wire, body):
         wire.post(POST, body=body)
         assert isinstance(verdict(), Retry)
 
-    @pytest.mark.parametrize("answer", [{}, {"status": 1}, {"status": "melted"}, {"status": "succeeded"}, []])
+    @pytest.mark.parametrize(
+        "answer", [{}, {"status": 1}, {"status": "melted"}, {"status": "succeeded"}, []]
+    )
     def test_a_poll_that_is_not_as_agreed_is_retried(self, wire, answer):
         wire.get(POLL, json=answer)
         assert isinstance(verdict(context=submitted()), Retry)
@@ -216,7 +241,15 @@ class TestTheVerdict:
 class TestTheImage:
     @pytest.mark.parametrize(
         "body",
-        [b"", b"<html>", PICTURE[:20], PICTURE[: len(PICTURE) // 2], PICTURE[:-12], b"GIF89a" + PICTURE, PICTURE[8:]],
+        [
+            b"",
+            b"<html>",
+            PICTURE[:20],
+            PICTURE[: len(PICTURE) // 2],
+            PICTURE[:-12],
+            b"GIF89a" + PICTURE,
+            PICTURE[8:],
+        ],
     )
     def test_what_is_not_a_whole_png_is_never_a_result(self, wire, body):
         wire.get(POLL, json=READY)
@@ -241,7 +274,15 @@ class TestTheImage:
 class TestRetryAfter:
     @pytest.mark.parametrize(
         ("text", "seconds"),
-        [("7", 7), (" 0 ", 0), ("86400", 3600), ("9" * 400, 3600), ("soon", None), ("-5", None), ("", None)],
+        [
+            ("7", 7),
+            (" 0 ", 0),
+            ("86400", 3600),
+            ("9" * 400, 3600),
+            ("soon", None),
+            ("-5", None),
+            ("", None),
+        ],
     )
     def test_it_is_honoured_in_seconds_up_to_an_hour(self, wire, text, seconds):
         wire.post(POST, status=429, headers={"Retry-After": text})
@@ -276,7 +317,9 @@ class TestTheTime:
         assert isinstance(error, Retry)
         assert len(wire.calls) == 0
 
-    def test_time_that_runs_out_while_a_request_is_made_ready_is_no_fault_of_the_settings(self, wire):
+    def test_time_that_runs_out_while_a_request_is_made_ready_is_no_fault_of_the_settings(
+        self, wire
+    ):
         wire.post(POST, body=requests.ReadTimeout())
         assert isinstance(verdict(context=FakeContext(left=2.5, step=1)), Retry)
         connect, read = wire.calls[0].request.req_kwargs["timeout"]

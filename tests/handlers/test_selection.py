@@ -1,4 +1,5 @@
-"""The selection handler: what it returns holds, what it calls impossible is, and a retry draws the same panel."""
+"""The selection handler: what it returns holds, what it calls impossible is, and a retry draws the
+same panel."""
 
 import itertools
 import random
@@ -27,7 +28,10 @@ def verdict(task_input, context=None):
 
 def text_of(people):
     header = ["id", *(category for category, _ in people[0].cells)] if people else ["id"]
-    return "\n".join(",".join(row) for row in [header, *([p.id, *(value for _, value in p.cells)] for p in people)])
+    return "\n".join(
+        ",".join(row)
+        for row in [header, *([p.id, *(value for _, value in p.cells)] for p in people)]
+    )
 
 
 def nested(quotas):
@@ -49,24 +53,37 @@ def a_panel_exists(people, quotas, size):
 @st.composite
 def small_tasks(draw):
     """Up to 9 people in up to 3 categories: small enough to try every panel there is."""
-    values = {f"c{n}": [f"v{v}" for v in range(draw(st.integers(1, 3)))] for n in range(draw(st.integers(0, 3)))}
-    cells = st.tuples(*(st.sampled_from([(category, value) for value in some]) for category, some in values.items()))
+    values = {
+        f"c{n}": [f"v{v}" for v in range(draw(st.integers(1, 3)))]
+        for n in range(draw(st.integers(0, 3)))
+    }
+    cells = st.tuples(
+        *(
+            st.sampled_from([(category, value) for value in some])
+            for category, some in values.items()
+        )
+    )
     people = [Person(f"p{n}", draw(cells)) for n in range(draw(st.integers(1, 9)))]
     size = draw(st.integers(1, 6))
     bounds = st.tuples(st.integers(0, 4), st.integers(0, 4)).map(sorted).map(tuple)
-    quotas = {(category, value): draw(bounds) for category, some in values.items() for value in some}
+    quotas = {
+        (category, value): draw(bounds) for category, some in values.items() for value in some
+    }
     return people, quotas, size
 
 
 class TestWhatItReturns:
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(task=small_tasks(), seed=st.integers())
     def test_all_quotas_hold_the_size_is_right_and_nobody_sits_twice(self, task, seed, monkeypatch):
         monkeypatch.setattr(selection, "TRIES", 3)
         people, quotas, size = task
         try:
             result = selection.handle(
-                FakeContext(), {"csv": text_of(people), "size": size, "quotas": nested(quotas), "seed": seed}
+                FakeContext(),
+                {"csv": text_of(people), "size": size, "quotas": nested(quotas), "seed": seed},
             )
         except Fail:
             return
@@ -95,22 +112,36 @@ class TestWhatItReturns:
     def test_a_panel_that_exists_is_found_on_every_one_of_200_small_tasks_with_tight_quotas(self):
         rng = random.Random(4)
         for _ in range(200):
-            people = [Person(str(n), tuple((f"c{c}", str(rng.randrange(3))) for c in range(4))) for n in range(16)]
+            people = [
+                Person(str(n), tuple((f"c{c}", str(rng.randrange(3))) for c in range(4)))
+                for n in range(16)
+            ]
             counts = Counter(cell for person in rng.sample(people, 8) for cell in person.cells)
-            quotas = {(f"c{c}", str(v)): (counts[f"c{c}", str(v)],) * 2 for c in range(4) for v in range(3)}
+            quotas = {
+                (f"c{c}", str(v)): (counts[f"c{c}", str(v)],) * 2
+                for c in range(4)
+                for v in range(3)
+            }
             task = {"csv": text_of(people), "size": 8, "quotas": nested(quotas), "seed": 0}
             assert len(selection.handle(FakeContext(), task)["selected"]) == 8
 
     def test_without_quotas_everybody_can_be_drawn(self):
         drawn = Counter()
         for seed in range(400):
-            drawn.update(selection.handle(FakeContext(), {**TASK, "size": 1, "quotas": {}, "seed": seed})["selected"])
+            drawn.update(
+                selection.handle(FakeContext(), {**TASK, "size": 1, "quotas": {}, "seed": seed})[
+                    "selected"
+                ]
+            )
         assert sorted(drawn) == ["1", "2", "3", "4"]
         assert min(drawn.values()) > 60  # 100 expected; the seeds are fixed
 
     def test_a_value_that_nobody_has_counts_as_zero(self):
         quotas = {"gender": {**QUOTAS["gender"], "x": [0, 1]}}
-        assert selection.handle(FakeContext(), {**TASK, "quotas": quotas})["counts"]["gender"]["x"] == 0
+        assert (
+            selection.handle(FakeContext(), {**TASK, "quotas": quotas})["counts"]["gender"]["x"]
+            == 0
+        )
 
     def test_the_result_is_in_the_order_of_the_list(self):
         selected = selection.handle(FakeContext(), samples.selection_input(seed=3))["selected"]
@@ -128,9 +159,16 @@ class TestTheDraft:
     @pytest.mark.parametrize("seed", range(20))
     def test_a_swap_mends_one_quota_without_breaking_another(self, seed):
         people = [
-            Person(f"{gender}{age}", (("gender", gender), ("age", age))) for gender in "fm" for age in ("old", "young")
+            Person(f"{gender}{age}", (("gender", gender), ("age", age)))
+            for gender in "fm"
+            for age in ("old", "young")
         ]
-        quotas = {("gender", "f"): (1, 1), ("gender", "m"): (1, 1), ("age", "old"): (1, 1), ("age", "young"): (1, 1)}
+        quotas = {
+            ("gender", "f"): (1, 1),
+            ("gender", "m"): (1, 1),
+            ("age", "old"): (1, 1),
+            ("age", "young"): (1, 1),
+        }
         draft = Draft(people, quotas, random.Random(seed))
         draft._take(people[0])
         draft._take(people[1])
@@ -140,7 +178,9 @@ class TestTheDraft:
     def test_each_try_draws_others(self, monkeypatch):
         drafts = []
         monkeypatch.setattr(selection, "TRIES", 10)
-        monkeypatch.setattr(Draft, "repair", lambda draft: drafts.append([p.id for p in draft.inside]) or False)
+        monkeypatch.setattr(
+            Draft, "repair", lambda draft: drafts.append([p.id for p in draft.inside]) or False
+        )
         verdict(samples.selection_input(seed=1))
         assert len(drafts) == selection.TRIES
         assert len({tuple(sorted(ids)) for ids in drafts}) == selection.TRIES
@@ -170,7 +210,9 @@ class TestTheSample:
 
 class TestTheSeed:
     def test_the_same_seed_draws_the_same_panel_and_another_one_another(self):
-        one, same, other = (selection.handle(FakeContext(), samples.selection_input(seed)) for seed in (5, 5, 6))
+        one, same, other = (
+            selection.handle(FakeContext(), samples.selection_input(seed)) for seed in (5, 5, 6)
+        )
         assert one == same
         assert one["selected"] != other["selected"]
 
@@ -178,7 +220,10 @@ class TestTheSeed:
         context = FakeContext()
         first = selection.handle(context, samples.selection_input())
         assert selection.handle(context.next_attempt(), samples.selection_input()) == first
-        assert selection.handle(FakeContext(), samples.selection_input())["selected"] != first["selected"]
+        assert (
+            selection.handle(FakeContext(), samples.selection_input())["selected"]
+            != first["selected"]
+        )
 
     def test_the_seed_of_the_result_repeats_the_draw(self):
         first = selection.handle(FakeContext(), samples.selection_input())
@@ -194,11 +239,26 @@ class TestWhatIsImpossible:
         ("change", "words"),
         [
             ({"size": 5}, ["needs 5 people", "has 4"]),
-            ({"quotas": {"gender": {"f": [3, 3], "m": [0, 3]}}}, ["gender 'f'", "at least 3", "has 2"]),
-            ({"quotas": {"gender": {"f": [2, 2], "m": [2, 2]}}}, ["minimums of gender", "add up to 4", "3 seats"]),
-            ({"quotas": {"gender": {"f": [0, 1], "m": [0, 1]}}}, ["gender", "2 seats at most", "of 3"]),
-            ({"size": 4, "quotas": {"gender": {"f": [0, 1], "m": [0, 9]}}}, ["gender", "3 seats at most", "of 4"]),
-            ({"quotas": {"gender": {"f": [0, 0], "m": [0, 3]}}}, ["needs 3 people", "has 2", "2 people are kept out"]),
+            (
+                {"quotas": {"gender": {"f": [3, 3], "m": [0, 3]}}},
+                ["gender 'f'", "at least 3", "has 2"],
+            ),
+            (
+                {"quotas": {"gender": {"f": [2, 2], "m": [2, 2]}}},
+                ["minimums of gender", "add up to 4", "3 seats"],
+            ),
+            (
+                {"quotas": {"gender": {"f": [0, 1], "m": [0, 1]}}},
+                ["gender", "2 seats at most", "of 3"],
+            ),
+            (
+                {"size": 4, "quotas": {"gender": {"f": [0, 1], "m": [0, 9]}}},
+                ["gender", "3 seats at most", "of 4"],
+            ),
+            (
+                {"quotas": {"gender": {"f": [0, 0], "m": [0, 3]}}},
+                ["needs 3 people", "has 2", "2 people are kept out"],
+            ),
         ],
     )
     def test_it_fails_with_the_category_and_the_numbers(self, change, words):
@@ -206,7 +266,9 @@ class TestWhatIsImpossible:
         assert isinstance(error, Fail)
         assert [word for word in words if word not in error.message] == []
 
-    def test_quotas_that_only_clash_together_fail_after_all_tries_and_the_words_do_not_claim_a_proof(self, monkeypatch):
+    def test_quotas_that_only_clash_together_fail_after_all_tries_and_the_words_do_not_claim_a_proof(
+        self, monkeypatch
+    ):
         monkeypatch.setattr(selection, "TRIES", 4)
         text = "id,gender,age\n1,f,old\n2,f,old\n3,m,young\n4,m,young\n"
         quotas = {"gender": {"f": [2, 2], "m": [0, 2]}, "age": {"old": [0, 1], "young": [0, 2]}}
@@ -245,9 +307,13 @@ class TestTheInput:
         assert isinstance(error, Fail)
         assert words in error.message
 
-    @pytest.mark.parametrize("text", ["\ufeff" + CSV, CSV.replace("\n", "\r\n"), CSV.replace(",", " , "), CSV + "\n\n"])
+    @pytest.mark.parametrize(
+        "text", ["\ufeff" + CSV, CSV.replace("\n", "\r\n"), CSV.replace(",", " , "), CSV + "\n\n"]
+    )
     def test_what_spreadsheets_write_is_read(self, text):
-        assert selection.handle(FakeContext(), {**TASK, "csv": text}) == selection.handle(FakeContext(), TASK)
+        assert selection.handle(FakeContext(), {**TASK, "csv": text}) == selection.handle(
+            FakeContext(), TASK
+        )
 
     def test_fields_with_commas_and_line_ends_are_read(self):
         text = 'id,gender,name\n1,f,"Ada, Countess"\n2,f,"a\nb"\n3,m,c\n4,m,d\n'
@@ -257,11 +323,15 @@ class TestTheInput:
     def test_a_bad_size_fails(self, size):
         assert "size of the panel" in verdict({**TASK, "size": size}).message
 
-    @pytest.mark.parametrize("quotas", [None, [], "f", {"gender": None}, {"gender": {}}, {"gender": [1, 2]}])
+    @pytest.mark.parametrize(
+        "quotas", [None, [], "f", {"gender": None}, {"gender": {}}, {"gender": [1, 2]}]
+    )
     def test_missing_quotas_fail(self, quotas):
         assert "quotas are missing" in verdict({**TASK, "quotas": quotas}).message
 
-    @pytest.mark.parametrize("bounds", [None, 1, [1], [1, 2, 3], [2, 1], [-1, 2], ["1", "2"], [True, True], [0.5, 1]])
+    @pytest.mark.parametrize(
+        "bounds", [None, 1, [1], [1, 2, 3], [2, 1], [-1, 2], ["1", "2"], [True, True], [0.5, 1]]
+    )
     def test_a_bad_quota_fails_and_is_named(self, bounds):
         error = verdict({**TASK, "quotas": {"gender": {"f": bounds, "m": [0, 3]}}})
         assert isinstance(error, Fail)
@@ -294,7 +364,9 @@ class TestTheTime:
     def test_an_interruption_does_not_change_the_panel(self, monkeypatch):
         monkeypatch.undo()
         found, repair = [], Draft.repair
-        monkeypatch.setattr(Draft, "repair", lambda draft: found.append(1) or (len(found) > 4 and repair(draft)))
+        monkeypatch.setattr(
+            Draft, "repair", lambda draft: found.append(1) or (len(found) > 4 and repair(draft))
+        )
         whole = selection.handle(FakeContext(), samples.selection_input(seed=9))
         found.clear()
         context = FakeContext(left=3.5, step=1)

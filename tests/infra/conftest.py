@@ -1,4 +1,5 @@
-"""What the tests of infra/ share: one Terraform, and what it makes of the defaults and of everything switched on.
+"""What the tests of infra/ share: one Terraform, and what it makes of the defaults and of
+everything switched on.
 
 A run costs seconds, so what it gave is kept in a file that all processes of a test run share."""
 
@@ -16,21 +17,39 @@ import pytest
 from tests.terraform import ROOT, Terraform, resources, started
 
 PROJECT = "demo-project"
-SHORTER = ("timeout: 600s", "timeout: 540s"), ("run_for: 570s", "run_for: 500s")  # what Pub/Sub triggers ends at 540 s
+SHORTER = (
+    ("timeout: 600s", "timeout: 540s"),
+    ("run_for: 570s", "run_for: 500s"),
+)  # what Pub/Sub triggers ends at 540 s
 EVERYTHING = {
-    "name": "two-of-them", "region": "europe-west1", "database": "supabase", "supabase_url": "https://ref.supabase.co",
-    "secret_versions": {"SUPABASE_KEY": 3, "NOTIFY_URL": 3}, "pubsub": True,
+    "name": "two-of-them",
+    "region": "europe-west1",
+    "database": "supabase",
+    "supabase_url": "https://ref.supabase.co",
+    "secret_versions": {"SUPABASE_KEY": 3, "NOTIFY_URL": 3},
+    "pubsub": True,
     "secret_values": {"SUPABASE_KEY": "S3CRET", "NOTIFY_URL": "https://hooks.example.com/S3CRET"},
-    "users": "secret", "api_invokers": ["allUsers", "user:me@example.com"],
-    "remote_workers": ["serviceAccount:gpu@demo-project.iam.gserviceaccount.com"], "notify": {"signed": True},
+    "users": "secret",
+    "api_invokers": ["allUsers", "user:me@example.com"],
+    "remote_workers": ["serviceAccount:gpu@demo-project.iam.gserviceaccount.com"],
+    "notify": {"signed": True},
     "cors_origins": ["https://app.example.com", "http://localhost:3000"],
-    "page_viewers": ["group:ops@example.com"], "page_write": True, "page_redact": ["iban"],
+    "page_viewers": ["group:ops@example.com"],
+    "page_write": True,
+    "page_redact": ["iban"],
     "notification_emails": ["oncall@example.com"],
-    "slack": {"channel": "#alerts"}, "slack_token": "S3CRET", "pagerduty": {}, "pagerduty_key": "S3CRET",
-    "webhook": {"url": "https://example.com/hook", "username": "unstuck"}, "webhook_password": "S3CRET",
-    "alerts_topic": True, "internal_ingress": True, "runbooks_url": "https://example.com/runbooks",
-    "alerts_off": ["MemoryHigh"], "labels": {"team": "media"},
-}  # fmt: skip
+    "slack": {"channel": "#alerts"},
+    "slack_token": "S3CRET",
+    "pagerduty": {},
+    "pagerduty_key": "S3CRET",
+    "webhook": {"url": "https://example.com/hook", "username": "unstuck"},
+    "webhook_password": "S3CRET",
+    "alerts_topic": True,
+    "internal_ingress": True,
+    "runbooks_url": "https://example.com/runbooks",
+    "alerts_off": ["MemoryHigh"],
+    "labels": {"team": "media"},
+}
 
 
 @dataclass(frozen=True)
@@ -46,13 +65,22 @@ class Infra:
     codes: dict[str, int]
 
     def of_type(self, kind: str, *, everything: bool = False) -> dict[str, dict[str, Any]]:
-        """The resources of one type, by what stands in the brackets of their address, or by their name."""
+        """The resources of one type, by what stands in the brackets of their address, or by their
+        name."""
         found = self.everything if everything else self.resources
-        return {_key(address): one for address, one in found.items() if address.split("[")[0].split(".")[-2] == kind}
+        return {
+            _key(address): one
+            for address, one in found.items()
+            if address.split("[")[0].split(".")[-2] == kind
+        }
 
 
 def _key(address: str) -> str:
-    return address.split('["')[1].rstrip('"]') if '["' in address else address.rsplit(".", maxsplit=1)[-1]
+    return (
+        address.split('["')[1].rstrip('"]')
+        if '["' in address
+        else address.rsplit(".", maxsplit=1)[-1]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +112,9 @@ def _run(terraform: Terraform, folder: Path) -> dict[str, Any]:
     found = resources(terraform.state())
     said["second plan"] = terraform.plan(project_id=PROJECT)
     shutil.copy(Path(terraform.work, "build", "functions.zip"), folder)
-    everything = terraform.planned(project_id=PROJECT, policy_file=policy_file(folder), **EVERYTHING)
+    everything = terraform.planned(
+        project_id=PROJECT, policy_file=policy_file(folder), **EVERYTHING
+    )
     return {
         "complete": terraform.complete,
         "resources": found,

@@ -1,4 +1,5 @@
-"""The commands and flags of gcloud that our pages use, from its reference (cloud.google.com/sdk/gcloud/reference, 2026-08).
+"""The commands and flags of gcloud that our pages use, from its reference
+(cloud.google.com/sdk/gcloud/reference, 2026-08).
 
 A page may use what stands here and nothing else: whoever adds a command looks it up first."""
 
@@ -8,14 +9,35 @@ GLOBAL = {"--project", "--format", "--quiet"}
 FLAGS = {
     "auth application-default login": set(),
     "auth login": set(),
-    "auth print-identity-token": {"--audiences", "--impersonate-service-account", "--include-email"},
+    "auth print-identity-token": {
+        "--audiences",
+        "--impersonate-service-account",
+        "--include-email",
+    },
     "builds submit": {"--config", "--substitutions", "--region", "--service-account"},
     "config set": set(),
     "functions deploy": {
-        "--allow-unauthenticated", "--build-service-account", "--concurrency", "--cpu", "--entry-point", "--gen2",
-        "--max-instances", "--memory", "--min-instances", "--no-allow-unauthenticated", "--region", "--retry",
-        "--run-service-account", "--runtime", "--set-env-vars", "--set-secrets", "--source", "--timeout", "--trigger-http",
-        "--trigger-service-account", "--trigger-topic",
+        "--allow-unauthenticated",
+        "--build-service-account",
+        "--concurrency",
+        "--cpu",
+        "--entry-point",
+        "--gen2",
+        "--max-instances",
+        "--memory",
+        "--min-instances",
+        "--no-allow-unauthenticated",
+        "--region",
+        "--retry",
+        "--run-service-account",
+        "--runtime",
+        "--set-env-vars",
+        "--set-secrets",
+        "--source",
+        "--timeout",
+        "--trigger-http",
+        "--trigger-service-account",
+        "--trigger-topic",
     },
     "functions delete": {"--gen2", "--region"},
     "functions describe": {"--gen2", "--region"},
@@ -30,8 +52,15 @@ FLAGS = {
     "run services get-iam-policy": {"--region"},
     "run services update-traffic": {"--region", "--to-latest", "--to-revisions"},
     "scheduler jobs create http": {
-        "--attempt-deadline", "--http-method", "--location", "--max-retry-attempts", "--oidc-service-account-email",
-        "--oidc-token-audience", "--schedule", "--time-zone", "--uri",
+        "--attempt-deadline",
+        "--http-method",
+        "--location",
+        "--max-retry-attempts",
+        "--oidc-service-account-email",
+        "--oidc-token-audience",
+        "--schedule",
+        "--time-zone",
+        "--uri",
     },
     "scheduler jobs delete": {"--location"},
     "scheduler jobs describe": {"--location"},
@@ -45,16 +74,25 @@ FLAGS = {
     "storage buckets create": {"--location", "--uniform-bucket-level-access"},
     "storage buckets update": {"--versioning"},
     "tasks queues add-iam-policy-binding": {"--location", "--member", "--role"},
-    "tasks queues create": {"--location", "--max-attempts", "--max-backoff", "--max-concurrent-dispatches", "--min-backoff"},
+    "tasks queues create": {
+        "--location",
+        "--max-attempts",
+        "--max-backoff",
+        "--max-concurrent-dispatches",
+        "--min-backoff",
+    },
     "tasks queues describe": {"--location"},
     "tasks queues resume": {"--location"},
-}  # fmt: skip
+}
 
 
 def unknown(words: list[str]) -> list[str]:
-    """What of a command line (its first word is gcloud) is not in the reference: the command, or some of its flags."""
+    """What of a command line (its first word is gcloud) is not in the reference: the command, or
+    some of its flags."""
     plain = " ".join(_until_flags(words[1:]))
-    command = max((one for one in FLAGS if f"{plain} ".startswith(f"{one} ")), key=len, default=None)
+    command = max(
+        (one for one in FLAGS if f"{plain} ".startswith(f"{one} ")), key=len, default=None
+    )
     if command is None:
         return [plain]
     given = {word.split("=")[0] for word in words if word.startswith("--")}

@@ -16,7 +16,11 @@ from tests.terraform import ROOT
 ALERTS = ROOT / "infra" / "alerts"
 RUNBOOKS = sorted((ROOT / "infra" / "runbooks").glob("*.md"))
 HEADINGS = ["What broke", "User impact", "First commands", "Likely causes", "Fix", "Escalate"]
-RULES = [one for group in yaml.safe_load((ALERTS / "rules.yaml").read_text())["groups"] for one in group["rules"]]
+RULES = [
+    one
+    for group in yaml.safe_load((ALERTS / "rules.yaml").read_text())["groups"]
+    for one in group["rules"]
+]
 LOG_MATCH = yaml.safe_load((ALERTS / "log_match.yaml").read_text())["alerts"]
 NAMES = [one["alert"] for one in RULES + LOG_MATCH]
 
@@ -42,7 +46,10 @@ def test_each_rule_is_seen_to_fire_and_to_be_silent():
 def test_no_window_is_wider_than_cloud_monitoring_allows():
     units = {"": 1, "s": 1, "m": 60, "h": 3600}
     for rule in RULES:
-        widths = [int(number) * units[unit] for number, unit in re.findall(r"\[(\d+)([smh]?)\]", rule["expr"])]
+        widths = [
+            int(number) * units[unit]
+            for number, unit in re.findall(r"\[(\d+)([smh]?)\]", rule["expr"])
+        ]
         assert widths
         assert max(widths) + int(rule["for"].removesuffix("s")) <= 25 * 3600, rule["alert"]
 
@@ -52,7 +59,9 @@ def test_the_numbers_of_the_rules_are_those_of_the_policy():
     marks = [
         mark
         for rule in RULES
-        for mark in re.findall(r"([0-9.]+)[^0-9.\n]*# ([a-z]+)\.([a-z_]+)$", rule["expr"], re.MULTILINE)
+        for mark in re.findall(
+            r"([0-9.]+)[^0-9.\n]*# ([a-z]+)\.([a-z_]+)$", rule["expr"], re.MULTILINE
+        )
     ]
     known = set(policy["alerts"]) | {"budget"}
     assert {name for _, _, name in marks} == known, "each number is used"
@@ -90,8 +99,12 @@ def commands(text):
         for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         for line in block.splitlines()
     ]
-    quoted = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    yield from (one for one in fenced + quoted if one.startswith(("python -m functions ", "gcloud ")))
+    quoted = re.findall(
+        r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    )
+    yield from (
+        one for one in fenced + quoted if one.startswith(("python -m functions ", "gcloud "))
+    )
 
 
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
@@ -116,7 +129,9 @@ def test_each_name_of_the_policy_of_a_reason_and_of_another_page_exists(page):
         assert name in policy["watches"]["tasks"]["rules"]["*"], name
     for group, name in re.findall(r"`sizes\.(\w+|\*)\.(\w+)`", text):
         variables = (ROOT / "infra" / "variables.tf").read_text()
-        assert group == "*" or re.search(rf"^    {group} += optional\(object", variables, re.MULTILINE)
+        assert group == "*" or re.search(
+            rf"^    {group} += optional\(object", variables, re.MULTILINE
+        )
         assert re.search(rf"^      {name} +=", variables, re.MULTILINE), name
     for name in re.findall(r"\b(?:[A-Z][a-z0-9]+){2,}\b", re.sub(r"`[^`]*`", "", text)):
         assert name in NAMES or name == "SQLSTATE", name

@@ -1,5 +1,6 @@
-"""The deployed archive: what .gcloudignore leaves (Terraform's zip is the same, by tests/infra), started as it is deployed:
-in a virtualenv with requirements.txt and nothing else, under functions-framework, each entry point asked once.
+"""The deployed archive: what .gcloudignore leaves (Terraform's zip is the same, by tests/infra),
+started as it is deployed: in a virtualenv with requirements.txt and nothing else, under
+functions-framework, each entry point asked once.
 
 The virtualenv costs a minute, so it is kept in .cache by the hash of requirements.txt."""
 
@@ -23,9 +24,16 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "deployed"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 TOKEN = {"task_id": NOBODY, "token": NOBODY}
-EVENT = {"message": {"data": "eyJ0YXNrX2lkIjoiMDAwMDAwMDAtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDAwMDAwIn0="}}
+EVENT = {
+    "message": {"data": "eyJ0YXNrX2lkIjoiMDAwMDAwMDAtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDAwMDAwIn0="}
+}
 ASKED: dict[str, tuple[str, str, dict[str, object] | None, set[int]]] = {
-    "create_task": ("POST", "/", {"kind": "selection", "input": {"csv": "id", "size": 1, "quotas": {}}}, {201}),
+    "create_task": (
+        "POST",
+        "/",
+        {"kind": "selection", "input": {"csv": "id", "size": 1, "quotas": {}}},
+        {201},
+    ),
     "task_status": ("GET", f"/?task_id={NOBODY}", None, {404}),
     "cancel_task": ("POST", "/", {"task_id": NOBODY}, {404}),
     "worker": ("POST", "/", {"task_id": NOBODY}, {404}),
@@ -42,10 +50,15 @@ CE = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"}
 
 
 def listed() -> list[str]:
-    """The files that `gcloud functions deploy` would take, by git, whose rules for ignoring are the same."""
+    """The files that `gcloud functions deploy` would take, by git, whose rules for ignoring are the
+    same."""
     command = ["git", "ls-files", "--others", "--exclude-from=.gcloudignore"]
-    nothing = os.environ | {"GIT_INDEX_FILE": str(CACHE / "no-index")}  # then all files are "others"
-    out = subprocess.run(command, cwd=ROOT, env=nothing, check=True, capture_output=True, text=True).stdout
+    nothing = os.environ | {
+        "GIT_INDEX_FILE": str(CACHE / "no-index")
+    }  # then all files are "others"
+    out = subprocess.run(
+        command, cwd=ROOT, env=nothing, check=True, capture_output=True, text=True
+    ).stdout
     return sorted(out.splitlines())
 
 
@@ -76,7 +89,9 @@ def python() -> Path:
 
 def _run(*command: object) -> None:
     env = os.environ | {"PYTHONPATH": ""}
-    done = subprocess.run([str(one) for one in command], capture_output=True, text=True, check=False, env=env)
+    done = subprocess.run(
+        [str(one) for one in command], capture_output=True, text=True, check=False, env=env
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -95,7 +110,11 @@ def test_it_holds_the_code_that_is_deployed_and_no_more() -> None:
     assert tops == {"main.py", "requirements.txt", "functions"}
     inside = {name.split("/")[1] for name in files if name.count("/") > 1}
     assert not inside & {"ops", "tests", "infra", "__pycache__"}
-    assert {"functions/policy.yaml", "functions/sweep/sweep.py", "functions/handlers/__init__.py"} <= set(files)
+    assert {
+        "functions/policy.yaml",
+        "functions/sweep/sweep.py",
+        "functions/handlers/__init__.py",
+    } <= set(files)
     assert not [name for name in files if name.endswith((".pyc", ".env", ".pem", ".log"))]
 
 
@@ -107,18 +126,25 @@ def test_every_entry_point_is_asked_here() -> None:
 def test_it_starts_with_its_requirements_alone_and_each_entry_point_answers(
     unpacked: Path, python: Path, database: str, tmp_path: Path
 ) -> None:
-    processes = {name: serve(python, unpacked, name, how, database, tmp_path) for name, how in entries().items()}
+    processes = {
+        name: serve(python, unpacked, name, how, database, tmp_path)
+        for name, how in entries().items()
+    }
     try:
         for name, (process, port) in processes.items():
             method, path, body, expected = ASKED[name]
             log = tmp_path / f"{name}.log"
             eventually(
-                lambda process=process, port=port: process.poll() is not None or listens(port), 120, f"{name} is silent"
+                lambda process=process, port=port: process.poll() is not None or listens(port),
+                120,
+                f"{name} is silent",
             )
             assert process.poll() is None, f"{name} does not start: {log.read_text()[-2000:]}"
             headers = CE if name == "worker_event" else {}
             url = f"http://127.0.0.1:{port}{path}"
-            answer = requests.request(method, url, json=body, headers=headers, timeout=60, allow_redirects=False)
+            answer = requests.request(
+                method, url, json=body, headers=headers, timeout=60, allow_redirects=False
+            )
             assert answer.status_code in expected, (
                 name,
                 answer.status_code,
@@ -135,10 +161,18 @@ def test_it_starts_with_its_requirements_alone_and_each_entry_point_answers(
 def serve(
     python: Path, folder: Path, name: str, how: str, database: str, logs: Path
 ) -> tuple["subprocess.Popen[bytes]", int]:
-    """One entry point in a process of its own, with nothing of this environment but what the platform would set."""
+    """One entry point in a process of its own, with nothing of this environment but what the
+    platform would set."""
     port = free_port()
-    env = {"PATH": os.environ["PATH"], "DATABASE_URL": database, "HOME": str(logs), "LOG_EXECUTION_ID": "true"}
+    env = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": database,
+        "HOME": str(logs),
+        "LOG_EXECUTION_ID": "true",
+    }
     command = [str(python), "-m", "functions_framework", "--target", name, "--signature-type", how]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with (logs / f"{name}.log").open("wb") as log:
-        return subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True), port
+        return subprocess.Popen(
+            command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
+        ), port

@@ -1,4 +1,5 @@
-"""cloudbuild.yaml: its steps wait for each other as they must, apply nothing unasked, and name only what exists."""
+"""cloudbuild.yaml: its steps wait for each other as they must, apply nothing unasked, and name only
+what exists."""
 
 import re
 from pathlib import Path
@@ -24,7 +25,15 @@ def test_each_step_comes_after_what_it_needs():
         waits = set(STEPS[name]["waitFor"]) - {"-"}
         return waits | {one for wait in waits for one in before(wait)}
 
-    assert set(STEPS) == {"lint", "tests", "terraform-check", "alerts-check", "plan", "apply", "smoke"}
+    assert set(STEPS) == {
+        "lint",
+        "tests",
+        "terraform-check",
+        "alerts-check",
+        "plan",
+        "apply",
+        "smoke",
+    }
     assert before("plan") == {"lint", "tests", "terraform-check", "alerts-check"}
     assert before("apply") == before("plan") | {"plan"}
     assert before("smoke") == before("apply") | {"apply"}
@@ -33,7 +42,10 @@ def test_each_step_comes_after_what_it_needs():
 def test_only_the_saved_plan_is_applied_and_only_when_asked_for():
     assert BUILD["substitutions"]["_APPLY"] == "false"
     applies = {
-        name: line for name, step in STEPS.items() for line in script(step).splitlines() if "terraform apply" in line
+        name: line
+        for name, step in STEPS.items()
+        for line in script(step).splitlines()
+        if "terraform apply" in line
     }
     assert list(applies) == ["apply"]
     assert applies["apply"].endswith("saved.plan")
@@ -46,7 +58,9 @@ def test_only_the_saved_plan_is_applied_and_only_when_asked_for():
 def test_no_image_floats():
     images = {BUILD["substitutions"][step["name"].strip("${}")] for step in STEPS.values()}
     for image in images:
-        assert re.search(r":v?\d+\.\d+\.\d+(-[a-z-]+)?$", image), f"{image} may be another one tomorrow"
+        assert re.search(r":v?\d+\.\d+\.\d+(-[a-z-]+)?$", image), (
+            f"{image} may be another one tomorrow"
+        )
 
 
 def test_each_substitution_that_is_used_is_declared_and_each_declared_one_is_used():
@@ -57,11 +71,17 @@ def test_each_substitution_that_is_used_is_declared_and_each_declared_one_is_use
 
 def test_the_build_runs_as_an_account_of_its_own_whose_logs_go_to_cloud_logging():
     assert "${_DEPLOYER}@" in BUILD["serviceAccount"]
-    assert BUILD["options"]["logging"] == "CLOUD_LOGGING_ONLY", "another place is refused with such an account"
+    assert BUILD["options"]["logging"] == "CLOUD_LOGGING_ONLY", (
+        "another place is refused with such an account"
+    )
 
 
 def test_no_secret_is_a_substitution():
-    assert not [name for name in BUILD["substitutions"] if re.search("SECRET|TOKEN|PASSWORD|KEY|DATABASE", name)]
+    assert not [
+        name
+        for name in BUILD["substitutions"]
+        if re.search("SECRET|TOKEN|PASSWORD|KEY|DATABASE", name)
+    ]
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
@@ -75,11 +95,19 @@ def test_a_step_ends_at_its_first_error_and_names_files_that_are_there(step):
 
 
 def test_what_terraform_is_given_are_its_variables():
-    declared = set(re.findall(r'^variable "(\w+)"', (ROOT / "infra" / "variables.tf").read_text(), re.MULTILINE))
+    declared = set(
+        re.findall(
+            r'^variable "(\w+)"', (ROOT / "infra" / "variables.tf").read_text(), re.MULTILINE
+        )
+    )
     assert set(re.findall(r"TF_VAR_(\w+)", TEXT)) <= declared
 
 
 def test_what_is_installed_for_the_smoke_test_is_what_it_imports():
-    imports = set(re.findall(r"^\s*(?:import|from) (\w+)", (ROOT / "infra" / "smoke.py").read_text(), re.MULTILINE))
+    imports = set(
+        re.findall(
+            r"^\s*(?:import|from) (\w+)", (ROOT / "infra" / "smoke.py").read_text(), re.MULTILINE
+        )
+    )
     assert {"requests", "google"} <= imports
     assert "requests==" in (ROOT / "requirements.txt").read_text()

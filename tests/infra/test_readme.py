@@ -1,4 +1,5 @@
-"""infra/README.md: its commands exist, and deploy what main.py has with what settings.py reads and the times of the policy."""
+"""infra/README.md: its commands exist, and deploy what main.py has with what settings.py reads and
+the times of the policy."""
 
 import re
 import shlex
@@ -27,7 +28,10 @@ def test_each_command_of_gcloud_and_each_of_its_flags_exists(command):
 def deployments():
     """(name, flags) of each `gcloud functions deploy`."""
     found = [shlex.split(command) for command in COMMANDS if " functions deploy " in command]
-    return {words[3]: dict(word.lstrip("-").partition("=")[::2] for word in words[4:]) for words in found}
+    return {
+        words[3]: dict(word.lstrip("-").partition("=")[::2] for word in words[4:])
+        for words in found
+    }
 
 
 def test_what_is_deployed_are_entry_points_under_their_names():
@@ -68,12 +72,21 @@ def test_the_times_are_those_of_the_policy():
 
 
 def test_who_is_called_may_be_called_by_who_calls():
-    bound = {tuple(command.split()[4:5]) for command in COMMANDS if "run services add-iam-policy-binding" in command}
+    bound = {
+        tuple(command.split()[4:5])
+        for command in COMMANDS
+        if "run services add-iam-policy-binding" in command
+    }
     assert bound == {("unstuck-worker",), ("unstuck-sweep",)}
     invokers = {
-        word for command in COMMANDS for word in command.split() if word.startswith("--oidc-service-account-email")
+        word
+        for command in COMMANDS
+        for word in command.split()
+        if word.startswith("--oidc-service-account-email")
     }
-    assert invokers == {"--oidc-service-account-email=unstuck-invoker@PROJECT_ID.iam.gserviceaccount.com"}
+    assert invokers == {
+        "--oidc-service-account-email=unstuck-invoker@PROJECT_ID.iam.gserviceaccount.com"
+    }
 
 
 def test_each_alert_is_in_the_table_with_its_level_and_the_numbers_that_it_reads():
@@ -94,7 +107,11 @@ def test_each_alert_is_in_the_table_with_its_level_and_the_numbers_that_it_reads
 
 
 def test_each_variable_that_is_named_exists():
-    declared = set(re.findall(r'^variable "(\w+)"', (ROOT / "infra" / "variables.tf").read_text(), re.MULTILINE))
+    declared = set(
+        re.findall(
+            r'^variable "(\w+)"', (ROOT / "infra" / "variables.tf").read_text(), re.MULTILINE
+        )
+    )
     named = set(re.findall(r"`(\w+) = ", TEXT)) | {
         "api_invokers",
         "users",
@@ -103,7 +120,11 @@ def test_each_variable_that_is_named_exists():
         "page_viewers",
         "renotify",
     }
-    named |= set(re.findall(r"^(\w+) += ", "\n".join(re.findall(r"```hcl\n(.*?)```", TEXT, re.DOTALL)), re.MULTILINE))
+    named |= set(
+        re.findall(
+            r"^(\w+) += ", "\n".join(re.findall(r"```hcl\n(.*?)```", TEXT, re.DOTALL)), re.MULTILINE
+        )
+    )
     assert named - {"min"} <= declared
 
 

@@ -1,4 +1,5 @@
-"""infra/smoke.py against the real functions: it is content with a deployment that works, and with no other."""
+"""infra/smoke.py against the real functions: it is content with a deployment that works, and with
+no other."""
 
 import importlib.util
 import json
@@ -26,7 +27,8 @@ def deployed(database, tmp_path):
     env = {"DATABASE_URL": database, "WORKER_URL": f"http://127.0.0.1:{port}"}
     names = ["create_task", "task_status", "worker", "sweep"]
     servers = {
-        name: Server(name, env, port=port if name == "worker" else 0, log=tmp_path / f"{name}.log") for name in names
+        name: Server(name, env, port=port if name == "worker" else 0, log=tmp_path / f"{name}.log")
+        for name in names
     }
     try:
         urls = {name: server.start().url for name, server in servers.items()}
@@ -39,12 +41,19 @@ def deployed(database, tmp_path):
 def outputs(folder, urls):
     file = folder / "outputs.json"
     file.write_text(
-        json.dumps({"functions": {"value": urls}, "invoker": {"value": "invoker@p.iam.gserviceaccount.com"}})
+        json.dumps(
+            {
+                "functions": {"value": urls},
+                "invoker": {"value": "invoker@p.iam.gserviceaccount.com"},
+            }
+        )
     )
     return str(file)
 
 
-def test_a_deployment_that_works_passes_and_one_whose_worker_is_gone_does_not(smoke, deployed, capsys):
+def test_a_deployment_that_works_passes_and_one_whose_worker_is_gone_does_not(
+    smoke, deployed, capsys
+):
     servers, file = deployed
     assert smoke.main(["--outputs", file, "--no-token"]) == 0
     out = capsys.readouterr().out
@@ -72,7 +81,9 @@ def test_a_refused_call_says_what_to_do(smoke, tmp_path, capsys):
 
 
 @responses.activate
-def test_each_call_carries_the_invokers_token_for_its_url_and_a_users_beside_it(smoke, tmp_path, monkeypatch):
+def test_each_call_carries_the_invokers_token_for_its_url_and_a_users_beside_it(
+    smoke, tmp_path, monkeypatch
+):
     urls = {name: f"https://{name}.example" for name in ("sweep", "create_task", "task_status")}
     monkeypatch.setattr(smoke, "_token", lambda account, audience: f"{account} for {audience}")
     monkeypatch.setenv("SMOKE_TOKEN", "a user's")

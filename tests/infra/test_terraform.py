@@ -1,4 +1,5 @@
-"""infra/ against the code: what Terraform deploys is what main.py has, settings.py reads and events.py writes."""
+"""infra/ against the code: what Terraform deploys is what main.py has, settings.py reads and
+events.py writes."""
 
 import ast
 import json
@@ -19,7 +20,9 @@ from tests.terraform import ROOT, Terraform, binary
 ALERTS = ROOT / "infra" / "alerts"
 RUNBOOKS = ROOT / "infra" / "runbooks"
 POLICY = load(str(DEFAULT))
-pytestmark = pytest.mark.timeout(600)  # terraform takes 4 s of CPU for each plan, and the machine may be busy
+pytestmark = pytest.mark.timeout(
+    600
+)  # terraform takes 4 s of CPU for each plan, and the machine may be busy
 SECRETS = {"DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_URL", "NOTIFY_SECRET"}
 PLATFORM_ENV = {"LOG_EXECUTION_ID"}
 """Set for the platform, not for the code."""
@@ -30,7 +33,9 @@ PLATFORM_ENV = {"LOG_EXECUTION_ID"}
 
 def test_the_files_are_formatted():
     done = subprocess.run(
-        [binary(), "fmt", "-check", "-recursive", "-diff", ROOT / "infra"], check=False, capture_output=True
+        [binary(), "fmt", "-check", "-recursive", "-diff", ROOT / "infra"],
+        check=False,
+        capture_output=True,
     )
     assert done.returncode == 0, done.stdout.decode()
 
@@ -48,7 +53,9 @@ def test_a_second_plan_has_no_changes(infra):
     assert "No changes." in infra.outputs["second plan"]
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "infra" / "tests").glob("*.tftest.hcl")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "infra" / "tests").glob("*.tftest.hcl")), ids=lambda file: file.stem
+)
 def test_terraforms_own_tests_are_green(terraform, file):
     done = terraform.run("test", f"-filter=tests/{file.name}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,23 +64,32 @@ def test_terraforms_own_tests_are_green(terraform, file):
 
 def refusals():
     """(file, block, message) of each condition in infra/."""
-    for file in [*(ROOT / "infra").glob("*.tf"), *(ROOT / "infra" / "modules" / "policy").glob("*.tf")]:
+    for file in [
+        *(ROOT / "infra").glob("*.tf"),
+        *(ROOT / "infra" / "modules" / "policy").glob("*.tf"),
+    ]:
         text = file.read_text(encoding="utf-8")
-        for found in re.finditer(r'^(?:variable|output) "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL):
+        for found in re.finditer(
+            r'^(?:variable|output) "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL
+        ):
             for message in re.findall(r'error_message = "(.*)"$', found[2], re.MULTILINE):
                 yield file.name, found[1], message
 
 
 def test_each_refusal_says_the_next_step_and_has_a_test():
-    tests = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "infra" / "tests").glob("*.tftest.hcl"))
+    tests = "".join(
+        file.read_text(encoding="utf-8") for file in (ROOT / "infra" / "tests").glob("*.tftest.hcl")
+    )
     found = list(refusals())
     assert len(found) > 30
     for file, name, message in found:
-        assert re.search(r"must|may be|Set|Raise|Lower|Give|See|Take|Copy|Add|Shorten|Rename|mend|needs", message), (
-            message
-        )
+        assert re.search(
+            r"must|may be|Set|Raise|Lower|Give|See|Take|Copy|Add|Shorten|Rename|mend|needs", message
+        ), message
         kind = "var" if file == "variables.tf" else "output"
-        assert f"{kind}.{name}" in tests or name == "log_match", f"{file}: {name} is never refused in a test"
+        assert f"{kind}.{name}" in tests or name == "log_match", (
+            f"{file}: {name} is never refused in a test"
+        )
 
 
 # -- functions
@@ -118,10 +134,14 @@ def names_in_settings():
 
 @pytest.mark.parametrize("everything", [False, True])
 def test_each_variable_that_is_set_is_read_and_each_that_is_needed_is_set(infra, everything):
-    for entry, one in infra.of_type("google_cloudfunctions2_function", everything=everything).items():
+    for entry, one in infra.of_type(
+        "google_cloudfunctions2_function", everything=everything
+    ).items():
         config = block(one, "service_config")
         secret = {each["key"] for each in config["secret_environment_variables"]}
-        plain = set(config["environment_variables"] or {}) if infra.complete or everything else set()
+        plain = (
+            set(config["environment_variables"] or {}) if infra.complete or everything else set()
+        )
         assert secret | plain <= names_in_settings() | PLATFORM_ENV, entry
         assert secret & {"DATABASE_URL", "SUPABASE_KEY"}, f"{entry} cannot reach the database"
         assert not plain & SECRETS, "a secret in plain text"
@@ -135,7 +155,11 @@ def test_what_is_set_lets_every_function_push_a_task_to_the_worker(infra):
     for entry, one in functions.items():
         found = block(one, "service_config")["environment_variables"]
         assert found["WORKER_URL"] == functions["worker"]["url"], entry
-        assert found["TASKS_QUEUE"] == queue["id"] == f"projects/{PROJECT}/locations/us-central1/queues/unstuck-tasks"
+        assert (
+            found["TASKS_QUEUE"]
+            == queue["id"]
+            == f"projects/{PROJECT}/locations/us-central1/queues/unstuck-tasks"
+        )
         assert found["TASKS_INVOKER"] == f"unstuck-invoker@{PROJECT}.iam.gserviceaccount.com"
         assert found["GOOGLE_CLOUD_PROJECT"] == PROJECT
 
@@ -158,13 +182,16 @@ def seconds(text):
 
 def test_each_time_is_longer_than_that_which_must_end_before_it(infra):
     functions = {
-        name: block(one, "service_config") for name, one in infra.of_type("google_cloudfunctions2_function").items()
+        name: block(one, "service_config")
+        for name, one in infra.of_type("google_cloudfunctions2_function").items()
     }
     [job] = infra.of_type("google_cloud_scheduler_job").values()
     worker, sweep = functions["worker"]["timeout_seconds"], functions["sweep"]["timeout_seconds"]
     for watch in POLICY.watches.values():
         for rule in watch.rules.values():
-            assert rule.run_for + POLICY.margin <= worker < rule.silent_for, "guard < platform < sweep's rule"
+            assert rule.run_for + POLICY.margin <= worker < rule.silent_for, (
+                "guard < platform < sweep's rule"
+            )
     assert worker == POLICY.timeout <= 1800, "Cloud Tasks waits for that long at most"
     assert POLICY.sweep_budget + 30 < sweep < seconds(job["attempt_deadline"]) <= 1800
     assert POLICY.beat * 3 <= POLICY.lease
@@ -181,7 +208,11 @@ def test_a_worker_has_the_memory_that_its_tasks_may_take(infra):
     config = block(infra.of_type("google_cloudfunctions2_function")["worker"], "service_config")
     assert config["available_memory"] == "1Gi"
     assert config["max_instance_request_concurrency"] == 1
-    assert max(rule.memory for watch in POLICY.watches.values() for rule in watch.rules.values()) + 200e6 < 2**30
+    assert (
+        max(rule.memory for watch in POLICY.watches.values() for rule in watch.rules.values())
+        + 200e6
+        < 2**30
+    )
 
 
 def test_the_queue_pushes_no_more_at_once_than_the_workers_take(infra):
@@ -189,7 +220,8 @@ def test_the_queue_pushes_no_more_at_once_than_the_workers_take(infra):
     config = block(infra.of_type("google_cloudfunctions2_function")["worker"], "service_config")
     limits = block(queue, "rate_limits")
     assert (
-        limits["max_concurrent_dispatches"] == config["max_instance_count"] * config["max_instance_request_concurrency"]
+        limits["max_concurrent_dispatches"]
+        == config["max_instance_count"] * config["max_instance_request_concurrency"]
     )
 
 
@@ -210,20 +242,28 @@ def test_the_scheduler_calls_the_sweep_with_the_audience_it_wants_by_an_account_
     assert target["http_method"] == "POST"
     assert target["uri"] == token["audience"] == block(function, "service_config")["uri"]
     may = infra.of_type("google_cloud_run_service_iam_binding")["sweep"]
-    assert (may["role"], may["service"], may["location"]) == ("roles/run.invoker", function["name"], job["region"])
+    assert (may["role"], may["service"], may["location"]) == (
+        "roles/run.invoker",
+        function["name"],
+        job["region"],
+    )
     assert may["members"] == [f"serviceAccount:{token['service_account_email']}"]
 
 
 def test_nobody_but_the_invoker_may_call_what_is_not_for_clients(infra):
     for everything in (False, True):
-        for entry, may in infra.of_type("google_cloud_run_service_iam_binding", everything=everything).items():
+        for entry, may in infra.of_type(
+            "google_cloud_run_service_iam_binding", everything=everything
+        ).items():
             if entry in {"worker", "sweep", "worker_event"}:
                 [member] = may["members"]
                 assert re.match(r"serviceAccount:[a-z-]+-invoker@", member)
                 continue
             if not everything:
                 assert entry in {"create_task", "task_status", "cancel_task"}
-                assert may["members"] == [f"serviceAccount:unstuck-invoker@{PROJECT}.iam.gserviceaccount.com"]
+                assert may["members"] == [
+                    f"serviceAccount:unstuck-invoker@{PROJECT}.iam.gserviceaccount.com"
+                ]
                 continue
             given = GIVEN_TO.get(entry, "api_invokers")
             own = {one for one in may["members"] if "-invoker@" in one}
@@ -234,12 +274,20 @@ def test_nobody_but_the_invoker_may_call_what_is_not_for_clients(infra):
 def test_each_account_may_do_its_own_part_and_no_more(infra):
     granted = {tuple(key.split(" ")) for key in infra.of_type("google_project_iam_member")}
     assert granted == {
-        ("build", "roles/logging.logWriter"), ("build", "roles/artifactregistry.writer"),
+        ("build", "roles/logging.logWriter"),
+        ("build", "roles/artifactregistry.writer"),
         ("build", "roles/storage.objectViewer"),
-        ("sweep", "roles/monitoring.metricWriter"), ("sweep", "roles/logging.viewer"),
-    }  # fmt: skip
-    secrets = {tuple(key.split(" ")) for key in infra.of_type("google_secret_manager_secret_iam_member")}
-    assert secrets == {("DATABASE_URL", "api"), ("DATABASE_URL", "worker"), ("DATABASE_URL", "sweep")}
+        ("sweep", "roles/monitoring.metricWriter"),
+        ("sweep", "roles/logging.viewer"),
+    }
+    secrets = {
+        tuple(key.split(" ")) for key in infra.of_type("google_secret_manager_secret_iam_member")
+    }
+    assert secrets == {
+        ("DATABASE_URL", "api"),
+        ("DATABASE_URL", "worker"),
+        ("DATABASE_URL", "sweep"),
+    }
     for kind, role in {
         "google_cloud_tasks_queue_iam_member": "roles/cloudtasks.enqueuer",
         "google_service_account_iam_member": "roles/iam.serviceAccountUser",
@@ -259,8 +307,11 @@ def test_a_secret_is_given_to_the_functions_that_read_it_and_to_no_other(infra):
     workers = {"worker", "worker_event", "sweep"}
     clients = {"create_task", "task_status", "cancel_task", "page"} | REMOTE
     assert given == {
-        "SUPABASE_KEY": clients | workers, "SUPABASE_JWT_SECRET": clients, "NOTIFY_URL": {"sweep"}, "NOTIFY_SECRET": {"sweep"},
-    }  # fmt: skip
+        "SUPABASE_KEY": clients | workers,
+        "SUPABASE_JWT_SECRET": clients,
+        "NOTIFY_URL": {"sweep"},
+        "NOTIFY_SECRET": {"sweep"},
+    }
 
 
 def test_who_lets_the_world_in_asks_users_for_their_token(infra):
@@ -276,7 +327,8 @@ def test_each_function_runs_as_the_account_of_its_part(infra):
     for entry, one in infra.of_type("google_cloudfunctions2_function").items():
         part = {"worker": "worker", "sweep": "sweep"}.get(entry, "api")
         assert (
-            block(one, "service_config")["service_account_email"] == f"unstuck-{part}@{PROJECT}.iam.gserviceaccount.com"
+            block(one, "service_config")["service_account_email"]
+            == f"unstuck-{part}@{PROJECT}.iam.gserviceaccount.com"
         )
 
 
@@ -293,20 +345,35 @@ def ignored_by_gcloud(path: str) -> bool:
     """`.gcloudignore`, of which these are all the lines: a new one must be understood here first."""
     lines = (ROOT / ".gcloudignore").read_text(encoding="utf-8").split("\n")
     assert [line for line in lines if line and not line.startswith("#")] == [
-        "*", "!main.py", "!requirements.txt", "!functions/", "!functions/**", "functions/ops/", "**/__pycache__/",
-    ]  # fmt: skip
+        "*",
+        "!main.py",
+        "!requirements.txt",
+        "!functions/",
+        "!functions/**",
+        "functions/ops/",
+        "**/__pycache__/",
+    ]
     if path.startswith("functions/ops/") or "__pycache__/" in path:
         return True
     return not (path in {"main.py", "requirements.txt"} or path.startswith("functions/"))
 
 
 def test_the_archive_is_what_gcloud_would_deploy_file_by_file(archive):
-    there = [path.relative_to(ROOT).as_posix() for path in (ROOT / "functions").rglob("*") if path.is_file()]
+    there = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "functions").rglob("*")
+        if path.is_file()
+    ]
     there += [path.name for path in ROOT.iterdir() if path.is_file()]
-    assert sorted(archive.namelist()) == sorted(path for path in there if not ignored_by_gcloud(path))
-    assert {"main.py", "requirements.txt", "functions/policy.yaml", "functions/sweep/sweep.py"} <= set(
-        archive.namelist()
+    assert sorted(archive.namelist()) == sorted(
+        path for path in there if not ignored_by_gcloud(path)
     )
+    assert {
+        "main.py",
+        "requirements.txt",
+        "functions/policy.yaml",
+        "functions/sweep/sweep.py",
+    } <= set(archive.namelist())
     parts = {part for path in archive.namelist() for part in path.split("/")}
     assert not parts & {"ops", "tests", "infra", "__pycache__", ".env", "docs"}
     for path in archive.namelist():
@@ -316,7 +383,9 @@ def test_the_archive_is_what_gcloud_would_deploy_file_by_file(archive):
 def test_the_object_is_named_by_its_content(infra):
     if not infra.complete:
         pytest.skip("only known after an apply")
-    [source] = [one for key, one in infra.of_type("google_storage_bucket_object").items() if key == "source"]
+    [source] = [
+        one for key, one in infra.of_type("google_storage_bucket_object").items() if key == "source"
+    ]
     assert re.fullmatch(r"functions-[0-9a-f]{64}\.zip", source["name"])
     for one in infra.of_type("google_cloudfunctions2_function").values():
         assert block(one, "build_config", "source", "storage_source")["object"] == source["name"]
@@ -333,14 +402,24 @@ def test_each_metric_counts_an_event_that_exists_by_fields_that_it_carries(infra
     for name, metric in infra.of_type("google_logging_metric").items():
         [event] = re.findall(r'jsonPayload\.event="(\w+)"', metric["filter"])
         assert event in events.ALL, name
-        extracted = fields_of(json.dumps(metric["label_extractors"]) + str(metric["value_extractor"]))
-        assert extracted | fields_of(metric["filter"]) - {"event"} <= set(events.ALL[event].fields), name
+        extracted = fields_of(
+            json.dumps(metric["label_extractors"]) + str(metric["value_extractor"])
+        )
+        assert extracted | fields_of(metric["filter"]) - {"event"} <= set(
+            events.ALL[event].fields
+        ), name
         assert set(metric["label_extractors"] or {}) == {
             one["key"] for one in block(metric, "metric_descriptor")["labels"]
         }
-        assert not extracted & {"task_id", "sweep_id", "worker", "detail", "error", "owner", "token"}, (
-            "each value costs"
-        )
+        assert not extracted & {
+            "task_id",
+            "sweep_id",
+            "worker",
+            "detail",
+            "error",
+            "owner",
+            "token",
+        }, "each value costs"
         assert metric["filter"].startswith(
             'resource.type="cloud_run_revision" AND resource.labels.service_name=~"^unstuck-" AND'
         )
@@ -390,10 +469,15 @@ def selectors(query):
 def test_each_selector_of_a_rule_and_of_the_dashboard_reads_a_metric_and_labels_that_exist(infra):
     metrics = infra.of_type("google_logging_metric")
     labels = {
-        name: {one["key"] for one in block(metric, "metric_descriptor")["labels"]} for name, metric in metrics.items()
+        name: {one["key"] for one in block(metric, "metric_descriptor")["labels"]}
+        for name, metric in metrics.items()
     }
-    written = {metric for metric, _ in gauges.points(POLICY, {"tasks": {"open": [], "live_by_kind": {}}})}
-    asked = [one["query"] for one in queries(infra).values()] + [query for query, _ in charts(infra)]
+    written = {
+        metric for metric, _ in gauges.points(POLICY, {"tasks": {"open": [], "live_by_kind": {}}})
+    }
+    asked = [one["query"] for one in queries(infra).values()] + [
+        query for query, _ in charts(infra)
+    ]
     for query in asked:
         for name, wanted in selectors(query):
             if name.startswith("custom_googleapis_com:unstuck_"):
@@ -409,7 +493,9 @@ def test_each_selector_of_a_rule_and_of_the_dashboard_reads_a_metric_and_labels_
             metric = re.fullmatch(r"logging_googleapis_com:user_(\w+?)(_bucket|_sum|_count)?", name)
             assert metric, name
             assert metric[1] in metrics, name
-            distribution = block(metrics[metric[1]], "metric_descriptor")["value_type"] == "DISTRIBUTION"
+            distribution = (
+                block(metrics[metric[1]], "metric_descriptor")["value_type"] == "DISTRIBUTION"
+            )
             assert distribution == bool(metric[2]), name
             assert keys <= labels[metric[1]], query
 
@@ -423,7 +509,11 @@ def charts(infra):
 
 def test_what_is_grouped_by_is_a_label(infra):
     metrics = infra.of_type("google_logging_metric")
-    known = {one["key"] for metric in metrics.values() for one in block(metric, "metric_descriptor")["labels"]}
+    known = {
+        one["key"]
+        for metric in metrics.values()
+        for one in block(metric, "metric_descriptor")["labels"]
+    }
     known |= {"service_name", "response_code_class", "le"}
     for query, _ in charts(infra):
         for listed in re.findall(r"by \(([^)]*)\)", query):
@@ -433,11 +523,16 @@ def test_what_is_grouped_by_is_a_label(infra):
 def test_another_name_is_in_every_query_filter_and_metric(infra):
     everything = infra.everything
     text = json.dumps(
-        [one for address, one in everything.items() if "runbook" not in address and "archive" not in address]
+        [
+            one
+            for address, one in everything.items()
+            if "runbook" not in address and "archive" not in address
+        ]
     )
     text = re.sub(r'"content": "(?:[^"\\]|\\.)*"', "", text)  # the runbooks
     assert not re.search(
-        r"unstuck[-_](?!tasks-end)", text.replace("Unstuck", "").replace("custom_googleapis_com:unstuck_", "")
+        r"unstuck[-_](?!tasks-end)",
+        text.replace("Unstuck", "").replace("custom_googleapis_com:unstuck_", ""),
     ), re.findall(r".{60}unstuck[-_].{40}", text)[:3]
     assert "user_two_of_them_task_finished" in text
     assert 'service_name=~\\"^two-of-them-\\"' in text
@@ -449,9 +544,16 @@ def test_each_alert_tells_what_broke_and_where_to_read_on(infra):
         assert told["content"] == (RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
         assert len(told["content"]) <= 8192
         if infra.complete:
-            assert [link["display_name"] for link in told["links"]] == ["Runbook", "Logs", "Dashboard"]
+            assert [link["display_name"] for link in told["links"]] == [
+                "Runbook",
+                "Logs",
+                "Dashboard",
+            ]
             assert told["links"][0]["url"].endswith(f"/runbooks/{name}.md")
-            assert all(" " not in link["url"] and link["url"].startswith("https://") for link in told["links"])
+            assert all(
+                " " not in link["url"] and link["url"].startswith("https://")
+                for link in told["links"]
+            )
         assert told["subject"].startswith("[unstuck] ")
         assert one["severity"] in {"CRITICAL", "WARNING"}
         assert one["display_name"] == f"unstuck/{name}"
@@ -480,7 +582,8 @@ def test_every_alert_reaches_every_channel_and_what_is_critical_says_so_again(in
 
 
 def message(kind, value):
-    """As Google's published type reads it: names, enums and shapes must be right. A block is a list in Terraform."""
+    """As Google's published type reads it: names, enums and shapes must be right. A block is a list
+    in Terraform."""
     from google.protobuf import json_format
 
     return json_format.ParseDict(shaped(kind.pb().DESCRIPTOR, value), kind.pb()())
@@ -490,12 +593,20 @@ def shaped(descriptor, value):
     ours = {"id", "project", "deletion_policy", "timeouts", "creation_record"}
     given = {name: one for name, one in value.items() if one not in (None, [], {}, "")}
     names = descriptor.fields_by_name
-    return {name: shape(names[name], one) for name, one in given.items() if name in names or name not in ours}
+    return {
+        name: shape(names[name], one)
+        for name, one in given.items()
+        if name in names or name not in ours
+    }
 
 
 def shape(field, value):
     inner = field.message_type
-    if inner is None or inner.full_name.startswith("google.protobuf.") or inner.GetOptions().map_entry:
+    if (
+        inner is None
+        or inner.full_name.startswith("google.protobuf.")
+        or inner.GetOptions().map_entry
+    ):
         return value
     blocks = [shaped(inner, one) for one in value]
     return blocks if field.is_repeated else blocks[0]
@@ -540,6 +651,8 @@ def test_the_way_without_tfmock_takes_the_same_files(terraform, tmp_path):
     """With tfmock in the place of the registry's provider."""
     if not terraform.complete:
         pytest.skip("this is the way with a provider of the registry already")
-    other = Terraform(tmp_path, {"TF_REATTACH_PROVIDERS": terraform._session.env["TF_REATTACH_PROVIDERS"]})
+    other = Terraform(
+        tmp_path, {"TF_REATTACH_PROVIDERS": terraform._session.env["TF_REATTACH_PROVIDERS"]}
+    )
     assert other.init().returncode == 0
     assert "Success!" in other.run("validate").stdout

@@ -1,4 +1,5 @@
-"""The migration runner on a real server: what it applies, what it leaves alone, and what it refuses."""
+"""The migration runner on a real server: what it applies, what it leaves alone, and what it
+refuses."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -144,8 +145,10 @@ def test_a_migration_that_fails_leaves_nothing_behind(database, copied_sql):
 
 @pytest.mark.parametrize(
     ("table", "step"), [("public.tasks", "0002_tasks.tasks"), ("unstuck.attempts", "0001_ledger")]
-)  # fmt: skip
-def test_a_table_of_that_name_that_is_not_ours_is_refused_and_left_alone(empty_database, table, step):
+)
+def test_a_table_of_that_name_that_is_not_ours_is_refused_and_left_alone(
+    empty_database, table, step
+):
     run(
         empty_database,
         "create schema unstuck",
@@ -164,9 +167,13 @@ def test_a_table_of_that_name_that_is_not_ours_is_refused_and_left_alone(empty_d
 
 def test_a_watched_table_that_is_not_there_is_refused_with_the_next_step(empty_database):
     text = (
-        DEFAULT.read_text(encoding="utf-8").replace("own: true", "own: false").replace("public.tasks", "public.nowhere")
+        DEFAULT.read_text(encoding="utf-8")
+        .replace("own: true", "own: false")
+        .replace("public.tasks", "public.nowhere")
     )
-    with pytest.raises(StoreError, match=r"public\.nowhere.* does not exist.*policy\.yaml") as refused:
+    with pytest.raises(
+        StoreError, match=r"public\.nowhere.* does not exist.*policy\.yaml"
+    ) as refused:
         migrate(empty_database, parse(text))
     assert not refused.value.retryable
     assert check(empty_database) == ALL
@@ -197,9 +204,14 @@ def test_the_tables_of_the_ledger_are_closed_to_others(database):
     query = """select array_agg(c.relname::text) from pg_class c join pg_namespace n on n.oid = c.relnamespace
                where n.nspname = 'unstuck' and c.relkind in ('r', 'p') and not c.relrowsecurity"""
     assert value(database, query) is None
-    assert value(database, "select relrowsecurity from pg_class where oid = 'public.tasks'::regclass") is True
+    assert (
+        value(database, "select relrowsecurity from pg_class where oid = 'public.tasks'::regclass")
+        is True
+    )
     assert value(database, "select has_schema_privilege('public', 'unstuck', 'usage')") is False
-    assert value(database, "select has_table_privilege('public', 'public.tasks', 'select')") is False
+    assert (
+        value(database, "select has_table_privilege('public', 'public.tasks', 'select')") is False
+    )
 
 
 def test_the_script_applies_to_an_empty_database_as_it_is(empty_database):
@@ -241,9 +253,14 @@ def test_a_watch_that_left_the_policy_goes_and_its_ledger_stays(database):
     one, two = load(str(DEFAULT)), parse(DEFAULT.read_text(encoding="utf-8") + TWO)
     migrate(database, two)
     assert value(database, "select count(*) from pg_trigger where tgname = 'unstuck_observe'") == 1
-    run(database, f"select unstuck.tasks_more_claim('1', 'w', '{two.watch('tasks_more').rules_json}')")
+    run(
+        database,
+        f"select unstuck.tasks_more_claim('1', 'w', '{two.watch('tasks_more').rules_json}')",
+    )
 
-    with pytest.raises(psycopg.errors.ObjectInUse, match="has no watch tasks_more any more, but 1 of its tasks run"):
+    with pytest.raises(
+        psycopg.errors.ObjectInUse, match="has no watch tasks_more any more, but 1 of its tasks run"
+    ):
         migrate(database, one)
     assert value(database, "select count(*) from pg_trigger where tgname = 'unstuck_observe'") == 1
 

@@ -105,7 +105,9 @@ def test_a_run_beside_another_does_nothing_and_a_broken_watch_is_said(postgres, 
         connection.execute("call unstuck.cron_sweep()")
         assert connection.execute("select count(*) from unstuck.sweeps").fetchone() == (1,)
         connection.execute("update unstuck.sweeps set ended_at = now()")
-        connection.execute("alter function unstuck.tasks_sweep(jsonb, int, bigint, text, text[]) rename to gone")
+        connection.execute(
+            "alter function unstuck.tasks_sweep(jsonb, int, bigint, text, text[]) rename to gone"
+        )
         connection.execute("call unstuck.cron_sweep()")
         said = "select ok, error, counts ->> 'pruned' from unstuck.sweeps where by = 'pg_cron'"
         ((ok, error, pruned),) = connection.execute(said).fetchall()
@@ -129,7 +131,9 @@ def test_it_counts_as_the_other_does():
     ],
 )
 def test_its_schedule_is_the_policys(every, expression):
-    assert f"'{expression}', 'call unstuck.cron_sweep()'" in pg_cron.schedule(replace(POLICY, sweep_every=every))
+    assert f"'{expression}', 'call unstuck.cron_sweep()'" in pg_cron.schedule(
+        replace(POLICY, sweep_every=every)
+    )
 
 
 def test_the_rules_stand_in_the_text():

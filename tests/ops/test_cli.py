@@ -1,4 +1,5 @@
-"""The command line against a real database: keys, streams, exit codes, and what operators do to many tasks at once."""
+"""The command line against a real database: keys, streams, exit codes, and what operators do to
+many tasks at once."""
 
 import importlib
 import json
@@ -70,7 +71,8 @@ class World:
 
     def task(self, *, kind: str = "image", metadata: str = "{}") -> str:
         row = self.db.execute(
-            "insert into public.tasks (kind, metadata) values (%s, %s) returning id::text", (kind, metadata)
+            "insert into public.tasks (kind, metadata) values (%s, %s) returning id::text",
+            (kind, metadata),
         ).fetchone()
         return str(row and row[0])
 
@@ -86,18 +88,24 @@ class World:
 
     def failed(self) -> str:
         held = self.claimed()
-        self.store.settle(self.watch, held["task_id"], held["token"], "fail", reason="handler_error", error="No.")
+        self.store.settle(
+            self.watch, held["task_id"], held["token"], "fail", reason="handler_error", error="No."
+        )
         return str(held["task_id"])
 
     def word(self, task: str) -> str:
         return str(self.store.status(self.watch, task, heal=False)["word"])
 
     def words(self) -> dict[str, int]:
-        return dict(self.db.execute("select status, count(*) from public.tasks group by 1").fetchall())
+        return dict(
+            self.db.execute("select status, count(*) from public.tasks group by 1").fetchall()
+        )
 
 
 @pytest.fixture
-def world(database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(
+    database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     made = World(database, capsys)
     yield made
@@ -153,12 +161,15 @@ def documented() -> dict[str, dict[str, tuple[str, ...]]]:
     for part in DOCS.read_text(encoding="utf-8").split("\n## ")[1:]:
         _, _, keys = part.partition("| key of `--json` |")
         rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", keys, re.MULTILINE)
-        found[part.split("\n", 1)[0]] = {key: tuple(re.findall(r"`(\w+)`", inner)) for key, inner in rows}
+        found[part.split("\n", 1)[0]] = {
+            key: tuple(re.findall(r"`(\w+)`", inner)) for key, inner in rows
+        }
     return found
 
 
 def lived(world: World) -> str:
-    """Tasks in each state and of each fate, one of them refused by a trigger, and a sweep. Returns a task with an attempt."""
+    """Tasks in each state and of each fate, one of them refused by a trigger, and a sweep. Returns
+    a task with an attempt."""
     world.db.execute(REFUSING)
     world.old()
     world("sweep")
@@ -166,9 +177,13 @@ def lived(world: World) -> str:
     world.old(metadata='{"refuse": true}')
     world.failed()
     refused = world.failed()
-    world.db.execute("update public.tasks set metadata = '{\"refuse\": true}' where id = %s", (refused,))
+    world.db.execute(
+        "update public.tasks set metadata = '{\"refuse\": true}' where id = %s", (refused,)
+    )
     stubborn = world.claimed()["task_id"]
-    world.db.execute("update public.tasks set metadata = '{\"refuse\": true}' where id = %s", (stubborn,))
+    world.db.execute(
+        "update public.tasks set metadata = '{\"refuse\": true}' where id = %s", (stubborn,)
+    )
     return str(world.claimed()["task_id"])
 
 
@@ -180,7 +195,9 @@ def test_every_command_is_called_here() -> None:
 def test_json_has_the_documented_keys(world: World, name: str) -> None:
     task = lived(world)
     if name == "undo":
-        world.db.execute("update public.tasks set metadata = '{\"refuse\": true}' where status = 'failed'")
+        world.db.execute(
+            "update public.tasks set metadata = '{\"refuse\": true}' where status = 'failed'"
+        )
     seen: dict[str, set[str]] = {}
     for shape in SHAPES[name]:
         ran = world(name, *(part.format(task=task) for part in shape), "--json")
@@ -188,7 +205,9 @@ def test_json_has_the_documented_keys(world: World, name: str) -> None:
         assert "Traceback" not in ran.err
         for key, value in ran.json.items():
             inner = value if isinstance(value, list) else [value]
-            seen.setdefault(key, set()).update(name for one in inner if isinstance(one, dict) for name in one)
+            seen.setdefault(key, set()).update(
+                name for one in inner if isinstance(one, dict) for name in one
+            )
     wanted = documented()[name]
     assert seen.keys() == wanted.keys()
     assert {key: seen[key] for key, inner in wanted.items() if inner} == {
@@ -202,7 +221,11 @@ def test_the_reference_knows_every_command_and_option() -> None:
         part = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert part, name
         for action in command._actions:
-            assert all(f"`{option}" in part for option in action.option_strings if option not in {"-h", "--help"})
+            assert all(
+                f"`{option}" in part
+                for option in action.option_strings
+                if option not in {"-h", "--help"}
+            )
     for code in (0, 1, 2, 3, 4, 130):
         assert f"| {code} | " in text
 
@@ -252,7 +275,9 @@ def test_the_log_lines_of_a_sweep_are_words(world: World) -> None:
 
 def test_list_shows_a_named_task_in_whatever_state(world: World) -> None:
     failed, _ = world.failed(), world.task()
-    assert [one["task_id"] for one in world("list", "--id", failed, "--json").json["tasks"]] == [failed]
+    assert [one["task_id"] for one in world("list", "--id", failed, "--json").json["tasks"]] == [
+        failed
+    ]
 
 
 def test_watch_prints_each_look(world: World) -> None:
@@ -288,7 +313,9 @@ def test_no_color_is_respected(terminal: World, monkeypatch: pytest.MonkeyPatch)
 
 def test_0_fine(world: World) -> None:
     assert world("list") == Ran(
-        0, "\t".join(importlib.import_module("functions.ops.commands.list").COLUMNS) + "\n", "0 tasks\n"
+        0,
+        "\t".join(importlib.import_module("functions.ops.commands.list").COLUMNS) + "\n",
+        "0 tasks\n",
     )
 
 
@@ -316,7 +343,9 @@ def test_0_fine(world: World) -> None:
         (["undo", "99"], 0, "A sweep's number stands in its log line."),
     ],
 )
-def test_an_error_ends_with_the_next_step(world: World, argv: list[str], code: int, step: str) -> None:
+def test_an_error_ends_with_the_next_step(
+    world: World, argv: list[str], code: int, step: str
+) -> None:
     world.task()
     ran = world(*argv)
     assert (ran.code, ran.out) == (code, "")
@@ -324,17 +353,25 @@ def test_an_error_ends_with_the_next_step(world: World, argv: list[str], code: i
 
 
 @pytest.mark.parametrize("argv", [["cure"], ["list", "--state", "lost"], ["completion", "cmd"]])
-def test_an_unknown_word_is_answered_with_those_that_are_known(world: World, argv: list[str]) -> None:
+def test_an_unknown_word_is_answered_with_those_that_are_known(
+    world: World, argv: list[str]
+) -> None:
     ran = world(*argv)
     assert (ran.code, ran.out) == (2, "")
     assert "choose from" in ran.err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("argv", [["list"], ["stats"], ["show", str(uuid4())], ["cancel"], ["watch", "--times", "1"]])
-def test_a_database_without_the_migrations(empty_database: str, world: World, argv: list[str]) -> None:
+@pytest.mark.parametrize(
+    "argv", [["list"], ["stats"], ["show", str(uuid4())], ["cancel"], ["watch", "--times", "1"]]
+)
+def test_a_database_without_the_migrations(
+    empty_database: str, world: World, argv: list[str]
+) -> None:
     ran = world(*argv, "--dsn", empty_database)
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.strip().endswith("Run `python -m functions migrate --apply` on this database first.")
+    assert ran.err.strip().endswith(
+        "Run `python -m functions migrate --apply` on this database first."
+    )
 
 
 def test_3_found(world: World, empty_database: str) -> None:
@@ -355,8 +392,11 @@ def test_4_not_reachable(world: World, command: str) -> None:
 def test_130_interrupted(world: World) -> None:
     watch = subprocess.Popen(
         [sys.executable, "-m", "functions", "watch", "--every", "1h", "--dsn", world.dsn],
-        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert watch.stdout
     while "last sweep" not in watch.stdout.readline():
         assert watch.poll() is None
@@ -369,15 +409,20 @@ def test_a_reader_that_has_seen_enough_is_no_error(world: World) -> None:
     for _ in range(2):
         done = subprocess.run(
             ["bash", "-c", f"set -o pipefail; {sys.executable} -m functions sql | head -1"],
-            cwd=ROOT, text=True, capture_output=True, check=False,
-        )  # fmt: skip
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
         assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_migrate_says_what_the_database_refuses(world: World, empty_database: str) -> None:
     role = f"reader_{uuid4().hex}"
     world.db.execute(f"create role {role} login")
-    ran = world("migrate", "--apply", "--dsn", psycopg.conninfo.make_conninfo(empty_database, user=role))
+    ran = world(
+        "migrate", "--apply", "--dsn", psycopg.conninfo.make_conninfo(empty_database, user=role)
+    )
     world.db.execute(f"drop role {role}")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.strip().endswith("connect as the tables' owner; then run it again.")
@@ -397,7 +442,9 @@ def test_operations_are_dry_without_apply(world: World) -> None:
     assert world.words() == before
 
 
-@pytest.mark.parametrize(("answer", "left"), [("y\n", {"cancelled": 2}), ("n\n", {"pending": 2}), ("", {"pending": 2})])
+@pytest.mark.parametrize(
+    ("answer", "left"), [("y\n", {"cancelled": 2}), ("n\n", {"pending": 2}), ("", {"pending": 2})]
+)
 def test_at_a_terminal_it_asks(
     world: World, monkeypatch: pytest.MonkeyPatch, answer: str, left: dict[str, int]
 ) -> None:
@@ -411,19 +458,25 @@ def test_at_a_terminal_it_asks(
     assert world.words() == left
 
 
-def test_many_move_in_pages_and_one_bad_row_stops_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_move_in_pages_and_one_bad_row_stops_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.db.execute(REFUSING)
     world.db.execute("insert into public.tasks (kind) select 'image' from generate_series(1, 1199)")
     bad = world.task(metadata='{"refuse": true}')
     pages: list[int] = []
     operate: Callable[..., list[str]] = Store.operate
 
-    def spied(store: Store, watch: Any, action: str, ids: list[str], error: str | None = None) -> list[str]:
+    def spied(
+        store: Store, watch: Any, action: str, ids: list[str], error: str | None = None
+    ) -> list[str]:
         pages.append(len(ids))
         return operate(store, watch, action, ids, error)
 
     monkeypatch.setattr(Store, "operate", spied)
-    assert world("cancel").err.endswith("cancel would move 1200 tasks. Nothing was written; --apply writes.\n")
+    assert world("cancel").err.endswith(
+        "cancel would move 1200 tasks. Nothing was written; --apply writes.\n"
+    )
     assert pages == []
 
     ran = world("cancel", "--because", "Not wanted any more.", "--apply")
@@ -433,7 +486,9 @@ def test_many_move_in_pages_and_one_bad_row_stops_nobody(world: World, monkeypat
     assert world.words() == {"cancelled": 1199, "pending": 1}
     assert f"{bad}: tasks_operate: the table refuses this row" in ran.err
     assert ran.err.endswith("cancel: 1199 of 1200 tasks moved.\n")
-    told = world.db.execute("select distinct error from unstuck.attempts where outcome = 'cancelled'").fetchall()
+    told = world.db.execute(
+        "select distinct error from unstuck.attempts where outcome = 'cancelled'"
+    ).fetchall()
     assert told == [("Not wanted any more.",)]
 
 
@@ -464,14 +519,25 @@ def test_undo_restarts_only_what_that_sweep_failed(world: World) -> None:
     world("fail", "--id", again, "--apply")  # a person has looked at this one since
 
     assert world("undo", str(sweep_id), "--json").json == {
-        "sweep_id": sweep_id, "found": 1, "moved": [], "refused": [], "applied": False,
-    }  # fmt: skip
+        "sweep_id": sweep_id,
+        "found": 1,
+        "moved": [],
+        "refused": [],
+        "applied": False,
+    }
     assert world("undo", str(sweep_id), "--apply", "--json").json["moved"] == [first]
 
     words = {
-        name: world.word(task) for name, task in locals().items() if name in {"first", "by_handler", "again", "second"}
+        name: world.word(task)
+        for name, task in locals().items()
+        if name in {"first", "by_handler", "again", "second"}
     }
-    assert words == {"first": "pending", "by_handler": "failed", "again": "failed", "second": "failed"}
+    assert words == {
+        "first": "pending",
+        "by_handler": "failed",
+        "again": "failed",
+        "second": "failed",
+    }
 
 
 def test_requeue_burns_no_try(world: World) -> None:
@@ -496,8 +562,14 @@ def test_cancel_ends_the_live_attempt(world: World) -> None:
 
 def completed(script: str, *words: str) -> set[str]:
     """What bash offers for the last of the words."""
-    line = f"COMP_WORDS=({' '.join(words)!s} ''); " if words[-1] == "unstuck" else f"COMP_WORDS=({' '.join(words)}); "
-    said = f"{script}\n{line} COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _unstuck; echo ${{COMPREPLY[@]}}"
+    line = (
+        f"COMP_WORDS=({' '.join(words)!s} ''); "
+        if words[-1] == "unstuck"
+        else f"COMP_WORDS=({' '.join(words)}); "
+    )
+    said = (
+        f"{script}\n{line} COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _unstuck; echo ${{COMPREPLY[@]}}"
+    )
     env = {"PATH": os.environ["PATH"]}
     done = subprocess.run(["bash", "-c", said], text=True, capture_output=True, check=True, env=env)
     return set(done.stdout.split())

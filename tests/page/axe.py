@@ -1,4 +1,5 @@
-"""axe-core in the browser: what stands in the way of people with a screen reader, a keyboard only, or poor sight."""
+"""axe-core in the browser: what stands in the way of people with a screen reader, a keyboard only,
+or poor sight."""
 
 import os
 from pathlib import Path
@@ -13,7 +14,8 @@ SCRIPT = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def violations(page: "Page") -> list[str]:
-    """Those that are serious or critical. Run where the page's policy for scripts does not hold: by the debugger."""
+    """Those that are serious or critical. Run where the page's policy for scripts does not hold: by
+    the debugger."""
     if not SCRIPT.exists():
         text = "no axe-core here: make axe"
         pytest.fail(text) if os.environ.get("CI") == "true" else pytest.skip(text)

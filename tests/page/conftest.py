@@ -1,4 +1,5 @@
-"""The page as it is deployed, in a process of its own under functions-framework, and a database to look at with it."""
+"""The page as it is deployed, in a process of its own under functions-framework, and a database to
+look at with it."""
 
 import json
 from collections.abc import Iterator
@@ -16,16 +17,20 @@ from tests.conftest import copied
 
 
 class Deployed:
-    """`url` may write, `readonly` may not; `db` sets up, `log` is what the one that may write has logged."""
+    """`url` may write, `readonly` may not; `db` sets up, `log` is what the one that may write has
+    logged."""
 
     def __init__(self, dsn: str, folder: Path) -> None:
         self.dsn, self.watch, self.store = dsn, load().watch(), PostgresStore(dsn)
-        self.db: psycopg.Connection[dict[str, Any]] = psycopg.connect(dsn, autocommit=True, row_factory=dict_row)
+        self.db: psycopg.Connection[dict[str, Any]] = psycopg.connect(
+            dsn, autocommit=True, row_factory=dict_row
+        )
         self._log = folder / "page.log"
         env = {"DATABASE_URL": dsn, "WORKER_URL": "", "PAGE_REDACT": "ssn"}
         self.servers = [
-            Server("page", env | {"PAGE_WRITE": "on"}, log=self._log), Server("page", env, log=folder / "readonly.log"),
-        ]  # fmt: skip
+            Server("page", env | {"PAGE_WRITE": "on"}, log=self._log),
+            Server("page", env, log=folder / "readonly.log"),
+        ]
         self.url, self.readonly = (one.start().url for one in self.servers)
 
     def close(self) -> None:
@@ -35,10 +40,16 @@ class Deployed:
         self.store.close()
 
     def log(self, name: str) -> list[dict[str, Any]]:
-        lines = (line for line in self._log.read_text(encoding="utf-8").splitlines() if f'"event": "{name}"' in line)
+        lines = (
+            line
+            for line in self._log.read_text(encoding="utf-8").splitlines()
+            if f'"event": "{name}"' in line
+        )
         return [json.loads(line) for line in lines]
 
-    def tasks(self, count: int, kind: str = "image", owner: str | None = None, **task_input: Any) -> list[str]:
+    def tasks(
+        self, count: int, kind: str = "image", owner: str | None = None, **task_input: Any
+    ) -> list[str]:
         rows = self.db.execute(
             "insert into public.tasks (kind, owner, input) select %s, %s, %s from generate_series(1, %s) returning id::text",
             (kind, owner, json.dumps(task_input), count),
@@ -56,7 +67,8 @@ class Deployed:
         """Pending for two days: the next sweep fails them."""
         made = self.tasks(count, kind)
         self.db.execute(
-            "update public.tasks set scheduled_at = now() - interval '2 days' where id = any (%s::uuid[])", (made,)
+            "update public.tasks set scheduled_at = now() - interval '2 days' where id = any (%s::uuid[])",
+            (made,),
         )
         return made
 
@@ -66,7 +78,9 @@ class Deployed:
 
 
 @pytest.fixture(scope="module")
-def deployed(postgres: Any, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+def deployed(
+    postgres: Any, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployed]:
     with copied(postgres, template) as dsn:
         made = Deployed(dsn, tmp_path_factory.mktemp("page"))
         yield made

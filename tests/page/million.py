@@ -1,4 +1,5 @@
-"""A table like one that has run for a month: finished tasks by the thousand or million, a queue, and every kind of trouble."""
+"""A table like one that has run for a month: finished tasks by the thousand or million, a queue,
+and every kind of trouble."""
 
 from typing import Any
 
@@ -37,12 +38,18 @@ where ended_at is null and abs(hashtext(task_id)) % 20 = 0"""
 
 
 def fill(
-    connection: psycopg.Connection[Any], rules: str, finished: int, pending: int = 10_000, held: int = 400
+    connection: psycopg.Connection[Any],
+    rules: str,
+    finished: int,
+    pending: int = 10_000,
+    held: int = 400,
 ) -> None:
     """`pending` wait in time, 281 for too long; `held` run, one in twenty without a lease."""
     connection.execute("alter table public.tasks set (autovacuum_enabled = off)")
     connection.execute("alter table unstuck.attempts set (autovacuum_enabled = off)")
-    connection.execute(FILL.replace(":finished", str(finished)).replace(":pending", str(pending)).encode())
+    connection.execute(
+        FILL.replace(":finished", str(finished)).replace(":pending", str(pending)).encode()
+    )
     connection.execute(HOLD, (rules, held))
     connection.execute(LOSE.encode())
     for table in ("public.tasks", "unstuck.attempts", "unstuck.sweeps"):

@@ -1,4 +1,5 @@
-"""The deployed page in a real browser, and against those who are not one: filters, actions, undo, and what it refuses."""
+"""The deployed page in a real browser, and against those who are not one: filters, actions, undo,
+and what it refuses."""
 
 import base64
 import json
@@ -24,7 +25,8 @@ def token(email):
 
 @pytest.fixture
 def quiet(tab):
-    """A tab whose console stays silent: the policy for scripts and styles refuses nothing that the page has."""
+    """A tab whose console stays silent: the policy for scripts and styles refuses nothing that the
+    page has."""
     said = []
     tab.on("console", lambda message: said.append(message.text))
     yield tab
@@ -38,7 +40,10 @@ def test_a_page_that_is_read_only_refuses_a_forged_post_and_has_no_button(deploy
     (task,) = deployed.failed(1)
     for path in ("act", "sweep-now"):
         answer = requests.post(
-            f"{deployed.readonly}/{path}", data={"action": "retry", "id": task, "of": "1"}, headers=SAME, timeout=20
+            f"{deployed.readonly}/{path}",
+            data={"action": "retry", "id": task, "of": "1"},
+            headers=SAME,
+            timeout=20,
         )
         assert (answer.status_code, "PAGE_WRITE" in answer.text) == (403, True)
     assert deployed.states([task]) == {"failed": 1}
@@ -48,15 +53,25 @@ def test_a_page_that_is_read_only_refuses_a_forged_post_and_has_no_button(deploy
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"}, {"Origin": "https://evil.example"},
-     {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site", "Origin": "{url}"}],
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "{url}"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_write_from_elsewhere_is_refused(deployed, headers):
     (task,) = deployed.failed(1)
     headers = {name: text.format(url=deployed.url) for name, text in headers.items()}
     answer = requests.post(
-        f"{deployed.url}/act", data={"action": "retry", "id": task, "of": "1"}, headers=headers, timeout=20
+        f"{deployed.url}/act",
+        data={"action": "retry", "id": task, "of": "1"},
+        headers=headers,
+        timeout=20,
     )
     assert answer.status_code == 403
     assert deployed.states([task]) == {"failed": 1}
@@ -67,12 +82,20 @@ def test_a_write_from_the_page_is_done_and_logged_with_who_did_it(deployed):
     forged = {"X-Goog-Authenticated-User-Email": "accounts.google.com:mallory@example.com"}
     headers = {"Origin": deployed.url, "Authorization": token("ann@example.com"), **forged}
     answer = requests.post(
-        f"{deployed.url}/act", data={"action": "retry", "id": task, "of": "1"}, headers=headers, timeout=20
+        f"{deployed.url}/act",
+        data={"action": "retry", "id": task, "of": "1"},
+        headers=headers,
+        timeout=20,
     )
     assert (answer.status_code, "1 of 1 moved" in answer.text) == (200, True)
     assert deployed.states([task]) == {"pending": 1}
     (line,) = [one for one in deployed.log("operator_acted") if one["wanted"] == task]
-    assert (line["who"], line["action"], line["watch"], line["count"]) == ("ann@example.com", "retry", "tasks", 1)
+    assert (line["who"], line["action"], line["watch"], line["count"]) == (
+        "ann@example.com",
+        "retry",
+        "tasks",
+        1,
+    )
 
 
 def test_behind_iap_it_is_the_person_whom_iap_let_pass(deployed):
@@ -81,20 +104,42 @@ def test_behind_iap_it_is_the_person_whom_iap_let_pass(deployed):
         "Authorization": token("service-1@gcp-sa-iap.iam.gserviceaccount.com"),
         "X-Goog-Authenticated-User-Email": "accounts.google.com:bo@example.com",
     }
-    requests.post(f"{deployed.url}/act", data={"action": "retry", "id": task, "of": "1"}, headers=headers, timeout=20)
-    assert [one["who"] for one in deployed.log("operator_acted") if one["wanted"] == task] == ["bo@example.com"]
+    requests.post(
+        f"{deployed.url}/act",
+        data={"action": "retry", "id": task, "of": "1"},
+        headers=headers,
+        timeout=20,
+    )
+    assert [one["who"] for one in deployed.log("operator_acted") if one["wanted"] == task] == [
+        "bo@example.com"
+    ]
 
 
 @pytest.mark.parametrize(
-    "path", ["", "part/list", "sweeps", "tasks/00000000-0000-4000-8000-000000000000", "assets/page.css", "nothing"]
+    "path",
+    [
+        "",
+        "part/list",
+        "sweeps",
+        "tasks/00000000-0000-4000-8000-000000000000",
+        "assets/page.css",
+        "nothing",
+    ],
 )
 def test_every_answer_has_the_headers_that_keep_others_out(deployed, path):
     answer = requests.get(f"{deployed.url}/{path}", timeout=20)
     policy = answer.headers["Content-Security-Policy"]
-    assert {"script-src 'self'", "default-src 'none'", "frame-ancestors 'none'"} <= set(policy.split("; "))
+    assert {"script-src 'self'", "default-src 'none'", "frame-ancestors 'none'"} <= set(
+        policy.split("; ")
+    )
     assert "unsafe" not in policy
-    assert (answer.headers["X-Frame-Options"], answer.headers["Referrer-Policy"]) == ("DENY", "same-origin")
-    assert answer.headers["Cache-Control"] == ("no-cache" if path.startswith("assets/") else "no-store")
+    assert (answer.headers["X-Frame-Options"], answer.headers["Referrer-Policy"]) == (
+        "DENY",
+        "same-origin",
+    )
+    assert answer.headers["Cache-Control"] == (
+        "no-cache" if path.startswith("assets/") else "no-store"
+    )
 
 
 @pytest.mark.parametrize("path", ["", "tasks/{task}", "sweeps", "part/list?state=failed"])
@@ -113,8 +158,14 @@ def test_what_a_task_says_of_itself_is_text_and_no_markup(deployed):
 
 
 def test_secrets_are_hidden_and_the_list_has_no_payload(deployed):
-    inside = {"prompt": "a red fox", "api_key": "k-123456", "in": [{"Authorization": "Bearer abcdefgh12345"}], "SSN": "078-05",
-              "url": "https://x.example/f?X-Amz-Signature=abcdef&page=2", "note": "Bearer zyxwvuts98765"}  # fmt: skip
+    inside = {
+        "prompt": "a red fox",
+        "api_key": "k-123456",
+        "in": [{"Authorization": "Bearer abcdefgh12345"}],
+        "SSN": "078-05",
+        "url": "https://x.example/f?X-Amz-Signature=abcdef&page=2",
+        "note": "Bearer zyxwvuts98765",
+    }
     (task,) = deployed.tasks(1, **inside)
     text = requests.get(f"{deployed.url}/payload/{task}", timeout=20).text
     assert {"a red fox", "page=2"} == {shown for shown in ("a red fox", "page=2") if shown in text}
@@ -125,10 +176,18 @@ def test_secrets_are_hidden_and_the_list_has_no_payload(deployed):
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("tasks/nothing", 400), (f"tasks/{NOBODY}", 404), ("sweeps/999999", 404), ("?watch=none", 400),
-     ("?after=rubbish", 200), ("?state=rubbish&q='", 200), ("sweeps?before=x", 200), ("confirm?action=drop", 400),
-     ("act", 405)],
-)  # fmt: skip
+    [
+        ("tasks/nothing", 400),
+        (f"tasks/{NOBODY}", 404),
+        ("sweeps/999999", 404),
+        ("?watch=none", 400),
+        ("?after=rubbish", 200),
+        ("?state=rubbish&q='", 200),
+        ("sweeps?before=x", 200),
+        ("confirm?action=drop", 400),
+        ("act", 405),
+    ],
+)
 def test_a_bad_address_is_answered_with_a_sentence(deployed, path, status):
     answer = requests.get(f"{deployed.url}/{path}", timeout=20)
     assert answer.status_code == status
@@ -163,7 +222,9 @@ def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count
     assert confirm(quiet) == "500 of 500 moved."
     assert (deployed.states(made), deployed.states(others)) == ({"pending": 500}, {"failed": 3})
     quiet.wait_for_selector(".empty")
-    counts = [one["count"] for one in deployed.log("operator_acted") if "kind=bulk" in one["wanted"]]
+    counts = [
+        one["count"] for one in deployed.log("operator_acted") if "kind=bulk" in one["wanted"]
+    ]
     assert (sum(counts), len(counts) >= 5) == (500, True), "in batches"
     deployed.store.operate(deployed.watch, "cancel", made)
 
@@ -171,16 +232,17 @@ def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count
 def test_a_task_is_cancelled_on_its_page_where_its_state_allows_it(deployed, quiet):
     (task,) = deployed.tasks(1)
     quiet.goto(f"{deployed.url}/tasks/{task}")
-    assert {one.inner_text().lower() for one in quiet.query_selector_all(".task header .actions button")} == {
-        "cancel…",
-        "fail…",
-    }
+    assert {
+        one.inner_text().lower() for one in quiet.query_selector_all(".task header .actions button")
+    } == {"cancel…", "fail…"}
     quiet.click("#do-cancel")
     quiet.fill("dialog [name=because]", "Not needed any more.")
     assert confirm(quiet) == "1 of 1 moved."
     quiet.wait_for_selector("#task[data-state=cancelled]")
     assert (
-        deployed.db.execute("select error from unstuck.attempts where task_id = %s", (task,)).fetchone()["error"]
+        deployed.db.execute(
+            "select error from unstuck.attempts where task_id = %s", (task,)
+        ).fetchone()["error"]
         == "Not needed any more."
     )
     quiet.wait_for_selector("#do-retry")
@@ -256,7 +318,9 @@ def test_a_refresh_keeps_focus_ticks_open_details_and_place(deployed, quiet):
 def test_nothing_is_asked_while_nobody_looks(deployed, quiet):
     quiet.goto(deployed.url)
     asked = []
-    quiet.on("request", lambda request: asked.append(request.url) if "/part/" in request.url else None)
+    quiet.on(
+        "request", lambda request: asked.append(request.url) if "/part/" in request.url else None
+    )
     eventually(lambda: quiet.wait_for_timeout(100) or asked, message="the page does not refresh")
     quiet.evaluate("Object.defineProperty(document, 'hidden', {value: true})")
     quiet.wait_for_timeout(300)

@@ -1,4 +1,5 @@
-"""The local server as a person starts it: everything on one port, workers that die by a button, and a clean end."""
+"""The local server as a person starts it: everything on one port, workers that die by a button, and
+a clean end."""
 
 import os
 import re
@@ -29,7 +30,8 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def dev() -> Iterator[Dev]:
-    """The tick is far away: a test sees what is stuck for as long as it wants, and sweeps by the button."""
+    """The tick is far away: a test sees what is stuck for as long as it wants, and sweeps by the
+    button."""
     with (
         open_folder() as folder,
         running(folder, "--data", str(folder), "--sweep-every", "600", "--no-samples") as made,
@@ -48,15 +50,17 @@ def told(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def create(dev: Dev, prompt: str) -> str:
     answer = requests.post(
-        f"{dev.url}/create_task", json={"kind": "image", "input": {"prompt": prompt, "size": "256x256"}}, timeout=20
+        f"{dev.url}/create_task",
+        json={"kind": "image", "input": {"prompt": prompt, "size": "256x256"}},
+        timeout=20,
     )
     assert answer.status_code == 201, answer.text
     return str(answer.json()["task_id"])
 
 
 def at_work(dev: Dev, tab, prompt: str) -> str:
-    """A task whose first attempt has ordered its image, shown in the tab. On a machine that stalls, a first attempt may
-    lose its lease before that: then another task is begun."""
+    """A task whose first attempt has ordered its image, shown in the tab. On a machine that stalls,
+    a first attempt may lose its lease before that: then another task is begun."""
     for _ in range(3):
         task = create(dev, prompt)
         tab.goto(f"{dev.url}/tasks/{task}")
@@ -72,7 +76,10 @@ def at_work(dev: Dev, tab, prompt: str) -> str:
 
 def lives(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            not in "ZX"
+        )
     except OSError:
         return False
 
@@ -84,13 +91,20 @@ def press(page, button):
 
 def test_every_entry_point_answers_under_its_own_path(dev):
     main = (ROOT / "main.py").read_text(encoding="utf-8")
-    names = re.findall(r"^@functions_framework\.(?:http|cloud_event)\ndef (\w+)", main, re.MULTILINE)
+    names = re.findall(
+        r"^@functions_framework\.(?:http|cloud_event)\ndef (\w+)", main, re.MULTILINE
+    )
     assert {"create_task", "task_status", "worker", "worker_event", "sweep", "page"} <= set(names)
     for name in names:
         # the workers may be busy with the first tasks: a request waits for one
-        assert requests.post(f"{dev.url}/{name}", json={}, timeout=110).status_code in {200, 400, 403, 405, 401, 422}, (
-            name
-        )
+        assert requests.post(f"{dev.url}/{name}", json={}, timeout=110).status_code in {
+            200,
+            400,
+            403,
+            405,
+            401,
+            422,
+        }, name
     assert "stuck now" in requests.get(dev.url, timeout=20).text
     assert "stuck now" in requests.get(f"{dev.url}/page/", timeout=20).text
 
@@ -100,11 +114,17 @@ def test_a_task_is_done_by_a_push_to_the_same_port(dev):
 
     def done() -> bool:
         return bool(
-            requests.get(f"{dev.url}/task_status", params={"task_id": task}, timeout=20).json()["state"] == "completed"
+            requests.get(f"{dev.url}/task_status", params={"task_id": task}, timeout=20).json()[
+                "state"
+            ]
+            == "completed"
         )
 
     eventually(done, 40)
-    assert requests.post(f"{dev.url}/worker", json={"task_id": task}, timeout=20).json()["verdict"] == "ended"
+    assert (
+        requests.post(f"{dev.url}/worker", json={"task_id": task}, timeout=20).json()["verdict"]
+        == "ended"
+    )
 
 
 def test_a_killed_worker_makes_its_task_stuck_and_the_sweep_rescues_it(dev, tab):
@@ -142,15 +162,23 @@ def test_a_frozen_worker_that_wakes_is_refused(dev, tab):
 
 def test_no_button_reaches_a_process_that_is_not_a_worker(dev):
     task = create(dev, "a whale above the city [slow 5]")
-    with psycopg.connect(re.search(r"postgresql://\S+", dsn_of(dev))[0], autocommit=True) as connection:
+    with psycopg.connect(
+        re.search(r"postgresql://\S+", dsn_of(dev))[0], autocommit=True
+    ) as connection:
         eventually(
-            lambda: connection.execute("select 1 from unstuck.attempts where task_id = %s", (task,)).fetchone(), 30
+            lambda: connection.execute(
+                "select 1 from unstuck.attempts where task_id = %s", (task,)
+            ).fetchone(),
+            30,
         )
         connection.execute(
-            "update unstuck.attempts set worker = %s where task_id = %s", (f"worker-{os.getpid()}@here", task)
+            "update unstuck.attempts set worker = %s where task_id = %s",
+            (f"worker-{os.getpid()}@here", task),
         )
     same = {"Sec-Fetch-Site": "same-origin"}
-    assert requests.post(f"{dev.url}/play/freeze/{task}", headers=same, timeout=20).status_code == 409
+    assert (
+        requests.post(f"{dev.url}/play/freeze/{task}", headers=same, timeout=20).status_code == 409
+    )
     assert requests.post(f"{dev.url}/play/freeze/{task}", timeout=20).status_code == 403, (
         "and from elsewhere none at all"
     )
@@ -161,7 +189,9 @@ def dsn_of(dev: Dev) -> str:
     import psutil
 
     return next(
-        found for one in psutil.Process(dev.process.pid).children() if (found := one.environ().get("DATABASE_URL"))
+        found
+        for one in psutil.Process(dev.process.pid).children()
+        if (found := one.environ().get("DATABASE_URL"))
     )
 
 
@@ -173,8 +203,19 @@ def test_axe_finds_nothing_serious_on_the_local_page(dev, tab):
 def test_a_taken_port_is_said_with_the_next_step(folder):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "functions", "dev", "--port", str(port), "--data", str(folder)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "functions",
+            "dev",
+            "--port",
+            str(port),
+            "--data",
+            str(folder),
+        ]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
     assert done.returncode == 1
     assert re.search(rf"Port {port} cannot be used: .*--port", done.stderr)
     assert "Traceback" not in done.stderr
@@ -197,14 +238,18 @@ def test_it_ends_with_no_process_left_keeps_the_data_and_burns_no_try(folder, ho
     from functions.ops.postgres.embedded import Postgres
 
     with Postgres(folder / "postgres") as server, psycopg.connect(server.dsn()) as connection:
-        row = connection.execute("select outcome, reason from unstuck.attempts where task_id = %s", (task,)).fetchone()
+        row = connection.execute(
+            "select outcome, reason from unstuck.attempts where task_id = %s", (task,)
+        ).fetchone()
     assert row == ("released", "shutdown")
 
 
 def test_it_begins_with_tasks_to_play_with_and_dies_with_its_launcher(folder):
     with running(folder, "--data", str(folder)) as dev:
         with psycopg.connect(dsn_of(dev)) as connection:
-            assert connection.execute("select count(*) from public.tasks").fetchone() == (8,), "to play with"
+            assert connection.execute("select count(*) from public.tasks").fetchone() == (8,), (
+                "to play with"
+            )
         family = dev.family()
         dev.process.kill()
         dev.process.wait()
@@ -253,10 +298,9 @@ def test_a_database_of_the_users_own_is_looked_at_with_nothing_installed(empty_d
     with running(folder, "--dsn", empty_database) as dev:
         assert "public.jobs" in requests.get(dev.url, timeout=20).text
         assert 'data-stuck="7"' in requests.get(f"{dev.url}/?table=public.jobs", timeout=20).text
-        assert requests.post(f"{dev.url}/sweep", headers={"Sec-Fetch-Site": "same-origin"}, timeout=20).status_code in {
-            403,
-            404,
-        }
+        assert requests.post(
+            f"{dev.url}/sweep", headers={"Sec-Fetch-Site": "same-origin"}, timeout=20
+        ).status_code in {403, 404}
     assert objects(empty_database) == before
 
 
@@ -272,6 +316,11 @@ def test_an_installed_database_is_shown_by_sessions_that_cannot_write(database, 
             timeout=20,
         )
         assert answer.status_code == 403
-        assert requests.post(f"{dev.url}/create_task", json={"kind": "image"}, timeout=20).status_code in {403, 404}
-        with psycopg.connect(dsn_of(dev)) as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        assert requests.post(
+            f"{dev.url}/create_task", json={"kind": "image"}, timeout=20
+        ).status_code in {403, 404}
+        with (
+            psycopg.connect(dsn_of(dev)) as connection,
+            pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
+        ):
             connection.execute("delete from public.tasks")

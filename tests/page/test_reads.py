@@ -1,4 +1,5 @@
-"""What the page reads: the right rows, stuck ones first, by keysets, and at a cost that has a bound whatever has finished."""
+"""What the page reads: the right rows, stuck ones first, by keysets, and at a cost that has a bound
+whatever has finished."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,12 +16,26 @@ from tests.page.million import fill
 WATCH = load().watch()
 FINISHED, PENDING, HELD = 20_000, 600, 40
 FILTERS: list[dict[str, str]] = [
-    {}, {"state": "stuck"}, {"state": "open"}, {"state": "pending"}, {"state": "running"}, {"state": "failed"},
-    {"state": "cancelled"}, {"state": "completed"}, {"state": "elsewhere"}, {"kind": "rare"}, {"kind": "none"},
-    {"owner": "user-7"}, {"reason": "handler_error"}, {"state": "failed", "kind": "rare"},
-    {"state": "completed", "owner": "nobody"}, {"first": "abc00000-0000-0000-0000-000000000000",
-                                                "last": "abcfffff-ffff-ffff-ffff-ffffffffffff"},
-]  # fmt: skip
+    {},
+    {"state": "stuck"},
+    {"state": "open"},
+    {"state": "pending"},
+    {"state": "running"},
+    {"state": "failed"},
+    {"state": "cancelled"},
+    {"state": "completed"},
+    {"state": "elsewhere"},
+    {"kind": "rare"},
+    {"kind": "none"},
+    {"owner": "user-7"},
+    {"reason": "handler_error"},
+    {"state": "failed", "kind": "rare"},
+    {"state": "completed", "owner": "nobody"},
+    {
+        "first": "abc00000-0000-0000-0000-000000000000",
+        "last": "abcfffff-ffff-ffff-ffff-ffffffffffff",
+    },
+]
 Db = psycopg.Connection[dict[str, Any]]
 
 
@@ -47,7 +62,8 @@ def store(filled: str) -> Iterator[PostgresStore]:
 
 
 def read(db: Db, work: Callable[[], Any]) -> dict[str, dict[str, int]]:
-    """What `work` adds to the counters of the tables: sequential scans, and rows fetched by an index."""
+    """What `work` adds to the counters of the tables: sequential scans, and rows fetched by an
+    index."""
     query = """select relname, seq_scan, idx_tup_fetch from pg_stat_user_tables
                where relname in ('tasks', 'attempts', 'sweeps')"""
 
@@ -58,10 +74,15 @@ def read(db: Db, work: Callable[[], Any]) -> dict[str, dict[str, int]]:
     before = look()
     work()
     after = look()
-    return {table: {name: after[table][name] - before[table][name] for name in after[table]} for table in after}
+    return {
+        table: {name: after[table][name] - before[table][name] for name in after[table]}
+        for table in after
+    }
 
 
-def pages(store: PostgresStore, wanted: dict[str, str], limit: int, most: int = 10_000) -> list[dict[str, Any]]:
+def pages(
+    store: PostgresStore, wanted: dict[str, str], limit: int, most: int = 10_000
+) -> list[dict[str, Any]]:
     """All that the pages show one after the other."""
     found: list[dict[str, Any]] = []
     after = None
@@ -78,7 +99,9 @@ def pages(store: PostgresStore, wanted: dict[str, str], limit: int, most: int = 
 def test_a_page_reads_a_bounded_number_of_rows_by_indexes(db, wanted):
     """3,000 are looked at, and each costs a few fetches; a table of a million has the same bound."""
     query = "select unstuck.tasks_page(%s, %s)"
-    cost = read(db, lambda: [db.execute(query, (json.dumps(wanted), WATCH.rules_json)) for _ in range(8)])
+    cost = read(
+        db, lambda: [db.execute(query, (json.dumps(wanted), WATCH.rules_json)) for _ in range(8)]
+    )
     assert cost["tasks"]["seq_scan"] == cost["attempts"]["seq_scan"] == 0
     assert cost["tasks"]["idx_tup_fetch"] < 8 * 7_000
     assert cost["attempts"]["idx_tup_fetch"] < 8 * 7_000
@@ -88,16 +111,22 @@ def test_a_page_without_a_filter_reads_little_more_than_it_shows(db):
     query = "select unstuck.tasks_page('{}', %s, 50, %s)"
     deep = json.dumps({"section": 3, "at": "2100-01-01T00:00:00+00:00", "id": ""})
     for after in (None, deep):
-        cost = read(db, lambda after=after: [db.execute(query, (WATCH.rules_json, after)) for _ in range(8)])
+        cost = read(
+            db, lambda after=after: [db.execute(query, (WATCH.rules_json, after)) for _ in range(8)]
+        )
         assert cost["tasks"]["idx_tup_fetch"] < 8 * 700
         assert cost["attempts"]["idx_tup_fetch"] < 8 * 700
 
 
-@pytest.mark.parametrize("call", ["tasks_pulse(%s)", "tasks_day()", "sweeps(50)", "tasks_swept(43195)"])
+@pytest.mark.parametrize(
+    "call", ["tasks_pulse(%s)", "tasks_day()", "sweeps(50)", "tasks_swept(43195)"]
+)
 def test_the_overview_reads_open_rows_and_a_sample_by_indexes(db, call):
     arguments = (WATCH.rules_json,) if "%s" in call else ()
     cost = read(db, lambda: [db.execute(f"select unstuck.{call}", arguments) for _ in range(8)])
-    assert cost["tasks"]["seq_scan"] == cost["attempts"]["seq_scan"] == cost["sweeps"]["seq_scan"] == 0
+    assert (
+        cost["tasks"]["seq_scan"] == cost["attempts"]["seq_scan"] == cost["sweeps"]["seq_scan"] == 0
+    )
     assert cost["tasks"]["idx_tup_fetch"] < 8 * 4 * (PENDING + 281 + HELD)
     assert cost["attempts"]["idx_tup_fetch"] < 8 * 48 * 200
 
@@ -134,16 +163,23 @@ def test_small_pages_show_the_same_as_large_ones(store):
         ({"first": FILTERS[-1]["first"], "last": FILTERS[-1]["last"]}, "id::text like 'abc%%'"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
-)  # fmt: skip
+)
 def test_a_filter_finds_what_the_table_has(db, store, wanted, where):
-    expected = {one["id"] for one in db.execute(f"select id::text from public.tasks where {where}").fetchall()}
+    expected = {
+        one["id"]
+        for one in db.execute(f"select id::text from public.tasks where {where}").fetchall()
+    }
     assert {one["task_id"] for one in pages(store, wanted, 100)} == expected
 
 
 def test_stuck_is_what_the_next_sweep_moves(db, store):
     with db.transaction(force_rollback=True):
-        preview = db.execute("select unstuck.tasks_preview(%s, 500) as found", (WATCH.rules_json,)).fetchone()["found"]
-    assert {one["task_id"] for one in pages(store, {"state": "stuck"}, 100)} == {one["task_id"] for one in preview}
+        preview = db.execute(
+            "select unstuck.tasks_preview(%s, 500) as found", (WATCH.rules_json,)
+        ).fetchone()["found"]
+    assert {one["task_id"] for one in pages(store, {"state": "stuck"}, 100)} == {
+        one["task_id"] for one in preview
+    }
 
 
 def test_the_list_carries_no_payload(store):

@@ -1,4 +1,5 @@
-"""What the tests of the SQL and of the stores share: how time passes for a database, without a test that waits."""
+"""What the tests of the SQL and of the stores share: how time passes for a database, without a test
+that waits."""
 
 from typing import Any
 
@@ -37,14 +38,20 @@ set search_path = testing, pg_catalog, public
 
 
 def install_clock(db: Connection[Any]) -> None:
-    """Makes `pass_time` work. Leases count from the start of the server at least, and a test's has only just started:
-    here it did so a day ago."""
+    """Makes `pass_time` work. Leases count from the start of the server at least, and a test's has
+    only just started: here it did so a day ago."""
     db.execute(PASS_TIME)
     cursor = db.cursor(row_factory=scalar_row)
-    definition = cursor.execute("select pg_get_functiondef('unstuck.alive_until'::regproc)").fetchone()
+    definition = cursor.execute(
+        "select pg_get_functiondef('unstuck.alive_until'::regproc)"
+    ).fetchone()
     assert definition is not None
     assert "pg_postmaster_start_time()" in definition
-    db.execute(definition.replace("pg_postmaster_start_time()", "(pg_postmaster_start_time() - interval '1 day')"))
+    db.execute(
+        definition.replace(
+            "pg_postmaster_start_time()", "(pg_postmaster_start_time() - interval '1 day')"
+        )
+    )
 
 
 def pass_time(db: Connection[Any], seconds: float) -> None:
@@ -56,6 +63,7 @@ SET_CLOCK = "set_config('testing.now', ('2026-01-01'::timestamptz + %s * interva
 
 
 def install_still_clock(db: Connection[Any]) -> None:
-    """From now on this session's clock stands where SET_CLOCK put it: our functions are found before the server's."""
+    """From now on this session's clock stands where SET_CLOCK put it: our functions are found
+    before the server's."""
     db.execute(STILL_CLOCK)
     db.execute(f"select {SET_CLOCK}", (0,))

@@ -1,8 +1,9 @@
-"""The credits run: many tasks that cost, under all that can go wrong at once, and the account of it.
+"""The credits run: many tasks that cost, under all that can go wrong at once, and the account of
+it.
 
-At the same time: creates that are repeated, workers that fall silent or are killed (SIGKILL), connections that are cut in the
-middle of a statement, ends said twice, two sweepers, a person who cancels, fails and starts again, and somebody else who
-writes to the table and deletes from it."""
+At the same time: creates that are repeated, workers that fall silent or are killed (SIGKILL),
+connections that are cut in the middle of a statement, ends said twice, two sweepers, a person who
+cancels, fails and starts again, and somebody else who writes to the table and deletes from it."""
 
 import random
 import subprocess
@@ -47,7 +48,9 @@ def policy_text() -> str:
     text["lease"] = {"beat": "0.2s", "for": "0.6s"}
     watch = text["watches"]["tasks"]
     watch["optional"] = ["credits", "generations"]
-    watch["rules"] = {"*": watch["rules"]["*"] | {"backoff": {"first": "0.05s", "factor": 1, "max": "0.05s"}}}
+    watch["rules"] = {
+        "*": watch["rules"]["*"] | {"backoff": {"first": "0.05s", "factor": 1, "max": "0.05s"}}
+    }
     return yaml.safe_dump(text, sort_keys=False)
 
 
@@ -79,8 +82,14 @@ class Run:
                     chaos.enter_context(self._again_and_again(self._cut, 0.05))
                     chaos.enter_context(self._again_and_again(self._kill, 1.0))
                     self._create_all()
-                    eventually(lambda: all(map(self.happened.get, MUST_HAPPEN)), 60, "not all has happened")
-                eventually(lambda: not self._open(db), timeout=60 + self.tasks / 20, message="a task has no end")
+                    eventually(
+                        lambda: all(map(self.happened.get, MUST_HAPPEN)), 60, "not all has happened"
+                    )
+                eventually(
+                    lambda: not self._open(db),
+                    timeout=60 + self.tasks / 20,
+                    message="a task has no end",
+                )
             self._orphans(db)
             return {"seconds": round(time.monotonic() - started, 1)} | self.happened | account(db)
 
@@ -95,7 +104,9 @@ class Run:
             while (number := self._next(numbers, lock)) is not None:
                 again = 1 + (dice.random() < 0.2)
                 twins = [
-                    threading.Thread(target=self._create, args=(store, number, dice.randint(0, DEAREST)))
+                    threading.Thread(
+                        target=self._create, args=(store, number, dice.randint(0, DEAREST))
+                    )
                     for _ in range(again)
                 ]
                 for twin in twins:
@@ -119,7 +130,12 @@ class Run:
         while True:
             try:
                 answer = store.create(
-                    self.watch, "image", {}, owner=f"owner-{number % OWNERS}", key=str(number), metadata={"cost": cost}
+                    self.watch,
+                    "image",
+                    {},
+                    owner=f"owner-{number % OWNERS}",
+                    key=str(number),
+                    metadata={"cost": cost},
                 )
                 self.happened[f"creates: {answer['verdict']}"] += 1
             except StoreError as error:
@@ -148,7 +164,11 @@ class Run:
     def _by_others(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:
         ids = self._some(db, ("pending",), 2)
         write = self.dice.choice(
-            ["delete from tasks", "update tasks set status = 'cancelled'", "update tasks set status = 'completed'"]
+            [
+                "delete from tasks",
+                "update tasks set status = 'cancelled'",
+                "update tasks set status = 'completed'",
+            ]
         )
         found = db.execute(f"{write} where id = any (%s) and status = 'pending'".encode(), (ids,))
         self.happened[f"{write.split(' ', 1)[0]} by others"] += found.rowcount
@@ -171,7 +191,8 @@ class Run:
 
     @contextmanager
     def _again_and_again(self, work: Callable[..., None], pause: float) -> Iterator[None]:
-        """In a thread of its own, until the block ends. What the database refuses now is done later."""
+        """In a thread of its own, until the block ends. What the database refuses now is done
+        later."""
         over = threading.Event()
         bug: list[BaseException] = []
 
@@ -180,7 +201,11 @@ class Run:
             with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row) as db:
                 while not over.wait(pause):
                     try:
-                        with suppress(StoreError, psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected):
+                        with suppress(
+                            StoreError,
+                            psycopg.errors.QueryCanceled,
+                            psycopg.errors.DeadlockDetected,
+                        ):
                             work(db, store)
                     except BaseException as error:  # noqa: BLE001 - told to the test
                         bug.append(error)
@@ -223,18 +248,26 @@ class Run:
     @staticmethod
     def _grant(db: psycopg.Connection[dict[str, Any]], owner: str, amount: int) -> None:
         for _ in range(2):
-            db.execute("select public.unstuck_credits_grant(%s, %s, %s)", (owner, amount, f"welcome-{owner}"))
+            db.execute(
+                "select public.unstuck_credits_grant(%s, %s, %s)",
+                (owner, amount, f"welcome-{owner}"),
+            )
 
     @staticmethod
-    def _some(db: psycopg.Connection[dict[str, Any]], states: tuple[str, ...], count: int) -> list[str]:
+    def _some(
+        db: psycopg.Connection[dict[str, Any]], states: tuple[str, ...], count: int
+    ) -> list[str]:
         rows = db.execute(
-            "select id from tasks where status = any (%s) order by random() limit %s", (list(states), count)
+            "select id from tasks where status = any (%s) order by random() limit %s",
+            (list(states), count),
         )
         return [str(row["id"]) for row in rows]
 
     @staticmethod
     def _open(db: psycopg.Connection[dict[str, Any]]) -> int:
-        row = db.execute("select count(*) as open from tasks where status in ('pending', 'processing')").fetchone()
+        row = db.execute(
+            "select count(*) as open from tasks where status in ('pending', 'processing')"
+        ).fetchone()
         assert row is not None
         return int(row["open"])
 
@@ -243,7 +276,9 @@ class Run:
 
 
 def account(db: psycopg.Connection[dict[str, Any]]) -> dict[str, Any]:
-    tasks = {str(row["id"]): row for row in db.execute("select id, owner, status, metadata from tasks")}
+    tasks = {
+        str(row["id"]): row for row in db.execute("select id, owner, status, metadata from tasks")
+    }
     accounts = {row["owner"]: row for row in db.execute("select * from public.unstuck_credits")}
     entries = db.execute("select * from public.unstuck_credit_entries order by id").fetchall()
     cents: Counter[str] = Counter()
@@ -251,10 +286,16 @@ def account(db: psycopg.Connection[dict[str, Any]]) -> dict[str, Any]:
         cents[entry["entry"]] += entry["amount"]
     states = Counter(task["status"] for task in tasks.values())
     wrong = [*_wrong_accounts(accounts, entries), *_wrong_tasks(tasks, entries)]
-    made = Counter(row["task_id"] for row in db.execute("select task_id from public.unstuck_generations"))
-    wrong += [f"{task_id} made its output {count} times" for task_id, count in made.items() if count > 1]
+    made = Counter(
+        row["task_id"] for row in db.execute("select task_id from public.unstuck_generations")
+    )
+    wrong += [
+        f"{task_id} made its output {count} times" for task_id, count in made.items() if count > 1
+    ]
     completed = {task_id for task_id, task in tasks.items() if task["status"] == "completed"}
-    wrong += [f"{task_id} made something and is not completed" for task_id in made.keys() - completed]
+    wrong += [
+        f"{task_id} made something and is not completed" for task_id in made.keys() - completed
+    ]
     return {"tasks": dict(states), "entries": len(entries), "cents": dict(cents), "wrong": wrong}
 
 
@@ -271,7 +312,8 @@ def _wrong_accounts(accounts: dict[str, Any], entries: list[dict[str, Any]]) -> 
 
 
 def _wrong_tasks(tasks: dict[str, Any], entries: list[dict[str, Any]]) -> Iterator[str]:
-    """Each life of a task is held and ended once; the last one of a completed task is captured, and no other ever."""
+    """Each life of a task is held and ended once; the last one of a completed task is captured, and
+    no other ever."""
     of: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         if entry["task_id"]:
@@ -281,6 +323,12 @@ def _wrong_tasks(tasks: dict[str, Any], entries: list[dict[str, Any]]) -> Iterat
         cost = int(task["metadata"]["cost"]) if task else found[0]["amount"]
         last = "capture" if task and task["status"] == "completed" else "release"
         lives = len(found) // 2
-        expected = [("hold", cost), ("release", cost)] * (lives - 1) + [("hold", cost), (last, cost)] if cost else []
-        if [(entry["entry"], entry["amount"]) for entry in found] != expected or any(entry["open"] for entry in found):
+        expected = (
+            [("hold", cost), ("release", cost)] * (lives - 1) + [("hold", cost), (last, cost)]
+            if cost
+            else []
+        )
+        if [(entry["entry"], entry["amount"]) for entry in found] != expected or any(
+            entry["open"] for entry in found
+        ):
             yield f"{task_id} ({task and task['status']}) costs {cost}: {[(one['entry'], one['amount']) for one in found]}"

@@ -1,5 +1,5 @@
-"""A worker of the credits run, until it is killed: claims, and then completes, fails, asks again, or falls silent; and says
-its end twice at the same moment, now and then."""
+"""A worker of the credits run, until it is killed: claims, and then completes, fails, asks again,
+or falls silent; and says its end twice at the same moment, now and then."""
 
 import os
 import random
@@ -38,7 +38,11 @@ def die_with_the_run() -> None:
 
 
 def main(dsn: str, file: str, seed: str) -> None:
-    watch, store, dice = parse(Path(file).read_text(encoding="utf-8")).watch(), PostgresStore(dsn), random.Random(seed)
+    watch, store, dice = (
+        parse(Path(file).read_text(encoding="utf-8")).watch(),
+        PostgresStore(dsn),
+        random.Random(seed),
+    )
     threading.Thread(target=die_with_the_run, daemon=True).start()
     with ThreadPoolExecutor(2) as threads:
         while True:

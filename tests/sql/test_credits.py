@@ -1,5 +1,5 @@
-"""Credits and generations, the two optional parts: what a task costs is held, captured or released once, whatever is
-repeated or raced, and what it made is kept once."""
+"""Credits and generations, the two optional parts: what a task costs is held, captured or released
+once, whatever is repeated or raced, and what it made is kept once."""
 
 import threading
 from collections import Counter
@@ -69,18 +69,23 @@ def store(dsn: str, db: object) -> Iterator[Store]:
 class Account:
     """What one owner has, and what stands in the ledger."""
 
-    def __init__(self, db: psycopg.Connection[dict[str, Any]], store: Store, watch: Watch, owner: str = "ada") -> None:
+    def __init__(
+        self, db: psycopg.Connection[dict[str, Any]], store: Store, watch: Watch, owner: str = "ada"
+    ) -> None:
         self.db, self.store, self.watch, self.owner = db, store, watch, owner
 
     def grant(self, amount: int, key: str = "") -> int:
         row = self.db.execute(
-            "select public.unstuck_credits_grant(%s, %s, %s) as left", (self.owner, amount, key or uuid4().hex)
+            "select public.unstuck_credits_grant(%s, %s, %s) as left",
+            (self.owner, amount, key or uuid4().hex),
         ).fetchone()
         assert row is not None
         return int(row["left"])
 
     def create(self, cost: int = COST, **more: Any) -> str:
-        made = self.store.create(self.watch, "image", {}, owner=self.owner, metadata={"cost": cost}, **more)
+        made = self.store.create(
+            self.watch, "image", {}, owner=self.owner, metadata={"cost": cost}, **more
+        )
         return str(made["task_id"])
 
     def claim(self) -> Answer:
@@ -99,10 +104,14 @@ class Account:
     @property
     def has(self) -> tuple[int, int]:
         """Balance and held, which the ledger must say too."""
-        row = self.db.execute("select * from public.unstuck_credits where owner = %s", (self.owner,)).fetchone()
+        row = self.db.execute(
+            "select * from public.unstuck_credits where owner = %s", (self.owner,)
+        ).fetchone()
         assert row is not None
         sums: Counter[str] = Counter()
-        for one in self.db.execute("select * from public.unstuck_credit_entries where owner = %s", (self.owner,)):
+        for one in self.db.execute(
+            "select * from public.unstuck_credit_entries where owner = %s", (self.owner,)
+        ):
             sums[one["entry"]] += one["amount"]
         assert row["balance"] == sums["grant"] - sums["hold"] + sums["release"]
         assert row["held"] == sums["hold"] - sums["capture"] - sums["release"]
@@ -110,7 +119,8 @@ class Account:
 
     def entries(self, task_id: str) -> list[str]:
         rows = self.db.execute(
-            "select entry from public.unstuck_credit_entries where task_id = %s order by id", (task_id,)
+            "select entry from public.unstuck_credit_entries where task_id = %s order by id",
+            (task_id,),
         )
         return [row["entry"] for row in rows]
 
@@ -294,8 +304,12 @@ def test_no_race_of_ends_pays_or_gives_back_twice(ada, dsn):
         claimed = ada.claim()
         task_id, start = claimed["task_id"], threading.Barrier(4)
         ends = (
-            lambda store, c=claimed: store.settle(ada.watch, c["task_id"], c["token"], "complete", result={}),
-            lambda store, c=claimed: store.settle(ada.watch, c["task_id"], c["token"], "complete", result={}),
+            lambda store, c=claimed: store.settle(
+                ada.watch, c["task_id"], c["token"], "complete", result={}
+            ),
+            lambda store, c=claimed: store.settle(
+                ada.watch, c["task_id"], c["token"], "complete", result={}
+            ),
             lambda store, t=task_id: store.operate(ada.watch, "cancel", [t]),
             lambda store: store.orphans(ada.watch, 0),
         )
@@ -320,8 +334,9 @@ def test_the_ledger_itself_refuses_a_second_end(ada):
         with pytest.raises(psycopg.errors.UniqueViolation):
             ada.db.execute(
                 "insert into unstuck_credit_entries (owner, entry, amount, watch, task_id, life) "
-                "values ('ada', %s, 25, 'tasks', %s, 1)", (entry, task_id),
-            )  # fmt: skip
+                "values ('ada', %s, 25, 'tasks', %s, 1)",
+                (entry, task_id),
+            )
 
 
 def test_an_idle_sweep_reads_the_open_holds_only(ada, dsn):
@@ -347,7 +362,10 @@ def test_an_idle_sweep_reads_the_open_holds_only(ada, dsn):
     ("result", "made"),
     [
         ({"url": "a.png", "width": 8}, [(1, "a.png", {"url": "a.png", "width": 8})]),
-        ({"outputs": ["a.png", {"url": "b.png"}]}, [(1, "a.png", "a.png"), (2, "b.png", {"url": "b.png"})]),
+        (
+            {"outputs": ["a.png", {"url": "b.png"}]},
+            [(1, "a.png", "a.png"), (2, "b.png", {"url": "b.png"})],
+        ),
         ({"outputs": []}, []),
         (None, []),
     ],
@@ -358,7 +376,9 @@ def test_a_completed_task_inserts_its_outputs_once(ada, result, made):
         ada.settle(claimed, "complete", result=result)
     rows = ada.db.execute("select * from unstuck_generations order by position").fetchall()
     assert [(row["position"], row["url"], row["output"]) for row in rows] == made
-    assert {(row["task_id"], row["owner"], row["kind"]) for row in rows} <= {(claimed["task_id"], "ada", "image")}
+    assert {(row["task_id"], row["owner"], row["kind"]) for row in rows} <= {
+        (claimed["task_id"], "ada", "image")
+    }
 
 
 def test_a_task_that_does_not_complete_makes_nothing(ada):
@@ -369,5 +389,7 @@ def test_a_task_that_does_not_complete_makes_nothing(ada):
 def test_both_parts_may_be_installed_again(dsn):
     assert migrate(dsn, policy()) == []
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("delete from unstuck.migrations where name in ('credits.tasks', 'generations.tasks')")
+        connection.execute(
+            "delete from unstuck.migrations where name in ('credits.tasks', 'generations.tasks')"
+        )
     assert migrate(dsn, policy()) == ["credits.tasks", "generations.tasks"]

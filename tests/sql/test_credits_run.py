@@ -1,4 +1,5 @@
-"""Many tasks with credits, under kills, duplicates, cut connections and sweeps at once: the ledger balances to the cent."""
+"""Many tasks with credits, under kills, duplicates, cut connections and sweeps at once: the ledger
+balances to the cent."""
 
 import json
 import os
@@ -22,5 +23,9 @@ def test_the_ledger_balances_and_no_hold_is_left_on_an_ended_task(postgres, tmp_
     assert found["wrong"] == []
     for happened in MUST_HAPPEN:
         assert found[happened] > 0, happened
-    assert [name for name in found if name.startswith("creates: refused")] == ["creates: refused with PT402"]
-    assert sum(found["tasks"].values()) + found.get("delete by others", 0) == found["creates: created"]
+    assert [name for name in found if name.startswith("creates: refused")] == [
+        "creates: refused with PT402"
+    ]
+    assert (
+        sum(found["tasks"].values()) + found.get("delete by others", 0) == found["creates: created"]
+    )

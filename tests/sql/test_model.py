@@ -1,9 +1,10 @@
-"""The SQL against a small model of it in Python: any interleaving of workers, sweeps, polls, zombies, foreign writers,
-people and time keeps the promise.
+"""The SQL against a small model of it in Python: any interleaving of workers, sweeps, polls,
+zombies, foreign writers, people and time keeps the promise.
 
-`Task` says what each verb must answer and where it must be; `Machine` plays both and compares. The database's clock
-goes on by a step for each call and else only when it is told, and its dice are seeded: a failure happens again.
-Times of the model are whole microseconds, as the database's are."""
+`Task` says what each verb must answer and where it must be; `Machine` plays both and compares. The
+database's clock goes on by a step for each call and else only when it is told, and its dice are
+seeded: a failure happens again. Times of the model are whole microseconds, as the database's are.
+"""
 
 import os
 from collections.abc import Iterator
@@ -46,9 +47,18 @@ SECOND = 1_000_000
 A_STEP = 1_000  # for each call, so that no two tasks are of the same age
 LEASE, RUN_FOR, PENDING_FOR, SILENT_FOR, BACKOFF_MAX, REDISPATCH_AFTER = 30, 300, 200, 300, 20, 50
 DEFAULT = replace(
-    load().watch().rules["*"], lease=LEASE, run_for=RUN_FOR, pending_for=PENDING_FOR, silent_for=SILENT_FOR,
-    redispatch_after=REDISPATCH_AFTER, attempts=3, backoff_first=2, backoff_factor=4, backoff_max=BACKOFF_MAX, on_lost="retry",
-)  # fmt: skip
+    load().watch().rules["*"],
+    lease=LEASE,
+    run_for=RUN_FOR,
+    pending_for=PENDING_FOR,
+    silent_for=SILENT_FOR,
+    redispatch_after=REDISPATCH_AFTER,
+    attempts=3,
+    backoff_first=2,
+    backoff_factor=4,
+    backoff_max=BACKOFF_MAX,
+    on_lost="retry",
+)
 RULES = {
     "*": DEFAULT,
     "once": replace(DEFAULT, attempts=1, pending_for=100),
@@ -130,7 +140,9 @@ class Task:
 
     def overdue(self, now: int) -> bool:
         """Late, and not pushed again, for the first time or after it was late, only just now."""
-        chance = len(self.pushed) == 1 or any(at >= self.due + self.rule.pending_for * SECOND for at in self.pushed)
+        chance = len(self.pushed) == 1 or any(
+            at >= self.due + self.rule.pending_for * SECOND for at in self.pushed
+        )
         waits = chance and self.state == "pending" and not self.held
         return self.late(now) and not (waits and self.pushed[-1] > now - REDISPATCH_AFTER * SECOND)
 
@@ -138,7 +150,9 @@ class Task:
         """Its push seems lost."""
         recently = now - REDISPATCH_AFTER * SECOND
         last = self.pushed[-1] if self.pushed else -1
-        again = last < self.due or (last <= recently and self.due + self.rule.pending_for * SECOND > now)
+        again = last < self.due or (
+            last <= recently and self.due + self.rule.pending_for * SECOND > now
+        )
         return self.state == "pending" and not self.deleted and self.due <= recently and again
 
     def after(self, cause: str | None, tries: int) -> tuple[str, str | None]:
@@ -158,7 +172,15 @@ class Task:
             tries = max(last.tries, 1) if last.outcome == "released" else last.tries + 1
             checkpoint = last.checkpoint
         lease = now + LEASE * SECOND
-        attempt = Attempt(self, len(self.history) + 1, tries, token, lease, lease + RUN_FOR * SECOND, dict(checkpoint))
+        attempt = Attempt(
+            self,
+            len(self.history) + 1,
+            tries,
+            token,
+            lease,
+            lease + RUN_FOR * SECOND,
+            dict(checkpoint),
+        )
         self.history.append(attempt)
         self.move("running", None, now)
         return attempt
@@ -170,11 +192,19 @@ class Task:
             state, reason = self.after(cause, held.tries)
             if self.state != "running":
                 state = "overtaken"
-            held.outcome, held.reason, held.swept = {"pending": "retried"}.get(state, state), reason, True
+            held.outcome, held.reason, held.swept = (
+                {"pending": "retried"}.get(state, state),
+                reason,
+                True,
+            )
         else:
             last = self.life[-1] if self.life else None
             if self.state == "pending":
-                state, reason, tries = "failed", "never_claimed", self.last.tries if self.last else 0
+                state, reason, tries = (
+                    "failed",
+                    "never_claimed",
+                    self.last.tries if self.last else 0,
+                )
             else:
                 tries = (last.tries if last else 0) + 1
                 state, reason = self.after("stale", tries)
@@ -188,9 +218,14 @@ class Task:
 
 
 REPEATS = {
-    ("complete", "completed"), ("fail", "failed"), ("retry", "retried"), ("retry", "failed"),
-    ("release", "released"), ("release", "retried"), ("release", "failed"),
-}  # fmt: skip
+    ("complete", "completed"),
+    ("fail", "failed"),
+    ("retry", "retried"),
+    ("retry", "failed"),
+    ("release", "released"),
+    ("release", "retried"),
+    ("release", "failed"),
+}
 
 
 class Machine(RuleBasedStateMachine):
@@ -281,10 +316,13 @@ class Machine(RuleBasedStateMachine):
         token = str(uuid4())
         answer = self.call("tasks_claim", None, "w", WATCH.rules_json, token)
         young = [
-            task for task in self.known
-            if task.state == "pending" and not task.deleted and not task.held
+            task
+            for task in self.known
+            if task.state == "pending"
+            and not task.deleted
+            and not task.held
             and task.due <= self.now < task.due + task.rule.pending_for * SECOND
-        ]  # fmt: skip
+        ]
         if not young:
             assert answer == {"verdict": "none"}
             return multiple()
@@ -334,14 +372,24 @@ class Machine(RuleBasedStateMachine):
     def settle(self, attempt: Attempt, outcome: str, reason: str | None) -> None:
         task = attempt.task
         answer = self.call(
-            "tasks_settle", task.id, attempt.token, outcome, WATCH.rules_json, f'"{attempt.token}"', reason
+            "tasks_settle",
+            task.id,
+            attempt.token,
+            outcome,
+            WATCH.rules_json,
+            f'"{attempt.token}"',
+            reason,
         )
         if attempt.outcome:
             repeated = not attempt.swept and (outcome, attempt.outcome) in REPEATS
-            assert (answer["verdict"], "repeat" in answer) == (("settled", True) if repeated else ("lost", False))
+            assert (answer["verdict"], "repeat" in answer) == (
+                ("settled", True) if repeated else ("lost", False)
+            )
             self.refused += not repeated
             return
-        state, why = {"complete": ("completed", reason), "fail": ("failed", reason)}.get(outcome, ("pending", reason))
+        state, why = {"complete": ("completed", reason), "fail": ("failed", reason)}.get(
+            outcome, ("pending", reason)
+        )
         free = sum(one.outcome == "released" for one in task.life) < FREE_RELEASES
         if outcome == "retry" or (outcome == "release" and not free):
             state, why = task.after(reason, attempt.tries)
@@ -372,7 +420,9 @@ class Machine(RuleBasedStateMachine):
     def sweep(self) -> None:
         answer = self.call("tasks_sweep", WATCH.rules_json)
         assert (answer["unsweepable"], answer["more"]) == ([], False)
-        overdue = {task.id: task for task in self.known if not task.deleted and task.overdue(self.now)}
+        overdue = {
+            task.id: task for task in self.known if not task.deleted and task.overdue(self.now)
+        }
         found = {one["task_id"]: one for one in answer["rescued"]}
         assert found.keys() == overdue.keys()
         assert len(found) == len(answer["rescued"])
@@ -409,7 +459,11 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(task.deleted and task.held for task in self.known))
     @rule()
     def orphans(self) -> None:
-        gone = [task.held for task in self.known if task.deleted and task.held and task.overdue(self.now)]
+        gone = [
+            task.held
+            for task in self.known
+            if task.deleted and task.held and task.overdue(self.now)
+        ]
         assert self.call("tasks_orphans", 1) == len(gone)
         for attempt in gone:
             attempt.outcome, attempt.reason, attempt.swept = "overtaken", "cancelled", True
@@ -418,7 +472,9 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def suspend(self) -> None:
         live = [task.held for task in self.known if task.held]
-        expired = [one for one in live if not one.extended and one.lease_until <= self.now < one.deadline]
+        expired = [
+            one for one in live if not one.extended and one.lease_until <= self.now < one.deadline
+        ]
         granted = expired if len(expired) >= 2 and len(expired) > len(live) / 2 else []
         assert self.call("suspend", "tasks", 2, 0.5) == len(granted)
         for attempt in granted:
@@ -431,7 +487,9 @@ class Machine(RuleBasedStateMachine):
         quiet = {task.id: task for task in self.known if task.quiet(self.now)}
         for task in quiet.values():
             task.pushed.append(self.now)
-        assert {one["task_id"]: one["times"] for one in sent} == {task.id: len(task.pushed) for task in quiet.values()}
+        assert {one["task_id"]: one["times"] for one in sent} == {
+            task.id: len(task.pushed) for task in quiet.values()
+        }
 
     @rule(seconds=JUMPS)
     def pass_time(self, seconds: int) -> None:
@@ -447,7 +505,11 @@ class Machine(RuleBasedStateMachine):
             self.write_past_the_fence(task, state)
             return
         moved = self.write(task, state)
-        allowed = task.state == "pending" or (task.state == "running" and not task.held) or task.state == state
+        allowed = (
+            task.state == "pending"
+            or (task.state == "running" and not task.held)
+            or task.state == state
+        )
         assert moved == (allowed and not task.deleted)
         if moved:
             task.state = state
@@ -464,7 +526,9 @@ class Machine(RuleBasedStateMachine):
         """A person puts a task back that has ended: the one way to leave such a state."""
         if task.state in ENDED and not task.deleted:
             self.write_past_the_fence(task, "pending")
-            self.db.execute("update public.tasks set scheduled_at = clock_timestamp() where id = %s", (task.id,))
+            self.db.execute(
+                "update public.tasks set scheduled_at = clock_timestamp() where id = %s", (task.id,)
+            )
             task.due = self.now
 
     @precondition(lambda self: len(self.known) > 2)
@@ -504,7 +568,9 @@ class Machine(RuleBasedStateMachine):
         rows = self.db.execute("select * from unstuck.attempts order by task_id, number").fetchall()
         for task in self.known:
             mine = [one for one in rows if one["task_id"] == task.id]
-            assert [one["number"] for one in mine] == list(range(1, len(mine) + 1)), "numbers are dense"
+            assert [one["number"] for one in mine] == list(range(1, len(mine) + 1)), (
+                "numbers are dense"
+            )
             assert sum(one["ended_at"] is None for one in mine) <= 1, "at most one attempt lives"
             for one in mine[:-1]:
                 assert one["ended_at"], "only the last attempt may live"
@@ -527,9 +593,9 @@ class Machine(RuleBasedStateMachine):
     # ---- and in the end
 
     def teardown(self) -> None:
-        """Every task ends. Whatever happened before, if all workers die on it: after at most `attempts` times a lease,
-        a backoff and a sweep. If there are no workers any more: after one lease or silence, one backoff, and one
-        `pending_for`, with a sweep after each."""
+        """Every task ends. Whatever happened before, if all workers die on it: after at most
+        `attempts` times a lease, a backoff and a sweep. If there are no workers any more: after one
+        lease or silence, one backoff, and one `pending_for`, with a sweep after each."""
         if not self.agreed:
             return  # a step has failed
         self.pass_time(LEASE)
@@ -566,7 +632,13 @@ def db(database: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
 def test_any_interleaving_keeps_the_promise(db):
     ci = bool(os.environ.get("CI"))  # there, the same examples each time
     chosen = settings(
-        max_examples=100, stateful_step_count=50, deadline=None, derandomize=ci, database=None,
-        suppress_health_check=list(HealthCheck), print_blob=True, report_multiple_bugs=False,
-    )  # fmt: skip
+        max_examples=100,
+        stateful_step_count=50,
+        deadline=None,
+        derandomize=ci,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+        report_multiple_bugs=False,
+    )
     run_state_machine_as_test(lambda: Machine(db), settings=chosen)

@@ -1,5 +1,5 @@
-"""The plans behind the promise of speed: what is often asked reads an index, however many tasks have finished, and what
-is often written touches none."""
+"""The plans behind the promise of speed: what is often asked reads an index, however many tasks
+have finished, and what is often written touches none."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -66,11 +66,15 @@ def counted(db: Db, work: Callable[[], None]) -> dict[str, dict[str, int]]:
     before = look()
     work()
     after = look()
-    return {table: {name: after[table][name] - before[table][name] for name in after[table]} for table in after}
+    return {
+        table: {name: after[table][name] - before[table][name] for name in after[table]}
+        for table in after
+    }
 
 
 def repeatedly(db: Db, query: str, *arguments: Any) -> Callable[[], None]:
-    """Twelve times, since after five plpgsql may choose a generic plan; and taken back, which the counters are not."""
+    """Twelve times, since after five plpgsql may choose a generic plan; and taken back, which the
+    counters are not."""
 
     def run() -> None:
         for _ in range(12):
@@ -82,8 +86,13 @@ def repeatedly(db: Db, query: str, *arguments: Any) -> Callable[[], None]:
 
 def test_the_counters_see_what_is_read(db):
     scan = counted(db, repeatedly(db, "select count(*) from public.tasks where input is not null"))
-    assert (scan["tasks"]["seq_scan"], scan["tasks"]["seq_tup_read"]) == (12, 12 * (FINISHED + OPEN))
-    fetch = counted(db, repeatedly(db, "select count(kind) from public.tasks where status = 'processing'"))
+    assert (scan["tasks"]["seq_scan"], scan["tasks"]["seq_tup_read"]) == (
+        12,
+        12 * (FINISHED + OPEN),
+    )
+    fetch = counted(
+        db, repeatedly(db, "select count(kind) from public.tasks where status = 'processing'")
+    )
     assert (fetch["tasks"]["seq_scan"], fetch["tasks"]["idx_tup_fetch"]) == (0, 12 * HELD)
 
 
@@ -101,12 +110,15 @@ def test_an_idle_sweep_reads_the_open_tasks_only(db):
         ("select unstuck.tasks_orphans(1)", []),
         ("select unstuck.suspend('tasks', 10, 0.5)", []),
         ("select unstuck.tasks_claim(null, 'w', %s)", [WATCH.rules_json]),
-        ("select unstuck.tasks_claim(null, 'w', %s, gen_random_uuid(), true, '{none}')", [WATCH.rules_json]),
+        (
+            "select unstuck.tasks_claim(null, 'w', %s, gen_random_uuid(), true, '{none}')",
+            [WATCH.rules_json],
+        ),
         ("select unstuck.tasks_overview(%s)", [WATCH.rules_json]),
         ("select unstuck.prune(%s, 100)", [365 * 86_400.0]),
     ],
     ids=["redispatch", "orphans", "suspend", "claim the next", "claim again", "overview", "prune"],
-)  # fmt: skip
+)
 def test_what_runs_often_scans_no_table(db, query, arguments):
     read = counted(db, repeatedly(db, query, *arguments))
     assert read["tasks"]["seq_scan"] == read["attempts"]["seq_scan"] == 0
@@ -114,16 +126,26 @@ def test_what_runs_often_scans_no_table(db, query, arguments):
 
 
 def test_the_verbs_of_one_task_read_that_task_only(db):
-    task_id = db.execute("select id::text from public.tasks where status = 'completed' limit 1").fetchone()["id"]
-    running = db.execute("select task_id, token from unstuck.attempts where ended_at is null limit 1").fetchone()
+    task_id = db.execute(
+        "select id::text from public.tasks where status = 'completed' limit 1"
+    ).fetchone()["id"]
+    running = db.execute(
+        "select task_id, token from unstuck.attempts where ended_at is null limit 1"
+    ).fetchone()
 
     def work() -> None:
         for _ in range(12):
             db.execute("select unstuck.tasks_status(%s, %s)", (task_id, WATCH.rules_json))
-            db.execute("select unstuck.tasks_status(%s, %s)", (running["task_id"], WATCH.rules_json))
+            db.execute(
+                "select unstuck.tasks_status(%s, %s)", (running["task_id"], WATCH.rules_json)
+            )
             db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (task_id, WATCH.rules_json))
-            db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (running["task_id"], WATCH.rules_json))
-            db.execute("select unstuck.beat('tasks', %s, %s)", (running["task_id"], running["token"]))
+            db.execute(
+                "select unstuck.tasks_claim(%s, 'w', %s)", (running["task_id"], WATCH.rules_json)
+            )
+            db.execute(
+                "select unstuck.beat('tasks', %s, %s)", (running["task_id"], running["token"])
+            )
 
     read = counted(db, work)
     assert read["tasks"]["seq_scan"] == read["attempts"]["seq_scan"] == 0
@@ -148,7 +170,9 @@ def test_the_rules_for_a_user_are_asked_of_an_index(db, kind):
 
 
 def test_a_beat_touches_no_index(db):
-    live = db.execute("select task_id, token from unstuck.attempts where ended_at is null").fetchall()
+    live = db.execute(
+        "select task_id, token from unstuck.attempts where ended_at is null"
+    ).fetchall()
     updates = "select n_tup_upd as all, n_tup_hot_upd as hot from pg_stat_user_tables where relname = 'attempts'"
     size = "select pg_relation_size('unstuck.attempts_live') as live, pg_indexes_size('unstuck.attempts') as all"
     before, size_before = db.execute(updates).fetchone(), db.execute(size).fetchone()
@@ -156,7 +180,9 @@ def test_a_beat_touches_no_index(db):
         one = live[n % len(live)]
         progress = json.dumps({"fraction": n / BEATS, "message": f"step {n}"})
         query = "select unstuck.beat('tasks', %s, %s, %s)"
-        assert db.execute(query, (one["task_id"], one["token"], progress)).fetchone() == {"beat": {"verdict": "held"}}
+        assert db.execute(query, (one["task_id"], one["token"], progress)).fetchone() == {
+            "beat": {"verdict": "held"}
+        }
     db.execute("select pg_stat_force_next_flush()")
     after = db.execute(updates).fetchone()
     assert after["all"] - before["all"] == after["hot"] - before["hot"] == BEATS
@@ -165,10 +191,10 @@ def test_a_beat_touches_no_index(db):
 
 def test_each_question_of_a_sweep_has_its_index(db):
     """So that a plan that only today's statistics favour does not hide a missing one."""
-    open_ones = (
-        "select indexdef from pg_indexes where schemaname = 'public' and tablename = 'tasks' and indexdef ~ 'WHERE'"
+    open_ones = "select indexdef from pg_indexes where schemaname = 'public' and tablename = 'tasks' and indexdef ~ 'WHERE'"
+    found = sorted(
+        one["indexdef"].partition(" USING ")[2] for one in db.execute(open_ones).fetchall()
     )
-    found = sorted(one["indexdef"].partition(" USING ")[2] for one in db.execute(open_ones).fetchall())
     assert found == [
         "btree (COALESCE(owner, ''::text), idempotency_key) WHERE (idempotency_key IS NOT NULL)",
         "btree (kind, COALESCE(owner, ''::text)) WHERE (one_active AND (status = ANY (ARRAY['pending'::text, 'processing'::text])))",  # noqa: E501

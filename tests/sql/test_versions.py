@@ -1,4 +1,5 @@
-"""The same SQL on older servers: 16 from the wheel, 15 where Debian's is installed. The other tests run on 18."""
+"""The same SQL on older servers: 16 from the wheel, 15 where Debian's is installed. The other tests
+run on 18."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     try:
         find_binaries(request.param)
     except PostgresError:
-        missing(f"PostgreSQL {request.param} is not installed here: apt install postgresql-{request.param}")
+        missing(
+            f"PostgreSQL {request.param} is not installed here: apt install postgresql-{request.param}"
+        )
     with Postgres(version=request.param, durable=False) as server:
         migrate(server.dsn())
         yield server
@@ -58,13 +61,18 @@ def test_the_main_loop_runs(store, db, watch):
     attempt = store.claim(watch, done, "w")
     assert store.beat(watch, done, attempt["token"], {"fraction": 0.5})["verdict"] == "held"
     assert store.checkpoint(watch, done, attempt["token"], "step", {"n": 1})["verdict"] == "held"
-    assert store.settle(watch, done, attempt["token"], "complete", result={"n": 1})["state"] == "completed"
+    assert (
+        store.settle(watch, done, attempt["token"], "complete", result={"n": 1})["state"]
+        == "completed"
+    )
     zombie = store.claim(watch, None, "w")
     assert zombie["task_id"] == dead
     assert db.execute("update public.tasks set status = 'failed'").rowcount == 0, "the fence holds"
     pass_time(db, watch.rule("image").lease + 1)
     begun = store.sweep_begin("k1", "test", 45)
-    assert [task["reason"] for task in store.sweep(watch, 500, sweep_id=begun["sweep_id"])["rescued"]] == ["lease_lost"]
+    assert [
+        task["reason"] for task in store.sweep(watch, 500, sweep_id=begun["sweep_id"])["rescued"]
+    ] == ["lease_lost"]
     assert store.orphans(watch, begun["sweep_id"]) == 0
     assert store.suspend(watch, load()) == 0
     assert store.settle(watch, dead, zombie["token"], "complete")["verdict"] == "lost"
@@ -80,9 +88,13 @@ def test_the_main_loop_runs(store, db, watch):
 
 
 def test_a_row_that_cannot_be_settled_does_not_stop_the_others(store, db, watch):
-    bad, good = (store.create(watch, "image", {}, priority=priority)["task_id"] for priority in (13, 1))
+    bad, good = (
+        store.create(watch, "image", {}, priority=priority)["task_id"] for priority in (13, 1)
+    )
     pass_time(db, watch.rule("image").pending_for + 1)
-    db.execute("alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)")
+    db.execute(
+        "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)"
+    )
     answer = store.sweep(watch, 500)
     assert [task["task_id"] for task in answer["rescued"]] == [good]
     assert [(task["task_id"], task["code"]) for task in answer["unsweepable"]] == [(bad, "23514")]

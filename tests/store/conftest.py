@@ -1,5 +1,6 @@
-"""The stores that the suite is run against, and a database with three watches: the own table, one with hooks, and one
-that was there before. The stores are only used by their verbs; `db` is another connection, to set up and to look."""
+"""The stores that the suite is run against, and a database with three watches: the own table, one
+with hooks, and one that was there before. The stores are only used by their verbs; `db` is another
+connection, to set up and to look."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -203,7 +204,9 @@ def _store(request: pytest.FixtureRequest, dsn: str) -> Store:
     if request.param == "supabase":
         stack = request.getfixturevalue("rest")
         return SupabaseStore(stack.url, stack.key)
-    return PostgresStore(request.getfixturevalue("pooler").dsn if request.param == "pooler" else dsn)
+    return PostgresStore(
+        request.getfixturevalue("pooler").dsn if request.param == "pooler" else dsn
+    )
 
 
 @pytest.fixture(scope="session")

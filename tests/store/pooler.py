@@ -1,5 +1,6 @@
-"""The real PgBouncer in transaction mode, before a server: what Supavisor on port 6543 does to a session.
-A client gets another server connection for each transaction, and there are three for all clients."""
+"""The real PgBouncer in transaction mode, before a server: what Supavisor on port 6543 does to a
+session. A client gets another server connection for each transaction, and there are three for all
+clients."""
 
 import os
 import pwd
@@ -39,7 +40,9 @@ class Pooler:
         self.port = free_port()
         self.dsn = f"postgresql://postgres@127.0.0.1:{self.port}{at.path}"
         self._folder = Path(tempfile.mkdtemp(prefix="unstuck-pooler-"))
-        config = CONFIG.format(server=at.port, port=self.port, folder=self._folder, connections=SERVER_CONNECTIONS)
+        config = CONFIG.format(
+            server=at.port, port=self.port, folder=self._folder, connections=SERVER_CONNECTIONS
+        )
         (self._folder / "ini").write_text(config, encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -56,7 +59,11 @@ class Pooler:
             program(),
             str(self._folder / "ini"),
         ]
-        quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        quiet = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
         self._process = subprocess.Popen(command, start_new_session=True, cwd="/", **quiet, **who)
         eventually(self._listens, 20, "PgBouncer does not listen")
         return self

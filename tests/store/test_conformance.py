@@ -1,6 +1,8 @@
-"""What every store has to do: each verb with each of its verdicts, and who wins when two want the same task.
+"""What every store has to do: each verb with each of its verdicts, and who wins when two want the
+same task.
 
-A new store is named in `STORES` (conftest). Nothing here says SQL through the store under test: `db` sets up and looks."""
+A new store is named in `STORES` (conftest). Nothing here says SQL through the store under test:
+`db` sets up and looks."""
 
 import threading
 import time
@@ -72,17 +74,24 @@ def row(db: Db, task_id: str, table: str = "tasks") -> dict[str, Any]:
 
 
 def attempts(db: Db, task_id: str) -> list[dict[str, Any]]:
-    return db.execute("select * from unstuck.attempts where task_id = %s order by number", (task_id,)).fetchall()
+    return db.execute(
+        "select * from unstuck.attempts where task_id = %s order by number", (task_id,)
+    ).fetchall()
 
 
 def refusals(db: Db, task_id: str) -> list[tuple[str, str, str]]:
-    found = db.execute("select * from unstuck.refusals where task_id = %s order by id", (task_id,)).fetchall()
+    found = db.execute(
+        "select * from unstuck.refusals where task_id = %s order by id", (task_id,)
+    ).fetchall()
     return [(one["source"], one["wanted"], one["because"]) for one in found]
 
 
 def by_foreigner(db: Db, task_id: str, status: str, table: str = "tasks") -> int:
-    """Writes a status as somebody who knows nothing of Unstuck. Returns the number of rows it moved."""
-    return db.execute(f"update public.{table} set status = %s where id = %s", (status, task_id)).rowcount
+    """Writes a status as somebody who knows nothing of Unstuck. Returns the number of rows it
+    moved."""
+    return db.execute(
+        f"update public.{table} set status = %s where id = %s", (status, task_id)
+    ).rowcount
 
 
 def past_the_fence(db: Db, task_id: str, **values: Any) -> None:
@@ -112,12 +121,26 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 class TestCreate:
     def test_a_created_task_is_pending_and_holds_what_was_given(self, store, db, tasks):
         answer = store.create(
-            tasks, "image", {"prompt": "a cat"}, owner="ann", key="k1", priority=7, metadata={"plan": "free"}
+            tasks,
+            "image",
+            {"prompt": "a cat"},
+            owner="ann",
+            key="k1",
+            priority=7,
+            metadata={"plan": "free"},
         )
         found = row(db, answer["task_id"])
         assert answer == {"verdict": "created", "task_id": str(found["id"]), "state": "pending"}
-        assert (found["status"], found["kind"], found["input"]) == ("pending", "image", {"prompt": "a cat"})
-        assert (found["owner"], found["priority"], found["metadata"]) == ("ann", 7, {"plan": "free"})
+        assert (found["status"], found["kind"], found["input"]) == (
+            "pending",
+            "image",
+            {"prompt": "a cat"},
+        )
+        assert (found["owner"], found["priority"], found["metadata"]) == (
+            "ann",
+            7,
+            {"plan": "free"},
+        )
         assert found["idempotency_key"] == "k1"
         assert (found["result"], found["error_message"], found["finished_at"]) == (None, None, None)
 
@@ -141,7 +164,9 @@ class TestCreate:
         db.execute("create unique index one_prompt on public.tasks ((input ->> 'prompt'))")
         try:
             store.create(tasks, "image", {"prompt": "a cat"})
-            with pytest.raises(StoreError, match='violates unique constraint "one_prompt"') as refused:
+            with pytest.raises(
+                StoreError, match='violates unique constraint "one_prompt"'
+            ) as refused:
                 store.create(tasks, "image", {"prompt": "a cat"}, key="k1")
             assert (refused.value.code, refused.value.retryable) == ("23505", False)
         finally:
@@ -183,9 +208,17 @@ class TestClaim:
         answer = store.claim(tasks, task_id, "worker-1")
         (attempt,) = attempts(db, task_id)
         assert answer == {
-            "verdict": "claimed", "task_id": task_id, "kind": "image", "state": "running", "token": str(attempt["token"]),
-            "number": 1, "tries": 1, "input": {"prompt": "a cat"}, "rescued": None, "checkpoint": {},
-        }  # fmt: skip
+            "verdict": "claimed",
+            "task_id": task_id,
+            "kind": "image",
+            "state": "running",
+            "token": str(attempt["token"]),
+            "number": 1,
+            "tries": 1,
+            "input": {"prompt": "a cat"},
+            "rescued": None,
+            "checkpoint": {},
+        }
         found = row(db, task_id)
         assert found["status"] == "processing"
         assert found["started_at"] == found["updated_at"] == attempt["started_at"]
@@ -257,15 +290,23 @@ class TestClaim:
     def test_a_claim_whose_answer_was_lost_can_be_asked_for_again(self, store, db, tasks, given):
         task_id = created(store, tasks)
         wanted = {
-            "p_task": task_id if given else None, "p_worker": "w", "p_rules": tasks.rules_json, "p_token": str(uuid4()),
-        }  # fmt: skip
+            "p_task": task_id if given else None,
+            "p_worker": "w",
+            "p_rules": tasks.rules_json,
+            "p_token": str(uuid4()),
+        }
         first = store.call("tasks_claim", dict(wanted), 5.0)
         again = store.call("tasks_claim", wanted | {"p_again": True}, 5.0)
         assert again == first
         assert len(attempts(db, task_id)) == 1
 
     def test_a_claim_that_never_arrived_can_be_asked_for_again(self, store, tasks):
-        wanted = {"p_task": created(store, tasks), "p_worker": "w", "p_rules": tasks.rules_json, "p_again": True}
+        wanted = {
+            "p_task": created(store, tasks),
+            "p_worker": "w",
+            "p_rules": tasks.rules_json,
+            "p_again": True,
+        }
         assert store.call("tasks_claim", wanted, 5.0)["verdict"] == "claimed"
 
     def test_an_expired_attempt_is_taken_over_at_once(self, store, db, tasks):
@@ -275,7 +316,11 @@ class TestClaim:
         assert (answer["verdict"], answer["number"], answer["tries"]) == ("claimed", 2, 2)
         assert [task["reason"] for task in answer["rescued"]] == ["lease_lost"]
         first, second = attempts(db, zombie["task_id"])
-        assert (first["outcome"], first["reason"], second["outcome"]) == ("retried", "lease_lost", None)
+        assert (first["outcome"], first["reason"], second["outcome"]) == (
+            "retried",
+            "lease_lost",
+            None,
+        )
         assert row(db, zombie["task_id"])["status"] == "processing"
 
     def test_an_expired_last_attempt_ends_the_task_instead(self, store, db, tasks):
@@ -316,15 +361,22 @@ class TestClaim:
         attempt = claimed_again(store, tasks, task_id)
         assert (attempt["number"], attempt["tries"]) == (2, 1)
 
-    def test_a_held_task_that_somebody_put_back_waits_for_the_end_of_its_attempt(self, store, db, tasks):
+    def test_a_held_task_that_somebody_put_back_waits_for_the_end_of_its_attempt(
+        self, store, db, tasks
+    ):
         attempt = claimed(store, tasks)
         put_back(db, attempt["task_id"])
         answer = store.claim(tasks, attempt["task_id"], "worker-2")
         assert (answer["verdict"], answer["state"]) == ("held", "pending")
-        assert store.settle(tasks, attempt["task_id"], attempt["token"], "complete")["verdict"] == "lost"
+        assert (
+            store.settle(tasks, attempt["task_id"], attempt["token"], "complete")["verdict"]
+            == "lost"
+        )
         assert store.claim(tasks, attempt["task_id"], "worker-2")["verdict"] == "claimed"
 
-    def test_a_held_task_that_somebody_put_back_does_not_stand_before_the_others(self, store, db, tasks):
+    def test_a_held_task_that_somebody_put_back_does_not_stand_before_the_others(
+        self, store, db, tasks
+    ):
         held = claimed(store, tasks, priority=9)
         put_back(db, held["task_id"])
         other = created(store, tasks)
@@ -343,7 +395,9 @@ class TestClaim:
         taken = [task_id for some in at_once(*[work] * 16) for task_id in some]
         # a worker stops when all that is left is locked by others, who have it then
         assert sorted(taken) == sorted(wanted)
-        assert one(db, "select count(*) from unstuck.attempts where ended_at is null")["count"] == 200
+        assert (
+            one(db, "select count(*) from unstuck.attempts where ended_at is null")["count"] == 200
+        )
 
     def test_of_eight_workers_that_want_one_task_one_gets_it(self, store, db, tasks):
         for _ in range(10):
@@ -356,7 +410,9 @@ class TestClaim:
         for _ in range(10):
             zombie = claimed(store, tasks)
             pass_time(db, LEASE + 1)
-            answers = at_once(*[lambda task_id=zombie["task_id"]: store.claim(tasks, task_id, "w")] * 8)
+            answers = at_once(
+                *[lambda task_id=zombie["task_id"]: store.claim(tasks, task_id, "w")] * 8
+            )
             assert Counter(answer["verdict"] for answer in answers) == {"claimed": 1, "held": 7}
             assert [attempt["number"] for attempt in attempts(db, zombie["task_id"])] == [1, 2]
 
@@ -393,7 +449,11 @@ class TestBeat:
         pass_time(db, LEASE + 1)
         second = claimed_again(store, tasks, zombie["task_id"])
         answer = store.beat(tasks, zombie["task_id"], zombie["token"])
-        assert (answer["verdict"], answer["outcome"], answer["reason"]) == ("lost", "retried", "lease_lost")
+        assert (answer["verdict"], answer["outcome"], answer["reason"]) == (
+            "lost",
+            "retried",
+            "lease_lost",
+        )
         assert (answer["kind"], answer["number"]) == (zombie["kind"], 1)
         assert store.beat(tasks, zombie["task_id"], second["token"])["verdict"] == "held"
 
@@ -422,11 +482,17 @@ class TestBeat:
 class TestCheckpoint:
     def test_checkpoints_add_up_and_the_last_word_on_a_name_counts(self, store, db, tasks):
         attempt = claimed(store, tasks)
-        save = lambda name, data: store.checkpoint(tasks, attempt["task_id"], attempt["token"], name, data)  # noqa: E731
+
+        def save(name, data):
+            return store.checkpoint(tasks, attempt["task_id"], attempt["token"], name, data)
+
         assert save("upload", {"url": "a"}) == {"verdict": "held"}
         save("render", [1, 2])
         save("upload", {"url": "b"})
-        assert attempts(db, attempt["task_id"])[0]["checkpoint"] == {"upload": {"url": "b"}, "render": [1, 2]}
+        assert attempts(db, attempt["task_id"])[0]["checkpoint"] == {
+            "upload": {"url": "b"},
+            "render": [1, 2],
+        }
 
     def test_a_checkpoint_is_a_beat(self, store, db, tasks):
         attempt = claimed(store, tasks)
@@ -448,7 +514,9 @@ class TestCheckpoint:
             pass_time(db, 60)
         assert claimed_again(store, tasks, attempt["task_id"])["checkpoint"] == {"step": {"n": 1}}
 
-    def test_checkpoints_outlive_a_stretch_in_the_hands_of_a_worker_without_a_guard(self, store, db, tasks):
+    def test_checkpoints_outlive_a_stretch_in_the_hands_of_a_worker_without_a_guard(
+        self, store, db, tasks
+    ):
         attempt = claimed(store, tasks)
         store.checkpoint(tasks, attempt["task_id"], attempt["token"], "step", {"n": 1})
         settled(store, tasks, attempt, "retry", reason="transient", after=0)
@@ -470,20 +538,41 @@ class TestCheckpoint:
 class TestSettle:
     def test_complete_keeps_the_result(self, store, db, tasks):
         attempt = claimed(store, tasks)
-        answer = settled(store, tasks, attempt, "complete", result={"url": "https://example.org/cat.png"})
-        assert (answer["state"], answer["reason"], answer["retry_after"]) == ("completed", None, None)
+        answer = settled(
+            store, tasks, attempt, "complete", result={"url": "https://example.org/cat.png"}
+        )
+        assert (answer["state"], answer["reason"], answer["retry_after"]) == (
+            "completed",
+            None,
+            None,
+        )
         found, (ended,) = row(db, attempt["task_id"]), attempts(db, attempt["task_id"])
-        assert (found["status"], found["result"]) == ("completed", {"url": "https://example.org/cat.png"})
+        assert (found["status"], found["result"]) == (
+            "completed",
+            {"url": "https://example.org/cat.png"},
+        )
         assert (found["error_message"], found["reason"]) == (None, None)
         assert (ended["outcome"], ended["sweep_id"]) == ("completed", None)
         assert found["finished_at"] >= ended["ended_at"] >= ended["started_at"]
 
-    def test_fail_keeps_the_sentence_for_the_user_and_the_detail_for_the_operator(self, store, db, tasks):
+    def test_fail_keeps_the_sentence_for_the_user_and_the_detail_for_the_operator(
+        self, store, db, tasks
+    ):
         attempt = claimed(store, tasks)
         answer = settled(
-            store, tasks, attempt, "fail", reason="handler_error", error="No such picture.", detail="KeyError: 'cat'"
+            store,
+            tasks,
+            attempt,
+            "fail",
+            reason="handler_error",
+            error="No such picture.",
+            detail="KeyError: 'cat'",
         )
-        assert (answer["state"], answer["reason"], answer["error"]) == ("failed", "handler_error", "No such picture.")
+        assert (answer["state"], answer["reason"], answer["error"]) == (
+            "failed",
+            "handler_error",
+            "No such picture.",
+        )
         found, (ended,) = row(db, attempt["task_id"]), attempts(db, attempt["task_id"])
         assert (found["status"], found["error_message"]) == ("failed", "No such picture.")
         assert (found["reason"], ended["detail"]) == ("handler_error", "KeyError: 'cat'")
@@ -492,18 +581,27 @@ class TestSettle:
     def test_fail_without_a_sentence_gets_one(self, store, db, tasks):
         attempt = claimed(store, tasks)
         settled(store, tasks, attempt, "fail", reason="out_of_memory")
-        assert row(db, attempt["task_id"])["error_message"] == "The work needed more memory than it may use."
+        assert (
+            row(db, attempt["task_id"])["error_message"]
+            == "The work needed more memory than it may use."
+        )
 
     def test_retry_puts_the_task_back_after_the_backoff_of_its_rule(self, store, db, tasks):
         task_id = created(store, tasks, "image")
         for shortest, longest in ((1, 2), (4, 8)):  # first 2 s, factor 4, jittered down to a half
             attempt = claimed_again(store, tasks, task_id)
-            answer = settled(store, tasks, attempt, "retry", reason="transient", error="The provider is busy.")
+            answer = settled(
+                store, tasks, attempt, "retry", reason="transient", error="The provider is busy."
+            )
             assert (answer["state"], answer["reason"]) == ("pending", "transient")
             assert shortest <= answer["retry_after"] <= longest
             found = row(db, task_id)
             ended = attempts(db, task_id)[-1]
-            assert (found["status"], found["error_message"], found["finished_at"]) == ("pending", None, None)
+            assert (found["status"], found["error_message"], found["finished_at"]) == (
+                "pending",
+                None,
+                None,
+            )
             assert (ended["outcome"], ended["error"]) == ("retried", "The provider is busy.")
             assert found["scheduled_at"] == ended["retry_at"]
             assert store.claim(tasks, task_id, "w")["verdict"] == "early"
@@ -532,7 +630,9 @@ class TestSettle:
         states = []
         while "failed" not in states:
             attempt = claimed_again(store, tasks, task_id)
-            states.append(settled(store, tasks, attempt, "release", reason="shutdown", after=0)["state"])
+            states.append(
+                settled(store, tasks, attempt, "release", reason="shutdown", after=0)["state"]
+            )
             assert len(states) < 20
         assert states == ["pending"] * 12 + ["failed"]
         outcomes = Counter(attempt["outcome"] for attempt in attempts(db, task_id))
@@ -553,13 +653,26 @@ class TestSettle:
     @pytest.mark.parametrize(
         ("cause", "reason", "sentence"),
         [
-            ("transient", "transient_exhausted", "Gave up after 3 attempts that each failed for a passing reason."),
-            ("handler_error", "attempts_exhausted", "Gave up after 3 attempts. The last one: The work failed."),
-            ("crashed", "attempts_exhausted",
-             "Gave up after 3 attempts. The last one: The process that did the work crashed."),
+            (
+                "transient",
+                "transient_exhausted",
+                "Gave up after 3 attempts that each failed for a passing reason.",
+            ),
+            (
+                "handler_error",
+                "attempts_exhausted",
+                "Gave up after 3 attempts. The last one: The work failed.",
+            ),
+            (
+                "crashed",
+                "attempts_exhausted",
+                "Gave up after 3 attempts. The last one: The process that did the work crashed.",
+            ),
         ],
-    )  # fmt: skip
-    def test_a_task_without_attempts_left_fails_and_says_why(self, store, db, tasks, cause, reason, sentence):
+    )
+    def test_a_task_without_attempts_left_fails_and_says_why(
+        self, store, db, tasks, cause, reason, sentence
+    ):
         task_id = created(store, tasks)
         states = []
         for _ in range(3):
@@ -567,22 +680,36 @@ class TestSettle:
             answer = settled(store, tasks, attempt, "retry", reason=cause, after=0)
             states.append(answer["state"])
         assert states == ["pending", "pending", "failed"]
-        assert (answer["reason"], answer["error"], answer["retry_after"]) == (reason, sentence, None)
+        assert (answer["reason"], answer["error"], answer["retry_after"]) == (
+            reason,
+            sentence,
+            None,
+        )
         found = row(db, task_id)
-        assert (found["status"], found["reason"], found["error_message"]) == ("failed", reason, sentence)
+        assert (found["status"], found["reason"], found["error_message"]) == (
+            "failed",
+            reason,
+            sentence,
+        )
         last = attempts(db, task_id)[-1]
         assert (last["outcome"], last["reason"], last["cause"]) == ("failed", reason, cause)
 
     def test_a_task_with_one_attempt_says_so(self, store, tasks):
         answer = settled(store, tasks, claimed(store, tasks, "once"), "retry", reason="deadline")
-        assert answer["error"] == "Gave up after 1 attempt. The last one: The work took longer than it may."
+        assert (
+            answer["error"]
+            == "Gave up after 1 attempt. The last one: The work took longer than it may."
+        )
 
     @pytest.mark.parametrize("cause", ["crashed", "deadline", "out_of_memory"])
     @pytest.mark.parametrize("kind", ["fails", "uncertain"])
     def test_a_loss_is_final_where_the_rule_says_so(self, store, db, tasks, kind, cause):
         attempt = claimed(store, tasks, kind)
         answer = settled(store, tasks, attempt, "retry", reason=cause)
-        assert (answer["state"], answer["reason"]) == ("failed", cause if kind == "fails" else "uncertain")
+        assert (answer["state"], answer["reason"]) == (
+            "failed",
+            cause if kind == "fails" else "uncertain",
+        )
         assert attempts(db, attempt["task_id"])[0]["cause"] == cause
 
     @pytest.mark.parametrize("cause", ["transient", "handler_error"])
@@ -606,7 +733,9 @@ class TestSettle:
     def test_a_last_settle_whose_answer_was_lost_can_be_repeated(self, store, db, tasks, outcome):
         task_id = created(store, tasks, "once")
         for _ in range(10 if outcome == "release" else 0):
-            settled(store, tasks, claimed_again(store, tasks, task_id), "release", reason="shutdown")
+            settled(
+                store, tasks, claimed_again(store, tasks, task_id), "release", reason="shutdown"
+            )
         last = claimed_again(store, tasks, task_id)
         for _ in range(2):
             answer = settled(store, tasks, last, outcome, reason="shutdown")
@@ -625,18 +754,27 @@ class TestSettle:
     def test_another_word_after_the_first_is_lost_and_filed(self, store, db, tasks):
         attempt = claimed(store, tasks)
         settled(store, tasks, attempt, "fail", error="No.")
-        answer = store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"late": True})
+        answer = store.settle(
+            tasks, attempt["task_id"], attempt["token"], "complete", result={"late": True}
+        )
         assert (answer["verdict"], answer["outcome"]) == ("lost", "failed")
         assert refusals(db, attempt["task_id"]) == [("verb", "complete", "failed")]
-        assert (row(db, attempt["task_id"])["status"], row(db, attempt["task_id"])["result"]) == ("failed", None)
+        assert (row(db, attempt["task_id"])["status"], row(db, attempt["task_id"])["result"]) == (
+            "failed",
+            None,
+        )
 
-    def test_the_late_result_of_a_zombie_is_refused_and_that_of_its_successor_kept(self, store, db, tasks):
+    def test_the_late_result_of_a_zombie_is_refused_and_that_of_its_successor_kept(
+        self, store, db, tasks
+    ):
         zombie = claimed(store, tasks)
         pass_time(db, LEASE + 1)
         second = claimed_again(store, tasks, zombie["task_id"])
         late = store.settle(tasks, zombie["task_id"], zombie["token"], "complete", result={"by": 1})
         settled(store, tasks, second, "complete", result={"by": 2})
-        later = store.settle(tasks, zombie["task_id"], zombie["token"], "complete", result={"by": 1})
+        later = store.settle(
+            tasks, zombie["task_id"], zombie["token"], "complete", result={"by": 1}
+        )
         assert [late["verdict"], later["verdict"]] == ["lost", "lost"]
         assert row(db, zombie["task_id"])["result"] == {"by": 2}
         assert refusals(db, zombie["task_id"]) == [("verb", "complete", "retried")] * 2
@@ -646,13 +784,22 @@ class TestSettle:
         pass_time(db, LEASE + 1)
         swept(store, tasks)
         for outcome in ("fail", "retry"):
-            assert store.settle(tasks, zombie["task_id"], zombie["token"], outcome)["verdict"] == "lost"
+            assert (
+                store.settle(tasks, zombie["task_id"], zombie["token"], outcome)["verdict"]
+                == "lost"
+            )
         assert len(refusals(db, zombie["task_id"])) == 2
 
     def test_an_unknown_token_is_lost_and_filed(self, store, db, tasks):
         attempt = claimed(store, tasks)
         answer = store.settle(tasks, attempt["task_id"], NIL, "complete")
-        assert answer == {"verdict": "lost", "outcome": None, "reason": None, "kind": None, "number": None}
+        assert answer == {
+            "verdict": "lost",
+            "outcome": None,
+            "reason": None,
+            "kind": None,
+            "number": None,
+        }
         assert refusals(db, attempt["task_id"]) == [("verb", "complete", "unknown token")]
         assert row(db, attempt["task_id"])["status"] == "processing"
 
@@ -667,7 +814,9 @@ class TestSettle:
         attempt = claimed(store, tasks)
         past_the_fence(db, attempt["task_id"], status="cancelled")
         for _ in range(2):
-            answer = store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={})
+            answer = store.settle(
+                tasks, attempt["task_id"], attempt["token"], "complete", result={}
+            )
             assert (answer["verdict"], answer["outcome"]) == ("lost", "overtaken")
         assert row(db, attempt["task_id"])["status"] == "cancelled"
         assert attempts(db, attempt["task_id"])[0]["outcome"] == "overtaken"
@@ -676,22 +825,31 @@ class TestSettle:
     def test_a_deleted_task_ends_its_attempt(self, store, db, tasks):
         attempt = claimed(store, tasks)
         db.execute("delete from public.tasks")
-        assert store.settle(tasks, attempt["task_id"], attempt["token"], "complete")["verdict"] == "lost"
+        assert (
+            store.settle(tasks, attempt["task_id"], attempt["token"], "complete")["verdict"]
+            == "lost"
+        )
         assert attempts(db, attempt["task_id"])[0]["outcome"] == "overtaken"
 
     def test_a_result_that_the_table_refuses_leaves_all_as_it_was(self, store, db, tasks):
         attempt = claimed(store, tasks)
-        db.execute("alter table public.tasks add constraint small check (result is null or result ->> 'n' <> '13')")
+        db.execute(
+            "alter table public.tasks add constraint small check (result is null or result ->> 'n' <> '13')"
+        )
         try:
             with pytest.raises(StoreError, match="small") as refused:
-                store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 13})
+                store.settle(
+                    tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 13}
+                )
         finally:
             db.execute("alter table public.tasks drop constraint small")
         assert (refused.value.retryable, refused.value.code) == (False, "23514")
         assert row(db, attempt["task_id"])["status"] == "processing"
         assert attempts(db, attempt["task_id"])[0]["ended_at"] is None
 
-    def test_when_settle_and_sweep_race_exactly_one_wins_and_the_ledger_agrees(self, store, db, tasks):
+    def test_when_settle_and_sweep_race_exactly_one_wins_and_the_ledger_agrees(
+        self, store, db, tasks
+    ):
         wins = Counter()
         races = [claimed(store, tasks) for _ in range(200)]
         pass_time(db, LEASE + 1)
@@ -700,13 +858,18 @@ class TestSettle:
 
             def settle(attempt: Answer) -> Answer:
                 start.wait()
-                return store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"by": "worker"})
+                return store.settle(
+                    tasks, attempt["task_id"], attempt["token"], "complete", result={"by": "worker"}
+                )
 
             def sweep(attempt: Answer) -> Answer:
                 start.wait()
                 return store.sweep(tasks, 1, task_id=attempt["task_id"])
 
-            rounds = [(threads.submit(settle, attempt), threads.submit(sweep, attempt)) for attempt in races]
+            rounds = [
+                (threads.submit(settle, attempt), threads.submit(sweep, attempt))
+                for attempt in races
+            ]
         for attempt, (settling, sweeping) in zip(races, rounds, strict=True):
             said, rescued = settling.result()["verdict"], len(sweeping.result()["rescued"])
             wins[said] += 1
@@ -733,17 +896,36 @@ class TestSweep:
         assert swept(store, tasks) == []
         pass_time(db, 2)
         (rescued,) = swept(store, tasks, sweep_id=42)
-        assert {name: rescued[name] for name in ("task_id", "kind", "was", "live", "number", "tries", "worker")} == {
-            "task_id": attempt["task_id"], "kind": "image", "was": "running", "live": True, "number": 1, "tries": 1,
+        assert {
+            name: rescued[name]
+            for name in ("task_id", "kind", "was", "live", "number", "tries", "worker")
+        } == {
+            "task_id": attempt["task_id"],
+            "kind": "image",
+            "was": "running",
+            "live": True,
+            "number": 1,
+            "tries": 1,
             "worker": "worker-1",
-        }  # fmt: skip
-        assert (rescued["state"], rescued["reason"], rescued["cause"]) == ("pending", "lease_lost", "lease_lost")
+        }
+        assert (rescued["state"], rescued["reason"], rescued["cause"]) == (
+            "pending",
+            "lease_lost",
+            "lease_lost",
+        )
         assert 1 <= rescued["retry_after"] <= 2
         assert 1 <= rescued["late"] <= 2 + A_MOMENT
         (ended,), found = attempts(db, attempt["task_id"]), row(db, attempt["task_id"])
-        assert (ended["outcome"], ended["error"]) == ("retried", "The worker stopped without a word.")
+        assert (ended["outcome"], ended["error"]) == (
+            "retried",
+            "The worker stopped without a word.",
+        )
         assert ended["sweep_id"] == 42
-        assert (found["status"], found["error_message"], found["finished_at"]) == ("pending", None, None)
+        assert (found["status"], found["error_message"], found["finished_at"]) == (
+            "pending",
+            None,
+            None,
+        )
         assert found["scheduled_at"] == ended["retry_at"]
 
     def test_a_poison_task_fails_after_its_last_attempt(self, store, db, tasks):
@@ -753,19 +935,32 @@ class TestSweep:
             pass_time(db, LEASE + 1)
             (rescued,) = swept(store, tasks)
             pass_time(db, 20)
-        assert (rescued["state"], rescued["reason"], rescued["retry_after"]) == ("failed", "attempts_exhausted", None)
+        assert (rescued["state"], rescued["reason"], rescued["retry_after"]) == (
+            "failed",
+            "attempts_exhausted",
+            None,
+        )
         found = row(db, task_id)
         assert (found["status"], found["reason"]) == ("failed", "attempts_exhausted")
-        assert found["error_message"] == "Gave up after 3 attempts. The last one: The worker stopped without a word."
+        assert (
+            found["error_message"]
+            == "Gave up after 3 attempts. The last one: The worker stopped without a word."
+        )
         assert found["finished_at"] is not None
         assert [one["outcome"] for one in attempts(db, task_id)] == ["retried", "retried", "failed"]
 
-    @pytest.mark.parametrize(("kind", "reason"), [("fails", "lease_lost"), ("uncertain", "uncertain")])
+    @pytest.mark.parametrize(
+        ("kind", "reason"), [("fails", "lease_lost"), ("uncertain", "uncertain")]
+    )
     def test_a_lost_lease_is_final_where_the_rule_says_so(self, store, db, tasks, kind, reason):
         attempt = claimed(store, tasks, kind)
         pass_time(db, LEASE + 1)
         (rescued,) = swept(store, tasks)
-        assert (rescued["state"], rescued["reason"], rescued["cause"]) == ("failed", reason, "lease_lost")
+        assert (rescued["state"], rescued["reason"], rescued["cause"]) == (
+            "failed",
+            reason,
+            "lease_lost",
+        )
         assert row(db, attempt["task_id"])["reason"] == reason
 
     def test_an_attempt_over_its_deadline_is_ended_though_it_beats(self, store, db, tasks):
@@ -787,8 +982,12 @@ class TestSweep:
         db.execute(lease, (LEASE,))
         assert len(swept(store, tasks)) == 1
 
-    @pytest.mark.parametrize(("kind", "seconds"), [("hasty", 60), ("image", PENDING_FOR), ("patient", 7200)])
-    def test_a_task_that_nobody_claimed_fails_after_its_own_time(self, store, db, tasks, kind, seconds):
+    @pytest.mark.parametrize(
+        ("kind", "seconds"), [("hasty", 60), ("image", PENDING_FOR), ("patient", 7200)]
+    )
+    def test_a_task_that_nobody_claimed_fails_after_its_own_time(
+        self, store, db, tasks, kind, seconds
+    ):
         task_id = created(store, tasks, kind)
         pass_time(db, seconds - A_MOMENT)
         assert swept(store, tasks) == []
@@ -798,9 +997,17 @@ class TestSweep:
         assert rescued["reason"] == "never_claimed"
         found, (added,) = row(db, task_id), attempts(db, task_id)
         sentence = "No worker picked the task up in time."
-        assert (found["status"], found["reason"], found["error_message"]) == ("failed", "never_claimed", sentence)
+        assert (found["status"], found["reason"], found["error_message"]) == (
+            "failed",
+            "never_claimed",
+            sentence,
+        )
         assert (added["number"], added["tries"], added["outcome"]) == (1, 0, "failed")
-        assert (added["reason"], added["error"], added["sweep_id"]) == ("never_claimed", sentence, 7)
+        assert (added["reason"], added["error"], added["sweep_id"]) == (
+            "never_claimed",
+            sentence,
+            7,
+        )
 
     def test_a_delayed_task_waits_from_the_time_for_which_it_was_asked(self, store, db, tasks):
         created(store, tasks, delay=3600)
@@ -818,7 +1025,9 @@ class TestSweep:
         assert [task["reason"] for task in swept(store, tasks)] == ["never_claimed"]
         assert [one["number"] for one in attempts(db, attempt["task_id"])] == [1, 2]
 
-    def test_a_running_task_without_an_attempt_is_judged_by_the_clock_of_the_table(self, store, db, tasks):
+    def test_a_running_task_without_an_attempt_is_judged_by_the_clock_of_the_table(
+        self, store, db, tasks
+    ):
         task_id = created(store, tasks)
         assert by_foreigner(db, task_id, "processing") == 1
         pass_time(db, SILENT_FOR - A_MOMENT)
@@ -878,7 +1087,9 @@ class TestSweep:
     def test_it_can_be_asked_about_one_task(self, store, db, tasks):
         mine, other = claimed(store, tasks), claimed(store, tasks)
         pass_time(db, LEASE + 1)
-        assert [task["task_id"] for task in swept(store, tasks, task_id=mine["task_id"])] == [mine["task_id"]]
+        assert [task["task_id"] for task in swept(store, tasks, task_id=mine["task_id"])] == [
+            mine["task_id"]
+        ]
         assert attempts(db, other["task_id"])[0]["ended_at"] is None
 
     def test_it_passes_over_what_it_is_told_to_skip(self, store, db, tasks):
@@ -890,7 +1101,9 @@ class TestSweep:
         assert [task["task_id"] for task in rescued] == [other["task_id"]]
 
     @pytest.mark.parametrize("how", ["lost", "never claimed", "stale"])
-    def test_a_row_that_cannot_be_settled_is_reported_and_the_others_are_settled(self, store, db, tasks, how):
+    def test_a_row_that_cannot_be_settled_is_reported_and_the_others_are_settled(
+        self, store, db, tasks, how
+    ):
         ids = [created(store, tasks, priority=priority) for priority in (1, 13, 2)]
         for task_id in ids:
             if how == "lost":
@@ -898,7 +1111,9 @@ class TestSweep:
             elif how == "stale":
                 by_foreigner(db, task_id, "processing")
         pass_time(db, 3600)
-        db.execute("alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)")
+        db.execute(
+            "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)"
+        )
         db.execute(
             "alter table public.tasks add constraint unlucky2 check (status <> 'pending' or priority <> 13) not valid"
         )
@@ -919,7 +1134,9 @@ class TestSweep:
         for priority in (13, 13, 1):
             created(store, tasks, priority=priority)
         pass_time(db, PENDING_FOR + 1)
-        db.execute("alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)")
+        db.execute(
+            "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)"
+        )
         skip: list[str] = []
         try:
             while (batch := store.sweep(tasks, 1, skip=skip))["more"]:
@@ -931,7 +1148,9 @@ class TestSweep:
 
     @pytest.mark.parametrize("status", ["pending", "completed", "failed", "cancelled"])
     @pytest.mark.parametrize("kind", ["image", "once"])
-    def test_a_task_that_somebody_moved_is_left_to_them_when_its_attempt_ends(self, store, db, tasks, kind, status):
+    def test_a_task_that_somebody_moved_is_left_to_them_when_its_attempt_ends(
+        self, store, db, tasks, kind, status
+    ):
         attempt = claimed(store, tasks, kind)
         past_the_fence(db, attempt["task_id"], status=status)
         pass_time(db, LEASE + 1)
@@ -947,17 +1166,24 @@ class TestSweep:
         attempt = claimed(store, tasks)
         put_back(db, attempt["task_id"])
         pass_time(db, PENDING_FOR + 1)
-        db.execute("update unstuck.attempts set lease_until = clock_timestamp() + lease, deadline_at = '9999-01-01'")
+        db.execute(
+            "update unstuck.attempts set lease_until = clock_timestamp() + lease, deadline_at = '9999-01-01'"
+        )
         assert swept(store, tasks) == []
         pass_time(db, LEASE + 1)
         store.sweep(tasks, 500)
         store.sweep(tasks, 500)
-        assert [one["outcome"] for one in attempts(db, attempt["task_id"])] == ["overtaken", "failed"]
+        assert [one["outcome"] for one in attempts(db, attempt["task_id"])] == [
+            "overtaken",
+            "failed",
+        ]
         put_back(db, attempt["task_id"])
         assert store.claim(tasks, None, "w")["verdict"] == "claimed"
 
     def test_two_sweeps_at_once_settle_each_task_once(self, store, db, tasks):
-        wanted = {created(store, tasks) for _ in range(100)} | {claimed(store, tasks)["task_id"] for _ in range(100)}
+        wanted = {created(store, tasks) for _ in range(100)} | {
+            claimed(store, tasks)["task_id"] for _ in range(100)
+        }
         pass_time(db, PENDING_FOR + 1)
 
         def sweep() -> list[str]:
@@ -987,13 +1213,19 @@ class TestOrphans:
         pass_time(db, LEASE + 1)
         assert store.orphans(tasks, 5) == 1
         (ended,) = attempts(db, gone["task_id"])
-        assert (ended["outcome"], ended["error"], ended["sweep_id"]) == ("overtaken", "The task was deleted.", 5)
+        assert (ended["outcome"], ended["error"], ended["sweep_id"]) == (
+            "overtaken",
+            "The task was deleted.",
+            5,
+        )
         assert attempts(db, there["task_id"])[0]["ended_at"] is None
         assert store.orphans(tasks, 6) == 0
 
 
 class TestSuspend:
-    def test_when_most_leases_run_out_at_once_each_gets_one_more_once(self, store, db, tasks, policy):
+    def test_when_most_leases_run_out_at_once_each_gets_one_more_once(
+        self, store, db, tasks, policy
+    ):
         for _ in range(12):
             claimed(store, tasks)
         pass_time(db, LEASE + 1)
@@ -1014,8 +1246,12 @@ class TestSuspend:
         pass_time(db, LEASE + 1)
         assert store.suspend(tasks, policy) == 10
 
-    @pytest.mark.parametrize(("expired", "alive", "granted"), [(9, 0, 0), (10, 10, 0), (11, 10, 11), (10, 0, 10)])
-    def test_few_losses_are_the_workers_own(self, store, db, tasks, policy, expired, alive, granted):
+    @pytest.mark.parametrize(
+        ("expired", "alive", "granted"), [(9, 0, 0), (10, 10, 0), (11, 10, 11), (10, 0, 10)]
+    )
+    def test_few_losses_are_the_workers_own(
+        self, store, db, tasks, policy, expired, alive, granted
+    ):
         for _ in range(expired):
             claimed(store, tasks)
         pass_time(db, LEASE + 1)
@@ -1052,7 +1288,9 @@ class TestRedispatch:
         pass_time(db, 2)
         assert [again["times"] for again in store.redispatch(tasks, 500)] == [2]
 
-    def test_after_a_long_silence_of_the_scheduler_a_task_is_sent_again_before_it_fails(self, store, db, tasks):
+    def test_after_a_long_silence_of_the_scheduler_a_task_is_sent_again_before_it_fails(
+        self, store, db, tasks
+    ):
         task_id = created(store, tasks)
         pass_time(db, PENDING_FOR + 1)
         assert [sent["times"] for sent in store.redispatch(tasks, 500)] == [1]
@@ -1061,12 +1299,16 @@ class TestRedispatch:
         assert store.redispatch(tasks, 500) == []
         assert [task["task_id"] for task in swept(store, tasks)] == [task_id]
 
-    def test_the_same_goes_for_a_task_that_was_sent_again_before_an_earlier_try(self, store, db, tasks):
+    def test_the_same_goes_for_a_task_that_was_sent_again_before_an_earlier_try(
+        self, store, db, tasks
+    ):
         task_id = created(store, tasks)
         pass_time(db, REDISPATCH_AFTER + 1)
         store.redispatch(tasks, 500)
         pass_time(db, 1)
-        settled(store, tasks, claimed_again(store, tasks, task_id), "retry", reason="transient", after=0)
+        settled(
+            store, tasks, claimed_again(store, tasks, task_id), "retry", reason="transient", after=0
+        )
         pass_time(db, PENDING_FOR + 1)
         assert [sent["times"] for sent in store.redispatch(tasks, 500)] == [2]
         assert swept(store, tasks) == []
@@ -1101,15 +1343,24 @@ class TestStatus:
     def test_it_tells_the_state_at_each_step(self, store, tasks):
         task_id = created(store, tasks, owner="ann", delay=0)
         pending = store.status(tasks, task_id)
-        assert (pending["verdict"], pending["state"], pending["word"]) == ("found", "pending", "pending")
+        assert (pending["verdict"], pending["state"], pending["word"]) == (
+            "found",
+            "pending",
+            "pending",
+        )
         assert (pending["kind"], pending["owner"], pending["due_in"]) == ("image", "ann", 0)
         assert (pending["attempt"], pending["overdue"], pending["rescued"]) == (None, False, [])
         attempt = claimed_again(store, tasks, task_id)
         running = store.status(tasks, task_id)
-        assert (running["state"], running["word"], running["due_in"]) == ("running", "processing", None)
-        assert {name: running["attempt"][name] for name in ("number", "tries", "of", "worker", "outcome")} == {
-            "number": 1, "tries": 1, "of": 3, "worker": "worker-1", "outcome": None,
-        }  # fmt: skip
+        assert (running["state"], running["word"], running["due_in"]) == (
+            "running",
+            "processing",
+            None,
+        )
+        assert {
+            name: running["attempt"][name]
+            for name in ("number", "tries", "of", "worker", "outcome")
+        } == {"number": 1, "tries": 1, "of": 3, "worker": "worker-1", "outcome": None}
         assert LEASE - A_MOMENT < running["attempt"]["lease_left"] <= LEASE
         settled(store, tasks, attempt, "complete", result={"n": 1})
         done = store.status(tasks, task_id)
@@ -1120,7 +1371,11 @@ class TestStatus:
         attempt = claimed(store, tasks)
         settled(store, tasks, attempt, "fail", reason="handler_error", error="No.", detail="secret")
         failed = store.status(tasks, attempt["task_id"])
-        assert (failed["state"], failed["reason"], failed["error"]) == ("failed", "handler_error", "No.")
+        assert (failed["state"], failed["reason"], failed["error"]) == (
+            "failed",
+            "handler_error",
+            "No.",
+        )
         assert "secret" not in str(failed)
 
     def test_it_tells_when_the_next_try_is_due(self, store, tasks):
@@ -1129,7 +1384,10 @@ class TestStatus:
         waiting = store.status(tasks, attempt["task_id"])
         assert (waiting["state"], waiting["error"], waiting["reason"]) == ("pending", None, None)
         assert 60 - A_MOMENT < waiting["due_in"] <= 60
-        assert (waiting["attempt"]["outcome"], waiting["attempt"]["reason"]) == ("retried", "transient")
+        assert (waiting["attempt"]["outcome"], waiting["attempt"]["reason"]) == (
+            "retried",
+            "transient",
+        )
 
     def test_it_heals_an_attempt_that_is_overdue(self, store, db, tasks):
         attempt = claimed(store, tasks)
@@ -1168,7 +1426,9 @@ class TestStatus:
     def test_a_task_that_cannot_be_healed_is_still_told(self, store, db, tasks):
         task_id = created(store, tasks, priority=13)
         pass_time(db, PENDING_FOR + 1)
-        db.execute("alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)")
+        db.execute(
+            "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)"
+        )
         try:
             found = store.status(tasks, task_id)
         finally:
@@ -1194,8 +1454,16 @@ class TestOverview:
         claimed(store, hooked)
         found = store.overview(tasks)
         counted = {(group["state"], group["kind"]): group["count"] for group in found["open"]}
-        assert counted == {("pending", "hasty"): 1, ("pending", "image"): 1, ("running", "image"): 1}
-        assert 100 <= next(group["oldest"] for group in found["open"] if group["state"] == "pending") < 101
+        assert counted == {
+            ("pending", "hasty"): 1,
+            ("pending", "image"): 1,
+            ("running", "image"): 1,
+        }
+        assert (
+            100
+            <= next(group["oldest"] for group in found["open"] if group["state"] == "pending")
+            < 101
+        )
         assert (found["live"], found["live_by_kind"], found["refused"]) == (1, {"image": 1}, 1)
         assert found["overdue"]["count"] == 1
         assert 40 <= found["overdue"]["oldest"] < 41
@@ -1204,9 +1472,14 @@ class TestOverview:
 
     def test_of_an_empty_table_it_tells_nothing(self, store, tasks):
         assert store.overview(tasks) == {
-            "open": [], "live": 0, "live_by_kind": {}, "overdue": {"count": 0, "oldest": None}, "ended": [], "refused": 0,
+            "open": [],
+            "live": 0,
+            "live_by_kind": {},
+            "overdue": {"count": 0, "oldest": None},
+            "ended": [],
+            "refused": 0,
             "last_sweep": None,
-        }  # fmt: skip
+        }
 
     def test_it_shows_the_last_sweep(self, store, db, tasks):
         run = store.sweep_begin(None, "test", 45)["sweep_id"]
@@ -1223,7 +1496,9 @@ class TestLook:
     def found(self, store: Store, watch: Watch, **wanted: Any) -> list[str]:
         return [task["task_id"] for task in store.find(watch, wanted, 500)]
 
-    def test_without_a_filter_the_open_tasks_are_found_in_the_order_of_their_keys(self, store, tasks):
+    def test_without_a_filter_the_open_tasks_are_found_in_the_order_of_their_keys(
+        self, store, tasks
+    ):
         waiting, held = created(store, tasks), claimed(store, tasks)["task_id"]
         settled(store, tasks, claimed(store, tasks), "complete")
         assert self.found(store, tasks) == sorted([waiting, held])
@@ -1238,10 +1513,18 @@ class TestLook:
         pass_time(db, LEASE + 1)
         swept(store, tasks, sweep_id=42)
         assert self.found(store, tasks, ids=[old, failed["task_id"]]) == [old]
-        assert self.found(store, tasks, ids=[failed["task_id"]], states=["failed"]) == [failed["task_id"]]
-        assert self.found(store, tasks, kind="patient") == self.found(store, tasks, owner="ann") == [old]
+        assert self.found(store, tasks, ids=[failed["task_id"]], states=["failed"]) == [
+            failed["task_id"]
+        ]
+        assert (
+            self.found(store, tasks, kind="patient")
+            == self.found(store, tasks, owner="ann")
+            == [old]
+        )
         assert self.found(store, tasks, owner="bob", kind="patient") == []
-        assert self.found(store, tasks, states=["failed"], reason="handler_error") == [failed["task_id"]]
+        assert self.found(store, tasks, states=["failed"], reason="handler_error") == [
+            failed["task_id"]
+        ]
         assert self.found(store, tasks, states=["failed"], sweep_id=42) == [lost["task_id"]]
         assert self.found(store, tasks, older_than=900) == [old]
         assert self.found(store, tasks, older_than=10) == sorted([old, young])
@@ -1253,8 +1536,16 @@ class TestLook:
         (found,) = store.find(tasks, {}, 500)
         names = ("task_id", "state", "word", "kind", "owner", "number", "tries", "worker", "error")
         assert [found[name] for name in names] == [
-            attempt["task_id"], "running", "processing", "image", "ann", 1, 1, "worker-1", None,
-        ]  # fmt: skip
+            attempt["task_id"],
+            "running",
+            "processing",
+            "image",
+            "ann",
+            1,
+            1,
+            "worker-1",
+            None,
+        ]
         assert 10 <= found["age"] <= 10 + A_MOMENT
 
     def test_many_are_read_page_by_page(self, store, tasks):
@@ -1270,7 +1561,9 @@ class TestLook:
         assert store.history(tasks, task_id) == []
         first = claimed_again(store, tasks, task_id)
         store.checkpoint(tasks, task_id, first["token"], "step", {"secret": 1})
-        settled(store, tasks, first, "retry", reason="transient", error="Busy.", detail="503", after=0)
+        settled(
+            store, tasks, first, "retry", reason="transient", error="Busy.", detail="503", after=0
+        )
         claimed_again(store, tasks, task_id)
         history = store.history(tasks, task_id)
         names = ("number", "tries", "worker", "outcome", "reason", "error", "detail", "checkpoints")
@@ -1341,7 +1634,11 @@ class TestRun:
         assert begun["verdict"] == "begun"
         store.sweep_end(begun["sweep_id"], ok=True, counts={"failed": 2})
         run = one(db, "select * from unstuck.sweeps")
-        assert (run["id"], run["key"], run["by"]) == (begun["sweep_id"], "2026-01-01T00:00:00Z", "scheduler")
+        assert (run["id"], run["key"], run["by"]) == (
+            begun["sweep_id"],
+            "2026-01-01T00:00:00Z",
+            "scheduler",
+        )
         assert (run["ok"], run["counts"], run["error"]) == (True, {"failed": 2}, None)
         assert run["ended_at"] >= run["started_at"]
 
@@ -1362,7 +1659,12 @@ class TestRun:
         assert store.sweep_begin(key, "test", 45)["verdict"] == "begun"
 
     def test_a_run_that_failed_can_be_repeated_with_its_key(self, store, db):
-        store.sweep_end(store.sweep_begin("k1", "test", 45)["sweep_id"], ok=False, counts={}, error="no database")
+        store.sweep_end(
+            store.sweep_begin("k1", "test", 45)["sweep_id"],
+            ok=False,
+            counts={},
+            error="no database",
+        )
         assert store.sweep_begin("k1", "test", 45)["verdict"] == "begun"
         run = one(db, "select * from unstuck.sweeps")
         assert (run["ok"], run["ended_at"], run["error"]) == (None, None, None)
@@ -1384,15 +1686,21 @@ class TestEvidence:
         pass_time(db, LEASE + 1)
         run = store.sweep_begin("k1", "test", 45)["sweep_id"]
         told = {name: attempt[name] for name in ("task_id", "number")} | {
-            "watch": "tasks", "cause": "out_of_memory", "evidence": "Cloud Run's log: 'ä'",
-        }  # fmt: skip
+            "watch": "tasks",
+            "cause": "out_of_memory",
+            "evidence": "Cloud Run's log: 'ä'",
+        }
         assert store.evidence(run, [told]) == 0, "it is still alive"
         swept(store, tasks, sweep_id=run)
         before = row(db, attempt["task_id"])
         assert store.evidence(run + 1, [told]) == 0, "another sweep ended it"
         assert store.evidence(run, [told]) == 1
         [known] = store.history(tasks, attempt["task_id"])
-        assert (known["cause"], known["reason"], known["outcome"]) == ("out_of_memory", "lease_lost", "retried")
+        assert (known["cause"], known["reason"], known["outcome"]) == (
+            "out_of_memory",
+            "lease_lost",
+            "retried",
+        )
         assert (
             known["evidence"]
             == store.status(tasks, attempt["task_id"])["attempt"]["evidence"]
@@ -1414,7 +1722,8 @@ class TestFence:
         assert refusals(db, task_id) == ([] if ended == wanted else [("fence", wanted, "ended")])
 
     @pytest.mark.parametrize(
-        "write", ["result = '{}'", "error_message = 'no'", "reason = null", "reason = 'x', metadata = '{}'"]
+        "write",
+        ["result = '{}'", "error_message = 'no'", "reason = null", "reason = 'x', metadata = '{}'"],
     )
     def test_no_foreign_write_changes_how_a_task_ended(self, store, db, tasks, write):
         attempt = claimed(store, tasks)
@@ -1428,9 +1737,7 @@ class TestFence:
         attempt = claimed(store, tasks)
         settled(store, tasks, attempt, "complete")
         before = row(db, attempt["task_id"])
-        note = (
-            """update public.tasks set metadata = '{"seen": true}', finished_at = clock_timestamp() + interval '1 h'"""
-        )
+        note = """update public.tasks set metadata = '{"seen": true}', finished_at = clock_timestamp() + interval '1 h'"""
         assert db.execute(note).rowcount == 1
         assert row(db, attempt["task_id"]) == before | {"metadata": {"seen": True}}
         assert refusals(db, attempt["task_id"]) == []
@@ -1463,7 +1770,10 @@ class TestFence:
     def test_one_refused_row_does_not_stop_the_others_of_a_statement(self, store, db, tasks):
         held, free = claimed(store, tasks)["task_id"], created(store, tasks)
         assert db.execute("update public.tasks set status = 'cancelled'").rowcount == 1
-        assert [row(db, task_id)["status"] for task_id in (held, free)] == ["processing", "cancelled"]
+        assert [row(db, task_id)["status"] for task_id in (held, free)] == [
+            "processing",
+            "cancelled",
+        ]
 
     @pytest.mark.parametrize("outcome", [None, "complete"])
     def test_deleting_is_allowed(self, store, db, tasks, outcome):
@@ -1480,11 +1790,19 @@ class TestFence:
         assert refusals(db, attempt["task_id"]) == []
 
     def test_a_sweep_passes(self, store, db, tasks):
-        held, waiting, silent = claimed(store, tasks)["task_id"], created(store, tasks), created(store, tasks)
+        held, waiting, silent = (
+            claimed(store, tasks)["task_id"],
+            created(store, tasks),
+            created(store, tasks),
+        )
         by_foreigner(db, silent, "processing")
         pass_time(db, 3600)
         assert len(swept(store, tasks)) == 3
-        assert [row(db, one)["status"] for one in (held, waiting, silent)] == ["pending", "failed", "pending"]
+        assert [row(db, one)["status"] for one in (held, waiting, silent)] == [
+            "pending",
+            "failed",
+            "pending",
+        ]
 
 
 class TestHooks:
@@ -1515,7 +1833,14 @@ class TestHooks:
     def test_a_retry_calls_none_and_the_last_failure_one(self, store, hooked, said):
         task_id = created(store, hooked)
         for _ in range(3):
-            settled(store, hooked, claimed_again(store, hooked, task_id), "retry", reason="transient", after=0)
+            settled(
+                store,
+                hooked,
+                claimed_again(store, hooked, task_id),
+                "retry",
+                reason="transient",
+                after=0,
+            )
         assert said()[1:] == [("failed", task_id, 3, "transient_exhausted")]
 
     def test_a_sweep_calls_one_for_each_task_that_it_failed(self, store, db, hooked, said):
@@ -1523,7 +1848,9 @@ class TestHooks:
         waiting = created(store, hooked)
         pass_time(db, PENDING_FOR + 1)
         assert len(swept(store, hooked)) == 3
-        failed = {task_id: (number, what) for hook, task_id, number, what in said() if hook == "failed"}
+        failed = {
+            task_id: (number, what) for hook, task_id, number, what in said() if hook == "failed"
+        }
         assert failed == {lost: (1, "attempts_exhausted"), waiting: (1, "never_claimed")}
         assert retried not in failed
 
@@ -1541,7 +1868,9 @@ class TestHooks:
     def test_one_that_fails_takes_the_settle_back(self, store, db, hooked, said):
         attempt = claimed(store, hooked)
         with pytest.raises(StoreError, match="the hook refuses") as refused:
-            store.settle(hooked, attempt["task_id"], attempt["token"], "complete", result={"refuse": True})
+            store.settle(
+                hooked, attempt["task_id"], attempt["token"], "complete", result={"refuse": True}
+            )
         assert (refused.value.retryable, refused.value.code) == (False, "P0001")
         assert row(db, attempt["task_id"], "hooked")["status"] == "processing"
         assert attempts(db, attempt["task_id"])[0]["ended_at"] is None
@@ -1554,7 +1883,9 @@ class TestHooks:
         pass_time(db, PENDING_FOR + 1)
         answer = store.sweep(hooked, 500)
         assert {task["task_id"] for task in answer["rescued"]} == set(good)
-        assert [(task["task_id"], task["code"]) for task in answer["unsweepable"]] == [(bad, "P0001")]
+        assert [(task["task_id"], task["code"]) for task in answer["unsweepable"]] == [
+            (bad, "P0001")
+        ]
         assert Counter(hook for hook, *_ in said()) == {"created": 4, "failed": 3}
         assert row(db, bad, "hooked")["status"] == "pending"
 
@@ -1596,7 +1927,12 @@ class TestHooks:
         store.operate(hooked, "retry", list(owners))
         store.operate(hooked, "cancel", list(owners))
         for hook in ("failed", "reopened", "cancelled"):
-            assert [owners[task_id] for name, task_id, *_ in said() if name == hook] == ["a", "b", "c", "d"]
+            assert [owners[task_id] for name, task_id, *_ in said() if name == hook] == [
+                "a",
+                "b",
+                "c",
+                "d",
+            ]
 
     def test_each_run_of_the_sweep_calls_one(self, store, hooked, tasks, said):
         for watch in (hooked, tasks):
@@ -1622,7 +1958,9 @@ class TestOutbox:
         }
         assert store.outbox_take(60) is None
 
-    def test_one_that_was_not_sent_comes_again_with_its_name_and_one_that_was_does_not(self, store, db, hooked):
+    def test_one_that_was_not_sent_comes_again_with_its_name_and_one_that_was_does_not(
+        self, store, db, hooked
+    ):
         self.failed(store, db, hooked, 1)
         first = store.outbox_take(60)
         store.outbox_end(first["message"], "the receiver answered 503", 30)
@@ -1644,20 +1982,29 @@ class TestOutbox:
             "error": "the receiver answered 404",
         }
 
-    def test_a_watch_without_notify_and_a_worker_s_own_failure_tell_nobody(self, store, db, tasks, hooked):
+    def test_a_watch_without_notify_and_a_worker_s_own_failure_tell_nobody(
+        self, store, db, tasks, hooked
+    ):
         settled(store, hooked, claimed(store, hooked), "fail")
         self.failed(store, db, tasks, 1)
         assert store.outbox_take(60) is None
 
 
 class TestAdoptedTable:
-    """A table that was there before: its own words, many to one, a number as its key, and clocks that may be empty."""
+    """A table that was there before: its own words, many to one, a number as its key, and clocks
+    that may be empty."""
 
     def add(self, db: Db, state: str = "queued") -> str:
-        return str(one(db, 'insert into public."Media Jobs" ("State") values (%s) returning "Job"', state)["Job"])
+        return str(
+            one(db, 'insert into public."Media Jobs" ("State") values (%s) returning "Job"', state)[
+                "Job"
+            ]
+        )
 
     def state(self, db: Db, task_id: str) -> str:
-        return str(one(db, 'select "State" from public."Media Jobs" where "Job" = %s', task_id)["State"])
+        return str(
+            one(db, 'select "State" from public."Media Jobs" where "Job" = %s', task_id)["State"]
+        )
 
     @pytest.mark.parametrize("given", [True, False])
     @pytest.mark.parametrize("word", ["queued", "waiting"])
@@ -1697,7 +2044,11 @@ class TestAdoptedTable:
         task_id = self.add(db)
         pass_time(db, 901)
         found = store.status(jobs, task_id)
-        assert (found["state"], found["word"], found["reason"]) == ("failed", "broken", "never_claimed")
+        assert (found["state"], found["word"], found["reason"]) == (
+            "failed",
+            "broken",
+            "never_claimed",
+        )
         assert found["error"] == "No worker picked the task up in time."
 
 
@@ -1733,14 +2084,20 @@ class TestLostAnswers:
     def test_an_attempt_beats_checks_in_and_is_settled_once(self, forgetful, db, tasks, outcome):
         attempt = forgetful.claim(tasks, forgetful.create(tasks, "image", {})["task_id"], "w")
         assert forgetful.beat(tasks, attempt["task_id"], attempt["token"])["verdict"] == "held"
-        assert forgetful.checkpoint(tasks, attempt["task_id"], attempt["token"], "step", 1)["verdict"] == "held"
+        assert (
+            forgetful.checkpoint(tasks, attempt["task_id"], attempt["token"], "step", 1)["verdict"]
+            == "held"
+        )
         settled(forgetful, tasks, attempt, outcome, reason="shutdown")
         assert len(attempts(db, attempt["task_id"])) == 1
         assert refusals(db, attempt["task_id"]) == []
 
     def test_a_run_begins_and_ends_once(self, forgetful, db):
         begun = forgetful.sweep_begin("k1", "test", 45)
-        assert begun == {"verdict": "begun", "sweep_id": one(db, "select id from unstuck.sweeps")["id"]}
+        assert begun == {
+            "verdict": "begun",
+            "sweep_id": one(db, "select id from unstuck.sweeps")["id"],
+        }
         assert forgetful.sweep_begin("k2", "test", 45) == {"verdict": "running"}
         forgetful.sweep_end(begun["sweep_id"], ok=True, counts={})
         assert forgetful.sweep_begin("k1", "test", 45) == {"verdict": "duplicate"}
@@ -1752,12 +2109,18 @@ class TestLostAnswers:
         run, said = forgetful.sweep_begin(None, "test", 45)["sweep_id"], []
         while True:
             batch = forgetful.sweep(tasks, 2, sweep_id=run)
-            said += [(task["task_id"], task["state"], task["number"], task["reason"]) for task in batch["rescued"]]
+            said += [
+                (task["task_id"], task["state"], task["number"], task["reason"])
+                for task in batch["rescued"]
+            ]
             if not batch["more"]:
                 break
-        assert sorted(said) == sorted([
-            (requeued, "pending", 1, "deadline"), *((one, "failed", 1, "never_claimed") for one in failed),
-        ])  # fmt: skip
+        assert sorted(said) == sorted(
+            [
+                (requeued, "pending", 1, "deadline"),
+                *((one, "failed", 1, "never_claimed") for one in failed),
+            ]
+        )
 
     @pytest.mark.parametrize("action", ["requeue", "cancel", "fail"])
     def test_what_a_person_did_is_done_once(self, forgetful, db, tasks, action):
@@ -1770,7 +2133,10 @@ class TestLostAnswers:
 class TestBadInput:
     def test_a_task_id_that_is_none_is_refused(self, store, tasks):
         created(store, tasks)
-        for verb in (lambda: store.claim(tasks, "not a uuid", "w"), lambda: store.status(tasks, "1")):
+        for verb in (
+            lambda: store.claim(tasks, "not a uuid", "w"),
+            lambda: store.status(tasks, "1"),
+        ):
             with pytest.raises(StoreError, match="invalid input syntax for type uuid") as refused:
                 verb()
             assert not refused.value.retryable
@@ -1789,10 +2155,19 @@ class TestBadInput:
         assert not refused.value.retryable
 
     @pytest.mark.parametrize(
-        "text", ["'); drop table public.tasks; --", "%s %(x)s {x} @table@", "\\'\"$1 $$", "😀 äß 漢字", " "]
+        "text",
+        [
+            "'); drop table public.tasks; --",
+            "%s %(x)s {x} @table@",
+            "\\'\"$1 $$",
+            "😀 äß 漢字",
+            " ",
+        ],
     )
     def test_texts_are_kept_to_the_letter(self, store, db, tasks, text):
-        answer = store.create(tasks, text, {text: [text]}, owner=text, key=text, metadata={text: text})
+        answer = store.create(
+            tasks, text, {text: [text]}, owner=text, key=text, metadata={text: text}
+        )
         attempt = store.claim(tasks, None, text, [text])
         store.checkpoint(tasks, answer["task_id"], attempt["token"], text, text)
         store.beat(tasks, answer["task_id"], attempt["token"], {text: text})
@@ -1809,7 +2184,9 @@ class TestBadInput:
         for verb in (
             lambda: store.create(tasks, text, {}),
             lambda: store.create(tasks, "image", {"x": text}),
-            lambda: store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result=[text]),
+            lambda: store.settle(
+                tasks, attempt["task_id"], attempt["token"], "complete", result=[text]
+            ),
         ):
             with pytest.raises(StoreError) as refused:
                 verb()
@@ -1818,7 +2195,9 @@ class TestBadInput:
     def test_a_number_that_is_not_json_is_refused_for_good(self, store, tasks):
         attempt = claimed(store, tasks)
         with pytest.raises(StoreError) as refused:
-            store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"x": float("nan")})
+            store.settle(
+                tasks, attempt["task_id"], attempt["token"], "complete", result={"x": float("nan")}
+            )
         assert not refused.value.retryable
 
     @pytest.mark.parametrize("text", ["a\0b", "a\udce4b"])

@@ -1,4 +1,5 @@
-"""The verbs of the operators' page by every store, on the own table and on one that was there before."""
+"""The verbs of the operators' page by every store, on the own table and on one that was there
+before."""
 
 import json
 
@@ -18,12 +19,18 @@ def lived(request, policy, store, db):
         "jobs": """update public."Media Jobs" set created_at = now() - interval '2 d' where "Job" = %s""",
     }[request.param]
     made = {
-        name: db.execute(make).fetchone()["id"] for name in ("waits", "late", "runs", "lost", "failed", "done", "swept")
+        name: db.execute(make).fetchone()["id"]
+        for name in ("waits", "late", "runs", "lost", "failed", "done", "swept")
     }
     for name in ("late", "swept"):
         db.execute(age, (made[name],))
-    held = {name: store.claim(watch, made[name], "worker-1") for name in ("runs", "lost", "failed", "done")}
-    store.settle(watch, made["failed"], held["failed"]["token"], "fail", reason="handler_error", error="No.")
+    held = {
+        name: store.claim(watch, made[name], "worker-1")
+        for name in ("runs", "lost", "failed", "done")
+    }
+    store.settle(
+        watch, made["failed"], held["failed"]["token"], "fail", reason="handler_error", error="No."
+    )
     store.settle(watch, made["done"], held["done"]["token"], "complete", result={"ok": 1})
     store.checkpoint(watch, made["runs"], held["runs"]["token"], "half", {"secret": 1})
     run = store.sweep_begin(None, "test", 30.0)["sweep_id"]
@@ -60,7 +67,9 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(("wanted", "names"), FILTERS, ids=[json.dumps(wanted) for wanted, _ in FILTERS])
+@pytest.mark.parametrize(
+    ("wanted", "names"), FILTERS, ids=[json.dumps(wanted) for wanted, _ in FILTERS]
+)
 def test_a_filter_holds(store, lived, wanted, names):
     watch, made = lived
     assert set(shown(store, watch, **wanted)) == {made[name] for name in names}
@@ -87,7 +96,10 @@ def test_the_pulse_counts_stuck_and_open_ones(store, lived):
     watch, made = lived
     pulse = store.pulse(watch)
     assert pulse["stuck"]["count"] == 2
-    assert {(one["state"], one["count"]) for one in pulse["open"]} == {("running", 2), ("pending", 2)}
+    assert {(one["state"], one["count"]) for one in pulse["open"]} == {
+        ("running", 2),
+        ("pending", 2),
+    }
     assert pulse["last_sweep"]["id"] == made["run"]
     assert 0 <= pulse["last_good"] < 60
 
@@ -109,7 +121,12 @@ def test_the_timeline_has_the_times_and_the_payload_the_data(store, lived):
     watch, made = lived
     found = store.timeline(watch, made["runs"])
     (attempt,) = found["attempts"]
-    assert attempt["started"] <= attempt["checkpoints"]["half"] <= found["now"] < attempt["lease_until"]
+    assert (
+        attempt["started"]
+        <= attempt["checkpoints"]["half"]
+        <= found["now"]
+        < attempt["lease_until"]
+    )
     assert found["created"] <= attempt["started"]
     assert "half" not in json.dumps(store.page(watch, {}, 50))
     assert store.payload(watch, made["runs"])["checkpoints"] == {"half": {"secret": 1}}

@@ -97,17 +97,26 @@ def beat(store: PostgresStore, watch: Watch, attempt: dict[str, Any], limit: flo
     return store.beat(watch, attempt["task_id"], attempt["token"], limit=limit)["verdict"]
 
 
-def test_a_call_ends_at_its_limit_while_another_session_holds_the_row(conformance, store, tasks, attempt):
+def test_a_call_ends_at_its_limit_while_another_session_holds_the_row(
+    conformance, store, tasks, attempt
+):
     with locked(conformance):
-        with takes(0.5, 0.5 + GRACE), pytest.raises(StoreError, match=r"no answer within 0\.5 s") as refused:
+        with (
+            takes(0.5, 0.5 + GRACE),
+            pytest.raises(StoreError, match=r"no answer within 0\.5 s") as refused,
+        ):
             beat(store, tasks, attempt, limit=0.5)
         assert refused.value.retryable
     assert beat(store, tasks, attempt) == "held"
 
 
-def test_a_call_that_was_given_up_does_no_harm_when_it_is_done_after_all(conformance, store, db, tasks, attempt):
+def test_a_call_that_was_given_up_does_no_harm_when_it_is_done_after_all(
+    conformance, store, db, tasks, attempt
+):
     with locked(conformance), pytest.raises(StoreError):
-        store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 1}, limit=0.2)
+        store.settle(
+            tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 1}, limit=0.2
+        )
     again = store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 1})
     assert (again["verdict"], again["state"]) == ("settled", "completed")
     assert db.execute("select count(*) from unstuck.refusals").fetchone() == {"count": 0}
@@ -115,9 +124,16 @@ def test_a_call_that_was_given_up_does_no_harm_when_it_is_done_after_all(conform
 
 def test_a_claim_that_was_given_up_is_found_when_it_is_asked_for_again(conformance, store, tasks):
     task_id = store.create(tasks, "image", {})["task_id"]
-    wanted = {"p_task": task_id, "p_worker": "w", "p_rules": tasks.rules_json, "p_token": str(uuid4())}
+    wanted = {
+        "p_task": task_id,
+        "p_worker": "w",
+        "p_rules": tasks.rules_json,
+        "p_token": str(uuid4()),
+    }
     answers = []
-    again = Thread(target=lambda: answers.append(store.call("tasks_claim", wanted | {"p_again": True}, 8.0)))
+    again = Thread(
+        target=lambda: answers.append(store.call("tasks_claim", wanted | {"p_again": True}, 8.0))
+    )
     with locked(conformance), psycopg.connect(conformance) as watcher:
         with pytest.raises(StoreError):
             store.call("tasks_claim", dict(wanted), 0.2)
@@ -148,7 +164,9 @@ def test_a_call_ends_at_its_limit_while_nobody_answers_at_the_address(tasks, att
         assert refused.value.retryable
 
 
-def test_a_verb_is_repeated_within_its_limit_while_the_error_is_a_passing_one(conformance, db, tasks, attempt):
+def test_a_verb_is_repeated_within_its_limit_while_the_error_is_a_passing_one(
+    conformance, db, tasks, attempt
+):
     name = db.info.dbname
     db.execute(f"alter database {name} set lock_timeout = '50ms'")
     store = PostgresStore(conformance)
@@ -196,15 +214,21 @@ def test_there_are_never_more_connections_than_callers_at_once(conformance, stor
 def test_a_connection_is_never_shared_over_a_fork(database):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", OVER_A_FORK, database],
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=30,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=30,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     child, before, after = done.stdout.split()
     assert before == after != child
 
 
 def terminate(db: Db) -> None:
-    db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'unstuck'")
+    db.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'unstuck'"
+    )
     eventually(lambda: not backends(db))
 
 
@@ -228,18 +252,23 @@ def busy(dsn: str, store: PostgresStore, db: Db, watch: Watch, callers: int) -> 
         thread.join()
 
 
-def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(alone, database, tasks):
+def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(
+    alone, database, tasks
+):
     """Else it would come through when nobody listens, and the try would be lost."""
     task_id = alone.create(tasks, "image", {})["task_id"]
-    wanted = {"p_task": task_id, "p_worker": "w", "p_rules": tasks.rules_json, "p_token": str(uuid4())}
+    wanted = {
+        "p_task": task_id,
+        "p_worker": "w",
+        "p_rules": tasks.rules_json,
+        "p_token": str(uuid4()),
+    }
     with psycopg.connect(database) as somebody, psycopg.connect(database, autocommit=True) as db:
         somebody.execute("select from public.tasks where id = %s for update", (task_id,))
         with pytest.raises(StoreError) as error:
             alone._verb("tasks_claim", 3.0, again="p_again", **wanted)
         assert (error.value.code, error.value.retryable) == ("55P03", True)
-        waiting = (
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-        )
+        waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
         assert db.execute(waiting).fetchone() == (0,), "nobody waits any more"
         somebody.rollback()
         assert db.execute("select count(*) from unstuck.attempts").fetchone() == (0,)
@@ -250,7 +279,8 @@ def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(alo
 def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_and_takes_no_second_task(
     alone, database, tasks
 ):
-    """Its answer was given up, not its work: the next task is another one by then, with the same token."""
+    """Its answer was given up, not its work: the next task is another one by then, with the same
+    token."""
     for _ in range(2):
         alone.create(tasks, "image", {})
     wanted = (tasks.rules_json, uuid4())
@@ -258,7 +288,9 @@ def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_an
         query = "select unstuck.tasks_claim(null, 'w', %s, %s)"
         (taken,) = first.execute(query, wanted).fetchone()
         with ThreadPoolExecutor(1) as pool:
-            again = pool.submit(lambda: db.execute(query.replace("%s)", "%s, true)"), wanted).fetchone()[0])
+            again = pool.submit(
+                lambda: db.execute(query.replace("%s)", "%s, true)"), wanted).fetchone()[0]
+            )
             waiting = "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
             with psycopg.connect(database, autocommit=True) as looking:
                 eventually(lambda: looking.execute(waiting).fetchone() is not None)
@@ -269,17 +301,34 @@ def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_an
 
 @pytest.mark.parametrize(
     ("kind", "before", "waits"),
-    [("image", "select 1", "off"), ("uncertain", "select 1", "on"), ("fails", "select 1", "on"),
-     ("image", "insert into public.tasks (kind) values ('yours')", "on")],
-    ids=["may be repeated", "must not be repeated", "is not repeated", "something else was written"],
-)  # fmt: skip
-def test_only_a_claim_that_may_be_lost_does_not_wait_for_the_disk(alone, database, tasks, kind, before, waits):
-    """A crash of the database may forget it. That is one more run, which `on_lost: retry` allows and the others do not."""
+    [
+        ("image", "select 1", "off"),
+        ("uncertain", "select 1", "on"),
+        ("fails", "select 1", "on"),
+        ("image", "insert into public.tasks (kind) values ('yours')", "on"),
+    ],
+    ids=[
+        "may be repeated",
+        "must not be repeated",
+        "is not repeated",
+        "something else was written",
+    ],
+)
+def test_only_a_claim_that_may_be_lost_does_not_wait_for_the_disk(
+    alone, database, tasks, kind, before, waits
+):
+    """A crash of the database may forget it. That is one more run, which `on_lost: retry` allows
+    and the others do not."""
     task_id = alone.create(tasks, kind, {})["task_id"]
     with psycopg.connect(database, options="-c synchronous_commit=on") as db:
         db.execute(before)
-        claimed = db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (task_id, tasks.rules_json)).fetchone()[0]
-        assert (claimed["verdict"], db.execute("show synchronous_commit").fetchone()) == ("claimed", (waits,))
+        claimed = db.execute(
+            "select unstuck.tasks_claim(%s, 'w', %s)", (task_id, tasks.rules_json)
+        ).fetchone()[0]
+        assert (claimed["verdict"], db.execute("show synchronous_commit").fetchone()) == (
+            "claimed",
+            (waits,),
+        )
         db.commit()
         assert db.execute("show synchronous_commit").fetchone() == ("on",), "only this transaction"
 
@@ -291,7 +340,9 @@ def test_a_claim_that_rescues_the_attempt_before_waits_for_the_disk(alone, datab
     with psycopg.connect(database, options="-c synchronous_commit=on") as db:
         db.execute("update unstuck.attempts set lease_until = started_at, lease = '0'")
         db.commit()
-        claimed = db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (task_id, tasks.rules_json)).fetchone()[0]
+        claimed = db.execute(
+            "select unstuck.tasks_claim(%s, 'w', %s)", (task_id, tasks.rules_json)
+        ).fetchone()[0]
         assert (claimed["verdict"], claimed["rescued"][0]["reason"]) == ("claimed", "lease_lost")
         assert db.execute("show synchronous_commit").fetchone() == ("on",)
 
@@ -310,7 +361,9 @@ def test_the_holder_of_a_claim_that_a_crash_forgot_can_end_nothing(alone, databa
 
 
 @pytest.mark.parametrize("by", ["settle", "sweep"])
-def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(alone, database, tasks, by):
+def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(
+    alone, database, tasks, by
+):
     """Settle and sweep pass the fence by themselves, and nobody with them."""
     held, mine = (alone.create(tasks, "fails", {})["task_id"] for _ in range(2))
     token = alone.claim(tasks, mine, "w")["token"]
@@ -324,19 +377,26 @@ def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(al
             create trigger meddle after update on public.tasks for each row
             when (new.id = '{mine}' and new.finished_at is not null) execute function public.meddle()""")
         if by == "sweep":
-            db.execute("update unstuck.attempts set lease_until = started_at, lease = '0' where task_id = %s", (mine,))
+            db.execute(
+                "update unstuck.attempts set lease_until = started_at, lease = '0' where task_id = %s",
+                (mine,),
+            )
             assert [one["state"] for one in alone.sweep(tasks, 10)["rescued"]] == ["failed"]
         else:
             assert alone.settle(tasks, mine, token, "complete")["verdict"] == "settled"
         states = dict(db.execute("select id::text, status from public.tasks").fetchall())
-        assert (states[held], states[mine]) == ("processing", "failed" if by == "sweep" else "completed")
+        assert (states[held], states[mine]) == (
+            "processing",
+            "failed" if by == "sweep" else "completed",
+        )
         refused = db.execute("select task_id, wanted, because from unstuck.refusals").fetchall()
         assert refused == [(held, "completed", "held")]
 
 
 @pytest.mark.parametrize("verb", ["status(%s, %s)", "claim(%s, 'w', %s)"])
 def test_what_is_no_key_is_refused_whatever_the_plan(database, tasks, verb):
-    """A scan of a table that is empty compares nothing: for it each text is a key that is not there (seen)."""
+    """A scan of a table that is empty compares nothing: for it each text is a key that is not there
+    (seen)."""
     scan = "-c plan_cache_mode=force_generic_plan -c enable_indexscan=off -c enable_bitmapscan=off"
     with (
         psycopg.connect(database, autocommit=True, options=scan) as db,

@@ -1,4 +1,5 @@
-"""What every store has to do for users: their tasks are theirs, and the rules for each of them hold whoever races."""
+"""What every store has to do for users: their tasks are theirs, and the rules for each of them hold
+whoever races."""
 
 from collections import Counter
 from dataclasses import replace
@@ -32,7 +33,11 @@ class TestOneActive:
     def test_a_user_has_one_open_task_of_the_kind(self, store, tasks):
         first = created(store, tasks, "alone", owner="ann")
         answer = store.create(tasks, "alone", {"n": 2}, owner="ann")
-        assert (answer["verdict"], answer["task_id"], answer["state"]) == ("active", first, "pending")
+        assert (answer["verdict"], answer["task_id"], answer["state"]) == (
+            "active",
+            first,
+            "pending",
+        )
         claimed_again(store, tasks, first)
         assert store.create(tasks, "alone", {"n": 2}, owner="ann")["state"] == "running"
 
@@ -41,7 +46,9 @@ class TestOneActive:
         created(store, tasks, "alone", owner="bob")
         created(store, tasks, "alone")
         created(store, tasks, "image", owner="ann")
-        assert store.create(tasks, "alone", {})["verdict"] == "active", "tasks of nobody are one user's"
+        assert store.create(tasks, "alone", {})["verdict"] == "active", (
+            "tasks of nobody are one user's"
+        )
 
     @pytest.mark.parametrize("outcome", ["complete", "fail"])
     def test_the_end_of_the_task_makes_room(self, store, tasks, outcome):
@@ -67,20 +74,26 @@ class TestOneActive:
         pass_time(db, PENDING_FOR + 1)
         answer = store.create(tasks, "alone", {}, owner="ann")
         assert answer["verdict"] == "created"
-        assert [(task["task_id"], task["reason"]) for task in answer["rescued"]] == [(stuck, "never_claimed")]
+        assert [(task["task_id"], task["reason"]) for task in answer["rescued"]] == [
+            (stuck, "never_claimed")
+        ]
         assert row(db, stuck)["status"] == "failed"
 
-    def test_an_overdue_task_that_has_tries_left_is_pending_again_and_still_the_one(self, store, db, tasks):
+    def test_an_overdue_task_that_has_tries_left_is_pending_again_and_still_the_one(
+        self, store, db, tasks
+    ):
         stuck = claimed(store, tasks, "alone", owner="ann")["task_id"]
         pass_time(db, DEADLINE + 1)
         answer = store.create(tasks, "alone", {}, owner="ann")
-        assert (answer["verdict"], answer["task_id"], answer["state"]) == ("active", stuck, "pending")
+        assert (answer["verdict"], answer["task_id"], answer["state"]) == (
+            "active",
+            stuck,
+            "pending",
+        )
         assert [task["reason"] for task in answer["rescued"]] == ["deadline"]
 
     def test_another_writer_of_the_table_is_held_to_it_as_well(self, store, db, tasks):
-        insert = (
-            "insert into public.tasks (kind, owner, one_active) values ('alone', 'ann', true) on conflict do nothing"
-        )
+        insert = "insert into public.tasks (kind, owner, one_active) values ('alone', 'ann', true) on conflict do nothing"
         assert [db.execute(insert).rowcount for _ in range(2)] == [1, 0]
         assert store.create(tasks, "alone", {}, owner="ann")["verdict"] == "active"
 
@@ -88,7 +101,10 @@ class TestOneActive:
         ended = [settled_task(store, tasks) for _ in range(3)]
         assert len(store.operate(tasks, "retry", ended)) == 1
         assert store.operate(tasks, "retry", ended) == []
-        assert Counter(row(db, task_id)["status"] for task_id in ended) == {"pending": 1, "failed": 2}
+        assert Counter(row(db, task_id)["status"] for task_id in ended) == {
+            "pending": 1,
+            "failed": 2,
+        }
 
 
 def settled_task(store, tasks):
@@ -147,23 +163,38 @@ class TestCancel:
     def test_a_pending_task_ends_with_a_reason(self, store, db, tasks):
         task_id = created(store, tasks, owner="ann")
         answer = store.cancel(tasks, task_id, owner="ann")
-        assert (answer["verdict"], answer["state"], answer["reason"]) == ("cancelled", "cancelled", "cancelled")
-        assert (row(db, task_id)["status"], attempts(db, task_id)[0]["outcome"]) == ("cancelled", "cancelled")
+        assert (answer["verdict"], answer["state"], answer["reason"]) == (
+            "cancelled",
+            "cancelled",
+            "cancelled",
+        )
+        assert (row(db, task_id)["status"], attempts(db, task_id)[0]["outcome"]) == (
+            "cancelled",
+            "cancelled",
+        )
 
     def test_the_worker_that_is_at_it_finds_its_lease_lost(self, store, db, tasks):
         attempt = claimed(store, tasks, owner="ann")
         assert store.cancel(tasks, attempt["task_id"])["number"] == 1
         assert store.beat(tasks, attempt["task_id"], attempt["token"])["reason"] == "cancelled"
-        assert store.settle(tasks, attempt["task_id"], attempt["token"], "complete")["verdict"] == "lost"
+        assert (
+            store.settle(tasks, attempt["task_id"], attempt["token"], "complete")["verdict"]
+            == "lost"
+        )
         assert row(db, attempt["task_id"])["status"] == "cancelled"
         assert refusals(db, attempt["task_id"]) == [
-            ("verb", "beat", "cancelled"), ("verb", "complete", "cancelled"),
-        ]  # fmt: skip
+            ("verb", "beat", "cancelled"),
+            ("verb", "complete", "cancelled"),
+        ]
 
     def test_twice_is_once(self, store, db, tasks):
         task_id = created(store, tasks)
         store.cancel(tasks, task_id)
-        assert store.cancel(tasks, task_id) == {"verdict": "ended", "task_id": task_id, "state": "cancelled"}
+        assert store.cancel(tasks, task_id) == {
+            "verdict": "ended",
+            "task_id": task_id,
+            "state": "cancelled",
+        }
         assert len(attempts(db, task_id)) == 1
 
     def test_what_has_ended_stays_as_it_is(self, store, tasks):
@@ -177,18 +208,29 @@ class TestCancel:
         assert store.cancel(tasks, "00000000-0000-4000-8000-000000000000") == {"verdict": "missing"}
         assert row(db, task_id)["status"] == "pending"
 
-    def test_a_cancel_and_a_claim_at_once_leave_a_cancelled_task_that_nobody_holds(self, store, db, tasks):
+    def test_a_cancel_and_a_claim_at_once_leave_a_cancelled_task_that_nobody_holds(
+        self, store, db, tasks
+    ):
         for _ in range(5):
             task_id = created(store, tasks)
-            at_once(lambda t=task_id: store.cancel(tasks, t), lambda t=task_id: store.claim(tasks, t, "w"))
+            at_once(
+                lambda t=task_id: store.cancel(tasks, t),
+                lambda t=task_id: store.claim(tasks, t, "w"),
+            )
             assert row(db, task_id)["status"] == "cancelled"
             assert [one for one in attempts(db, task_id) if one["ended_at"] is None] == []
 
     def test_a_table_of_others_is_cancelled_in_its_own_words(self, store, db, jobs):
-        key = db.execute('insert into public."Media Jobs" default values returning "Job"').fetchone()["Job"]
+        key = db.execute(
+            'insert into public."Media Jobs" default values returning "Job"'
+        ).fetchone()["Job"]
         assert store.cancel(jobs, str(key))["state"] == "cancelled"
-        assert db.execute('select "State" from public."Media Jobs"').fetchone()["State"] == "withdrawn"
-        assert store.status(jobs, str(key), owner="ann") == {"verdict": "missing"}, "the table knows no owner"
+        assert (
+            db.execute('select "State" from public."Media Jobs"').fetchone()["State"] == "withdrawn"
+        )
+        assert store.status(jobs, str(key), owner="ann") == {"verdict": "missing"}, (
+            "the table knows no owner"
+        )
 
 
 class TestClaimAgain:

@@ -1,3 +1,5 @@
-"""A real Supabase REST API for tests: the real PostgREST on the embedded PostgreSQL, behind a small gateway.
+"""A real Supabase REST API for tests: the real PostgREST on the embedded PostgreSQL, behind a small
+gateway.
 
-`stack.Supabase(dsn)` serves one database; the fixture `supabase` (tests/conftest.py) is one with the ledger in it."""
+`stack.Supabase(dsn)` serves one database; the fixture `supabase` (tests/conftest.py) is one with
+the ledger in it."""

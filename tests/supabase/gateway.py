@@ -1,7 +1,9 @@
-"""The gateway before PostgREST does what Supabase's does (its docker/volumes/api/kong.yml and the docs of API keys): takes
-/rest/v1 away, wants a key it knows, and turns the new opaque keys into the token of their role.
+"""The gateway before PostgREST does what Supabase's does (its docker/volumes/api/kong.yml and the
+docs of API keys): takes /rest/v1 away, wants a key it knows, and turns the new opaque keys into the
+token of their role.
 
-`python -m tests.supabase.gateway PORT UPSTREAM SECRET_KEY PUBLISHABLE_KEY SERVICE_JWT ANON_JWT` serves until stdin ends."""
+`python -m tests.supabase.gateway PORT UPSTREAM SECRET_KEY PUBLISHABLE_KEY SERVICE_JWT ANON_JWT`
+serves until stdin ends."""
 
 import http.client
 import json
@@ -50,10 +52,17 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.path.startswith(PREFIX + "/"):
             return self.answer(404, {"message": "no Route matched with those values"})
         if not key:
-            return self.answer(401, {"message": "No API key found in request", "hint": "No `apikey` request header."})
+            return self.answer(
+                401,
+                {"message": "No API key found in request", "hint": "No `apikey` request header."},
+            )
         if not (token := self.server.tokens.get(key)):
-            return self.answer(401, {"message": "Invalid API key", "hint": "Double check your API key."})
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in NOT_PASSED}
+            return self.answer(
+                401, {"message": "Invalid API key", "hint": "Double check your API key."}
+            )
+        headers = {
+            name: value for name, value in self.headers.items() if name.lower() not in NOT_PASSED
+        }
         said = self.headers.get("Authorization", "")
         headers["Authorization"] = said if said not in {"", f"Bearer {key}"} else f"Bearer {token}"
         try:
@@ -62,7 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.upstream:
                 self.upstream.close()
             self.upstream = None
-            self.answer(502, {"message": "An invalid response was received from the upstream server"})
+            self.answer(
+                502, {"message": "An invalid response was received from the upstream server"}
+            )
 
     def finish(self) -> None:
         super().finish()

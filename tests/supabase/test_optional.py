@@ -1,4 +1,5 @@
-"""Credits and generations where Supabase is: an owner reads their own and writes nothing; the service role does the rest."""
+"""Credits and generations where Supabase is: an owner reads their own and writes nothing; the
+service role does the rest."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,13 +27,18 @@ def db(postgres: Postgres) -> Iterator[psycopg.Connection[Any]]:
         db.execute(file(given, "public").encode())
         db.execute("set role service_role")
         for owner in (ADA, BOB):
-            db.execute("select public.unstuck_credits_grant(%s, 100, %s)", (owner, f"welcome {owner}"))
+            db.execute(
+                "select public.unstuck_credits_grant(%s, 100, %s)", (owner, f"welcome {owner}")
+            )
             create = "select unstuck.tasks_create('image', p_owner => %s, p_metadata => '{\"cost\": 25}')"
             task_id = db.execute(create, (owner,)).fetchone()[0]["task_id"]
             rules = given.watch().rules_json
-            token = db.execute("select unstuck.tasks_claim(%s, 'w', %s)", (task_id, rules)).fetchone()[0]["token"]
+            token = db.execute(
+                "select unstuck.tasks_claim(%s, 'w', %s)", (task_id, rules)
+            ).fetchone()[0]["token"]
             db.execute(
-                "select unstuck.tasks_settle(%s, %s, 'complete', %s, '{\"url\": \"a.png\"}')", (task_id, token, rules)
+                "select unstuck.tasks_settle(%s, %s, 'complete', %s, '{\"url\": \"a.png\"}')",
+                (task_id, token, rules),
             )
         db.execute("reset role")
         yield db
@@ -42,7 +48,10 @@ def db(postgres: Postgres) -> Iterator[psycopg.Connection[Any]]:
 def as_user(db: psycopg.Connection[Any]) -> As:
     def ask(user: str, statement: str) -> Any:
         with db.transaction():
-            db.execute("select set_config('request.jwt.claims', %s, true)", (f'{{"sub": "{user}"}}' if user else "",))
+            db.execute(
+                "select set_config('request.jwt.claims', %s, true)",
+                (f'{{"sub": "{user}"}}' if user else "",),
+            )
             db.execute(f"set local role {'authenticated' if user else 'anon'}".encode())
             return db.execute(statement.encode())
 
@@ -63,7 +72,12 @@ def test_an_owner_sees_what_is_left(as_user):
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("user", [ADA, ""])
 @pytest.mark.parametrize(
-    "write", ["update public.{} set owner = owner", "delete from public.{}", "insert into public.{} default values"]
+    "write",
+    [
+        "update public.{} set owner = owner",
+        "delete from public.{}",
+        "insert into public.{} default values",
+    ],
 )
 def test_nobody_else_writes(as_user, table, user, write):
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -1,5 +1,6 @@
-"""What a client that listens is told: one change for each change of state, and none for a beat, which would wake every
-client. Read as Supabase's Realtime reads it: the publication `supabase_realtime`, by logical replication (pgoutput)."""
+"""What a client that listens is told: one change for each change of state, and none for a beat,
+which would wake every client. Read as Supabase's Realtime reads it: the publication
+`supabase_realtime`, by logical replication (pgoutput)."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -36,7 +37,9 @@ class Changes:
         self._relations: dict[int, tuple[str, list[str]]] = {}
 
     def __call__(self) -> list[Change]:
-        self._db.execute("select pg_logical_emit_message(true, 'flush', '')")  # only what is on the disk is published
+        self._db.execute(
+            "select pg_logical_emit_message(true, 'flush', '')"
+        )  # only what is on the disk is published
         rows = self._db.execute(
             "select data from pg_logical_slot_get_binary_changes(%s, null, null, 'proto_version', '1', "
             "'publication_names', 'supabase_realtime')",
@@ -50,7 +53,10 @@ class Changes:
         if kind == "R":
             relation, names = struct.unpack_from("!I", data)[0], data[4:]
             schema, table, rest = names.split(b"\0", 2)
-            self._relations[relation] = (f"{schema.decode()}.{table.decode()}", list(self._columns(rest[1:])))
+            self._relations[relation] = (
+                f"{schema.decode()}.{table.decode()}",
+                list(self._columns(rest[1:])),
+            )
         if kind in "IUD":
             table, columns = self._relations[struct.unpack_from("!I", data)[0]]
             assert chr(data[4]) in "NK", "the old row is not published"
@@ -173,7 +179,11 @@ def test_a_rescue_is_one_change_whoever_rescues(store, db, watch, changes):
     changes()
     store.status(watch, polled)
     (healed,) = changes()
-    assert (healed.row["id"], healed.row["status"], healed.row["reason"]) == (polled, "failed", "never_claimed")
+    assert (healed.row["id"], healed.row["status"], healed.row["reason"]) == (
+        polled,
+        "failed",
+        "never_claimed",
+    )
     store.sweep(watch, 500)
     assert sorted(str(change.row["id"]) for change in changes()) == sorted([lost, waits])
 
@@ -188,5 +198,7 @@ def test_what_a_person_does_is_one_change_for_each_task(store, watch, changes):
 
 
 def test_only_the_tasks_are_published(db):
-    rows = db.execute("select schemaname, tablename from pg_publication_tables where pubname = 'supabase_realtime'")
+    rows = db.execute(
+        "select schemaname, tablename from pg_publication_tables where pubname = 'supabase_realtime'"
+    )
     assert rows.fetchall() == [("public", "tasks")]

@@ -26,9 +26,14 @@ def test_a_task_lives_and_ends_through_the_rest_api(supabase):
     store, watch = SupabaseStore(supabase.url, supabase.key), load().watch()
     store.create(watch, "image", {"n": 1})
     attempt = store.claim(watch, None, "w")
-    assert store.beat(watch, attempt["task_id"], attempt["token"], {"part": 0.5}) == {"verdict": "held"}
+    assert store.beat(watch, attempt["task_id"], attempt["token"], {"part": 0.5}) == {
+        "verdict": "held"
+    }
     assert (
-        store.settle(watch, attempt["task_id"], attempt["token"], "complete", result={"n": 2})["state"] == "completed"
+        store.settle(watch, attempt["task_id"], attempt["token"], "complete", result={"n": 2})[
+            "state"
+        ]
+        == "completed"
     )
     assert store.status(watch, attempt["task_id"])["result"] == {"n": 2}
     store.close()
@@ -59,17 +64,29 @@ store.close()
 def test_a_client_is_never_shared_over_a_fork(supabase):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", OVER_A_FORK, supabase.url, supabase.key],
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout.split("\n")[:2]) == (0, ["another", "the same"]), done.stderr
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.split("\n")[:2]) == (0, ["another", "the same"]), (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize(
     ("env", "chosen"),
     [
         ({"DATABASE_URL": "postgresql://h/d"}, "PostgresStore"),
-        ({"SUPABASE_URL": "https://ref.supabase.co", "SUPABASE_KEY": "sb_secret_x"}, "SupabaseStore"),
-        ({"DATABASE_URL": "postgresql://h/d", "SUPABASE_URL": "u", "SUPABASE_KEY": "k"}, "PostgresStore"),
+        (
+            {"SUPABASE_URL": "https://ref.supabase.co", "SUPABASE_KEY": "sb_secret_x"},
+            "SupabaseStore",
+        ),
+        (
+            {"DATABASE_URL": "postgresql://h/d", "SUPABASE_URL": "u", "SUPABASE_KEY": "k"},
+            "PostgresStore",
+        ),
     ],
 )
 def test_the_environment_chooses_the_store(env, chosen, monkeypatch):
@@ -80,10 +97,11 @@ def test_the_environment_chooses_the_store(env, chosen, monkeypatch):
 @pytest.mark.parametrize(
     ("env", "says"),
     [
-        ({}, "SUPABASE_URL and SUPABASE_KEY"), ({"SUPABASE_URL": "https://ref.supabase.co"}, "SUPABASE_KEY is not set"),
+        ({}, "SUPABASE_URL and SUPABASE_KEY"),
+        ({"SUPABASE_URL": "https://ref.supabase.co"}, "SUPABASE_KEY is not set"),
         ({"SUPABASE_KEY": "sb_secret_x"}, "SUPABASE_URL is no URL"),
     ],
-)  # fmt: skip
+)
 def test_an_environment_that_is_not_whole_is_refused(env, says, monkeypatch):
     monkeypatch.setattr(functions.store, "settings", lambda: Settings.read(env))
     with pytest.raises(StoreError, match=says):
@@ -91,7 +109,14 @@ def test_an_environment_that_is_not_whole_is_refused(env, says, monkeypatch):
 
 
 def test_a_cold_start_loads_the_store_that_is_chosen_and_not_the_other(supabase):
-    answer = probe("sweep", "", "POST", "/", None, **{name: value for name, value in supabase.env.items() if value})
+    answer = probe(
+        "sweep",
+        "",
+        "POST",
+        "/",
+        None,
+        **{name: value for name, value in supabase.env.items() if value},
+    )
     assert answer["status"] == 200, answer["body"]
     loaded = {name.partition(".")[0] for name in answer["loaded"]}
     assert "supabase" in loaded
@@ -99,11 +124,16 @@ def test_a_cold_start_loads_the_store_that_is_chosen_and_not_the_other(supabase)
 
 
 def test_the_commands_work_by_the_rest_api(supabase):
-    env = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | supabase.env
+    env = {
+        name: value for name, value in os.environ.items() if name != "DATABASE_URL"
+    } | supabase.env
     store = SupabaseStore(supabase.url, supabase.key)
     task_id = store.create(load().watch(), "image", {})["task_id"]
     store.close()
-    for command, says in ((["explain", task_id], "is pending"), (["cancel", "--id", task_id, "--apply"], task_id)):
+    for command, says in (
+        (["explain", task_id], "is pending"),
+        (["cancel", "--id", task_id, "--apply"], task_id),
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "functions", *command],
             capture_output=True,
@@ -113,14 +143,19 @@ def test_the_commands_work_by_the_rest_api(supabase):
             env=env,
             timeout=60,
         )
-        assert (done.returncode, says in done.stdout + done.stderr) == (0, True), done.stdout + done.stderr
+        assert (done.returncode, says in done.stdout + done.stderr) == (0, True), (
+            done.stdout + done.stderr
+        )
 
 
 def test_it_finds_the_verbs_in_our_own_schema_when_that_is_exposed(postgres):
     with copied(postgres, None) as dsn:
         bootstrap(dsn)
         migrate(dsn, supabase="unstuck")
-        with Supabase(dsn, schemas="public,unstuck") as stack, closing(SupabaseStore(stack.url, stack.key)) as store:
+        with (
+            Supabase(dsn, schemas="public,unstuck") as stack,
+            closing(SupabaseStore(stack.url, stack.key)) as store,
+        ):
             assert store.create(load().watch(), "image", {})["verdict"] == "created"
             assert store.overview(load().watch())["open"][0]["count"] == 1
 
@@ -137,13 +172,20 @@ def test_where_nothing_is_installed_it_says_what_to_do(postgres):
 def test_a_call_that_was_given_up_and_was_done_after_all_does_no_harm_when_it_is_repeated(supabase):
     """A client that goes away does not stop PostgREST: the settle is written when the lock is free."""
     watch = load().watch()
-    with closing(SupabaseStore(supabase.url, supabase.key)) as store, psycopg.connect(supabase.dsn) as other:
+    with (
+        closing(SupabaseStore(supabase.url, supabase.key)) as store,
+        psycopg.connect(supabase.dsn) as other,
+    ):
         attempt = store.claim(watch, store.create(watch, "image", {})["task_id"], "w")
         other.execute("select from unstuck.attempts for update")
         with pytest.raises(StoreError, match="no answer within") as refused:
-            store.settle(watch, attempt["task_id"], attempt["token"], "complete", result={"n": 1}, limit=0.3)
+            store.settle(
+                watch, attempt["task_id"], attempt["token"], "complete", result={"n": 1}, limit=0.3
+            )
         assert refused.value.retryable
         other.rollback()
-        again = store.settle(watch, attempt["task_id"], attempt["token"], "complete", result={"n": 1})
+        again = store.settle(
+            watch, attempt["task_id"], attempt["token"], "complete", result={"n": 1}
+        )
         assert (again["verdict"], again["state"]) == ("settled", "completed")
         assert other.execute("select count(*) from unstuck.refusals").fetchone() == (0,)

@@ -1,5 +1,5 @@
-"""What the store makes of answers that the real server cannot be made to give: at the wire, by respx; and of a server that
-is slow, or cuts what it says, by a socket."""
+"""What the store makes of answers that the real server cannot be made to give: at the wire, by
+respx; and of a server that is slow, or cuts what it says, by a socket."""
 
 import socket
 import threading
@@ -22,36 +22,74 @@ HELD = {"verdict": "held"}
 PAGE = "<html><title>502 Bad Gateway</title></html>"
 GRACE = 1.0
 PASSING = {
-    "an idle connection that was closed": httpx.RemoteProtocolError("Server disconnected without sending a response."),
+    "an idle connection that was closed": httpx.RemoteProtocolError(
+        "Server disconnected without sending a response."
+    ),
     "a refused connection": httpx.ConnectError("refused"),
     "a broken connection": httpx.ReadError("reset by peer"),
     "a time limit": httpx.ReadTimeout("slow"),
     "a page of the gateway": httpx.Response(502, text=PAGE, headers={"Content-Type": "text/html"}),
     "a page in the place of an answer": httpx.Response(200, text=PAGE),
-    "a gateway without its upstream": httpx.Response(502, json={"message": "An invalid response was received"}),
+    "a gateway without its upstream": httpx.Response(
+        502, json={"message": "An invalid response was received"}
+    ),
     "too many requests": httpx.Response(429, json={"message": "API rate limit exceeded"}),
     "no connection in the pool": httpx.Response(
         504, json={"code": "PGRST003", "message": "Timed out acquiring connection"}
     ),
-    "no database": httpx.Response(503, json={"code": "PGRST000", "message": "Could not connect with the database"}),
-    "no schema yet": httpx.Response(503, json={"code": "PGRST002", "message": "Could not query the database"}),
-    "a statement that took too long": httpx.Response(500, json={"code": "57014", "message": "canceling statement"}),
-    "a lock that took too long": httpx.Response(500, json={"code": "55P03", "message": "lock timeout"}),
+    "no database": httpx.Response(
+        503, json={"code": "PGRST000", "message": "Could not connect with the database"}
+    ),
+    "no schema yet": httpx.Response(
+        503, json={"code": "PGRST002", "message": "Could not query the database"}
+    ),
+    "a statement that took too long": httpx.Response(
+        500, json={"code": "57014", "message": "canceling statement"}
+    ),
+    "a lock that took too long": httpx.Response(
+        500, json={"code": "55P03", "message": "lock timeout"}
+    ),
     "a deadlock": httpx.Response(500, json={"code": "40P01", "message": "deadlock detected"}),
-    "a database that ends": httpx.Response(503, json={"code": "57P01", "message": "terminating connection"}),
+    "a database that ends": httpx.Response(
+        503, json={"code": "57P01", "message": "terminating connection"}
+    ),
     "cloudflare": httpx.Response(520, text="error code: 520"),
 }
 FOR_GOOD = {
-    "a key that is refused": (httpx.Response(401, json={"message": "Invalid API key"}), "secret key of this very project"),
-    "an expired key": (httpx.Response(401, json={"code": "PGRST301", "message": "JWT expired"}), "secret key"),
-    "an expired key, of later": (httpx.Response(401, json={"code": "PGRST303", "message": "JWT expired"}), "secret key"),
-    "a missing right": (httpx.Response(403, json={"code": "42501", "message": "denied"}), "you grant to service_role"),
-    "a missing table": (httpx.Response(404, json={"code": "42P01", "message": "no relation"}), "sql --supabase"),
-    "a wrong argument": (httpx.Response(400, json={"code": "22P02", "message": "invalid input"}), "invalid input"),
-    "a raised error": (httpx.Response(400, json={"code": "P0001", "message": "the hook refuses"}), "the hook refuses"),
-    "an internal error": (httpx.Response(500, json={"code": "XX000", "message": "cache lookup failed"}), "cache lookup"),
+    "a key that is refused": (
+        httpx.Response(401, json={"message": "Invalid API key"}),
+        "secret key of this very project",
+    ),
+    "an expired key": (
+        httpx.Response(401, json={"code": "PGRST301", "message": "JWT expired"}),
+        "secret key",
+    ),
+    "an expired key, of later": (
+        httpx.Response(401, json={"code": "PGRST303", "message": "JWT expired"}),
+        "secret key",
+    ),
+    "a missing right": (
+        httpx.Response(403, json={"code": "42501", "message": "denied"}),
+        "you grant to service_role",
+    ),
+    "a missing table": (
+        httpx.Response(404, json={"code": "42P01", "message": "no relation"}),
+        "sql --supabase",
+    ),
+    "a wrong argument": (
+        httpx.Response(400, json={"code": "22P02", "message": "invalid input"}),
+        "invalid input",
+    ),
+    "a raised error": (
+        httpx.Response(400, json={"code": "P0001", "message": "the hook refuses"}),
+        "the hook refuses",
+    ),
+    "an internal error": (
+        httpx.Response(500, json={"code": "XX000", "message": "cache lookup failed"}),
+        "cache lookup",
+    ),
     "a body that is too large": (httpx.Response(413, text="Payload Too Large"), "Too Large"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -95,16 +133,22 @@ def test_a_fault_that_does_not_pass_is_said_within_the_limit(store):
 
 
 def test_our_own_schema_is_looked_into_when_public_has_no_such_function(store):
-    missing = httpx.Response(404, json={"code": "PGRST202", "message": "Could not find the function"})
+    missing = httpx.Response(
+        404, json={"code": "PGRST202", "message": "Could not find the function"}
+    )
     with respx.mock:
         public = respx.post(BEAT).mock(return_value=missing)
-        own = respx.post(f"{URL}/rest/v1/rpc/beat", headers={"Content-Profile": "unstuck"}).respond(json=HELD)
+        own = respx.post(f"{URL}/rest/v1/rpc/beat", headers={"Content-Profile": "unstuck"}).respond(
+            json=HELD
+        )
         assert [beat(store), beat(store)] == [HELD, HELD]
         assert (public.call_count, own.call_count) == (1, 2)
 
 
 def test_a_project_without_our_functions_says_how_to_install_them(store):
-    missing = httpx.Response(404, json={"code": "PGRST202", "message": "Could not find the function"})
+    missing = httpx.Response(
+        404, json={"code": "PGRST202", "message": "Could not find the function"}
+    )
     hidden = httpx.Response(
         406, json={"code": "PGRST106", "message": "The schema must be one of the following: public"}
     )
@@ -121,7 +165,9 @@ def test_a_project_without_our_functions_says_how_to_install_them(store):
 
 def test_the_key_stands_in_no_error_and_the_user_agent_is_no_browsers(store):
     with respx.mock:
-        asked = respx.post(BEAT).mock(return_value=httpx.Response(401, json={"message": "Invalid API key"}))
+        asked = respx.post(BEAT).mock(
+            return_value=httpx.Response(401, json={"message": "Invalid API key"})
+        )
         with pytest.raises(StoreError) as refused:
             beat(store)
     assert "sb_secret_x" not in str(refused.value)

@@ -1,6 +1,8 @@
-"""A push can be lost. The sweep sends it again, and only a task that nobody takes in all its time is failed.
+"""A push can be lost. The sweep sends it again, and only a task that nobody takes in all its time
+is failed.
 
-A real database whose rows are made older, in place of waiting: a minute passes in each `minute()`."""
+A real database whose rows are made older, in place of waiting: a minute passes in each `minute()`.
+"""
 
 import json
 
@@ -56,7 +58,9 @@ def minute(database, store):
     def passes():
         with psycopg.connect(database) as connection:
             for table, columns in clocks.items():
-                moved = ", ".join(f"{column} = {column} - interval '1 minute'" for column in columns)
+                moved = ", ".join(
+                    f"{column} = {column} - interval '1 minute'" for column in columns
+                )
                 connection.execute(f"update {table} set {moved}")
         return sweep(store, POLICY)
 
@@ -77,7 +81,9 @@ def test_a_lost_push_is_sent_again_and_again_before_the_task_is_failed(store, pu
         sent += [passed] * (len(pushed) - before)
         assert state(store, task_id) == ("pending", None)
     assert sent == list(range(AGAIN, LONGEST, AGAIN))
-    assert pushed == [(task_id, -times) for times in range(1, len(sent) + 1)], "each under another name in the queue"
+    assert pushed == [(task_id, -times) for times in range(1, len(sent) + 1)], (
+        "each under another name in the queue"
+    )
     done = minute()
     assert (done["failed"], done["redispatched"], len(pushed)) == (1, 0, len(sent))
     assert state(store, task_id) == ("failed", "never_claimed")
@@ -117,19 +123,26 @@ def test_a_task_for_later_is_not_pushed_before_its_time(store, pushed, minute):
     assert pushed == [(task_id, -1)]
 
 
-def test_a_push_that_the_queue_refuses_does_not_count_and_is_tried_again(store, pushed, minute, capfd):
+def test_a_push_that_the_queue_refuses_does_not_count_and_is_tried_again(
+    store, pushed, minute, capfd
+):
     store.create(WATCH, "image", {})
     pushed.refuses = True
     done = [minute()["redispatched"] for _ in range(AGAIN)]
     assert sum(done) == 0
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [line["error"] for line in lines if line["event"] == "dispatch_failed"] == ["the queue is gone"]
+    assert [line["error"] for line in lines if line["event"] == "dispatch_failed"] == [
+        "the queue is gone"
+    ]
     pushed.refuses = False
     assert sum(minute()["redispatched"] for _ in range(AGAIN)) == 1
 
 
-def test_a_queue_that_is_away_holds_up_one_push_and_not_one_for_each_task(store, pushed, minute, database, capfd):
-    """A push to a queue that hangs takes 10 s: 500 of them would keep the sweep from its work for an hour."""
+def test_a_queue_that_is_away_holds_up_one_push_and_not_one_for_each_task(
+    store, pushed, minute, database, capfd
+):
+    """A push to a queue that hangs takes 10 s: 500 of them would keep the sweep from its work for
+    an hour."""
     for number in range(10):
         task_id = store.create(WATCH, "image", {})["task_id"]
         if number % 2:
@@ -146,7 +159,9 @@ def test_a_queue_that_is_away_holds_up_one_push_and_not_one_for_each_task(store,
     assert sum(minute()["redispatched"] for _ in range(AGAIN + 1)) == 10
 
 
-def test_where_workers_pull_nothing_is_sent_and_tasks_still_end(store, monkeypatch, minute, database):
+def test_where_workers_pull_nothing_is_sent_and_tasks_still_end(
+    store, monkeypatch, minute, database
+):
     monkeypatch.setattr(dispatch, "dispatcher", dispatch.NoDispatch)
     task_id = store.create(WATCH, "image", {})["task_id"]
     done = [minute() for _ in range(LONGEST)]

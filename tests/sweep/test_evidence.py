@@ -1,4 +1,5 @@
-"""Why a worker died: the platform's log is asked at the wire, the ledger says what it found, and the sweep never minds."""
+"""Why a worker died: the platform's log is asked at the wire, the ledger says what it found, and
+the sweep never minds."""
 
 import json
 import time
@@ -18,7 +19,17 @@ from functions.core.policy import DEFAULT, load
 from functions.store.postgres import PostgresStore
 from functions.sweep import evidence, sweep
 from tests.chain.logging_api import LoggingApi
-from tests.chain.platform import EXIT, OOM, PROJECT, ROLLOUT, SIGNAL, STARTED, STOPPED, TIMEOUT, line
+from tests.chain.platform import (
+    EXIT,
+    OOM,
+    PROJECT,
+    ROLLOUT,
+    SIGNAL,
+    STARTED,
+    STOPPED,
+    TIMEOUT,
+    line,
+)
 
 POLICY = load(str(DEFAULT))
 WATCH = POLICY.watch()
@@ -33,7 +44,12 @@ class World:
         self.db = psycopg.connect(dsn, autocommit=True)
 
     def dies(
-        self, worker: str = f"{REVISION}@{INSTANCE}", *, kind: str = "image", late: float = 1.0, tries: int = 1
+        self,
+        worker: str = f"{REVISION}@{INSTANCE}",
+        *,
+        kind: str = "image",
+        late: float = 1.0,
+        tries: int = 1,
     ) -> str:
         """A task whose worker stopped without a word, so that its lease ran out."""
         task = self.store.create(WATCH, kind, {})["task_id"]
@@ -81,15 +97,32 @@ def world(database: str, api: LoggingApi, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def log(capfd: pytest.CaptureFixture[str]) -> Any:
-    return lambda event: [one for one in map(json.loads, capfd.readouterr().out.splitlines()) if one["event"] == event]
+    return lambda event: [
+        one for one in map(json.loads, capfd.readouterr().out.splitlines()) if one["event"] == event
+    ]
 
 
 KNOWN = {
     "out of memory": (OOM, {}, "out_of_memory", "the work needed more memory than it may use"),
-    "out of memory, told otherwise": ("Out-of-memory event detected in container", {}, "out_of_memory", "more memory"),
+    "out of memory, told otherwise": (
+        "Out-of-memory event detected in container",
+        {},
+        "out_of_memory",
+        "more memory",
+    ),
     "a request timeout": (TIMEOUT, {"status": 504}, "deadline", "the work took longer than it may"),
-    "a request timeout without a text": (None, {"status": 504}, "deadline", "the work took longer than it may"),
-    "a signal": (SIGNAL, {"severity": "WARNING"}, "crashed", "the process that did the work crashed"),
+    "a request timeout without a text": (
+        None,
+        {"status": 504},
+        "deadline",
+        "the work took longer than it may",
+    ),
+    "a signal": (
+        SIGNAL,
+        {"severity": "WARNING"},
+        "crashed",
+        "the process that did the work crashed",
+    ),
     "an exit": (EXIT, {"severity": "WARNING"}, "crashed", "crashed"),
     "stopped": (STOPPED, {"severity": "INFO"}, "shutdown", "the worker was shut down"),
     "a new revision": (
@@ -109,7 +142,11 @@ def test_the_ledger_and_explain_say_why_the_worker_died(case: str, world: World,
     world.wrote(text, **more)
     assert world.sweep()["requeued"] == 1
     attempt = world.attempt(task)
-    assert (attempt["cause"], attempt["reason"], attempt["outcome"]) == (cause, "lease_lost", "retried")
+    assert (attempt["cause"], attempt["reason"], attempt["outcome"]) == (
+        cause,
+        "lease_lost",
+        "retried",
+    )
     assert (text or "maximum request timeout")[:200] in attempt["evidence"]
     assert said in world.said(task)
     assert attempt["evidence"] in world.said(task)
@@ -127,8 +164,14 @@ OTHERS = {
     "another instance": (OOM, {"instance": "00ffffff"}),
     "another service": (OOM, {"revision": "unstuck-api-00007-abc"}),
     "long before": (OOM, {"ago": 600.0}),
-    "a new instance for more load": (STARTED, {"severity": "INFO", "revision": "unstuck-worker-00007-abc"}),
-    "a new revision of another service": (ROLLOUT, {"severity": "INFO", "revision": "unstuck-api-00008-xyz"}),
+    "a new instance for more load": (
+        STARTED,
+        {"severity": "INFO", "revision": "unstuck-worker-00007-abc"},
+    ),
+    "a new revision of another service": (
+        ROLLOUT,
+        {"severity": "INFO", "revision": "unstuck-api-00008-xyz"},
+    ),
     "a rollout of its own revision": (ROLLOUT, {"severity": "INFO"}),
     "an ordinary answer": (None, {"status": 200}),
 }
@@ -162,7 +205,9 @@ def test_a_failed_task_keeps_its_state_its_reason_and_its_error(world: World) ->
     assert "Memory limit of 512 MiB exceeded" in world.said(task)
 
 
-def test_one_query_serves_all_of_a_sweep_and_there_is_a_most(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_query_serves_all_of_a_sweep_and_there_is_a_most(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(evidence, "MOST_TASKS", 3)
     tasks = [world.dies() for _ in range(5)]
     world.wrote(OOM)
@@ -187,7 +232,10 @@ def test_without_an_instance_the_revision_counts(world: World) -> None:
 
 def test_other_ends_ask_nobody(world: World) -> None:
     task = world.dies()
-    world.db.execute("update unstuck.attempts set deadline_at = now() - interval '1s' where task_id = %s", (task,))
+    world.db.execute(
+        "update unstuck.attempts set deadline_at = now() - interval '1s' where task_id = %s",
+        (task,),
+    )
     world.sweep()
     assert world.attempt(task)["cause"] == "deadline"
     assert world.api.filters == []
@@ -206,7 +254,9 @@ def test_nobody_is_asked_unless_it_is_switched_on(
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_a_log_that_cannot_be_read_is_told_and_the_sweep_is_fine(status: int, world: World, log: Any) -> None:
+def test_a_log_that_cannot_be_read_is_told_and_the_sweep_is_fine(
+    status: int, world: World, log: Any
+) -> None:
     world.api.status = status
     task = world.dies()
     answer = world.sweep()
@@ -216,7 +266,9 @@ def test_a_log_that_cannot_be_read_is_told_and_the_sweep_is_fine(status: int, wo
     assert failed["count"] == 1
 
 
-def test_a_log_that_does_not_answer_holds_nobody_up(world: World, monkeypatch: pytest.MonkeyPatch, log: Any) -> None:
+def test_a_log_that_does_not_answer_holds_nobody_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, log: Any
+) -> None:
     monkeypatch.setattr("functions.sweep.after_sweep.LIMIT", 1.0)
     monkeypatch.setattr(evidence, "_entries", lambda *_: time.sleep(30))
     world.dies()
@@ -231,7 +283,16 @@ def test_a_log_that_does_not_answer_holds_nobody_up(world: World, monkeypatch: p
 
 def told(world: World, task: str, sweep_id: int, cause: str = "crashed") -> int:
     return world.store.evidence(
-        sweep_id, [{"watch": "tasks", "task_id": task, "number": 1, "cause": cause, "evidence": "it said so"}]
+        sweep_id,
+        [
+            {
+                "watch": "tasks",
+                "task_id": task,
+                "number": 1,
+                "cause": cause,
+                "evidence": "it said so",
+            }
+        ],
     )
 
 
@@ -243,6 +304,11 @@ def test_the_verb_tells_once_and_only_of_what_that_sweep_ended(world: World) -> 
     before = world.store.status(WATCH, task, heal=False)
     assert told(world, task, done) == 1
     after = world.store.status(WATCH, task, heal=False)
-    assert {name for name in after if before[name] != after[name]} <= {"attempt", "waited", "silent", "due_in"}
+    assert {name for name in after if before[name] != after[name]} <= {
+        "attempt",
+        "waited",
+        "silent",
+        "due_in",
+    }
     assert told(world, task, done, "out_of_memory") == 0, "a repetition"
     assert world.attempt(task)["cause"] == "crashed"

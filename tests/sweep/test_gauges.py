@@ -1,4 +1,5 @@
-"""Gauges: the real client of Cloud Monitoring writes them to a server of the published service; the sweep never minds."""
+"""Gauges: the real client of Cloud Monitoring writes them to a server of the published service; the
+sweep never minds."""
 
 import json
 import threading
@@ -29,7 +30,8 @@ KINDS = {"image", "selection"}
 
 
 class Monitoring(grpc.GenericRpcHandler):
-    """google.monitoring.v3.MetricService, as far as points are written to it. It may refuse, or be slow."""
+    """google.monitoring.v3.MetricService, as far as points are written to it. It may refuse, or be
+    slow."""
 
     def __init__(self) -> None:
         self.requests: list[CreateTimeSeriesRequest] = []
@@ -46,7 +48,9 @@ class Monitoring(grpc.GenericRpcHandler):
     def _create(self, request: CreateTimeSeriesRequest, context: grpc.ServicerContext) -> Any:
         self.released.wait(30)
         if self.refuses:
-            context.abort(self.refuses, "points were written more frequently than the maximum sampling period")
+            context.abort(
+                self.refuses, "points were written more frequently than the maximum sampling period"
+            )
         self.requests.append(request)
         return empty_pb2.Empty()
 
@@ -55,12 +59,18 @@ class Monitoring(grpc.GenericRpcHandler):
         found = {}
         for request in self.requests:
             for one in request.time_series:
-                labels = [one.metric.labels[name] for name in ("watch", "kind", "state") if name in one.metric.labels]
+                labels = [
+                    one.metric.labels[name]
+                    for name in ("watch", "kind", "state")
+                    if name in one.metric.labels
+                ]
                 value = one.points[0].value
                 key = (one.metric.type.removeprefix("custom.googleapis.com/unstuck/"), *labels)
                 assert key not in found, "one point of a series in one write"
                 found[key] = (
-                    value.double_value if one.value_type == MetricDescriptor.ValueType.DOUBLE else value.int64_value
+                    value.double_value
+                    if one.value_type == MetricDescriptor.ValueType.DOUBLE
+                    else value.int64_value
                 )
         return found
 
@@ -95,7 +105,9 @@ def store(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresSt
 
 @pytest.fixture
 def log(capfd: pytest.CaptureFixture[str]) -> Any:
-    return lambda event: [one for one in map(json.loads, capfd.readouterr().out.splitlines()) if one["event"] == event]
+    return lambda event: [
+        one for one in map(json.loads, capfd.readouterr().out.splitlines()) if one["event"] == event
+    ]
 
 
 def swept(store: PostgresStore) -> dict[str, Any]:
@@ -114,7 +126,9 @@ def test_a_sweep_writes_what_is_open_and_what_is_at_work(
         store.create(WATCH, kind, {})
     store.claim(WATCH, None, "worker", ["poster"])
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("update tasks set scheduled_at = now() - interval '100 s' where kind = 'image'")
+        connection.execute(
+            "update tasks set scheduled_at = now() - interval '100 s' where kind = 'image'"
+        )
     assert swept(store)["verdict"] == "ok"
     found = monitoring.points()
     assert found["open_tasks", "tasks", "image", "pending"] == 2
@@ -126,7 +140,9 @@ def test_a_sweep_writes_what_is_open_and_what_is_at_work(
     assert ("live_attempts", "tasks", "image") in zero
 
 
-def test_the_points_are_as_the_service_wants_them(store: PostgresStore, monitoring: Monitoring) -> None:
+def test_the_points_are_as_the_service_wants_them(
+    store: PostgresStore, monitoring: Monitoring
+) -> None:
     swept(store)
     [request] = monitoring.requests
     assert request.name == f"projects/{PROJECT}"
@@ -157,9 +173,13 @@ def test_two_sweeps_in_a_row_write_once(store: PostgresStore, monitoring: Monito
     assert len(monitoring.requests) == 1
 
 
-def test_many_series_go_in_several_requests(store: PostgresStore, monitoring: Monitoring, database: str) -> None:
+def test_many_series_go_in_several_requests(
+    store: PostgresStore, monitoring: Monitoring, database: str
+) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("insert into tasks (kind) select 'kind' || n from generate_series(1, 150) n")
+        connection.execute(
+            "insert into tasks (kind) select 'kind' || n from generate_series(1, 150) n"
+        )
     swept(store)
     sizes = [len(request.time_series) for request in monitoring.requests]
     assert sizes == [200, 110]
@@ -167,7 +187,12 @@ def test_many_series_go_in_several_requests(store: PostgresStore, monitoring: Mo
 
 
 @pytest.mark.parametrize(
-    "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT]
+    "code",
+    [
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+    ],
 )
 def test_a_refusal_is_told_and_the_sweep_is_fine(
     code: Any, store: PostgresStore, monitoring: Monitoring, log: Any
@@ -199,7 +224,9 @@ def test_a_sweep_that_used_up_its_budget_leaves_them_out(
     assert monitoring.requests == []
 
 
-def test_without_credentials_it_says_so(store: PostgresStore, monkeypatch: pytest.MonkeyPatch, log: Any) -> None:
+def test_without_credentials_it_says_so(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, log: Any
+) -> None:
     def client() -> Any:
         raise DefaultCredentialsError("Your default credentials were not found.")
 
@@ -225,7 +252,9 @@ def test_the_ledger_has_the_sweep_before_monitoring_is_asked(
     assert seen == [[(True,)]]
 
 
-def test_a_run_that_did_nothing_writes_nothing(store: PostgresStore, monitoring: Monitoring) -> None:
+def test_a_run_that_did_nothing_writes_nothing(
+    store: PostgresStore, monitoring: Monitoring
+) -> None:
     sweep.sweep(store, POLICY, key="1")
     monitoring.requests.clear()
     assert sweep.sweep(store, POLICY, key="1")["verdict"] == "duplicate"

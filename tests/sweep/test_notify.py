@@ -1,5 +1,6 @@
-"""What people are told of failures by a sweep: each once in a row of sweeps, many in one message, none lost, whatever the
-receiver or the process does. The receiver is at the wire; the sweep, the outbox and the database are real."""
+"""What people are told of failures by a sweep: each once in a row of sweeps, many in one message,
+none lost, whatever the receiver or the process does. The receiver is at the wire; the sweep, the
+outbox and the database are real."""
 
 import base64
 import json
@@ -105,7 +106,15 @@ def test_a_failure_by_a_sweep_is_told_once_in_a_row_of_sweeps(store, db, policy,
     )
     assert (message["count"], message["more"]) == (3, 0)
     assert sorted(task["task_id"] for task in message["tasks"]) == sorted(task_ids)
-    assert message["tasks"][0].keys() == {"watch", "task_id", "number", "kind", "reason", "cause", "at"}
+    assert message["tasks"][0].keys() == {
+        "watch",
+        "task_id",
+        "number",
+        "kind",
+        "reason",
+        "cause",
+        "at",
+    }
 
 
 def test_a_task_that_a_poll_ended_is_told_by_the_next_sweep(store, db, policy, wire):
@@ -135,7 +144,9 @@ def test_a_receiver_can_check_who_sent_it(store, db, policy, wire):
         Webhook(SECRET).verify(request.body + b" ", dict(request.headers))
 
 
-@pytest.mark.parametrize(("secret", "key"), [("plain words", b"plain words"), (SECRET, b"a secret that both know")])
+@pytest.mark.parametrize(
+    ("secret", "key"), [("plain words", b"plain words"), (SECRET, b"a secret that both know")]
+)
 def test_a_secret_is_base64_after_its_prefix_or_any_text(secret, key):
     headers = notify.signed(secret, "id", b"{}")
     Webhook(key).verify(b"{}", headers)
@@ -161,8 +172,14 @@ def test_a_failure_of_the_receiver_fails_no_sweep_and_the_same_message_comes_aga
         del task["at"]  # time passed for the database alone
     assert first == again
     assert (other["count"], other["id"] != first["id"]) == (1, True)
-    assert wire.calls[0].request.headers["webhook-id"] == wire.calls[1].request.headers["webhook-id"]
-    lines = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "notification" in line["event"]]
+    assert (
+        wire.calls[0].request.headers["webhook-id"] == wire.calls[1].request.headers["webhook-id"]
+    )
+    lines = [
+        line
+        for line in map(json.loads, capsys.readouterr().out.splitlines())
+        if "notification" in line["event"]
+    ]
     assert [(line["event"], line["severity"], line["count"], line["times"]) for line in lines] == [
         ("notification_failed", "WARNING", 2, 1),
         ("notification_sent", "INFO", 2, 2),
@@ -178,7 +195,9 @@ def test_a_failure_of_the_receiver_fails_no_sweep_and_the_same_message_comes_aga
         requests.exceptions.InvalidURL(URL),
     ],
 )
-def test_nothing_that_goes_wrong_fails_a_sweep_or_shows_the_url(store, db, policy, wire, capsys, failure):
+def test_nothing_that_goes_wrong_fails_a_sweep_or_shows_the_url(
+    store, db, policy, wire, capsys, failure
+):
     wire.post(URL, body=failure)
     fail(db, 1)
     assert sweep(store, policy)["verdict"] == "ok"
@@ -188,7 +207,9 @@ def test_nothing_that_goes_wrong_fails_a_sweep_or_shows_the_url(store, db, polic
 
 
 @pytest.mark.parametrize("secret", ["whsec_not base64!", "whsec_ä"])
-def test_a_secret_that_is_none_sends_nothing_and_fails_no_sweep(store, db, policy, wire, configured, secret):
+def test_a_secret_that_is_none_sends_nothing_and_fails_no_sweep(
+    store, db, policy, wire, configured, secret
+):
     configured(secret=secret)
     fail(db, 1)
     assert sweep(store, policy)["verdict"] == "ok"
@@ -200,10 +221,14 @@ def test_a_redirect_is_not_followed(store, db, policy, wire):
     fail(db, 1)
     sweep(store, policy)
     assert [call.request.url for call in wire.calls] == [URL]
-    assert db.execute("select error from unstuck.outbox").fetchone() == {"error": "the receiver answered 302"}
+    assert db.execute("select error from unstuck.outbox").fetchone() == {
+        "error": "the receiver answered 302"
+    }
 
 
-def test_a_sweep_that_dies_between_the_call_and_its_mark_has_it_sent_again_with_the_same_id(store, db, policy, wire):
+def test_a_sweep_that_dies_between_the_call_and_its_mark_has_it_sent_again_with_the_same_id(
+    store, db, policy, wire
+):
     wire.post(URL, "ok")
     fail(db, 2)
     store.sweep(policy.watch(), 500)
@@ -225,7 +250,11 @@ def test_it_is_given_up_at_last_and_said_so(store, db, policy, wire, capsys):
     assert db.execute("select outcome, times from unstuck.outbox").fetchall() == [
         {"outcome": "given up", "times": TIMES}
     ]
-    lines = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if "notification" in line["event"]]
+    lines = [
+        line
+        for line in map(json.loads, capsys.readouterr().out.splitlines())
+        if "notification" in line["event"]
+    ]
     assert [line["outcome"] for line in lines] == ["retried"] * (TIMES - 1) + ["given up"]
     assert lines[-1]["severity"] == "ERROR"
 
@@ -236,10 +265,12 @@ def test_a_mass_of_failures_is_a_message_for_each_500(store, db, policy, wire):
     sweep(store, policy)
     messages = told(wire)
     assert [message["count"] for message in messages] == [500, 500, 100]
-    assert [(len(message["tasks"]), message["more"]) for message in messages] == [(LISTED, 500 - LISTED)] * 2 + [
-        (LISTED, 100 - LISTED)
-    ]
-    assert len(db.execute("select from unstuck.outbox where outcome = 'sent'").fetchall()) == len(task_ids)
+    assert [(len(message["tasks"]), message["more"]) for message in messages] == [
+        (LISTED, 500 - LISTED)
+    ] * 2 + [(LISTED, 100 - LISTED)]
+    assert len(db.execute("select from unstuck.outbox where outcome = 'sent'").fetchall()) == len(
+        task_ids
+    )
 
 
 def test_two_sweeps_at_once_take_no_message_twice(store, db, dsn, policy):
@@ -258,7 +289,9 @@ def test_two_sweeps_at_once_take_no_message_twice(store, db, dsn, policy):
 def test_a_row_that_could_not_be_failed_is_not_told(store, db, policy, wire):
     wire.post(URL, "ok")
     bad, *good = fail(db, 3)
-    db.execute(f"alter table tasks add constraint refuses check (id <> '{bad}' or status = 'pending')".encode())
+    db.execute(
+        f"alter table tasks add constraint refuses check (id <> '{bad}' or status = 'pending')".encode()
+    )
     answer = sweep(store, policy)
     db.execute("alter table tasks drop constraint refuses")
     assert (answer["unsweepable"], answer["failed"]) == (1, 2)
@@ -280,7 +313,10 @@ def test_what_nobody_is_to_be_told_of_stays_where_it_is(store, db, policy, wire,
 
 
 def test_without_notify_in_a_watch_the_outbox_stays_empty(postgres, template):
-    with copied(postgres, template) as dsn, psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as db:
+    with (
+        copied(postgres, template) as dsn,
+        psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as db,
+    ):
         fail(db, 1)
         store = PostgresStore(dsn)
         assert sweep(store, load())["failed"] == 1

@@ -1,4 +1,5 @@
-"""Prints the SQL as it is now, with the record of `migrate`: what `make released` keeps as that of the release."""
+"""Prints the SQL as it is now, with the record of `migrate`: what `make released` keeps as that of
+the release."""
 
 from functions.core.policy import DEFAULT, load
 from functions.install.migrate import file

@@ -1,7 +1,9 @@
-"""An upgrade in either order: functions and SQL are deployed apart, so each works with the other's last release.
+"""An upgrade in either order: functions and SQL are deployed apart, so each works with the other's
+last release.
 
-released.sql is the SQL of the last release (`make released` keeps it; until there is one, that of today). The code of that
-release cannot run here, but what it calls and what it reads is the SQL's own: names, arguments and the keys of answers."""
+released.sql is the SQL of the last release (`make released` keeps it; until there is one, that of
+today). The code of that release cannot run here, but what it calls and what it reads is the SQL's
+own: names, arguments and the keys of answers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,13 +65,18 @@ def test_the_functions_of_today_work_on_the_sql_of_the_last_release(released):
     assert set(found.answers) == verbs, "each verb is walked"
 
 
-def test_the_functions_of_the_last_release_find_what_they_call_in_the_sql_of_today(released, database):
-    """Each function is there by its name, with at least the arguments it had; those that it got since have defaults."""
+def test_the_functions_of_the_last_release_find_what_they_call_in_the_sql_of_today(
+    released, database
+):
+    """Each function is there by its name, with at least the arguments it had; those that it got
+    since have defaults."""
     before, now = functions(released), functions(database)
     for name, (arguments, _, result) in before.items():
         assert name in now, f"{name} is gone: the last release calls it"
         more, defaults, returned = now[name]
-        assert arguments.items() <= more.items(), f"{name}: an argument is gone, or has another type"
+        assert arguments.items() <= more.items(), (
+            f"{name}: an argument is gone, or has another type"
+        )
         assert returned == result, name
         new = [one for one in more if one not in arguments]
         assert new == list(more)[len(more) - len(new) :], f"{name}: what is new stands last"
@@ -83,7 +90,10 @@ def functions(dsn: str) -> dict[str, tuple[dict[str, str], int, str]]:
     assert len({row[0] for row in rows}) == len(rows), (
         "no name stands for two functions: a call by names would be ambiguous"
     )
-    return {row[0]: (dict(zip((row[3] or [])[: row[1]], row[4], strict=False)), row[2], row[5]) for row in rows}
+    return {
+        row[0]: (dict(zip((row[3] or [])[: row[1]], row[4], strict=False)), row[2], row[5])
+        for row in rows
+    }
 
 
 def test_they_find_in_every_answer_what_they_read(released, database):
@@ -122,7 +132,9 @@ def test_what_was_begun_before_a_migration_is_ended_after_it(upgraded):
     watch = POLICY.watch()
     try:
         assert store.beat(watch, attempt["task_id"], attempt["token"])["verdict"] == "held"
-        settled = store.settle(watch, attempt["task_id"], attempt["token"], "complete", result={"n": 2})
+        settled = store.settle(
+            watch, attempt["task_id"], attempt["token"], "complete", result={"n": 2}
+        )
         assert (settled["verdict"], settled["state"]) == ("settled", "completed")
         assert len(store.history(watch, attempt["task_id"])) == 1
     finally:

@@ -1,4 +1,5 @@
-"""Every verb of the store once, on a database that it is given: what code of one release does with the SQL of another."""
+"""Every verb of the store once, on a database that it is given: what code of one release does with
+the SQL of another."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -30,18 +31,34 @@ class Walk:
         tasks = self.attempts()
         self.sweep(tasks["lost"])
         self.people(tasks)
-        self.states = {name: self.call("status", self.watch, task)["state"] for name, task in tasks.items()}
+        self.states = {
+            name: self.call("status", self.watch, task)["state"] for name, task in tasks.items()
+        }
         return self
 
     def attempts(self) -> dict[str, str]:
         names = ("done", "failed", "again", "lost", "cancelled", "waiting")
-        tasks = {name: self.call("create", self.watch, "image", {"n": 1})["task_id"] for name in names}
+        tasks = {
+            name: self.call("create", self.watch, "image", {"n": 1})["task_id"] for name in names
+        }
         for name, outcome in {"done": "complete", "failed": "fail", "again": "retry"}.items():
             token = self.call("claim", self.watch, tasks[name], "w")["token"]
-            assert self.call("beat", self.watch, tasks[name], token, {"fraction": 0.5})["verdict"] == "held"
-            assert self.call("checkpoint", self.watch, tasks[name], token, "step", {"n": 1})["verdict"] == "held"
+            assert (
+                self.call("beat", self.watch, tasks[name], token, {"fraction": 0.5})["verdict"]
+                == "held"
+            )
+            assert (
+                self.call("checkpoint", self.watch, tasks[name], token, "step", {"n": 1})["verdict"]
+                == "held"
+            )
             settled = self.call(
-                "settle", self.watch, tasks[name], token, outcome, result={"n": 2}, reason="handler_error"
+                "settle",
+                self.watch,
+                tasks[name],
+                token,
+                outcome,
+                result={"n": 2},
+                reason="handler_error",
             )
             assert settled["verdict"] == "settled"
         assert self.call("claim", self.watch, tasks["lost"], "w")["verdict"] == "claimed"
@@ -56,13 +73,21 @@ class Walk:
         self.call("redispatch", self.watch, 10)
         [rescued] = self.call("sweep", self.watch, 500, sweep_id=begun["sweep_id"])["rescued"]
         assert (rescued["task_id"], rescued["state"]) == (lost, "pending")
-        found = {"watch": self.watch.name, "task_id": lost, "number": 1, "cause": "out_of_memory", "evidence": "a line"}
+        found = {
+            "watch": self.watch.name,
+            "task_id": lost,
+            "number": 1,
+            "cause": "out_of_memory",
+            "evidence": "a line",
+        }
         self.call("evidence", begun["sweep_id"], [found])
         self.call("orphans", self.watch, begun["sweep_id"])
         self.call("prune", 30 * DAY)
         self.call("sweep_end", begun["sweep_id"], ok=True, counts={})
         message = self.call("outbox_take", 30.0)
-        self.call("outbox_end", message["message"] if message else "00000000-0000-4000-8000-000000000000")
+        self.call(
+            "outbox_end", message["message"] if message else "00000000-0000-4000-8000-000000000000"
+        )
         self.call("sweeps", 10)
         self.call("swept", self.watch, begun["sweep_id"], 10)
 
@@ -82,4 +107,8 @@ def keys(answer: Any) -> Iterable[str]:
     """The names that an answer holds; of a list, those of its elements."""
     if isinstance(answer, dict):
         return set(answer)
-    return {key for one in answer if isinstance(one, dict) for key in one} if isinstance(answer, list) else set()
+    return (
+        {key for one in answer if isinstance(one, dict) for key in one}
+        if isinstance(answer, list)
+        else set()
+    )

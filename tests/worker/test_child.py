@@ -1,4 +1,5 @@
-"""Where a handler runs: its messages are read as they come, and the programs that it starts count, and end, with it."""
+"""Where a handler runs: its messages are read as they come, and the programs that it starts count,
+and end, with it."""
 
 import json
 import os
@@ -35,7 +36,10 @@ def says_two_things_at_once(ctx, task_input):
 def starts_programs(ctx, task_input):
     """One that stays in the group, and one that leaves it. Each has one of its own."""
     shell = ["sh", "-c", f'{sys.executable} -c "$0" & wait', GREEDY]
-    programs = [subprocess.Popen(shell, start_new_session=new, stdout=subprocess.PIPE) for new in (False, True)]
+    programs = [
+        subprocess.Popen(shell, start_new_session=new, stdout=subprocess.PIPE)
+        for new in (False, True)
+    ]
     for program in programs:
         program.stdout.readline()
     ctx.progress(message=json.dumps([program.pid for program in programs]))
@@ -44,7 +48,10 @@ def starts_programs(ctx, task_input):
 
 @contextmanager
 def at_work(handler, where="process"):
-    work = Work(Job(f"{__name__}:{handler.__name__}", "task-1", "image", 1, {}, {}, 60.0, 400_000_000), where)
+    work = Work(
+        Job(f"{__name__}:{handler.__name__}", "task-1", "image", 1, {}, {}, 60.0, 400_000_000),
+        where,
+    )
     try:
         yield work
     finally:
@@ -115,4 +122,12 @@ def test_the_programs_that_a_handler_starts_count_in_its_memory_and_end_with_it(
         assert work.memory() > 2 * GREED
         assert psutil.Process(work._process.pid).memory_info().rss < GREED
         work.end()
-        eventually(lambda: not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
+        eventually(
+            lambda: (
+                not [
+                    one
+                    for one in family
+                    if one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+                ]
+            )
+        )

@@ -1,4 +1,5 @@
-"""The guard's decisions, one by one, with a store and a handler that say what the test wants. Real faults are in faults/.
+"""The guard's decisions, one by one, with a store and a handler that say what the test wants. Real
+faults are in faults/.
 
 Then the child process and the thread in which handlers really run: what goes in, what comes out."""
 
@@ -40,18 +41,31 @@ POLICY = parse(
 )
 WATCH = POLICY.watch()
 CLAIMED = {
-    "verdict": "claimed", "task_id": "1", "kind": "image", "state": "running", "token": "t", "number": 2, "tries": 2,
-    "input": {}, "rescued": None, "checkpoint": {},
-}  # fmt: skip
+    "verdict": "claimed",
+    "task_id": "1",
+    "kind": "image",
+    "state": "running",
+    "token": "t",
+    "number": 2,
+    "tries": 2,
+    "input": {},
+    "rescued": None,
+    "checkpoint": {},
+}
 RETRY = StoreError("the database is away", retryable=True)
 REFUSED = StoreError("a check is violated", retryable=False, code="23514")
 
 
 class FakeStore:
-    """Answers each verb with what the test has put there; an exception is raised. `calls` are the verbs and their values."""
+    """Answers each verb with what the test has put there; an exception is raised. `calls` are the
+    verbs and their values."""
 
     def __init__(self, **answers):
-        self.answers = {"claim": CLAIMED, "beat": {"verdict": "held"}, "checkpoint": {"verdict": "held"}} | answers
+        self.answers = {
+            "claim": CLAIMED,
+            "beat": {"verdict": "held"},
+            "checkpoint": {"verdict": "held"},
+        } | answers
         self.calls = []
 
     def __getattr__(self, verb):
@@ -118,7 +132,9 @@ def test_progress_goes_on_and_is_sent_with_the_next_beat():
     assert one.store.calls[-1][:4] == ("beat", "1", "t", {"fraction": 0.5})
     one.next_beat = 0
     one._beat_if_due()
-    assert one.store.calls[-1][:4] == ("beat", "1", "t", None), "the same progress is not sent twice"
+    assert one.store.calls[-1][:4] == ("beat", "1", "t", None), (
+        "the same progress is not sent twice"
+    )
 
 
 def test_a_checkpoint_is_written_before_the_handler_goes_on():
@@ -131,7 +147,10 @@ def test_a_checkpoint_is_written_before_the_handler_goes_on():
 
 
 def test_a_checkpoint_of_a_lost_lease_ends_the_work():
-    one, work = attempt(store=FakeStore(checkpoint={"verdict": "lost", "reason": "deadline"})), FakeWork()
+    one, work = (
+        attempt(store=FakeStore(checkpoint={"verdict": "lost", "reason": "deadline"})),
+        FakeWork(),
+    )
     assert one._take(work, ("checkpoint", "step", 1), 0) == Ending("lost", "deadline")
     assert work.answers == [("checkpoint", "lost")]
 
@@ -145,7 +164,9 @@ def test_a_checkpoint_that_the_database_cannot_take_now_is_tried_again_in_anothe
 
 @pytest.mark.parametrize(("kind", "outcome"), [("image", "retry"), ("strict", "fail")])
 def test_a_checkpoint_that_the_database_refuses_is_the_handlers_error(kind, outcome):
-    ending = attempt(kind, FakeStore(checkpoint=REFUSED))._take(FakeWork(), ("checkpoint", "step", 1), 0)
+    ending = attempt(kind, FakeStore(checkpoint=REFUSED))._take(
+        FakeWork(), ("checkpoint", "step", 1), 0
+    )
     assert (ending.outcome, ending.reason) == (outcome, Reason.HANDLER_ERROR)
 
 
@@ -170,7 +191,9 @@ def test_a_retry_may_say_when():
 
 
 def test_a_handler_that_heard_of_the_lost_lease_first_leaves_the_task_alone():
-    assert take("error", "gone", Reason.LEASE_LOST, None, "", None) == Ending("lost", Reason.LEASE_LOST)
+    assert take("error", "gone", Reason.LEASE_LOST, None, "", None) == Ending(
+        "lost", Reason.LEASE_LOST
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,8 +216,12 @@ def test_a_child_that_is_gone_without_a_word_is_told_by_its_exit_code(code, most
 
 @pytest.mark.parametrize("code", guards.KILLED_BY_TERM)
 def test_a_child_that_the_same_sigterm_ended_burns_no_attempt(code):
-    threading.Timer(0.05, shutdown.requested.set).start()  # the signal reaches this process a little later
-    assert take("gone", code) == Ending("release", Reason.SHUTDOWN, detail="SIGTERM to the handler as well")
+    threading.Timer(
+        0.05, shutdown.requested.set
+    ).start()  # the signal reaches this process a little later
+    assert take("gone", code) == Ending(
+        "release", Reason.SHUTDOWN, detail="SIGTERM to the handler as well"
+    )
 
 
 def test_a_message_that_nobody_knows_ends_the_attempt():
@@ -289,7 +316,14 @@ def test_the_final_write_has_what_the_platform_leaves_and_less_on_sigterm():
 
 
 def settled(state="completed", **more):
-    return {"verdict": "settled", "state": state, "reason": None, "number": 2, "tries": 2, "retry_after": None} | more
+    return {
+        "verdict": "settled",
+        "state": state,
+        "reason": None,
+        "number": 2,
+        "tries": 2,
+        "retry_after": None,
+    } | more
 
 
 def test_a_task_runs_from_its_claim_to_its_end(log):
@@ -311,7 +345,8 @@ def test_a_task_that_is_not_claimed_is_left_alone(verdict):
 
 def test_a_push_that_comes_a_little_early_waits_for_its_time():
     store = FakeStore(
-        claim=[{"verdict": "early", "retry_after": 0.01}, CLAIMED | {"kind": "returns"}], settle=settled()
+        claim=[{"verdict": "early", "retry_after": 0.01}, CLAIMED | {"kind": "returns"}],
+        settle=settled(),
     )
     assert guard(store, POLICY, WATCH, "1")["state"] == "completed"
     assert store.verbs() == ["claim", "claim", "settle"]
@@ -323,7 +358,8 @@ def test_a_claim_that_cannot_reach_the_database_is_the_callers_to_hear():
 
 
 @pytest.mark.parametrize(
-    "kind", ["image:_base", "image:requests", "selection:handle:x", "", "..", "image.x", "no_such_kind"]
+    "kind",
+    ["image:_base", "image:requests", "selection:handle:x", "", "..", "image.x", "no_such_kind"],
 )
 def test_a_kind_names_a_module_of_the_handlers_and_nothing_else(kind):
     """In an adopted table whoever inserts rows chooses their kind."""
@@ -371,7 +407,9 @@ def test_a_lost_attempt_writes_nothing(log):
 
 
 def test_a_result_that_comes_too_late_is_lost(log):
-    _, answer = finish(Ending("complete", result=1), settle={"verdict": "lost", "reason": "deadline"})
+    _, answer = finish(
+        Ending("complete", result=1), settle={"verdict": "lost", "reason": "deadline"}
+    )
     assert answer["verdict"] == "lost"
     [line] = log()
     assert (line["event"], line["wanted"], line["reason"]) == ("lease_lost", "complete", "deadline")
@@ -381,7 +419,11 @@ def test_an_end_that_cannot_be_written_is_left_to_the_sweep_and_said(log):
     _, answer = finish(Ending("complete", result=1), settle=RETRY)
     assert answer == {"verdict": "unwritten"}
     [line] = log()
-    assert (line["event"], line["severity"], line["wanted"]) == ("settle_failed", "ERROR", "complete")
+    assert (line["event"], line["severity"], line["wanted"]) == (
+        "settle_failed",
+        "ERROR",
+        "complete",
+    )
 
 
 def test_a_result_that_the_database_refuses_fails_the_task():
@@ -389,7 +431,10 @@ def test_a_result_that_the_database_refuses_fails_the_task():
     assert answer["state"] == "failed"
     _, _, _, outcome, named = store.calls[-1]
     assert (outcome, named["reason"], named["result"]) == ("fail", Reason.HANDLER_ERROR, None)
-    assert (named["error"], named["detail"]) == ("The result could not be stored.", "23514: a check is violated")
+    assert (named["error"], named["detail"]) == (
+        "The result could not be stored.",
+        "23514: a check is violated",
+    )
 
 
 def test_a_failure_that_the_database_refuses_is_not_repeated_for_ever():
@@ -408,7 +453,8 @@ def test_an_error_text_is_cut_to_what_can_be_stored(said, written):
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"), [(None, None), (7, 7), (-3, 0), (1e9, 86400), (math.inf, 86400), (math.nan, 0)]
+    ("asked", "given"),
+    [(None, None), (7, 7), (-3, 0), (1e9, 86400), (math.inf, 86400), (math.nan, 0)],
 )
 def test_a_delay_that_a_handler_asks_for_is_bounded(asked, given):
     store, _ = finish(Ending("retry", "transient", after=asked), settle=settled("pending"))
@@ -417,9 +463,13 @@ def test_a_delay_that_a_handler_asks_for_is_bounded(asked, given):
 
 @pytest.mark.parametrize(("wait", "delay"), [(60.5, 60.5), (None, 0.0)])
 @pytest.mark.parametrize("accepted", [True, False])
-def test_a_task_that_is_pending_again_is_pushed_as_the_next_attempt(monkeypatch, wait, delay, accepted):
+def test_a_task_that_is_pending_again_is_pushed_as_the_next_attempt(
+    monkeypatch, wait, delay, accepted
+):
     pushes = []
-    monkeypatch.setattr("functions.worker.settle.push", lambda *push: pushes.append(push) or accepted)
+    monkeypatch.setattr(
+        "functions.worker.settle.push", lambda *push: pushes.append(push) or accepted
+    )
     _, answer = finish(Ending("retry", "transient"), settle=settled("pending", retry_after=wait))
     assert pushes == [("tasks", "1", 3, delay)]
     assert answer["pushed"] is accepted
@@ -435,7 +485,11 @@ def test_a_task_at_its_end_is_not_pushed(monkeypatch, state):
 def test_the_log_says_why_a_task_that_has_no_attempts_left_failed(log):
     finish(Ending("retry", Reason.CRASHED), settle=settled("failed", reason="attempts_exhausted"))
     [line] = log()
-    assert (line["reason"], line["cause"], line["severity"]) == ("attempts_exhausted", "crashed", "WARNING")
+    assert (line["reason"], line["cause"], line["severity"]) == (
+        "attempts_exhausted",
+        "crashed",
+        "WARNING",
+    )
 
 
 @pytest.mark.parametrize(
@@ -471,20 +525,33 @@ def named(module, name, parent=Exception):
 
 HTTPX = named("httpx", "ReadTimeout", named("httpx", "TransportError"))
 AIOHTTP = named(
-    "aiohttp.client_exceptions", "ServerDisconnectedError", named("aiohttp.client_exceptions", "ClientConnectionError")
+    "aiohttp.client_exceptions",
+    "ServerDisconnectedError",
+    named("aiohttp.client_exceptions", "ClientConnectionError"),
 )
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        TimeoutError(), ConnectionResetError(), BrokenPipeError(), socket.gaierror(),
-        requests.Timeout(), requests.ReadTimeout(), requests.ConnectionError(), requests.exceptions.SSLError(),
-        requests.exceptions.ChunkedEncodingError(), urllib3.exceptions.ProtocolError(), http.client.RemoteDisconnected(),
-        http.client.IncompleteRead(b""), urllib.error.URLError(ConnectionRefusedError()), HTTPX(), AIOHTTP(),
+        TimeoutError(),
+        ConnectionResetError(),
+        BrokenPipeError(),
+        socket.gaierror(),
+        requests.Timeout(),
+        requests.ReadTimeout(),
+        requests.ConnectionError(),
+        requests.exceptions.SSLError(),
+        requests.exceptions.ChunkedEncodingError(),
+        urllib3.exceptions.ProtocolError(),
+        http.client.RemoteDisconnected(),
+        http.client.IncompleteRead(b""),
+        urllib.error.URLError(ConnectionRefusedError()),
+        HTTPX(),
+        AIOHTTP(),
     ],
     ids=lambda error: f"{type(error).__module__}.{type(error).__name__}",
-)  # fmt: skip
+)
 def test_timeouts_and_broken_connections_pass(error):
     assert is_transient(error)
 
@@ -492,13 +559,20 @@ def test_timeouts_and_broken_connections_pass(error):
 @pytest.mark.parametrize(
     "error",
     [
-        ValueError(), OSError("no space"), FileNotFoundError(), requests.HTTPError(), requests.exceptions.InvalidURL(),
-        requests.exceptions.JSONDecodeError("", "", 0), urllib.error.URLError("unknown url type"),
-        urllib.error.URLError(FileNotFoundError()), UnicodeDecodeError("utf-8", b"", 0, 1, "why"), MemoryError(),
+        ValueError(),
+        OSError("no space"),
+        FileNotFoundError(),
+        requests.HTTPError(),
+        requests.exceptions.InvalidURL(),
+        requests.exceptions.JSONDecodeError("", "", 0),
+        urllib.error.URLError("unknown url type"),
+        urllib.error.URLError(FileNotFoundError()),
+        UnicodeDecodeError("utf-8", b"", 0, 1, "why"),
+        MemoryError(),
         named("somebody.elses", "Timeout")(),
     ],
     ids=lambda error: f"{type(error).__module__}.{type(error).__name__}",
-)  # fmt: skip
+)
 def test_other_errors_do_not_pass_by_themselves(error):
     assert not is_transient(error)
 
@@ -516,7 +590,15 @@ async def returns_later(ctx, task_input):
 
 
 def says_who(ctx, task_input):
-    return [ctx.task_id, ctx.kind, ctx.attempt, os.getpid(), os.getppid(), 0 < ctx.remaining() <= 10, ctx.cancelled()]
+    return [
+        ctx.task_id,
+        ctx.kind,
+        ctx.attempt,
+        os.getpid(),
+        os.getppid(),
+        0 < ctx.remaining() <= 10,
+        ctx.cancelled(),
+    ]
 
 
 def asks_again(ctx, task_input):
@@ -634,7 +716,9 @@ def ignores_errors(ctx, task_input):
 
 def begin(handler, isolation, *, checkpoints=None, task_input=None):
     name = handler if isinstance(handler, str) else f"{__name__}:{handler.__name__}"
-    return Work(Job(name, "task-1", "image", 2, task_input, checkpoints or {}, 10.0, 400_000_000), isolation)
+    return Work(
+        Job(name, "task-1", "image", 2, task_input, checkpoints or {}, 10.0, 400_000_000), isolation
+    )
 
 
 def hear(work, answer="held"):
@@ -658,7 +742,9 @@ both = pytest.mark.parametrize("isolation", ["thread", "process"])
 
 
 @both
-@pytest.mark.parametrize(("handler", "task_input"), [(returns, {"attempt": 2}), (returns_later, {"attempt": 2})])
+@pytest.mark.parametrize(
+    ("handler", "task_input"), [(returns, {"attempt": 2}), (returns_later, {"attempt": 2})]
+)
 def test_a_handlers_result_comes_back_as_json(isolation, handler, task_input):
     assert said(handler, isolation, task_input=task_input) == ("result", '{"attempt": 2}')
 
@@ -717,8 +803,20 @@ def test_checkpoints_of_many_threads_each_wait_for_their_own_answer():
         (saves_a_set, "unknown", Reason.HANDLER_ERROR, None, None),
         (saves_nan, "unknown", Reason.HANDLER_ERROR, None, None),
         (tells_nan, "unknown", Reason.HANDLER_ERROR, None, None),
-        ("tests.no_such_module:handle", "fail", Reason.HANDLER_ERROR, "This kind of task cannot be done here.", None),
-        (f"{__name__}:no_such_function", "fail", Reason.HANDLER_ERROR, "This kind of task cannot be done here.", None),
+        (
+            "tests.no_such_module:handle",
+            "fail",
+            Reason.HANDLER_ERROR,
+            "This kind of task cannot be done here.",
+            None,
+        ),
+        (
+            f"{__name__}:no_such_function",
+            "fail",
+            Reason.HANDLER_ERROR,
+            "This kind of task cannot be done here.",
+            None,
+        ),
         (f"{__name__}:POLICY", "unknown", Reason.HANDLER_ERROR, None, None),
     ],
     ids=lambda one: getattr(one, "__name__", None),

@@ -1,4 +1,5 @@
-"""Who a worker is in the ledger: on Cloud Run its revision and the id of its instance, asked of the metadata server once."""
+"""Who a worker is in the ledger: on Cloud Run its revision and the id of its instance, asked of the
+metadata server once."""
 
 import socket
 import threading
@@ -22,7 +23,10 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked += 1
-        known = self.path == "/computeMetadata/v1/instance/id" and self.headers["Metadata-Flavor"] == "Google"
+        known = (
+            self.path == "/computeMetadata/v1/instance/id"
+            and self.headers["Metadata-Flavor"] == "Google"
+        )
         self.send_response(200 if known else 404)
         self.end_headers()
         self.wfile.write(self.server.said.encode())
@@ -62,7 +66,9 @@ def test_an_answer_that_is_no_id_is_none(said: str, metadata: Metadata) -> None:
     assert instance.instance() == environment.settings().instance
 
 
-def test_a_metadata_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metadata_server_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -1,4 +1,5 @@
-"""SIGTERM reaches the guard by gunicorn's own handler, wrapped once before the fork. With real signals: faults/."""
+"""SIGTERM reaches the guard by gunicorn's own handler, wrapped once before the fork. With real
+signals: faults/."""
 
 import subprocess
 import sys
@@ -21,7 +22,9 @@ class Original:
     def __init__(self, monkeypatch):
         for worker in (base.Worker, gthread.ThreadWorker):
             handle_exit = worker.__dict__["handle_exit"]
-            monkeypatch.setattr(worker, "handle_exit", getattr(handle_exit, "__wrapped__", handle_exit))
+            monkeypatch.setattr(
+                worker, "handle_exit", getattr(handle_exit, "__wrapped__", handle_exit)
+            )
         monkeypatch.setattr(shutdown, "requested", threading.Event())
         self.of_base = base.Worker.__dict__["handle_exit"]
         self.of_thread = gthread.ThreadWorker.__dict__["handle_exit"]
@@ -54,7 +57,9 @@ def test_each_class_is_wrapped_once_however_often_it_is_installed(original):
         shutdown.install()
     assert base.Worker.__dict__["handle_exit"].__wrapped__ is original.of_base
     assert gthread.ThreadWorker.__dict__["handle_exit"].__wrapped__ is original.of_thread
-    assert sync.SyncWorker.handle_exit is base.Worker.handle_exit, "the sync worker has none of its own"
+    assert sync.SyncWorker.handle_exit is base.Worker.handle_exit, (
+        "the sync worker has none of its own"
+    )
 
 
 def test_the_wrapper_keeps_the_name_and_hands_on_what_it_is_given(original, monkeypatch):
@@ -70,7 +75,10 @@ def test_the_wrapper_keeps_the_name_and_hands_on_what_it_is_given(original, monk
     worker = worker_of(sync.SyncWorker)
     assert worker.handle_exit(15, "frame") == "gunicorn's answer"
     assert seen == [(worker, 15, "frame")]
-    assert (base.Worker.handle_exit.__name__, base.Worker.handle_exit.__doc__) == ("handle_exit", "Says something.")
+    assert (base.Worker.handle_exit.__name__, base.Worker.handle_exit.__doc__) == (
+        "handle_exit",
+        "Says something.",
+    )
 
 
 def test_main_installs_it_before_the_fork_and_once_for_all_targets():

@@ -11,7 +11,9 @@ ALERTS = Path(__file__).parents[3] / "infra" / "alerts"
 
 def metrics() -> dict[str, dict[str, Any]]:
     """The log-based metrics by name."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load((ALERTS / "metrics.yaml").read_text(encoding="utf-8"))["metrics"]
+    found: dict[str, dict[str, Any]] = yaml.safe_load(
+        (ALERTS / "metrics.yaml").read_text(encoding="utf-8")
+    )["metrics"]
     return found
 
 

@@ -1,4 +1,5 @@
-"""Google Cloud for people's commands: as whom, in which project, and what went wrong, with the next step."""
+"""Google Cloud for people's commands: as whom, in which project, and what went wrong, with the next
+step."""
 
 import argparse
 import contextlib
@@ -27,8 +28,12 @@ class CloudError(Exception):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     project = os.environ.get("GOOGLE_CLOUD_PROJECT")
-    parser.add_argument("--project", default=project, help="Google Cloud project (default: GOOGLE_CLOUD_PROJECT)")
-    parser.add_argument("--name", default="unstuck", help="the variable `name` of infra/ (default: unstuck)")
+    parser.add_argument(
+        "--project", default=project, help="Google Cloud project (default: GOOGLE_CLOUD_PROJECT)"
+    )
+    parser.add_argument(
+        "--name", default="unstuck", help="the variable `name` of infra/ (default: unstuck)"
+    )
 
 
 def project(options: argparse.Namespace) -> str:
@@ -50,7 +55,9 @@ def words() -> Iterator[None]:
     except DefaultCredentialsError as error:
         raise CloudError(LOGIN, UNREACHABLE) from error
     except GoogleAuthError as error:
-        raise CloudError(f"Google refuses these credentials: {_short(error)}\n{LOGIN}", UNREACHABLE) from error
+        raise CloudError(
+            f"Google refuses these credentials: {_short(error)}\n{LOGIN}", UNREACHABLE
+        ) from error
     except exceptions.Unauthenticated as error:
         raise CloudError(LOGIN, UNREACHABLE) from error
     except exceptions.Forbidden as error:

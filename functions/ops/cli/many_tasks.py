@@ -1,4 +1,5 @@
-"""What a person does to many tasks: chosen by a filter in the database, shown first, then moved page by page."""
+"""What a person does to many tasks: chosen by a filter in the database, shown first, then moved
+page by page."""
 
 import argparse
 import sys
@@ -27,10 +28,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
     selection.arguments(parser)
     parser.add_argument(
-        "--limit", type=selection.positive, metavar="N", default=10_000, help="so many at most (default 10000)"
+        "--limit",
+        type=selection.positive,
+        metavar="N",
+        default=10_000,
+        help="so many at most (default 10000)",
     )
     parser.add_argument("--because", metavar="TEXT", help="the sentence for the user")
-    parser.add_argument("--apply", action="store_true", help="write; without it, ask at a terminal, else only show")
+    parser.add_argument(
+        "--apply", action="store_true", help="write; without it, ask at a terminal, else only show"
+    )
 
 
 def run(action: str, options: argparse.Namespace) -> int:
@@ -38,26 +45,50 @@ def run(action: str, options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
     wanted = {"states": STATES[action]} | selection.chosen(options)
     if not set(wanted["states"]) <= set(STATES[action]):
-        return words(f"{action} applies to tasks that are {' or '.join(STATES[action])}. Leave --state out.", USAGE)
+        return words(
+            f"{action} applies to tasks that are {' or '.join(STATES[action])}. Leave --state out.",
+            USAGE,
+        )
     found = [one["task_id"] for one in selection.tasks(store, watch, wanted, options.limit)]
     if not options.json:
         _show(store, watch, wanted, len(found))
-    if not found or not confirmed(f"{action} {len(found)} tasks of {watch.table}?", yes=options.apply):
+    if not found or not confirmed(
+        f"{action} {len(found)} tasks of {watch.table}?", yes=options.apply
+    ):
         if options.json:
-            data({"action": action, "found": len(found), "moved": [], "refused": [], "applied": False})
+            data(
+                {
+                    "action": action,
+                    "found": len(found),
+                    "moved": [],
+                    "refused": [],
+                    "applied": False,
+                }
+            )
         if not found:
             return words(f"{action}: no task matches that is {' or '.join(STATES[action])}.")
-        return words(f"{action} would move {len(found)} tasks. Nothing was written; --apply writes.")
+        return words(
+            f"{action} would move {len(found)} tasks. Nothing was written; --apply writes."
+        )
     moved, refused = move(store, watch, action, found, options.because)
     if options.json:
-        data({"action": action, "found": len(found), "moved": moved, "refused": refused, "applied": True})
+        data(
+            {
+                "action": action,
+                "found": len(found),
+                "moved": moved,
+                "refused": refused,
+                "applied": True,
+            }
+        )
     return told(action, len(found), moved, refused)
 
 
 def move(
     store: Store, watch: Watch, action: str, found: list[str], because: str | None = None
 ) -> tuple[list[str], list[dict[str, str]]]:
-    """Page by page. Returns what moved, and what the database refused; the others were not in the state any more."""
+    """Page by page. Returns what moved, and what the database refused; the others were not in the
+    state any more."""
     moved: list[str] = []
     refused: list[dict[str, str]] = []
     for start in range(0, len(found), selection.PAGE):
@@ -73,7 +104,9 @@ def told(action: str, count: int, moved: list[str], refused: list[dict[str, str]
     for one in refused:
         words(f"{one['task_id']}: {one['error']}")
     if refused:
-        words(f"{len(refused)} were refused by the database. Mend what it says and run the same again.")
+        words(
+            f"{len(refused)} were refused by the database. Mend what it says and run the same again."
+        )
     return words(f"{action}: {len(moved)} of {count} tasks moved.", ERROR if refused else FINE)
 
 
@@ -108,4 +141,6 @@ def _show(store: Store, watch: Watch, wanted: dict[str, Any], count: int) -> Non
 def _progress(done: int, of: int) -> None:
     if sys.stderr.isatty() and of > selection.PAGE:
         end = "\n" if done >= of else ""
-        print(f"\r{'█' * (30 * done // of):<30} {done} of {of}", end=end, file=sys.stderr, flush=True)
+        print(
+            f"\r{'█' * (30 * done // of):<30} {done} of {of}", end=end, file=sys.stderr, flush=True
+        )

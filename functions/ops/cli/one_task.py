@@ -10,9 +10,24 @@ from functions.ops.cli.out import span, table
 from functions.store import Answer
 
 ATTEMPT = (
-    "number", "tries", "worker", "started_at", "ended_at", "age", "took", "beats", "outcome", "reason", "cause", "error",
-    "detail", "evidence", "progress", "checkpoints", "sweep_id",
-)  # fmt: skip
+    "number",
+    "tries",
+    "worker",
+    "started_at",
+    "ended_at",
+    "age",
+    "took",
+    "beats",
+    "outcome",
+    "reason",
+    "cause",
+    "error",
+    "detail",
+    "evidence",
+    "progress",
+    "checkpoints",
+    "sweep_id",
+)
 """The keys of an attempt in JSON."""
 
 
@@ -33,7 +48,8 @@ def one(options: argparse.Namespace) -> One:
     status = store.status(watch, options.id, heal=False)
     if status["verdict"] == "missing":
         raise StoreError(
-            f"There is no task {options.id} in {watch.table}. `list` shows those that are open.", retryable=False
+            f"There is no task {options.id} in {watch.table}. `list` shows those that are open.",
+            retryable=False,
         )
     return One(status, explain(policy, watch, status), store.history(watch, status["task_id"]))
 

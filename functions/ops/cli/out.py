@@ -1,4 +1,5 @@
-"""What commands print: data on stdout, words on stderr; rich on a terminal, plain otherwise; NO_COLOR is respected."""
+"""What commands print: data on stdout, words on stderr; rich on a terminal, plain otherwise;
+NO_COLOR is respected."""
 
 import json
 import os
@@ -57,7 +58,8 @@ def drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
-    """True when `yes` was given, or a person at a terminal says so. Without a terminal the answer is no."""
+    """True when `yes` was given, or a person at a terminal says so. Without a terminal the answer
+    is no."""
     if yes:
         return True
     if not sys.stdin.isatty():

@@ -17,15 +17,24 @@ _MOST = 10**9
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--id", dest="ids", action="append", metavar="ID", help="this task; can be given again")
     parser.add_argument(
-        "--state", dest="states", action="append", choices=list(State), help="tasks in this state; can be given again"
+        "--id", dest="ids", action="append", metavar="ID", help="this task; can be given again"
+    )
+    parser.add_argument(
+        "--state",
+        dest="states",
+        action="append",
+        choices=list(State),
+        help="tasks in this state; can be given again",
     )
     parser.add_argument("--kind", help="tasks of this kind")
     parser.add_argument("--owner", help="tasks of this owner")
     parser.add_argument("--reason", help="tasks whose last attempt ended for this reason")
     parser.add_argument(
-        "--older-than", type=seconds, metavar="TIME", help="waiting or silent for longer than 10m, 2h, ..."
+        "--older-than",
+        type=seconds,
+        metavar="TIME",
+        help="waiting or silent for longer than 10m, 2h, ...",
     )
 
 
@@ -49,7 +58,9 @@ def chosen(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def tasks(store: Store, watch: Watch, wanted: dict[str, Any], limit: int) -> Iterator[dict[str, Any]]:
+def tasks(
+    store: Store, watch: Watch, wanted: dict[str, Any], limit: int
+) -> Iterator[dict[str, Any]]:
     """The tasks of the filter, `limit` at most, ordered by key."""
     return itertools.islice(itertools.chain.from_iterable(pages(store, watch, wanted)), limit)
 

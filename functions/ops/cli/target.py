@@ -21,8 +21,14 @@ class Target(NamedTuple):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help="PostgreSQL URL (default: DATABASE_URL)")
-    parser.add_argument("--in", dest="name", metavar="WATCH", help="the watch of policy.yaml (default: its first)")
+    parser.add_argument(
+        "--dsn",
+        default=os.environ.get("DATABASE_URL"),
+        help="PostgreSQL URL (default: DATABASE_URL)",
+    )
+    parser.add_argument(
+        "--in", dest="name", metavar="WATCH", help="the watch of policy.yaml (default: its first)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -34,7 +40,9 @@ def target(options: argparse.Namespace) -> Target:
         watch = policy.watch(options.name)
     except KeyError:
         names = ", ".join(policy.watches)
-        raise PolicyError(f"No watch is called {options.name!r}. There are: {names}. Give one with --in.") from None
+        raise PolicyError(
+            f"No watch is called {options.name!r}. There are: {names}. Give one with --in."
+        ) from None
     return Target(found, policy, watch)
 
 
@@ -56,5 +64,7 @@ def dsn(options: argparse.Namespace) -> str:
         conninfo_to_dict(options.dsn)
     except ProgrammingError as error:
         said = " ".join(str(error).split())
-        raise PolicyError(f"--dsn is no PostgreSQL URL ({said}). Write postgresql://user@host:5432/database.") from None
+        raise PolicyError(
+            f"--dsn is no PostgreSQL URL ({said}). Write postgresql://user@host:5432/database."
+        ) from None
     return str(options.dsn)

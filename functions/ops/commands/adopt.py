@@ -1,4 +1,5 @@
-"""adopt: the watch for a table that you have, to be put into policy.yaml. Nothing is written to the database."""
+"""adopt: the watch for a table that you have, to be put into policy.yaml. Nothing is written to the
+database."""
 
 import argparse
 import os
@@ -12,12 +13,20 @@ JSON = {"watch": (), "unsure": ()}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help="PostgreSQL URL (default: DATABASE_URL)")
+    parser.add_argument(
+        "--dsn",
+        default=os.environ.get("DATABASE_URL"),
+        help="PostgreSQL URL (default: DATABASE_URL)",
+    )
     parser.add_argument("--table", required=True, help="schema.name")
     parser.add_argument("--name", help="the name of the watch (default: the table's)")
-    parser.add_argument("--map", metavar="FILE", help="YAML or JSON that says what was inferred wrongly")
     parser.add_argument(
-        "--write", action="store_true", help="put it into policy.yaml (UNSTUCK_POLICY, or the bundle's)"
+        "--map", metavar="FILE", help="YAML or JSON that says what was inferred wrongly"
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="put it into policy.yaml (UNSTUCK_POLICY, or the bundle's)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -39,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(adopt.text(made), end="")
     if not options.write:
-        return words("Put it under `watches:` in policy.yaml (--write does), then: python -m functions migrate --apply")
+        return words(
+            "Put it under `watches:` in policy.yaml (--write does), then: python -m functions migrate --apply"
+        )
     adopt.write(made, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
     return words("written. Next: python -m functions migrate --apply", FINE)

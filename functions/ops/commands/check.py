@@ -1,8 +1,10 @@
-"""check: finds the tasks that are stuck in any table, with nothing installed, and ends them with --fix.
+"""check: finds the tasks that are stuck in any table, with nothing installed, and ends them with
+--fix.
 
-Without --table it lists the tables that look like task tables. A running task counts as stuck after 30m without a sign
-of life (most cleaners in the field say 10m, but judge by the start alone), a pending one after 1h, one with a lease or
-deadline of its own 5m after that; --older-than overrides all three. Exit code: 0 none, 1 refused, 3 stuck tasks found."""
+Without --table it lists the tables that look like task tables. A running task counts as stuck after
+30m without a sign of life (most cleaners in the field say 10m, but judge by the start alone), a
+pending one after 1h, one with a lease or deadline of its own 5m after that; --older-than overrides
+all three. Exit code: 0 none, 1 refused, 3 stuck tasks found."""
 
 import argparse
 import os
@@ -24,37 +26,71 @@ from functions.ops.look.stuck import find
 
 HELP = "find the tasks that are stuck in any table, with nothing installed"
 JSON = {
-    "schema": (), "tables": ("table", "sure", "why", "refused", "unsure"), "table": (),
-    "inferred": ("key", "status", "words", "clocks", "error", "kind", "owner", "attempts"), "unsure": (), "refused": (),
-    "stuck": ("id", "state", "word", "age_seconds", "reason", "kind", "action"), "open": (), "fixed": (),
+    "schema": (),
+    "tables": ("table", "sure", "why", "refused", "unsure"),
+    "table": (),
+    "inferred": ("key", "status", "words", "clocks", "error", "kind", "owner", "attempts"),
+    "unsure": (),
+    "refused": (),
+    "stuck": ("id", "state", "word", "age_seconds", "reason", "kind", "action"),
+    "open": (),
+    "fixed": (),
     "unsweepable": ("id", "error"),
-}  # fmt: skip
+}
 SHOWN = 1000
 """Stuck tasks that are listed unless --limit says otherwise. --fix has no such limit."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help="PostgreSQL URL (default: DATABASE_URL)")
-    parser.add_argument("--table", help="schema.name; without it, the tables that look like task tables are listed")
-    parser.add_argument("--older-than", type=duration, metavar="10m", help="how long is too long: 30s, 10m, 2h, 1d")
+    parser.add_argument(
+        "--dsn",
+        default=os.environ.get("DATABASE_URL"),
+        help="PostgreSQL URL (default: DATABASE_URL)",
+    )
+    parser.add_argument(
+        "--table", help="schema.name; without it, the tables that look like task tables are listed"
+    )
+    parser.add_argument(
+        "--older-than", type=duration, metavar="10m", help="how long is too long: 30s, 10m, 2h, 1d"
+    )
     parser.add_argument("--job-id", metavar="ID", help="only this task")
     parser.add_argument("--kind", help="only tasks of this kind")
     parser.add_argument(
-        "--limit", type=positive, metavar="N", help=f"so many at most, the oldest first (shown: {SHOWN})"
+        "--limit",
+        type=positive,
+        metavar="N",
+        help=f"so many at most, the oldest first (shown: {SHOWN})",
     )
-    parser.add_argument("--watch", type=duration, metavar="2s", help="look again and again, this often")
-    parser.add_argument("--fix", action="store_true", help="end what is stuck, after asking; guarded by status and age")
+    parser.add_argument(
+        "--watch", type=duration, metavar="2s", help="look again and again, this often"
+    )
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="end what is stuck, after asking; guarded by status and age",
+    )
     parser.add_argument("--yes", action="store_true", help="with --fix: do not ask")
-    parser.add_argument("--action", choices=("fail", "requeue"), default="fail", help="what --fix does (default: fail)")
-    parser.add_argument("--map", metavar="FILE", help="YAML or JSON that says what `inferred` got wrong, with its keys")
+    parser.add_argument(
+        "--action",
+        choices=("fail", "requeue"),
+        default="fail",
+        help="what --fix does (default: fail)",
+    )
+    parser.add_argument(
+        "--map",
+        metavar="FILE",
+        help="YAML or JSON that says what `inferred` got wrong, with its keys",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
 def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if match is None or float(match[1]) * UNITS[match[2]] > 3650 * UNITS["d"]:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time with its unit, such as 30s, 10m, 2h or 1d")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time with its unit, such as 30s, 10m, 2h or 1d"
+        )
     return float(match[1]) * UNITS[match[2]]
 
 
@@ -62,10 +98,14 @@ def run(options: argparse.Namespace) -> int:
     if not options.dsn:
         return words("No database is named. Give --dsn, or set DATABASE_URL.", USAGE)
     if options.watch is not None and (options.fix or not options.table):
-        return words("--watch looks at one table and writes nothing. Give it --table, and no --fix.", USAGE)
+        return words(
+            "--watch looks at one table and writes nothing. Give it --table, and no --fix.", USAGE
+        )
     try:
         with connect(options.dsn) as connection:
-            return _tables(connection, options) if not options.table else _table(connection, options)
+            return (
+                _tables(connection, options) if not options.table else _table(connection, options)
+            )
     except StoreError as error:
         if error.code in {"dsn", "22P02"}:
             return words(_usage(error, options), USAGE)
@@ -101,8 +141,14 @@ def _table(connection: Connection, options: argparse.Namespace) -> int:
     if not options.json:
         check.show_mapping(found)
     while True:
-        seen = check.Seen(found, *find(connection, found, replace(limits, limit=options.limit or SHOWN)))
-        code = _fixed(connection, seen, limits, options) if options.fix and seen.stuck else _shown(seen, options)
+        seen = check.Seen(
+            found, *find(connection, found, replace(limits, limit=options.limit or SHOWN))
+        )
+        code = (
+            _fixed(connection, seen, limits, options)
+            if options.fix and seen.stuck
+            else _shown(seen, options)
+        )
         if options.watch is None:
             return code
         time.sleep(options.watch)
@@ -122,7 +168,9 @@ def _shown(seen: check.Seen, options: argparse.Namespace) -> int:
     return FOUND if seen.stuck else FINE
 
 
-def _fixed(connection: Connection, seen: check.Seen, limits: Limits, options: argparse.Namespace) -> int:
+def _fixed(
+    connection: Connection, seen: check.Seen, limits: Limits, options: argparse.Namespace
+) -> int:
     if not options.json:
         check.show_stuck(seen)
     if not confirmed(_question(seen, limits), yes=options.yes):
@@ -136,7 +184,11 @@ def _fixed(connection: Connection, seen: check.Seen, limits: Limits, options: ar
         check.show_fixed(fixed, limits.action)
     _, left, _ = find(connection, seen.found, replace(limits, limit=1))
     if left > len(fixed.unsweepable):
-        waits = " Pending tasks are not put back: --action fail ends them." if limits.action == "requeue" else ""
+        waits = (
+            " Pending tasks are not put back: --action fail ends them."
+            if limits.action == "requeue"
+            else ""
+        )
         words(f"{left} are stuck still.{waits}")
     return FOUND if left else FINE
 

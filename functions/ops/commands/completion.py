@@ -1,7 +1,8 @@
-"""completion: what makes the TAB key know the commands and options. It defines `unstuck` for `python -m functions`.
+"""completion: what makes the TAB key know the commands and options. It defines `unstuck` for
+`python -m functions`.
 
-bash: eval "$(python -m functions completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc, after compinit;
-fish: python -m functions completion fish | source, in ~/.config/fish/config.fish."""
+bash: eval "$(python -m functions completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc, after
+compinit; fish: python -m functions completion fish | source, in ~/.config/fish/config.fish."""
 
 import argparse
 from collections.abc import Callable
@@ -38,7 +39,12 @@ def flags(command: argparse.ArgumentParser) -> list[argparse.Action]:
 def _words(command: argparse.ArgumentParser) -> str:
     """What may follow the command: its options, and what its argument may be."""
     told = [name for action in flags(command) for name in action.option_strings]
-    told += [str(one) for action in command._actions if not action.option_strings for one in action.choices or ()]  # noqa: SLF001
+    told += [
+        str(one)
+        for action in command._actions
+        if not action.option_strings
+        for one in action.choices or ()
+    ]
     return " ".join(told)
 
 
@@ -55,7 +61,10 @@ def _values(command: argparse.ArgumentParser) -> dict[str, str]:
 def _bash(all_of_them: Commands) -> str:
     cases = ""
     for name, command in all_of_them.items():
-        values = "".join(f'      "{name} {flag}") words="{given}" ;;\n' for flag, given in _values(command).items())
+        values = "".join(
+            f'      "{name} {flag}") words="{given}" ;;\n'
+            for flag, given in _values(command).items()
+        )
         cases += f'{values}      "{name} "*) words="{_words(command)}" ;;\n'
     return f"""unstuck() {{ python -m functions "$@"; }}
 _unstuck() {{
@@ -75,7 +84,10 @@ complete -o default -F _unstuck unstuck
 def _zsh(all_of_them: Commands) -> str:
     cases = ""
     for name, command in all_of_them.items():
-        values = "".join(f'    "{name} {flag}") compadd -- {given} ;;\n' for flag, given in _values(command).items())
+        values = "".join(
+            f'    "{name} {flag}") compadd -- {given} ;;\n'
+            for flag, given in _values(command).items()
+        )
         cases += f'{values}    "{name} "*) compadd -- {_words(command)}; _files ;;\n'
     names = "\n".join(f"    {_quoted(f'{name}:{_help(name)}')}" for name in all_of_them)
     return f"""unstuck() {{ python -m functions "$@" }}
@@ -97,13 +109,18 @@ compdef _unstuck unstuck
 def _fish(all_of_them: Commands) -> str:
     lines = ["function unstuck; python -m functions $argv; end"]
     for name, command in all_of_them.items():
-        lines.append(f"complete -c unstuck -n __fish_use_subcommand -f -a {name} -d {_quoted(_help(name))}")
+        lines.append(
+            f"complete -c unstuck -n __fish_use_subcommand -f -a {name} -d {_quoted(_help(name))}"
+        )
         here = f"complete -c unstuck -n '__fish_seen_subcommand_from {name}'"
         for action in flags(command):
             spelt = " ".join(
-                f"{'-l' if one.startswith('--') else '-s'} {one.lstrip('-')}" for one in action.option_strings
+                f"{'-l' if one.startswith('--') else '-s'} {one.lstrip('-')}"
+                for one in action.option_strings
             )
-            given = f" -x -a {_quoted(' '.join(map(str, action.choices)))}" if action.choices else ""
+            given = (
+                f" -x -a {_quoted(' '.join(map(str, action.choices)))}" if action.choices else ""
+            )
             needs = " -r" if action.nargs != 0 and not action.choices else ""
             lines.append(f"{here} {spelt}{given}{needs} -d {_quoted(action.help or '')}")
         lines += [

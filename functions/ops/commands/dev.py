@@ -1,7 +1,9 @@
-"""dev: all of Unstuck on this machine, on one port: PostgreSQL, every entry point, workers, the tick, and the page.
+"""dev: all of Unstuck on this machine, on one port: PostgreSQL, every entry point, workers, the
+tick, and the page.
 
-With --dsn it shows your own database instead: sessions that cannot write, and nothing is installed. Where Unstuck is
-installed there the page is shown, else what `check` finds. --apply lets it write there: it migrates, serves and sweeps."""
+With --dsn it shows your own database instead: sessions that cannot write, and nothing is installed.
+Where Unstuck is installed there the page is shown, else what `check` finds. --apply lets it write
+there: it migrates, serves and sweeps."""
 
 import argparse
 import os
@@ -21,17 +23,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="default: PORT, else 8080; 0 takes a free one",
     )
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="where the embedded PostgreSQL keeps its data (default: .cache/dev)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="where the embedded PostgreSQL keeps its data (default: .cache/dev)",
     )
-    parser.add_argument("--sweep-every", type=float, default=5.0, metavar="SECONDS", help="the tick (default: 5)")
     parser.add_argument(
-        "--no-reload", dest="reload", action="store_false", help="do not load the code again when it changes"
+        "--sweep-every", type=float, default=5.0, metavar="SECONDS", help="the tick (default: 5)"
     )
-    parser.add_argument("--no-samples", dest="samples", action="store_false", help="begin without tasks to play with")
+    parser.add_argument(
+        "--no-reload",
+        dest="reload",
+        action="store_false",
+        help="do not load the code again when it changes",
+    )
+    parser.add_argument(
+        "--no-samples",
+        dest="samples",
+        action="store_false",
+        help="begin without tasks to play with",
+    )
     parser.add_argument("--dsn", help="watch this database instead, read-only")
     parser.add_argument("--table", help="with --dsn: the table to look at, with nothing installed")
     parser.add_argument(
-        "--apply", action="store_true", help="with --dsn: migrate it, serve the entry points, and sweep"
+        "--apply",
+        action="store_true",
+        help="with --dsn: migrate it, serve the entry points, and sweep",
     )
 
 
@@ -45,7 +62,12 @@ def run(options: argparse.Namespace) -> int:
 
     names = ("port", "sweep_every", "dsn", "table", "apply", "reload", "samples")
     try:
-        return serve(Options(data=(options.data or DATA).resolve(), **{name: getattr(options, name) for name in names}))
+        return serve(
+            Options(
+                data=(options.data or DATA).resolve(),
+                **{name: getattr(options, name) for name in names},
+            )
+        )
     except (DevError, PostgresError) as error:
         return words(str(error), ERROR)
     except psycopg.OperationalError as error:

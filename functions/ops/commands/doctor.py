@@ -18,14 +18,24 @@ JSON = {"findings": ("watch", "level", "check", "what", "why", "do")}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help="PostgreSQL URL (default: DATABASE_URL)")
-    parser.add_argument("--in", dest="watch", metavar="WATCH", help="one watch of policy.yaml (default: all)")
     parser.add_argument(
-        "--cloud", action="store_true", help="check the deployment in Google Cloud instead of the tables"
+        "--dsn",
+        default=os.environ.get("DATABASE_URL"),
+        help="PostgreSQL URL (default: DATABASE_URL)",
+    )
+    parser.add_argument(
+        "--in", dest="watch", metavar="WATCH", help="one watch of policy.yaml (default: all)"
+    )
+    parser.add_argument(
+        "--cloud",
+        action="store_true",
+        help="check the deployment in Google Cloud instead of the tables",
     )
     google.arguments(parser)
     parser.add_argument(
-        "--region", default="us-central1", help="the variable `region` of infra/ (default: us-central1)"
+        "--region",
+        default="us-central1",
+        help="the variable `region` of infra/ (default: us-central1)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -38,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
 
     dsn, policy = target.dsn(options), load()
     if options.watch and options.watch not in policy.watches:
-        return words(f"No watch is called {options.watch!r}. There are: {', '.join(policy.watches)}.", USAGE)
+        return words(
+            f"No watch is called {options.watch!r}. There are: {', '.join(policy.watches)}.", USAGE
+        )
     watches = [policy.watches[options.watch]] if options.watch else list(policy.watches.values())
     code = None
     try:
@@ -63,7 +75,10 @@ def _said(found: "list[Finding]", *, as_json: bool, code: int | None = None) -> 
     if as_json:
         data({"findings": [one.as_json() for one in found]})
     else:
-        rows = [[one.level, one.watch, one.check, one.what, one.why or None, one.do or None] for one in found]
+        rows = [
+            [one.level, one.watch, one.check, one.what, one.why or None, one.do or None]
+            for one in found
+        ]
         table(("level", "watch", "check", "what", "why", "do"), rows)
     count = Counter(one.level for one in found)
     said = ", ".join(f"{count[level]} {level}" for level in LEVELS if count[level])

@@ -1,4 +1,5 @@
-"""explain: where a task is, why, since when, and what will happen next; then its attempts as a timeline."""
+"""explain: where a task is, why, since when, and what will happen next; then its attempts as a
+timeline."""
 
 import argparse
 

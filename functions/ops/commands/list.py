@@ -10,8 +10,20 @@ from functions.store import Answer
 
 HELP = "list tasks: the open ones, or those in some states"
 JSON = {
-    "tasks": ("task_id", "state", "word", "kind", "owner", "error", "number", "tries", "worker", "reason", "age"),
-}  # fmt: skip
+    "tasks": (
+        "task_id",
+        "state",
+        "word",
+        "kind",
+        "owner",
+        "error",
+        "number",
+        "tries",
+        "worker",
+        "reason",
+        "age",
+    )
+}
 COLUMNS = ("task", "kind", "status", "for", "attempt", "worker", "reason", "error")
 
 
@@ -19,7 +31,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
     selection.arguments(parser)
     parser.add_argument(
-        "--limit", type=selection.positive, metavar="N", default=100, help="so many at most (default 100)"
+        "--limit",
+        type=selection.positive,
+        metavar="N",
+        default=100,
+        help="so many at most (default 100)",
     )
 
 

@@ -23,7 +23,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="not older than 10m, 2h, ... (default 1d)",
     )
     parser.add_argument(
-        "--limit", type=selection.positive, metavar="N", default=500, help="so many lines at most (default 500)"
+        "--limit",
+        type=selection.positive,
+        metavar="N",
+        default=500,
+        help="so many lines at most (default 500)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -39,7 +43,10 @@ def run(options: argparse.Namespace) -> int:
             f"Nothing was logged about {options.id} in the last {span(options.since)}. A wider --since may find it."
         )
     shown = ("timestamp", "severity", "service", "message")
-    table(("time (UTC)", "severity", "service", "message"), [[one[name] for name in shown] for one in found])
+    table(
+        ("time (UTC)", "severity", "service", "message"),
+        [[one[name] for name in shown] for one in found],
+    )
     return FINE
 
 
@@ -58,18 +65,26 @@ def _read(options: argparse.Namespace) -> Any:
     from google.cloud import logging_v2
 
     named = google.project(options)
-    client: Any = logging_v2.Client(project=named, credentials=google.credentials(), _use_grpc=False)  # type: ignore[no-untyped-call]
+    client: Any = logging_v2.Client(
+        project=named, credentials=google.credentials(), _use_grpc=False
+    )  # type: ignore[no-untyped-call]
     found = client.list_entries(
-        filter_=query(options, datetime.now(UTC)), order_by="timestamp asc", page_size=min(options.limit, 1000),
+        filter_=query(options, datetime.now(UTC)),
+        order_by="timestamp asc",
+        page_size=min(options.limit, 1000),
         max_results=options.limit,
-    )  # fmt: skip
+    )
     return (one for one in found if str((one.payload or {}).get("task_id")) == options.id)
 
 
 def _entry(found: Any) -> dict[str, Any]:
     payload = dict(found.payload)
     return {
-        "timestamp": f"{found.timestamp.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:23], "severity": found.severity or "DEFAULT",
-        "service": found.resource.labels.get("service_name"), "event": payload.pop("event", None),
-        "message": payload.pop("message", None), "trace": found.trace, "fields": payload,
-    }  # fmt: skip
+        "timestamp": f"{found.timestamp.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:23],
+        "severity": found.severity or "DEFAULT",
+        "service": found.resource.labels.get("service_name"),
+        "event": payload.pop("event", None),
+        "message": payload.pop("message", None),
+        "trace": found.trace,
+        "fields": payload,
+    }

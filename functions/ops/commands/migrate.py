@@ -13,8 +13,14 @@ JSON = {"missing": (), "applied": ()}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help="PostgreSQL URL (default: DATABASE_URL)")
-    parser.add_argument("--apply", action="store_true", help="write; without it, only say what is missing")
+    parser.add_argument(
+        "--dsn",
+        default=os.environ.get("DATABASE_URL"),
+        help="PostgreSQL URL (default: DATABASE_URL)",
+    )
+    parser.add_argument(
+        "--apply", action="store_true", help="write; without it, only say what is missing"
+    )
     parser.add_argument("--check", action="store_true", help="exit 3 when something is missing")
     parser.add_argument(
         "--supabase",
@@ -49,9 +55,13 @@ def run(options: argparse.Namespace) -> int:
         for step in steps:
             print(step)
         for watch in (step.removeprefix("gone.") for step in steps if step.startswith("gone.")):
-            words(f"{watch} is not in the policy any more: its functions and triggers go, its table and attempts stay")
+            words(
+                f"{watch} is not in the policy any more: its functions and triggers go, its table and attempts stay"
+            )
     if not steps:
         return words("up to date", FINE)
     if options.apply:
         return words(f"{len(steps)} steps applied", FINE)
-    return words(f"{len(steps)} steps are missing. Run again with --apply.", FOUND if options.check else FINE)
+    return words(
+        f"{len(steps)} steps are missing. Run again with --apply.", FOUND if options.check else FINE
+    )

@@ -52,7 +52,9 @@ _NO_KEY = {"22P02", "22003"}
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m functions", description="Unstuck: no task stays stuck.")
+    made = argparse.ArgumentParser(
+        prog="python -m functions", description="Unstuck: no task stays stuck."
+    )
     added = made.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name in NAMES:
         module = importlib.import_module(f"functions.ops.commands.{name}")

@@ -1,4 +1,5 @@
-"""requeue: put running tasks back, without burning a try. Shown first; writes with --apply or a yes at the terminal."""
+"""requeue: put running tasks back, without burning a try. Shown first; writes with --apply or a yes
+at the terminal."""
 
 import argparse
 

@@ -1,4 +1,5 @@
-"""retry: start failed and cancelled tasks again. Shown first; writes with --apply or a yes at the terminal."""
+"""retry: start failed and cancelled tasks again. Shown first; writes with --apply or a yes at the
+terminal."""
 
 import argparse
 

@@ -9,9 +9,21 @@ from functions.ops.cli.out import FINE, data, table
 
 HELP = "show one task whole: its fields and its attempts"
 FIELDS = (
-    "task_id", "kind", "state", "word", "owner", "result", "error", "reason", "queued_at", "waited", "silent", "due_in",
-    "overdue", "attempt",
-)  # fmt: skip
+    "task_id",
+    "kind",
+    "state",
+    "word",
+    "owner",
+    "result",
+    "error",
+    "reason",
+    "queued_at",
+    "waited",
+    "silent",
+    "due_in",
+    "overdue",
+    "attempt",
+)
 JSON = {"task": FIELDS, "explanation": (), "attempts": one_task.ATTEMPT}
 arguments = one_task.arguments
 

@@ -12,7 +12,9 @@ JSON = {"steps": ("name", "sha256", "sql")}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--supabase", action="store_true", help="one file for supabase/migrations/, which may be run again"
+        "--supabase",
+        action="store_true",
+        help="one file for supabase/migrations/, which may be run again",
     )
     parser.add_argument(
         "--schema",
@@ -21,7 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="with --supabase: where its REST API finds the verbs (default: public)",
     )
     parser.add_argument(
-        "--cron", action="store_true", help="also the sweep in SQL alone, and its schedule: needs pg_cron"
+        "--cron",
+        action="store_true",
+        help="also the sweep in SQL alone, and its schedule: needs pg_cron",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -36,7 +40,14 @@ def run(options: argparse.Namespace) -> int:
     if options.schema != SCHEMAS[0] and not schema:
         raise PolicyError("--schema is for the REST API of Supabase. Give --supabase too.")
     if options.json:
-        data({"steps": [{"name": one.name, "sha256": one.sha256, "sql": one.text} for one in steps(policy, schema)]})
+        data(
+            {
+                "steps": [
+                    {"name": one.name, "sha256": one.sha256, "sql": one.text}
+                    for one in steps(policy, schema)
+                ]
+            }
+        )
     else:
         more = pg_cron.procedures(policy) + pg_cron.schedule(policy) if options.cron else ""
         print(file(policy, schema, more) if schema else script(policy, more))

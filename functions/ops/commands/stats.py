@@ -1,4 +1,5 @@
-"""stats: open tasks by state and kind, what ended in the last hour and why, and when the last sweep ran."""
+"""stats: open tasks by state and kind, what ended in the last hour and why, and when the last sweep
+ran."""
 
 import argparse
 from typing import Any
@@ -9,9 +10,14 @@ from functions.store import Answer
 
 HELP = "count tasks by state and kind, and endings by reason"
 JSON = {
-    "open": ("state", "kind", "count", "oldest"), "live": (), "live_by_kind": (), "overdue": ("count", "oldest"),
-    "ended": ("kind", "outcome", "reason", "count"), "refused": (), "last_sweep": ("started_at", "ago", "ok", "counts"),
-}  # fmt: skip
+    "open": ("state", "kind", "count", "oldest"),
+    "live": (),
+    "live_by_kind": (),
+    "overdue": ("count", "oldest"),
+    "ended": ("kind", "outcome", "reason", "count"),
+    "refused": (),
+    "last_sweep": ("started_at", "ago", "ok", "counts"),
+}
 arguments = target.arguments
 
 
@@ -29,7 +35,9 @@ def run(options: argparse.Namespace) -> int:
 
 def tables(found: Answer) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
     """What is open and what has ended: the columns and rows of each."""
-    waiting = [[one["state"], one["kind"], one["count"], span(one["oldest"])] for one in found["open"]]
+    waiting = [
+        [one["state"], one["kind"], one["count"], span(one["oldest"])] for one in found["open"]
+    ]
     ended = [[one["kind"], one["outcome"], one["reason"], one["count"]] for one in found["ended"]]
     return [
         (("state", "kind", "open", "oldest"), waiting),

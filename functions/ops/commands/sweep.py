@@ -10,17 +10,43 @@ from functions.ops.cli.out import ERROR, FINE, data, span, table, words
 
 HELP = "run the sweep once, or say what it would do"
 JSON = {
-    "verdict": (), "sweep_id": (), "failed": (), "requeued": (), "redispatched": (), "suspended": (), "unsweepable": (),
-    "orphaned": (), "pruned": (), "oldest_overdue_seconds": (), "oldest_pending_seconds": (), "complete": (),
-    "seconds": (), "error": (),
-    "would": ("task_id", "kind", "was", "live", "number", "tries", "worker", "state", "reason", "cause", "error",
-              "retry_after", "late"),
-}  # fmt: skip
+    "verdict": (),
+    "sweep_id": (),
+    "failed": (),
+    "requeued": (),
+    "redispatched": (),
+    "suspended": (),
+    "unsweepable": (),
+    "orphaned": (),
+    "pruned": (),
+    "oldest_overdue_seconds": (),
+    "oldest_pending_seconds": (),
+    "complete": (),
+    "seconds": (),
+    "error": (),
+    "would": (
+        "task_id",
+        "kind",
+        "was",
+        "live",
+        "number",
+        "tries",
+        "worker",
+        "state",
+        "reason",
+        "cause",
+        "error",
+        "retry_after",
+        "late",
+    ),
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
-    parser.add_argument("--dry-run", action="store_true", help="write nothing: show what would be settled, and why")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="write nothing: show what would be settled, and why"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,7 +60,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         data(done)
     else:
-        print(f"{done['verdict']}: {done.get('failed', 0)} failed, {done.get('requeued', 0)} requeued")
+        print(
+            f"{done['verdict']}: {done.get('failed', 0)} failed, {done.get('requeued', 0)} requeued"
+        )
     return ERROR if done["verdict"] == "error" else FINE
 
 
@@ -42,6 +70,9 @@ def _preview(found: list[dict[str, Any]], options: argparse.Namespace) -> int:
     if options.json:
         data({"would": found})
         return FINE
-    rows = [[one["task_id"], one["kind"], one["was"], one["state"], one["reason"], span(one["late"])] for one in found]
+    rows = [
+        [one["task_id"], one["kind"], one["was"], one["state"], one["reason"], span(one["late"])]
+        for one in found
+    ]
     table(("task", "kind", "is", "becomes", "reason", "late by"), rows)
     return words(f"{len(found)} tasks would be settled now; nothing was written")

@@ -10,9 +10,13 @@ JSON = {"sweep_id": (), "found": (), "moved": (), "refused": ("task_id", "error"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sweep_id", type=selection.positive, help="the run, as `sweep` and its log line say it")
+    parser.add_argument(
+        "sweep_id", type=selection.positive, help="the run, as `sweep` and its log line say it"
+    )
     target.arguments(parser)
-    parser.add_argument("--apply", action="store_true", help="write; without it, ask at a terminal, else only count")
+    parser.add_argument(
+        "--apply", action="store_true", help="write; without it, ask at a terminal, else only count"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,7 +27,13 @@ def run(options: argparse.Namespace) -> int:
     moved, refused = many_tasks.move(store, watch, "retry", found) if applied else ([], [])
     if options.json:
         data(
-            {"sweep_id": options.sweep_id, "found": len(found), "moved": moved, "refused": refused, "applied": applied}
+            {
+                "sweep_id": options.sweep_id,
+                "found": len(found),
+                "moved": moved,
+                "refused": refused,
+                "applied": applied,
+            }
         )
     if not found:
         return words(

@@ -1,4 +1,5 @@
-"""watch: the open tasks and the counts, again and again, until Ctrl-C. A live view on a terminal, plain text otherwise."""
+"""watch: the open tasks and the counts, again and again, until Ctrl-C. A live view on a terminal,
+plain text otherwise."""
 
 import argparse
 import contextlib
@@ -21,17 +22,30 @@ Look = dict[str, Any]
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
     selection.arguments(parser)
-    parser.add_argument("--every", type=pause, metavar="TIME", default=2.0, help="how often to look (default 2s)")
-    parser.add_argument("--times", type=selection.positive, metavar="N", help="so many looks (default: until Ctrl-C)")
     parser.add_argument(
-        "--limit", type=selection.positive, metavar="N", default=20, help="so many tasks at most (default 20)"
+        "--every", type=pause, metavar="TIME", default=2.0, help="how often to look (default 2s)"
+    )
+    parser.add_argument(
+        "--times",
+        type=selection.positive,
+        metavar="N",
+        help="so many looks (default: until Ctrl-C)",
+    )
+    parser.add_argument(
+        "--limit",
+        type=selection.positive,
+        metavar="N",
+        default=20,
+        help="so many tasks at most (default 20)",
     )
 
 
 def pause(text: str) -> float:
     found = selection.seconds(text)
     if not 0 < found <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and a day. Give a time such as 2s")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not between 0 and a day. Give a time such as 2s"
+        )
     return found
 
 
@@ -41,7 +55,13 @@ def run(options: argparse.Namespace) -> int:
     with _screen(options) as show:
         while True:
             tasks = list(selection.tasks(store, watch, wanted, options.limit))
-            show({"at": datetime.now(UTC).isoformat(), "tasks": tasks, "stats": store.overview(watch)})
+            show(
+                {
+                    "at": datetime.now(UTC).isoformat(),
+                    "tasks": tasks,
+                    "stats": store.overview(watch),
+                }
+            )
             looks += 1
             if looks == options.times:
                 return FINE

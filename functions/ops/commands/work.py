@@ -1,7 +1,9 @@
-"""work: a worker that pulls tasks and runs them in the guard, for machines that nothing can push to.
+"""work: a worker that pulls tasks and runs them in the guard, for machines that nothing can push
+to.
 
-Runs until SIGTERM or Ctrl-C; the task in hand is then released without burning a try. Its log lines go to stdout. Run as
-many as there are tasks to do at once, and the sweep from cron or pg_cron where there is no Cloud Scheduler."""
+Runs until SIGTERM or Ctrl-C; the task in hand is then released without burning a try. Its log lines
+go to stdout. Run as many as there are tasks to do at once, and the sweep from cron or pg_cron where
+there is no Cloud Scheduler."""
 
 import argparse
 import contextlib
@@ -16,7 +18,9 @@ JSON: dict[str, tuple[str, ...]] = {"ran": ()}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
-    parser.add_argument("--kind", action="append", metavar="KIND", help="only this kind; may be given again")
+    parser.add_argument(
+        "--kind", action="append", metavar="KIND", help="only this kind; may be given again"
+    )
     parser.add_argument("--once", action="store_true", help="end when nothing is due")
 
 

@@ -1,8 +1,8 @@
 """The demo: the main job on real parts, with workers that are killed, frozen, hungry and late.
 
-Embedded PostgreSQL with durable settings, the functions under functions-framework, a flaky image provider and a
-local queue and tick in place of Cloud Tasks and Cloud Scheduler. Ends 0 only if nothing is stuck, nothing finished
-was overwritten, and the counts add up."""
+Embedded PostgreSQL with durable settings, the functions under functions-framework, a flaky image
+provider and a local queue and tick in place of Cloud Tasks and Cloud Scheduler. Ends 0 only if
+nothing is stuck, nothing finished was overwritten, and the counts add up."""
 
 import contextlib
 import json
@@ -78,15 +78,23 @@ class _Stage:
             }
             workers = {
                 f"worker-{number}": Server(
-                    "worker", env | {"K_REVISION": f"worker-{number}"}, name=f"worker-{number}", log=folder / "log"
+                    "worker",
+                    env | {"K_REVISION": f"worker-{number}"},
+                    name=f"worker-{number}",
+                    log=folder / "log",
                 )
                 for number in range(1, WORKERS + 1)
             }
-            queue = opened.enter_context(LocalQueue([worker.url for worker in workers.values()], loses=self._loses))
+            queue = opened.enter_context(
+                LocalQueue([worker.url for worker in workers.values()], loses=self._loses)
+            )
             for worker in workers.values():
                 worker.env["WORKER_URL"] = queue.url
             env["WORKER_URL"] = queue.url
-            others = [Server(target, env, log=folder / "log") for target in ("create_task", "task_status", "sweep")]
+            others = [
+                Server(target, env, log=folder / "log")
+                for target in ("create_task", "task_status", "sweep")
+            ]
             servers = [*workers.values(), *others]
             pool = opened.enter_context(ThreadPoolExecutor(len(servers)))
             opened.callback(lambda: list(pool.map(Server.stop, servers)))
@@ -128,7 +136,9 @@ class _Stage:
         return lost
 
     def _create(self, scene: Scene) -> str:
-        answer = requests.post(self.create, json={"kind": scene.kind, "input": scene.task_input}, timeout=10)
+        answer = requests.post(
+            self.create, json={"kind": scene.kind, "input": scene.task_input}, timeout=10
+        )
         answer.raise_for_status()
         task_id: str = answer.json()["task_id"]
         self.scenes[task_id] = scene
@@ -140,7 +150,9 @@ class _Stage:
         shown = ""
         while time.monotonic() < until:
             counts: dict[str, int] = dict(
-                self.connection.execute("select status, count(*) from public.tasks group by 1").fetchall()
+                self.connection.execute(
+                    "select status, count(*) from public.tasks group by 1"
+                ).fetchall()
             )
             text = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
             if text != shown:
@@ -152,7 +164,9 @@ class _Stage:
 
     def _overwrite_by_hand(self) -> None:
         """A script that knows nothing of tokens writes over a finished task."""
-        with psycopg.connect(self.connection.info.dsn, autocommit=True, application_name="a careless script") as script:
+        with psycopg.connect(
+            self.connection.info.dsn, autocommit=True, application_name="a careless script"
+        ) as script:
             done = script.execute(
                 "update public.tasks set status = 'failed' where status = 'completed' and kind = 'image'"
             ).rowcount
@@ -160,7 +174,9 @@ class _Stage:
 
     def problems(self, found: dict[str, Any]) -> list[str]:
         """Why the demo must not end 0."""
-        states: dict[str, str] = dict(self.connection.execute("select id::text, status from public.tasks").fetchall())
+        states: dict[str, str] = dict(
+            self.connection.execute("select id::text, status from public.tasks").fetchall()
+        )
         wrong = [
             f"{scene.label}: {states[task]}, not {scene.expect}"
             for task, scene in self.scenes.items()

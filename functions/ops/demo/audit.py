@@ -1,5 +1,5 @@
-"""Looks at what happened from outside: a trigger of the demo's own keeps each change of each task, so that the
-claim "nothing finished was overwritten" does not rest on Unstuck's word."""
+"""Looks at what happened from outside: a trigger of the demo's own keeps each change of each task,
+so that the claim "nothing finished was overwritten" does not rest on Unstuck's word."""
 
 from typing import Any
 
@@ -41,8 +41,9 @@ def one(connection: psycopg.Connection[Any], query: str) -> int:
 
 
 def rescue_seconds(attempts: list[Any], struck: dict[str, float]) -> list[float]:
-    """From the death of a worker to the moment at which its task had a new state. The death of a worker that the
-    demo did not strike itself is dated back to its last beat, which makes the figure too large, never too small."""
+    """From the death of a worker to the moment at which its task had a new state. The death of a
+    worker that the demo did not strike itself is dated back to its last beat, which makes the
+    figure too large, never too small."""
     return sorted(
         ended - (struck.get(task_id, beat) if number == 1 else beat)
         for task_id, number, _, _, cause, by_sweep, ended, beat in attempts
@@ -50,7 +51,9 @@ def rescue_seconds(attempts: list[Any], struck: dict[str, float]) -> list[float]
     )
 
 
-def figures(connection: psycopg.Connection[Any], created: int, struck: dict[str, float]) -> dict[str, Any]:
+def figures(
+    connection: psycopg.Connection[Any], created: int, struck: dict[str, float]
+) -> dict[str, Any]:
     tasks = connection.execute(TASKS.encode()).fetchall()
     attempts = connection.execute(ATTEMPTS.encode()).fetchall()
     rescues = rescue_seconds(attempts, struck)
@@ -65,7 +68,8 @@ def figures(connection: psycopg.Connection[Any], created: int, struck: dict[str,
         "zombie_writes_refused": refused.get("verb", 0),
         "foreign_writes_refused": refused.get("fence", 0),
         "rescue_seconds": {
-            name: percentile(rescues, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+            name: percentile(rescues, share)
+            for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
         },
         "rescues": len(rescues),
         "by_reason": {reason: failed.count(reason) for reason in sorted(set(failed))},
@@ -75,7 +79,8 @@ def figures(connection: psycopg.Connection[Any], created: int, struck: dict[str,
 
 
 def percentile(values: list[float], share: float) -> float | None:
-    """The value below which `share` of the sorted values lie, the last one for 1.0; None without values."""
+    """The value below which `share` of the sorted values lie, the last one for 1.0; None without
+    values."""
     return round(values[min(len(values) - 1, int(share * len(values)))], 2) if values else None
 
 

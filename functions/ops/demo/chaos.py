@@ -15,7 +15,8 @@ Say = Callable[[str], None]
 
 
 class Chaos:
-    """Waits until a victim is in mid-task (its order is with the provider), then strikes the worker that has it."""
+    """Waits until a victim is in mid-task (its order is with the provider), then strikes the worker
+    that has it."""
 
     def __init__(self, dsn: str, servers: dict[str, Server], say: Say) -> None:
         self._dsn, self._servers, self._say = dsn, servers, say
@@ -61,14 +62,14 @@ class Chaos:
         self._say(f"woke {server.name}: its task was done by another worker meanwhile")
 
     def _at_work(self, connection: Any, task_id: str) -> Server:
-        query = (
-            "select worker from unstuck.attempts where task_id = %s and ended_at is null and checkpoint ? 'submitted'"
-        )
+        query = "select worker from unstuck.attempts where task_id = %s and ended_at is null and checkpoint ? 'submitted'"
         row = self._until(lambda: connection.execute(query, (task_id,)).fetchone())
         return self._servers[row[0].partition("@")[0]]
 
     def _note(self, connection: Any, task_id: str) -> None:
-        self.struck[task_id] = connection.execute("select extract(epoch from clock_timestamp())::float8").fetchone()[0]
+        self.struck[task_id] = connection.execute(
+            "select extract(epoch from clock_timestamp())::float8"
+        ).fetchone()[0]
 
     @staticmethod
     def _until(condition: Callable[[], Any], limit: float = 40.0) -> Any:

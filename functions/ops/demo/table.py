@@ -14,17 +14,24 @@ select string_agg(coalesce(cause, outcome), ' → ' order by number) from unstuc
 """
 
 
-def show(connection: Any, scenes: dict[str, Scene], found: dict[str, Any], problems: list[str]) -> None:
+def show(
+    connection: Any, scenes: dict[str, Scene], found: dict[str, Any], problems: list[str]
+) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     table = Table(title="What happened to each task, and why", title_justify="left")
     for name in ("task", "trouble", "attempts", "end", "reason for the user"):
         table.add_column(name)
-    tasks = {row[0]: row for row in connection.execute("select id::text, status, error_message from public.tasks")}
+    tasks = {
+        row[0]: row
+        for row in connection.execute("select id::text, status, error_message from public.tasks")
+    }
     for task_id, scene in scenes.items():
         tries = connection.execute(TRIES, (task_id,)).fetchone()[0] or ""
         _, status, error = tasks[task_id]
         style = {"completed": "green", "failed": "yellow"}.get(status, "red")
-        table.add_row(escape(scene.label), scene.trouble, tries, f"[{style}]{status}[/]", escape(error or ""))
+        table.add_row(
+            escape(scene.label), scene.trouble, tries, f"[{style}]{status}[/]", escape(error or "")
+        )
     console.print(table)
     rescue = found["rescue_seconds"]
     console.print(

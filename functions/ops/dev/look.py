@@ -1,4 +1,5 @@
-"""What `dev --dsn` shows where nothing is installed: the tables that look like task tables, and what is stuck in one."""
+"""What `dev --dsn` shows where nothing is installed: the tables that look like task tables, and
+what is stuck in one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,9 @@ def create(dsn: str, table: str | None) -> Flask:
     from functions.page.app import create as frame
     from functions.page.current import Page
 
-    app = frame(Page(lambda: PostgresStore(dsn), load, lambda _: "local", extras=(_blueprint(dsn, table),)))
+    app = frame(
+        Page(lambda: PostgresStore(dsn), load, lambda _: "local", extras=(_blueprint(dsn, table),))
+    )
     app.view_functions["views.index"] = app.view_functions["look.index"]
     return app
 
@@ -43,14 +46,19 @@ def _blueprint(dsn: str, table: str | None) -> Blueprint:
         chosen = request.args.get("table") or table
         with _connected(dsn) as connection:
             if chosen is None:
-                return render_template("look.html", title="Look", tables=check.tables(connection), table=None)
+                return render_template(
+                    "look.html", title="Look", tables=check.tables(connection), table=None
+                )
             try:
                 found = check.inferred(connection, chosen)
             except (StoreError, PolicyError) as error:
                 return render_template("look.html", title="Look", table=chosen, refused=str(error))
             if found.refused or found.blind:
                 return render_template(
-                    "look.html", title="Look", table=chosen, refused=found.refused or found.unsure[-1]
+                    "look.html",
+                    title="Look",
+                    table=chosen,
+                    refused=found.refused or found.unsure[-1],
                 )
             stuck, total, opened = find(connection, found, Limits(limit=SHOWN))
         return render_template(

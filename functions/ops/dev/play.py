@@ -1,4 +1,5 @@
-"""To play with, on the local server only: tasks to create, and workers to kill and to freeze. Real signals."""
+"""To play with, on the local server only: tasks to create, and workers to kill and to freeze. Real
+signals."""
 
 import os
 import random
@@ -17,9 +18,12 @@ from functions.page.current import page, watch
 from functions.store import Store
 
 SAMPLES = {
-    "slow": "an image that takes a minute", "image": "an image", "selection": "a random selection",
-    "fails": "an image that is refused", "stumbles": "an image whose provider fails once",
-}  # fmt: skip
+    "slow": "an image that takes a minute",
+    "image": "an image",
+    "selection": "a random selection",
+    "fails": "an image that is refused",
+    "stumbles": "an image whose provider fails once",
+}
 _MARKS = {"slow": " [slow 60]", "image": "", "fails": " [refuse]", "stumbles": " [500 once]"}
 FIRST = ("image", "selection", "slow", "fails", "image", "stumbles", "selection", "image")
 """What a new database begins with."""
@@ -56,17 +60,26 @@ def blueprint(workers: int) -> Blueprint:
 
     @made.post("/<any(kill, freeze, wake):how>/<path:task_id>")
     def strike(how: str, task_id: str) -> str:
-        pid = worker_of(page().store(), watch(), task_id_of(watch(), task_id), workers, frozen=how == "wake")
+        pid = worker_of(
+            page().store(), watch(), task_id_of(watch(), task_id), workers, frozen=how == "wake"
+        )
         for one in [pid] if how == "kill" else family(pid):
-            os.kill(one, {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "wake": signal.SIGCONT}[how])
-        told = {"kill": "killed with SIGKILL", "freeze": "frozen with SIGSTOP", "wake": "woken with SIGCONT"}[how]
+            os.kill(
+                one, {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "wake": signal.SIGCONT}[how]
+            )
+        told = {
+            "kill": "killed with SIGKILL",
+            "freeze": "frozen with SIGSTOP",
+            "wake": "woken with SIGCONT",
+        }[how]
         return render_template("dev_told.html", text=f"worker {pid} was {told}", task_id=None)
 
     return made
 
 
 def worker_of(store: Store, watched: Watch, task_id: str, workers: int, *, frozen: bool) -> int:
-    """The process that has, or last had, the task; one of our workers and no other process. Aborts with 409."""
+    """The process that has, or last had, the task; one of our workers and no other process. Aborts
+    with 409."""
     attempts = store.timeline(watched, task_id)["attempts"]
     alive = set(children(workers))
     for pid in reversed([pid_of(one["worker"]) for one in attempts]):
@@ -88,7 +101,10 @@ def family(pid: int) -> list[int]:
 
 def is_frozen(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            == "T"
+        )
     except OSError:
         return False
 

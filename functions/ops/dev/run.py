@@ -1,7 +1,9 @@
-"""dev: the whole of Unstuck on this machine: PostgreSQL, every entry point, workers, the tick, and the page, on one port.
+"""dev: the whole of Unstuck on this machine: PostgreSQL, every entry point, workers, the tick, and
+the page, on one port.
 
-One process that starts two servers (serve.py) and keeps their sockets. When the code changes it ends both as the
-platform does, with SIGTERM, so that tasks at work are released and lose no try, and starts them again."""
+One process that starts two servers (serve.py) and keeps their sockets. When the code changes it
+ends both as the platform does, with SIGTERM, so that tasks at work are released and lose no try,
+and starts them again."""
 
 import contextlib
 import json
@@ -32,8 +34,8 @@ HOST = "127.0.0.1"
 STOP_LIMIT = 9.0
 """Seconds that a server may take to release its tasks."""
 LEASE = {"beat": "1s", "for": "7s"}
-"""Shorter than in the cloud, so that a rescue can be watched; longer than the first task of a worker may wait for its
-preload (5 s), which is without a beat."""
+"""Shorter than in the cloud, so that a rescue can be watched; longer than the first task of a
+worker may wait for its preload (5 s), which is without a beat."""
 
 
 class DevError(Exception):
@@ -58,7 +60,11 @@ def run(options: Options) -> int:
     with _signals() as stopped, contextlib.ExitStack() as opened:
         outer = opened.enter_context(_listening(options.port))
         inner = opened.enter_context(_listening(0))
-        env = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "WORKER_URL": f"{_url(inner)}/worker"}
+        env = {
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "WORKER_URL": f"{_url(inner)}/worker",
+        }
         database = None if options.dsn else opened.enter_context(_database(options))
         env |= _own(opened, options, database) if database else _theirs(options)
         servers = Servers(outer, inner, env, _front(options))
@@ -112,7 +118,9 @@ def _begin(database: "Postgres", options: Options, env: dict[str, str], servers:
         servers.stop()
         env["DATABASE_URL"] = database.dsn()
         servers.start()
-    (options.data / "dsn").write_text(database.dsn(), encoding="utf-8")  # for the commands, in another terminal
+    (options.data / "dsn").write_text(
+        database.dsn(), encoding="utf-8"
+    )  # for the commands, in another terminal
 
 
 def _own(opened: contextlib.ExitStack, options: Options, database: "Postgres") -> dict[str, str]:
@@ -135,13 +143,21 @@ def _theirs(options: Options) -> dict[str, str]:
     if options.apply:
         return {"DATABASE_URL": dsn}
     before = str(conninfo_to_dict(dsn).get("options") or "")
-    return {"DATABASE_URL": make_conninfo(dsn, options=f"{before} -c default_transaction_read_only=on".strip())}
+    return {
+        "DATABASE_URL": make_conninfo(
+            dsn, options=f"{before} -c default_transaction_read_only=on".strip()
+        )
+    }
 
 
 def policy_text(every: float) -> str:
     """The policy that is in force, with shorter clocks. `every`: seconds between two sweeps."""
-    every = min(every, load().sweep_every)  # which says what is wrong with it by its own line numbers
-    found = yaml.safe_load(Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT).read_text(encoding="utf-8"))
+    every = min(
+        every, load().sweep_every
+    )  # which says what is wrong with it by its own line numbers
+    found = yaml.safe_load(
+        Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT).read_text(encoding="utf-8")
+    )
     found["lease"] = LEASE
     found["sweep"] |= {"every": every, "budget": every * 0.9}
     for watch in found["watches"].values():
@@ -179,13 +195,18 @@ def _first_tasks(env: dict[str, str]) -> None:
             requests.post(env["CREATE_URL"], json={"kind": kind, "input": task_input}, timeout=10)
 
 
-def _watch(servers: "Servers", options: Options, env: dict[str, str], stopped: threading.Event) -> None:
-    """Until the end: loads the code again when it changes, and says when a server has ended by itself."""
+def _watch(
+    servers: "Servers", options: Options, env: dict[str, str], stopped: threading.Event
+) -> None:
+    """Until the end: loads the code again when it changes, and says when a server has ended by
+    itself."""
     sources = Sources()
     while not stopped.wait(0.5):
         changed = sources.changed() if options.reload else []
         if changed:
-            _say(f"changed: {', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''}; loading again")
+            _say(
+                f"changed: {', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''}; loading again"
+            )
             servers.stop()
             if options.dsn is None:
                 _migrate_again(options, env)
@@ -203,11 +224,24 @@ def _migrate_again(options: Options, env: dict[str, str]) -> None:
     """In a process of its own: this one has the old code."""
     text = "from functions.ops.dev import run; run.again(*__import__('sys').argv[1:])"
     done = subprocess.run(
-        [sys.executable, "-c", text, env["UNSTUCK_POLICY"], str(options.sweep_every), env["DATABASE_URL"]],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            text,
+            env["UNSTUCK_POLICY"],
+            str(options.sweep_every),
+            env["DATABASE_URL"],
+        ],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
-        _say(f"not migrated: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it said nothing'}")
+        _say(
+            f"not migrated: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it said nothing'}"
+        )
 
 
 def again(policy: str, every: str, dsn: str) -> None:
@@ -236,11 +270,14 @@ class Servers:
             self._running = [self._start("front", self.outer, *self.front)]
             return
         workers = self._start("workers", self.inner)
-        front = self._start("front", self.outer, "--workers", _url(self.inner), "--workers-pid", str(workers.pid))
+        front = self._start(
+            "front", self.outer, "--workers", _url(self.inner), "--workers-pid", str(workers.pid)
+        )
         self._running = [front, workers]
 
     def wait(self, stopped: threading.Event, limit: float = 30.0) -> None:
-        """Until all serve. A server that does not start has said why; a change of its code starts it again."""
+        """Until all serve. A server that does not start has said why; a change of its code starts
+        it again."""
         until = time.monotonic() + limit
         for _ in self._running:
             while not self._ready.acquire(timeout=0.05):
@@ -267,11 +304,26 @@ class Servers:
 
     def _start(self, part: str, listener: socket.socket, *more: str) -> subprocess.Popen[str]:
         os.set_inheritable(listener.fileno(), True)
-        command = [sys.executable, "-m", "functions.ops.dev.serve", part, "--fd", str(listener.fileno()), *more]
+        command = [
+            sys.executable,
+            "-m",
+            "functions.ops.dev.serve",
+            part,
+            "--fd",
+            str(listener.fileno()),
+            *more,
+        ]
         process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | self.env, pass_fds=[listener.fileno()], start_new_session=True, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
-        )  # fmt: skip
+            command,
+            cwd=ROOT,
+            env=os.environ | self.env,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+        )
         threading.Thread(target=self._pump, args=(process, self._ready), daemon=True).start()
         return process
 
@@ -333,7 +385,9 @@ def _url(listener: socket.socket) -> str:
 def _signals() -> Iterator[threading.Event]:
     """Set by Ctrl-C and SIGTERM."""
     stopped = threading.Event()
-    before = {one: signal.signal(one, lambda *_: stopped.set()) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        one: signal.signal(one, lambda *_: stopped.set()) for one in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield stopped
     finally:

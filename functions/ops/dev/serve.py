@@ -1,7 +1,8 @@
-"""One of the two servers of `dev`, started by it: `front` (the page, and the functions that hold no task) or `workers`.
+"""One of the two servers of `dev`, started by it: `front` (the page, and the functions that hold no
+task) or `workers`.
 
-gunicorn as functions-framework uses it, on a socket that `dev` has opened and keeps: while the code is loaded again,
-requests wait and none is refused. Ends when `dev` ends, even of SIGKILL."""
+gunicorn as functions-framework uses it, on a socket that `dev` has opened and keeps: while the code
+is loaded again, requests wait and none is refused. Ends when `dev` ends, even of SIGKILL."""
 
 import argparse
 import ctypes
@@ -27,7 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", help="the address of the workers")
     parser.add_argument("--workers-pid", type=int)
     parser.add_argument("--watch-only", action="store_true", help="the page alone, read-only")
-    parser.add_argument("--look", action="store_true", help="nothing is installed: look at the tables")
+    parser.add_argument(
+        "--look", action="store_true", help="nothing is installed: look at the tables"
+    )
     parser.add_argument("--table")
     given = parser.parse_args(argv)
     _die_with_parent()
@@ -39,7 +42,9 @@ def workers() -> targets.Wsgi:
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
     mounted = {
-        f"/{name}": targets.app(name, kind) for name, kind in targets.found().items() if targets.runs_tasks(name)
+        f"/{name}": targets.app(name, kind)
+        for name, kind in targets.found().items()
+        if targets.runs_tasks(name)
     }
     return DispatcherMiddleware(NotFound(), mounted)
 
@@ -55,7 +60,9 @@ def front(given: argparse.Namespace) -> targets.Wsgi:
     if given.watch_only:
         return _page(None)
     mounted = {
-        f"/{name}": targets.forward(f"{given.workers}/{name}") if targets.runs_tasks(name) else targets.app(name, kind)
+        f"/{name}": targets.forward(f"{given.workers}/{name}")
+        if targets.runs_tasks(name)
+        else targets.app(name, kind)
         for name, kind in targets.found().items()
     }
     return DispatcherMiddleware(_page(given.workers_pid), mounted)
@@ -69,18 +76,36 @@ def _page(workers_pid: int | None) -> Any:
     from functions.page.current import Page
     from functions.store import store
 
-    played = {"extras": (play.blueprint(workers_pid),), "dev": {"frozen": play.any_frozen}} if workers_pid else {}
-    return create(Page(store, policy, lambda _: f"{getpass.getuser()} (local)", write=bool(workers_pid), **played))  # type: ignore[arg-type]
+    played = (
+        {"extras": (play.blueprint(workers_pid),), "dev": {"frozen": play.any_frozen}}
+        if workers_pid
+        else {}
+    )
+    return create(
+        Page(
+            store,
+            policy,
+            lambda _: f"{getpass.getuser()} (local)",
+            write=bool(workers_pid),
+            **played,  # type: ignore[arg-type]
+        )
+    )
 
 
 def _serve(app: targets.Wsgi, given: argparse.Namespace) -> None:
     import gunicorn.app.base
 
     options: dict[str, Any] = {
-        "bind": f"fd://{given.fd}", "loglevel": "error", "timeout": 0, "graceful_timeout": 8,
-        "when_ready": lambda _: print(READY, flush=True), "control_socket_disable": True,
-    }  # fmt: skip
-    if given.part == "workers":  # one task for each process: sync workers take no request while they are busy
+        "bind": f"fd://{given.fd}",
+        "loglevel": "error",
+        "timeout": 0,
+        "graceful_timeout": 8,
+        "when_ready": lambda _: print(READY, flush=True),
+        "control_socket_disable": True,
+    }
+    if (
+        given.part == "workers"
+    ):  # one task for each process: sync workers take no request while they are busy
         options |= {"workers": WORKERS, "worker_class": "sync", "post_fork": _named}
     else:
         options |= {"workers": 1, "threads": 16, "worker_class": "gthread", "keepalive": 5}

@@ -1,4 +1,5 @@
-"""Says when the code has changed, by looking at it twice a second: no library, and all file systems are alike."""
+"""Says when the code has changed, by looking at it twice a second: no library, and all file systems
+are alike."""
 
 from collections.abc import Iterator
 from pathlib import Path

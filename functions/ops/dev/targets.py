@@ -1,4 +1,5 @@
-"""The entry points of main.py, each as functions-framework makes it when it is deployed, by their paths on one port."""
+"""The entry points of main.py, each as functions-framework makes it when it is deployed, by their
+paths on one port."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -20,7 +21,8 @@ def found() -> dict[str, str]:
 
 
 def runs_tasks(target: str) -> bool:
-    """Those that hold tasks are in processes of their own: one that is killed takes its task along, not the page."""
+    """Those that hold tasks are in processes of their own: one that is killed takes its task along,
+    not the page."""
     return target.startswith("work")
 
 
@@ -55,10 +57,18 @@ def forward(url: str) -> Wsgi:
             if name.lower() not in {"host", "content-length", "connection"}
         }
         try:
-            answer = requests.request(request.method, url, data=request.get_data(), headers=headers, timeout=None)  # noqa: S113 - as long as a task takes
+            answer = requests.request(
+                request.method, url, data=request.get_data(), headers=headers, timeout=None
+            )
         except requests.RequestException as error:
-            return Response(f"The worker went away: {type(error).__name__}\n", 502)(environ, start_response)
-        kept = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
+            return Response(f"The worker went away: {type(error).__name__}\n", 502)(
+                environ, start_response
+            )
+        kept = {
+            name: answer.headers[name]
+            for name in ("Content-Type", "Retry-After")
+            if name in answer.headers
+        }
         return Response(answer.content, answer.status_code, kept)(environ, start_response)
 
     return wsgi

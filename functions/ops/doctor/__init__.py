@@ -1,7 +1,7 @@
 """doctor: what would go wrong with a watch, before the first sweep finds it out.
 
-It reads the catalogue, and tries each action of the verbs on a row of each state. All happens in transactions that are
-rolled back: nothing stays but numbers taken from sequences."""
+It reads the catalogue, and tries each action of the verbs on a row of each state. All happens in
+transactions that are rolled back: nothing stays but numbers taken from sequences."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,7 +28,10 @@ def examine(dsn: str, policy: Policy, watches: Sequence[Watch]) -> list[Finding]
         found = deployment.version(connection.info.server_version) + deployment.pooler(connection)
         missing, said = _missing(connection, policy)
         found += said
-        swept, told = partial(deployment.last_sweep, policy=policy), partial(deployment.outbox, policy=policy)
+        swept, told = (
+            partial(deployment.last_sweep, policy=policy),
+            partial(deployment.outbox, policy=policy),
+        )
         for check in (deployment.clock, deployment.zone, swept, told):
             found += _guarded(connection, None, partial(check, connection))
         for watch in watches:
@@ -47,9 +50,13 @@ def _missing(connection: Connection, policy: Policy) -> tuple[set[str], list[Fin
     return missing, deployment.migrations(missing)
 
 
-def _watch(connection: Connection, policy: Policy, watch: Watch, missing: set[str]) -> list[Finding]:
+def _watch(
+    connection: Connection, policy: Policy, watch: Watch, missing: set[str]
+) -> list[Finding]:
     with rolled_back(connection):
-        row = connection.execute("select to_regclass(%s)::oid::bigint", (identifier(watch.table),)).fetchone()
+        row = connection.execute(
+            "select to_regclass(%s)::oid::bigint", (identifier(watch.table),)
+        ).fetchone()
         table = facts(connection, row[0]) if row and row[0] else None
     if table is None:
         return [names.no_table(watch)]
@@ -64,12 +71,18 @@ def _watch(connection: Connection, policy: Policy, watch: Watch, missing: set[st
     ]
     for check in later:
         found += _guarded(connection, watch, check)
-    return found + (tried(connection, watch) if installed else _rehearsed(connection, policy, watch, table, missing))
+    return found + (
+        tried(connection, watch)
+        if installed
+        else _rehearsed(connection, policy, watch, table, missing)
+    )
 
 
-def _rehearsed(connection: Connection, policy: Policy, watch: Watch, table: Facts, missing: set[str]) -> list[Finding]:
-    """What `migrate` would install, and the actions with it, rolled back together. Not where a trigger comes or goes:
-    its lock would keep writers waiting."""
+def _rehearsed(
+    connection: Connection, policy: Policy, watch: Watch, table: Facts, missing: set[str]
+) -> list[Finding]:
+    """What `migrate` would install, and the actions with it, rolled back together. Not where a
+    trigger comes or goes: its lock would keep writers waiting."""
     if watch.fence != "off" or any(one.name.startswith("unstuck_") for one in table.triggers):
         return [not_installed(watch)]
     try:
@@ -81,8 +94,15 @@ def _rehearsed(connection: Connection, policy: Policy, watch: Watch, table: Fact
     except psycopg.errors.InsufficientPrivilege:
         return [not_installed(watch)]
     except psycopg.Error as error:
-        why, do = "the verbs cannot be installed.", "Mend what the message names: the watch, or what stands in its way."
-        return [Finding(watch.name, BREAKS, "migrations", f"`migrate` would fail: {plain(error)}", why, do)]
+        why, do = (
+            "the verbs cannot be installed.",
+            "Mend what the message names: the watch, or what stands in its way.",
+        )
+        return [
+            Finding(
+                watch.name, BREAKS, "migrations", f"`migrate` would fail: {plain(error)}", why, do
+            )
+        ]
 
 
 def _needed(watch: Watch, missing: set[str]) -> set[str]:
@@ -98,8 +118,11 @@ def _guarded(connection: Connection, watch: Watch | None, check: Check) -> list[
     except psycopg.Error as error:
         return [
             Finding(
-                watch.name if watch else None, BREAKS, "refused", f"the database refused a check: {plain(error)}",
+                watch.name if watch else None,
+                BREAKS,
+                "refused",
+                f"the database refused a check: {plain(error)}",
                 "the verbs run as this role too, and may be refused in the same way.",
                 "Use the role of the deployment, or grant it what the message names.",
             )
-        ]  # fmt: skip
+        ]

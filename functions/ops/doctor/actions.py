@@ -1,7 +1,7 @@
 """The actions that doctor tries, each as the verb that does it, and the task that it tries them on.
 
-An action raises psycopg.Error when the database refuses, Refused when the task does not end where it should (a trigger
-that keeps it), and Unfit when there is nothing to try it on."""
+An action raises psycopg.Error when the database refuses, Refused when the task does not end where
+it should (a trigger that keeps it), and Unfit when there is nothing to try it on."""
 
 import json
 import uuid
@@ -47,7 +47,8 @@ class Bench:
         return self.connection.execute(query.encode(), values or None).fetchone()
 
     def patient(self, state: State, word: object) -> str:
-        """A task of this word, locked. Where there is none, another is made to look like one, or a new one."""
+        """A task of this word, locked. Where there is none, another is made to look like one, or a
+        new one."""
         select, table = f"select {self.names['key']}::text from", f"{self.names['table']} t"
         where = f"{self.names['status']} = {literal(word)} and {is_in(self.watch, 't', state)}"
         if (state, word) in self._known:  # without an index each search would read the whole table
@@ -74,13 +75,22 @@ class Bench:
         if row is None and self.watch.own:
             kind = next((kind for kind in self.watch.rules if kind != "*"), WORKER)
             made = self.verb(
-                "create", p_kind=kind, p_input="{}", p_owner=None, p_key=None, p_priority=0, p_delay=0.0,
-                p_metadata="{}", p_id=str(uuid.uuid4()),
-            )  # fmt: skip
+                "create",
+                p_kind=kind,
+                p_input="{}",
+                p_owner=None,
+                p_key=None,
+                p_priority=0,
+                p_delay=0.0,
+                p_metadata="{}",
+                p_id=str(uuid.uuid4()),
+            )
             row = (made["task_id"],)
         if row is None:
             key = identifier(self.watch.key)
-            return self.one(f"insert into {table} ({status}) values ({literal(word)}) returning {key}::text")
+            return self.one(
+                f"insert into {table} ({status}) values ({literal(word)}) returning {key}::text"
+            )
         self._as_operator(True)
         key = f"{self.names['key']} = {literal(row[0])}::{self.watch.key_type}"
         self.one(f"update {table} t set {status} = {literal(word)} where {key} returning 1")
@@ -104,18 +114,24 @@ class Bench:
 
     def expect(self, task: str, *states: str) -> None:
         if (state := self.state(task)) not in states:
-            raise Refused(f"the task is {state or 'of no known word'} afterwards, not {' or '.join(states)}")
+            raise Refused(
+                f"the task is {state or 'of no known word'} afterwards, not {' or '.join(states)}"
+            )
 
 
 def _claim(bench: Bench, task: str) -> str:
     token = str(uuid.uuid4())
-    answer = bench.verb("claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token)
+    answer = bench.verb(
+        "claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token
+    )
     if (
         answer["verdict"] in {"early", "held"} and bench.watch.may_wait
     ):  # not due yet, or another attempt's: as a person puts it back
         bench.verb("operate", p_action="fail", p_ids=[task])
         bench.verb("operate", p_action="retry", p_ids=[task])
-        answer = bench.verb("claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token)
+        answer = bench.verb(
+            "claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token
+        )
     if answer["verdict"] != "claimed":
         raise Unfit(f"its claim answers {answer['verdict']}")
     bench.expect(task, State.RUNNING)
@@ -131,7 +147,12 @@ def _settle(outcome: str, bench: Bench, task: str) -> None:
         "release": {"p_reason": "shutdown"},
     }
     answer = bench.verb(
-        "settle", p_task=task, p_token=token, p_outcome=outcome, p_rules=bench.watch.rules_json, **arguments[outcome]
+        "settle",
+        p_task=task,
+        p_token=token,
+        p_outcome=outcome,
+        p_rules=bench.watch.rules_json,
+        **arguments[outcome],
     )
     if answer["verdict"] != "settled":
         raise Refused(f"the settle answers {answer['verdict']}")
@@ -156,9 +177,19 @@ def _sweep(was: State, to: State, bench: Bench, task: str) -> None:
     bench.one(
         f"select unstuck.{bench.watch.name}_apply(clock_timestamp(), array[row(%s, %s, %s, %s, %s, %s, null, %s, %s, %s, "
         "unstuck.sentence(%s, %s, 3), %s, 1)::unstuck.overdue], null)",
-        task, kind[0] if kind else "", str(was), live, last[0] + (not live), last[1] + (not live), str(to), reason, cause,
-        reason, cause, 60.0 if to == State.PENDING else None,
-    )  # fmt: skip
+        task,
+        kind[0] if kind else "",
+        str(was),
+        live,
+        last[0] + (not live),
+        last[1] + (not live),
+        str(to),
+        reason,
+        cause,
+        reason,
+        cause,
+        60.0 if to == State.PENDING else None,
+    )
     bench.expect(task, *_alike(bench.watch, to))
 
 
@@ -169,7 +200,10 @@ def _alike(watch: Watch, state: State) -> tuple[str, ...]:
 
 def _by_hand(action: str, bench: Bench, task: str) -> None:
     bench.verb("operate", p_action=action, p_ids=[task])
-    ends = {"cancel": (State.CANCELLED if bench.watch.words[State.CANCELLED] else State.FAILED), "fail": State.FAILED}
+    ends = {
+        "cancel": (State.CANCELLED if bench.watch.words[State.CANCELLED] else State.FAILED),
+        "fail": State.FAILED,
+    }
     bench.expect(task, *_alike(bench.watch, ends.get(action, State.PENDING)))
 
 
@@ -177,9 +211,13 @@ Action = Callable[[Bench, str], object]
 Actions = Mapping[str, Action]
 RUNS: Actions = {
     "claim": _claim,
-    **{f"claim and {outcome}": partial(_settle, outcome) for outcome in ("complete", "fail", "retry", "release")},
+    **{
+        f"claim and {outcome}": partial(_settle, outcome)
+        for outcome in ("complete", "fail", "retry", "release")
+    },
 }
-"""What a worker does with a task that waits; where rows are born running, with one that nobody holds."""
+"""What a worker does with a task that waits; where rows are born running, with one that nobody
+holds."""
 
 
 def actions(watch: Watch) -> Mapping[State, Actions]:
@@ -187,11 +225,16 @@ def actions(watch: Watch) -> Mapping[State, Actions]:
     retry: Actions = {"retry": partial(_by_hand, "retry")} if watch.may_wait else {}
     runs = RUNS if watch.words[State.COMPLETED] else {}
     back: Actions = {
-        "sweep to pending": partial(_sweep, State.RUNNING, State.PENDING), "requeue": partial(_by_hand, "requeue"),
-    }  # fmt: skip
+        "sweep to pending": partial(_sweep, State.RUNNING, State.PENDING),
+        "requeue": partial(_by_hand, "requeue"),
+    }
     hands = {action: partial(_by_hand, action) for action in ("fail", "cancel")}
     return {
-        State.PENDING: {**runs, "sweep to failed": partial(_sweep, State.PENDING, State.FAILED), **hands},
+        State.PENDING: {
+            **runs,
+            "sweep to failed": partial(_sweep, State.PENDING, State.FAILED),
+            **hands,
+        },
         State.RUNNING: {
             **({} if watch.may_wait else runs),
             "sweep to failed": partial(_sweep, State.RUNNING, State.FAILED),

@@ -1,5 +1,5 @@
-"""What concerns the deployment in Google Cloud: the schedule of the sweep, the metrics and their last points, open
-incidents, and who may do what. It only reads."""
+"""What concerns the deployment in Google Cloud: the schedule of the sweep, the metrics and their
+last points, open incidents, and who may do what. It only reads."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +27,8 @@ ROLES = ("roles/monitoring.metricWriter", "roles/logging.viewer")
 
 
 class Cloud:
-    """Where the deployment is. `metrics` is a MetricServiceClient, `logs` a client of Cloud Logging."""
+    """Where the deployment is. `metrics` is a MetricServiceClient, `logs` a client of Cloud
+    Logging."""
 
     def __init__(self, project: str, region: str, name: str) -> None:
         from google.auth.transport.requests import AuthorizedSession
@@ -36,7 +37,9 @@ class Cloud:
         self.project, self.region, self.name = project, region, name
         self.credentials = google.credentials()
         self.session: Any = AuthorizedSession(self.credentials)  # type: ignore[no-untyped-call]
-        self.logs: Any = logging_v2.Client(project=project, credentials=self.credentials, _use_grpc=False)  # type: ignore[no-untyped-call]
+        self.logs: Any = logging_v2.Client(
+            project=project, credentials=self.credentials, _use_grpc=False
+        )  # type: ignore[no-untyped-call]
 
     @property
     def metrics(self) -> Any:
@@ -52,11 +55,15 @@ class Cloud:
 
 
 def examine(where: Cloud, policy: Policy) -> list[Finding]:
-    """A check that is refused is a finding, and does not stop the others. Raises CloudError when nothing can be reached."""
+    """A check that is refused is a finding, and does not stop the others. Raises CloudError when
+    nothing can be reached."""
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
-        "schedule": partial(schedule, where, policy), "metrics": partial(metrics, where),
-        "last points": partial(points, where), "incidents": partial(incidents, where), "IAM": partial(rights, where),
-    }  # fmt: skip
+        "schedule": partial(schedule, where, policy),
+        "metrics": partial(metrics, where),
+        "last points": partial(points, where),
+        "incidents": partial(incidents, where),
+        "IAM": partial(rights, where),
+    }
     found: list[Finding] = []
     for name, check in checks.items():
         try:
@@ -66,26 +73,55 @@ def examine(where: Cloud, policy: Policy) -> list[Finding]:
                 raise
             what, _, do = str(error).partition("\n")
             found.append(
-                Finding(None, WARNS, name, f"cannot be read: {what}", "nobody can tell whether it is right.", do)
+                Finding(
+                    None,
+                    WARNS,
+                    name,
+                    f"cannot be read: {what}",
+                    "nobody can tell whether it is right.",
+                    do,
+                )
             )
     return found
 
 
 def schedule(where: Cloud, policy: Policy) -> Iterator[Finding]:
-    job = where.get(f"{SCHEDULER}/projects/{where.project}/locations/{where.region}/jobs/{where.name}-sweep")
+    job = where.get(
+        f"{SCHEDULER}/projects/{where.project}/locations/{where.region}/jobs/{where.name}-sweep"
+    )
     why = "nobody ends what is overdue; only polls heal the tasks that somebody asks for."
     if not job:
         do = "Run `terraform apply` in infra/, or give --region and --name as they are in terraform.tfvars."
-        yield Finding(None, BREAKS, "schedule", f"there is no job {where.name}-sweep in {where.region}", why, do)
+        yield Finding(
+            None,
+            BREAKS,
+            "schedule",
+            f"there is no job {where.name}-sweep in {where.region}",
+            why,
+            do,
+        )
         return
     if job.get("state") != "ENABLED":
         do = f"Run `gcloud scheduler jobs resume {where.name}-sweep --location={where.region}`."
-        yield Finding(None, BREAKS, "schedule", f"the job {where.name}-sweep is {job.get('state', 'UNKNOWN')}", why, do)
+        yield Finding(
+            None,
+            BREAKS,
+            "schedule",
+            f"the job {where.name}-sweep is {job.get('state', 'UNKNOWN')}",
+            why,
+            do,
+        )
         return
     ago = _ago(job["lastAttemptTime"]) if job.get("lastAttemptTime") else None
     if ago is None or ago > PERIODS * policy.sweep_every:
-        said = "has never run" if ago is None else f"ran {span(ago)} ago, and should each {span(policy.sweep_every)}"
-        yield Finding(None, WARNS, "schedule", f"the job {said}", why, "Look at the log of Cloud Scheduler.")
+        said = (
+            "has never run"
+            if ago is None
+            else f"ran {span(ago)} ago, and should each {span(policy.sweep_every)}"
+        )
+        yield Finding(
+            None, WARNS, "schedule", f"the job {said}", why, "Look at the log of Cloud Scheduler."
+        )
     elif code := job.get("status", {}).get("code", 0):
         do = "7: the invoker may not call the function (roles/run.invoker); 4: the sweep took too long. Else see its log."
         yield Finding(None, WARNS, "schedule", f"the last run failed with code {code}", why, do)
@@ -110,7 +146,11 @@ def points(where: Cloud) -> Iterator[Finding]:
     """The sweep's own metric: each run writes a line, also one that fails."""
     name, now = _named(where, "unstuck_sweep_finished"), time.time()
     interval = {"start_time": {"seconds": int(now - RECENT)}, "end_time": {"seconds": int(now)}}
-    asked = {"name": f"projects/{where.project}", "filter": f'metric.type="{USER}{name}"', "interval": interval}
+    asked = {
+        "name": f"projects/{where.project}",
+        "filter": f'metric.type="{USER}{name}"',
+        "interval": interval,
+    }
     with google.words():
         found = list(where.metrics.list_time_series(request=asked, timeout=google.LIMIT))
     times = [point.interval.end_time.timestamp() for series in found for point in series.points]
@@ -119,12 +159,16 @@ def points(where: Cloud) -> Iterator[Finding]:
     else:
         why = "SweepSilent fires, or would if it were there: no log line of a sweep was counted."
         do = "See that the sweep runs (`logs`), and that its service is named as the filter of the metric wants."
-        yield Finding(None, WARNS, "last points", f"{name} has no point in the last {span(RECENT)}", why, do)
+        yield Finding(
+            None, WARNS, "last points", f"{name} has no point in the last {span(RECENT)}", why, do
+        )
 
 
 def incidents(where: Cloud) -> Iterator[Finding]:
     """Google's client of this version has no alerts."""
-    answer = where.get(f"{MONITORING}/projects/{where.project}/alerts", filter='state="OPEN"', pageSize=100)
+    answer = where.get(
+        f"{MONITORING}/projects/{where.project}/alerts", filter='state="OPEN"', pageSize=100
+    )
     ours = [
         one
         for one in answer.get("alerts", ())
@@ -134,7 +178,12 @@ def incidents(where: Cloud) -> Iterator[Finding]:
         alert = one["policy"]["displayName"].removeprefix(f"{where.name}/")
         said = f"{alert} is open since {span(_ago(one['openTime']))}"
         yield Finding(
-            None, WARNS, "incidents", said, "what it tells is going on now.", f"Follow infra/runbooks/{alert}.md."
+            None,
+            WARNS,
+            "incidents",
+            said,
+            "what it tells is going on now.",
+            f"Follow infra/runbooks/{alert}.md.",
         )
     if not ours:
         yield fine(None, "incidents", "none is open")
@@ -142,14 +191,25 @@ def incidents(where: Cloud) -> Iterator[Finding]:
 
 def rights(where: Cloud) -> Iterator[Finding]:
     policy = google.asked(where.session, f"{PROJECTS}/{where.project}:getIamPolicy", method="POST")
-    held = {one["role"] for one in policy.get("bindings", ()) if where.account("sweep") in one.get("members", ())}
+    held = {
+        one["role"]
+        for one in policy.get("bindings", ())
+        if where.account("sweep") in one.get("members", ())
+    }
     if lacks := [role for role in ROLES if role not in held]:
-        why, do = "gauges, or the reasons of dead workers, are missing.", "Run `terraform apply` in infra/."
-        yield Finding(None, WARNS, "IAM", f"{where.account('sweep')} lacks {', '.join(lacks)}", why, do)
+        why, do = (
+            "gauges, or the reasons of dead workers, are missing.",
+            "Run `terraform apply` in infra/.",
+        )
+        yield Finding(
+            None, WARNS, "IAM", f"{where.account('sweep')} lacks {', '.join(lacks)}", why, do
+        )
     service = f"{RUN}/projects/{where.project}/locations/{where.region}/services/{where.name}-sweep"
     callers = where.get(f"{service}:getIamPolicy").get("bindings", ())
     invoker = where.account("invoker")
-    if not any(one["role"] == "roles/run.invoker" and invoker in one.get("members", ()) for one in callers):
+    if not any(
+        one["role"] == "roles/run.invoker" and invoker in one.get("members", ()) for one in callers
+    ):
         why, do = "Cloud Scheduler gets 403, and no sweep runs.", "Run `terraform apply` in infra/."
         yield Finding(None, BREAKS, "IAM", f"{invoker} may not call {where.name}-sweep", why, do)
     elif not lacks:

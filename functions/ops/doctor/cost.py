@@ -1,5 +1,5 @@
-"""Whether an idle sweep reads the open rows alone. The planner is asked, with sequential scans forbidden: it knows
-better than we which predicate implies which."""
+"""Whether an idle sweep reads the open rows alone. The planner is asked, with sequential scans
+forbidden: it knows better than we which predicate implies which."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,14 +20,19 @@ CLOCKS = {State.PENDING: ("queued", "queued_bound"), State.RUNNING: ("alive", "a
 def indexes(connection: Connection, watch: Watch, table: Facts) -> list[Finding]:
     found = [
         Finding(
-            watch.name, WARNS, "index", f"no index leads to the {state} tasks of {table.title}",
+            watch.name,
+            WARNS,
+            "index",
+            f"no index leads to the {state} tasks of {table.title}",
             "each sweep reads the whole table: 0.13 ms with the index, 0.7 s without it at 5 million rows.",
             statement(watch, table, state),
         )
         for state in CLOCKS
         if watch.words[state] and not _leads(connection, watch, table, state)
-    ]  # fmt: skip
-    return found or [fine(watch.name, "index", "an index leads to the pending and the running tasks")]
+    ]
+    return found or [
+        fine(watch.name, "index", "an index leads to the pending and the running tasks")
+    ]
 
 
 def statement(watch: Watch, table: Facts, state: State) -> str:
@@ -48,7 +53,8 @@ def _leads(connection: Connection, watch: Watch, table: Facts, state: State) -> 
     plan = row[0][0]["Plan"] if row else {}
     scans = list(_scans(plan, _parts(connection, table)))
     return bool(scans) and all(
-        index is not None and _mentions(connection, schema, index, watch.status) for schema, index in scans
+        index is not None and _mentions(connection, schema, index, watch.status)
+        for schema, index in scans
     )
 
 

@@ -15,12 +15,29 @@ POOLED = {6432, 6543}
 DRIFT = 2.0
 PERIODS = 3
 """So many periods may pass without a sweep."""
-SHARED = ["beat", "checkpoint", "lost", "rule", "sweep_begin", "sweep_end", "suspend", "prune", "evidence"]
+SHARED = [
+    "beat",
+    "checkpoint",
+    "lost",
+    "rule",
+    "sweep_begin",
+    "sweep_end",
+    "suspend",
+    "prune",
+    "evidence",
+]
 LEDGER = ("attempts", "sweeps", "refusals", "dispatches", "observed")
 
 
 def unreachable(text: str) -> Finding:
-    return Finding(None, BREAKS, "reachable", text, "no verb can run.", "Check host, port, user and password of --dsn.")
+    return Finding(
+        None,
+        BREAKS,
+        "reachable",
+        text,
+        "no verb can run.",
+        "Check host, port, user and password of --dsn.",
+    )
 
 
 def version(number: int) -> list[Finding]:
@@ -29,7 +46,9 @@ def version(number: int) -> list[Finding]:
     if number // 10000 >= OLDEST:
         return [fine(None, "version", said)]
     why = f"the SQL of the verbs needs PostgreSQL {OLDEST}."
-    return [Finding(None, BREAKS, "version", said, why, f"Upgrade the server to {OLDEST} or newer.")]
+    return [
+        Finding(None, BREAKS, "version", said, why, f"Upgrade the server to {OLDEST} or newer.")
+    ]
 
 
 def migrations(steps: Iterable[str]) -> list[Finding]:
@@ -38,16 +57,25 @@ def migrations(steps: Iterable[str]) -> list[Finding]:
         return [fine(None, "migrations", "the database is up to date with the policy")]
     return [
         Finding(
-            None, BREAKS, "migrations", f"the database lacks {missing}",
-            "the verbs are absent, or are those of another policy.", "Run `python -m functions migrate --apply`.",
+            None,
+            BREAKS,
+            "migrations",
+            f"the database lacks {missing}",
+            "the verbs are absent, or are those of another policy.",
+            "Run `python -m functions migrate --apply`.",
         )
-    ]  # fmt: skip
+    ]
 
 
 def unread_migrations(text: str) -> Finding:
     why = "nobody can tell whether the verbs fit the policy."
     return Finding(
-        None, BREAKS, "migrations", text, why, "Use the owner of the schema unstuck, or repair what it names."
+        None,
+        BREAKS,
+        "migrations",
+        text,
+        why,
+        "Use the owner of the schema unstuck, or repair what it names.",
     )
 
 
@@ -56,9 +84,7 @@ def pooler(connection: Connection) -> list[Finding]:
     if port in POOLED or "pgbouncer" in host:
         said = f"port {port} of {host} is a transaction pooler's: safe, as no verb keeps anything in a session"
     elif "pooler" in host:
-        said = (
-            "a pooler in session mode: safe, but each worker holds one of its connections (transaction mode: port 6543)"
-        )
+        said = "a pooler in session mode: safe, but each worker holds one of its connections (transaction mode: port 6543)"
     else:
         said = "a direct connection"
     return [fine(None, "pooler", said)]
@@ -73,11 +99,14 @@ def clock(connection: Connection) -> list[Finding]:
         return [fine(None, "clock", "this machine and the database agree on the time")]
     return [
         Finding(
-            None, WARNS, "clock", f"the database is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} this machine",
+            None,
+            WARNS,
+            "clock",
+            f"the database is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} this machine",
             "the verbs go by the database alone, but times that an application writes into rows are wrong by as much.",
             "Set the clock of this machine by NTP, or let the database write the times (default now()).",
         )
-    ]  # fmt: skip
+    ]
 
 
 def zone(connection: Connection) -> list[Finding]:
@@ -101,13 +130,20 @@ def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
         said = f"the last sweep was {span(age)} ago, and there should be one each {span(policy.sweep_every)}"
         return [Finding(None, WARNS, "sweep", said, why, do)]
     if ok is False:
-        return [Finding(None, WARNS, "sweep", f"the last sweep failed: {error or 'without a word'}", why, do)]
+        return [
+            Finding(
+                None, WARNS, "sweep", f"the last sweep failed: {error or 'without a word'}", why, do
+            )
+        ]
     return [fine(None, "sweep", f"the last sweep was {span(age)} ago")]
 
 
 def outbox(connection: Connection, policy: Policy) -> list[Finding]:
-    """The address is known to the function `sweep` alone. But what it never sent waits in the outbox."""
-    if not _known(connection, "unstuck.outbox") or not any(watch.notify for watch in policy.watches.values()):
+    """The address is known to the function `sweep` alone. But what it never sent waits in the
+    outbox."""
+    if not _known(connection, "unstuck.outbox") or not any(
+        watch.notify for watch in policy.watches.values()
+    ):
         return []
     row = connection.execute(
         "select count(*), extract(epoch from clock_timestamp() - min(at))::float8 from unstuck.outbox where ended_at is null"
@@ -117,11 +153,14 @@ def outbox(connection: Connection, policy: Policy) -> list[Finding]:
         return [fine(None, "notify", "no failure waits to be told")]
     return [
         Finding(
-            None, WARNS, "notify", f"{count} failures wait to be told, the oldest since {span(age)}",
+            None,
+            WARNS,
+            "notify",
+            f"{count} failures wait to be told, the oldest since {span(age)}",
             "nobody hears of them.",
             "Set NOTIFY_URL for the function `sweep`; where it is set, see `notification_failed` in its log.",
         )
-    ]  # fmt: skip
+    ]
 
 
 def _known(connection: Connection, table: str) -> bool:
@@ -142,12 +181,16 @@ def role(connection: Connection, watch: Watch, table: Facts, *, installed: bool)
         found += _grants(connection, watch, who)
     if hidden:
         do = "Use service_role or the owner, or `alter role ... bypassrls`."
-        found.append(_role(watch, f"{who} is subject to row level security on {', '.join(hidden)}", do))
+        found.append(
+            _role(watch, f"{who} is subject to row level security on {', '.join(hidden)}", do)
+        )
     return found or [fine(watch.name, "role", f"{who} may do all that the verbs do")]
 
 
 def _ledger(connection: Connection) -> list[str]:
-    query = "select t from unnest(%s::text[]) t where row_security_active(('unstuck.' || t)::regclass)"
+    query = (
+        "select t from unnest(%s::text[]) t where row_security_active(('unstuck.' || t)::regclass)"
+    )
     return [f"unstuck.{row[0]}" for row in connection.execute(query, (list(LEDGER),)).fetchall()]
 
 
@@ -177,8 +220,12 @@ def numbers(policy: Policy, watch: Watch) -> list[Finding]:
     found: dict[str, Finding] = {}
     for kind, rule in watch.rules.items():
         for what, why, do in _numbers(policy, watch, rule):
-            found.setdefault(f"{what}", Finding(watch.name, WARNS, "numbers", f"{what} (rule {kind!r})", why, do))
-    return list(found.values()) or [fine(watch.name, "numbers", "the numbers of the policy fit together")]
+            found.setdefault(
+                f"{what}", Finding(watch.name, WARNS, "numbers", f"{what} (rule {kind!r})", why, do)
+            )
+    return list(found.values()) or [
+        fine(watch.name, "numbers", "the numbers of the policy fit together")
+    ]
 
 
 def _numbers(policy: Policy, watch: Watch, rule: Rule) -> Iterable[tuple[str, str, str]]:
@@ -190,7 +237,12 @@ def _numbers(policy: Policy, watch: Watch, rule: Rule) -> Iterable[tuple[str, st
             "Raise sweep.retention.",
         )
     due = watch.clocks.get("due", ())
-    if due and due[0] not in watch.clocks.get("queued", ()) and rule.attempts > 1 and tries >= rule.pending_for:
+    if (
+        due
+        and due[0] not in watch.clocks.get("queued", ())
+        and rule.attempts > 1
+        and tries >= rule.pending_for
+    ):
         yield (
             f"{rule.attempts} attempts take up to {span(tries)}, but pending_for is {span(rule.pending_for)}",
             f"its wait counts from {watch.clocks['queued'][0]} even then: it fails as never_claimed before its next attempt.",

@@ -16,15 +16,26 @@ READ_ONLY = {State.RESTING}
 
 
 def no_table(watch: Watch) -> Finding:
-    do = "Run `migrate --apply`." if watch.own else "Correct `table` of the watch in policy.yaml, with its schema."
-    return Finding(watch.name, BREAKS, "table", f"there is no table {watch.table}", "no verb can run.", do)
+    do = (
+        "Run `migrate --apply`."
+        if watch.own
+        else "Correct `table` of the watch in policy.yaml, with its schema."
+    )
+    return Finding(
+        watch.name, BREAKS, "table", f"there is no table {watch.table}", "no verb can run.", do
+    )
 
 
 def used(watch: Watch) -> dict[str, str]:
     """The columns of the table that the watch names, and as what."""
     said = {watch.key: "key", watch.status: "status"}
     said |= {name: f"columns.{role}" for role, name in watch.columns.items()}
-    said |= {name: f"clocks.{role}" for role, names in watch.clocks.items() for name in names if " via " not in name}
+    said |= {
+        name: f"clocks.{role}"
+        for role, names in watch.clocks.items()
+        for name in names
+        if " via " not in name
+    }
     return said | {name: f"also.{state}" for state, names in watch.also.items() for name in names}
 
 
@@ -37,10 +48,14 @@ def columns(watch: Watch, table: Facts) -> list[Finding]:
             do = f"Write {near[0]}" if near else "Correct it"
             found.append(
                 Finding(
-                    watch.name, BREAKS, "columns", f"{table.title} has no column {name} ({role})",
-                    "every verb names it, and fails.", f"{do} in the watch, then run `migrate --apply`.",
+                    watch.name,
+                    BREAKS,
+                    "columns",
+                    f"{table.title} has no column {name} ({role})",
+                    "every verb names it, and fails.",
+                    f"{do} in the watch, then run `migrate --apply`.",
                 )
-            )  # fmt: skip
+            )
     return found
 
 
@@ -49,21 +64,31 @@ def key(watch: Watch, table: Facts) -> list[Finding]:
     if KEYS.get(kind, kind) != watch.key_type:
         found.append(
             Finding(
-                watch.name, BREAKS, "key", f"{watch.key} is {table.shown[watch.key]}, and key_type says {watch.key_type}",
-                "the comparison fails, or goes round the index of the key.", f"Write key_type: {KEYS.get(kind, kind)}.",
+                watch.name,
+                BREAKS,
+                "key",
+                f"{watch.key} is {table.shown[watch.key]}, and key_type says {watch.key_type}",
+                "the comparison fails, or goes round the index of the key.",
+                f"Write key_type: {KEYS.get(kind, kind)}.",
             )
-        )  # fmt: skip
-    alone = any(one.unique and one.columns == (watch.key,) and not one.where for one in table.indexes)
+        )
+    alone = any(
+        one.unique and one.columns == (watch.key,) and not one.where for one in table.indexes
+    )
     if table.key != (watch.key,) and not alone:
         level = (
             WARNS if watch.key in table.key and made_up(table.columns[watch.key]) else BREAKS
         )  # as in a partitioned table
         found.append(
             Finding(
-                watch.name, level, "key", f"{watch.key} alone is not unique in {table.title}",
-                "one settle could move several tasks.", "Name a key that is, or create a unique index on it.",
+                watch.name,
+                level,
+                "key",
+                f"{watch.key} alone is not unique in {table.title}",
+                "one settle could move several tasks.",
+                "Name a key that is, or create a unique index on it.",
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -74,11 +99,20 @@ def words(watch: Watch, table: Facts) -> list[Finding]:
     if not allowed:
         by = "the CHECK"
         texts = [one.text for one in table.checks if one.columns == (watch.status,)]
-        lists = [listed.closed(text, watch.status) for text in (*texts, *table.domain_checks.get(watch.status, ()))]
+        lists = [
+            listed.closed(text, watch.status)
+            for text in (*texts, *table.domain_checks.get(watch.status, ()))
+        ]
         known = [set(one) for one in lists if one]
         allowed = set.intersection(*known) if known else set()
     if not allowed or status.type == "bool":
-        return [fine(watch.name, "words", f"no list in the database says which words {watch.status} may hold")]
+        return [
+            fine(
+                watch.name,
+                "words",
+                f"no list in the database says which words {watch.status} may hold",
+            )
+        ]
     found = [*_unknown(watch, allowed, by), *_unmapped(watch, allowed)]
     return found or [fine(watch.name, "words", f"the words are those of {by}")]
 
@@ -91,10 +125,22 @@ def _unknown(watch: Watch, allowed: set[str], by: str) -> Iterable[Finding]:
             near = difflib.get_close_matches(str(word), allowed, 1, 0.7)
             do = f"Write {near[0]!r}" if near else f"Take it out, or let {by} allow it"
             if by == "the enum" or (at == 0 and state not in READ_ONLY):
-                why = "comparing with it is an error" if by == "the enum" else f"a task that becomes {state} is refused"
-                yield _word(watch, BREAKS, f"{by} does not know {word!r} ({state})", f"{why}.", f"{do}.")
+                why = (
+                    "comparing with it is an error"
+                    if by == "the enum"
+                    else f"a task that becomes {state} is refused"
+                )
+                yield _word(
+                    watch, BREAKS, f"{by} does not know {word!r} ({state})", f"{why}.", f"{do}."
+                )
             else:
-                yield _word(watch, WARNS, f"{by} does not know {word!r} ({state})", "no task ever has it.", f"{do}.")
+                yield _word(
+                    watch,
+                    WARNS,
+                    f"{by} does not know {word!r} ({state})",
+                    "no task ever has it.",
+                    f"{do}.",
+                )
 
 
 def _unmapped(watch: Watch, allowed: set[str]) -> Iterable[Finding]:
@@ -102,7 +148,9 @@ def _unmapped(watch: Watch, allowed: set[str]) -> Iterable[Finding]:
     if left := sorted(allowed - mapped):
         what = f"no state of the watch has {', '.join(map(repr, left))}"
         why = "a task with such a word is never swept, and nobody is told."
-        yield _word(watch, WARNS, what, why, "Give each a state; `resting` for what waits for a person.")
+        yield _word(
+            watch, WARNS, what, why, "Give each a state; `resting` for what waits for a person."
+        )
 
 
 def _word(watch: Watch, level: str, what: str, why: str, do: str) -> Finding:

@@ -1,4 +1,5 @@
-"""The traps in the shape of a table: clocks that prove nothing, columns too narrow, unique indexes, other writers."""
+"""The traps in the shape of a table: clocks that prove nothing, columns too narrow, unique indexes,
+other writers."""
 
 import re
 from collections.abc import Iterator
@@ -40,22 +41,29 @@ def _life(watch: Watch, table: Facts) -> Iterator[Finding]:
     longest = max(rule.silent_for for rule in watch.rules.values())
     by = f"only {' and '.join(alive)}" if alive else "only what the observing trigger saw"
     yield Finding(
-        watch.name, WARNS, "life", f"no column proves that a running task is alive, {by} dates it",
+        watch.name,
+        WARNS,
+        "life",
+        f"no column proves that a running task is alive, {by} dates it",
         f"a worker that does not use the guard is ended after {longest:g} s, however healthy.",
         "Run workers in the guard (its beats are in the ledger), or raise silent_for above the longest run.",
-    )  # fmt: skip
+    )
 
 
 def _moved(watch: Watch, table: Facts) -> Iterator[Finding]:
-    """10 of the 20 completely read schemas have no trigger for it. Our own table is moved by the verbs."""
+    """10 of the 20 completely read schemas have no trigger for it. Our own table is moved by the
+    verbs."""
     updated = set(by_name.exact(table.columns.values(), "updated", by_name.is_time))
     for name in watch.clocks.get("alive", ())[:1]:
         if name in updated and not watch.own and not moves(table, name):
             yield Finding(
-                watch.name, WARNS, "updated", f"no trigger moves {name}",
+                watch.name,
+                WARNS,
+                "updated",
+                f"no trigger moves {name}",
                 "it is only as good as each writer: where one forgets it, a healthy task looks silent.",
                 f"Create a trigger that sets new.{name} at each update (moddatetime), or let every worker use the guard.",
-            )  # fmt: skip
+            )
 
 
 def _width(watch: Watch, table: Facts) -> Iterator[Finding]:
@@ -66,16 +74,22 @@ def _width(watch: Watch, table: Facts) -> Iterator[Finding]:
         real, said = table.columns[name].width, column(watch, name, "text")
         if real is not None and (said.type not in TEXTS or said.width is None or said.width > real):
             yield Finding(
-                watch.name, BREAKS, "width", f"{name} takes {real} characters, and the watch does not say so",
+                watch.name,
+                BREAKS,
+                "width",
+                f"{name} takes {real} characters, and the watch does not say so",
                 "a longer sentence is refused (22001), and the task stays as it is.",
                 f"Write `types: {{{name}: varchar({real})}}` in the watch, then run `migrate --apply`.",
-            )  # fmt: skip
+            )
         elif role == "error" and real is not None and real < WIDE_ENOUGH:
             yield Finding(
-                watch.name, WARNS, "width", f"{name} takes {real} characters only",
-                "what a person reads is cut there; the ledger keeps the whole.", f"alter table {table.quoted} "
-                f'alter column "{name}" type text;',
-            )  # fmt: skip
+                watch.name,
+                WARNS,
+                "width",
+                f"{name} takes {real} characters only",
+                "what a person reads is cut there; the ledger keeps the whole.",
+                f'alter table {table.quoted} alter column "{name}" type text;',
+            )
 
 
 def _unique(watch: Watch, table: Facts) -> Iterator[Finding]:
@@ -86,36 +100,48 @@ def _unique(watch: Watch, table: Facts) -> Iterator[Finding]:
         )  # moves nothing but `operate` into its states, which asks first
         if index.unique and not ours and (watch.status in index.columns or names_it):
             yield Finding(
-                watch.name, WARNS, "unique", f"the unique index {index.name} goes by {watch.status}",
+                watch.name,
+                WARNS,
+                "unique",
+                f"the unique index {index.name} goes by {watch.status}",
                 "a task cannot become what another one of its key is already (23505): the sweep reports it as unsweepable "
                 "and goes on, and it stays stuck.",
                 "Leave the ended words out of the index, or look at what the sweep reports.",
-            )  # fmt: skip
+            )
 
 
 def _zones(watch: Watch, table: Facts) -> Iterator[Finding]:
-    used = dict.fromkeys(one for names in watch.clocks.values() for one in names if one in table.columns)
+    used = dict.fromkeys(
+        one for names in watch.clocks.values() for one in names if one in table.columns
+    )
     for name in used:
         if table.columns[name].type != "timestamp":
             continue
         if column(watch, name, "timestamptz").type != "timestamp":
             level = WARNS if table.zone in UTC else BREAKS
             yield Finding(
-                watch.name, level, "zone", f"{name} has no time zone, and the watch does not say so",
+                watch.name,
+                level,
+                "zone",
+                f"{name} has no time zone, and the watch does not say so",
                 f"it is read in the zone of the session ({table.zone}): ages are wrong by its distance from UTC.",
                 f"Write `types: {{{name}: timestamp}}` in the watch, then run `migrate --apply`.",
-            )  # fmt: skip
+            )
         else:
             yield Finding(
-                watch.name, WARNS, "zone", f"{name} has no time zone, and is read as UTC",
+                watch.name,
+                WARNS,
+                "zone",
+                f"{name} has no time zone, and is read as UTC",
                 "a writer in local time makes fresh tasks look old, or old ones fresh.",
                 f'Write UTC there, or: alter table {table.quoted} alter column "{name}" type timestamptz '
                 f"using \"{name}\" at time zone 'UTC';",
-            )  # fmt: skip
+            )
 
 
 def foreign_writers(connection: Connection, watch: Watch, table: Facts) -> list[Finding]:
-    """Who else can end a task, where no fence stands: functions of the database, and the roles of the API."""
+    """Who else can end a task, where no fence stands: functions of the database, and the roles of
+    the API."""
     if watch.fence == "enforce":
         return [fine(watch.name, "fence", "the fence is on")]
     pattern = rf'update\s+(only\s+)?("?{re.escape(table.schema)}"?\s*\.\s*)?"?{re.escape(table.name)}"?(?!\w)'
@@ -135,8 +161,11 @@ def foreign_writers(connection: Connection, watch: Watch, table: Facts) -> list[
         return []
     return [
         Finding(
-            watch.name, WARNS, "fence", f"the fence is {watch.fence}, and others write: {', '.join(row[0] for row in rows)}",
+            watch.name,
+            WARNS,
+            "fence",
+            f"the fence is {watch.fence}, and others write: {', '.join(row[0] for row in rows)}",
             "a write that does not ask for the status can end a task that a worker holds, or undo an end.",
             "Write `fence: enforce` in the watch, then run `migrate --apply`.",
         )
-    ]  # fmt: skip
+    ]

@@ -12,7 +12,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 SETTINGS = (
     "set local time zone 'UTC'",
     f"set local statement_timeout = '{STATEMENT_LIMIT}s'",
-    "set local lock_timeout = '2s'",  # nobody's work waits for a check, and no check for somebody's work
+    # nobody's work waits for a check, and no check for somebody's work
+    "set local lock_timeout = '2s'",
     "set constraints all immediate",  # what would fail at the commit fails here
 )
 

@@ -1,5 +1,5 @@
-"""Each action of the verbs, really tried on a task of each word, in a transaction that is rolled back: only the table's
-own CHECKs, triggers, types and indexes know what they refuse."""
+"""Each action of the verbs, really tried on a task of each word, in a transaction that is rolled
+back: only the table's own CHECKs, triggers, types and indexes know what they refuse."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,9 @@ CURES = {
     "57014": "Create the index that is missing, or try again at a quieter time.",
     "P0001": "Let the trigger pass the role of the deployment (`jwt_role`), or write under `also` what it asks for.",
 }
-OTHERWISE = "Mend what the message names: the table's rule, or the names, words and types of the watch."
+OTHERWISE = (
+    "Mend what the message names: the table's rule, or the names, words and types of the watch."
+)
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,20 @@ class Try:
 def not_installed(watch: Watch) -> Finding:
     why = "what the table refuses is only known by trying."
     do = "Run `migrate --apply`, then `doctor` again."
-    return Finding(watch.name, WARNS, "tries", "nothing was tried: the verbs are not installed", why, do)
+    return Finding(
+        watch.name, WARNS, "tries", "nothing was tried: the verbs are not installed", why, do
+    )
 
 
 def tried(connection: Connection, watch: Watch) -> list[Finding]:
     bench = Bench(connection, watch)
     found = [*_reads(bench)]
-    done = [one for state in actions(watch) for word in watch.words[state] for one in _word(bench, state, word)]
+    done = [
+        one
+        for state in actions(watch)
+        for word in watch.words[state]
+        for one in _word(bench, state, word)
+    ]
     return found + _failures(watch, done) + _untried(watch, done) + _summary(watch, done)
 
 
@@ -62,11 +71,19 @@ def _reads(bench: Bench) -> Iterator[Finding]:
         except psycopg.Error as error:
             what = f"{'a sweep' if verb == 'preview' else verb} cannot read {bench.watch.table}: {plain(error)}"
             why = "it finds nothing that is stuck."
-            yield Finding(bench.watch.name, BREAKS, "tries", what, why, CURES.get(error.sqlstate or "", OTHERWISE))
+            yield Finding(
+                bench.watch.name,
+                BREAKS,
+                "tries",
+                what,
+                why,
+                CURES.get(error.sqlstate or "", OTHERWISE),
+            )
 
 
 def _word(bench: Bench, state: State, word: object) -> Iterator[Try]:
-    """The actions on one task of this word: a real one where there is one, else one that is made so."""
+    """The actions on one task of this word: a real one where there is one, else one that is made
+    so."""
     for name, action in actions(bench.watch)[state].items():
         try:
             with rolled_back(bench.connection):
@@ -88,11 +105,15 @@ def _failures(watch: Watch, done: list[Try]) -> list[Finding]:
             failed.setdefault((one.word, one.error, one.code), []).append(one.action)
     return [
         Finding(
-            watch.name, BREAKS, "tries", f"on a task that is {word!r}, these fail: {', '.join(actions)}. {error}",
-            "such a task stays as it is, and its worker or the sweep fails each time.", CURES.get(code, OTHERWISE),
+            watch.name,
+            BREAKS,
+            "tries",
+            f"on a task that is {word!r}, these fail: {', '.join(actions)}. {error}",
+            "such a task stays as it is, and its worker or the sweep fails each time.",
+            CURES.get(code, OTHERWISE),
         )
         for (word, error, code), actions in failed.items()
-    ]  # fmt: skip
+    ]
 
 
 def _untried(watch: Watch, done: list[Try]) -> list[Finding]:
@@ -102,20 +123,30 @@ def _untried(watch: Watch, done: list[Try]) -> list[Finding]:
             missed.setdefault((one.word, one.untried), []).append(one.action)
     return [
         Finding(
-            watch.name, WARNS, "tries", f"on a task that is {word!r}, {', '.join(actions)} was not tried: {why}",
-            "what the table refuses is only known by trying.", "Run `doctor` again when there is such a task.",
+            watch.name,
+            WARNS,
+            "tries",
+            f"on a task that is {word!r}, {', '.join(actions)} was not tried: {why}",
+            "what the table refuses is only known by trying.",
+            "Run `doctor` again when there is such a task.",
         )
         for (word, why), actions in missed.items()
-    ]  # fmt: skip
+    ]
 
 
 def _summary(watch: Watch, done: list[Try]) -> list[Finding]:
     well = [one for one in done if not one.error and not one.untried]
     words = ", ".join(dict.fromkeys(repr(one.word) for one in well))
-    return [fine(watch.name, "tries", f"{len(well)} actions work, tried on tasks that are {words}")] if well else []
+    return (
+        [fine(watch.name, "tries", f"{len(well)} actions work, tried on tasks that are {words}")]
+        if well
+        else []
+    )
 
 
 def plain(error: psycopg.Error) -> str:
     """The database's own words, on one line, with the code."""
     said = error.diag.message_primary or str(error)
-    return f"{' '.join(said.split())} ({error.sqlstate})" if error.sqlstate else " ".join(said.split())
+    return (
+        f"{' '.join(said.split())} ({error.sqlstate})" if error.sqlstate else " ".join(said.split())
+    )

@@ -1,8 +1,10 @@
-"""A small image service on localhost that misbehaves when told to: for the demo and tests, never deployed.
+"""A small image service on localhost that misbehaves when told to: for the demo and tests, never
+deployed.
 
-`python -m functions.ops.local.provider --port 8085` prints {"url": ...} and serves until it is stopped. It has
-POST /v1/generations, GET /v1/generations/{id}, GET /images/{id}.png (a real PNG) and GET /stats. All state is
-in memory for as long as the Provider object lives: a stop and a start keep it.
+`python -m functions.ops.local.provider --port 8085` prints {"url": ...} and serves until it is
+stopped. It has POST /v1/generations, GET /v1/generations/{id}, GET /images/{id}.png (a real PNG)
+and GET /stats. All state is in memory for as long as the Provider object lives: a stop and a start
+keep it.
 
 Marks in the prompt say what goes wrong:
 
@@ -15,11 +17,11 @@ Marks in the prompt say what goes wrong:
 | [reset]                 | the connection is reset (RST)                                             |
 | [garbage]               | 200 with a page of HTML; for the image, 200 with half of the PNG          |
 
-The last four strike the POST; [poll 500] strikes the polls and [image 500] the download. [500 once] or
-[500 2] strike so many requests for each Idempotency-Key and then no more; several marks strike in turn.
-A status strikes before the order is booked, so nothing is charged. Hang, reset and garbage strike after it:
-the answer is lost, the money is gone, and only the Idempotency-Key saves the client from paying twice.
-"""
+The last four strike the POST; [poll 500] strikes the polls and [image 500] the download. [500 once]
+or [500 2] strike so many requests for each Idempotency-Key and then no more; several marks strike
+in turn. A status strikes before the order is booked, so nothing is charged. Hang, reset and garbage
+strike after it: the answer is lost, the money is gone, and only the Idempotency-Key saves the
+client from paying twice."""
 
 import argparse
 import hashlib
@@ -47,7 +49,8 @@ _SIZE = re.compile(r"([1-9]\d{0,2}|1\d{3})x([1-9]\d{0,2}|1\d{3})")  # pixels, le
 
 
 class Fault(NamedTuple):
-    """What goes wrong (`hang`, `reset`, `garbage` or a status), at which step, how often for each key."""
+    """What goes wrong (`hang`, `reset`, `garbage` or a status), at which step, how often for each
+    key."""
 
     step: str
     name: str
@@ -58,7 +61,9 @@ def faults(prompt: str) -> list[Fault]:
     """Returns the faults that the marks of `prompt` ask for, in their order."""
     often = {"": math.inf, "once": 1}
     marks = _MARK.findall(prompt)
-    return [Fault(step or "submit", name, float(often.get(times, times))) for step, name, times in marks]
+    return [
+        Fault(step or "submit", name, float(often.get(times, times))) for step, name, times in marks
+    ]
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,16 @@ class Generation:
         """Returns what a poll answers; `base` is the address of the service."""
         answer: dict[str, Any] = {"id": self.id, "status": self.status}
         if answer["status"] == "failed":
-            answer["error"] = {"code": "content_policy", "message": "It is against the content policy."}
+            answer["error"] = {
+                "code": "content_policy",
+                "message": "It is against the content policy.",
+            }
         if answer["status"] == "succeeded":
-            answer |= {"url": f"{base}/images/{self.id}.png", "width": self.width, "height": self.height}
+            answer |= {
+                "url": f"{base}/images/{self.id}.png",
+                "width": self.width,
+                "height": self.height,
+            }
             answer["sha256"] = hashlib.sha256(self.image).hexdigest()
         return answer
 
@@ -128,18 +140,22 @@ class Book:
 
     def stats(self) -> dict[str, Any]:
         with self._lock:
-            return {"total": len(self.by_id)} | {step: dict(count) for step, count in self._counts.items()}
+            return {"total": len(self.by_id)} | {
+                step: dict(count) for step, count in self._counts.items()
+            }
 
 
 class Provider:
-    """The service. `latency` is the seconds until an image is ready, `retry_after` those of 429 and 503."""
+    """The service. `latency` is the seconds until an image is ready, `retry_after` those of 429 and
+    503."""
 
     def __init__(self, *, latency: float = 0.05, retry_after: int = 1) -> None:
         self.latency, self.retry_after, self.book = latency, retry_after, Book()
         self._server: _Server | None = None
 
     def start(self, port: int = 0) -> Self:
-        """Serves on localhost from now on; port 0 takes a free one. Raises OSError if the port is taken."""
+        """Serves on localhost from now on; port 0 takes a free one. Raises OSError if the port is
+        taken."""
         self._server = _Server(port, self)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -163,7 +179,8 @@ class Provider:
         return f"http://{HOST}:{self.port}"
 
     def stats(self) -> dict[str, Any]:
-        """Returns {"total": charged, "generations": {key: charged}, and a step: {key: requests} for each}."""
+        """Returns {"total": charged, "generations": {key: charged}, and a step: {key: requests} for
+        each}."""
         return self.book.stats()
 
     def __enter__(self) -> Self:
@@ -244,7 +261,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang()
         elif fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()  # now, because the server's own shutdown() would send a FIN first
+            # now, because the server's own shutdown() would send a FIN first
+            self.connection.close()
         elif image:
             self._write(200, "image/png", image[: len(image) // 2])
         else:
@@ -277,9 +295,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main(argv: list[str] | None = None) -> None:
     """Serves until interrupted. Exits with a message if the port cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m functions.ops.local.provider", description="a flaky image service")
+    parser = argparse.ArgumentParser(
+        prog="python -m functions.ops.local.provider", description="a flaky image service"
+    )
     parser.add_argument("--port", type=int, default=8085, help="0 takes a free one (default: 8085)")
-    parser.add_argument("--latency", type=float, default=0.05, help="seconds until an image is ready")
+    parser.add_argument(
+        "--latency", type=float, default=0.05, help="seconds until an image is ready"
+    )
     given = parser.parse_args(argv)
     try:
         provider = Provider(latency=given.latency).start(given.port)

@@ -1,5 +1,6 @@
-"""The local queue: what Cloud Tasks is in the cloud. Takes a push at once, hands it to a worker that is free, and
-delivers again, a few times, what was not answered by 2xx. Each worker is given one task at a time."""
+"""The local queue: what Cloud Tasks is in the cloud. Takes a push at once, hands it to a worker
+that is free, and delivers again, a few times, what was not answered by 2xx. Each worker is given
+one task at a time."""
 
 import json
 import queue
@@ -23,7 +24,11 @@ class LocalQueue:
     """`loses(push)` says which pushes are lost on the way, for the demo and the tests."""
 
     def __init__(
-        self, workers: Sequence[str], *, timeout: float = 60.0, loses: Callable[[Any], bool] = lambda _: False
+        self,
+        workers: Sequence[str],
+        *,
+        timeout: float = 60.0,
+        loses: Callable[[Any], bool] = lambda _: False,
     ) -> None:
         self._waiting: queue.SimpleQueue[tuple[dict[str, Any], int]] = queue.SimpleQueue()
         self._workers, self._timeout, self._loses = workers, timeout, loses
@@ -64,7 +69,10 @@ class LocalQueue:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stopped.set()
         self._server.shutdown()

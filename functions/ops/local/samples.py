@@ -1,8 +1,9 @@
-"""Samples for the demo and the tests: invented people, the quotas of a panel to draw from them, and pictures.
+"""Samples for the demo and the tests: invented people, the quotas of a panel to draw from them, and
+pictures.
 
-Those who answer an invitation are older and better educated than the people of the land, and the quotas ask
-for the land. So a draw without quotas practically never fits, and the selection has work to do.
-"""
+Those who answer an invitation are older and better educated than the people of the land, and the
+quotas ask for the land. So a draw without quotas practically never fits, and the selection has work
+to do."""
 
 import csv
 import hashlib
@@ -15,10 +16,19 @@ from typing import Any
 
 PANEL_SIZE = 40
 PROMPTS = (
-    "a lighthouse in the fog", "two foxes reading a map", "a market under arcades", "a bridge made of paper",
-    "the last tram at night", "an orchard in the first snow", "a whale above the city", "a kitchen full of clocks",
-    "a violin maker's bench", "rain on a tin roof", "an atlas with no borders", "a garden on the moon",
-)  # fmt: skip
+    "a lighthouse in the fog",
+    "two foxes reading a map",
+    "a market under arcades",
+    "a bridge made of paper",
+    "the last tram at night",
+    "an orchard in the first snow",
+    "a whale above the city",
+    "a kitchen full of clocks",
+    "a violin maker's bench",
+    "rain on a tin roof",
+    "an atlas with no borders",
+    "a garden on the moon",
+)
 COLUMNS = ("id", "name", "gender", "age_group", "region", "education")
 
 # value: (weight among those who answer, [min, max] on the panel)
@@ -31,19 +41,59 @@ _CATEGORIES: dict[str, dict[str, tuple[int, list[int]]]] = {
         "60-74": (30, [7, 9]),
         "75+": (11, [4, 5]),
     },
-    "region": {"north": (31, [10, 12]), "east": (14, [7, 9]), "south": (24, [9, 11]), "west": (31, [11, 12])},
+    "region": {
+        "north": (31, [10, 12]),
+        "east": (14, [7, 9]),
+        "south": (24, [9, 11]),
+        "west": (31, [11, 12]),
+    },
     "education": {"basic": (13, [10, 12]), "secondary": (34, [16, 18]), "higher": (53, [11, 13])},
 }
 _FIRST = {
-    "female": ("Ada", "Chiara", "Dilek", "Emma", "Fatima", "Greta", "Ines", "Jana", "Katja", "Olena"),
+    "female": (
+        "Ada",
+        "Chiara",
+        "Dilek",
+        "Emma",
+        "Fatima",
+        "Greta",
+        "Ines",
+        "Jana",
+        "Katja",
+        "Olena",
+    ),
     "male": ("Anton", "Bruno", "Cem", "David", "Emil", "Felix", "Georg", "Ivan", "Jonas", "Karim"),
-    "diverse": ("Alex", "Charlie", "Deniz", "Kim", "Luca", "Mika", "Noa", "Robin", "Sascha", "Toni"),
+    "diverse": (
+        "Alex",
+        "Charlie",
+        "Deniz",
+        "Kim",
+        "Luca",
+        "Mika",
+        "Noa",
+        "Robin",
+        "Sascha",
+        "Toni",
+    ),
 }
-_LAST = ("Bauer", "Demir", "Fuchs", "Haas", "Klein", "Lang", "Nowak", "Okafor", "Rossi", "Tran", "Weber")
+_LAST = (
+    "Bauer",
+    "Demir",
+    "Fuchs",
+    "Haas",
+    "Klein",
+    "Lang",
+    "Nowak",
+    "Okafor",
+    "Rossi",
+    "Tran",
+    "Weber",
+)
 
 
 def people_csv(n: int = 400, seed: int = 1) -> str:
-    """Returns a CSV of `n` invented people (COLUMNS, ids P0001 on), the same for the same arguments."""
+    """Returns a CSV of `n` invented people (COLUMNS, ids P0001 on), the same for the same
+    arguments."""
     rng = random.Random(seed)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -53,7 +103,8 @@ def people_csv(n: int = 400, seed: int = 1) -> str:
 
 
 def quotas() -> dict[str, dict[str, list[int]]]:
-    """Returns {category: {value: [min, max]}} for a panel of PANEL_SIZE, which people_csv() can fill."""
+    """Returns {category: {value: [min, max]}} for a panel of PANEL_SIZE, which people_csv() can
+    fill."""
     return {
         category: {value: list(bounds) for value, (_, bounds) in values.items()}
         for category, values in _CATEGORIES.items()
@@ -66,14 +117,21 @@ def selection_input(seed: int | None = None) -> dict[str, Any]:
 
 
 def png(width: int, height: int, text: str) -> bytes:
-    """Returns a PNG of `width` x `height` pixels: a gradient between two colours that depend on `text`."""
+    """Returns a PNG of `width` x `height` pixels: a gradient between two colours that depend on
+    `text`."""
     seed, length = hashlib.sha256(text.encode()).digest(), width + height
-    mixed = ((seed[i] * (length - at) + seed[i + 3] * at) // length for at in range(length) for i in range(3))
+    mixed = (
+        (seed[i] * (length - at) + seed[i + 3] * at) // length
+        for at in range(length)
+        for i in range(3)
+    )
     ramp = bytes(mixed)
     rows = b"".join(b"\0" + ramp[3 * y : 3 * (y + width)] for y in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = (b"IHDR" + header, b"IDAT" + zlib.compress(rows, 1), b"IEND")
-    framed = (struct.pack(">I", len(it) - 4) + it + struct.pack(">I", zlib.crc32(it)) for it in chunks)
+    framed = (
+        struct.pack(">I", len(it) - 4) + it + struct.pack(">I", zlib.crc32(it)) for it in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 

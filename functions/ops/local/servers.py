@@ -1,5 +1,5 @@
-"""The local server: each entry point as a real functions-framework process under gunicorn, and a tick in place of
-Cloud Scheduler. What runs here is what is deployed."""
+"""The local server: each entry point as a real functions-framework process under gunicorn, and a
+tick in place of Cloud Scheduler. What runs here is what is deployed."""
 
 import contextlib
 import os
@@ -48,7 +48,8 @@ class Server:
         return self._process.pid
 
     def start(self, limit: float = 20.0) -> Self:
-        """Raises RuntimeError with the end of its log when it does not listen within `limit` seconds."""
+        """Raises RuntimeError with the end of its log when it does not listen within `limit`
+        seconds."""
         command = [
             sys.executable,
             "-m",
@@ -60,9 +61,21 @@ class Server:
         ]
         out = self._log.open("ab") if self._log else None
         self._process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(self.port), "--source", str(ROOT / "main.py")],
-            env=self.env, cwd=ROOT, stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
+            [
+                *command,
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+                "--source",
+                str(ROOT / "main.py"),
+            ],
+            env=self.env,
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
         if out:
             out.close()
         until = time.monotonic() + limit
@@ -106,13 +119,17 @@ class Server:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
 
 class Tick:
-    """Calls the sweep every `every` seconds, as Cloud Scheduler does: never two at once, each with its schedule time."""
+    """Calls the sweep every `every` seconds, as Cloud Scheduler does: never two at once, each with
+    its schedule time."""
 
     def __init__(self, url: str, every: float) -> None:
         self._url, self._every = url, every
@@ -123,7 +140,10 @@ class Tick:
         import requests
 
         while not self._stopped.wait(self._every):
-            headers = {"X-CloudScheduler-ScheduleTime": str(time.time()), "X-CloudScheduler-JobName": "local-tick"}
+            headers = {
+                "X-CloudScheduler-ScheduleTime": str(time.time()),
+                "X-CloudScheduler-JobName": "local-tick",
+            }
             try:
                 requests.post(self._url, headers=headers, timeout=30)
             except requests.RequestException as error:
@@ -134,7 +154,10 @@ class Tick:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stopped.set()
         self._thread.join(35)

@@ -1,7 +1,8 @@
-"""What PostgreSQL knows of a table: read from the catalogue over a read-only transaction, with nothing installed.
+"""What PostgreSQL knows of a table: read from the catalogue over a read-only transaction, with
+nothing installed.
 
-`facts` costs one round trip whatever the table's size; `occurring` reads values only where the catalogue does not list
-them, and never the whole of a large table."""
+`facts` costs one round trip whatever the table's size; `occurring` reads values only where the
+catalogue does not list them, and never the whole of a large table."""
 
 import difflib
 import re
@@ -18,9 +19,23 @@ from functions.install.render import render
 
 HERE = Path(__file__).parent
 OURS = [
-    "information_schema", "unstuck", "auth", "storage", "realtime", "_realtime", "supabase_functions", "supabase_migrations",
-    "vault", "graphql", "graphql_public", "extensions", "net", "cron", "pgsodium", "pgbouncer",
-]  # fmt: skip
+    "information_schema",
+    "unstuck",
+    "auth",
+    "storage",
+    "realtime",
+    "_realtime",
+    "supabase_functions",
+    "supabase_migrations",
+    "vault",
+    "graphql",
+    "graphql_public",
+    "extensions",
+    "net",
+    "cron",
+    "pgsodium",
+    "pgbouncer",
+]
 SMALL = 1000
 """Pages that a look may read to see which values occur: 8 MB, about 2 ms from memory."""
 MANY = 50
@@ -91,20 +106,34 @@ def facts(connection: Connection, oid: int) -> Facts:
         raise StoreError(f"the table with oid {oid} is gone. Look again.", retryable=True)
     found = row[0]
     columns = found.pop("columns") or []
-    plain = ("schema", "name", "kind", "oid", "owner", "may_read", "may_write", "row_security", "comment")
+    plain = (
+        "schema",
+        "name",
+        "kind",
+        "oid",
+        "owner",
+        "may_read",
+        "may_write",
+        "row_security",
+        "comment",
+    )
     return Facts(
         **{name: found[name] for name in plain},
         zone=found["zone"] or "UTC",
         key=tuple(found["key"]),
         columns={one["name"]: _column(one) for one in columns},
-        checks=tuple(Check(one["name"], one["text"], tuple(one["columns"])) for one in found["checks"]),
-        indexes=tuple(Index(**one | {"columns": tuple(one["columns"])}) for one in found["indexes"]),
+        checks=tuple(
+            Check(one["name"], one["text"], tuple(one["columns"])) for one in found["checks"]
+        ),
+        indexes=tuple(
+            Index(**one | {"columns": tuple(one["columns"])}) for one in found["indexes"]
+        ),
         triggers=tuple(Trigger(**one) for one in found["triggers"]),
         reads=tuple(found["reads"]),
         points_to={one["name"]: one["points_to"] for one in columns if one["points_to"]},
         domain_checks={one["name"]: tuple(one["checks"]) for one in columns if one["checks"]},
         shown={one["name"]: one["shown"] for one in columns},
-    )  # fmt: skip
+    )
 
 
 def _column(one: dict[str, Any]) -> Column:
@@ -113,26 +142,34 @@ def _column(one: dict[str, Any]) -> Column:
 
 
 def find(connection: Connection, name: str) -> int:
-    """The oid of the table that a person calls `name`: schema.name or name, quoted or not, in any case.
+    """The oid of the table that a person calls `name`: schema.name or name, quoted or not, in any
+    case.
 
     Raises StoreError, which names what is like it, when there is none or more than one.
     """
     rows = connection.execute((HERE / "tables.sql").read_bytes()).fetchall()
     for same in (str.__eq__, _alike):
         for schema, table in _readings(name):
-            named = [row for row in rows if same(row[2], table) and (not schema or same(row[1], schema))]
+            named = [
+                row for row in rows if same(row[2], table) and (not schema or same(row[1], schema))
+            ]
             nearer = [row for row in named if row[3]] or named
             if len(nearer) == 1:
                 return int(nearer[0][0])
             if nearer:
                 which = ", ".join(f"{row[1]}.{row[2]}" for row in nearer)
-                raise StoreError(f"there are several tables {name}: {which}. Say which with --table.", retryable=False)
+                raise StoreError(
+                    f"there are several tables {name}: {which}. Say which with --table.",
+                    retryable=False,
+                )
     raise StoreError(f"there is no table {name}.{_like(name, rows)}", retryable=False)
 
 
 def _like(name: str, rows: Sequence[Any]) -> str:
     known = {f"{row[1]}.{row[2]}": row for row in rows} | {row[2]: row for row in rows}
-    near = dict.fromkeys("{1}.{2}".format(*known[one]) for one in difflib.get_close_matches(name, known, 3, 0.6))
+    near = dict.fromkeys(
+        "{1}.{2}".format(*known[one]) for one in difflib.get_close_matches(name, known, 3, 0.6)
+    )
     ask = "Leave --table out to list those that look like task tables."
     return f" Did you mean {' or '.join(near)}? {ask}" if near else f" {ask}"
 
@@ -142,9 +179,12 @@ def _alike(one: str, other: str) -> bool:
 
 
 def _readings(name: str) -> Iterator[tuple[str, str]]:
-    """The schema, or nothing, and the name that `a.b`, `"A b"."C"` or `c` may mean: as it is, quoted, split at a dot."""
+    """The schema, or nothing, and the name that `a.b`, `"A b"."C"` or `c` may mean: as it is,
+    quoted, split at a dot."""
     yield "", name
-    if quoted := re.fullmatch(r'(?:"((?:[^"]|"")+)"|([^".]+))(?:\.(?:"((?:[^"]|"")+)"|([^".]+)))?', name):
+    if quoted := re.fullmatch(
+        r'(?:"((?:[^"]|"")+)"|([^".]+))(?:\.(?:"((?:[^"]|"")+)"|([^".]+)))?', name
+    ):
         parts = [part.replace('""', '"') for part in quoted.groups() if part]
         yield ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
     for at in [found.start() for found in re.finditer(r"\.", name)]:
@@ -158,8 +198,8 @@ def candidates(connection: Connection) -> list[tuple[int, str]]:
 
 
 def occurring(connection: Connection, table: Facts, status: str) -> tuple[Any, ...] | None:
-    """The values in the status column: all of a small table or where an index leads to them, else the common ones as
-    the last ANALYZE saw them. None when there are too many for a status."""
+    """The values in the status column: all of a small table or where an index leads to them, else
+    the common ones as the last ANALYZE saw them. None when there are too many for a status."""
     names = {"column": identifier(status), "table": table.quoted, "most": str(MANY + 1)}
     if _pages(connection, table) <= SMALL:
         query = "distinct"
@@ -211,13 +251,26 @@ def _typed(word: str, kind: str) -> Any:
 
 
 def labels_behind(connection: Connection, oid: int) -> dict[Any, str]:
-    """What a status that points to a small table of states means there: its key and its first text column."""
+    """What a status that points to a small table of states means there: its key and its first text
+    column."""
     table = facts(connection, oid)
     texts = [one.name for one in table.columns.values() if one.type in TEXTS]
     if len(table.key) != 1 or not texts or not table.may_read:
         return {}
-    label = next((one for one in ("name", "code", "label", "slug", "status", "title", "key") if one in texts), texts[0])
-    names = {"key": identifier(table.key[0]), "label": identifier(label), "table": table.quoted, "most": str(MANY + 1)}
+    label = next(
+        (
+            one
+            for one in ("name", "code", "label", "slug", "status", "title", "key")
+            if one in texts
+        ),
+        texts[0],
+    )
+    names = {
+        "key": identifier(table.key[0]),
+        "label": identifier(label),
+        "table": table.quoted,
+        "most": str(MANY + 1),
+    }
     rows = connection.execute(sql_of("states", names)).fetchall()
     return {} if len(rows) > MANY else {key: str(label) for key, label in rows if label is not None}
 

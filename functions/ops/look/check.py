@@ -1,4 +1,5 @@
-"""What `check` does, apart from its options: looks at one table or for tables, and says it as JSON or in words."""
+"""What `check` does, apart from its options: looks at one table or for tables, and says it as JSON
+or in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,15 @@ from typing import Any
 from functions.core.states import State
 from functions.ops.cli.out import span, table, words
 from functions.ops.look import mapping
-from functions.ops.look.catalogue import Connection, Facts, candidates, facts, find, labels_behind, occurring
+from functions.ops.look.catalogue import (
+    Connection,
+    Facts,
+    candidates,
+    facts,
+    find,
+    labels_behind,
+    occurring,
+)
 from functions.ops.look.fix import Fixed
 from functions.ops.look.indexes import covered, recommended
 from functions.ops.look.infer import Inferred, infer
@@ -42,7 +51,10 @@ def _inferred(connection: Connection, oid: int, map_file: str | None = None) -> 
 
     one = facts(connection, oid)
     found = infer(
-        one, lambda column: occurring(connection, one, column), lambda other: labels_behind(connection, other), load
+        one,
+        lambda column: occurring(connection, one, column),
+        lambda other: labels_behind(connection, other),
+        load,
     )
     if one.row_security:
         found.doubts.append(doubt("hidden"))
@@ -56,7 +68,13 @@ def tables(connection: Connection) -> list[dict[str, Any]]:
         for oid, name in candidates(connection):
             one = _inferred(connection, oid)
             found.append(
-                {"table": name, "sure": _sure(one), "why": _why(one), "refused": one.refused, "unsure": one.unsure}
+                {
+                    "table": name,
+                    "sure": _sure(one),
+                    "why": _why(one),
+                    "refused": one.refused,
+                    "unsure": one.unsure,
+                }
             )
     return sorted(found, key=lambda one: ("yes", "likely", "no").index(one["sure"]))
 
@@ -72,9 +90,14 @@ def _why(found: Inferred) -> str:
         return found.refused
     if found.blind:
         return f"{found.mapping.status} may be its status, but nothing tells what its values mean"
-    known = {state: [one for one in found.mapping.words.get(state, ()) if one not in found.assumed] for state in State}
+    known = {
+        state: [one for one in found.mapping.words.get(state, ()) if one not in found.assumed]
+        for state in State
+    }
     told = [
-        f"{listed(known[state])} for {state}" for state in (State.PENDING, State.RUNNING, State.FAILED) if known[state]
+        f"{listed(known[state])} for {state}"
+        for state in (State.PENDING, State.RUNNING, State.FAILED)
+        if known[state]
     ]
     return f"{found.mapping.status} has {', '.join(told) or 'no word that is known for sure'}"
 
@@ -91,21 +114,31 @@ def as_json(seen: Seen, fixed: Fixed | None = None) -> dict[str, Any]:
         "stuck": [one.as_json() for one in seen.stuck],
         "open": seen.open,
     }
-    return answer if fixed is None else answer | {"fixed": fixed.ids, "unsweepable": fixed.unsweepable}
+    return (
+        answer if fixed is None else answer | {"fixed": fixed.ids, "unsweepable": fixed.unsweepable}
+    )
 
 
 def show_tables(found: list[dict[str, Any]]) -> None:
     if not found:
-        words("no table has a column that looks like a status. Name one with --table and say the rest with --map FILE.")
+        words(
+            "no table has a column that looks like a status. Name one with --table and say the rest with --map FILE."
+        )
         return
-    table(("table", "task table", "why"), [(one["table"], one["sure"], one["why"]) for one in found])
+    table(
+        ("table", "task table", "why"), [(one["table"], one["sure"], one["why"]) for one in found]
+    )
     words("--table NAME looks at one of them.")
 
 
 def show_mapping(found: Inferred) -> None:
     """What was inferred, how sure it is, and what to give where it is not."""
     told = found.mapping
-    spoken = [f"{state} = {', '.join(map(str, told.words[state]))}" for state in State if told.words.get(state)]
+    spoken = [
+        f"{state} = {', '.join(map(str, told.words[state]))}"
+        for state in State
+        if told.words.get(state)
+    ]
     clocks = [f"{name} = {', '.join(names)}" for name, names in told.clocks.items() if names]
     others = [f"{name} = {one}" for name, one in told.columns.items() if one]
     words(f"{found.table.title}: key {told.key}, status {told.status}")
@@ -118,9 +151,20 @@ def show_mapping(found: Inferred) -> None:
 
 def show_stuck(seen: Seen) -> None:
     if seen.stuck:
-        rows = [(one.id, one.word, span(one.age), one.kind, one.reason, one.action) for one in seen.stuck]
-        table(("task", "status", "for", "kind", "why", "--fix would"), rows, title=seen.found.table.title)
-    hidden = f" (the oldest {len(seen.stuck)} are shown: --limit)" if seen.total > len(seen.stuck) else ""
+        rows = [
+            (one.id, one.word, span(one.age), one.kind, one.reason, one.action)
+            for one in seen.stuck
+        ]
+        table(
+            ("task", "status", "for", "kind", "why", "--fix would"),
+            rows,
+            title=seen.found.table.title,
+        )
+    hidden = (
+        f" (the oldest {len(seen.stuck)} are shown: --limit)"
+        if seen.total > len(seen.stuck)
+        else ""
+    )
     words(f"{seen.total} stuck of {seen.open} open{hidden}")
     if not covered(seen.found):
         words("no index leads to the open tasks: each look reads the whole table. On a large one:")
@@ -131,7 +175,10 @@ def show_stuck(seen: Seen) -> None:
 def show_fixed(fixed: Fixed, action: str) -> None:
     words(f"{len(fixed.ids)} {'put back or failed' if action == 'requeue' else 'failed'}")
     if fixed.unsweepable:
-        table(("task", "can't be written because"), [(one["id"], one["error"]) for one in fixed.unsweepable])
+        table(
+            ("task", "can't be written because"),
+            [(one["id"], one["error"]) for one in fixed.unsweepable],
+        )
         words(
             f"{len(fixed.unsweepable)} can't be written: the table's own rules refuse it. Mend them by hand, or the rule."
         )

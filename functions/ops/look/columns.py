@@ -1,5 +1,5 @@
-"""Which column tells what, by name and type. Pure. A name of the vocabulary is taken as it is; one that only ends like it
-(`generation_started_at`) is a guess, and said."""
+"""Which column tells what, by name and type. Pure. A name of the vocabulary is taken as it is; one
+that only ends like it (`generation_started_at`) is a guess, and said."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -12,8 +12,8 @@ Fits = Callable[[Column], bool]
 
 
 def is_time(one: Column) -> bool:
-    """Times, and numbers that may be epochs by their names: `process_time real` is a length. A generated column tells no
-    more than what it is made of."""
+    """Times, and numbers that may be epochs by their names: `process_time real` is a length. A
+    generated column tells no more than what it is made of."""
     epoch = one.type == "int8" or (
         one.type in NUMBERS and re.search(r"(at|on|ts|stamp|created|updated)$", squashed(one.name))
     )
@@ -59,18 +59,25 @@ class Named:
     sure: bool
 
 
-def named(columns: Iterable[Column], role: str, fits: Fits, without: Iterable[str] = ()) -> list[Named]:
-    """The columns that bear a name of the role, the usual names first, then those that only end like one."""
+def named(
+    columns: Iterable[Column], role: str, fits: Fits, without: Iterable[str] = ()
+) -> list[Named]:
+    """The columns that bear a name of the role, the usual names first, then those that only end
+    like one."""
     known = column_names(role)
     taken = set(without)
     free = [one for one in columns if fits(one) and one.name not in taken]
-    exact = sorted((one for one in free if squashed(one.name) in known), key=lambda one: known[squashed(one.name)])
+    exact = sorted(
+        (one for one in free if squashed(one.name) in known),
+        key=lambda one: known[squashed(one.name)],
+    )
     endings = [one for one in free if one not in exact and ends_like(one.name, known)]
     return [Named(one.name, True) for one in exact] + [Named(one.name, False) for one in endings]
 
 
 def ends_like(name: str, known: dict[str, int]) -> bool:
-    """Two words at least: `email_error_count` ends like nothing, `export_started_at` like started_at."""
+    """Two words at least: `email_error_count` ends like nothing, `export_started_at` like
+    started_at."""
     parts = tokens(name)
     return any(squashed(" ".join(parts[at:])) in known for at in range(1, len(parts) - 1))
 
@@ -90,7 +97,11 @@ class Timeout:
 def timeouts(columns: Iterable[Column]) -> tuple[list[Timeout], list[str]]:
     """The time-outs that rows state for themselves, and the columns whose unit nobody can know."""
     found, unknown = [], []
-    units = {squashed(name): float(unit) for unit, names in vocabulary()["timeouts"].items() for name in names}
+    units = {
+        squashed(name): float(unit)
+        for unit, names in vocabulary()["timeouts"].items()
+        for name in names
+    }
     for one in columns:
         parts = tokens(one.name)
         endings = [squashed(" ".join(parts[at:])) for at in range(len(parts))]
@@ -108,13 +119,18 @@ def timeouts(columns: Iterable[Column]) -> tuple[list[Timeout], list[str]]:
 
 def points(names: Iterable[str], section: str) -> tuple[int, list[str]]:
     """How much the columns tell of people, or of workers, and which of them do."""
-    weight = {squashed(name): int(points) for points, listed in vocabulary()[section].items() for name in listed}
+    weight = {
+        squashed(name): int(points)
+        for points, listed in vocabulary()[section].items()
+        for name in listed
+    }
     found = [name for name in names if squashed(name) in weight]
     return sum(weight[squashed(name)] for name in found), found
 
 
 def makes_something(names: Iterable[str]) -> bool:
-    """Whether rows lead to a file or to a job of somebody else: audio_url, storage_path, kling_task_id."""
+    """Whether rows lead to a file or to a job of somebody else: audio_url, storage_path,
+    kling_task_id."""
     endings = {
         ("url",),
         ("path",),
@@ -130,4 +146,6 @@ def makes_something(names: Iterable[str]) -> bool:
 def bears(title: str, section: str) -> bool:
     """Whether a table's name has one of the nouns of a section: `prod_render_jobs`."""
     nouns = {squashed(name) for name in vocabulary()[section]}
-    return any(part in nouns for part in tokens(title)) or bool(re.sub(r"\d", "", squashed(title)) in nouns)
+    return any(part in nouns for part in tokens(title)) or bool(
+        re.sub(r"\d", "", squashed(title)) in nouns
+    )

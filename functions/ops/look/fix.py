@@ -1,9 +1,10 @@
-"""Ends what is stuck, or puts it back. One statement for each batch, guarded by the same test as the look, status and age, on
-rows that nobody else holds: what a foreign worker finished in between is never overwritten (the field's usual loop, ids first
-and then an update for each, overwrote 868 of 1,458).
+"""Ends what is stuck, or puts it back. One statement for each batch, guarded by the same test as
+the look, status and age, on rows that nobody else holds: what a foreign worker finished in between
+is never overwritten (the field's usual loop, ids first and then an update for each, overwrote 868
+of 1,458).
 
-Where a batch fails by one of its rows, a CHECK, a unique index, a trigger, an overflow, it goes row by row, each behind a
-savepoint: a bad row is reported and never stops the rest."""
+Where a batch fails by one of its rows, a CHECK, a unique index, a trigger, an overflow, it goes row
+by row, each behind a savepoint: a bad row is reported and never stops the rest."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -13,7 +14,16 @@ import psycopg
 
 from functions.core.states import Reason, State
 from functions.errors import StoreError
-from functions.install.column_sql import Column, column, identifier, literal, note, nothing, raised, stamp
+from functions.install.column_sql import (
+    Column,
+    column,
+    identifier,
+    literal,
+    note,
+    nothing,
+    raised,
+    stamp,
+)
 from functions.ops.look.catalogue import Connection, sql_of
 from functions.ops.look.indexes import covered
 from functions.ops.look.infer import Inferred
@@ -21,11 +31,16 @@ from functions.ops.look.overdue import Limits, Overdue, action, open_states
 from functions.ops.look.session import explained, looking, writing
 
 BATCH = 500
-"""Rows of one transaction: beside it a claim's p99 stays at 8 ms, beside one big UPDATE it was 196 ms."""
+"""Rows of one transaction: beside it a claim's p99 stays at 8 ms, beside one big UPDATE it was 196
+ms."""
 PASSING = ("08", "40", "53", "55", "57", "58", "XX")
-"""Errors that say nothing about a row: lost connection, deadlock, no room, lock or statement timeout, shutdown."""
+"""Errors that say nothing about a row: lost connection, deadlock, no room, lock or statement
+timeout, shutdown."""
 CHECK_VIOLATION = "23514"
-SENTENCE = {State.PENDING: "No worker picked this task up since", State.RUNNING: "Nothing was heard of this task since"}
+SENTENCE = {
+    State.PENDING: "No worker picked this task up since",
+    State.RUNNING: "Nothing was heard of this task since",
+}
 CODE = {State.PENDING: Reason.NEVER_CLAIMED, State.RUNNING: Reason.STALE}
 
 
@@ -39,7 +54,8 @@ class Fixed:
 
 
 def fix(connection: Connection, found: Inferred, limits: Limits) -> Fixed:
-    """Raises StoreError when nothing can be written, or when the database fails; what was committed stays."""
+    """Raises StoreError when nothing can be written, or when the database fails; what was committed
+    stays."""
     _may(found, limits)
     done = Fixed()
     for test in open_states(found, limits):
@@ -63,7 +79,8 @@ def _may(found: Inferred, limits: Limits) -> None:
 
 
 def _actions(test: Overdue) -> list[str]:
-    """A pending task is back already: a requeue has nothing to do with it, and to fail it is not what was asked for."""
+    """A pending task is back already: a requeue has nothing to do with it, and to fail it is not
+    what was asked for."""
     if test.limits.action == "fail":
         return ["fail"]
     if test.state == State.PENDING:
@@ -73,7 +90,8 @@ def _actions(test: Overdue) -> list[str]:
 
 
 def _all(connection: Connection, test: Overdue, act: str, done: Fixed) -> None:
-    """Batch after batch until none is left. Without an index all at once: batches are quadratic (159 s for 100,000 rows)."""
+    """Batch after batch until none is left. Without an index all at once: batches are quadratic
+    (159 s for 100,000 rows)."""
     batch = BATCH if covered(test.found) else None
     bad: list[str] = []
     while True:
@@ -86,7 +104,9 @@ def _all(connection: Connection, test: Overdue, act: str, done: Fixed) -> None:
             return
 
 
-def _some(connection: Connection, test: Overdue, act: str, size: int | None, bad: list[str], done: Fixed) -> list[str]:
+def _some(
+    connection: Connection, test: Overdue, act: str, size: int | None, bad: list[str], done: Fixed
+) -> list[str]:
     """One batch. Returns the keys that were taken, good and bad."""
     plans = list(_plans(test, act))
     with suppress(_BadRowError), writing(connection):
@@ -112,14 +132,22 @@ class _BadRowError(Exception):
 
 
 def _one(
-    connection: Connection, plans: list[dict[str, str]], test: Overdue, act: str, key: str, bad: list[str], done: Fixed
+    connection: Connection,
+    plans: list[dict[str, str]],
+    test: Overdue,
+    act: str,
+    key: str,
+    bad: list[str],
+    done: Fixed,
 ) -> None:
     """One row behind a savepoint, in each of the ways that the table's own rules may want."""
     error = None
     for plan in plans:
         try:
             with connection.transaction():
-                done.ids += _update(connection, statement(plan, test, act, _taken(test, act, None, key=key)))
+                done.ids += _update(
+                    connection, statement(plan, test, act, _taken(test, act, None, key=key))
+                )
         except _BadRowError as refused:
             error = error or refused.error
             if refused.error.sqlstate != CHECK_VIOLATION:
@@ -131,7 +159,11 @@ def _one(
 
 
 def _told(error: psycopg.Error | None) -> str:
-    return "" if error is None else f"{error.sqlstate}: {' '.join((error.diag.message_primary or str(error)).split())}"
+    return (
+        ""
+        if error is None
+        else f"{error.sqlstate}: {' '.join((error.diag.message_primary or str(error)).split())}"
+    )
 
 
 def _update(connection: Connection, written: bytes) -> list[str]:
@@ -172,8 +204,9 @@ def _test(test: Overdue, act: str) -> str:
 
 
 def _plans(test: Overdue, act: str) -> Iterator[dict[str, str]]:
-    """What to write: as it should be, then as the CHECKs of real tables may want it (background_jobs of contributor.info
-    refuses a failed_at without a started_at; others, a lock on a task that has ended, or an end time on a bad end)."""
+    """What to write: as it should be, then as the CHECKs of real tables may want it
+    (background_jobs of contributor.info refuses a failed_at without a started_at; others, a lock on
+    a task that has ended, or an end time on a bad end)."""
     if act == "requeue":
         yield _requeued(test)
         return
@@ -197,30 +230,38 @@ def _failed(test: Overdue) -> dict[str, str]:
     written = {mapping.status or "": literal(mapping.word(State.FAILED))} | _touched(test)
     if error and (told := note(test.columns[error], message(test), CODE[test.state])) is not None:
         written[error] = told
-    end = mapping.failed_at or (None if mapping.ends_well else next(iter(mapping.clock("finished")), None))
+    end = mapping.failed_at or (
+        None if mapping.ends_well else next(iter(mapping.clock("finished")), None)
+    )
     if end and not test.columns[end].generated and (now := _now(test, end)):
         written[end] = now
     return written
 
 
 def _requeued(test: Overdue) -> dict[str, str]:
-    """Pending again, without a start and a holder. Tries are counted at the claim by some and at the end by others: a task
-    that ran was tried once at least; a count of retries gets one more."""
+    """Pending again, without a start and a holder. Tries are counted at the claim by some and at
+    the end by others: a task that ran was tried once at least; a count of retries gets one more."""
     mapping = test.mapping
     attempts = mapping.columns.get("attempts")
     written = {mapping.status or "": literal(mapping.word(State.PENDING))} | _touched(test)
     born = set(mapping.clock("queued"))
-    written |= _cleared(test, [name for name in (*mapping.clock("started"), *mapping.locks) if name not in born])
+    written |= _cleared(
+        test, [name for name in (*mapping.clock("started"), *mapping.locks) if name not in born]
+    )
     if attempts:
         name = test.columns[attempts]
-        written[attempts] = raised(name) if "retr" in attempts.lower() else f"greatest({column(name)}, 1)"
+        written[attempts] = (
+            raised(name) if "retr" in attempts.lower() else f"greatest({column(name)}, 1)"
+        )
     return written
 
 
 def _touched(test: Overdue) -> dict[str, str]:
     """updated_at, and the version that optimistic writers compare: their late write must not pass."""
     written = {
-        name: now for name in test.mapping.touched if (now := _now(test, name)) and not test.columns[name].generated
+        name: now
+        for name in test.mapping.touched
+        if (now := _now(test, name)) and not test.columns[name].generated
     }
     if test.mapping.version:
         written[test.mapping.version] = raised(test.columns[test.mapping.version])

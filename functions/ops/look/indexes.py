@@ -1,6 +1,7 @@
 """Whether an index leads to the open rows of a table, and which one would. Pure.
 
-With one for each open state an idle look costs 0.13 ms at 5 million rows as at ten thousand; without, it reads the table."""
+With one for each open state an idle look costs 0.13 ms at 5 million rows as at ten thousand;
+without, it reads the table."""
 
 from functions.install.column_sql import identifier, literal
 from functions.ops.look.infer import Inferred
@@ -16,8 +17,9 @@ def covered(found: Inferred) -> bool:
 
 
 def recommended(found: Inferred) -> list[str]:
-    """The statements that create what `covered` asks for: one small index for each open state, on a clock that is never NULL,
-    else on the key. Free text gets a whole one, as its words may change."""
+    """The statements that create what `covered` asks for: one small index for each open state, on a
+    clock that is never NULL, else on the key. Free text gets a whole one, as its words may change.
+    """
     table, status = found.table.quoted, identifier(found.mapping.status or "")
     if found.assumed:
         return [f"create index concurrently on {table} ({status});"]
@@ -25,5 +27,7 @@ def recommended(found: Inferred) -> list[str]:
     for test in open_states(found, Limits()):
         clock = next(iter(test.dated_by()), found.mapping.key or "")
         words = ", ".join(literal(word) for word in test.words)
-        made.append(f"create index concurrently on {table} ({identifier(clock)}) where {status} in ({words});")
+        made.append(
+            f"create index concurrently on {table} ({identifier(clock)}) where {status} in ({words});"
+        )
     return made

@@ -1,5 +1,6 @@
-"""The mapping of a table that nobody described: from the facts of the catalogue to columns, words and clocks, with all that
-is not certain said in a sentence that names the option to give. Nothing is guessed in silence."""
+"""The mapping of a table that nobody described: from the facts of the catalogue to columns, words
+and clocks, with all that is not certain said in a sentence that names the option to give. Nothing
+is guessed in silence."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,8 @@ class Inferred:
     doubts: list[Doubt] = field(default_factory=list)
     refused: str | None = None
     blind: bool = False
-    """A task table, as far as one can see, but nothing tells its words: nothing can be said about its rows."""
+    """A task table, as far as one can see, but nothing tells its words: nothing can be said about
+    its rows."""
     assumed: frozenset[Any] = frozenset()
     """Words that neither the catalogue nor a row shows."""
 
@@ -44,8 +46,8 @@ Load = Callable[[Facts], Override]
 
 
 def infer(table: Facts, seen: Seen, behind: Behind, load: Load = lambda _: {}) -> Inferred:
-    """`seen` tells the values that occur in a column, `behind` the rows of a small table that a column points to, `load`
-    what a person says in a --map file."""
+    """`seen` tells the values that occur in a column, `behind` the rows of a small table that a
+    column points to, `load` what a person says in a --map file."""
     found = Inferred(table, refused=_unusable(table))
     if found.refused:
         return found
@@ -77,7 +79,8 @@ def infer(table: Facts, seen: Seen, behind: Behind, load: Load = lambda _: {}) -
 
 
 def _no_status(table: Facts) -> str:
-    """A status that is made of other columns, or that stands in JSON, is there, but nothing can write it by its word."""
+    """A status that is made of other columns, or that stands in JSON, is there, but nothing can
+    write it by its word."""
     made = [one.name for one in table.columns.values() if one.generated and sounds(one)]
     documents = [one.name for one in table.columns.values() if one.type in JSONS]
     if made:
@@ -87,12 +90,17 @@ def _no_status(table: Facts) -> str:
 
 def _unusable(table: Facts) -> str | None:
     if table.kind in VIEWS:
-        return refusal("view", kind=VIEWS[table.kind], below=f" below it ({plain(table.reads)})" if table.reads else "")
+        return refusal(
+            "view",
+            kind=VIEWS[table.kind],
+            below=f" below it ({plain(table.reads)})" if table.reads else "",
+        )
     return None if table.may_read else refusal("unreadable", owner=table.owner, table=table.quoted)
 
 
 def _key(found: Inferred, override: Override) -> str | None:
-    """One column that names a row. Of two, the one that the database makes up; else nobody can name a row by one value."""
+    """One column that names a row. Of two, the one that the database makes up; else nobody can name
+    a row by one value."""
     table = found.table
     if override.get("key"):
         return str(override["key"])
@@ -106,7 +114,9 @@ def _key(found: Inferred, override: Override) -> str | None:
         found.refused = refusal("composite", key=plain(table.key))
         return None
     unique = [
-        index.columns[0] for index in table.indexes if index.unique and len(index.columns) == 1 and not index.where
+        index.columns[0]
+        for index in table.indexes
+        if index.unique and len(index.columns) == 1 and not index.where
     ]
     unique = [name for name in unique if name and table.columns[name].not_null]
     if unique:
@@ -117,10 +127,15 @@ def _key(found: Inferred, override: Override) -> str | None:
 
 
 def made_up(one: Column) -> bool:
-    return any(sign in (one.default or "").lower() for sign in ("uuid", "nextval", "identity", "ulid", "random"))
+    return any(
+        sign in (one.default or "").lower()
+        for sign in ("uuid", "nextval", "identity", "ulid", "random")
+    )
 
 
-def _words(found: Inferred, status: Status, others: list[str], override: Override) -> dict[State, tuple[Any, ...]]:
+def _words(
+    found: Inferred, status: Status, others: list[str], override: Override
+) -> dict[State, tuple[Any, ...]]:
     name, reading = status.column.name, status.reading
     if others:
         found.doubts.append(doubt("other_status", others=plain(others), name=name))
@@ -129,10 +144,16 @@ def _words(found: Inferred, status: Status, others: list[str], override: Overrid
     given = {str(word) for state in State for word in override.get(f"words.{state}", ())}
     for word, text in reading.doubts.items():
         if str(word) not in given:
-            found.doubts.append(doubt("word", f"words.{reading.states[word]}", name=name, text=text))
+            found.doubts.append(
+                doubt("word", f"words.{reading.states[word]}", name=name, text=text)
+            )
     if status.flag:
         found.doubts.append(doubt("flag", name=name))
-    if not status.column.not_null and status.column.default is None and not reading.of(State.PENDING):
+    if (
+        not status.column.not_null
+        and status.column.default is None
+        and not reading.of(State.PENDING)
+    ):
         found.doubts.append(doubt("null", "words.pending", name=name))
     if not status.closed:
         found.doubts.append(doubt("free_text", name=name))
@@ -141,7 +162,11 @@ def _words(found: Inferred, status: Status, others: list[str], override: Overrid
 
 
 def _say_assumed(found: Inferred, status: Status, override: Override) -> None:
-    guessed = {state: words for state, words in status.assumed.items() if words and f"words.{state}" not in override}
+    guessed = {
+        state: words
+        for state, words in status.assumed.items()
+        if words and f"words.{state}" not in override
+    }
     if guessed:
         states = "; ".join(f"{state} ({listed(words)})" for state, words in guessed.items())
         keys = ", ".join(f"words.{state}" for state in guessed)
@@ -163,7 +188,8 @@ def _columns(found: Inferred, columns: list[Column]) -> dict[str, str | None]:
 
 
 def _error(found: Inferred, columns: list[Column]) -> str | None:
-    """A text that says error first; then a code, a list of log lines, or a name that only ends like one."""
+    """A text that says error first; then a code, a list of log lines, or a name that only ends like
+    one."""
     if exact := by_name.exact(columns, "error", by_name.takes_notes):
         return exact[0]
     codes = by_name.exact(columns, "error_perhaps", by_name.is_text)
@@ -176,20 +202,32 @@ def _error(found: Inferred, columns: list[Column]) -> str | None:
 
 
 def _possible(found: Inferred, mapping: Mapping, status: Status) -> Mapping:
-    """Without words that the column can't hold: a sweeper in the field failed on one with 22P02 on each of its runs."""
+    """Without words that the column can't hold: a sweeper in the field failed on one with 22P02 on
+    each of its runs."""
     labels = status.column.labels
     allowed = set(typed(labels, status.column))
-    strange = [word for words in mapping.words.values() for word in words if word not in allowed] if labels else []
+    strange = (
+        [word for words in mapping.words.values() for word in words if word not in allowed]
+        if labels
+        else []
+    )
     if not strange:
         return mapping
-    found.doubts.append(doubt("strange", words=listed(strange), name=mapping.status, labels=plain(labels)))
+    found.doubts.append(
+        doubt("strange", words=listed(strange), name=mapping.status, labels=plain(labels))
+    )
     return replace(
-        mapping, words={state: tuple(one for one in words if one in allowed) for state, words in mapping.words.items()}
+        mapping,
+        words={
+            state: tuple(one for one in words if one in allowed)
+            for state, words in mapping.words.items()
+        },
     )
 
 
 def _verdict(found: Inferred, status: Status, override: Override) -> str | None:
-    """Why the table can't be looked at. Who says which words mean what says that it is a table of tasks."""
+    """Why the table can't be looked at. Who says which words mean what says that it is a table of
+    tasks."""
     name, said = status.column.name, _said(override)
     if not said and status.many:
         return refusal("many", name=name)
@@ -201,7 +239,9 @@ def _verdict(found: Inferred, status: Status, override: Override) -> str | None:
     if not said and status.default is not None:
         found.mapping = replace(found.mapping, words={State.PENDING: (status.default,)})
     values = plain(status.unread or found.mapping.words.values())
-    found.doubts.append(doubt("numbers", "-", name=name, shown=found.table.shown[name], values=values))
+    found.doubts.append(
+        doubt("numbers", "-", name=name, shown=found.table.shown[name], values=values)
+    )
     return None
 
 

@@ -1,5 +1,6 @@
-"""The words that the catalogue lists for a status column: closed lists of CHECKs, and hints in indexes, triggers and comments.
-Pure: PostgreSQL prints its expressions in one way, so reading them back is safe."""
+"""The words that the catalogue lists for a status column: closed lists of CHECKs, and hints in
+indexes, triggers and comments. Pure: PostgreSQL prints its expressions in one way, so reading them
+back is safe."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +14,8 @@ _ALLOWED = r"\b(check|any|array|or|and|is|null|lower|upper|btrim|value|not valid
 
 
 def closed(check: str, column: str) -> list[str] | None:
-    """The values that a CHECK (or the check of a domain) allows and no others; None when it is not such a list."""
+    """The values that a CHECK (or the check of a domain) allows and no others; None when it is not
+    such a list."""
     texts = [text.replace("''", "'") for text in re.findall(_TEXT, check)]
     rest = re.sub(_TEXT, " ? ", check)
     pattern = re.search(r"~\*?\s*\?", rest)
@@ -36,7 +38,8 @@ def _alternatives(pattern: str) -> list[str] | None:
 
 
 def hints(text: str, column: str) -> list[str]:
-    """The words with which the column is compared, or that it is given, in a predicate or in the body of a function."""
+    """The words with which the column is compared, or that it is given, in a predicate or in the
+    body of a function."""
     name = rf'(?:"{re.escape(column)}"|\b{re.escape(column)}\b)'
     listed = rf"(?:{_TEXT}(?:{_CAST})?\s*,?\s*)+"
     found = re.finditer(
@@ -53,7 +56,11 @@ def spoken(comments: Iterable[str]) -> list[str]:
     words = []
     for comment in comments:
         said = [part.strip(" '\"`.()") for part in re.split(r"[,;|/\n]|->|→|\bor\b|:", comment)]
-        words += [word for word in said if squashed(word) in sure_words() or squashed(word) in torn_words()]
+        words += [
+            word
+            for word in said
+            if squashed(word) in sure_words() or squashed(word) in torn_words()
+        ]
     return list(dict.fromkeys(words)) if len(set(words)) >= 3 else []
 
 
@@ -64,10 +71,11 @@ def numbered(comment: str) -> dict[int, str]:
 
 
 def coded(comment: str, words: Iterable[str] = ()) -> dict[str, str]:
-    """`Q = queued, R: running`, `0=pending`: short codes of a text column, and the words that they stand for. Of a closed list,
-    only when it tells all of them."""
+    """`Q = queued, R: running`, `0=pending`: short codes of a text column, and the words that they
+    stand for. Of a closed list, only when it tells all of them."""
     pairs = re.findall(
-        r"(?<![\w-])([A-Za-z]{1,3}|-?\d{1,3})\s*(?:=>|->|[=:])\s*['\"]?([^\W\d]\w{2,}(?:[ -][a-z]+)?)", comment
+        r"(?<![\w-])([A-Za-z]{1,3}|-?\d{1,3})\s*(?:=>|->|[=:])\s*['\"]?([^\W\d]\w{2,}(?:[ -][a-z]+)?)",
+        comment,
     )
     told = dict(pairs)
     return told if len(told) >= 3 and set(words) <= set(told) else {}

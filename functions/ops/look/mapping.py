@@ -21,7 +21,8 @@ MORE_COLUMNS = ("limit",)
 
 @dataclass(frozen=True)
 class Mapping:
-    """What the columns and words of one table mean. A clock is a list of columns: the next one counts where one is NULL."""
+    """What the columns and words of one table mean. A clock is a list of columns: the next one
+    counts where one is NULL."""
 
     key: str | None = None
     status: str | None = None
@@ -61,7 +62,8 @@ def _one_or_list(names: tuple[str, ...]) -> Any:
 
 
 Override = dict[str, Any]
-"""What a --map file says: dotted keys (`words.failed`, `clocks.alive`, `error`) with checked values."""
+"""What a --map file says: dotted keys (`words.failed`, `clocks.alive`, `error`) with checked
+values."""
 
 
 def load(path: str, columns: Keys[str, Column]) -> Override:
@@ -91,7 +93,8 @@ def _text(file: Path) -> str:
 
 
 def _root(text: str, file: str) -> Value:
-    """The mapping itself, or the whole answer of `check --json` with it. JSON with tabs is not YAML, so it is read as JSON."""
+    """The mapping itself, or the whole answer of `check --json` with it. JSON with tabs is not
+    YAML, so it is read as JSON."""
     try:
         root = read(text, file)
     except PolicyError:
@@ -141,9 +144,13 @@ def _clock(value: Value, known: Keys[str, Column]) -> tuple[str, ...]:
     return columns
 
 
-def _must_be(types: frozenset[str], wanted: str, value: Value, name: str | None, known: Keys[str, Column]) -> None:
+def _must_be(
+    types: frozenset[str], wanted: str, value: Value, name: str | None, known: Keys[str, Column]
+) -> None:
     if name is not None and known[name].type not in types:
-        value.fail(f"{name} is {known[name].type}, not {wanted}. Name another column, or null for none.")
+        value.fail(
+            f"{name} is {known[name].type}, not {wanted}. Name another column, or null for none."
+        )
 
 
 def _words(value: Value) -> tuple[Any, ...]:
@@ -157,42 +164,78 @@ def _unlike(words: Value, override: Override) -> None:
     taken: dict[Any, str] = {}
     for state, value in words.items():
         for word in override[f"words.{state}"]:
-            ends = isinstance(word, bool) and {taken.get(str(word)), state} <= ENDED  # a flag tells no more
+            ends = (
+                isinstance(word, bool) and {taken.get(str(word)), state} <= ENDED
+            )  # a flag tells no more
             if taken.get(str(word), state) != state and not ends:
-                value.fail(f"the word {word!r} stands for {taken[str(word)]} already. Give each word one state.")
+                value.fail(
+                    f"the word {word!r} stands for {taken[str(word)]} already. Give each word one state."
+                )
             taken[str(word)] = state
 
 
 def overridden(inferred: Mapping, override: Override, column: Column | None) -> Mapping:
-    """`inferred` with what a person says in its place. A word that is given to one state is taken from the others."""
+    """`inferred` with what a person says in its place. A word that is given to one state is taken
+    from the others."""
     if not override:
         return inferred
     simple = {name: override[name] for name in ("key", "status") if name in override}
-    columns = inferred.columns | {name: override[name] for name in (*COLUMNS, *MORE_COLUMNS) if name in override}
-    clocks = inferred.clocks | {
-        name: override[f"clocks.{name}"] for name in (*CLOCKS, *MORE_CLOCKS) if f"clocks.{name}" in override
+    columns = inferred.columns | {
+        name: override[name] for name in (*COLUMNS, *MORE_COLUMNS) if name in override
     }
-    given = {state: typed(override[f"words.{state}"], column) for state in State if f"words.{state}" in override}
+    clocks = inferred.clocks | {
+        name: override[f"clocks.{name}"]
+        for name in (*CLOCKS, *MORE_CLOCKS)
+        if f"clocks.{name}" in override
+    }
+    given = {
+        state: typed(override[f"words.{state}"], column)
+        for state in State
+        if f"words.{state}" in override
+    }
     words = {
-        state: tuple(word for word in listed if not any(word in others for others in given.values()))
+        state: tuple(
+            word for word in listed if not any(word in others for others in given.values())
+        )
         for state, listed in inferred.words.items()
     } | given
     finished = "clocks.finished" in override
     return replace(
-        inferred, **simple, columns=columns, clocks=clocks, words=words, ends_well=inferred.ends_well and not finished
+        inferred,
+        **simple,
+        columns=columns,
+        clocks=clocks,
+        words=words,
+        ends_well=inferred.ends_well and not finished,
     )
 
 
 def typed(words: tuple[Any, ...], column: Column | None) -> tuple[Any, ...]:
-    """The words as the status column has them: YAML reads true, 1 and "1"; a boolean column has true, an integer one 1."""
+    """The words as the status column has them: YAML reads true, 1 and "1"; a boolean column has
+    true, an integer one 1."""
     if column is None:
         return words
     if column.type == "bool":
-        said = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
-        return tuple(_read(said.get(str(word).strip().lower()), word, "true or false") for word in words)
+        said = {
+            "true": True,
+            "t": True,
+            "1": True,
+            "yes": True,
+            "false": False,
+            "f": False,
+            "0": False,
+            "no": False,
+        }
+        return tuple(
+            _read(said.get(str(word).strip().lower()), word, "true or false") for word in words
+        )
     if column.type in {"int2", "int4", "int8", "numeric"}:
         return tuple(
-            _read(int(str(word)) if str(word).strip().lstrip("+-").isdigit() else None, word, "a whole number")
+            _read(
+                int(str(word)) if str(word).strip().lstrip("+-").isdigit() else None,
+                word,
+                "a whole number",
+            )
             for word in words
         )
     return tuple(str(word) for word in words)

@@ -1,8 +1,10 @@
-"""The test by which a task is stuck, as SQL: one for each open state, the same for the look and for the fix.
+"""The test by which a task is stuck, as SQL: one for each open state, the same for the look and for
+the fix.
 
-A running task is judged by its last sign of life, coalesce(alive, started, queued): NULL means the next clock. A pending one
-by the time since which it waits, and never before it is due. A lease, a deadline or a time-out of the row itself wins over
-the global numbers. Resting words, soft-deleted rows and rows that wait for a later time are never stuck."""
+A running task is judged by its last sign of life, coalesce(alive, started, queued): NULL means the
+next clock. A pending one by the time since which it waits, and never before it is due. A lease, a
+deadline or a time-out of the row itself wins over the global numbers. Resting words, soft-deleted
+rows and rows that wait for a later time are never stuck."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,17 +14,21 @@ from functions.install.column_sql import bound, column, interval, literal, momen
 from functions.ops.look.infer import Inferred
 
 RUNNING_FOR = 30 * 60
-"""Seconds without a sign of life: three times the median of 53 cleaners in the field (10 min), since most judge by a
-start time alone, and a healthy long task that is ended is worse than a dead one that is found later."""
+"""Seconds without a sign of life: three times the median of 53 cleaners in the field (10 min),
+since most judge by a start time alone, and a healthy long task that is ended is worse than a dead
+one that is found later."""
 PENDING_FOR = 60 * 60
-"""Seconds that a task may wait: what the field's pending rules come to (3 to 60 min); 43 of 59 cleaners have none."""
+"""Seconds that a task may wait: what the field's pending rules come to (3 to 60 min); 43 of 59
+cleaners have none."""
 GRACE = 5 * 60
-"""Seconds after the end of a lease or the deadline of a row: its own workers may be about to take it again."""
+"""Seconds after the end of a lease or the deadline of a row: its own workers may be about to take
+it again."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a person asks for. `older_than` stands in for all three numbers; what a row says of itself still wins."""
+    """What a person asks for. `older_than` stands in for all three numbers; what a row says of
+    itself still wins."""
 
     older_than: float | None = None
     job: str | None = None
@@ -69,7 +75,9 @@ class Overdue:
     def open(self) -> str:
         """Is it in this state, and not deleted?"""
         words = ", ".join(literal(word) for word in self.words)
-        is_word = f"{self.status} = {words}" if len(self.words) == 1 else f"{self.status} in ({words})"
+        is_word = (
+            f"{self.status} = {words}" if len(self.words) == 1 else f"{self.status} in ({words})"
+        )
         return " and ".join([is_word, *self._not_deleted()])
 
     def _not_deleted(self) -> Iterator[str]:
@@ -80,7 +88,12 @@ class Overdue:
     def since(self) -> str:
         """The last sign of life, or the time since which it waits."""
         if self.pending:
-            waits = [*self._queued(), *self.clock("due", "lease"), *self._locked(), *self._put_back()]
+            waits = [
+                *self._queued(),
+                *self.clock("due", "lease"),
+                *self._locked(),
+                *self._put_back(),
+            ]
             return _first([_latest(waits), *self._signs()])
         return _first([_latest(self._signs()), *self._queued(), *self.clock("due", "lease")])
 
@@ -94,13 +107,18 @@ class Overdue:
         return [moment(self.columns[name]) for name in self.mapping.locked_at]
 
     def _signs(self) -> list[str]:
-        """A claim after the last beat counts too: an updated_at that nobody moves must not age a task that just started."""
+        """A claim after the last beat counts too: an updated_at that nobody moves must not age a
+        task that just started."""
         return [*self._alive(), *self.clock("started"), *self._locked()]
 
     def _put_back(self) -> list[str]:
         """A task that was tried before waits since it was put back, not since it was created."""
         attempts = self.mapping.columns.get("attempts")
-        return [f"case when {self.named(attempts)} > 0 then {alive} end" for alive in self._alive() if attempts]
+        return [
+            f"case when {self.named(attempts)} > 0 then {alive} end"
+            for alive in self._alive()
+            if attempts
+        ]
 
     @property
     def when(self) -> str:
@@ -138,7 +156,8 @@ class Overdue:
 
     @property
     def stuck(self) -> str:
-        """The whole test. A task that a person names need not be dated: where no clock tells, the name is enough."""
+        """The whole test. A task that a person names need not be dated: where no clock tells, the
+        name is enough."""
         late = f"{self.when} <= now()"
         if self.limits.job is not None:
             late = f"({late} or ({self.when}) is null)"
@@ -152,7 +171,8 @@ class Overdue:
             yield f"{self.named(self.mapping.columns['kind'])}::text = {literal(self.limits.kind)}"
 
     def _indexable(self) -> Iterator[str]:
-        """What follows from being late for columns that are never NULL, in the form in which an index on them can be used."""
+        """What follows from being late for columns that are never NULL, in the form in which an
+        index on them can be used."""
         if self.limits.job is not None or len(self.rules()) > 1:
             return
         edge = f"(now() - {self.limits.interval(PENDING_FOR if self.pending else RUNNING_FOR)})"
@@ -163,7 +183,9 @@ class Overdue:
         """The columns that are never NULL and never later than `since`."""
         waits = (*self.mapping.clock("queued")[:1], *self.mapping.clock("due"))
         clocks = waits if self.pending else self.mapping.clock("alive")[:1]
-        return [name for name in clocks if self.columns[name].not_null and bound(self.columns[name], "")]
+        return [
+            name for name in clocks if self.columns[name].not_null and bound(self.columns[name], "")
+        ]
 
 
 def _first(moments: Iterable[str]) -> str:
@@ -178,11 +200,16 @@ def _latest(moments: Iterable[str]) -> str:
 
 def open_states(found: Inferred, limits: Limits) -> list[Overdue]:
     """One for each open state that has a word."""
-    return [test for state in (State.RUNNING, State.PENDING) if (test := Overdue(found, state, limits)).words]
+    return [
+        test
+        for state in (State.RUNNING, State.PENDING)
+        if (test := Overdue(found, state, limits)).words
+    ]
 
 
 def action(test: Overdue) -> str:
-    """What would be done with a row, as SQL: to put back a task that has used its tries up would be a limbo for ever."""
+    """What would be done with a row, as SQL: to put back a task that has used its tries up would be
+    a limbo for ever."""
     if test.mapping.word(State.PENDING) is None:
         return literal("fail")
     attempts, limit = test.mapping.columns.get("attempts"), test.mapping.columns.get("limit")

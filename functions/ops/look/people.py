@@ -1,6 +1,8 @@
-"""Whether a table is for people (to-do lists, boards, adverts) or for goods and money, rather than for workers. Pure.
+"""Whether a table is for people (to-do lists, boards, adverts) or for goods and money, rather than
+for workers. Pure.
 
-Ending rows of such a table is damage that nobody asked for: `create table public.tasks` was a to-do list in 10 of 10 hits."""
+Ending rows of such a table is damage that nobody asked for: `create table public.tasks` was a to-do
+list in 10 of 10 hits."""
 
 from functions.core.states import State
 from functions.ops.look import columns as by_name
@@ -50,11 +52,16 @@ def _people(table: Facts, status: Status) -> str | None:
     name = status.column.name
     if status.flag:
         return say("flag_people", name=name)
-    return say("free_people", name=name, columns=plain(told_by)) if told_by else say("nobody", name=name)
+    return (
+        say("free_people", name=name, columns=plain(told_by))
+        if told_by
+        else say("nobody", name=name)
+    )
 
 
 def _head(table: Facts) -> str:
-    """The section of the last noun of the name: an `orders_queue` is a queue, `queue_orders` are orders."""
+    """The section of the last noun of the name: an `orders_queue` is a queue, `queue_orders` are
+    orders."""
     for part in reversed(tokens(table.name)):
         for section in ("worker_names", "trade_names", "people_names"):
             if part in names(section):

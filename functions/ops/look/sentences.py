@@ -1,6 +1,7 @@
 """What a look has to say to a person: all its sentences in one place. Each ends with the next step.
 
-A doubt belongs to a key of the mapping, and is gone when a person has said that key in a --map file."""
+A doubt belongs to a key of the mapping, and is gone when a person has said that key in a --map
+file."""
 
 from typing import Any
 
@@ -51,11 +52,22 @@ DOUBTS = {
 }
 
 TOPICS = {
-    "unique": "key", "other_status": "status", "no_error": "error", "born": "clocks.queued", "started": "clocks.started",
-    "finished": "clocks.finished", "no_life": "clocks.alive", "no_time": "clocks.alive", "not_moved": "clocks.alive",
-    "no_queued": "clocks.queued", "assumed": "-", "expires": "clocks.deadline", "free_text": "words", "numbers": "words",
+    "unique": "key",
+    "other_status": "status",
+    "no_error": "error",
+    "born": "clocks.queued",
+    "started": "clocks.started",
+    "finished": "clocks.finished",
+    "no_life": "clocks.alive",
+    "no_time": "clocks.alive",
+    "not_moved": "clocks.alive",
+    "no_queued": "clocks.queued",
+    "assumed": "-",
+    "expires": "clocks.deadline",
+    "free_text": "words",
+    "numbers": "words",
     "flag": "words",
-}  # fmt: skip
+}
 
 MORE = "If workers do run these rows, say so with --map FILE (the words of each state)."
 
@@ -72,13 +84,17 @@ REFUSALS = {
     "no_key": "it has no primary key and no unique column: a task can't be named. "
     "Name the column that tells rows apart with --map FILE (key).",
     "many": "{name} has too many different values for a status. Name another column with --map FILE (status).",
-    "no_running": "none of its words ({words}) says that a task is running: it seems to be a table for people. " + MORE,
-    "no_failed": "none of its words ({words}) says that a task failed: it seems to be a table for people. " + MORE,
-    "trade_words": "its words ({words}) are those of goods and money, which nobody should end by their age. " + MORE,
+    "no_running": "none of its words ({words}) says that a task is running: it seems to be a table for people. "
+    + MORE,
+    "no_failed": "none of its words ({words}) says that a task failed: it seems to be a table for people. "
+    + MORE,
+    "trade_words": "its words ({words}) are those of goods and money, which nobody should end by their age. "
+    + MORE,
     "trade": "its name and the columns {columns} are those of goods and money, which nobody should end by their age. "
     + MORE,
     "people": "the columns {columns} are those of a table for people. " + MORE,
-    "free_people": "{name} is free text, and the columns {columns} are those of a table for people. " + MORE,
+    "free_people": "{name} is free text, and the columns {columns} are those of a table for people. "
+    + MORE,
     "flag_people": "{name} is a flag, and nothing else in the table tells of workers. " + MORE,
     "nobody": "{name} is free text, and nothing in the table tells of workers. " + MORE,
 }
@@ -107,7 +123,13 @@ def refusal(which: str, /, **values: Any) -> str:
 def listed(words: Any, most: int = 12) -> str:
     """'processing', 'running' or 'in_progress'"""
     shown = [repr(word) for word in words][:most]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}" if shown else "nothing"
+    return (
+        shown[0]
+        if len(shown) == 1
+        else f"{', '.join(shown[:-1])} or {shown[-1]}"
+        if shown
+        else "nothing"
+    )
 
 
 def plain(words: Any, most: int = 12) -> str:

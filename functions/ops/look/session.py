@@ -1,5 +1,6 @@
-"""Sessions on a database that is not ours: UTC, a limit on each statement, read-only unless a write is meant, and nothing
-that outlives its transaction, so that a pooler in between is safe (a plain SET leaks to its other clients: seen)."""
+"""Sessions on a database that is not ours: UTC, a limit on each statement, read-only unless a write
+is meant, and nothing that outlives its transaction, so that a pooler in between is safe (a plain
+SET leaks to its other clients: seen)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ import psycopg
 from functions.errors import StoreError
 
 STATEMENT_LIMIT = 60
-"""Seconds: a look that takes longer costs more than it tells. Without an index, 5 million rows take 0.7 s."""
+"""Seconds: a look that takes longer costs more than it tells. Without an index, 5 million rows take
+0.7 s."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -19,7 +21,11 @@ def connect(dsn: str) -> Connection:
     """Raises StoreError: retryable, when the database can't be reached; with the next step."""
     try:
         return psycopg.connect(
-            dsn, autocommit=True, prepare_threshold=None, connect_timeout=10, application_name="unstuck check"
+            dsn,
+            autocommit=True,
+            prepare_threshold=None,
+            connect_timeout=10,
+            application_name="unstuck check",
         )
     except psycopg.ProgrammingError as error:
         raise StoreError(
@@ -43,8 +49,8 @@ def looking(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def writing(connection: Connection) -> Iterator[None]:
-    """A transaction that says it is the service role, for triggers that let nobody else touch a column (Reigh's timing
-    columns), and that meets its deferred constraints at once."""
+    """A transaction that says it is the service role, for triggers that let nobody else touch a
+    column (Reigh's timing columns), and that meets its deferred constraints at once."""
     claims = (
         "select set_config('request.jwt.claim.role', 'service_role', true), "
         "set_config('request.jwt.claims', '{\"role\": \"service_role\"}', true)"

@@ -1,4 +1,5 @@
-"""Which column holds the status, and which words it knows. Pure, but for the values that occur, which it asks for."""
+"""Which column holds the status, and which words it knows. Pure, but for the values that occur,
+which it asks for."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +22,8 @@ ENDINGS = ("status", "state", "estado", "statut", "phase", "zustand", "situacao"
 
 @dataclass
 class Status:
-    """A column that may hold the status, with its words. `closed` says that the database allows no others."""
+    """A column that may hold the status, with its words. `closed` says that the database allows no
+    others."""
 
     column: Column
     named: bool
@@ -41,7 +43,8 @@ class Status:
 
     @property
     def whole(self) -> bool:
-        """Whether there is a sure word for running, and one for failed: what makes a table a task table."""
+        """Whether there is a sure word for running, and one for failed: what makes a table a task
+        table."""
         return {State.RUNNING, State.FAILED} <= self.reading.strong
 
     @property
@@ -57,14 +60,25 @@ class Status:
 
     def words(self) -> dict[State, tuple[Any, ...]]:
         return {
-            state: (*self.reading.of(state), *self.assumed.get(state, ()), *self.alike.get(state, ()))
+            state: (
+                *self.reading.of(state),
+                *self.assumed.get(state, ()),
+                *self.alike.get(state, ()),
+            )
             for state in State
         }
 
 
-def choose(table: Facts, seen: Seen, behind: Behind, wanted: str | None = None) -> tuple[Status | None, list[str]]:
-    """The status column, or the one that a person wants; and the names of others that would do as well."""
-    columns = [table.columns[wanted]] if wanted else [one for one in table.columns.values() if _may_be(one, table)]
+def choose(
+    table: Facts, seen: Seen, behind: Behind, wanted: str | None = None
+) -> tuple[Status | None, list[str]]:
+    """The status column, or the one that a person wants; and the names of others that would do as
+    well."""
+    columns = (
+        [table.columns[wanted]]
+        if wanted
+        else [one for one in table.columns.values() if _may_be(one, table)]
+    )
     found = [_status(one, table, seen, behind) for one in columns]
     found = [one for one in found if wanted or one.whole or one.flag or sounds(one.column)]
     found.sort(key=lambda one: -one.fit)
@@ -76,7 +90,9 @@ def choose(table: Facts, seen: Seen, behind: Behind, wanted: str | None = None) 
 def says(one: Column) -> State | None:
     """The state that a flag is named after: `processing`, `is_running`, `has_failed`."""
     parts = tokens(one.name)
-    word = squashed(" ".join(parts[1:] if parts[:1] in {("is",), ("has",), ("was",), ("currently",)} else parts))
+    word = squashed(
+        " ".join(parts[1:] if parts[:1] in {("is",), ("has",), ("was",), ("currently",)} else parts)
+    )
     if one.type != "bool" or word in names("flags"):
         return State.RUNNING if one.type == "bool" else None
     state = sure_words()[word][0] if word in sure_words() else None
@@ -84,19 +100,26 @@ def says(one: Column) -> State | None:
 
 
 def _may_be(one: Column, table: Facts) -> bool:
-    """A name of a status, an enum, or a flag of its own name; not JSON (seed 002 has `state jsonb` beside its status)."""
+    """A name of a status, an enum, or a flag of its own name; not JSON (seed 002 has `state jsonb`
+    beside its status)."""
     if one.generated or one.type in {"json", "jsonb"}:
         return False
     if says(one) == State.RUNNING:
         return True
     if one.labels:
         return True
-    return sounds(one) and (one.type in TEXTS | WHOLE | {"bool", "char"} or one.name in table.points_to)
+    return sounds(one) and (
+        one.type in TEXTS | WHOLE | {"bool", "char"} or one.name in table.points_to
+    )
 
 
 def sounds(one: Column) -> bool:
     known = column_names("status")
-    return squashed(one.name) in known or squashed(one.name).endswith(ENDINGS) or ends_like(one.name, known)
+    return (
+        squashed(one.name) in known
+        or squashed(one.name).endswith(ENDINGS)
+        or ends_like(one.name, known)
+    )
 
 
 def _status(one: Column, table: Facts, seen: Seen, behind: Behind) -> Status:
@@ -132,19 +155,26 @@ def _closed(one: Column, table: Facts) -> list[str] | None:
     if one.labels:
         return list(one.labels)
     checks = [check.text for check in table.checks if check.columns == (one.name,)]
-    lists = [listed.closed(text, one.name) for text in (*checks, *table.domain_checks.get(one.name, ()))]
+    lists = [
+        listed.closed(text, one.name) for text in (*checks, *table.domain_checks.get(one.name, ()))
+    ]
     known = [words for words in lists if words]
     return min(known, key=len) if known else None
 
 
 def _labelled(status: Status, labels: dict[Any, str], *, due: bool) -> Status:
-    """Values that stand for words: the keys of a table of states, or numbers that a comment explains."""
+    """Values that stand for words: the keys of a table of states, or numbers that a comment
+    explains."""
     reading = read(list(labels.values()), labels.get(status.default), ordered=True, due=due)
     status.closed = True
     status.reading = Reading(
         {value: reading.states[label] for value, label in labels.items()},
         reading.strong,
-        {value: reading.doubts[label] for value, label in labels.items() if label in reading.doubts},
+        {
+            value: reading.doubts[label]
+            for value, label in labels.items()
+            if label in reading.doubts
+        },
     )
     return status
 
@@ -157,10 +187,14 @@ def _flag(status: Status) -> Status:
     return status
 
 
-def _numbers(status: Status, one: Column, words: Sequence[str] | None, seen: Seen, *, due: bool) -> Status:
+def _numbers(
+    status: Status, one: Column, words: Sequence[str] | None, seen: Seen, *, due: bool
+) -> Status:
     if said := listed.numbered(one.comment):
         return _labelled(status, said, due=due)
-    return _bare(status, [int(word) for word in words] if words and one.type in WHOLE else seen(one.name))
+    return _bare(
+        status, [int(word) for word in words] if words and one.type in WHOLE else seen(one.name)
+    )
 
 
 def _bare(status: Status, values: Sequence[Any] | None) -> Status:
@@ -173,28 +207,35 @@ def _bare(status: Status, values: Sequence[Any] | None) -> Status:
 def _are_codes(words: Sequence[Any]) -> bool:
     """Q, R, D, F or 0, 1, 2: what they stand for is anybody's guess."""
     told = [word for word in words if word]
-    return bool(told) and all(re.fullmatch(r"-?\d{1,3}|[A-Za-z]", str(word).strip()) for word in told)
+    return bool(told) and all(
+        re.fullmatch(r"-?\d{1,3}|[A-Za-z]", str(word).strip()) for word in told
+    )
 
 
 def _open(status: Status, one: Column, table: Facts, seen: Seen, *, due: bool) -> Status:
-    """No list: the default, the words that indexes, CHECKs, triggers and comments name, the values that occur, and the usual
-    words for states of which none of these tells."""
+    """No list: the default, the words that indexes, CHECKs, triggers and comments name, the values
+    that occur, and the usual words for states of which none of these tells."""
     said = [word for index in table.indexes for word in listed.hints(index.where, one.name)]
     said += [word for check in table.checks for word in listed.hints(check.text, one.name)]
     said += [word for trigger in table.triggers for word in listed.hints(trigger.source, one.name)]
     said += listed.spoken([one.comment, table.comment])
     values = seen(one.name)
     status.many = values is None
-    known: list[Any] = list(dict.fromkeys([*([status.default] if status.default else []), *said, *(values or ())]))
+    known: list[Any] = list(
+        dict.fromkeys([*([status.default] if status.default else []), *said, *(values or ())])
+    )
     if _are_codes(known):
         return _bare(status, known)
-    status.reading = read([word for word in known if word != ""], status.default, ordered=False, due=due)
+    status.reading = read(
+        [word for word in known if word != ""], status.default, ordered=False, due=due
+    )
     status.assumed = _assumed(status)
     return status
 
 
 def _assumed(status: Status) -> dict[State, tuple[Any, ...]]:
-    """The usual words for pending, running and the ends, where none is known. Rows that are born running never wait."""
+    """The usual words for pending, running and the ends, where none is known. Rows that are born
+    running never wait."""
     reading = status.reading
     sure = {state for word, state in reading.states.items() if word not in reading.doubts}
     missing = [state for state in State if state != State.RESTING and state not in sure]
@@ -203,6 +244,10 @@ def _assumed(status: Status) -> dict[State, tuple[Any, ...]]:
     width = status.column.width
     words = {state: assumed(state, list(reading.states)) for state in missing}
     return {
-        state: tuple(word for word in listed_ if word not in reading.states and (width is None or len(word) <= width))
+        state: tuple(
+            word
+            for word in listed_
+            if word not in reading.states and (width is None or len(word) <= width)
+        )
         for state, listed_ in words.items()
     }

@@ -10,7 +10,15 @@ from functions.install.column_sql import literal
 from functions.ops.cli.out import span
 from functions.ops.look.catalogue import Connection, sql_of, told
 from functions.ops.look.infer import Inferred
-from functions.ops.look.overdue import GRACE, PENDING_FOR, RUNNING_FOR, Limits, Overdue, action, open_states
+from functions.ops.look.overdue import (
+    GRACE,
+    PENDING_FOR,
+    RUNNING_FOR,
+    Limits,
+    Overdue,
+    action,
+    open_states,
+)
 from functions.ops.look.sentences import REASONS
 from functions.ops.look.session import looking
 
@@ -87,7 +95,9 @@ def _stuck(test: Overdue, row: Sequence[Any]) -> Stuck:
     key, word, age, kind, rule, late, act, _ = row
     age, late = _finite(age), _finite(late)
     word = told(test.columns[test.mapping.status or ""], word)
-    return Stuck(key, test.state, word, age, reason(test, word, age, rule or "undated", late or 0), kind, act)
+    return Stuck(
+        key, test.state, word, age, reason(test, word, age, rule or "undated", late or 0), kind, act
+    )
 
 
 def _finite(seconds: float | None) -> float | None:
@@ -97,10 +107,18 @@ def _finite(seconds: float | None) -> float | None:
 
 def reason(test: Overdue, word: Any, age: float | None, rule: str, late: float) -> str:
     """The sentence for a person. `late` is for how long the rule has made it stuck."""
-    clocks = {"waiting": ("queued", "due"), "silent": ("alive", "started", "queued", "due")}.get(rule, (rule,))
+    clocks = {"waiting": ("queued", "due"), "silent": ("alive", "started", "queued", "due")}.get(
+        rule, (rule,)
+    )
     by = dict.fromkeys(name for clock in clocks for name in test.mapping.clock(clock))
-    instead = [one.name for one in test.mapping.timeouts] if rule == "timeout" else test.mapping.clock("started")
+    instead = (
+        [one.name for one in test.mapping.timeouts]
+        if rule == "timeout"
+        else test.mapping.clock("started")
+    )
     names = ", ".join(by or instead)
     allowed = test.limits.seconds(PENDING_FOR if rule == "waiting" else RUNNING_FOR)
     ago = late if rule == "timeout" else late + test.limits.seconds(GRACE)
-    return REASONS[rule].format(word=word, age=span(age), by=names, allowed=span(allowed), ago=span(ago))
+    return REASONS[rule].format(
+        word=word, age=span(age), by=names, allowed=span(allowed), ago=span(ago)
+    )

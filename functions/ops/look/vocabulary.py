@@ -21,7 +21,9 @@ def vocabulary() -> dict[str, Any]:
 def tokens(name: Any) -> tuple[str, ...]:
     """In Progress, in_progress, IN-PROGRESS and inProgress are all (in, progress); accents go."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", str(name))
-    plain = "".join(one for one in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(one))
+    plain = "".join(
+        one for one in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(one)
+    )
     return tuple(re.findall(r"[^\W_]+", plain.casefold()))
 
 
@@ -47,7 +49,9 @@ def sure_words() -> dict[str, tuple[State, frozenset[str]]]:
 
 @lru_cache
 def torn_words() -> dict[str, str]:
-    return {squashed(word): group for group, words in vocabulary()["torn"].items() for word in words}
+    return {
+        squashed(word): group for group, words in vocabulary()["torn"].items() for word in words
+    }
 
 
 @lru_cache
@@ -58,16 +62,26 @@ def names(section: str) -> dict[str, int]:
 
 @lru_cache
 def column_names(role: str) -> dict[str, int]:
-    return {squashed(name): rank for rank, name in reversed(list(enumerate(vocabulary()["columns"].get(role, ()))))}
+    return {
+        squashed(name): rank
+        for rank, name in reversed(list(enumerate(vocabulary()["columns"].get(role, ()))))
+    }
 
 
 def usual(state: State, languages: frozenset[str] = frozenset()) -> list[str]:
-    """The words that the field mostly uses for a state, in the language of the words that are known."""
+    """The words that the field mostly uses for a state, in the language of the words that are
+    known."""
     known = vocabulary()["states"][state]
     language = "en" if "en" in languages or not languages else min(languages)
     return list(known.get(language, known["en"]))[: _USUAL.get(state, 1)]
 
 
-_USUAL = {State.PENDING: 2, State.RUNNING: 3, State.COMPLETED: 4, State.FAILED: 2, State.CANCELLED: 2}
-"""pending, queued; processing, running, in progress; completed, done, succeeded, success; failed, error; cancelled, canceled:
-together the words of 80 of the 95 tables in the field."""
+_USUAL = {
+    State.PENDING: 2,
+    State.RUNNING: 3,
+    State.COMPLETED: 4,
+    State.FAILED: 2,
+    State.CANCELLED: 2,
+}
+"""pending, queued; processing, running, in progress; completed, done, succeeded, success; failed,
+error; cancelled, canceled: together the words of 80 of the 95 tables in the field."""

@@ -1,7 +1,9 @@
-"""Which state a status word means. Pure: from the words of a column to states, and what is doubtful about it.
+"""Which state a status word means. Pure: from the words of a column to states, and what is doubtful
+about it.
 
-A sure word means the same in every table of the field. A torn word (`ready` means pending in two projects and done in
-another) is decided by the company it keeps, and that is said. A word nobody knows is left alone: resting, and said."""
+A sure word means the same in every table of the field. A torn word (`ready` means pending in two
+projects and done in another) is decided by the company it keeps, and that is said. A word nobody
+knows is left alone: resting, and said."""
 
 import re
 from collections.abc import Sequence
@@ -9,9 +11,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from functions.core.states import State
-from functions.ops.look.vocabulary import squashed, sure_words, tokens, torn_words, usual, vocabulary
+from functions.ops.look.vocabulary import (
+    squashed,
+    sure_words,
+    tokens,
+    torn_words,
+    usual,
+    vocabulary,
+)
 
-P, R, C, F, X, Z = State.PENDING, State.RUNNING, State.COMPLETED, State.FAILED, State.CANCELLED, State.RESTING
+P, R, C, F, X, Z = (
+    State.PENDING,
+    State.RUNNING,
+    State.COMPLETED,
+    State.FAILED,
+    State.CANCELLED,
+    State.RESTING,
+)
 
 
 @dataclass
@@ -26,8 +42,11 @@ class Reading:
         return [word for word, one in self.states.items() if one == state]
 
 
-def read(words: Sequence[Any], default: Any = None, *, ordered: bool = True, due: bool = False) -> Reading:
-    """`ordered` says that the list tells the way of a task (an enum, a CHECK); `due`, that a column says when a task is due."""
+def read(
+    words: Sequence[Any], default: Any = None, *, ordered: bool = True, due: bool = False
+) -> Reading:
+    """`ordered` says that the list tells the way of a task (an enum, a CHECK); `due`, that a column
+    says when a task is due."""
     reading = Reading()
     torn: dict[Any, str] = {}
     for word in words:
@@ -52,7 +71,8 @@ def read(words: Sequence[Any], default: Any = None, *, ordered: bool = True, due
 
 
 def _lead(reading: Reading, default: Any) -> None:
-    """The first word of a state is the one to write: the default, else the usual one (FAILED before DEAD_LETTER and ERROR)."""
+    """The first word of a state is the one to write: the default, else the usual one (FAILED before
+    DEAD_LETTER and ERROR)."""
     main = {squashed(word): rank for state in State for rank, word in enumerate(usual(state))}
 
     def place(word: Any) -> tuple[bool, bool, int]:
@@ -85,7 +105,11 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
     if len(parts) > 1 and parts[0] in _listed("waits"):
         return (P, False) if set(parts[1:]) <= _listed("soon") else (Z, False)
     if F in states:
-        return (P, False) if {"retry", "retrying", "retryable", "temporary", "temporarily"} & set(parts) else (F, True)
+        return (
+            (P, False)
+            if {"retry", "retrying", "retryable", "temporary", "temporarily"} & set(parts)
+            else (F, True)
+        )
     if X in states:
         return X, False
     if len(parts) > 1 and parts[0] in {"not", "to", "ready", "un"}:
@@ -96,7 +120,9 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:  # noqa: C901
         return Z, False
     if R in states and parts[-1] not in {"completed", "complete", "done", "finished"}:
         return R, True
-    if any(re.fullmatch(r"[a-z]{3,}ing", part) and part not in _listed("no_work") for part in parts):
+    if any(
+        re.fullmatch(r"[a-z]{3,}ing", part) and part not in _listed("no_work") for part in parts
+    ):
         return R, True
     if C in states or any(re.fullmatch(r"[a-z]{4,}ed", part) for part in parts):
         return "milestone", False
@@ -116,7 +142,11 @@ class _Company:
     due: bool
 
     def has(self, state: State) -> bool:
-        return any(one == state for word, one in self.reading.states.items() if word not in self.reading.doubts)
+        return any(
+            one == state
+            for word, one in self.reading.states.items()
+            if word not in self.reading.doubts
+        )
 
     @property
     def born(self) -> bool:
@@ -139,7 +169,9 @@ def _end_or_pending(one: _Company) -> tuple[State, str]:
     if one.before(R):
         return P, "it stands before the running words"
     return (
-        (Z, "there are other words for waiting and for done") if one.has(C) else (C, "no other word is for a good end")
+        (Z, "there are other words for waiting and for done")
+        if one.has(C)
+        else (C, "no other word is for a good end")
     )
 
 
@@ -159,7 +191,9 @@ def _handed(one: _Company) -> tuple[State, str]:
     if one.born or not one.has(P) or squashed(one.word) == "retrying":
         return P, "rows are born with it" if one.born else "it waits for its next try or its start"
     return (
-        (P, "it stands before the other waiting words") if one.before(P) else (R, "it stands between waiting and done")
+        (P, "it stands before the other waiting words")
+        if one.before(P)
+        else (R, "it stands between waiting and done")
     )
 
 
@@ -180,7 +214,11 @@ def _due(one: _Company) -> tuple[State, str]:
 
 
 def _part(one: _Company) -> tuple[State, str]:
-    return (Z, "an end that somebody should look at") if one.has(C) else (C, "no other word is for a good end")
+    return (
+        (Z, "an end that somebody should look at")
+        if one.has(C)
+        else (C, "no other word is for a good end")
+    )
 
 
 def _weak_failed(one: _Company) -> tuple[State, str]:
@@ -192,7 +230,11 @@ def _expired(one: _Company) -> tuple[State, str]:
 
 
 def _given_up(one: _Company) -> tuple[State, str]:
-    return (F, "another word is for cancelled") if one.has(X) else (X, "somebody or something ended it early")
+    return (
+        (F, "another word is for cancelled")
+        if one.has(X)
+        else (X, "somebody or something ended it early")
+    )
 
 
 def _waiting(one: _Company) -> tuple[State, str]:
@@ -223,15 +265,30 @@ def _unknown(one: _Company) -> tuple[State, str]:
 
 
 _DECIDE = {
-    "end_or_pending": _end_or_pending, "active": _active, "open": _open, "handed": _handed, "milestone": _milestone,
-    "due": _due, "part": _part, "weak_failed": _weak_failed, "expired": _expired, "given_up": _given_up,
-    "waiting": _waiting, "uploading": _uploading, "stopping": _stopping, "limited": _limited, "unknown": _unknown,
-}  # fmt: skip
+    "end_or_pending": _end_or_pending,
+    "active": _active,
+    "open": _open,
+    "handed": _handed,
+    "milestone": _milestone,
+    "due": _due,
+    "part": _part,
+    "weak_failed": _weak_failed,
+    "expired": _expired,
+    "given_up": _given_up,
+    "waiting": _waiting,
+    "uploading": _uploading,
+    "stopping": _stopping,
+    "limited": _limited,
+    "unknown": _unknown,
+}
 
 
 def assumed(state: State, known: Sequence[Any]) -> tuple[str, ...]:
-    """The usual words for a state that nothing in the table tells, in the language and case of the words that are known."""
-    languages = [sure_words()[squashed(word)][1] for word in known if squashed(word) in sure_words()]
+    """The usual words for a state that nothing in the table tells, in the language and case of the
+    words that are known."""
+    languages = [
+        sure_words()[squashed(word)][1] for word in known if squashed(word) in sure_words()
+    ]
     common = frozenset.intersection(*languages) if languages else frozenset()
     example = next((word for word in known if isinstance(word, str) and word), "")
     return tuple(_styled(word, example) for word in usual(state, common))
@@ -242,7 +299,11 @@ def _styled(word: str, example: str) -> str:
     if example.isupper():
         return word.upper().replace(" ", separator)
     if example[:1].isupper():
-        return word.title() if separator == " " or "_" not in example else word.title().replace(" ", "_")
+        return (
+            word.title()
+            if separator == " " or "_" not in example
+            else word.title().replace(" ", "_")
+        )
     return word.replace(" ", separator)
 
 

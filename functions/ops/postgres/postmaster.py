@@ -1,4 +1,5 @@
-"""The processes of an embedded PostgreSQL: how they are started, watched, found and ended, whoever has died before."""
+"""The processes of an embedded PostgreSQL: how they are started, watched, found and ended, whoever
+has died before."""
 
 import ctypes
 import fcntl
@@ -28,26 +29,32 @@ def lock_folder(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise PostgresError(f"another process uses {path.parent}: end it, or choose another folder") from None
+        raise PostgresError(
+            f"another process uses {path.parent}: end it, or choose another folder"
+        ) from None
     return lock
 
 
 def spawn(command: list[Any], how: dict[str, Any]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, start_new_session=True, **how)  # out of reach of the terminal's Ctrl-C
+    return subprocess.Popen(
+        command, start_new_session=True, **how
+    )  # out of reach of the terminal's Ctrl-C
 
 
 def watch_over(pid: int, scratch: str) -> subprocess.Popen[bytes]:
     quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return spawn(["/bin/sh", "-c", WATCHDOG, "unstuck-watchdog", str(pid), scratch], surroundings({}) | quiet)
+    return spawn(
+        ["/bin/sh", "-c", WATCHDOG, "unstuck-watchdog", str(pid), scratch], surroundings({}) | quiet
+    )
 
 
 def stop_leftover(data: Path, name: str) -> str:
     """End what a dead launcher left running on our data, and answer the pid in postmaster.pid.
 
-    PostgreSQL does not start while that pid lives, though it may be a stranger's by now, or a zombie's. It passes
-    over a pid in PG_GRANDPARENT_PID, and its other check, whether old backends hold the shared memory, stays in
-    force: deleting the file would end both. Only an empty file (killed before the write) has to go.
-    """
+    PostgreSQL does not start while that pid lives, though it may be a stranger's by now, or a
+    zombie's. It passes over a pid in PG_GRANDPARENT_PID, and its other check, whether old backends
+    hold the shared memory, stays in force: deleting the file would end both. Only an empty file
+    (killed before the write) has to go."""
     file = data / "postmaster.pid"
     pid = file.read_text().partition("\n")[0] if file.exists() else ""
     if not pid:
@@ -63,8 +70,9 @@ def stop_leftover(data: Path, name: str) -> str:
 
 
 def kill_all(name: str) -> None:
-    """Until none is left, since a postmaster forks until it dies. When it alone was killed under load, backends
-    waited for ever for a lock of one that had gone (seen). Each is a process group of its own: no killpg."""
+    """Until none is left, since a postmaster forks until it dies. When it alone was killed under
+    load, backends waited for ever for a lock of one that had gone (seen). Each is a process group
+    of its own: no killpg."""
     deadline = time.monotonic() + STOP_LIMIT
     while (family := family_of(name)) and time.monotonic() < deadline:
         for process in family:
@@ -74,8 +82,8 @@ def kill_all(name: str) -> None:
 
 
 def family_of(name: str) -> list[psutil.Process]:
-    """The living of one server: the postmaster has the cluster name as an option, the others in their titles.
-    A zombie has no command line, and pid 1 may be slow to reap it (seen)."""
+    """The living of one server: the postmaster has the cluster name as an option, the others in
+    their titles. A zombie has no command line, and pid 1 may be slow to reap it (seen)."""
     family = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -86,7 +94,8 @@ def family_of(name: str) -> list[psutil.Process]:
 
 
 def forget_shared_memory(data: Path) -> None:
-    """SIGKILL leaves a System V segment of 56 bytes (seen; Linux has room for 4096), named in the pid file."""
+    """SIGKILL leaves a System V segment of 56 bytes (seen; Linux has room for 4096), named in the
+    pid file."""
     file = data / "postmaster.pid"
     words = file.read_text().split() if file.exists() else []
     if len(words) > 7:  # pid, folder, time, port, socket folder, address, key, id

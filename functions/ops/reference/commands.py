@@ -9,7 +9,10 @@ CODES = (
     (0, "fine"),
     (1, "error: what was asked for cannot be done, or only in part"),
     (2, "usage: an option, the policy or the DSN is wrong"),
-    (3, "found: stuck tasks (`check`), missing steps (`migrate --check`), what would break (`doctor`)"),
+    (
+        3,
+        "found: stuck tasks (`check`), missing steps (`migrate --check`), what would break (`doctor`)",
+    ),
     (4, "the database, or Google Cloud, cannot be reached"),
     (130, "interrupted by Ctrl-C"),
 )
@@ -39,7 +42,9 @@ otherwise; `NO_COLOR` is respected. An error ends with the next step.
 
 def _command(name: str, command: argparse.ArgumentParser) -> str:
     needed = [action for action in command._actions if not action.option_strings]  # noqa: SLF001 - argparse has no other way
-    usage = " ".join(["python -m functions", name, *(_named(action) for action in needed), "[OPTIONS]"])
+    usage = " ".join(
+        ["python -m functions", name, *(_named(action) for action in needed), "[OPTIONS]"]
+    )
     lines = [
         f"## {name}\n",
         f"{command.description}\n",
@@ -71,8 +76,13 @@ def _named(action: argparse.Action) -> str:
 
 def _keys(name: str) -> list[str]:
     """The keys of --json, and those of the objects in them."""
-    keys: dict[str, tuple[str, ...]] = getattr(importlib.import_module(f"functions.ops.commands.{name}"), "JSON", {})
+    keys: dict[str, tuple[str, ...]] = getattr(
+        importlib.import_module(f"functions.ops.commands.{name}"), "JSON", {}
+    )
     if not keys:
         return []
-    rows = [f"| `{key}` | {' '.join(f'`{one}`' for one in inner) or '-'} |" for key, inner in keys.items()]
+    rows = [
+        f"| `{key}` | {' '.join(f'`{one}`' for one in inner) or '-'} |"
+        for key, inner in keys.items()
+    ]
     return ["| key of `--json` | keys in it |", "|---|---|", *rows, ""]

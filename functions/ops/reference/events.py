@@ -29,9 +29,13 @@ def text() -> str:
 def _row(event: Event) -> str:
     fed = fed_by(event.name)
     cells = (
-        f"`{event.name}`", event.level, event.sentence.replace("|", "\\|"), " ".join(f"`{one}`" for one in event.fields),
-        " ".join(f"`{one}`" for one in fed) or f"none: {event.uncounted}", " ".join(_alerts(fed)) or "-",
-    )  # fmt: skip
+        f"`{event.name}`",
+        event.level,
+        event.sentence.replace("|", "\\|"),
+        " ".join(f"`{one}`" for one in event.fields),
+        " ".join(f"`{one}`" for one in fed) or f"none: {event.uncounted}",
+        " ".join(_alerts(fed)) or "-",
+    )
     return f"| {' | '.join(cells)} |\n"
 
 

@@ -41,7 +41,9 @@ def text() -> str:
         google=f"Workers and schedulers: {schemes['google']['description']}",
         unauthorized=document["components"]["responses"]["Unauthorized"]["description"],
     )
-    return "\n".join([head, *(line for tag in document["tags"] for line in _section(document, tag))])
+    return "\n".join(
+        [head, *(line for tag in document["tags"] for line in _section(document, tag))]
+    )
 
 
 def load() -> Part:
@@ -58,7 +60,10 @@ def _section(document: Part, tag: Part) -> Iterator[str]:
 
 
 def _operation(document: Part, path: str, method: str, one: Part) -> Iterator[str]:
-    yield f"### {path.strip('/')}\n\n`{method.upper()}`: {one['summary']} {one.get('description', '')}".rstrip() + "\n"
+    yield (
+        f"### {path.strip('/')}\n\n`{method.upper()}`: {one['summary']} {one.get('description', '')}".rstrip()
+        + "\n"
+    )
     if fields := list(_fields(document, one)):
         yield "| field | | |\n|---|---|---|\n" + "\n".join(fields) + "\n"
     yield "| answer | |\n|---|---|"
@@ -71,7 +76,12 @@ def _operation(document: Part, path: str, method: str, one: Part) -> Iterator[st
 
 def _fields(document: Part, one: Part) -> Iterator[str]:
     for parameter in one.get("parameters", ()):
-        yield _row(parameter["name"], parameter["schema"], parameter.get("required", False), parameter["description"])
+        yield _row(
+            parameter["name"],
+            parameter["schema"],
+            parameter.get("required", False),
+            parameter["description"],
+        )
     if "requestBody" in one:
         schema = one["requestBody"]["content"]["application/json"]["schema"]
         for name, value in schema["properties"].items():
@@ -82,7 +92,9 @@ def _fields(document: Part, one: Part) -> Iterator[str]:
 def _row(name: str, schema: Part, needed: bool, description: str) -> str:
     kinds = schema.get("type", "any JSON")
     kind = " or ".join(one for one in kinds if one != "null") if isinstance(kinds, list) else kinds
-    return f"| `{name}` | {schema.get('format', kind)}{', needed' if needed else ''} | {description} |"
+    return (
+        f"| `{name}` | {schema.get('format', kind)}{', needed' if needed else ''} | {description} |"
+    )
 
 
 def _shown(document: Part, answer: Part) -> str:

@@ -51,7 +51,9 @@ def inner(one: Schema, schema: Schema) -> tuple[str, Schema] | None:
 
 
 def _section(path: str, one: Schema, schema: Schema) -> Iterator[str]:
-    properties = {name: resolved(value, schema) for name, value in one.get("properties", {}).items()}
+    properties = {
+        name: resolved(value, schema) for name, value in one.get("properties", {}).items()
+    }
     if properties:
         if path:
             yield f"## {path}\n\n{one.get('description', '')}\n"
@@ -62,7 +64,11 @@ def _section(path: str, one: Schema, schema: Schema) -> Iterator[str]:
             yield f"| `{name}` | {_kind(value)} | {'yes' if name in needed else ''} | {told} |"
         yield ""
     for name, value in properties.items():
-        deeper = value if "properties" in value or inner(value, schema) else next(iter(_objects(value)), None)
+        deeper = (
+            value
+            if "properties" in value or inner(value, schema)
+            else next(iter(_objects(value)), None)
+        )
         if deeper:
             yield from _section(f"{path}.{name}".lstrip("."), deeper, schema)
     if below := inner(one, schema):
@@ -82,7 +88,13 @@ def _kind(value: Schema) -> str:
     return _KINDS.get(str(value["type"]), str(value["type"])) + bounds
 
 
-_KINDS = {"object": "mapping", "array": "list", "integer": "whole number", "boolean": "true or false", "string": "text"}
+_KINDS = {
+    "object": "mapping",
+    "array": "list",
+    "integer": "whole number",
+    "boolean": "true or false",
+    "string": "text",
+}
 
 
 def _either(value: Schema) -> str:

@@ -1,4 +1,5 @@
-"""docs/reasons.md: states, outcomes and reasons, from the words of states.py and the sentences of rules.sql."""
+"""docs/reasons.md: states, outcomes and reasons, from the words of states.py and the sentences of
+rules.sql."""
 
 import re
 
@@ -30,8 +31,14 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "The platform took the instance away. Burns no try, ten times.",
         "Nothing, unless it happens often.",
     ),
-    Reason.HANDLER_ERROR: ("The handler raised `Fail`, or an error under `on_error`.", "`detail` has the traceback."),
-    Reason.TRANSIENT: ("The handler raised `Retry`, or a timeout or connection error.", "Nothing: it is tried again."),
+    Reason.HANDLER_ERROR: (
+        "The handler raised `Fail`, or an error under `on_error`.",
+        "`detail` has the traceback.",
+    ),
+    Reason.TRANSIENT: (
+        "The handler raised `Retry`, or a timeout or connection error.",
+        "Nothing: it is tried again.",
+    ),
     Reason.TRANSIENT_EXHAUSTED: (
         "The same, and no try was left.",
         "The provider; then `retry --reason transient_exhausted`.",
@@ -77,7 +84,10 @@ def text() -> str:
     ]
     outcomes = [f"| `{one}` | {told} |" for one, told in OUTCOMES.items()]
     said = dict(re.findall(r"when '(\w+)'\s+then '([^']+)'", template("rules")))
-    reasons = [f"| `{one}` | {means} | {look} | {said.get(one, '-')} |" for one, (means, look) in REASONS.items()]
+    reasons = [
+        f"| `{one}` | {means} | {look} | {said.get(one, '-')} |"
+        for one, (means, look) in REASONS.items()
+    ]
     return "\n".join(
         [
             "# States, outcomes, reasons\n",

@@ -26,7 +26,11 @@ def described() -> Iterator[tuple[str, str]]:
     """Each variable with its sentence: `NAME: what` is written below its field."""
     tree = ast.parse(inspect.getsource(settings.Settings))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             match = re.match(r"([A-Z][A-Z_]+): (.*)", node.value.value, re.DOTALL)
             if match:
                 yield match[1], " ".join(match[2].split()).replace("|", "\\|")

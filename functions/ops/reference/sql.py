@@ -40,9 +40,18 @@ def _statements(text: str, begin: re.Pattern[str]) -> Iterator[tuple[str, str, s
 def _tables(step: Step) -> Iterator[str]:
     for comment, name, rest in _statements(step.text, _TABLE):
         body = rest.partition("\n)")[0].splitlines()[1:]
-        columns = [match.groups() for line in body if (match := _COLUMN.match(line)) and match[1] not in _NO_COLUMN]
-        rows = [f"| `{column}` | {kind.rstrip(',')} | {_cell(told or '')} |" for column, kind, told in columns]
-        yield "\n".join([f"### {name}\n", _prose(comment), "| column | type | |", "|---|---|---|", *rows, ""])
+        columns = [
+            match.groups()
+            for line in body
+            if (match := _COLUMN.match(line)) and match[1] not in _NO_COLUMN
+        ]
+        rows = [
+            f"| `{column}` | {kind.rstrip(',')} | {_cell(told or '')} |"
+            for column, kind, told in columns
+        ]
+        yield "\n".join(
+            [f"### {name}\n", _prose(comment), "| column | type | |", "|---|---|---|", *rows, ""]
+        )
 
 
 def _functions(step: Step) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""`logs` and `doctor --cloud`: Google's servers at the wire, the libraries and the command line real."""
+"""`logs` and `doctor --cloud`: Google's servers at the wire, the libraries and the command line
+real."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +12,12 @@ import pytest
 import responses
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
-from google.cloud.monitoring_v3 import ListTimeSeriesRequest, ListTimeSeriesResponse, MetricServiceClient, TimeSeries
+from google.cloud.monitoring_v3 import (
+    ListTimeSeriesRequest,
+    ListTimeSeriesResponse,
+    MetricServiceClient,
+    TimeSeries,
+)
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 
 from functions.core import events
@@ -47,7 +53,10 @@ class Monitoring(grpc.GenericRpcHandler):
 
     def _list(self, request: Any, context: Any) -> Any:
         self.filters.append(request.filter)
-        points = [{"interval": {"end_time": datetime.now(UTC) - timedelta(seconds=one)}} for one in self.times]
+        points = [
+            {"interval": {"end_time": datetime.now(UTC) - timedelta(seconds=one)}}
+            for one in self.times
+        ]
         return ListTimeSeriesResponse(time_series=[TimeSeries(points=points)] if points else [])
 
 
@@ -56,30 +65,47 @@ class Google:
 
     def __init__(self, mock: responses.RequestsMock) -> None:
         self.logging, self.monitoring = LoggingApi(mock), Monitoring()
-        self.job: dict[str, Any] | None = {"state": "ENABLED", "schedule": "* * * * *", "lastAttemptTime": ago(30)}
+        self.job: dict[str, Any] | None = {
+            "state": "ENABLED",
+            "schedule": "* * * * *",
+            "lastAttemptTime": ago(30),
+        }
         self.metrics = list(metrics())
         self.alerts: list[dict[str, Any]] = []
         self.project = [{"role": role, "members": [SWEEP]} for role in ROLES]
         self.callers = [{"role": "roles/run.invoker", "members": [INVOKER]}]
         self.refused: set[str] = set()
-        service = (
-            f"https://run.googleapis.com/v2/projects/{PROJECT}/locations/{REGION}/services/unstuck-sweep:getIamPolicy"
-        )
+        service = f"https://run.googleapis.com/v2/projects/{PROJECT}/locations/{REGION}/services/unstuck-sweep:getIamPolicy"
         job = f"https://cloudscheduler.googleapis.com/v1/projects/{PROJECT}/locations/{REGION}/jobs/unstuck-sweep"
         project = f"https://cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}:getIamPolicy"
         named = f"https://logging.googleapis.com/v2/projects/{PROJECT}/metrics"
         for method, url, found in (
             ("GET", job, lambda: self.job),
-            ("GET", named, lambda: {"metrics": [{"name": one, "filter": "x"} for one in self.metrics]}),
-            ("GET", f"https://monitoring.googleapis.com/v3/projects/{PROJECT}/alerts", lambda: {"alerts": self.alerts}),
-            ("POST", project, lambda: {"bindings": self.project}), ("GET", service, lambda: {"bindings": self.callers}),
-        ):  # fmt: skip
+            (
+                "GET",
+                named,
+                lambda: {"metrics": [{"name": one, "filter": "x"} for one in self.metrics]},
+            ),
+            (
+                "GET",
+                f"https://monitoring.googleapis.com/v3/projects/{PROJECT}/alerts",
+                lambda: {"alerts": self.alerts},
+            ),
+            ("POST", project, lambda: {"bindings": self.project}),
+            ("GET", service, lambda: {"bindings": self.callers}),
+        ):
             mock.add_callback(method, url, self._answering(found))
 
     def _answering(self, found: Any) -> Any:
         def answer(request: Any) -> tuple[int, dict[str, str], str]:
             if any(one in request.url for one in self.refused):
-                return 403, {}, json.dumps({"error": {"code": 403, "message": "The caller does not have permission"}})
+                return (
+                    403,
+                    {},
+                    json.dumps(
+                        {"error": {"code": 403, "message": "The caller does not have permission"}}
+                    ),
+                )
             said = found()
             return (404, {}, "{}") if said is None else (200, {}, json.dumps(said))
 
@@ -123,7 +149,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 # -- logs
 
 
-def logged(google: Google, task: str = TASK, service: str = "unstuck-worker", seconds: float = 60.0) -> None:
+def logged(
+    google: Google, task: str = TASK, service: str = "unstuck-worker", seconds: float = 60.0
+) -> None:
     line = events.TASK_CREATED.line({"watch": "tasks", "task_id": task, "kind": "image"})
     entry = entry_of(line, service) | {"timestamp": ago(seconds), "insertId": f"{service}{seconds}"}
     google.logging.entries.append(entry)
@@ -134,14 +162,22 @@ def logs(run: Any, *argv: str) -> Any:
 
 
 def test_it_reads_what_was_logged_about_a_task_the_oldest_first(google: Google, run: Any) -> None:
-    for service, seconds in (("unstuck-worker", 30), ("unstuck-create-task", 90), ("unstuck-sweep", 10)):
+    for service, seconds in (
+        ("unstuck-worker", 30),
+        ("unstuck-create-task", 90),
+        ("unstuck-sweep", 10),
+    ):
         logged(google, service=service, seconds=seconds)
     logged(google, task="another")
     logged(google, service="shop")
     done = logs(run)
     assert done.code == 0
     rows = [line.split("\t") for line in done.out.splitlines()]
-    assert [row[2] for row in rows[1:]] == ["unstuck-create-task", "unstuck-worker", "unstuck-sweep"]
+    assert [row[2] for row in rows[1:]] == [
+        "unstuck-create-task",
+        "unstuck-worker",
+        "unstuck-sweep",
+    ]
     assert rows[1][1] == "INFO"
     assert rows[1][3] == f"task {TASK} (image) created"
 
@@ -194,7 +230,9 @@ def test_a_deployment_that_is_well_is_said_to_be(google: Google, run: Any) -> No
     assert done.code == 0, done.out
     checks = ("schedule", "metrics", "last points", "incidents", "IAM")
     assert set(found(done)) == {f"fine {check}" for check in checks}
-    assert google.monitoring.filters == ['metric.type="logging.googleapis.com/user/unstuck_sweep_finished"']
+    assert google.monitoring.filters == [
+        'metric.type="logging.googleapis.com/user/unstuck_sweep_finished"'
+    ]
 
 
 class Ago(float):
@@ -214,16 +252,42 @@ SPOILT: dict[str, tuple[dict[str, Any], str, str, int]] = {
     "a paused job": ({"job": {"state": "PAUSED"}}, "breaks schedule", "is PAUSED", 3),
     "a job that never ran": ({"job": {"state": "ENABLED"}}, "warns schedule", "has never run", 0),
     "a job that is late": (
-        {"job": {"state": "ENABLED", "lastAttemptTime": Ago(3600)}}, "warns schedule", "ran 1h", 0),
+        {"job": {"state": "ENABLED", "lastAttemptTime": Ago(3600)}},
+        "warns schedule",
+        "ran 1h",
+        0,
+    ),
     "a run that failed": (
-        {"job": {"state": "ENABLED", "lastAttemptTime": Ago(30), "status": {"code": 7}}}, "warns schedule", "code 7", 0),
-    "a metric that is missing": ({"metrics": ["unstuck_task_created"]}, "breaks metrics", "unstuck_sweep_finished", 3),
+        {"job": {"state": "ENABLED", "lastAttemptTime": Ago(30), "status": {"code": 7}}},
+        "warns schedule",
+        "code 7",
+        0,
+    ),
+    "a metric that is missing": (
+        {"metrics": ["unstuck_task_created"]},
+        "breaks metrics",
+        "unstuck_sweep_finished",
+        3,
+    ),
     "an open incident": (
         {"alerts": [{"openTime": Ago(600), "policy": {"displayName": "unstuck/SweepSilent"}}]},
-        "warns incidents", "SweepSilent is open since 10m", 0),
-    "no right to write gauges": ({"project": []}, "warns IAM", "lacks roles/monitoring.metricWriter, roles/logging.viewer", 0),
-    "a sweep that nobody may call": ({"callers": []}, "breaks IAM", "may not call unstuck-sweep", 3),
-}  # fmt: skip
+        "warns incidents",
+        "SweepSilent is open since 10m",
+        0,
+    ),
+    "no right to write gauges": (
+        {"project": []},
+        "warns IAM",
+        "lacks roles/monitoring.metricWriter, roles/logging.viewer",
+        0,
+    ),
+    "a sweep that nobody may call": (
+        {"callers": []},
+        "breaks IAM",
+        "may not call unstuck-sweep",
+        3,
+    ),
+}
 
 
 @pytest.mark.parametrize("case", SPOILT)
@@ -235,7 +299,9 @@ def test_it_finds(case: str, google: Google, run: Any) -> None:
     assert any(what in one for one in found(done).get(finding, [])), done.out
     assert done.code == code
     for one in json.loads(done.out)["findings"]:
-        assert one["level"] == "fine" or (one["why"] and one["do"]), "why it matters, and the next step"
+        assert one["level"] == "fine" or (one["why"] and one["do"]), (
+            "why it matters, and the next step"
+        )
 
 
 def test_it_finds_that_no_line_was_counted(google: Google, run: Any) -> None:
@@ -248,8 +314,12 @@ def test_incidents_of_others_are_none_of_ours(google: Google, run: Any) -> None:
     assert found(doctor(run))["fine incidents"] == ["none is open"]
 
 
-@pytest.mark.parametrize("refused", ["cloudscheduler", "/metrics", "/alerts", "cloudresourcemanager"])
-def test_what_may_not_be_read_is_a_finding_and_stops_nothing(refused: str, google: Google, run: Any) -> None:
+@pytest.mark.parametrize(
+    "refused", ["cloudscheduler", "/metrics", "/alerts", "cloudresourcemanager"]
+)
+def test_what_may_not_be_read_is_a_finding_and_stops_nothing(
+    refused: str, google: Google, run: Any
+) -> None:
     google.refused = {refused}
     done = doctor(run)
     said = [one for one in json.loads(done.out)["findings"] if one["level"] == "warns"]
@@ -275,7 +345,9 @@ def test_without_credentials_it_says_how_to_get_some_and_ends_with_4(
     assert "gcloud auth application-default login" in done.err
 
 
-def test_credentials_that_are_refused_are_told_apart(google: Google, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_that_are_refused_are_told_apart(
+    google: Google, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stale(AnonymousCredentials):  # type: ignore[misc]
         def before_request(self, *_: Any) -> None:
             raise RefreshError("invalid_grant: Token has been expired or revoked.")

@@ -1,4 +1,5 @@
-"""doctor: a healthy table breaks nowhere, each trap is found by its own check, and a run leaves no trace."""
+"""doctor: a healthy table breaks nowhere, each trap is found by its own check, and a run leaves no
+trace."""
 
 import json
 import time
@@ -60,7 +61,9 @@ class World:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             return connection.execute(query.encode()).fetchall()
 
-    def jobs(self, *constraints: str, head: str = HEAD, installed: bool = True, **columns: str) -> "World":
+    def jobs(
+        self, *constraints: str, head: str = HEAD, installed: bool = True, **columns: str
+    ) -> "World":
         """The table, with one task of each word, and the guard installed."""
         made = [f"{name} {kind}" for name, kind in (COLUMNS | columns).items() if kind]
         self.run(f"create table jobs ({', '.join([*made, *constraints])})")
@@ -80,7 +83,9 @@ class World:
 
     def found(self, check: str, level: str) -> list[Finding]:
         found = [one for one in self.examine() if (one.check, one.level) == (check, level)]
-        assert all(one.what and (level == "fine" or (one.why and one.do)) for one in found), "what, why and what to do"
+        assert all(one.what and (level == "fine" or (one.why and one.do)) for one in found), (
+            "what, why and what to do"
+        )
         return found
 
     def one(self, check: str, level: str) -> str:
@@ -102,7 +107,9 @@ def test_nothing_breaks_in_the_default_watch_without_a_single_task(database: str
     policy = load()
     found = examine(database, policy, list(policy.watches.values()))
     assert broken(found) == []
-    assert [one.check for one in found if one.level == "warns"] == ["sweep"], "it has never been swept"
+    assert [one.check for one in found if one.level == "warns"] == ["sweep"], (
+        "it has never been swept"
+    )
 
 
 def test_nothing_breaks_in_the_default_watch_with_tasks_in_each_state(database: str) -> None:
@@ -111,7 +118,13 @@ def test_nothing_breaks_in_the_default_watch_with_tasks_in_each_state(database: 
     for _ in range(4):
         store.create(watch, "image", {})
     store.create(watch, "image", {}, delay=3600.0)
-    store.settle(watch, (one := store.claim(watch, None, "w"))["task_id"], one["token"], "complete", result={})
+    store.settle(
+        watch,
+        (one := store.claim(watch, None, "w"))["task_id"],
+        one["token"],
+        "complete",
+        result={},
+    )
     store.settle(watch, (one := store.claim(watch, None, "w"))["task_id"], one["token"], "fail")
     store.operate(watch, "cancel", [store.claim(watch, None, "w")["task_id"]])
     store.claim(watch, None, "w")
@@ -168,7 +181,9 @@ def test_the_command_exits_3_when_something_would_break_and_0_otherwise(
 
 def test_a_database_that_does_not_answer_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--dsn", "postgresql://nobody@127.0.0.1:1/x", "--json"]) == 4
-    assert [one["check"] for one in json.loads(capsys.readouterr().out)["findings"]] == ["reachable"]
+    assert [one["check"] for one in json.loads(capsys.readouterr().out)["findings"]] == [
+        "reachable"
+    ]
 
 
 def test_an_unknown_watch_is_a_usage_error(database: str) -> None:
@@ -244,7 +259,9 @@ def test_a_check_between_times_breaks_on_the_status_that_it_concerns(world: Worl
     """contributor.info: a queued row has no start, and its CHECK wants one before the end."""
     world.jobs("constraint valid_dates check (ended_at is null or started_at is not null)")
     said = [one.what for one in world.found("tries", "breaks")]
-    assert any("'queued'" in one and "sweep to failed" in one and "valid_dates" in one for one in said)
+    assert any(
+        "'queued'" in one and "sweep to failed" in one and "valid_dates" in one for one in said
+    )
 
 
 def test_a_trigger_that_refuses_is_told_in_its_own_words(world: World) -> None:
@@ -266,7 +283,10 @@ def test_a_trigger_that_silently_keeps_the_row_breaks(world: World) -> None:
         "create function keep() returns trigger language plpgsql as $$ begin return old; end $$",
         "create trigger keep before update on jobs for each row execute function keep()",
     )
-    assert any("the task is running afterwards, not failed" in one.what for one in world.found("tries", "breaks"))
+    assert any(
+        "the task is running afterwards, not failed" in one.what
+        for one in world.found("tries", "breaks")
+    )
 
 
 def test_a_state_without_a_task_is_tried_on_another_task(world: World) -> None:
@@ -292,7 +312,9 @@ def test_a_missing_index_is_told_with_the_statement_that_creates_it(world: World
         'create index concurrently on "public"."jobs" ("beat_at") where "status" = \'working\';',
     ]
     world.run("create index on jobs (created_at)")
-    assert len(world.found("index", "warns")) == 2, "an index on the clock alone leads to nearly all rows"
+    assert len(world.found("index", "warns")) == 2, (
+        "an index on the clock alone leads to nearly all rows"
+    )
     world.run(*(one.do for one in said))
     assert world.found("index", "warns") == []
 
@@ -304,7 +326,11 @@ def test_an_index_on_the_status_will_do(world: World) -> None:
 
 
 def test_no_clock_that_proves_life_warns(world: World) -> None:
-    world.jobs(head=HEAD.replace("alive: [beat_at, started_at, created_at]", "alive: [started_at, created_at]"))
+    world.jobs(
+        head=HEAD.replace(
+            "alive: [beat_at, started_at, created_at]", "alive: [started_at, created_at]"
+        )
+    )
     assert "started_at and created_at" in world.one("life", "warns")
 
 
@@ -325,7 +351,10 @@ def test_an_error_column_whose_width_nobody_stated_breaks(world: World) -> None:
 
 
 def test_a_narrow_error_column_warns(world: World) -> None:
-    world.jobs(error="varchar(64)", head=HEAD.replace("    rules:", "    types: {error: varchar(64)}\n    rules:"))
+    world.jobs(
+        error="varchar(64)",
+        head=HEAD.replace("    rules:", "    types: {error: varchar(64)}\n    rules:"),
+    )
     assert "64 characters" in world.one("width", "warns")
     assert broken(world.examine()) == []
 
@@ -340,10 +369,14 @@ def test_a_unique_index_that_names_the_status_warns(world: World) -> None:
 def test_a_time_without_zone_is_told(world: World) -> None:
     world.jobs(created_at="timestamp not null default (now() at time zone 'UTC')")
     assert "types: {created_at: timestamp}" in world.one("zone", "warns")
-    world.policy = parse(HEAD.replace("    rules:", "    types: {created_at: timestamp}\n    rules:"))
+    world.policy = parse(
+        HEAD.replace("    rules:", "    types: {created_at: timestamp}\n    rules:")
+    )
     assert "is read as UTC" in world.one("zone", "warns")
     world.policy = parse(HEAD)
-    world.run(f"alter database {world.dsn.rpartition('/')[2].partition('?')[0]} set timezone = 'Asia/Tokyo'")
+    world.run(
+        f"alter database {world.dsn.rpartition('/')[2].partition('?')[0]} set timezone = 'Asia/Tokyo'"
+    )
     assert "Asia/Tokyo" in world.one("zone", "breaks")
 
 
@@ -372,7 +405,9 @@ def test_the_last_sweep_is_told(world: World) -> None:
         "insert into unstuck.sweeps (started_at, until, ok) select t, t, true from (select now() - interval '1 h') x (t)"
     )
     assert "was 1h ago" in world.one("sweep", "warns")
-    world.run("insert into unstuck.sweeps (until, ok, error) values (now(), false, 'no such column')")
+    world.run(
+        "insert into unstuck.sweeps (until, ok, error) values (now(), false, 'no such column')"
+    )
     assert "no such column" in world.one("sweep", "warns")
     world.run("insert into unstuck.sweeps (until, ok) values (now(), true)")
     assert len(world.found("sweep", "fine")) == 1
@@ -384,10 +419,14 @@ def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
         "insert into unstuck.outbox (watch, task_id, number, kind, reason, at) "
         "values ('jobs', '1', 1, 'job', 'stale', now() - interval '1 h')"
     )
-    assert world.found("notify", "fine") == world.found("notify", "warns") == [], "no watch wants to be told"
+    assert world.found("notify", "fine") == world.found("notify", "warns") == [], (
+        "no watch wants to be told"
+    )
     world.policy = parse(HEAD.replace("    key: id\n", "    key: id\n    notify: true\n"))
     migrate(world.dsn, world.policy)
-    assert "1 failures wait to be told, the oldest since 1h" in (said := world.one("notify", "warns"))
+    assert "1 failures wait to be told, the oldest since 1h" in (
+        said := world.one("notify", "warns")
+    )
     assert "NOTIFY_URL" in said
     world.run("update unstuck.outbox set at = now()")
     assert len(world.found("notify", "fine")) == 1
@@ -404,7 +443,9 @@ def as_outsider(world: World) -> list[Finding]:
     with psycopg.connect(world.dsn) as connection:
         user = connection.info.user
     outside = World(
-        world.dsn.replace(f"//{user}@", "//doctor_outsider@").replace(f"user={user}", "user=doctor_outsider")
+        world.dsn.replace(f"//{user}@", "//doctor_outsider@").replace(
+            f"user={user}", "user=doctor_outsider"
+        )
     )
     outside.policy = world.policy
     assert outside.rows("select current_user") == [("doctor_outsider",)]
@@ -458,7 +499,9 @@ def test_hooks_run_and_are_rolled_back(world: World) -> None:
         "create function refund(task text, attempt integer, reason text) returns void language sql as "
         "$$ insert into refunds values (task) $$",
     )
-    world.jobs(LISTED, head=HEAD.replace("    rules:", "    hooks: {on_failed: public.refund}\n    rules:"))
+    world.jobs(
+        LISTED, head=HEAD.replace("    rules:", "    hooks: {on_failed: public.refund}\n    rules:")
+    )
     assert broken(world.examine()) == []
     assert world.rows("select * from refunds") == []
     world.run("drop table refunds")
@@ -467,7 +510,8 @@ def test_hooks_run_and_are_rolled_back(world: World) -> None:
 
 def test_every_watch_of_a_policy_is_checked(database: str) -> None:
     policy: Policy = parse(
-        HEAD + HEAD.partition("watches:\n")[2].replace("  jobs:", "  more:").replace(".jobs", ".more")
+        HEAD
+        + HEAD.partition("watches:\n")[2].replace("  jobs:", "  more:").replace(".jobs", ".more")
     )
     found = examine(database, policy, list(policy.watches.values()))
     assert {one.watch for one in found if one.check == "table"} == {"jobs", "more"}

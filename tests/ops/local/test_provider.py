@@ -32,7 +32,9 @@ def key(request):
 def order(provider, key="", prompt="a lighthouse", size="64x32", timeout=5):
     headers = {"Idempotency-Key": key} if key else {}
     body = {"prompt": prompt, "size": size}
-    return requests.post(f"{provider.url}/v1/generations", json=body, headers=headers, timeout=timeout)
+    return requests.post(
+        f"{provider.url}/v1/generations", json=body, headers=headers, timeout=timeout
+    )
 
 
 def poll(provider, generation_id, timeout=5):
@@ -66,13 +68,25 @@ class TestTheOrder:
 
     @pytest.mark.parametrize(
         "body",
-        [b"", b"{", b"[]", b"1", b"{}", b'{"prompt": "", "size": "8x8"}', b'{"prompt": 1, "size": "8x8"}',
-         b'{"prompt": "a"}', b'{"prompt": "a", "size": 8}', b'{"prompt": "a", "size": "0x8"}',
-         b'{"prompt": "a", "size": "9999x9999"}'],
-    )  # fmt: skip
+        [
+            b"",
+            b"{",
+            b"[]",
+            b"1",
+            b"{}",
+            b'{"prompt": "", "size": "8x8"}',
+            b'{"prompt": 1, "size": "8x8"}',
+            b'{"prompt": "a"}',
+            b'{"prompt": "a", "size": 8}',
+            b'{"prompt": "a", "size": "0x8"}',
+            b'{"prompt": "a", "size": "9999x9999"}',
+        ],
+    )
     def test_a_bad_order_is_refused_and_not_charged(self, provider, body):
         before = provider.stats()["total"]
-        assert requests.post(f"{provider.url}/v1/generations", data=body, timeout=5).status_code == 422
+        assert (
+            requests.post(f"{provider.url}/v1/generations", data=body, timeout=5).status_code == 422
+        )
         assert provider.stats()["total"] == before
 
     def test_what_is_not_there_is_404(self, provider):
@@ -96,7 +110,9 @@ class TestTheImage:
         while at < len(data):
             (length,) = struct.unpack(">I", data[at : at + 4])
             kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-            assert data[at + 8 + length : at + 12 + length] == struct.pack(">I", zlib.crc32(kind + body))
+            assert data[at + 8 + length : at + 12 + length] == struct.pack(
+                ">I", zlib.crc32(kind + body)
+            )
             kinds.append(kind)
             pixels += body if kind == b"IDAT" else b""
             at += 12 + length
@@ -115,7 +131,10 @@ class TestTheMarks:
             ("[slow 2] [refuse] x", []),
             ("[500 once] x", [Fault("submit", "500", 1)]),
             ("[429]", [Fault("submit", "429", float("inf"))]),
-            ("[poll reset 3][image garbage]", [Fault("poll", "reset", 3), Fault("image", "garbage", float("inf"))]),
+            (
+                "[poll reset 3][image garbage]",
+                [Fault("poll", "reset", 3), Fault("image", "garbage", float("inf"))],
+            ),
             ("[200] [600] [500 twice] [hangs]", []),
         ],
     )
@@ -123,7 +142,9 @@ class TestTheMarks:
         assert faults(prompt) == expected
 
     def test_every_mark_of_the_table_is_one_that_is_read(self):
-        marks = [line.split("|")[1] for line in module.__doc__.splitlines() if line.startswith("| [")]
+        marks = [
+            line.split("|")[1] for line in module.__doc__.splitlines() if line.startswith("| [")
+        ]
         assert len(marks) == 6
         assert [bool(faults(mark)) for mark in marks] == [False, False, True, True, True, True]
 
@@ -161,7 +182,9 @@ class TestTheMarks:
         assert "html" in answer.text
 
     def test_garbage_for_an_image_is_half_of_it(self, provider, key):
-        link = poll(provider, order(provider, key, "[image garbage once] x").json()["id"]).json()["url"]
+        link = poll(provider, order(provider, key, "[image garbage once] x").json()["id"]).json()[
+            "url"
+        ]
         half, whole = requests.get(link, timeout=5).content, requests.get(link, timeout=5).content
         assert whole.startswith(half)
         assert len(half) == len(whole) // 2
@@ -175,7 +198,9 @@ class TestTheMarks:
     def test_a_slow_image_is_running_first(self, provider, key):
         generation_id = order(provider, key, "[slow 3600] x").json()["id"]
         assert poll(provider, generation_id).json() == {"id": generation_id, "status": "running"}
-        assert requests.get(f"{provider.url}/images/{generation_id}.png", timeout=5).status_code == 404
+        assert (
+            requests.get(f"{provider.url}/images/{generation_id}.png", timeout=5).status_code == 404
+        )
 
 
 class TestStartAndStop:
@@ -204,7 +229,9 @@ class TestStartAndStop:
 
     def test_alone_it_prints_its_address_and_serves(self):
         command = [sys.executable, "-m", "functions.ops.local.provider", "--port", "0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             try:
                 url = json.loads(process.stdout.readline())["url"]
                 assert requests.get(f"{url}/stats", timeout=5).json()["total"] == 0
@@ -214,5 +241,8 @@ class TestStartAndStop:
             assert process.stderr.read() == ""
 
     def test_a_taken_port_is_said_in_words(self):
-        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit, match="--port"):
+        with (
+            socket.create_server(("127.0.0.1", 0)) as taken,
+            pytest.raises(SystemExit, match="--port"),
+        ):
             module.main(["--port", str(taken.getsockname()[1])])

@@ -1,4 +1,5 @@
-"""The corpus: 49 real task tables, each as DDL and as a JSON that says what its columns and words mean.
+"""The corpus: 49 real task tables, each as DDL and as a JSON that says what its columns and words
+mean.
 
 UNSTUCK_CORPUS names the folder; else it is looked for beside the repository."""
 
@@ -18,10 +19,17 @@ from functions.ops.look.listed import closed
 
 BESIDE = Path(__file__).parents[4] / "shared" / "corpus"
 FOLDER = Path(os.environ.get("UNSTUCK_CORPUS") or BESIDE)
-UUID_OSSP = "create function uuid_generate_v4() returns uuid language sql as 'select gen_random_uuid()'"
+UUID_OSSP = (
+    "create function uuid_generate_v4() returns uuid language sql as 'select gen_random_uuid()'"
+)
 """The embedded build has no extension; two tables of the corpus use this function of one."""
 
-STATES = {"pending": "pending", "running": "running", "completed": "terminal_ok", "failed": "terminal_failed"}
+STATES = {
+    "pending": "pending",
+    "running": "running",
+    "completed": "terminal_ok",
+    "failed": "terminal_failed",
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,10 @@ class Real:
     @cached_property
     def words(self) -> dict[str, list[Any]]:
         """A trailing ? marks a guess; a remark in brackets explains."""
-        words = {state: [_bare(word) for word in self.said[key] if word != "?"] for state, key in STATES.items()}
+        words = {
+            state: [_bare(word) for word in self.said[key] if word != "?"]
+            for state, key in STATES.items()
+        }
         others = [_bare(word) for word in self.said["other"]]
         words["cancelled"] = [word for word in others if "cancel" in word.lower()]
         words["resting"] = [word for word in others if "cancel" not in word.lower()]
@@ -91,7 +102,10 @@ def _bare(word: Any) -> Any:
 def tables() -> list[Real]:
     files = sorted(FOLDER.glob("[0-9]*.json")) if FOLDER.is_dir() else []
     return [
-        Real(file.stem, _ddl(file.with_suffix(".sql")), json.loads(file.read_text(encoding="utf-8"))) for file in files
+        Real(
+            file.stem, _ddl(file.with_suffix(".sql")), json.loads(file.read_text(encoding="utf-8"))
+        )
+        for file in files
     ]
 
 
@@ -114,8 +128,17 @@ def insert(connection: Connection, real: Real, word: Any, age: str, state: str) 
     table = facts(connection, find(connection, real.table))
     clocks = {name for role in OLD_CLOCKS if (name := real.column(role))}
     if state == "pending":
-        clocks -= {real.column("started"), real.column("heartbeat"), real.column("lock_at"), real.column("lock_until")}
-        clocks |= {name for name, one in table.columns.items() if one.not_null and name == real.column("started")}
+        clocks -= {
+            real.column("started"),
+            real.column("heartbeat"),
+            real.column("lock_at"),
+            real.column("lock_until"),
+        }
+        clocks |= {
+            name
+            for name, one in table.columns.items()
+            if one.not_null and name == real.column("started")
+        }
     values = {name: _time(table.columns[name], age) for name in clocks if name}
     values[real.said["status"]["column"]] = literal(word)
     for one in table.columns.values():
@@ -123,7 +146,9 @@ def insert(connection: Connection, real: Real, word: Any, age: str, state: str) 
             values[one.name] = _value(connection, table, one)
     key = table.key[0]
     names, given = ", ".join(map(identifier, values)), ", ".join(values.values())
-    statement = f"insert into {table.quoted} ({names}) values ({given}) returning {identifier(key)}::text"
+    statement = (
+        f"insert into {table.quoted} ({names}) values ({given}) returning {identifier(key)}::text"
+    )
     row = connection.execute(statement.encode()).fetchone()
     assert row
     return row[0]

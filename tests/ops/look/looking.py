@@ -58,7 +58,9 @@ class World:
         self.capsys.readouterr()
         named = [] if table is None else ["--table", table]
         try:
-            code = main(["check", "--dsn", self.dsn, *named, *(["--json"] if as_json else []), *options])
+            code = main(
+                ["check", "--dsn", self.dsn, *named, *(["--json"] if as_json else []), *options]
+            )
         except SystemExit as left:
             code = int(left.code or 0)
         said = self.capsys.readouterr()
@@ -74,11 +76,18 @@ class World:
         return str(file)
 
 
-WORDS = {"pending": ["pending"], "running": ["running"], "completed": ["completed"], "failed": ["failed"]}
+WORDS = {
+    "pending": ["pending"],
+    "running": ["running"],
+    "completed": ["completed"],
+    "failed": ["failed"],
+}
 """The words of a map for a table that keeps to the usual ones."""
 
 
-def jobs(*columns: str, name: str = "jobs", statuses: str = "'pending', 'running', 'completed', 'failed'") -> str:
+def jobs(
+    *columns: str, name: str = "jobs", statuses: str = "'pending', 'running', 'completed', 'failed'"
+) -> str:
     """A table of tasks with a closed list of words, to which a test adds what it is about."""
     usual = [
         "id bigint generated always as identity primary key",

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def stuck(world: World) -> World:
-    """A running task of kind image and a pending one of kind text, both stuck; and one that is fresh."""
+    """A running task of kind image and a pending one of kind text, both stuck; and one that is
+    fresh."""
     world.run(
         jobs("kind text", "updated_at timestamptz default now()"),
         f"insert into jobs (status, kind, created_at, updated_at) values ('running', 'image', {OLD}, {OLD}), "
@@ -34,12 +35,22 @@ def test_json_has_the_exact_form(stuck: World) -> None:
     assert answer.code == 3
     told = answer.json
     assert list(told) == ["schema", "table", "inferred", "unsure", "refused", "stuck", "open"]
-    assert (told["schema"], told["table"], told["refused"], told["open"]) == (1, "public.jobs", None, 3)
+    assert (told["schema"], told["table"], told["refused"], told["open"]) == (
+        1,
+        "public.jobs",
+        None,
+        3,
+    )
     assert told["inferred"] == {
         "key": "id",
         "status": "status",
         "words": {**{state: WORDS[state] for state in WORDS}, "cancelled": [], "resting": []},
-        "clocks": {"queued": "created_at", "started": None, "alive": "updated_at", "finished": None},
+        "clocks": {
+            "queued": "created_at",
+            "started": None,
+            "alive": "updated_at",
+            "finished": None,
+        },
         "error": "error",
         "kind": "kind",
         "owner": None,
@@ -47,7 +58,12 @@ def test_json_has_the_exact_form(stuck: World) -> None:
     }
     first = told["stuck"][0]
     assert list(first) == ["id", "state", "word", "age_seconds", "reason", "kind", "action"]
-    assert (first["state"], first["word"], first["kind"], first["action"]) == ("running", "running", "image", "fail")
+    assert (first["state"], first["word"], first["kind"], first["action"]) == (
+        "running",
+        "running",
+        "image",
+        "fail",
+    )
     assert 10_800 <= first["age_seconds"] < 10_900
     assert "3h" in first["reason"]
 
@@ -57,7 +73,11 @@ def test_the_fix_adds_what_it_ended(stuck: World) -> None:
     assert answer.code == 0
     assert (sorted(answer.json["fixed"]), answer.json["unsweepable"]) == (["1", "2"], [])
     assert list(answer.json)[-2:] == ["fixed", "unsweepable"]
-    assert stuck.rows("select status from jobs order by id") == [("failed",), ("failed",), ("running",)]
+    assert stuck.rows("select status from jobs order by id") == [
+        ("failed",),
+        ("failed",),
+        ("running",),
+    ]
     assert stuck.check().code == 0
 
 
@@ -80,13 +100,17 @@ def test_the_fix_asks_a_person_at_a_terminal(stuck: World, monkeypatch: pytest.M
     assert asked == ["Set 2 tasks of public.jobs to 'failed'?"]
 
 
-def test_a_guessed_word_is_said_before_it_is_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guessed_word_is_said_before_it_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.run(
         "create table jobs (id serial primary key, status text default 'queued', error text, created_at timestamptz)",
         f"insert into jobs (created_at) values ({OLD})",
     )
     asked = []
-    monkeypatch.setattr("functions.ops.commands.check.confirmed", lambda question, **_: bool(asked.append(question)))
+    monkeypatch.setattr(
+        "functions.ops.commands.check.confirmed", lambda question, **_: bool(asked.append(question))
+    )
     world.check("--fix")
     assert "'failed', a word that this table does not show yet" in asked[0]
 
@@ -183,7 +207,9 @@ def test_a_table_that_is_not_there_is_answered_with_what_is_like_it(stuck: World
         ("mysql://localhost/x", 2),
     ],
 )
-def test_a_database_that_cannot_be_reached_is_an_error_with_the_next_step(dsn: str, code: int, world: World) -> None:
+def test_a_database_that_cannot_be_reached_is_an_error_with_the_next_step(
+    dsn: str, code: int, world: World
+) -> None:
     world.dsn = dsn
     answer = world.check()
     assert answer.code == code
@@ -244,7 +270,9 @@ def test_a_kind_where_no_column_tells_it_is_wrong_usage(world: World) -> None:
         ("attempts: kind", "attempts"),
     ],
 )
-def test_a_bad_map_is_answered_with_the_key_that_is_wrong(text: str, names: str, stuck: World) -> None:
+def test_a_bad_map_is_answered_with_the_key_that_is_wrong(
+    text: str, names: str, stuck: World
+) -> None:
     file = stuck.folder / "map.yaml"
     file.write_text(text, encoding="utf-8")
     answer = stuck.check("--map", str(file))
@@ -260,7 +288,9 @@ def test_a_map_that_is_not_there_is_named(stuck: World) -> None:
 
 def test_a_map_in_yaml_takes_lists_of_clocks_and_other_spellings_of_names(stuck: World) -> None:
     file = stuck.folder / "map.yaml"
-    file.write_text("clocks:\n  alive: [Updated_At, created_at]\nerror:\nkind: KIND\n", encoding="utf-8")
+    file.write_text(
+        "clocks:\n  alive: [Updated_At, created_at]\nerror:\nkind: KIND\n", encoding="utf-8"
+    )
     told = stuck.check("--map", str(file)).json["inferred"]
     assert told["clocks"]["alive"] == ["updated_at", "created_at"]
     assert (told["error"], told["kind"]) == (None, "kind")
@@ -311,10 +341,16 @@ def test_a_look_writes_nothing_and_leaves_no_setting_behind(stuck: World) -> Non
         from functions.ops.look.overdue import Limits
         from functions.ops.look.stuck import find
 
-        before = [row[0] for row in connection.execute("select setting from pg_settings where name = 'TimeZone'")]
+        before = [
+            row[0]
+            for row in connection.execute("select setting from pg_settings where name = 'TimeZone'")
+        ]
         found = check.inferred(connection, "jobs")
         find(connection, found, Limits())
-        after = [row[0] for row in connection.execute("select setting from pg_settings where name = 'TimeZone'")]
+        after = [
+            row[0]
+            for row in connection.execute("select setting from pg_settings where name = 'TimeZone'")
+        ]
         assert before == after
         assert connection.execute("show default_transaction_read_only").fetchone() == ("off",)
         assert connection.execute("select count(*) from pg_prepared_statements").fetchone() == (0,)
@@ -342,7 +378,9 @@ def test_a_task_that_no_clock_dates_can_be_named(world: World) -> None:
 
 def test_a_task_that_a_lease_protects_is_not_ended_by_its_name(world: World) -> None:
     world.run(
-        jobs("lease_until timestamptz").replace("created_at timestamptz not null default now(), ", ""),
+        jobs("lease_until timestamptz").replace(
+            "created_at timestamptz not null default now(), ", ""
+        ),
         "insert into jobs (status, lease_until) values ('running', now() + interval '1 hour')",
     )
     assert world.check("--job-id", "1").ids() == []
@@ -405,7 +443,9 @@ def test_watch_looks_again_until_it_is_interrupted(stuck: World) -> None:
         "0.2s",
         "--json",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True, env=os.environ) as watching:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, cwd=ROOT, text=True, env=os.environ
+    ) as watching:
         assert watching.stdout is not None
         first = json.loads(watching.stdout.readline())
         stuck.run("update jobs set updated_at = now(), created_at = now()")

@@ -74,7 +74,9 @@ def test_nine_in_ten_of_those_with_a_closed_list_are_inferred_right(world: World
     listed = [real for real in TABLES if real.closed and real.adoptable]
     right = 0
     for at, real in enumerate(listed):
-        world.run(f"drop schema if exists auth cascade; drop schema public cascade; create schema public -- {at}")
+        world.run(
+            f"drop schema if exists auth cascade; drop schema public cascade; create schema public -- {at}"
+        )
         corpus.load(world.dsn, real)
         right += not wrong(real, world.check(table=real.table))
     assert right >= 0.9 * len(listed), f"{right} of {len(listed)}"
@@ -95,7 +97,9 @@ def mapped(real: Real, world: World) -> str:
 
 
 @adopted
-def test_with_the_mapping_given_what_is_stuck_is_failed_and_nothing_else_is_touched(real: Real, world: World) -> None:
+def test_with_the_mapping_given_what_is_stuck_is_failed_and_nothing_else_is_touched(
+    real: Real, world: World
+) -> None:
     corpus.load(world.dsn, real)
     stuck, others = {}, []
     with psycopg.connect(world.dsn, autocommit=True) as connection:
@@ -105,13 +109,18 @@ def test_with_the_mapping_given_what_is_stuck_is_failed_and_nothing_else_is_touc
                 stuck[corpus.insert(connection, real, word, "3 hours", state)] = state
                 others.append(corpus.insert(connection, real, word, "0 hours", state))
         for state in ("completed", "failed", "cancelled", "resting"):
-            others += [corpus.insert(connection, real, word, "3 hours", state) for word in real.words[state]]
+            others += [
+                corpus.insert(connection, real, word, "3 hours", state)
+                for word in real.words[state]
+            ]
         before = rows(connection, real)
         file = mapped(real, world)
         fixed = world.fix("--map", file, table=real.table)
         ended = list(fixed.json["fixed"])
         if not dated(real):
-            assert fixed.names("clocks.queued"), "it says that no clock dates a pending row; a person can name the task"
+            assert fixed.names("clocks.queued"), (
+                "it says that no clock dates a pending row; a person can name the task"
+            )
             named = [key for key, state in stuck.items() if state == "pending"]
             ended += [
                 one
@@ -123,21 +132,25 @@ def test_with_the_mapping_given_what_is_stuck_is_failed_and_nothing_else_is_touc
         assert fixed.json["unsweepable"] == []
         after = rows(connection, real)
     status = real.said["status"]["column"]
-    assert {key: after[key][status] for key in stuck} == dict.fromkeys(stuck, real.words["failed"][0])
+    assert {key: after[key][status] for key in stuck} == dict.fromkeys(
+        stuck, real.words["failed"][0]
+    )
     assert {key: after[key] for key in others} == {key: before[key] for key in others}
     for key in stuck:
         unchanged(real, before[key], after[key])
 
 
 def dated(real: Real) -> bool:
-    """Whether a clock tells since when a task waits. A started_at that can't be NULL really means created."""
+    """Whether a clock tells since when a task waits. A started_at that can't be NULL really means
+    created."""
     started = real.column("started")
     born = bool(started and real.said["all_columns"][started]["notnull"])
     return born or any(real.column(role) for role in ("created", "schedule"))
 
 
 def unchanged(real: Real, before: dict[str, Any], after: dict[str, Any], *more: str) -> None:
-    """All but the status, the error, the clocks and what optimistic writers compare; JSON has all that it had."""
+    """All but the status, the error, the clocks and what optimistic writers compare; JSON has all
+    that it had."""
     ours = {
         real.said["status"]["column"],
         real.column("error"),
@@ -163,7 +176,10 @@ def test_with_the_mapping_given_a_running_row_is_put_back(real: Real, world: Wor
     corpus.load(world.dsn, real)
     with psycopg.connect(world.dsn, autocommit=True) as connection:
         connection.execute("set time zone 'UTC'")
-        keys = [corpus.insert(connection, real, word, "3 hours", "running") for word in real.words["running"]]
+        keys = [
+            corpus.insert(connection, real, word, "3 hours", "running")
+            for word in real.words["running"]
+        ]
         fresh = corpus.insert(connection, real, real.words["running"][0], "0 hours", "running")
         before = rows(connection, real)
         fixed = world.fix("--map", mapped(real, world), "--action", "requeue", table=real.table)
@@ -171,6 +187,9 @@ def test_with_the_mapping_given_a_running_row_is_put_back(real: Real, world: Wor
         after = rows(connection, real)
     assert {after[key][real.said["status"]["column"]] for key in keys} == {real.words["pending"][0]}
     assert after[fresh] == before[fresh]
-    cleared = [real.column(role) for role in ("started", "heartbeat", "lock_at", "lock_until", "worker", "attempts")]
+    cleared = [
+        real.column(role)
+        for role in ("started", "heartbeat", "lock_at", "lock_until", "worker", "attempts")
+    ]
     for key in keys:
         unchanged(real, before[key], after[key], *filter(None, cleared))

@@ -1,4 +1,5 @@
-"""What a look costs when nothing is stuck: with the index that it recommends, no more on a large table than on a small one."""
+"""What a look costs when nothing is stuck: with the index that it recommends, no more on a large
+table than on a small one."""
 
 import re
 
@@ -14,7 +15,9 @@ from tests.ops.look.looking import World, jobs
 
 SMALL, LARGE, OPEN = 2_000, 200_000, 100
 
-CLOSED = jobs("updated_at timestamptz not null default now()", "payload text default repeat('x', 100)")
+CLOSED = jobs(
+    "updated_at timestamptz not null default now()", "payload text default repeat('x', 100)"
+)
 FREE = (
     "create table jobs (id bigserial primary key, status text not null default 'pending', "
     "payload text default repeat('x', 100), "
@@ -37,11 +40,17 @@ def fill(world: World, ddl: str, rows: int) -> None:
 
 def buffers(world: World, found: Inferred) -> int:
     """Pages that all statements of a look touch, but for the catalogue's own."""
-    statements = [sql for test in open_states(found, Limits()) for sql in (stuck.query(test), stuck.count(test))]
+    statements = [
+        sql
+        for test in open_states(found, Limits())
+        for sql in (stuck.query(test), stuck.count(test))
+    ]
     with psycopg.connect(world.dsn, autocommit=True) as connection:
         pages = 0
         for statement in statements:
-            plan = connection.execute(b"explain (analyze, buffers, costs off) " + statement).fetchall()
+            plan = connection.execute(
+                b"explain (analyze, buffers, costs off) " + statement
+            ).fetchall()
             assert not any("Seq Scan on jobs" in row[0] for row in plan), plan
             first = next((row[0] for row in plan if "Buffers:" in row[0]), "")
             pages += sum(int(one) for one in re.findall(r"(?:hit|read)=(\d+)", first))
@@ -49,7 +58,9 @@ def buffers(world: World, found: Inferred) -> int:
 
 
 @pytest.mark.parametrize("ddl", [CLOSED, FREE], ids=["closed list", "free text"])
-def test_with_the_recommended_index_an_idle_look_reads_the_same_pages(ddl: str, world: World) -> None:
+def test_with_the_recommended_index_an_idle_look_reads_the_same_pages(
+    ddl: str, world: World
+) -> None:
     cost = {}
     for rows in (SMALL, LARGE):
         fill(world, ddl, rows)
@@ -57,7 +68,10 @@ def test_with_the_recommended_index_an_idle_look_reads_the_same_pages(ddl: str, 
             found = inferred(connection, "jobs")
             assert not indexes.covered(found)
             world.run(
-                *(statement.replace("concurrently ", "") for statement in indexes.recommended(found)),
+                *(
+                    statement.replace("concurrently ", "")
+                    for statement in indexes.recommended(found)
+                ),
                 "vacuum analyze jobs",
             )
             found = inferred(connection, "jobs")
@@ -72,7 +86,11 @@ def test_the_words_of_a_large_table_are_read_without_reading_the_table(world: Wo
     world.run("create index on jobs (status)", "vacuum analyze jobs")
     with psycopg.connect(world.dsn, autocommit=True) as connection:
         table = catalogue.facts(connection, catalogue.find(connection, "jobs"))
-        assert catalogue.occurring(connection, table, "status") == ("completed", "pending", "running")
+        assert catalogue.occurring(connection, table, "status") == (
+            "completed",
+            "pending",
+            "running",
+        )
         names = {"column": "status", "table": "jobs", "most": "51"}
         plan = connection.execute(
             b"explain (analyze, buffers, costs off) " + catalogue.sql_of("loose", names)
@@ -80,4 +98,6 @@ def test_the_words_of_a_large_table_are_read_without_reading_the_table(world: Wo
         assert not any("Seq Scan on jobs" in row[0] for row in plan)
         world.run("drop index jobs_status_idx")
         table = catalogue.facts(connection, table.oid)
-        assert "completed" in (catalogue.occurring(connection, table, "status") or ()), "by what ANALYZE saw"
+        assert "completed" in (catalogue.occurring(connection, table, "status") or ()), (
+            "by what ANALYZE saw"
+        )

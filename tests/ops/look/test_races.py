@@ -1,5 +1,6 @@
-"""A foreign worker finishes tasks between the look and the fix: what it finished is never overwritten. Beside it, on the same
-run, the loop of seed 000 as the contrast: ids first, then an update for each."""
+"""A foreign worker finishes tasks between the look and the fix: what it finished is never
+overwritten. Beside it, on the same run, the loop of seed 000 as the contrast: ids first, then an
+update for each."""
 
 import threading
 from collections.abc import Callable
@@ -18,9 +19,7 @@ from tests.ops.look.looking import World, jobs
 
 RACES = 1_000
 WORKERS = 4
-FOUND = (
-    "select id from {table} where status = 'running' and updated_at < now() - interval '30 minutes' order by random()"
-)
+FOUND = "select id from {table} where status = 'running' and updated_at < now() - interval '30 minutes' order by random()"
 
 
 def stuck(world: World, table: str, count: int) -> None:
@@ -76,7 +75,9 @@ def test_a_thousand_tasks_that_were_finished_after_the_look_stay_finished(world:
 
 
 @pytest.mark.parametrize("index", [True, False], ids=["in batches", "at once"])
-def test_nothing_is_overwritten_while_workers_finish_and_the_fix_runs(index: bool, world: World) -> None:
+def test_nothing_is_overwritten_while_workers_finish_and_the_fix_runs(
+    index: bool, world: World
+) -> None:
     count = 3 * RACES
     for table in ("jobs", "looped_jobs"):
         stuck(world, table, count)
@@ -86,12 +87,16 @@ def test_nothing_is_overwritten_while_workers_finish_and_the_fix_runs(index: boo
     here = race(world, "jobs", count, lambda: ours(world, "jobs"))
     there = race(world, "looped_jobs", count, lambda: seeds_loop(world, "looped_jobs", keys))
     assert overwritten(world, "jobs", here) == 0
-    assert world.rows("select distinct status from jobs where status not in ('completed', 'failed')") == []
+    assert (
+        world.rows("select distinct status from jobs where status not in ('completed', 'failed')")
+        == []
+    )
     assert overwritten(world, "looped_jobs", there) > 0
 
 
 def race(world: World, table: str, count: int, sweep: Callable[[], None]) -> set[int]:
-    """Workers finish tasks, and `sweep` starts when a thousand are done. Returns the tasks that they finished as theirs."""
+    """Workers finish tasks, and `sweep` starts when a thousand are done. Returns the tasks that
+    they finished as theirs."""
     left: SimpleQueue[int] = SimpleQueue()
     for key in range(count, 0, -1):
         left.put(key)

@@ -1,4 +1,5 @@
-"""What check makes of tables that nobody described to it, in shapes that are not in the corpus: shapes.yaml lists them."""
+"""What check makes of tables that nobody described to it, in shapes that are not in the corpus:
+shapes.yaml lists them."""
 
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,14 @@ def test_it_infers_the_mapping_of(name: str, world: World) -> None:
     told = answer.json
     inferred = told["inferred"]
     assert told["refused"] is None
-    assert (inferred["key"], inferred["status"]) == (shape.get("key", "id"), shape.get("status", "status"))
+    assert (inferred["key"], inferred["status"]) == (
+        shape.get("key", "id"),
+        shape.get("status", "status"),
+    )
     for state in State:
-        assert sorted(inferred["words"][state], key=str) == sorted(shape["words"].get(state, []), key=str), state
+        assert sorted(inferred["words"][state], key=str) == sorted(
+            shape["words"].get(state, []), key=str
+        ), state
     for clock, column in shape.get("clocks", {}).items():
         assert inferred["clocks"][clock] == column, clock
     for role, column in shape.get("columns", {}).items():
@@ -54,13 +60,22 @@ def test_a_person_who_gives_the_words_overrules_the_refusal(world: World) -> Non
         "alter table payments add updated_at timestamptz",
         f"insert into payments (id, status, updated_at) values (gen_random_uuid(), 'processing', {OLD})",
     )
-    given = {"pending": ["pending"], "running": ["processing"], "completed": ["succeeded"], "failed": ["failed"]}
+    given = {
+        "pending": ["pending"],
+        "running": ["processing"],
+        "completed": ["succeeded"],
+        "failed": ["failed"],
+    }
     answer = world.check("--map", world.map(words=given), table="payments")
     assert (answer.code, len(answer.ids())) == (3, 1)
 
 
-@pytest.mark.parametrize(("kind", "running", "failed"), [("integer", "2", "3"), ("boolean", "true", "false")])
-def test_it_asks_what_numbers_mean_and_then_knows(kind: str, running: str, failed: str, world: World) -> None:
+@pytest.mark.parametrize(
+    ("kind", "running", "failed"), [("integer", "2", "3"), ("boolean", "true", "false")]
+)
+def test_it_asks_what_numbers_mean_and_then_knows(
+    kind: str, running: str, failed: str, world: World
+) -> None:
     world.run(
         f"create table jobs (id serial primary key, status {kind}, error text, created_at timestamptz)",
         f"insert into jobs (status, created_at) values ({running}, {OLD})",
@@ -83,11 +98,15 @@ def test_it_asks_what_numbers_mean_and_then_knows(kind: str, running: str, faile
     ],
 )
 def test_it_asks_what_letters_and_codes_mean(status: str, world: World) -> None:
-    world.run(f"create table jobs (id serial primary key, status {status}, error text, created_at timestamptz)")
+    world.run(
+        f"create table jobs (id serial primary key, status {status}, error text, created_at timestamptz)"
+    )
     answer = world.check()
     assert (answer.code, answer.json["refused"], answer.json["stuck"]) == (1, None, [])
     assert answer.names("nothing tells what they mean")
-    assert "nothing tells what they mean" in answer.err, "the sentence that matters, not the last one"
+    assert "nothing tells what they mean" in answer.err, (
+        "the sentence that matters, not the last one"
+    )
 
 
 def test_a_time_that_is_infinite_tells_no_age(world: World) -> None:
@@ -122,5 +141,10 @@ def test_a_flag_that_is_stuck_is_lowered_and_its_own_answer_is_a_map(world: Worl
     file = world.folder / "said.json"
     file.write_text(seen.out, encoding="utf-8")
     assert world.fix("--map", str(file)).json["fixed"] == ["1"]
-    assert world.rows("select processing from jobs order by id") == [(False,), (True,), (False,), (None,)]
+    assert world.rows("select processing from jobs order by id") == [
+        (False,),
+        (True,),
+        (False,),
+        (None,),
+    ]
     assert world.one("select last_error from jobs where id = 1").startswith("stale:")

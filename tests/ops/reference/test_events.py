@@ -1,4 +1,5 @@
-"""From the events to the metrics: each event is counted, or says why not; each metric counts lines that are written."""
+"""From the events to the metrics: each event is counted, or says why not; each metric counts lines
+that are written."""
 
 import pytest
 
@@ -11,7 +12,9 @@ from tests.chain.query import compiled
 @pytest.mark.parametrize("event", ALL.values(), ids=ALL)
 def test_an_event_feeds_a_metric_or_says_why_not(event):
     assert bool(fed_by(event.name)) != bool(event.uncounted), "either a metric, or `uncounted`"
-    assert not event.uncounted or (event.uncounted.endswith(".") and len(event.uncounted.split()) > 5)
+    assert not event.uncounted or (
+        event.uncounted.endswith(".") and len(event.uncounted.split()) > 5
+    )
 
 
 @pytest.mark.parametrize("name", metrics())
@@ -20,7 +23,9 @@ def test_a_metric_counts_lines_of_an_event_and_takes_what_they_carry(name):
     event = ALL[event_of(metric)]
     taken = {*metric.get("labels", {}).values(), *filter(None, [metric.get("value")])}
     assert {one.removeprefix("jsonPayload.") for one in taken} <= set(event.fields)
-    assert not {"task_id", "owner", "worker"} & {one.removeprefix("jsonPayload.") for one in taken}, "each is a series"
+    assert not {"task_id", "owner", "worker"} & {
+        one.removeprefix("jsonPayload.") for one in taken
+    }, "each is a series"
     counted = [one for one in ALL.values() if compiled(metric["filter"])(entry_of(line_of(one)))]
     assert [one.name for one in counted] == [event.name]
 
