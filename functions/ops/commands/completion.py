@@ -41,7 +41,7 @@ def _words(command: argparse.ArgumentParser) -> str:
     told = [name for action in flags(command) for name in action.option_strings]
     told += [
         str(one)
-        for action in command._actions
+        for action in command._actions  # noqa: SLF001 - argparse has no other way
         if not action.option_strings
         for one in action.choices or ()
     ]

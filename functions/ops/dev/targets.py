@@ -58,7 +58,11 @@ def forward(url: str) -> Wsgi:
         }
         try:
             answer = requests.request(
-                request.method, url, data=request.get_data(), headers=headers, timeout=None
+                request.method,
+                url,
+                data=request.get_data(),
+                headers=headers,
+                timeout=None,  # noqa: S113
             )
         except requests.RequestException as error:
             return Response(f"The worker went away: {type(error).__name__}\n", 502)(
