@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.sql import pass_time
-from tests.store.test_conformance import (
+from tests.store.steps import (
     DEADLINE,
     PENDING_FOR,
     at_once,

@@ -1,0 +1,68 @@
+"""AdoptedTable over each store."""
+
+import pytest
+
+from tests.sql import pass_time
+from tests.store.steps import Db, claimed_again, one, settled, swept
+
+
+class TestAdoptedTable:
+    """A table that was there before: its own words, many to one, a number as its key, and clocks
+    that may be empty."""
+
+    def add(self, db: Db, state: str = "queued") -> str:
+        return str(
+            one(db, 'insert into public."Media Jobs" ("State") values (%s) returning "Job"', state)[
+                "Job"
+            ]
+        )
+
+    def state(self, db: Db, task_id: str) -> str:
+        return str(
+            one(db, 'select "State" from public."Media Jobs" where "Job" = %s', task_id)["State"]
+        )
+
+    @pytest.mark.parametrize("given", [True, False])
+    @pytest.mark.parametrize("word", ["queued", "waiting"])
+    def test_it_is_claimed_and_settled_in_its_own_words(self, store, db, jobs, word, given):
+        task_id = self.add(db, word)
+        attempt = claimed_again(store, jobs, task_id if given else None)
+        assert (attempt["task_id"], attempt["kind"]) == (task_id, "render")
+        assert attempt["input"]["Job"] == int(task_id)
+        assert self.state(db, task_id) == "rendering"
+        settled(store, jobs, attempt, "complete", result={})
+        assert self.state(db, task_id) == "done"
+
+    def test_a_worker_may_go_on_to_another_word_for_running(self, store, db, jobs):
+        attempt = claimed_again(store, jobs, self.add(db))
+        db.execute("""update public."Media Jobs" set "State" = 'uploading'""")
+        assert store.claim(jobs, attempt["task_id"], "w")["verdict"] == "held"
+        settled(store, jobs, attempt, "complete")
+
+    def test_a_task_that_rests_is_neither_claimed_nor_swept(self, store, db, jobs):
+        task_id = self.add(db, "paused")
+        pass_time(db, 10 * 86_400)
+        assert store.claim(jobs, task_id, "w")["verdict"] == "resting"
+        assert (store.claim(jobs, None, "w")["verdict"], swept(store, jobs)) == ("none", [])
+        found = store.status(jobs, task_id)
+        assert (found["state"], found["word"], found["overdue"]) == ("resting", "paused", False)
+
+    def test_it_is_swept_by_the_first_clock_that_is_set(self, store, db, jobs):
+        waiting, silent = self.add(db), self.add(db, "uploading")
+        pass_time(db, 901)
+        db.execute("""update public."Media Jobs" set queued_at = now(), touched_at = now()""")
+        assert swept(store, jobs) == []
+        db.execute("""update public."Media Jobs" set queued_at = null, touched_at = null""")
+        assert {task["task_id"] for task in swept(store, jobs)} == {waiting, silent}
+        assert (self.state(db, waiting), self.state(db, silent)) == ("broken", "queued")
+
+    def test_the_reason_is_kept_in_the_ledger_where_the_table_has_no_column(self, store, db, jobs):
+        task_id = self.add(db)
+        pass_time(db, 901)
+        found = store.status(jobs, task_id)
+        assert (found["state"], found["word"], found["reason"]) == (
+            "failed",
+            "broken",
+            "never_claimed",
+        )
+        assert found["error"] == "No worker picked the task up in time."
