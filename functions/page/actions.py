@@ -10,11 +10,11 @@ from functions.core import events
 from functions.core.dispatch import push, pushes
 from functions.core.states import ACTIONS, State
 from functions.entry.fields import task_id_of
-from functions.errors import StoreError
 from functions.page import wanted
 from functions.page.current import page, watch
 from functions.page.who import same_origin
 from functions.store import Answer
+from functions.store.operate import Refusal, operate
 
 blueprint = Blueprint("actions", __name__)
 BATCH = 100
@@ -175,26 +175,19 @@ def _page(action: str, after: str | None, limit: int) -> list[str]:
     return [one["task_id"] for one in store.find(watch(), _filter(action), limit, after)]
 
 
-def _move(action: str, batch: list[str]) -> tuple[list[str], list[dict[str, str]]]:
-    """Where the batch fails, one by one: a bad row is told and never stops the rest."""
-    if not batch:
+def _move(action: str, task_ids: list[str]) -> tuple[list[str], list[Refusal]]:
+    """Returns the tasks that moved and those that the database refused. Raises StoreError when the
+    database cannot be reached."""
+    if not task_ids:
         return [], []
     verb = "retry" if action == UNDO else action
-    try:
-        moved = (
-            page()
-            .store()
-            .operate(watch(), verb, batch, request.form.get("because", "").strip()[:500] or None)
-        )
-    except StoreError as error:
-        if error.retryable:
-            raise
-        if len(batch) == 1:
-            return [], [{"task_id": batch[0], "error": str(error)}]
-        parts = [_move(action, [one]) for one in batch]
-        return [one for done, _ in parts for one in done], [one for _, bad in parts for one in bad]
+    because = request.form.get("because", "").strip()[:500] or None
+    moved, refusals = operate(page().store(), watch(), verb, task_ids, because)
+    for refusal in refusals:
+        if refusal.error.retryable:
+            raise refusal.error
     _push(verb, moved)
-    return moved, []
+    return moved, refusals
 
 
 def _push(verb: str, moved: list[str]) -> None:

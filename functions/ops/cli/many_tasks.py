@@ -6,20 +6,12 @@ import sys
 from typing import Any
 
 from functions.core.policy import Watch
-from functions.core.states import State
-from functions.errors import StoreError
+from functions.core.states import ACTIONS
 from functions.ops.cli import selection, target
 from functions.ops.cli.out import ERROR, FINE, USAGE, confirmed, data, span, table, words
 from functions.store import Store
+from functions.store.operate import operate
 
-OPEN = [State.PENDING.value, State.RUNNING.value]
-STATES = {
-    "cancel": [*OPEN, State.RESTING.value],
-    "fail": OPEN,
-    "requeue": [State.RUNNING.value],
-    "retry": [State.FAILED.value, State.CANCELLED.value],
-}
-"""The states in which an action applies."""
 PREVIEW = 20
 JSON = {"action": (), "found": (), "moved": (), "refused": ("task_id", "error"), "applied": ()}
 
@@ -43,10 +35,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(action: str, options: argparse.Namespace) -> int:
     """Shows what would move, asks, and moves it. Exit code 1 when some could not be moved."""
     store, _, watch = target.target(options)
-    wanted = {"states": STATES[action]} | selection.chosen(options)
-    if not set(wanted["states"]) <= set(STATES[action]):
+    wanted = {"states": ACTIONS[action]} | selection.chosen(options)
+    if not set(wanted["states"]) <= set(ACTIONS[action]):
         return words(
-            f"{action} applies to tasks that are {' or '.join(STATES[action])}. Leave --state out.",
+            f"{action} applies to tasks that are {' or '.join(ACTIONS[action])}. Leave --state out.",
             USAGE,
         )
     found = [one["task_id"] for one in selection.tasks(store, watch, wanted, options.limit)]
@@ -66,7 +58,7 @@ def run(action: str, options: argparse.Namespace) -> int:
                 }
             )
         if not found:
-            return words(f"{action}: no task matches that is {' or '.join(STATES[action])}.")
+            return words(f"{action}: no task matches that is {' or '.join(ACTIONS[action])}.")
         return words(
             f"{action} would move {len(found)} tasks. Nothing was written; --apply writes."
         )
@@ -93,8 +85,9 @@ def move(
     refused: list[dict[str, str]] = []
     for start in range(0, len(found), selection.PAGE):
         page = found[start : start + selection.PAGE]
-        done, bad = _move(store, watch, action, page, because)
-        moved, refused = moved + done, refused + bad
+        page_moved, refusals = operate(store, watch, action, page, because)
+        moved += page_moved
+        refused += [{"task_id": one.task_id, "error": str(one.error)} for one in refusals]
         _progress(start + len(page), len(found))
     return moved, refused
 
@@ -108,23 +101,6 @@ def told(action: str, count: int, moved: list[str], refused: list[dict[str, str]
             f"{len(refused)} were refused by the database. Mend what it says and run the same again."
         )
     return words(f"{action}: {len(moved)} of {count} tasks moved.", ERROR if refused else FINE)
-
-
-def _move(
-    store: Store, watch: Watch, action: str, page: list[str], because: str | None
-) -> tuple[list[str], list[dict[str, str]]]:
-    """Where the page fails, row by row: one bad row is reported and never stops the rest."""
-    try:
-        return store.operate(watch, action, page, because), []
-    except StoreError as error:
-        if error.retryable or len(page) == 1:
-            return [], [{"task_id": one, "error": str(error)} for one in page]
-    moved: list[str] = []
-    refused: list[dict[str, str]] = []
-    for one in page:
-        done, bad = _move(store, watch, action, [one], because)
-        moved, refused = moved + done, refused + bad
-    return moved, refused
 
 
 def _show(store: Store, watch: Watch, wanted: dict[str, Any], count: int) -> None:
