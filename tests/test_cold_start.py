@@ -68,7 +68,15 @@ MAIN = {
     "worker",
     "worker.shutdown",
 }
-STORE = {"core.policy", "core.states", "core.yaml_lines", "store", "store.postgres", "store.verbs"}
+STORE = {
+    "core.durations",
+    "core.policy",
+    "core.states",
+    "core.yaml_lines",
+    "store",
+    "store.postgres",
+    "store.verbs",
+}
 PUSH = {"core.dispatch"}
 ASKED = {"entry.auth", "entry.fields"}
 """Of whoever calls."""

@@ -6,9 +6,9 @@ from typing import Any, NoReturn
 
 import yaml
 
+from functions.core import durations
 from functions.errors import PolicyError
 
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {
     "": 1,
     "B": 1,
@@ -19,7 +19,6 @@ _SIZES = {
     "MIB": 2**20,
     "GIB": 2**30,
 }
-_LONGEST = 3650 * _UNITS["d"]
 
 
 class Value:
@@ -109,10 +108,10 @@ class Value:
 
     def seconds(self) -> float:
         """A time above 0: `30s`, `5m`, `2h`, `7d`, or a number of seconds."""
-        match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([smhd]?)", self._written())
-        if match is None or not 0 < (value := float(match[1]) * _UNITS[match[2]]) <= _LONGEST:
-            self.fail("must be a time above 0, at most 3650d, such as 30s, 5m, 2h or 7d")
-        return value
+        try:
+            return durations.seconds(self._written())
+        except ValueError as error:
+            self.fail(str(error))
 
     def size(self) -> int:
         """A size in bytes: `400MB`, `1GiB`, or a number of bytes."""

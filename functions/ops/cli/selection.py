@@ -2,17 +2,15 @@
 
 import argparse
 import itertools
-import re
 from collections.abc import Iterator
 from typing import Any
 
+from functions.core import durations
 from functions.core.policy import Watch
 from functions.core.states import State
 from functions.store import Store
 
 PAGE = 500
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST = 100 * 365.25 * 86400  # what an interval can hold is more, what a clock has seen is not
 _MOST = 10**9
 
 
@@ -39,11 +37,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def seconds(text: str) -> float:
-    """A time such as 90, 45s, 10m, 2h or 7d, in seconds. Raises argparse.ArgumentTypeError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 45s, 10m, 2h or 7d")
-    return min(float(match[1]) * _UNITS[match[2]], _LONGEST)
+    """A time such as 90, 30s, 5m, 2h or 7d, in seconds. Raises argparse.ArgumentTypeError."""
+    try:
+        return durations.seconds(text, or_zero=True)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def positive(text: str) -> int:

@@ -8,14 +8,13 @@ all three. Exit code: 0 none, 1 refused, 3 stuck tasks found."""
 
 import argparse
 import os
-import re
 import time
 from dataclasses import replace
 
 from functions.core.states import State
 from functions.errors import PolicyError, StoreError
 from functions.ops.cli.out import ERROR, FINE, FOUND, USAGE, confirmed, data, words
-from functions.ops.cli.selection import positive
+from functions.ops.cli.selection import positive, seconds
 from functions.ops.look import check
 from functions.ops.look.catalogue import Connection
 from functions.ops.look.fix import fix
@@ -39,7 +38,6 @@ JSON = {
 }
 SHOWN = 1000
 """Stuck tasks that are listed unless --limit says otherwise. --fix has no such limit."""
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--table", help="schema.name; without it, the tables that look like task tables are listed"
     )
     parser.add_argument(
-        "--older-than", type=duration, metavar="10m", help="how long is too long: 30s, 10m, 2h, 1d"
+        "--older-than", type=seconds, metavar="10m", help="how long is too long: 30s, 10m, 2h, 1d"
     )
     parser.add_argument("--job-id", metavar="ID", help="only this task")
     parser.add_argument("--kind", help="only tasks of this kind")
@@ -63,7 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"so many at most, the oldest first (shown: {SHOWN})",
     )
     parser.add_argument(
-        "--watch", type=duration, metavar="2s", help="look again and again, this often"
+        "--watch", type=seconds, metavar="2s", help="look again and again, this often"
     )
     parser.add_argument(
         "--fix",
@@ -83,15 +81,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="YAML or JSON that says what `inferred` got wrong, with its keys",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-
-
-def duration(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if match is None or float(match[1]) * UNITS[match[2]] > 3650 * UNITS["d"]:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a time with its unit, such as 30s, 10m, 2h or 1d"
-        )
-    return float(match[1]) * UNITS[match[2]]
 
 
 def run(options: argparse.Namespace) -> int:

@@ -230,7 +230,7 @@ def test_without_a_dsn_it_asks_for_one(world: World, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "options",
     [
-        ("--older-than", "10"),
+        ("--older-than", "10y"),
         ("--older-than", "soon"),
         ("--limit", "0"),
         ("--action", "delete"),
