@@ -15,7 +15,6 @@ from functions.entry import public_keys as key_module
 from functions.entry.auth import GOOGLE_KEYS
 from functions.entry.public_keys import FRESH, PAUSE, Keys
 from functions.errors import BadRequestError
-from tests.entry.conftest import forget_all
 from tests.entry.issuers import (
     EC,
     RSA,
@@ -27,7 +26,7 @@ from tests.entry.issuers import (
     published,
     user,
 )
-from tests.entry.test_entry_points import error_of
+from tests.entry.steps import error_code, forget
 
 
 def create(api, text, **more):
@@ -90,7 +89,7 @@ NOW = int(time.time())
 def test_a_token_that_is_wrong_is_refused_with_the_reason(api, dump, capfd, text, code):
     before = dump()
     answer = create(api, text)
-    assert (answer.status_code, error_of(answer)) == (401, code)
+    assert (answer.status_code, error_code(answer)) == (401, code)
     assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
     assert dump() == before
     out = capfd.readouterr().out
@@ -122,26 +121,26 @@ def test_a_public_key_is_no_secret(api):
             .decode()
             .rstrip("=")
         )
-        assert error_of(create(api, f"{signed}.{forged}")) == "wrong_signature"
+        assert error_code(create(api, f"{signed}.{forged}")) == "wrong_signature"
 
 
 def test_without_the_secret_no_token_by_HS256_is_taken(api, monkeypatch):  # noqa: N802
     monkeypatch.delenv("SUPABASE_JWT_SECRET")
     monkeypatch.setenv("JWT_AUDIENCE", "authenticated")
-    forget_all()
-    assert error_of(create(api, user())) == "wrong_algorithm"
+    forget()
+    assert error_code(create(api, user())) == "wrong_algorithm"
     assert create(api, user(key=EC, alg="ES256", kid="ec")).status_code == 201
 
 
 def test_the_keys_may_be_elsewhere_and_the_audience_another(api, issuing, monkeypatch):
     monkeypatch.setenv("SUPABASE_JWKS_URL", "https://keys.example/jwks")
     monkeypatch.setenv("JWT_AUDIENCE", "our-app")
-    forget_all()
+    forget()
     issuing.get("https://keys.example/jwks", json={"keys": [published("ours", STRANGER)]})
     assert (
         create(api, user(key=STRANGER, alg="ES256", kid="ours", aud="our-app")).status_code == 201
     )
-    assert error_of(create(api, user(key=STRANGER, alg="ES256", kid="ours"))) == "wrong_audience"
+    assert error_code(create(api, user(key=STRANGER, alg="ES256", kid="ours"))) == "wrong_audience"
 
 
 def test_the_service_role_acts_for_any_user(api, db, task_of):
@@ -159,7 +158,7 @@ def test_the_service_role_acts_for_any_user(api, db, task_of):
 
 def test_a_user_cannot_create_in_the_name_of_another(api, db):
     answer = create(api, user(), owner="bob")
-    assert (answer.status_code, error_of(answer)) == (403, "another_owner")
+    assert (answer.status_code, error_code(answer)) == (403, "another_owner")
     assert create(api, user(), owner="ann").status_code == 201
     assert db.execute("select owner from tasks").fetchall() == [{"owner": "ann"}]
 
@@ -168,7 +167,7 @@ def test_without_configuration_iam_has_asked_and_the_owner_is_given(api, db, mon
     monkeypatch.delenv("SUPABASE_JWT_SECRET")
     for name in ("OIDC_AUDIENCE", "OIDC_ACCOUNTS"):
         monkeypatch.delenv(name)
-    forget_all()
+    forget()
     assert create(api, None, owner="bob").status_code == 201
     assert sweep(api, None).status_code == 200
     assert db.execute("select owner from tasks").fetchall() == [{"owner": "bob"}]
@@ -206,7 +205,7 @@ def test_the_account_that_may_call_passes(api):
 def test_a_machine_that_may_not_call_is_told_why(api, dump, text, status, code):
     before = dump()
     answer = sweep(api, text)
-    assert (answer.status_code, error_of(answer)) == (status, code)
+    assert (answer.status_code, error_code(answer)) == (status, code)
     assert dump() == before
 
 
@@ -235,9 +234,9 @@ def pushed(task_id):
 def test_half_a_configuration_lets_nobody_pass(api, monkeypatch, capfd, left):
     """With the audience alone, anybody at Google could make a token that fits."""
     monkeypatch.delenv({"OIDC_AUDIENCE", "OIDC_ACCOUNTS"}.difference({left}).pop())
-    forget_all()
+    forget()
     answer = sweep(api, google())
-    assert (answer.status_code, error_of(answer)) == (500, "policy")
+    assert (answer.status_code, error_code(answer)) == (500, "policy")
     assert "Set both" in capfd.readouterr().out
 
 
@@ -355,6 +354,6 @@ def test_a_secret_or_a_key_to_encrypt_with_among_them_is_left_out(issuer):
 
 def test_the_two_issuers_do_not_mix(api, issuing):
     """A key of Google's signs no user, and the other way round."""
-    assert error_of(create(api, user(key=RSA, alg="RS256", kid="google"))) == "unknown_key"
-    assert error_of(sweep(api, google(kid="rsa"))) == "unknown_key"
+    assert error_code(create(api, user(key=RSA, alg="RS256", kid="google"))) == "unknown_key"
+    assert error_code(sweep(api, google(kid="rsa"))) == "unknown_key"
     assert {call.request.url for call in issuing.calls} == {USERS_KEYS, GOOGLE_KEYS}

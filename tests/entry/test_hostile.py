@@ -10,7 +10,7 @@ import pytest
 
 from functions.entry.http import MAX_BODY
 from tests.entry.issuers import RSA, STRANGER, bearer, google, user
-from tests.entry.test_entry_points import METHODS, NOBODY, error_of
+from tests.entry.steps import METHODS, NOBODY, error_code
 
 USERS = ("create_task", "task_status", "cancel_task")
 MACHINES = tuple(name for name in METHODS if name not in USERS)
@@ -157,7 +157,7 @@ def test_a_token_is_good_for_its_own_live_attempt_only(api, world, dump, target)
         answer = attack(
             api, target, {"task_id": world[name]["task_id"], "token": token}, bearer(google())
         )
-        assert (answer.status_code, error_of(answer)) == (409, "lost")
+        assert (answer.status_code, error_code(answer)) == (409, "lost")
         assert SECRET not in answer.text
     assert dump("tasks", "unstuck.attempts") == before
 
@@ -272,7 +272,7 @@ def test_a_body_that_is_bad_is_refused_whatever_it_calls_itself(api, world, dump
             for kind in TYPES:
                 answer = api.ask(target, data=body, content_type=kind, headers=headers)
                 assert answer.status_code in {400, 413, 422}, (target, kind, answer.text)
-                error_of(answer)
+                error_code(answer)
     assert dump() == before
 
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.entry.issuers import bearer, google
-from tests.entry.test_entry_points import NOBODY, error_of
+from tests.entry.steps import NOBODY, error_code
 
 MACHINE = bearer(google())
 
@@ -79,11 +79,15 @@ def test_a_given_task_is_claimed_or_it_is_said_why_not(api, db, task_of):
     task_id = task_of("ann")
     assert claim(api, task_id=task_id)["task_id"] == task_id
     answer = ask(api, "claim_task", worker_id="w", task_id=task_id)
-    assert (answer.status_code, error_of(answer), answer.json["state"]) == (409, "held", "running")
+    assert (answer.status_code, error_code(answer), answer.json["state"]) == (
+        409,
+        "held",
+        "running",
+    )
     assert int(answer.headers["Retry-After"]) >= 1
     assert ask(api, "claim_task", worker_id="w", task_id=NOBODY).status_code == 404
     db.execute("select unstuck.tasks_cancel(%s)", (task_id,))
-    assert error_of(ask(api, "claim_task", worker_id="w", task_id=task_id)) == "ended"
+    assert error_code(ask(api, "claim_task", worker_id="w", task_id=task_id)) == "ended"
 
 
 def test_a_worker_that_beats_and_completes(api, db, task_of, capfd):
@@ -193,7 +197,7 @@ def test_a_worker_that_lost_its_task_is_told_to_stop_and_changes_nothing(
     api.ask("sweep", headers=MACHINE)
     before = dump("tasks", "unstuck.attempts")
     answer = ask(api, target, **mine, **more)
-    assert (answer.status_code, error_of(answer), answer.json["reason"]) == (
+    assert (answer.status_code, error_code(answer), answer.json["reason"]) == (
         409,
         "lost",
         "deadline",
@@ -256,6 +260,6 @@ def test_a_bad_call_is_refused_with_the_next_step(api, dump, task_of, target, ch
         target, mine
     )
     answer = ask(api, target, **usual | change)
-    assert (answer.status_code, error_of(answer)) == (400, "bad_request")
+    assert (answer.status_code, error_code(answer)) == (400, "bad_request")
     assert says in answer.json["error"]["message"]
     assert dump() == before

@@ -9,7 +9,7 @@ from functions.core.policy import DEFAULT, load
 from functions.entry import input_schema
 from functions.ops.local.samples import selection_input
 from tests.entry.issuers import bearer, google, user
-from tests.entry.test_entry_points import NOBODY, error_of
+from tests.entry.steps import NOBODY, error_code
 
 ANN, BOB = bearer(user("ann")), bearer(user("bob"))
 
@@ -33,7 +33,7 @@ def test_the_task_of_another_user_is_not_there(api, db, dump):
     )  # overdue: a poll would heal it
     before = dump()
     for answer in (status(api, task_id, BOB), cancel(api, task_id, BOB)):
-        assert (answer.status_code, error_of(answer)) == (404, "not_found")
+        assert (answer.status_code, error_code(answer)) == (404, "not_found")
         assert answer.json["error"]["message"] == f"There is no task {task_id}.", (
             "as for one that never was"
         )
@@ -61,7 +61,7 @@ def test_a_task_that_has_ended_cannot_be_cancelled(api):
     task_id = create(api).json["task_id"]
     assert api.ask("worker", json={"task_id": task_id}, headers=bearer(google())).status_code == 200
     answer = cancel(api, task_id)
-    assert (answer.status_code, error_of(answer), answer.json["state"]) == (
+    assert (answer.status_code, error_code(answer), answer.json["state"]) == (
         409,
         "ended",
         "completed",
@@ -72,7 +72,7 @@ def test_a_task_that_has_ended_cannot_be_cancelled(api):
 def test_one_active_task_of_a_kind_is_told_with_its_id(api):
     first = create(api, "alone").json["task_id"]
     answer = create(api, "alone", input={"n": 2})
-    assert (answer.status_code, error_of(answer)) == (409, "active")
+    assert (answer.status_code, error_code(answer)) == (409, "active")
     assert (answer.json["task_id"], answer.json["state"]) == (first, "pending")
     assert create(api, "alone", BOB).status_code == 201
 
@@ -91,7 +91,7 @@ def test_too_many_creates_are_told_when_to_come_again(api, db):
         "insert into tasks (kind, owner) select 'returns', 'ann' from generate_series(1, 50)"
     )
     answer = create(api)
-    assert (answer.status_code, error_of(answer)) == (429, "too_many")
+    assert (answer.status_code, error_code(answer)) == (429, "too_many")
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
     assert create(api, headers=BOB).status_code == 201
 
@@ -112,7 +112,7 @@ def test_too_many_creates_are_told_when_to_come_again(api, db):
 )
 def test_an_input_that_its_schema_refuses_is_told_by_its_path(api, dump, kind, task_input, path):
     answer = create(api, kind, input=task_input)
-    assert (answer.status_code, error_of(answer), answer.json["path"]) == (
+    assert (answer.status_code, error_code(answer), answer.json["path"]) == (
         422,
         "invalid_input",
         path,
