@@ -1,0 +1,451 @@
+"""What the store answers, as types, and the one place where they are made from JSON.
+
+A field that the database adds is ignored, so that SQL may be newer than this code. A field that it
+lacks is a StoreError that names the field. No library does it: msgspec would cost a cold start as
+much as `import yaml` does, pydantic 2.5 times that (measured); the reader below costs nothing."""
+
+from collections.abc import Callable
+from enum import Enum, StrEnum
+from functools import partial
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_origin
+
+from functions.core.record import Record
+from functions.core.states import Outcome, State
+from functions.errors import StoreError
+
+Some = TypeVar("Some", bound=Record)
+
+
+class RescuedState(StrEnum):
+    """Where the rescue of an overdue task led."""
+
+    PENDING = "pending"
+    FAILED = "failed"
+    OVERTAKEN = "overtaken"
+    """Somebody who does not use the guard had moved the task: only its attempt was ended."""
+
+
+class Rescued(Record):
+    """An overdue task that was settled. `number` is its attempt, `late` the seconds since it should
+    have ended, `retry_after` the seconds until the next try may start."""
+
+    task_id: str
+    kind: str
+    number: int
+    tries: int
+    worker: str | None
+    state: RescuedState
+    reason: str
+    cause: str
+    error: str | None
+    retry_after: float | None
+    late: float
+
+
+class Overdue(Rescued):
+    """What a sweep would do with a task. `live`: an attempt of the ledger is to be ended."""
+
+    was: str
+    live: bool
+
+
+class Unsweepable(Record):
+    """An overdue task that the database refuses to settle, with the SQLSTATE and the error."""
+
+    task_id: str
+    kind: str
+    code: str
+    error: str
+
+
+class Batch(Record):
+    """One batch of a sweep. `more`: it was full, so that another one may find more."""
+
+    rescued: list[Rescued]
+    unsweepable: list[Unsweepable]
+    more: bool
+
+
+class Created(Record):
+    task_id: str
+    state: State
+    rescued: list[Rescued] | None = None
+    """What stood in the way and was overdue."""
+    verdict: Literal["created"] = "created"
+
+
+class Exists(Record):
+    """The idempotency key, or the id, was used before for this very task."""
+
+    task_id: str
+    state: State | None
+    rescued: list[Rescued] | None = None
+    verdict: Literal["exists"] = "exists"
+
+
+class Conflict(Record):
+    """The idempotency key was used for another task."""
+
+    task_id: str
+    state: State | None
+    rescued: list[Rescued] | None = None
+    verdict: Literal["conflict"] = "conflict"
+
+
+class Limited(Record):
+    """The owner created too many tasks in a minute; `retry_after` seconds."""
+
+    retry_after: float
+    rescued: list[Rescued] | None = None
+    verdict: Literal["limited"] = "limited"
+
+
+class Active(Record):
+    """The owner has an open task of a kind of which only one may be open."""
+
+    task_id: str
+    state: State
+    rescued: list[Rescued] | None = None
+    verdict: Literal["active"] = "active"
+
+
+class Claimed(Record):
+    """A worker holds the task. Each write of this attempt carries `token`."""
+
+    task_id: str
+    kind: str
+    state: State
+    token: str
+    number: int
+    tries: int
+    input: Any
+    checkpoint: dict[str, Any]
+    rescued: list[Rescued] | None = None
+    verdict: Literal["claimed"] = "claimed"
+
+
+class ClaimRefusal(StrEnum):
+    """Why there is no claim."""
+
+    HELD = "held"
+    """A live attempt holds the task."""
+    EARLY = "early"
+    """Its time has not come."""
+    ENDED = "ended"
+    RESTING = "resting"
+    MISSING = "missing"
+    NONE = "none"
+    """No task is due; the answer to a claim of any task."""
+
+
+class NotClaimed(Record):
+    """`retry_after`: seconds after which a claim may succeed."""
+
+    verdict: ClaimRefusal
+    task_id: str | None = None
+    kind: str | None = None
+    state: State | None = None
+    retry_after: float | None = None
+    rescued: list[Rescued] | None = None
+
+
+class Held(Record):
+    """The attempt holds its task still."""
+
+    verdict: Literal["held"] = "held"
+
+
+class Lost(Record):
+    """The attempt does not hold its task any more: how it ended, or None for an unknown token."""
+
+    outcome: Outcome | None = None
+    reason: str | None = None
+    kind: str | None = None
+    number: int | None = None
+    verdict: Literal["lost"] = "lost"
+
+
+class Settled(Record):
+    """The attempt has ended and the task is in `state`. `took`: seconds of work. `repeat`: it had
+    been settled before, by the same call."""
+
+    state: State
+    reason: str | None
+    error: str | None
+    number: int
+    tries: int
+    kind: str
+    took: float
+    retry_after: float | None
+    repeat: bool = False
+    verdict: Literal["settled"] = "settled"
+
+
+class LastAttempt(Record):
+    """The latest attempt of a task. Ages and remainders are seconds; `of` is how many tries its
+    rule allows."""
+
+    number: int
+    tries: int
+    of: int
+    worker: str | None
+    started_at: str
+    beat_at: str
+    ended_at: str | None
+    outcome: Outcome | None
+    reason: str | None
+    cause: str | None
+    evidence: str | None
+    progress: dict[str, Any] | None
+    age: float
+    silent: float
+    ended_ago: float | None
+    took: float | None
+    deadline_left: float | None
+    lease_left: float | None
+
+
+class TaskStatus(Record):
+    """`word` is the table's own word for `state`, which is None where the policy lacks the word.
+    `waited`, `silent` and `due_in` are seconds."""
+
+    task_id: str
+    state: State | None
+    word: str | None
+    kind: str
+    owner: str | None
+    result: Any
+    error: str | None
+    reason: str | None
+    queued_at: str | None
+    waited: float | None
+    silent: float | None
+    due_in: float | None
+    overdue: bool
+    rescued: list[Rescued]
+    attempt: LastAttempt | None
+
+
+class Cancelled(Record):
+    task_id: str
+    kind: str
+    state: State
+    number: int | None
+    tries: int | None
+    reason: str | None
+    verdict: Literal["cancelled"] = "cancelled"
+
+
+class AlreadyEnded(Record):
+    """Too late to cancel; `state` is None where the policy lacks the table's word."""
+
+    task_id: str
+    state: State | None
+    verdict: Literal["ended"] = "ended"
+
+
+class TaskRow(Record):
+    """A task in a list. `age`: seconds in its state."""
+
+    task_id: str
+    state: State | None
+    word: str | None
+    kind: str
+    owner: str | None
+    error: str | None
+    number: int | None
+    tries: int | None
+    worker: str | None
+    reason: str | None
+    age: float | None
+
+
+class Attempt(Record):
+    """An attempt in the history of a task. `checkpoints` are their names."""
+
+    number: int
+    tries: int
+    worker: str | None
+    started_at: str
+    ended_at: str | None
+    age: float
+    took: float | None
+    beats: int
+    outcome: Outcome | None
+    reason: str | None
+    cause: str | None
+    error: str | None
+    detail: str | None
+    evidence: str | None
+    progress: dict[str, Any] | None
+    checkpoints: list[str] | None
+    sweep_id: int | None
+
+
+class OpenCount(Record):
+    """How many tasks of a kind are pending or running, and since how many seconds the oldest is."""
+
+    state: State
+    kind: str | None
+    count: int
+    oldest: float | None
+
+
+class OverdueCount(Record):
+    count: int
+    oldest: float | None
+
+
+class EndedCount(Record):
+    kind: str | None
+    outcome: Outcome
+    reason: str | None
+    count: int
+
+
+class LastSweep(Record):
+    started_at: str
+    ago: float
+    ok: bool | None
+    counts: dict[str, Any] | None
+
+
+class Overview(Record):
+    """Open tasks by state and kind, live attempts, and what ended or was refused in an hour."""
+
+    open: list[OpenCount]
+    live: int
+    live_by_kind: dict[str, int]
+    overdue: OverdueCount
+    ended: list[EndedCount]
+    refused: int
+    last_sweep: LastSweep | None
+
+
+class SweepBegun(Record):
+    sweep_id: int
+    verdict: Literal["begun"] = "begun"
+
+
+class SweepRefusal(StrEnum):
+    """Why a run of the sweep does not begin."""
+
+    DUPLICATE = "duplicate"
+    """The run of this key has ended well."""
+    RUNNING = "running"
+    """Another run has not ended yet."""
+
+
+class SweepNotBegun(Record):
+    verdict: SweepRefusal
+
+
+class QuietTask(Record):
+    """A pending task whose push seems lost; `times` it was pushed again, `age` in seconds."""
+
+    task_id: str
+    kind: str
+    times: int
+    age: float
+
+
+class FailedTask(Record):
+    """A failure that people are to be told of."""
+
+    watch: str
+    task_id: str
+    number: int
+    kind: str
+    reason: str
+    cause: str
+    at: str
+
+
+class Message(Record):
+    """A message of the outbox: its id, how often it was taken, and the failures it tells of."""
+
+    message: str
+    times: int
+    tasks: list[FailedTask]
+
+
+class Evidence(Record):
+    """Why the worker of an attempt died, as the platform's log tells it. An argument of the verb
+    `evidence`."""
+
+    watch: str
+    task_id: str
+    number: int
+    cause: str
+    evidence: str
+
+
+def read(answer: type[Some], data: Any) -> Some:
+    """Makes the record from JSON. Raises StoreError."""
+    if not isinstance(data, dict):
+        raise _unreadable(answer, f"is {data!r}")
+    record = object.__new__(answer)
+    for name, convert in _converters(answer).items():
+        if name in data:
+            vars(record)[name] = convert(data[name]) if convert else data[name]
+        elif hasattr(answer, name):
+            vars(record)[name] = getattr(answer, name)
+        else:
+            raise _unreadable(answer, f"lacks `{name}`")
+    return record
+
+
+def read_all(answer: type[Some], data: Any) -> list[Some]:
+    """The same for a list; null is an empty one."""
+    return [read(answer, member) for member in data or ()]
+
+
+def read_one_of(data: Any, *answers: type[Some]) -> Some:
+    """The record whose class has the verdict of the answer. Raises StoreError."""
+    for answer in answers:
+        if data and data.get("verdict") == getattr(answer, "verdict", None):
+            return read(answer, data)
+    raise _unreadable(answers[0], f"is {data!r}")
+
+
+def _converters(answer: type[Record]) -> dict[str, Callable[[Any], Any] | None]:
+    if answer not in _made:
+        _made[answer] = {name: _converter(answer, kind) for name, kind in answer.types.items()}
+    return _made[answer]
+
+
+_made: dict[type[Record], dict[str, Callable[[Any], Any] | None]] = {}
+
+
+def _converter(answer: type[Record], kind: Any) -> Callable[[Any], Any] | None:
+    """What makes a value of that type from JSON; None where JSON has it already."""
+    if isinstance(kind, UnionType):
+        convert = _converter(answer, kind.__args__[0])
+        return convert and partial(_unless_null, convert)
+    if get_origin(kind) is list and issubclass(kind.__args__[0], Record):
+        return partial(read_all, kind.__args__[0])
+    if not isinstance(kind, type):
+        return None
+    if issubclass(kind, Record):
+        return partial(read, kind)
+    return partial(_member, answer, kind) if issubclass(kind, Enum) else None
+
+
+def _unless_null(convert: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else convert(value)
+
+
+def _member(answer: type[Record], kind: type[Enum], value: Any) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        raise _unreadable(answer, f"has {value!r}, which is no {kind.__name__}") from None
+
+
+def _unreadable(answer: type[Record], problem: str) -> StoreError:
+    return StoreError(
+        f"The database's answer {answer.__name__} {problem}. Its functions are of another release: "
+        "run `python -m functions migrate --apply`.",
+        retryable=False,
+    )
