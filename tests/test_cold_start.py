@@ -71,6 +71,7 @@ MAIN = {
 STORE = {
     "core.durations",
     "core.policy",
+    "core.sqlstates",
     "core.states",
     "core.yaml_lines",
     "store",

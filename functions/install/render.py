@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from functions.core.policy import Watch
+from functions.core.sqlstates import PASSING
 from functions.core.states import State
 from functions.install import column_sql
 from functions.install.column_sql import literal
@@ -46,7 +47,9 @@ def template(name: str) -> str:
 
 def shared() -> str:
     """The functions that serve every watch."""
-    return "\n".join(template(name) for name in SHARED)
+    passing = ", ".join(map(literal, PASSING))
+    text = "\n".join(template(name) for name in SHARED)
+    return render(text, {"passing_sqlstates": passing})
 
 
 def verbs(watch: Watch) -> str:

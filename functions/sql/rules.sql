@@ -128,5 +128,5 @@ end $$;
 -- Errors that say nothing about the row: deadlock, lock or statement timeout, shutdown, lack of resources.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
-  select left(p_sqlstate, 2) in ('08', '40', '53', '55', '57', '58', 'XX')
+  select left(p_sqlstate, 2) in (@passing_sqlstates@)
 $$;

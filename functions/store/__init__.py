@@ -4,9 +4,9 @@ from functools import lru_cache
 
 from functions.core.settings import settings
 from functions.errors import StoreError
-from functions.store.verbs import LIMIT, LOCK_WAIT, PASSING, SWEEP_LIMIT, Answer, Store
+from functions.store.verbs import LIMIT, LOCK_WAIT, SWEEP_LIMIT, Answer, Store
 
-__all__ = ["LIMIT", "LOCK_WAIT", "PASSING", "SWEEP_LIMIT", "Answer", "Store", "store"]
+__all__ = ["LIMIT", "LOCK_WAIT", "SWEEP_LIMIT", "Answer", "Store", "store"]
 
 
 @lru_cache

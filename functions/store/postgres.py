@@ -14,8 +14,9 @@ import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
+from functions.core.sqlstates import PASSING
 from functions.errors import StoreError
-from functions.store.verbs import PASSING, Store
+from functions.store.verbs import Store
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):

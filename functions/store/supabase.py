@@ -17,9 +17,10 @@ import httpx
 from postgrest.exceptions import APIError
 
 from functions.core.policy import Json
+from functions.core.sqlstates import PASSING
 from functions.errors import StoreError
 from functions.store.supabase_key import check_key, check_url
-from functions.store.verbs import PASSING, Store
+from functions.store.verbs import Store
 
 if TYPE_CHECKING:
     from supabase import Client

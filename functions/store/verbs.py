@@ -23,8 +23,6 @@ LOCK_WAIT = 2.0
 is not made: it could come through when its caller has gone, and burn a try."""
 SWEEP_LIMIT = 60.0
 """The same for a batch of the sweep."""
-PASSING = ("08", "40", "53", "55", "57", "58")
-"""The classes of SQLSTATE that say nothing about the call: the same call may succeed later."""
 
 
 class Store(ABC):

@@ -53,6 +53,9 @@ PASSING = {
     "a database that ends": httpx.Response(
         503, json={"code": "57P01", "message": "terminating connection"}
     ),
+    "an internal error, as poolers report their own": httpx.Response(
+        500, json={"code": "XX000", "message": "connection to the database was lost"}
+    ),
     "cloudflare": httpx.Response(520, text="error code: 520"),
 }
 FOR_GOOD = {
@@ -83,10 +86,6 @@ FOR_GOOD = {
     "a raised error": (
         httpx.Response(400, json={"code": "P0001", "message": "the hook refuses"}),
         "the hook refuses",
-    ),
-    "an internal error": (
-        httpx.Response(500, json={"code": "XX000", "message": "cache lookup failed"}),
-        "cache lookup",
     ),
     "a body that is too large": (httpx.Response(413, text="Payload Too Large"), "Too Large"),
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from functions.core.sqlstates import PASSING
 from functions.errors import StoreError
 
 STATEMENT_LIMIT = 60
@@ -86,7 +87,7 @@ def explained(error: psycopg.Error) -> StoreError:
         text += ". Somebody holds the table: try again."
     elif not code:
         text += ". The connection is gone: try again."
-    passing = not code or code[:2] in {"08", "40", "53", "55", "57", "58"}
+    passing = not code or code[:2] in PASSING
     return StoreError(text, retryable=passing, code=code)
 
 
