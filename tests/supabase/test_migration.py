@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from functions import store
 from functions.core.policy import load
 from functions.install import pg_cron
 from functions.install.migrate import check, file, migrate
 from functions.install.supabase_api import OWN, VERBS, WATCH_VERBS, functions
 from functions.ops.postgres.embedded import Postgres
-from functions.store import SWEEP_LIMIT
+from functions.store import SWEEP_LIMIT, verbs
 from tests.conftest import copied
 from tests.supabase.stack import bootstrap
 
@@ -60,7 +59,7 @@ def do(dsn: str, statement: str) -> None:
 
 
 def test_every_verb_that_a_store_calls_is_exposed():
-    source = inspect.getsource(store)
+    source = inspect.getsource(verbs)
     called = (
         set(re.findall(r'(?:_verb|call)\(\s*"(\w+)"', source)),
         set(re.findall(r'f"\{watch\.name\}_(\w+)"', source)),
@@ -162,9 +161,9 @@ def test_the_verbs_of_the_sweep_may_take_as_long_as_the_store_lets_them(bare):
 
 CRON = """
 create schema cron;
-create table pg_cron.job (jobname text primary key, schedule text, command text);
-create function pg_cron.schedule(text, text, text) returns void language sql as $$
-  insert into pg_cron.job values ($1, $2, $3) on conflict (jobname) do update set schedule = $2, command = $3
+create table cron.job (jobname text primary key, schedule text, command text);
+create function cron.schedule(text, text, text) returns void language sql as $$
+  insert into cron.job values ($1, $2, $3) on conflict (jobname) do update set schedule = $2, command = $3
 $$;
 """
 """In the place of pg_cron, which the embedded server does not have."""
@@ -177,7 +176,7 @@ def test_with_the_schedule_it_may_be_run_again_and_the_procedure_is_nobody_elses
     do(bare, CRON)
     for _ in range(2):
         do(bare, text.replace("create extension if not exists pg_cron;", ""))
-    assert rows(bare, "select * from pg_cron.job") == [
+    assert rows(bare, "select * from cron.job") == [
         ("unstuck-sweep", "* * * * *", "call unstuck.cron_sweep()")
     ]
     others = ["anon", "authenticated"]

@@ -79,13 +79,13 @@ def test_messages_that_arrive_together_are_heard_one_after_the_other(where):
 
 def test_a_child_that_stops_in_the_middle_of_a_message_does_not_hold_up_the_guard():
     with at_work(says_much) as work:
-        child = psutil.Process(work._process.pid)
+        process = psutil.Process(work._process.pid)
         eventually(lambda: child.wait([work._pipe], 0))
-        child.suspend()
-        eventually(lambda: child.status() == psutil.STATUS_STOPPED)
+        process.suspend()
+        eventually(lambda: process.status() == psutil.STATUS_STOPPED)
         for _ in range(10):  # more than the socket holds
             assert work.receive(0.01) is None
-        child.resume()
+        process.resume()
         assert len(message(work)[1]) > MUCH
 
 
