@@ -1,6 +1,6 @@
 """`python -m functions`: the command line for operators."""
 
-from functions.ops.commands.parser import main
+from functions.ops.command_line import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -6,6 +6,7 @@ import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from functions.ops.commands import NAMES
 from tests.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs" / "architecture.md"
@@ -41,7 +42,18 @@ def imports(name: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             imported |= (inner & MODULES.keys()) or {node.module}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
+            imported |= imported_by_name(node.args[0])
     return (imported & MODULES.keys()) - {name, "functions"}
+
+
+def imported_by_name(argument: ast.expr) -> set[str]:
+    """The modules that f"functions.ops.commands.{name}" may stand for; the modules of handlers are
+    values of the policy, and no import in the code."""
+    if not isinstance(argument, ast.JoinedStr):
+        return set()
+    prefix = ast.literal_eval(argument.values[0])
+    return {name for name in MODULES if name.startswith(prefix)}
 
 
 def is_for_types(node: ast.AST) -> bool:
@@ -62,6 +74,11 @@ def folder(module: str) -> str:
 
 def test_no_import_leads_back():
     TopologicalSorter(GRAPH).prepare()
+
+
+def test_an_import_by_name_is_an_arrow_too():
+    commands = {f"functions.ops.commands.{name}" for name in NAMES}
+    assert commands <= GRAPH["functions.ops.command_line"]
 
 
 def test_the_arrows_of_the_picture_are_the_imports_of_the_code():

@@ -16,7 +16,7 @@ import yaml
 
 from functions.core.policy import DEFAULT, parse
 from functions.core.states import Outcome, Reason, State
-from functions.ops.commands.parser import commands
+from functions.ops.command_line import commands
 from functions.ops.reference import DOCS
 from functions.ops.reference import PAGES as MADE
 from functions.ops.reference.reasons import OUTCOMES, REASONS, STATES

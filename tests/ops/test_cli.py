@@ -18,8 +18,8 @@ import psycopg
 import pytest
 
 from functions.core.policy import load
+from functions.ops.command_line import commands, main
 from functions.ops.commands import NAMES
-from functions.ops.commands.parser import commands, main
 from functions.ops.postgres.embedded import free_port
 from functions.store import Store
 from functions.store.postgres import PostgresStore
@@ -560,28 +560,29 @@ def test_cancel_ends_the_live_attempt(world: World) -> None:
 # Completion.
 
 
-def completed(script: str, *words: str) -> set[str]:
+def offered_by_bash(script: str, *words: str) -> set[str]:
     """What bash offers for the last of the words."""
-    line = (
-        f"COMP_WORDS=({' '.join(words)!s} ''); "
-        if words[-1] == "unstuck"
-        else f"COMP_WORDS=({' '.join(words)}); "
+    command = f"""{script}
+COMP_WORDS=({" ".join(repr(word) for word in words)}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1))
+_shtab_unstuck
+echo ${{COMPREPLY[@]}}"""
+    completed = subprocess.run(
+        ["bash", "-c", command],
+        text=True,
+        capture_output=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},
     )
-    said = (
-        f"{script}\n{line} COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _unstuck; echo ${{COMPREPLY[@]}}"
-    )
-    env = {"PATH": os.environ["PATH"]}
-    done = subprocess.run(["bash", "-c", said], text=True, capture_output=True, check=True, env=env)
-    return set(done.stdout.split())
+    return set(completed.stdout.split())
 
 
 def test_bash_completes_commands_options_and_closed_lists(world: World) -> None:
     script = world("completion", "bash").out
-    assert completed(script, "unstuck") == set(NAMES)
-    assert completed(script, "unstuck", "re") == {"retry", "requeue"}
-    assert completed(script, "unstuck", "undo", "--a") == {"--apply"}
-    assert completed(script, "unstuck", "list", "--state", "r") == {"running", "resting"}
-    assert completed(script, "unstuck", "completion", "z") == {"zsh"}
+    assert offered_by_bash(script, "unstuck", "") == set(NAMES)
+    assert offered_by_bash(script, "unstuck", "re") == {"retry", "requeue"}
+    assert offered_by_bash(script, "unstuck", "undo", "--a") == {"--apply"}
+    assert offered_by_bash(script, "unstuck", "list", "--state", "r") == {"running", "resting"}
+    assert offered_by_bash(script, "unstuck", "completion", "z") == {"zsh"}
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -44,7 +44,7 @@ def project(options: argparse.Namespace) -> str:
 
 
 @contextlib.contextmanager
-def words() -> Iterator[None]:
+def cloud_errors() -> Iterator[None]:
     """Turns what Google's clients raise into a CloudError."""
     from google.api_core import exceptions
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
@@ -73,7 +73,7 @@ def credentials() -> Any:
     """Those of the environment. Raises CloudError when there are none."""
     import google.auth
 
-    with words():
+    with cloud_errors():
         found, _ = google.auth.default(scopes=[SCOPE])
         return found
 
@@ -82,7 +82,7 @@ def asked(session: Any, url: str, *, method: str = "GET", **params: Any) -> dict
     """What an API answers that none of our libraries covers. Raises CloudError; a 404 is {}."""
     from google.api_core import exceptions
 
-    with words():
+    with cloud_errors():
         answer = session.request(method, url, params=params, timeout=LIMIT)
         if answer.status_code == 404:
             return {}

@@ -8,11 +8,20 @@ from typing import Any
 from functions.core.policy import Watch
 from functions.core.states import ACTIONS
 from functions.ops.cli import selection, target
-from functions.ops.cli.out import ERROR, FINE, USAGE, confirmed, data, span, table, words
+from functions.ops.cli.out import (
+    ERROR,
+    FINE,
+    USAGE,
+    confirmed,
+    print_json,
+    print_message,
+    print_table,
+    span,
+)
 from functions.store import Store
 from functions.store.operate import operate
 
-PREVIEW = 20
+PREVIEW_TASKS = 20
 JSON = {"action": (), "found": (), "moved": (), "refused": ("task_id", "error"), "applied": ()}
 
 
@@ -35,86 +44,81 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(action: str, options: argparse.Namespace) -> int:
     """Shows what would move, asks, and moves it. Exit code 1 when some could not be moved."""
     store, _, watch = target.target(options)
-    wanted = {"states": ACTIONS[action]} | selection.chosen(options)
-    if not set(wanted["states"]) <= set(ACTIONS[action]):
-        return words(
-            f"{action} applies to tasks that are {' or '.join(ACTIONS[action])}. Leave --state out.",
-            USAGE,
+    states = " or ".join(ACTIONS[action])
+    task_filter = {"states": ACTIONS[action]} | selection.filter_of(options)
+    if not set(task_filter["states"]) <= set(ACTIONS[action]):
+        return print_message(
+            f"{action} applies to tasks that are {states}. Leave --state out.", USAGE
         )
-    found = [one["task_id"] for one in selection.tasks(store, watch, wanted, options.limit)]
+    tasks = selection.tasks(store, watch, task_filter, options.limit)
+    task_ids = [task["task_id"] for task in tasks]
+    count = len(task_ids)
     if not options.json:
-        _show(store, watch, wanted, len(found))
-    if not found or not confirmed(
-        f"{action} {len(found)} tasks of {watch.table}?", yes=options.apply
-    ):
-        if options.json:
-            data(
-                {
-                    "action": action,
-                    "found": len(found),
-                    "moved": [],
-                    "refused": [],
-                    "applied": False,
-                }
-            )
-        if not found:
-            return words(f"{action}: no task matches that is {' or '.join(ACTIONS[action])}.")
-        return words(
-            f"{action} would move {len(found)} tasks. Nothing was written; --apply writes."
-        )
-    moved, refused = move(store, watch, action, found, options.because)
+        _print_preview(store, watch, task_filter, count)
+    question = f"{action} {count} tasks of {watch.table}?"
+    applied = bool(task_ids) and confirmed(question, yes=options.apply)
+    to_move = task_ids if applied else []
+    moved, refused = move(store, watch, action, to_move, options.because)
     if options.json:
-        data(
+        print_json(
             {
                 "action": action,
-                "found": len(found),
+                "found": count,
                 "moved": moved,
                 "refused": refused,
-                "applied": True,
+                "applied": applied,
             }
         )
-    return told(action, len(found), moved, refused)
+    if not task_ids:
+        return print_message(f"{action}: no task matches that is {states}.")
+    if not applied:
+        return print_message(
+            f"{action} would move {count} tasks. Nothing was written; --apply writes."
+        )
+    return print_result(action, count, moved, refused)
 
 
 def move(
-    store: Store, watch: Watch, action: str, found: list[str], because: str | None = None
+    store: Store, watch: Watch, action: str, task_ids: list[str], because: str | None = None
 ) -> tuple[list[str], list[dict[str, str]]]:
-    """Page by page. Returns what moved, and what the database refused; the others were not in the
-    state any more."""
+    """Moves the tasks page by page. Returns the ids that moved, and {task_id, error} for each that
+    the database refused; the others were not in the state any more."""
     moved: list[str] = []
     refused: list[dict[str, str]] = []
-    for start in range(0, len(found), selection.PAGE):
-        page = found[start : start + selection.PAGE]
+    for start in range(0, len(task_ids), selection.PAGE):
+        page = task_ids[start : start + selection.PAGE]
         page_moved, refusals = operate(store, watch, action, page, because)
         moved += page_moved
-        refused += [{"task_id": one.task_id, "error": str(one.error)} for one in refusals]
-        _progress(start + len(page), len(found))
+        refused += [
+            {"task_id": refusal.task_id, "error": str(refusal.error)} for refusal in refusals
+        ]
+        _print_progress(start + len(page), len(task_ids))
     return moved, refused
 
 
-def told(action: str, count: int, moved: list[str], refused: list[dict[str, str]]) -> int:
-    """Says what became of them. Returns the exit code."""
-    for one in refused:
-        words(f"{one['task_id']}: {one['error']}")
+def print_result(action: str, count: int, moved: list[str], refused: list[dict[str, str]]) -> int:
+    """Says what became of `count` tasks. Returns the exit code."""
+    for refusal in refused:
+        print_message(f"{refusal['task_id']}: {refusal['error']}")
     if refused:
-        words(
-            f"{len(refused)} were refused by the database. Mend what it says and run the same again."
-        )
-    return words(f"{action}: {len(moved)} of {count} tasks moved.", ERROR if refused else FINE)
+        advice = "Mend what it says and run the same again."
+        print_message(f"{len(refused)} were refused by the database. {advice}")
+    code = ERROR if refused else FINE
+    return print_message(f"{action}: {len(moved)} of {count} tasks moved.", code)
 
 
-def _show(store: Store, watch: Watch, wanted: dict[str, Any], count: int) -> None:
+def _print_preview(store: Store, watch: Watch, task_filter: dict[str, Any], count: int) -> None:
     rows = [
-        [one["task_id"], one["kind"], one["word"], span(one["age"]), one["reason"]]
-        for one in selection.tasks(store, watch, wanted, PREVIEW)
+        [task["task_id"], task["kind"], task["word"], span(task["age"]), task["reason"]]
+        for task in selection.tasks(store, watch, task_filter, PREVIEW_TASKS)
     ]
     if rows:
-        table(("task", "kind", "status", "for", "reason"), rows)
-    if count > PREVIEW:
-        words(f"... and {count - PREVIEW} more")
+        print_table(("task", "kind", "status", "for", "reason"), rows)
+    if count > PREVIEW_TASKS:
+        print_message(f"... and {count - PREVIEW_TASKS} more")
 
 
-def _progress(done: int, of: int) -> None:
+def _print_progress(done: int, of: int) -> None:
     if sys.stderr.isatty() and of > selection.PAGE:
         end = "\n" if done >= of else ""
         print(

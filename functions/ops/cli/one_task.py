@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from functions.core.explain import explain
 from functions.errors import StoreError
 from functions.ops.cli import target
-from functions.ops.cli.out import span, table
+from functions.ops.cli.out import print_table, span
 from functions.store import Answer
 
 ATTEMPT = (
@@ -63,7 +63,7 @@ def timeline(attempts: list[Answer]) -> None:
     """A table of the attempts; nothing when there were none."""
     if attempts:
         columns = ("attempt", "started (UTC)", "took", "worker", "outcome", "cause", "detail")
-        table(columns, [_row(attempt) for attempt in attempts])
+        print_table(columns, [_row(attempt) for attempt in attempts])
 
 
 def _row(attempt: Answer) -> list[Any]:

@@ -17,25 +17,25 @@ FINE, ERROR, USAGE, FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """The exit codes of every command."""
 
 
-def data(value: Any) -> None:
+def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     print(json.dumps(value, default=str, ensure_ascii=False))
 
 
-def words(text: str, code: int = FINE) -> int:
+def print_message(text: str, code: int = FINE) -> int:
     """A sentence on stderr. Returns `code`, so that a command can end with it."""
     print(text, file=sys.stderr, flush=True)
     return code
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """A table on stdout: drawn on a terminal, tab-separated otherwise (for cut and awk)."""
     if not sys.stdout.isatty():
         print("\t".join(columns))
         for row in rows:
             print("\t".join(_flat(cell) for cell in row))
         return
-    console().print(drawn(columns, rows, title))
+    console().print(rich_table(columns, rows, title))
 
 
 def console() -> "Console":
@@ -45,7 +45,7 @@ def console() -> "Console":
     return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
 
 
-def drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> "Table":
+def rich_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 

@@ -11,7 +11,8 @@ from functions.core.states import State
 from functions.store import Store
 
 PAGE = 500
-_MOST = 10**9
+"""Tasks that are read or moved at once."""
+_MAX_COUNT = 10**9
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,27 +46,29 @@ def seconds(text: str) -> float:
 
 
 def positive(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:19]) <= _MOST:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_MOST}")
+    if not text.isdecimal() or not 1 <= int(text[:19]) <= _MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_MAX_COUNT}")
     return int(text)
 
 
-def chosen(options: argparse.Namespace) -> dict[str, Any]:
+def filter_of(options: argparse.Namespace) -> dict[str, Any]:
     """The filter that the options ask for."""
     names = ("ids", "states", "kind", "owner", "reason", "older_than")
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def tasks(
-    store: Store, watch: Watch, wanted: dict[str, Any], limit: int
+    store: Store, watch: Watch, task_filter: dict[str, Any], limit: int
 ) -> Iterator[dict[str, Any]]:
     """The tasks of the filter, `limit` at most, ordered by key."""
-    return itertools.islice(itertools.chain.from_iterable(pages(store, watch, wanted)), limit)
+    return itertools.islice(itertools.chain.from_iterable(pages(store, watch, task_filter)), limit)
 
 
-def pages(store: Store, watch: Watch, wanted: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+def pages(
+    store: Store, watch: Watch, task_filter: dict[str, Any]
+) -> Iterator[list[dict[str, Any]]]:
     after = None
-    while page := store.find(watch, wanted, PAGE, after):
+    while page := store.find(watch, task_filter, PAGE, after):
         yield page
         if len(page) < PAGE:
             return

@@ -21,15 +21,20 @@ class Target(NamedTuple):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    add_dsn(parser)
+    parser.add_argument(
+        "--in", dest="name", metavar="WATCH", help="the watch of policy.yaml (default: its first)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_dsn(parser: argparse.ArgumentParser) -> None:
+    """Adds --dsn, which `dsn()` reads."""
     parser.add_argument(
         "--dsn",
         default=os.environ.get("DATABASE_URL"),
         help="PostgreSQL URL (default: DATABASE_URL)",
     )
-    parser.add_argument(
-        "--in", dest="name", metavar="WATCH", help="the watch of policy.yaml (default: its first)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def target(options: argparse.Namespace) -> Target:

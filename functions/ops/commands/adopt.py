@@ -6,18 +6,15 @@ import os
 from pathlib import Path
 
 from functions.core.policy import DEFAULT
-from functions.ops.cli.out import FINE, USAGE, data, words
+from functions.ops.cli import target
+from functions.ops.cli.out import FINE, print_json, print_message
 
 HELP = "print the watch for a table that you have"
 JSON = {"watch": (), "unsure": ()}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dsn",
-        default=os.environ.get("DATABASE_URL"),
-        help="PostgreSQL URL (default: DATABASE_URL)",
-    )
+    target.add_dsn(parser)
     parser.add_argument("--table", required=True, help="schema.name")
     parser.add_argument("--name", help="the name of the watch (default: the table's)")
     parser.add_argument(
@@ -36,20 +33,18 @@ def run(options: argparse.Namespace) -> int:
     from functions.ops.look import check
     from functions.ops.look.session import connect
 
-    if not options.dsn:
-        return words("No database is named. Give --dsn, or set DATABASE_URL.", USAGE)
-    with connect(options.dsn) as connection:
+    with connect(target.dsn(options)) as connection:
         found = check.inferred(connection, options.table, options.map)
     made = adopt.watch(found, options.name)
     for doubt in found.unsure:
-        words(f"unsure: {doubt}")
+        print_message(f"unsure: {doubt}")
     if options.json:
-        data({"watch": made, "unsure": found.unsure})
+        print_json({"watch": made, "unsure": found.unsure})
     else:
         print(adopt.text(made), end="")
     if not options.write:
-        return words(
+        return print_message(
             "Put it under `watches:` in policy.yaml (--write does), then: python -m functions migrate --apply"
         )
     adopt.write(made, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
-    return words("written. Next: python -m functions migrate --apply", FINE)
+    return print_message("written. Next: python -m functions migrate --apply", FINE)

@@ -7,13 +7,13 @@ pending one after 1h, one with a lease or deadline of its own 5m after that; --o
 all three. Exit code: 0 none, 1 refused, 3 stuck tasks found."""
 
 import argparse
-import os
 import time
 from dataclasses import replace
 
 from functions.core.states import State
 from functions.errors import PolicyError, StoreError
-from functions.ops.cli.out import ERROR, FINE, FOUND, USAGE, confirmed, data, words
+from functions.ops.cli import target
+from functions.ops.cli.out import ERROR, FINE, FOUND, USAGE, confirmed, print_json, print_message
 from functions.ops.cli.selection import positive, seconds
 from functions.ops.look import check
 from functions.ops.look.catalogue import Connection
@@ -41,11 +41,7 @@ SHOWN = 1000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dsn",
-        default=os.environ.get("DATABASE_URL"),
-        help="PostgreSQL URL (default: DATABASE_URL)",
-    )
+    target.add_dsn(parser)
     parser.add_argument(
         "--table", help="schema.name; without it, the tables that look like task tables are listed"
     )
@@ -84,20 +80,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if not options.dsn:
-        return words("No database is named. Give --dsn, or set DATABASE_URL.", USAGE)
     if options.watch is not None and (options.fix or not options.table):
-        return words(
+        return print_message(
             "--watch looks at one table and writes nothing. Give it --table, and no --fix.", USAGE
         )
     try:
-        with connect(options.dsn) as connection:
+        with connect(target.dsn(options)) as connection:
             return (
                 _tables(connection, options) if not options.table else _table(connection, options)
             )
     except StoreError as error:
         if error.code in {"dsn", "22P02"}:
-            return words(_usage(error, options), USAGE)
+            return print_message(_usage(error, options), USAGE)
         raise
 
 
@@ -112,7 +106,7 @@ def _usage(error: StoreError, options: argparse.Namespace) -> str:
 def _tables(connection: Connection, options: argparse.Namespace) -> int:
     found = check.tables(connection)
     if options.json:
-        data({"schema": check.SCHEMA, "tables": found})
+        print_json({"schema": check.SCHEMA, "tables": found})
     else:
         check.show_tables(found)
     return FINE
@@ -145,13 +139,13 @@ def _table(connection: Connection, options: argparse.Namespace) -> int:
 
 def _nothing(found: Inferred, options: argparse.Namespace) -> int:
     if options.json:
-        data(check.as_json(check.Seen(found)))
-    return words(f"{found.table.title}: {found.refused or found.why_blind}", ERROR)
+        print_json(check.as_json(check.Seen(found)))
+    return print_message(f"{found.table.title}: {found.refused or found.why_blind}", ERROR)
 
 
 def _shown(seen: check.Seen, options: argparse.Namespace) -> int:
     if options.json:
-        data(check.as_json(seen))
+        print_json(check.as_json(seen))
     else:
         check.show_stuck(seen)
     return FOUND if seen.stuck else FINE
@@ -164,11 +158,11 @@ def _fixed(
         check.show_stuck(seen)
     if not confirmed(_question(seen, limits), yes=options.yes):
         if options.json:
-            data(check.as_json(seen))
-        return words("nothing was written. --fix --yes writes without asking.", FOUND)
+            print_json(check.as_json(seen))
+        return print_message("nothing was written. --fix --yes writes without asking.", FOUND)
     fixed = fix(connection, seen.found, limits)
     if options.json:
-        data(check.as_json(seen, fixed))
+        print_json(check.as_json(seen, fixed))
     else:
         check.show_fixed(fixed, limits.action)
     _, left, _ = find(connection, seen.found, replace(limits, limit=1))
@@ -178,7 +172,7 @@ def _fixed(
             if limits.action == "requeue"
             else ""
         )
-        words(f"{left} are stuck still.{waits}")
+        print_message(f"{left} are stuck still.{waits}")
     return FOUND if left else FINE
 
 

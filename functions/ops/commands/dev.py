@@ -9,7 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
-from functions.ops.cli.out import ERROR, words
+from functions.ops.cli.out import ERROR, print_message
 
 HELP = "serve everything on one port of this machine, with the page to look at"
 JSON: dict[str, tuple[str, ...]] = {}
@@ -69,6 +69,6 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     except (DevError, PostgresError) as error:
-        return words(str(error), ERROR)
+        return print_message(str(error), ERROR)
     except psycopg.OperationalError as error:
         raise StoreError(f"dev: {str(error).strip()}", retryable=True) from None

@@ -1,14 +1,21 @@
 """doctor: checks the deployment and every watch before the first sweep, and changes nothing."""
 
 import argparse
-import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from functions.core.policy import load
 from functions.errors import StoreError
 from functions.ops.cli import google, target
-from functions.ops.cli.out import FINE, FOUND, UNREACHABLE, USAGE, data, table, words
+from functions.ops.cli.out import (
+    FINE,
+    FOUND,
+    UNREACHABLE,
+    USAGE,
+    print_json,
+    print_message,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from functions.ops.doctor.finding import Finding
@@ -18,11 +25,7 @@ JSON = {"findings": ("watch", "level", "check", "what", "why", "do")}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dsn",
-        default=os.environ.get("DATABASE_URL"),
-        help="PostgreSQL URL (default: DATABASE_URL)",
-    )
+    target.add_dsn(parser)
     parser.add_argument(
         "--in", dest="watch", metavar="WATCH", help="one watch of policy.yaml (default: all)"
     )
@@ -48,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
     dsn, policy = target.dsn(options), load()
     if options.watch and options.watch not in policy.watches:
-        return words(
+        return print_message(
             f"No watch is called {options.watch!r}. There are: {', '.join(policy.watches)}.", USAGE
         )
     watches = [policy.watches[options.watch]] if options.watch else list(policy.watches.values())
@@ -73,13 +76,13 @@ def _said(found: "list[Finding]", *, as_json: bool, code: int | None = None) -> 
 
     found = sorted(found, key=lambda one: LEVELS.index(one.level))
     if as_json:
-        data({"findings": [one.as_json() for one in found]})
+        print_json({"findings": [one.as_json() for one in found]})
     else:
         rows = [
             [one.level, one.watch, one.check, one.what, one.why or None, one.do or None]
             for one in found
         ]
-        table(("level", "watch", "check", "what", "why", "do"), rows)
+        print_table(("level", "watch", "check", "what", "why", "do"), rows)
     count = Counter(one.level for one in found)
     said = ", ".join(f"{count[level]} {level}" for level in LEVELS if count[level])
-    return words(f"{said}; nothing was changed", code or (FOUND if count[BREAKS] else FINE))
+    return print_message(f"{said}; nothing was changed", code or (FOUND if count[BREAKS] else FINE))

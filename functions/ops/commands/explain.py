@@ -4,7 +4,7 @@ timeline."""
 import argparse
 
 from functions.ops.cli import one_task
-from functions.ops.cli.out import FINE, data
+from functions.ops.cli.out import FINE, print_json
 
 HELP = "say where a task is, why, and what will happen next"
 JSON = {"task_id": (), "state": (), "explanation": (), "attempts": one_task.ATTEMPT}
@@ -15,7 +15,7 @@ def run(options: argparse.Namespace) -> int:
     task = one_task.one(options)
     if options.json:
         named = {name: task.status[name] for name in ("task_id", "state")}
-        data(named | {"explanation": task.explanation, "attempts": task.attempts})
+        print_json(named | {"explanation": task.explanation, "attempts": task.attempts})
         return FINE
     print(one_task.sentence(task))
     one_task.timeline(task.attempts)

@@ -5,7 +5,7 @@ from typing import Any
 
 from functions.core.states import State
 from functions.ops.cli import selection, target
-from functions.ops.cli.out import FINE, data, span, table, words
+from functions.ops.cli.out import FINE, print_json, print_message, print_table, span
 from functions.store import Answer
 
 HELP = "list tasks: the open ones, or those in some states"
@@ -41,15 +41,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
-    wanted = selection.chosen(options)
+    wanted = selection.filter_of(options)
     if "ids" in wanted:  # whoever names a task wants to see it, open or not
         wanted.setdefault("states", list(State))
     found = list(selection.tasks(store, watch, wanted, options.limit))
     if options.json:
-        data({"tasks": found})
+        print_json({"tasks": found})
         return FINE
-    table(COLUMNS, rows(found))
-    return words(
+    print_table(COLUMNS, rows(found))
+    return print_message(
         f"{len(found)} task{'' if len(found) == 1 else 's'}"
         + (" (--limit shows more)" if len(found) == options.limit else "")
     )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from functions.ops.cli import google, selection
-from functions.ops.cli.out import FINE, data, span, table, words
+from functions.ops.cli.out import FINE, print_json, print_message, print_table, span
 
 HELP = "read what was logged about one task, from Cloud Logging"
 ENTRY = ("timestamp", "severity", "service", "event", "message", "trace", "fields")
@@ -33,17 +33,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    with google.words():
+    with google.cloud_errors():
         found = [_entry(one) for one in _read(options)]
     if options.json:
-        data({"entries": found})
+        print_json({"entries": found})
         return FINE
     if not found:
-        return words(
+        return print_message(
             f"Nothing was logged about {options.id} in the last {span(options.since)}. A wider --since may find it."
         )
     shown = ("timestamp", "severity", "service", "message")
-    table(
+    print_table(
         ("time (UTC)", "severity", "service", "message"),
         [[one[name] for name in shown] for one in found],
     )

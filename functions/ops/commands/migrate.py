@@ -1,23 +1,18 @@
 """migrate: brings a database up to date with the policy."""
 
 import argparse
-import os
 
 from functions.errors import StoreError
 from functions.install.supabase_api import SCHEMAS
 from functions.ops.cli import target
-from functions.ops.cli.out import FINE, FOUND, data, words
+from functions.ops.cli.out import FINE, FOUND, print_json, print_message
 
 HELP = "bring a database up to date with the policy"
 JSON = {"missing": (), "applied": ()}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dsn",
-        default=os.environ.get("DATABASE_URL"),
-        help="PostgreSQL URL (default: DATABASE_URL)",
-    )
+    target.add_dsn(parser)
     parser.add_argument(
         "--apply", action="store_true", help="write; without it, only say what is missing"
     )
@@ -50,18 +45,20 @@ def run(options: argparse.Namespace) -> int:
             retryable=False,
         ) from None
     if options.json:
-        data({"missing": [] if options.apply else steps, "applied": steps if options.apply else []})
+        print_json(
+            {"missing": [] if options.apply else steps, "applied": steps if options.apply else []}
+        )
     else:
         for step in steps:
             print(step)
         for watch in (step.removeprefix("gone.") for step in steps if step.startswith("gone.")):
-            words(
+            print_message(
                 f"{watch} is not in the policy any more: its functions and triggers go, its table and attempts stay"
             )
     if not steps:
-        return words("up to date", FINE)
+        return print_message("up to date", FINE)
     if options.apply:
-        return words(f"{len(steps)} steps applied", FINE)
-    return words(
+        return print_message(f"{len(steps)} steps applied", FINE)
+    return print_message(
         f"{len(steps)} steps are missing. Run again with --apply.", FOUND if options.check else FINE
     )

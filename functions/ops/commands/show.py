@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from functions.ops.cli import one_task
-from functions.ops.cli.out import FINE, data, table
+from functions.ops.cli.out import FINE, print_json, print_table
 
 HELP = "show one task whole: its fields and its attempts"
 FIELDS = (
@@ -32,10 +32,10 @@ def run(options: argparse.Namespace) -> int:
     task = one_task.one(options)
     fields = {name: task.status[name] for name in FIELDS}
     if options.json:
-        data({"task": fields, "explanation": task.explanation, "attempts": task.attempts})
+        print_json({"task": fields, "explanation": task.explanation, "attempts": task.attempts})
         return FINE
     print(one_task.sentence(task))
-    table(("field", "value"), _rows(fields))
+    print_table(("field", "value"), _rows(fields))
     one_task.timeline(task.attempts)
     return FINE
 

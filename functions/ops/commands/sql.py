@@ -4,7 +4,7 @@ import argparse
 
 from functions.errors import PolicyError
 from functions.install.supabase_api import SCHEMAS
-from functions.ops.cli.out import FINE, data
+from functions.ops.cli.out import FINE, print_json
 
 HELP = "print the SQL of the policy, for review or for supabase/migrations/"
 JSON = {"steps": ("name", "sha256", "sql")}
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     if options.schema != SCHEMAS[0] and not schema:
         raise PolicyError("--schema is for the REST API of Supabase. Give --supabase too.")
     if options.json:
-        data(
+        print_json(
             {
                 "steps": [
                     {"name": one.name, "sha256": one.sha256, "sql": one.text}

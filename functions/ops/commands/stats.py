@@ -5,7 +5,7 @@ import argparse
 from typing import Any
 
 from functions.ops.cli import target
-from functions.ops.cli.out import FINE, data, span, table
+from functions.ops.cli.out import FINE, print_json, print_table, span
 from functions.store import Answer
 
 HELP = "count tasks by state and kind, and endings by reason"
@@ -25,10 +25,10 @@ def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
     found = store.overview(watch)
     if options.json:
-        data(found)
+        print_json(found)
         return FINE
     for columns, rows in tables(found):
-        table(columns, rows)
+        print_table(columns, rows)
     print(pulse(found))
     return FINE
 

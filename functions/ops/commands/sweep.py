@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from functions.ops.cli import target
-from functions.ops.cli.out import ERROR, FINE, data, span, table, words
+from functions.ops.cli.out import ERROR, FINE, print_json, print_message, print_table, span
 
 HELP = "run the sweep once, or say what it would do"
 JSON = {
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # the log lines are words here
         done = sweep(store, policy, by="cli")
     if options.json:
-        data(done)
+        print_json(done)
     else:
         print(
             f"{done['verdict']}: {done.get('failed', 0)} failed, {done.get('requeued', 0)} requeued"
@@ -68,11 +68,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _preview(found: list[dict[str, Any]], options: argparse.Namespace) -> int:
     if options.json:
-        data({"would": found})
+        print_json({"would": found})
         return FINE
     rows = [
         [one["task_id"], one["kind"], one["was"], one["state"], one["reason"], span(one["late"])]
         for one in found
     ]
-    table(("task", "kind", "is", "becomes", "reason", "late by"), rows)
-    return words(f"{len(found)} tasks would be settled now; nothing was written")
+    print_table(("task", "kind", "is", "becomes", "reason", "late by"), rows)
+    return print_message(f"{len(found)} tasks would be settled now; nothing was written")

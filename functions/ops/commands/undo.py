@@ -3,7 +3,7 @@
 import argparse
 
 from functions.ops.cli import many_tasks, selection, target
-from functions.ops.cli.out import confirmed, data, words
+from functions.ops.cli.out import confirmed, print_json, print_message
 
 HELP = "start again what a sweep has failed"
 JSON = {"sweep_id": (), "found": (), "moved": (), "refused": ("task_id", "error"), "applied": ()}
@@ -21,26 +21,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
-    wanted = {"states": ["failed"], "sweep_id": options.sweep_id}
-    found = [one["task_id"] for page in selection.pages(store, watch, wanted) for one in page]
-    applied = bool(found) and confirmed(f"start {len(found)} tasks again?", yes=options.apply)
-    moved, refused = many_tasks.move(store, watch, "retry", found) if applied else ([], [])
+    sweep_id = options.sweep_id
+    task_filter = {"states": ["failed"], "sweep_id": sweep_id}
+    pages = selection.pages(store, watch, task_filter)
+    task_ids = [task["task_id"] for page in pages for task in page]
+    count = len(task_ids)
+    applied = bool(task_ids) and confirmed(f"start {count} tasks again?", yes=options.apply)
+    moved, refused = many_tasks.move(store, watch, "retry", task_ids if applied else [])
     if options.json:
-        data(
+        print_json(
             {
-                "sweep_id": options.sweep_id,
-                "found": len(found),
+                "sweep_id": sweep_id,
+                "found": count,
                 "moved": moved,
                 "refused": refused,
                 "applied": applied,
             }
         )
-    if not found:
-        return words(
-            f"No task that sweep {options.sweep_id} failed is failed still. A sweep's number stands in its log line."
+    if not task_ids:
+        return print_message(
+            f"No task that sweep {sweep_id} failed is failed still. "
+            "A sweep's number stands in its log line."
         )
     if not applied:
-        return words(
-            f"{len(found)} tasks were failed by sweep {options.sweep_id} and are failed still. --apply starts them again."
+        return print_message(
+            f"{count} tasks were failed by sweep {sweep_id} and are failed still. "
+            "--apply starts them again."
         )
-    return many_tasks.told("retry", len(found), moved, refused)
+    return many_tasks.print_result("retry", count, moved, refused)

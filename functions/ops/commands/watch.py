@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from functions.ops.cli import selection, target
-from functions.ops.cli.out import FINE, console, data, drawn, table
+from functions.ops.cli.out import FINE, console, print_json, print_table, rich_table
 from functions.ops.commands import list as listing
 from functions.ops.commands import stats
 
@@ -51,7 +51,7 @@ def pause(text: str) -> float:
 
 def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
-    wanted, looks = selection.chosen(options), 0
+    wanted, looks = selection.filter_of(options), 0
     with _screen(options) as show:
         while True:
             tasks = list(selection.tasks(store, watch, wanted, options.limit))
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 def _screen(options: argparse.Namespace) -> Iterator[Callable[[Look], None]]:
     """What shows a look: JSON lines, text below text, or a picture that is drawn anew in its place."""
     if options.json:
-        yield data
+        yield print_json
     elif not sys.stdout.isatty():
         yield _print
     else:
@@ -89,7 +89,7 @@ def _tables(look: Look) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
 def _print(look: Look) -> None:
     print(f"at {look['at'][:19]} UTC")
     for columns, rows in _tables(look):
-        table(columns, rows)
+        print_table(columns, rows)
     print(f"{stats.pulse(look['stats'])}\n", flush=True)
 
 
@@ -98,4 +98,4 @@ def _picture(look: Look) -> Any:
     from rich.text import Text
 
     last = f"{stats.pulse(look['stats'])}\nat {look['at'][:19]} UTC; Ctrl-C ends"
-    return Group(*(drawn(columns, rows) for columns, rows in _tables(look)), Text(last))
+    return Group(*(rich_table(columns, rows) for columns, rows in _tables(look)), Text(last))

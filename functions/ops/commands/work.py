@@ -10,7 +10,7 @@ import contextlib
 import sys
 
 from functions.ops.cli import target
-from functions.ops.cli.out import FINE, data, words
+from functions.ops.cli.out import FINE, print_json, print_message
 
 HELP = "pull tasks and run them in the guard"
 JSON: dict[str, tuple[str, ...]] = {"ran": ()}
@@ -30,9 +30,9 @@ def run(options: argparse.Namespace) -> int:
     store, policy, watch = target.target(options)
     watches = [watch] if options.name else list(policy.watches.values())
     stop_on_signals()
-    words(f"pulling tasks of {', '.join(one.name for one in watches)}; Ctrl-C ends it")
+    print_message(f"pulling tasks of {', '.join(one.name for one in watches)}; Ctrl-C ends it")
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         ran = pull(store, policy, watches, options.kind, once=options.once)
     if options.json:
-        data({"ran": ran})
-    return words(f"{ran} attempts were run", FINE)
+        print_json({"ran": ran})
+    return print_message(f"{ran} attempts were run", FINE)

@@ -132,7 +132,7 @@ def schedule(where: Cloud, policy: Policy) -> Iterator[Finding]:
 def metrics(where: Cloud) -> Iterator[Finding]:
     from functions.ops.cli.alert_files import metrics as wanted
 
-    with google.words():
+    with google.cloud_errors():
         there = {one.name for one in where.logs.list_metrics()}
     missing = [name for name in map(partial(_named, where), wanted()) if name not in there]
     if missing:
@@ -151,7 +151,7 @@ def points(where: Cloud) -> Iterator[Finding]:
         "filter": f'metric.type="{USER}{name}"',
         "interval": interval,
     }
-    with google.words():
+    with google.cloud_errors():
         found = list(where.metrics.list_time_series(request=asked, timeout=google.LIMIT))
     times = [point.interval.end_time.timestamp() for series in found for point in series.points]
     if times:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from functions.core.states import State
-from functions.ops.cli.out import span, table, words
+from functions.ops.cli.out import print_message, print_table, span
 from functions.ops.look import mapping
 from functions.ops.look.catalogue import (
     Connection,
@@ -121,14 +121,14 @@ def as_json(seen: Seen, fixed: Fixed | None = None) -> dict[str, Any]:
 
 def show_tables(found: list[dict[str, Any]]) -> None:
     if not found:
-        words(
+        print_message(
             "no table has a column that looks like a status. Name one with --table and say the rest with --map FILE."
         )
         return
-    table(
+    print_table(
         ("table", "task table", "why"), [(one["table"], one["sure"], one["why"]) for one in found]
     )
-    words("--table NAME looks at one of them.")
+    print_message("--table NAME looks at one of them.")
 
 
 def show_mapping(found: Inferred) -> None:
@@ -141,12 +141,12 @@ def show_mapping(found: Inferred) -> None:
     ]
     clocks = [f"{name} = {', '.join(names)}" for name, names in told.clocks.items() if names]
     others = [f"{name} = {one}" for name, one in told.columns.items() if one]
-    words(f"{found.table.title}: key {told.key}, status {told.status}")
+    print_message(f"{found.table.title}: key {told.key}, status {told.status}")
     for title, parts in (("words", spoken), ("clocks", clocks), ("columns", others)):
-        words(f"  {title}: {'; '.join(parts) or 'none'}")
-    words("  all of it is certain" if not found.doubts else "  not certain:")
+        print_message(f"  {title}: {'; '.join(parts) or 'none'}")
+    print_message("  all of it is certain" if not found.doubts else "  not certain:")
     for text in found.unsure:
-        words(f"  - {text}")
+        print_message(f"  - {text}")
 
 
 def show_stuck(seen: Seen) -> None:
@@ -155,7 +155,7 @@ def show_stuck(seen: Seen) -> None:
             (one.id, one.word, span(one.age), one.kind, one.reason, one.action)
             for one in seen.stuck
         ]
-        table(
+        print_table(
             ("task", "status", "for", "kind", "why", "--fix would"),
             rows,
             title=seen.found.table.title,
@@ -165,20 +165,22 @@ def show_stuck(seen: Seen) -> None:
         if seen.total > len(seen.stuck)
         else ""
     )
-    words(f"{seen.total} stuck of {seen.open} open{hidden}")
+    print_message(f"{seen.total} stuck of {seen.open} open{hidden}")
     if not covered(seen.found):
-        words("no index leads to the open tasks: each look reads the whole table. On a large one:")
+        print_message(
+            "no index leads to the open tasks: each look reads the whole table. On a large one:"
+        )
         for statement in recommended(seen.found):
-            words(f"  {statement}")
+            print_message(f"  {statement}")
 
 
 def show_fixed(fixed: Fixed, action: str) -> None:
-    words(f"{len(fixed.ids)} {'put back or failed' if action == 'requeue' else 'failed'}")
+    print_message(f"{len(fixed.ids)} {'put back or failed' if action == 'requeue' else 'failed'}")
     if fixed.unsweepable:
-        table(
+        print_table(
             ("task", "can't be written because"),
             [(one["id"], one["error"]) for one in fixed.unsweepable],
         )
-        words(
+        print_message(
             f"{len(fixed.unsweepable)} can't be written: the table's own rules refuse it. Mend them by hand, or the rule."
         )

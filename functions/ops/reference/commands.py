@@ -1,9 +1,8 @@
 """docs/commands.md, from the parser of the command line."""
 
 import argparse
-import importlib
 
-from functions.ops.commands.parser import commands
+from functions.ops.command_line import commands
 
 CODES = (
     (0, "fine"),
@@ -53,7 +52,7 @@ def _command(name: str, command: argparse.ArgumentParser) -> str:
         "|---|---|",
     ]
     lines += [_option(action) for action in command._actions if action.dest != "help"]  # noqa: SLF001
-    return "\n".join([*lines, "", *_keys(name)])
+    return "\n".join([*lines, "", *_keys(command)])
 
 
 def _option(action: argparse.Action) -> str:
@@ -74,11 +73,9 @@ def _named(action: argparse.Action) -> str:
     return str(action.metavar or action.dest.upper())
 
 
-def _keys(name: str) -> list[str]:
+def _keys(command: argparse.ArgumentParser) -> list[str]:
     """The keys of --json, and those of the objects in them."""
-    keys: dict[str, tuple[str, ...]] = getattr(
-        importlib.import_module(f"functions.ops.commands.{name}"), "JSON", {}
-    )
+    keys: dict[str, tuple[str, ...]] = command.get_default("json_keys")
     if not keys:
         return []
     rows = [

@@ -23,7 +23,7 @@ from google.cloud.monitoring_v3.services.metric_service.transports import Metric
 from functions.core import events
 from functions.ops.cli import google as google_api
 from functions.ops.cli.alert_files import metrics
-from functions.ops.commands.parser import main
+from functions.ops.command_line import main
 from functions.ops.doctor.cloud import ROLES, Cloud
 from tests.chain.entries import entry_of
 from tests.chain.logging_api import LoggingApi

@@ -11,7 +11,7 @@ import pytest
 
 from functions.core.policy import Policy, load, parse
 from functions.install.migrate import migrate
-from functions.ops.commands.parser import main
+from functions.ops.command_line import main
 from functions.ops.doctor import deployment, examine
 from functions.ops.doctor.finding import Finding
 from functions.store.postgres import PostgresStore

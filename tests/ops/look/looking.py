@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from functions.ops.commands.parser import main
+from functions.ops.command_line import main
 
 
 @dataclass

@@ -1,0 +1,69 @@
+"""The command line: `python -m functions COMMAND`. Data goes to stdout, sentences to stderr."""
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from functions.errors import PolicyError, StoreError
+from functions.ops.cli.google import CloudError
+from functions.ops.cli.out import ERROR, FINE, INTERRUPTED, UNREACHABLE, USAGE, print_message
+from functions.ops.commands import NAMES
+
+_NOT_A_KEY = {"22P02", "22003"}
+"""SQLSTATEs of a text that is no uuid or no number, and of a number that is too large."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns its exit code: 0 fine, 1 error, 2 usage, 3 found, 4 not reachable,
+    130 interrupted."""
+    options = parser().parse_args(argv)
+    try:
+        with contextlib.ExitStack() as options.closing:  # what the command opens, such as a store
+            code = int(options.run(options))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    except PolicyError as error:
+        return print_message(str(error), USAGE)
+    except StoreError as error:
+        return _print_store_error(error)
+    except CloudError as error:
+        return print_message(str(error), error.code)
+    except KeyboardInterrupt:
+        return print_message("interrupted", INTERRUPTED)
+    return code
+
+
+def _print_store_error(error: StoreError) -> int:
+    """Prints what the database answered, with the next step. Returns the exit code."""
+    if error.retryable:
+        advice = "The database does not answer. See that it runs and that --dsn leads to it"
+        return print_message(f"{error}\n{advice}; then try again.", UNREACHABLE)
+    if error.code in _NOT_A_KEY:
+        return print_message(f"{error}. Give the task's key as `list` shows it.", USAGE)
+    return print_message(str(error), ERROR)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands. Besides the options of its command, what it parses has `run`, the
+    function of the command, and for `completion` this parser and those of the commands by name."""
+    root = argparse.ArgumentParser(
+        prog="python -m functions", description="Unstuck: no task stays stuck."
+    )
+    subparsers = root.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for name in NAMES:
+        module = importlib.import_module(f"functions.ops.commands.{name}")
+        command = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
+        module.arguments(command)
+        command.set_defaults(run=module.run, json_keys=module.JSON)
+    root.set_defaults(parser=root, commands=subparsers.choices)
+    return root
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command by its name, for the reference."""
+    return dict(parser().get_default("commands"))
