@@ -1,4 +1,4 @@
-"""The environment: every variable that the deployed code reads, in one place."""
+"""The environment variables that the deployed code reads, in one place."""
 
 import os
 import re
@@ -12,75 +12,80 @@ class Settings:
     """`None` or "" where a variable is not set."""
 
     database_url: str | None
-    """DATABASE_URL: PostgreSQL, direct or by a pooler."""
+    """DATABASE_URL: the URL of PostgreSQL, directly or through a pooler."""
     supabase_url: str | None
-    """SUPABASE_URL: https://REF.supabase.co, for its REST API. DATABASE_URL goes before it."""
+    """SUPABASE_URL: https://REF.supabase.co, to use its REST API. For the database it is ignored
+    when DATABASE_URL is set; users' tokens are checked by it in both cases."""
     supabase_key: str | None
-    """SUPABASE_KEY: a secret key (sb_secret_...) or the legacy service_role key."""
+    """SUPABASE_KEY: a secret key (sb_secret_...) or the legacy service_role key. Required with
+    SUPABASE_URL, unless DATABASE_URL is set."""
     policy: str | None
-    """UNSTUCK_POLICY: another policy.yaml than the bundle's."""
+    """UNSTUCK_POLICY: the path of the policy. Default: functions/policy.yaml."""
     worker_url: str | None
-    """WORKER_URL: where a task is pushed to."""
+    """WORKER_URL: the URL of the function `worker`, to which tasks are pushed. Unset: nothing is
+    pushed, workers pull."""
     queue: str | None
-    """TASKS_QUEUE: projects/P/locations/L/queues/Q of Cloud Tasks. Without it the push goes to
-    WORKER_URL directly."""
+    """TASKS_QUEUE: the queue of Cloud Tasks, as projects/P/locations/L/queues/Q. Unset: tasks are
+    pushed to WORKER_URL directly."""
     invoker: str | None
-    """TASKS_INVOKER: the service account whose OIDC token Cloud Tasks sends along."""
+    """TASKS_INVOKER: the service account whose OIDC token Cloud Tasks sends to the worker."""
     jwt_secret: str | None
-    """SUPABASE_JWT_SECRET: the project's legacy secret: users' tokens that are signed by HS256 are
-    taken."""
+    """SUPABASE_JWT_SECRET: the project's legacy secret, to accept users' tokens that are signed with
+    HS256."""
     jwks_url: str | None
-    """SUPABASE_JWKS_URL: where the project publishes its keys for ES256 and RS256. By itself under
-    SUPABASE_URL."""
+    """SUPABASE_JWKS_URL: where the project publishes its public keys (ES256, RS256). Default:
+    SUPABASE_URL + `/auth/v1/.well-known/jwks.json`."""
     jwt_audience: str | None
-    """JWT_AUDIENCE: whom users' tokens are for; by itself "authenticated". See `asks_users`."""
+    """JWT_AUDIENCE: the audience (`aud`) of users' tokens. Default: authenticated. With none of
+    JWT_AUDIENCE, SUPABASE_JWT_SECRET and SUPABASE_JWKS_URL no user token is checked."""
     oidc_audience: tuple[str, ...]
-    """OIDC_AUDIENCE: whom tokens of workers and schedulers are for, with commas between. Unset
-    where IAM is in front."""
+    """OIDC_AUDIENCE: the audiences of the tokens of workers and schedulers, separated by commas.
+    Leave it unset when IAM checks these tokens."""
     oidc_accounts: tuple[str, ...]
-    """OIDC_ACCOUNTS: the service accounts that may call, with commas between. Goes with
+    """OIDC_ACCOUNTS: the service accounts that may call, separated by commas. Required with
     OIDC_AUDIENCE."""
     project: str | None
-    """GOOGLE_CLOUD_PROJECT: makes log lines of one request findable by its trace."""
+    """GOOGLE_CLOUD_PROJECT: the project, so that the log lines of one request share a trace."""
     cors_origins: tuple[str, ...]
-    """CORS_ORIGINS: the origins, by commas, whose pages may create, ask for and cancel tasks from a
-    browser; * for any."""
+    """CORS_ORIGINS: the origins, separated by commas, whose pages may create, query and cancel tasks
+    from a browser; * for any."""
     notify_url: str | None
-    """NOTIFY_URL: where failures by a sweep are told (Slack's incoming webhook, or one of yours). A
-    secret where Slack's."""
+    """NOTIFY_URL: the webhook that is told which tasks a sweep failed: an incoming webhook of Slack
+    (its URL is a secret), or a URL of yours."""
     notify_secret: str | None
-    """NOTIFY_SECRET: signs what is told, by Standard Webhooks: `whsec_` and base64, or any text."""
+    """NOTIFY_SECRET: signs these messages by Standard Webhooks: `whsec_` and base64, or any text."""
     log_api: bool
-    """LOG_TRANSPORT: `api` sends log lines to Cloud Logging itself, for workers outside Google
-    Cloud; else stdout."""
+    """LOG_TRANSPORT: `api` sends log lines to the API of Cloud Logging, for workers outside Google
+    Cloud. Default: stdout."""
     service: str
-    """K_SERVICE: whose service the lines of LOG_TRANSPORT=api count as; unstuck-worker by itself.
-    Cloud Run sets it."""
+    """K_SERVICE: the service that log lines with LOG_TRANSPORT=api are counted for. Cloud Run sets
+    it. Default: unstuck-worker."""
     metrics: bool
-    """METRICS: `on` lets the sweep write gauges to Cloud Monitoring and look in Cloud Logging why
+    """METRICS: `on` lets the sweep write gauges to Cloud Monitoring, and look up in Cloud Logging why
     workers died."""
     metadata: str | None
-    """GCE_METADATA_HOST: another metadata server than Google's (Google's own clients read it too).
-    """
+    """GCE_METADATA_HOST: a metadata server other than Google's. Google's own clients read this
+    variable too."""
     revision: str | None
     """The name of the revision, which Cloud Run sets."""
     page_write: bool
-    """PAGE_WRITE: `on` lets the operators' page write; without it the page only shows."""
+    """PAGE_WRITE: `on` lets people change tasks on the operators' page. Default: the page only
+    shows."""
     page_redact: tuple[str, ...]
-    """PAGE_REDACT: more keys whose values the page hides in input and result, with commas between.
+    """PAGE_REDACT: more keys whose values the page hides in input and result, separated by commas.
     """
     instance: str
     """The name of this worker in the ledger where there is no Cloud Run: entry point and host."""
 
     @property
     def asks_users(self) -> bool:
-        """Whether create_task, task_status and cancel_task want the token of a user; else IAM has
-        to stand in front."""
+        """Whether create_task, task_status and cancel_task demand the token of a user. If not, only
+        IAM protects them."""
         return bool(self.jwt_secret or self.jwks_url or self.jwt_audience)
 
     @property
     def issuer(self) -> str | None:
-        """Of users' tokens."""
+        """The issuer (`iss`) of users' tokens."""
         return f"{self.supabase_url.rstrip('/')}/auth/v1" if self.supabase_url else None
 
     @property

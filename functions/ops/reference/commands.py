@@ -6,7 +6,7 @@ from functions.ops.command_line import commands
 
 CODES = (
     (0, "fine"),
-    (1, "error: what was asked for cannot be done, or only in part"),
+    (1, "error: the request could not be carried out, or only in part"),
     (2, "usage: an option, the policy or the DSN is wrong"),
     (
         3,
@@ -26,23 +26,26 @@ _HEAD = """# Commands
 
 <!-- Made by `make docs` from the commands' own help. Edit that instead. -->
 
-`python -m functions COMMAND`. stdout is data, stderr is words. Reading is the default: what writes shows first what it would
-do, and writes with `--apply`, or when a person at the terminal says yes. A table is drawn on a terminal and separated by tabs
-otherwise; `NO_COLOR` is respected. An error ends with the next step.
+`python -m functions COMMAND`. Data goes to stdout, messages to stderr. A command that writes first
+shows what it would do; it writes with `--apply`, or when a person at the terminal says yes. Tables
+are drawn on a terminal and separated by tabs otherwise; `NO_COLOR` is respected. An error ends with
+the next step. The words are in the [glossary](glossary.md); a *watch* is a table of
+[policy.yaml](policy.md).
 
-`eval "$(python -m functions completion bash)"` lets the TAB key complete (zsh and fish too).
+`eval "$(python -m functions completion bash)"` makes the TAB key complete commands and options (zsh
+and fish too).
 
 ## Exit codes
 
-| code | means |
+| code | meaning |
 |---|---|
 """ + "".join(f"| {code} | {means} |\n" for code, means in CODES)
 
 
 def _command(name: str, command: argparse.ArgumentParser) -> str:
-    needed = [action for action in command._actions if not action.option_strings]  # noqa: SLF001 - argparse has no other way
+    arguments = [action for action in command._actions if not action.option_strings]  # noqa: SLF001 - argparse has no other way
     usage = " ".join(
-        ["python -m functions", name, *(_named(action) for action in needed), "[OPTIONS]"]
+        ["python -m functions", name, *(_named(action) for action in arguments), "[OPTIONS]"]
     )
     lines = [
         f"## {name}\n",
@@ -58,8 +61,8 @@ def _command(name: str, command: argparse.ArgumentParser) -> str:
 def _option(action: argparse.Action) -> str:
     takes = "" if action.nargs == 0 or not action.option_strings else f" {_named(action)}"
     spelt = ", ".join(f"`{one}{takes}`" for one in action.option_strings) or f"`{_named(action)}`"
-    needed = " (needed)" if action.required and action.option_strings else ""
-    return f"| {_cell(spelt)} | {_cell((action.help or '') + needed)} |"
+    required = " (required)" if action.required and action.option_strings else ""
+    return f"| {_cell(spelt)} | {_cell((action.help or '') + required)} |"
 
 
 def _cell(told: str) -> str:

@@ -10,12 +10,14 @@ _HEAD = """# Events
 
 <!-- Made by `make docs` from functions/core/events.py and infra/alerts. Edit those instead. -->
 
-Every log line of Unstuck is one of these: JSON on stdout, in the field names of Cloud Logging (`severity`, `message`,
-`logging.googleapis.com/trace`, `spanId`, `trace_sampled`), so that all lines of one request are found by its trace. The
-level is the usual one: a task that fails is told as a WARNING, a sweep that fails as an ERROR.
+Every log line of Unstuck is one of these: JSON on stdout, in the field names of Cloud Logging
+(`severity`, `message`, `logging.googleapis.com/trace`, `spanId`, `trace_sampled`), so that all
+lines of one request are found by its trace. The table shows the usual level of each. A task that
+fails is a WARNING instead, a sweep that fails an ERROR.
 
-An event feeds the log-based metrics of `infra/alerts/metrics.yaml`, and these the alerts of `infra/alerts/rules.yaml`.
-No metric has a task's or a user's id as a label. An event that feeds none says why.
+An event feeds the log-based metrics of `infra/alerts/metrics.yaml`, and these the alerts of
+`infra/alerts/rules.yaml`. No metric has the id of a task or a user as a label. For an event without
+a metric the table says why. The words are in the [glossary](glossary.md).
 
 | event | level | sentence | fields | metrics | alerts |
 |---|---|---|---|---|---|

@@ -13,21 +13,25 @@ _HEAD = """# The HTTP API
 
 <!-- Made by `make docs` from docs/openapi.yaml. Edit that instead. -->
 
-{description} An error is `{{"error": {{"code", "message"}}}}`: the code is for programs, the message says the next step.
-The whole in [OpenAPI](openapi.yaml).
+{description} An error is `{{"error": {{"code", "message"}}}}`: the code is for programs, the
+message says the next step. The full specification: [OpenAPI](openapi.yaml).
 
-Every call may also be answered by 400 (the request cannot be read, or is nested deeper than 200 levels), 401 and 403 (who
-calls; see below), 413 (the body is larger than 1,000,000 bytes), 503 with Retry-After (the database is away) and 500 (our
-fault; the log has it).
+Every call may also be answered by 400 (the request cannot be read, or is nested deeper than 200
+levels), 401 or 403 (the caller is not accepted; see below), 413 (the body is larger than 1,000,000
+bytes), 503 with Retry-After (the database cannot be reached) or 500 (a fault of the functions; the
+log has the details).
 
-**Who calls.** {supabase} {google}
+**Who may call.** {supabase} {google}
 
-The service role may name an `owner`; so may whoever calls where no user tokens are configured. The `anon` key is refused.
-Behind IAM the caller's own token goes into `X-Serverless-Authorization`, so that the user's stays in `Authorization`.
-A table that Unstuck did not make gets its tasks from its own application: `create_task`, and with it the limits for each
-user, are for our own table only.
+The service role may name an `owner`. If no user tokens are configured, every caller may. The `anon`
+key is refused. Behind IAM the app puts its own token into `X-Serverless-Authorization`, so that the
+user's token stays in `Authorization`.
 
-**401 by its code.** {unauthorized}
+`create_task` is only for the table that Unstuck makes, and so are the limits for each user. A table
+that you adopted gets its tasks from your own application. The field `watch` names the table, by its
+name under `watches` in [policy.yaml](policy.md); other words are in the [glossary](glossary.md).
+
+**The codes of 401.** {unauthorized}
 """
 COMMON = {"400", "401", "413", "500", "503"}
 
@@ -65,8 +69,8 @@ def _operation(document: Part, path: str, method: str, one: Part) -> Iterator[st
         + "\n"
     )
     if fields := list(_fields(document, one)):
-        yield "| field | | |\n|---|---|---|\n" + "\n".join(fields) + "\n"
-    yield "| answer | |\n|---|---|"
+        yield "| field | type | meaning |\n|---|---|---|\n" + "\n".join(fields) + "\n"
+    yield "| answer | meaning |\n|---|---|"
     for status, answer in one["responses"].items():
         told = _resolved(document, answer)
         if status not in COMMON or answer is told:
@@ -89,12 +93,10 @@ def _fields(document: Part, one: Part) -> Iterator[str]:
             yield _row(name, field, name in schema["required"], field["description"])
 
 
-def _row(name: str, schema: Part, needed: bool, description: str) -> str:
+def _row(name: str, schema: Part, required: bool, description: str) -> str:
     kinds = schema.get("type", "any JSON")
     kind = " or ".join(one for one in kinds if one != "null") if isinstance(kinds, list) else kinds
-    return (
-        f"| `{name}` | {schema.get('format', kind)}{', needed' if needed else ''} | {description} |"
-    )
+    return f"| `{name}` | {schema.get('format', kind)}{', required' if required else ''} | {description} |"
 
 
 def _shown(document: Part, answer: Part) -> str:

@@ -12,11 +12,14 @@ _HEAD = """# policy.yaml
 
 <!-- Made by `make docs` from functions/policy.schema.json. Edit that instead. -->
 
-`functions/policy.yaml`, or the file that `UNSTUCK_POLICY` names. {description} An error names the line and the next step.
+`functions/policy.yaml`, or the file that `UNSTUCK_POLICY` names. {description} An error names the
+line and the next step.
 
-Times are written 30s, 5m, 2h, 7d or as a number of seconds; sizes 400MB, 1GiB or as a number of bytes. Editors that know JSON
-Schema complete and check it: the first line of the file points to the schema. `examples/` has the policies of four real
-systems.
+A *watch* is a table that Unstuck looks after; other words are in the [glossary](glossary.md).
+
+Times are written as 30s, 5m, 2h, 7d or a number of seconds; sizes as 400MB, 1GiB or a number of
+bytes. Editors that know JSON Schema complete and check it: the first line of the file points to the
+schema. `examples/` has the policies of four real systems.
 """
 
 
@@ -58,7 +61,7 @@ def _section(path: str, one: Schema, schema: Schema) -> Iterator[str]:
         if path:
             yield f"## {path}\n\n{one.get('description', '')}\n"
         needed = set(one.get("required", ()))
-        yield "| key | value | needed | |\n|---|---|---|---|"
+        yield "| key | value | required | meaning |\n|---|---|---|---|"
         for name, value in properties.items():
             told = value.get("description", "").replace("|", "\\|")
             yield f"| `{name}` | {_kind(value)} | {'yes' if name in needed else ''} | {told} |"

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 from functions.core import settings
 
-_HEAD = """# The environment
+_HEAD = """# Environment variables
 
 <!-- Made by `make docs` from functions/core/settings.py. Edit that instead. -->
 
-All variables that the deployed functions read. Times, tables and rules stand in [policy.yaml](policy.md) instead.
+All environment variables that the deployed functions read. Times, tables and rules are in
+[policy.yaml](policy.md).
 
-| variable | what |
+| variable | meaning |
 |---|---|
 """
 

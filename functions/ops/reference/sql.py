@@ -10,8 +10,10 @@ _HEAD = """# SQL functions and tables
 
 <!-- Made by `make docs` from the comments in functions/sql. Edit those instead. -->
 
-What `python -m functions sql` prints for the default policy, in short. Functions of a watch carry its name: those of `tasks`
-are shown. Rules travel with each call, as JSON of policy.yaml. Every function that writes answers with a `verdict`.
+A summary of what `python -m functions sql` prints for the default policy. A *watch* is a table that
+Unstuck looks after, and each has functions of its own that carry its name; those of the default
+one, `tasks`, are shown. Each call carries the rules of policy.yaml as JSON. Every function that
+writes answers with a `verdict`. Other words are in the [glossary](glossary.md).
 """
 _TABLE = re.compile(r"^create table (?:if not exists )?(\S+) \(")
 _FUNCTION = re.compile(r"^create or replace (?:function|procedure) ([^\s(]+)")
@@ -50,7 +52,14 @@ def _tables(step: Step) -> Iterator[str]:
             for column, kind, told in columns
         ]
         yield "\n".join(
-            [f"### {name}\n", _prose(comment), "| column | type | |", "|---|---|---|", *rows, ""]
+            [
+                f"### {name}\n",
+                _prose(comment),
+                "| column | type | meaning |",
+                "|---|---|---|",
+                *rows,
+                "",
+            ]
         )
 
 
