@@ -14,7 +14,8 @@ from functions.core.policy import Policy, load
 from functions.errors import StoreError
 from functions.install import supabase_api
 from functions.install.column_sql import literal
-from functions.install.render import SQL, names, optional, render, routines, shared, template, verbs
+from functions.install.names import names, render
+from functions.install.render import SQL, optional, routines, shared, template, verbs
 
 _RECORD = """
 create schema if not exists unstuck;
@@ -87,13 +88,8 @@ def _part(step: Step) -> str:
         )
     assert "$migration$" not in step.text, "the text would end at it"
     return render(
-        template("once"),
-        {
-            "name": literal(step.name),
-            "sha256": literal(step.sha256),
-            "record": record,
-            "text": step.text,
-        },
+        template("migration_step"),
+        {"name": step.name, "sha256": step.sha256, "record": record, "text": step.text},
     )
 
 
@@ -127,13 +123,9 @@ def _gone(applied: dict[str, str], policy: Policy) -> Iterator[Step]:
         kind, _, watch = step.partition(".")
         if kind == "verbs" and watch not in policy.watches:
             steps = [f"{part}.{watch}" for part in ("verbs", *parts)]
-            named = {
-                "watch_name": literal(watch),
-                "functions": literal(routines(watch)),
-                "steps": literal(steps),
-            }
+            named = {"watch": watch, "functions": literal(routines(watch)), "steps": literal(steps)}
             yield Step(
-                f"gone.{watch}", render(template("gone"), named), repeatable=True, kept=False
+                f"gone.{watch}", render(template("drop_watch"), named), repeatable=True, kept=False
             )
 
 

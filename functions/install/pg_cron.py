@@ -3,7 +3,8 @@ pg_cron alone."""
 
 from functions.core.policy import Policy
 from functions.install.column_sql import literal
-from functions.install.render import names, render, template
+from functions.install.names import names, render
+from functions.install.render import template
 
 COUNTS = (
     "failed",
@@ -28,7 +29,7 @@ def procedures(policy: Policy) -> str:
             template("cron_watch"),
             names(watch)
             | given
-            | {"share": repr(policy.mass_expiry_share), "rules": literal(str(watch.rules_json))},
+            | {"share": repr(policy.mass_expiry_share), "rules": str(watch.rules_json)},
         )
         for watch in policy.watches.values()
     ]
@@ -41,7 +42,7 @@ def procedures(policy: Policy) -> str:
         "budget": repr(policy.sweep_budget),
         "retention": repr(policy.retention),
         "calls": "\n".join(calls),
-        "counts": literal(f'{{{counts}, "complete": true}}'),
+        "counts": f'{{{counts}, "complete": true}}',
     }
     return "\n".join([*parts, render(template("cron_sweep"), whole)])
 

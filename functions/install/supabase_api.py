@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from functions.core.policy import Policy, Watch
-from functions.install.column_sql import literal
-from functions.install.render import render, shared, template, verbs
-from functions.install.row import identifier
+from functions.install.column_sql import identifier, literal
+from functions.install.names import render
+from functions.install.render import shared, template, verbs
+from functions.install.table import Table
 
 OWN = "unstuck"
 SCHEMAS = ("public", OWN)
@@ -116,19 +117,20 @@ def _gone(exposed: list[Function], schema: str) -> str:
     """What an earlier release or policy had exposed goes: PostgREST refuses to choose between two
     of one name."""
     kept = [literal(f"{schema}.{OWN}_{one.name}({', '.join(one.types)})") for one in exposed]
-    return render(template("exposed"), {"kept": ",\n      ".join(kept)})
+    return render(template("drop_stale_wrappers"), {"kept": ",\n      ".join(kept)})
 
 
 def _table(watch: Watch) -> str:
-    table = identifier(watch.table)
+    table = Table(watch).name
     if watch.own:
-        name = {"table": table, "table_name": literal(table)}
-        return render(template("owner"), name)
+        return render(template("row_security"), {"table": table})
     read = {
         match[1]
         for clocks in watch.clocks.values()
         for one in clocks
         if (match := re.match(r"(\S+)\.\w+ via ", one))
     }
-    others = (f"grant select on {identifier(one)} to service_role;" for one in sorted(read))
+    others = (
+        f"grant select on {identifier(*one.split('.'))} to service_role;" for one in sorted(read)
+    )
     return "\n".join([f"grant select, update on {table} to service_role;", *others, ""])

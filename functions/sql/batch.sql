@@ -16,7 +16,7 @@ begin
         'state', case a.outcome when 'retried' then 'pending' else a.outcome end, 'cause', a.cause, 'error', a.error,
         'retry_after', extract(epoch from a.retry_at - a.ended_at), 'late', 0)), '[]'))
       from unstuck.attempts a
-      where a.watch = @watch_name@ and a.sweep_id = p_sweep and a.ended_at >= v_last.batch_at);
+      where a.watch = '@watch@' and a.sweep_id = p_sweep and a.ended_at >= v_last.batch_at);
   end if;
   v_now := clock_timestamp();
   v_answer := unstuck.@watch@_sweep(p_rules, p_limit, p_sweep, null, p_skip);

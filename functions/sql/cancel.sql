@@ -7,7 +7,7 @@ declare
   v_task record;
   v_last record;
 begin
-  select @state@ as state, @kind@ as kind, @owner@ as owner into v_task from @table@ t where @key@ = v_key for update;
+  select @state(t)@ as state, @kind(t)@ as kind, @owner(t)@ as owner into v_task from @table@ t where t.@key@ = v_key for update;
   if not found or p_owner is not null and v_task.owner is distinct from p_owner then
     return '{"verdict": "missing"}';
   end if;
@@ -15,9 +15,9 @@ begin
     return jsonb_build_object('verdict', 'ended', 'task_id', p_task, 'state', v_task.state);
   end if;
   perform unstuck.@watch@_operate('cancel', array[p_task]);
-  select @state@ into v_task.state from @table@ t where @key@ = v_key;
+  select @state(t)@ into v_task.state from @table@ t where t.@key@ = v_key;
   select a.number, a.tries, a.reason into v_last
-  from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = p_task order by a.number desc limit 1;
+  from unstuck.attempts a where a.watch = '@watch@' and a.task_id = p_task order by a.number desc limit 1;
   return jsonb_build_object('verdict', 'cancelled', 'task_id', p_task, 'kind', v_task.kind, 'state', v_task.state,
                             'number', v_last.number, 'tries', v_last.tries, 'reason', v_last.reason);
 end $$;

@@ -25,9 +25,10 @@ declare
   v_rescued json;
   v_held    @key_type@[] := '{}';
   v_pass    text;
-begin@as_role@
+begin
+  @as_role@
   if @only_swept@ then
-    raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', @watch_name@
+    raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', '@watch@'
       using errcode = 'feature_not_supported';
   end if;
   if p_task is null then  -- the first call may be at it still, with any task: its repetition waits for it
@@ -42,21 +43,21 @@ begin@as_role@
 
   loop
     if p_task is null then
-      select @key@ as key, @key@::text as id, @kind@ as kind, @input@ as input into v_task
+      select t.@key@ as key, t.@key@::text as id, @kind(t)@ as kind, @input(t)@ as input into v_task
       from @table@ t
-      where @is_pending@ and @due@ <= v_now
-        and @queued@ > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-        and @queued@ > v_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
-        and (p_kinds is null or @kind@ = any (p_kinds))
-        and @key@ <> all (v_held)
-      order by @claim_order@ limit 1 for update skip locked;
+      where @is_pending(t)@ and @due(t)@ <= v_now
+        and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+        and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+        and (p_kinds is null or @kind(t)@ = any (p_kinds))
+        and t.@key@ <> all (v_held)
+      order by @claim_order(t)@ limit 1 for update skip locked;
       if not found then
         return '{"verdict": "none"}';
       end if;
     else
-      select @key@ as key, @key@::text as id, @kind@ as kind, @input@ as input,
-        @is_pending@ and (@due@ > v_now) is not true as ready into v_task
-      from @table@ t where @key@ = v_key for update;
+      select t.@key@ as key, t.@key@::text as id, @kind(t)@ as kind, @input(t)@ as input,
+        @is_pending(t)@ and (@due(t)@ > v_now) is not true as ready into v_task
+      from @table@ t where t.@key@ = v_key for update;
       if v_task.ready is not true then
         v_answer := unstuck.@watch@_unready(p_task, p_rules, v_now);
         if v_answer ->> 'verdict' <> 'rescued' then
@@ -66,7 +67,7 @@ begin@as_role@
       end if;
     end if;
     select a.number, a.tries, a.outcome, a.checkpoint into v_last
-    from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id order by a.number desc limit 1;
+    from unstuck.attempts a where a.watch = '@watch@' and a.task_id = v_task.id order by a.number desc limit 1;
     exit when v_last.number is null or v_last.outcome is not null;
     if p_task is not null then  -- somebody put a held task back; its attempt ends first
       return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
@@ -94,9 +95,9 @@ begin@as_role@
   v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
   insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, beat_at, lease,
                                 lease_until, deadline_at, checkpoint)
-  values (@watch_name@, v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
+  values ('@watch@', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
           v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint);
-  update @table@ t set @to_running@ where @key@ = v_task.key;
+  update @table@ t set @start(t, v_now, p_worker)@ where t.@key@ = v_task.key;
 
   return jsonb_build_object('verdict', 'claimed', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'running', 'token', p_token,
     'number', v_number, 'tries', v_tries, 'input', v_task.input, 'rescued', v_rescued, 'checkpoint', v_checkpoint);
@@ -105,12 +106,12 @@ end $$;
 -- What an earlier call with the same token had claimed, or null.
 create or replace function unstuck.@watch@_claimed(p_task text, p_token uuid) returns jsonb language plpgsql as $$
 begin
-  perform 1 from @table@ t where @key@ = p_task::@key_type@ for update;  -- that call may be at it still
+  perform 1 from @table@ t where t.@key@ = p_task::@key_type@ for update;  -- that call may be at it still
   return (
     select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
-      'number', a.number, 'tries', a.tries, 'input', @input@, 'rescued', null, 'checkpoint', a.checkpoint)
-    from unstuck.attempts a join @table@ t on @key@ = a.task_id::@key_type@
-    where a.watch = @watch_name@ and a.ended_at is null and a.token = p_token);
+      'number', a.number, 'tries', a.tries, 'input', @input(t)@, 'rescued', null, 'checkpoint', a.checkpoint)
+    from unstuck.attempts a join @table@ t on t.@key@ = a.task_id::@key_type@
+    where a.watch = '@watch@' and a.ended_at is null and a.token = p_token);
 end $$;
 
 -- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or ended. One that was
@@ -120,7 +121,7 @@ declare
   v_task    record;
   v_rescued json;
 begin
-  select @key@::text as id, @state@ as state, @kind@ as kind, @due@ as due into v_task from @table@ t where @key@ = p_task::@key_type@;
+  select t.@key@::text as id, @state(t)@ as state, @kind(t)@ as kind, @due(t)@ as due into v_task from @table@ t where t.@key@ = p_task::@key_type@;
   if not found then
     return '{"verdict": "missing"}';
   end if;
@@ -130,9 +131,9 @@ begin
   end if;
   if v_task.state = 'running' then
     v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, p_task) -> 'rescued';
-    select @state@ into v_task.state from @table@ t where @key@ = p_task::@key_type@;
+    select @state(t)@ into v_task.state from @table@ t where t.@key@ = p_task::@key_type@;
     if @born_running@ and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
-      select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id and a.ended_at is null)
+      select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = v_task.id and a.ended_at is null)
     then
       v_task.state := 'pending';
     end if;
@@ -141,5 +142,5 @@ begin
     'verdict', case v_task.state when 'pending' then 'rescued' when 'running' then 'held' when 'resting' then 'resting' else 'ended' end,
     'retry_after', (
       select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - p_now))
-      from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = v_task.id and a.ended_at is null));
+      from unstuck.attempts a where a.watch = '@watch@' and a.task_id = v_task.id and a.ended_at is null));
 end $$;

@@ -14,7 +14,7 @@ declare
   v_found  jsonb;
 begin
   if v_one or p_owner is not null and p_per_minute is not null then
-    perform pg_advisory_xact_lock(hashtextextended(format('unstuck.create/%s/%s', @watch_name@, p_owner), 0));
+    perform pg_advisory_xact_lock(hashtextextended(format('unstuck.create/%s/%s', '@watch@', p_owner), 0));
     v_answer := coalesce(unstuck.@watch@_same(p_kind, p_input, p_owner, p_key, p_id),
                          unstuck.@watch@_limited(p_owner, p_per_minute),
                          case when v_one then unstuck.@watch@_active(p_kind, p_owner, p_rules) end, '{}');
@@ -38,7 +38,7 @@ begin
       v_answer := v_answer || v_found;  -- what stood in the way is healed
     end;
   end loop;
-  @on_created@
+  @on_created(p_id::text)@
   return v_answer || jsonb_build_object('verdict', 'created', 'task_id', p_id, 'state', 'pending');
 end $$;
 
@@ -47,7 +47,7 @@ create or replace function unstuck.@watch@_same(p_kind text, p_input jsonb, p_ow
 language plpgsql stable as $$ begin
   return (
     select jsonb_build_object('verdict', case when t.kind = p_kind and t.input = p_input then 'exists' else 'conflict' end,
-                              'task_id', t.id, 'state', @state@)
+                              'task_id', t.id, 'state', @state(t)@)
     from @table@ t
     where t.id = p_id or coalesce(t.owner, '') = coalesce(p_owner, '') and t.idempotency_key = p_key);
 end $$;
@@ -74,12 +74,12 @@ declare
   v_rescued json;
 begin
   select t.id into v_id from @table@ t
-  where t.one_active and (@is_pending@ or @is_running@) and t.kind = p_kind and coalesce(t.owner, '') = coalesce(p_owner, '');
+  where t.one_active and (@is_pending(t)@ or @is_running(t)@) and t.kind = p_kind and coalesce(t.owner, '') = coalesce(p_owner, '');
   if not found then
     return null;
   end if;
   v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, v_id::text) -> 'rescued';
-  select @state@ into v_state from @table@ t where t.id = v_id;
+  select @state(t)@ into v_state from @table@ t where t.id = v_id;
   if v_state in ('pending', 'running') then
     return jsonb_build_object('verdict', 'active', 'task_id', v_id, 'state', v_state, 'rescued', v_rescued);
   end if;

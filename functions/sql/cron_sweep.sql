@@ -31,7 +31,7 @@ declare
   v_until  constant timestamptz := clock_timestamp() + make_interval(secs => @budget@);
   v_begun  jsonb;
   v_sweep  bigint;
-  v_counts jsonb := @counts@;
+  v_counts jsonb := '@counts@';
   v_errors text[] := '{}';
 begin
   v_begun := unstuck.sweep_begin(null, 'pg_cron', @budget@);

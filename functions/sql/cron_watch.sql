@@ -2,14 +2,14 @@
 create or replace procedure unstuck.@watch@_cron(p_sweep bigint, p_until timestamptz, inout p_counts jsonb, inout p_errors text[])
 language plpgsql as $$
 declare
-  v_rules constant jsonb := @rules@;
+  v_rules constant jsonb := '@rules@';
   v_batch json;
   v_skip  text[] := '{}';
 begin
   begin
-    p_counts := unstuck.cron_add(p_counts, 'suspended', unstuck.suspend(@watch_name@, @at_least@, @share@));
+    p_counts := unstuck.cron_add(p_counts, 'suspended', unstuck.suspend('@watch@', @at_least@, @share@));
   exception when others then
-    p_errors := p_errors || format('%s: %s', @watch_name@, sqlerrm);
+    p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
     return;
   end;
   commit;
@@ -21,7 +21,7 @@ begin
     begin
       v_batch := unstuck.@watch@_sweep(v_rules, @batch@, p_sweep, null, v_skip);
     exception when others then
-      p_errors := p_errors || format('%s: %s', @watch_name@, sqlerrm);
+      p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
       return;
     end;
     commit;  -- each batch: a claim beside it stays fast
@@ -35,7 +35,7 @@ begin
       select max((o ->> 'oldest')::float8) from jsonb_array_elements(unstuck.@watch@_overview(v_rules) -> 'open') o
       where o ->> 'state' = 'pending'));
   exception when others then
-    p_errors := p_errors || format('%s: %s', @watch_name@, sqlerrm);
+    p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
     return;
   end;
   commit;

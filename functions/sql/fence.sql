@@ -10,28 +10,28 @@ declare
 begin
   v_pass := current_setting('unstuck.override', true);
   -- An operator; the statement of settle and sweep itself, not what a trigger of yours writes meanwhile, which is one deeper.
-  if v_pass = @watch_name@ or v_pass = @watch_name@ || '/' || pg_trigger_depth() - 1 then
+  if v_pass = '@watch@' or v_pass = '@watch@' || '/' || pg_trigger_depth() - 1 then
     return new;
   end if;
-  if @old_ended@ then
-    if (@old_state@ is not distinct from @new_state@) and not (@end_changes@) then
-      @keep_finish@
+  if @has_ended(old)@ then
+    if (@state(old)@ is not distinct from @state(new)@) and not (@end_differs(old, new)@) then
+      @keep_finish(old, new)@
       return new;
     end if;
     v_because := 'ended';
-  elsif (@old_state@ is distinct from @new_state@)
-    and exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @old_key@::text and a.ended_at is null)
+  elsif (@state(old)@ is distinct from @state(new)@)
+    and exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = old.@key@::text and a.ended_at is null)
   then
     v_because := 'held';
   else
     return new;
   end if;
   insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
-  values (@watch_name@, @old_key@::text, 'fence', @new_status@::text, v_because, coalesce(nullif(current_setting('application_name', true), ''), session_user));
-  raise warning 'unstuck: task % stays %: it is %', @old_key@, @old_status@, v_because;
+  values ('@watch@', old.@key@::text, 'fence', new.@status@::text, v_because, coalesce(nullif(current_setting('application_name', true), ''), session_user));
+  raise warning 'unstuck: task % stays %: it is %', old.@key@, old.@status@, v_because;
   return null;
 end $$;
 
 -- Its condition is short: each statement reads and prepares it anew (one that compared states took a quarter of claim + settle).
 create or replace trigger unstuck_fence before update on @table@ for each row
-when (not (@old_pending@)) execute function unstuck.@watch@_fence();
+when (not (@is_waiting(old)@)) execute function unstuck.@watch@_fence();

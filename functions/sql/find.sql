@@ -11,13 +11,13 @@ begin
       extract(epoch from v_now - case v.state when 'running' then coalesce(a.started_at, v.started, v.alive)
                                               when 'pending' then v.queued else coalesce(a.ended_at, v.alive) end) as age
     from (
-      select @key@ as key, @key@::text as task_id, @state@ as state, @status@::text as word, @kind@ as kind, @owner@::text as owner,
-      @queued@ as queued, @due@ as due, @alive@ as alive, @started@ as started, @error@ as error,
-      (@is_pending@ or @is_running@) as open
+      select t.@key@ as key, t.@key@::text as task_id, @state(t)@ as state, t.@status@::text as word, @kind(t)@ as kind, @owner(t)@::text as owner,
+      @queued(t)@ as queued, @due(t)@ as due, @alive(t)@ as alive, @started(t)@ as started, @error(t)@ as error,
+      (@is_pending(t)@ or @is_running(t)@) as open
       from @table@ t
     ) v left join lateral (
       select a.number, a.tries, a.worker, a.started_at, a.ended_at, a.reason, a.error, a.sweep_id from unstuck.attempts a
-      where a.watch = @watch_name@ and a.task_id = v.task_id order by a.number desc limit 1) a on true
+      where a.watch = '@watch@' and a.task_id = v.task_id order by a.number desc limit 1) a on true
     where case when p_filter ? 'states' then p_filter -> 'states' ? v.state else v.open end
       and (p_filter ? 'states' or v.open)
       and (not p_filter ? 'ids' or v.key in (select i.id::@key_type@ from jsonb_array_elements_text(p_filter -> 'ids') as i (id)))
@@ -41,7 +41,7 @@ language sql stable as $$
     'beats', a.beats, 'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail, 'evidence', a.evidence,
     'progress', a.progress, 'checkpoints', (select json_agg(c) from jsonb_object_keys(a.checkpoint) c), 'sweep_id', a.sweep_id
   ) order by a.number), '[]')
-  from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = p_task
+  from unstuck.attempts a where a.watch = '@watch@' and a.task_id = p_task
 $$;
 
 -- What a sweep would do now, without doing it.

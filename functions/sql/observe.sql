@@ -6,13 +6,13 @@ declare
   v_now constant timestamptz := clock_timestamp();
 begin
   if tg_op = 'DELETE' then
-    delete from unstuck.observed o where o.watch = @watch_name@ and o.task_id = @old_key@::text;
-  elsif @new_ended@ then
-    delete from unstuck.observed o where o.watch = @watch_name@ and o.task_id = @new_key@::text;
+    delete from unstuck.observed o where o.watch = '@watch@' and o.task_id = old.@key@::text;
+  elsif @has_ended(new)@ then
+    delete from unstuck.observed o where o.watch = '@watch@' and o.task_id = new.@key@::text;
   else
-    insert into unstuck.observed as o (watch, task_id, status_at, touched_at) values (@watch_name@, @new_key@::text, v_now, v_now)
+    insert into unstuck.observed as o (watch, task_id, status_at, touched_at) values ('@watch@', new.@key@::text, v_now, v_now)
     on conflict (watch, task_id) do update set touched_at = v_now,
-      status_at = case when tg_op = 'UPDATE' and @old_status@ is distinct from @new_status@ then v_now else o.status_at end;
+      status_at = case when tg_op = 'UPDATE' and old.@status@ is distinct from new.@status@ then v_now else o.status_at end;
   end if;
   return null;
 end $$;
@@ -22,5 +22,5 @@ execute function unstuck.@watch@_observe();
 
 -- Tasks that are open already count from now.
 insert into unstuck.observed (watch, task_id, status_at, touched_at)
-select @watch_name@, @key@::text, clock_timestamp(), clock_timestamp() from @table@ t where @is_pending@ or @is_running@
+select '@watch@', t.@key@::text, clock_timestamp(), clock_timestamp() from @table@ t where @is_pending(t)@ or @is_running(t)@
 on conflict do nothing;

@@ -11,48 +11,49 @@ declare
   v_reason  constant text := case p_action when 'cancel' then 'cancelled' else 'by_hand' end;
   v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
   v_moved   text[];
-begin@as_role@
+begin
+  @as_role@
   if @born_running@ and v_state = 'pending' then
-    raise exception 'the watch % has no word for pending: none of its tasks can be put back', @watch_name@
+    raise exception 'the watch % has no word for pending: none of its tasks can be put back', '@watch@'
       using errcode = 'feature_not_supported', hint = 'Cancel it or fail it.';
   end if;
-  insert into unstuck.operations (key, watch, action) values (p_key, @watch_name@, p_action) on conflict do nothing;
+  insert into unstuck.operations (key, watch, action) values (p_key, '@watch@', p_action) on conflict do nothing;
   if not found then
     return (select to_json(o.moved) from unstuck.operations o where o.key = p_key);
   end if;
-  perform set_config('unstuck.override', @watch_name@, true);  -- the fence lets a person pass
+  perform set_config('unstuck.override', '@watch@', true);  -- the fence lets a person pass
   select array_agg(d.id) into v_moved from (
-    select @key@::text as id from @table@ t
-    where @key@ = any (p_ids::@key_type@[]) and case p_action
-      when 'cancel'  then @is_pending@ or @is_running@ or @is_resting@
-      when 'fail'    then @is_pending@ or @is_running@
-      when 'requeue' then @is_running@
-      when 'retry'   then (@is_failed@ or @is_cancelled@) and @is_free@ end
-    order by @key@ for update) d;
+    select t.@key@::text as id from @table@ t
+    where t.@key@ = any (p_ids::@key_type@[]) and case p_action
+      when 'cancel'  then @is_pending(t)@ or @is_running(t)@ or @is_resting(t)@
+      when 'fail'    then @is_pending(t)@ or @is_running(t)@
+      when 'requeue' then @is_running(t)@
+      when 'retry'   then (@is_failed(t)@ or @is_cancelled(t)@) and @is_free(t, p_ids)@ end
+    order by t.@key@ for update) d;
 
   update unstuck.attempts a
   set ended_at = v_now, outcome = v_outcome, reason = v_reason, error = v_error, retry_at = case v_state when 'pending' then v_now end
-  where a.watch = @watch_name@ and a.task_id = any (v_moved) and a.ended_at is null;
+  where a.watch = '@watch@' and a.task_id = any (v_moved) and a.ended_at is null;
   if v_state <> 'pending' then  -- a task that nobody held has its reason in the ledger too
     insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
                                   ended_at, outcome, reason, error)
-    select @watch_name@, m.id, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), @kind@, gen_random_uuid(), v_now, '0', v_now, v_now,
+    select '@watch@', m.id, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), @kind(t)@, gen_random_uuid(), v_now, '0', v_now, v_now,
            v_now, v_now, v_outcome, v_reason, v_error
-    from unnest(v_moved) as m (id) join @table@ t on @key@ = m.id::@key_type@ left join lateral (
+    from unnest(v_moved) as m (id) join @table@ t on t.@key@ = m.id::@key_type@ left join lateral (
       select a.number, a.tries, a.ended_at from unstuck.attempts a
-      where a.watch = @watch_name@ and a.task_id = m.id order by a.number desc limit 1) l on true
+      where a.watch = '@watch@' and a.task_id = m.id order by a.number desc limit 1) l on true
     where l.ended_at is distinct from v_now;
   end if;
 
-  update @table@ t set @write@
+  update @table@ t set @move(t, x)@
   from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_now as retry_at) x
-  where @key@ = any (v_moved::@key_type@[]);
+  where t.@key@ = any (v_moved::@key_type@[]);
   if p_action = 'fail' then
-    @on_failed_by_hand@
+    @each_on_failed_by_hand(v_moved, v_now)@
   elsif p_action = 'cancel' then
-    @on_cancelled_by_hand@
+    @each_on_cancelled_by_hand(v_moved, v_now)@
   elsif p_action = 'retry' then
-    @on_reopened@
+    @each_on_reopened(v_moved)@
   end if;
   perform set_config('unstuck.override', '', true);
   update unstuck.operations o set moved = v_moved where o.key = p_key and v_moved is not null;

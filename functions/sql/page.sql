@@ -24,65 +24,65 @@ begin
   case p_section
   when 0 then return query
     select s.* from (
-      (select a.started_at as at, a.task_id as id, (v_kind is null or @kind@ = v_kind) and (v_owner is null or @owner@::text = v_owner) as fits
-       from unstuck.attempts a join @table@ t on @key@ = a.task_id::@key_type@
-       where a.watch = @watch_name@ and a.ended_at is null and least(a.lease_until, a.deadline_at) <= p_now
+      (select a.started_at as at, a.task_id as id, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) as fits
+       from unstuck.attempts a join @table@ t on t.@key@ = a.task_id::@key_type@
+       where a.watch = '@watch@' and a.ended_at is null and least(a.lease_until, a.deadline_at) <= p_now
          and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
-         and (@is_running@ or @is_pending@) and (a.started_at, a.task_id) > (v_at, v_id)
+         and (@is_running(t)@ or @is_pending(t)@) and (a.started_at, a.task_id) > (v_at, v_id)
        order by 1, 2 limit p_limit)
       union all
-      (select @queued_bound@, @key@::text, (v_kind is null or @kind@ = v_kind) and (v_owner is null or @owner@::text = v_owner) from @table@ t
-       where @is_pending@ and @queued_bound@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
-         and @queued@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
-         and @queued_bound@ >= v_at and (@queued_bound@, @key@::text) > (v_at, v_id)
-         and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
-       order by @queued_bound@, @key@::text limit p_limit)
+      (select @queued_bound(t)@, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) from @table@ t
+       where @is_pending(t)@ and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+         and @queued(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+         and @queued_bound(t)@ >= v_at and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
+         and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null)
+       order by @queued_bound(t)@, t.@key@::text limit p_limit)
       union all
-      (select @alive_bound@, @key@::text, (v_kind is null or @kind@ = v_kind) and (v_owner is null or @owner@::text = v_owner) from @table@ t
-       where @is_running@ and @alive_bound@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
-         and @alive@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'silent_for')
-         and @alive_bound@ >= v_at and (@alive_bound@, @key@::text) > (v_at, v_id)
-         and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
-       order by @alive_bound@, @key@::text limit p_limit)
+      (select @alive_bound(t)@, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) from @table@ t
+       where @is_running(t)@ and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
+         and @alive(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+         and @alive_bound(t)@ >= v_at and (@alive_bound(t)@, t.@key@::text) > (v_at, v_id)
+         and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null)
+       order by @alive_bound(t)@, t.@key@::text limit p_limit)
     ) s order by 1, 2 limit p_limit;
   when 1 then return query
-    select @alive_bound@, @key@::text, (v_kind is null or @kind@ = v_kind) and (v_owner is null or @owner@::text = v_owner)
+    select @alive_bound(t)@, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner)
     from @table@ t left join unstuck.attempts a
-      on a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null
-    where @is_running@ and @alive_bound@ >= v_at and (@alive_bound@, @key@::text) > (v_at, v_id)
-      and coalesce(case when a.task_id is null then @alive@ + unstuck.rule_seconds(p_rules, @kind@, 'silent_for') > p_now
+      on a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+    where @is_running(t)@ and @alive_bound(t)@ >= v_at and (@alive_bound(t)@, t.@key@::text) > (v_at, v_id)
+      and coalesce(case when a.task_id is null then @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') > p_now
         else least(a.lease_until, a.deadline_at) > p_now
           or unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) > p_now end, true)
-    order by @alive_bound@, @key@::text limit p_limit;
+    order by @alive_bound(t)@, t.@key@::text limit p_limit;
   when 2 then return query
-    select @queued_bound@, @key@::text, (v_kind is null or @kind@ = v_kind) and (v_owner is null or @owner@::text = v_owner)
+    select @queued_bound(t)@, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner)
     from @table@ t
-    where @is_pending@ and @queued_bound@ >= v_at and (@queued_bound@, @key@::text) > (v_at, v_id)
-      and @queued_bound@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-      and @queued@ > p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
-      and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null
+    where @is_pending(t)@ and @queued_bound(t)@ >= v_at and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
+      and @queued_bound(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+      and @queued(t)@ > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+      and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
                       and least(a.lease_until, a.deadline_at) <= p_now)
-    order by @queued_bound@, @key@::text limit p_limit;
+    order by @queued_bound(t)@, t.@key@::text limit p_limit;
   when 3 then
     if v_state in ('failed', 'cancelled') then return query
       select a.ended_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
-      where a.watch = @watch_name@ and a.outcome in ('failed', 'cancelled') and a.outcome = v_state
+      where a.watch = '@watch@' and a.outcome in ('failed', 'cancelled') and a.outcome = v_state
         and a.ended_at <= v_at and (a.ended_at < v_at or a.task_id < v_id)
         and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
       order by a.ended_at desc, a.task_id desc limit p_limit;
     else return query
       select a.ended_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
-      where a.watch = @watch_name@ and a.outcome in ('completed', 'failed', 'cancelled') and (v_state is null or a.outcome = v_state)
+      where a.watch = '@watch@' and a.outcome in ('completed', 'failed', 'cancelled') and (v_state is null or a.outcome = v_state)
         and a.ended_at <= v_at and (a.ended_at < v_at or a.task_id < v_id)
         and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
       order by a.ended_at desc, a.task_id desc limit p_limit;
     end if;
   when 4 then return query
-    select null::timestamptz, @key@::text, (v_kind is null or @kind@ = v_kind) and (v_owner is null or @owner@::text = v_owner) from @table@ t
-    where p_after_id is null or @key@ > p_after_id::@key_type@ order by @key@ limit p_limit;
+    select null::timestamptz, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) from @table@ t
+    where p_after_id is null or t.@key@ > p_after_id::@key_type@ order by t.@key@ limit p_limit;
   else return query
-    select null::timestamptz, @key@::text, (v_kind is null or @kind@ = v_kind) and (v_owner is null or @owner@::text = v_owner) from @table@ t
-    where @key@ >= p_after_id::@key_type@ and @key@ <= (p_filter ->> 'last')::@key_type@ order by @key@ limit p_limit;
+    select null::timestamptz, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) from @table@ t
+    where t.@key@ >= p_after_id::@key_type@ and t.@key@ <= (p_filter ->> 'last')::@key_type@ order by t.@key@ limit p_limit;
   end case;
 end $$;
 
@@ -123,14 +123,14 @@ begin
     select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids into v_more from (
       select s.at, s.id, s.n
       from (select u.* from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n) where u.fits) s
-      join @table@ t on @key@ = s.id::@key_type@
+      join @table@ t on t.@key@ = s.id::@key_type@
       left join lateral (select a.reason, a.number from unstuck.attempts a
-                         where a.watch = @watch_name@ and a.task_id = s.id order by a.number desc limit 1) l on true
-      where (not p_filter ? 'owner' or @owner@::text = p_filter ->> 'owner')
+                         where a.watch = '@watch@' and a.task_id = s.id order by a.number desc limit 1) l on true
+      where (not p_filter ? 'owner' or @owner(t)@::text = p_filter ->> 'owner')
         and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
         and case when v_state is null or v_state in ('stuck', 'open') then true
-                 when v_state = 'elsewhere' then l.number is null and (@is_failed@ or @is_cancelled@ or @state@ = 'completed')
-                 else @state@ = v_state end
+                 when v_state = 'elsewhere' then l.number is null and (@is_failed(t)@ or @is_cancelled(t)@ or @state(t)@ = 'completed')
+                 else @state(t)@ = v_state end
       order by s.n limit v_limit - cardinality(v_ids)) f;
     v_ids := v_ids || v_more.ids;
     v_ats := v_ats || v_more.ats;
@@ -152,18 +152,18 @@ begin
       'worker', d.worker, 'reason', d.reason, 'progress', d.progress, 'age', extract(epoch from v_now - d.since),
       'late', case when d.until <= v_now then extract(epoch from v_now - d.until) end) order by d.n)
     from (
-      select s.n, s.id, @state@ as state, @status@::text as word, @kind@ as kind, @owner@::text as owner, l.number, l.worker,
-        case when @is_failed@ then coalesce(@error@, l.error) end as error,
-        case when @is_running@ then null else coalesce(@reason@, l.reason) end as reason,
-        case when @is_running@ then l.progress end as progress,
-        case when @is_running@ then coalesce(case when l.ended_at is null then l.started_at end, @started@, @alive@)
-             when @is_pending@ then @queued@ else coalesce(l.ended_at, @alive@) end as since,
-        case when l.number is not null and l.ended_at is null and (@is_running@ or @is_pending@)
+      select s.n, s.id, @state(t)@ as state, t.@status@::text as word, @kind(t)@ as kind, @owner(t)@::text as owner, l.number, l.worker,
+        case when @is_failed(t)@ then coalesce(@error(t)@, l.error) end as error,
+        case when @is_running(t)@ then null else coalesce(@reason(t)@, l.reason) end as reason,
+        case when @is_running(t)@ then l.progress end as progress,
+        case when @is_running(t)@ then coalesce(case when l.ended_at is null then l.started_at end, @started(t)@, @alive(t)@)
+             when @is_pending(t)@ then @queued(t)@ else coalesce(l.ended_at, @alive(t)@) end as since,
+        case when l.number is not null and l.ended_at is null and (@is_running(t)@ or @is_pending(t)@)
                then unstuck.alive_until(l.lease_until, l.lease, l.deadline_at, (select unstuck.ready_after()))
-             when @is_pending@ then @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
-             when @is_running@ then @alive@ + unstuck.rule_seconds(p_rules, @kind@, 'silent_for') end as until
-      from unnest(v_ids[:v_shown]) with ordinality as s (id, n) join @table@ t on @key@ = s.id::@key_type@
+             when @is_pending(t)@ then @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+             when @is_running(t)@ then @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') end as until
+      from unnest(v_ids[:v_shown]) with ordinality as s (id, n) join @table@ t on t.@key@ = s.id::@key_type@
       left join lateral (select a.* from unstuck.attempts a
-                         where a.watch = @watch_name@ and a.task_id = s.id order by a.number desc limit 1) l on true
+                         where a.watch = '@watch@' and a.task_id = s.id order by a.number desc limit 1) l on true
     ) d), '[]'));
 end $$;

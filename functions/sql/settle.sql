@@ -15,20 +15,21 @@ declare
   v_error   text := p_error;
   v_retry_at timestamptz;
   v_pass    text;
-begin@as_role@
+begin
+  @as_role@
   if v_state is null then
     raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
   end if;
   if v_state <> 'completed' then
     select a.kind, a.tries into v_attempt from unstuck.attempts a
-    where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
+    where a.watch = '@watch@' and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
     if v_state = 'pending' then
       v_rule := unstuck.rule(p_rules, v_attempt.kind);
       if p_outcome = 'release' and v_free_releases > (
         select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
           select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
-          where watch = @watch_name@ and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
-        where a.watch = @watch_name@ and a.task_id = p_task)
+          where watch = '@watch@' and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
+        where a.watch = '@watch@' and a.task_id = p_task)
       then
         v_outcome := 'released';
         v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
@@ -45,31 +46,31 @@ begin@as_role@
 
   update unstuck.attempts a
   set ended_at = v_now, outcome = v_outcome, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at
-  where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token and a.ended_at is null
+  where a.watch = '@watch@' and a.task_id = p_task and a.token = p_token and a.ended_at is null
   returning a.number, a.tries, a.kind, a.started_at into v_attempt;
   if not found then
     return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
   end if;
-  v_pass := set_config('unstuck.override', @watch_name@ || '/' || pg_trigger_depth(), true);  -- the fence lets this statement pass
+  v_pass := set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);  -- the fence lets this statement pass
   if v_state = 'completed' then  -- by itself: with a constant state the planner leaves nothing of the cases
-    update @table@ t set @write@
+    update @table@ t set @move(t, x)@
     from (select 'completed' as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-    where @key@ = p_task::@key_type@ and coalesce(@is_running@, false);
+    where t.@key@ = p_task::@key_type@ and coalesce(@is_running(t)@, false);
   else
-    update @table@ t set @write@
+    update @table@ t set @move(t, x)@
     from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-    where @key@ = p_task::@key_type@ and coalesce(@is_running@, false);  -- bare, the planner reads all running rows
+    where t.@key@ = p_task::@key_type@ and coalesce(@is_running(t)@, false);  -- bare, the planner reads all running rows
   end if;
   v_pass := set_config('unstuck.override', '', true);
   if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
     update unstuck.attempts a set outcome = 'overtaken'
-    where a.watch = @watch_name@ and a.task_id = p_task and a.number = v_attempt.number;
+    where a.watch = '@watch@' and a.task_id = p_task and a.number = v_attempt.number;
     return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
   end if;
   if v_state = 'completed' then
-    @on_completed@
+    @on_completed(p_task, v_attempt.number, p_result)@
   elsif v_state = 'failed' then
-    @on_failed@
+    @on_failed(p_task, v_attempt.number, v_reason)@
   end if;
   return jsonb_build_object('verdict', 'settled', 'state', v_state, 'reason', v_reason, 'error', v_error, 'number', v_attempt.number,
     'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_now - v_attempt.started_at),
@@ -83,7 +84,7 @@ declare
   v_attempt record;
 begin
   select a.outcome, a.reason, a.error, a.number, a.tries, a.kind, a.ended_at - a.started_at as took, a.sweep_id into v_attempt from unstuck.attempts a
-  where a.watch = @watch_name@ and a.task_id = p_task and a.token = p_token;
+  where a.watch = '@watch@' and a.task_id = p_task and a.token = p_token;
   if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
     ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'), ('release', 'failed'))
   then
@@ -91,5 +92,5 @@ begin
       'number', v_attempt.number, 'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_attempt.took), 'retry_after', 0,
       'state', case when v_attempt.outcome in ('retried', 'released') then 'pending' else v_attempt.outcome end);
   end if;
-  return unstuck.lost(@watch_name@, p_task, p_token, p_outcome);
+  return unstuck.lost('@watch@', p_task, p_token, p_outcome);
 end $$;

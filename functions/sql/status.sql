@@ -14,14 +14,14 @@ declare
 begin
   loop
     v_now := clock_timestamp();
-    select @key@::text as id, @state@ as state, @status@::text as word, @kind@ as kind, @owner@ as owner, @result@ as result,
-      @error@ as error, @reason@ as reason, @queued@ as queued, @due@ as due, @alive@ as alive into v_task
-    from @table@ t where @key@ = v_key;
+    select t.@key@::text as id, @state(t)@ as state, t.@status@::text as word, @kind(t)@ as kind, @owner(t)@ as owner, @result(t)@ as result,
+      @error(t)@ as error, @reason(t)@ as reason, @queued(t)@ as queued, @due(t)@ as due, @alive(t)@ as alive into v_task
+    from @table@ t where t.@key@ = v_key;
     if not found or p_owner is not null and v_task.owner is distinct from p_owner then
       return jsonb_build_object('verdict', 'missing');
     end if;
     select a.* into v_attempt from unstuck.attempts a
-    where a.watch = @watch_name@ and a.task_id = v_task.id order by a.number desc limit 1;
+    where a.watch = '@watch@' and a.task_id = v_task.id order by a.number desc limit 1;
     if @ends_alike@ and v_task.state = 'completed' and v_attempt.outcome in ('failed', 'cancelled') then
       v_task.state := v_attempt.outcome;
     end if;

@@ -18,11 +18,11 @@ begin
   -- (overtaken), the attempt ends and the task is theirs.
   select array_agg(unstuck.decided(d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held, p_now - d.until)) into v_lost
   from (
-    select a.task_id, a.kind, a.number, a.tries, a.worker, coalesce(v_rules -> a.kind, v_rules -> '*') as rule, @is_running@ as held,
+    select a.task_id, a.kind, a.number, a.tries, a.worker, coalesce(v_rules -> a.kind, v_rules -> '*') as rule, @is_running(t)@ as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
       unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
-    from unstuck.attempts a join @table@ t on @key@ = a.task_id::@key_type@
-    where a.watch = @watch_name@ and a.ended_at is null
+    from unstuck.attempts a join @table@ t on t.@key@ = a.task_id::@key_type@
+    where a.watch = '@watch@' and a.ended_at is null
       and least(a.lease_until, a.deadline_at) <= p_now
       and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
       and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
@@ -36,19 +36,19 @@ begin
         'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
     into v_waiting
     from (
-      select @key@::text as task_id, @kind@ as kind, @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for') as until
+      select t.@key@::text as task_id, @kind(t)@ as kind, @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for') as until
       from @table@ t
-      where @is_pending@ and @queued_bound@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
-        and @queued@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for')
-        and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
-        and not exists (select from unstuck.dispatches d where d.watch = @watch_name@ and d.task_id = @key@::text
-                        and (d.times = 1 or d.at >= @queued@ + unstuck.rule_seconds(p_rules, @kind@, 'pending_for'))
-                        and d.at > p_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after'))
-        and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
-      order by @queued_bound@ limit p_limit for update skip locked
+      where @is_pending(t)@ and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+        and @queued(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+        and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null)
+        and not exists (select from unstuck.dispatches d where d.watch = '@watch@' and d.task_id = t.@key@::text
+                        and (d.times = 1 or d.at >= @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for'))
+                        and d.at > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after'))
+        and (p_task is null or t.@key@ = p_task::@key_type@) and t.@key@::text <> all (p_skip)
+      order by @queued_bound(t)@ limit p_limit for update skip locked
     ) d left join lateral (
       select a.number, a.tries from unstuck.attempts a
-      where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
+      where a.watch = '@watch@' and a.task_id = d.task_id order by a.number desc limit 1
     ) l on true;
     p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
 
@@ -56,17 +56,17 @@ begin
     select array_agg(unstuck.decided(d.task_id, d.kind, false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0) + 1, null, d.rule, 'stale', true,
                                      p_now - d.until)) into v_silent
     from (
-      select @key@::text as task_id, @kind@ as kind, coalesce(v_rules -> @kind@, v_rules -> '*') as rule,
-        @alive@ + unstuck.rule_seconds(p_rules, @kind@, 'silent_for') as until
+      select t.@key@::text as task_id, @kind(t)@ as kind, coalesce(v_rules -> @kind(t)@, v_rules -> '*') as rule,
+        @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') as until
       from @table@ t
-      where @is_running@ and @alive_bound@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
-        and @alive@ <= p_now - unstuck.rule_seconds(p_rules, @kind@, 'silent_for')
-        and not exists (select from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = @key@::text and a.ended_at is null)
-        and (p_task is null or @key@ = p_task::@key_type@) and @key@::text <> all (p_skip)
-      order by @alive_bound@ limit p_limit for update skip locked
+      where @is_running(t)@ and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
+        and @alive(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+        and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null)
+        and (p_task is null or t.@key@ = p_task::@key_type@) and t.@key@::text <> all (p_skip)
+      order by @alive_bound(t)@ limit p_limit for update skip locked
     ) d left join lateral (
       select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
-      from unstuck.attempts a where a.watch = @watch_name@ and a.task_id = d.task_id order by a.number desc limit 1
+      from unstuck.attempts a where a.watch = '@watch@' and a.task_id = d.task_id order by a.number desc limit 1
     ) l on true;
   end if;
 
@@ -75,32 +75,35 @@ end $$;
 
 create or replace function unstuck.@watch@_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
 language plpgsql set enable_seqscan = off as $$
-begin@as_role@
+begin
+  @as_role@
   update unstuck.attempts a
   set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
       reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),
       sweep_id = coalesce(p_sweep, 0)
   from unnest(p_found) x
-  where x.live and a.watch = @watch_name@ and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
+  where x.live and a.watch = '@watch@' and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
 
   insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
                                 ended_at, outcome, reason, cause, error, retry_at, sweep_id, checkpoint)
-  select @watch_name@, x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000', p_now, '0', p_now, p_now, p_now,
+  select '@watch@', x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000', p_now, '0', p_now, p_now, p_now,
          p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
          p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0), coalesce((
            select a.checkpoint from unstuck.attempts a  -- the next attempt starts with what the last one had done
-           where x.state = 'pending' and a.watch = @watch_name@ and a.task_id = x.task_id and a.number = x.number - 1
+           where x.state = 'pending' and a.watch = '@watch@' and a.task_id = x.task_id and a.number = x.number - 1
              and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
   from unnest(p_found) x where not x.live;
 
-  perform set_config('unstuck.override', @watch_name@ || '/' || pg_trigger_depth(), true);
-  update @table@ t set @write@
+  perform set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);
+  update @table@ t set @move(t, x)@
   from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
-  where x.state <> 'overtaken' and @key@ = x.task_id::@key_type@ and @state@ = x.was;
+  where x.state <> 'overtaken' and t.@key@ = x.task_id::@key_type@ and @state(t)@ = x.was;
   perform set_config('unstuck.override', '', true);
 
-  @on_failed_set@
-  @notify@
+  @each_on_failed(p_found)@
+  if @notifies@ then
+    perform unstuck.outbox_put('@watch@', p_found);
+  end if;
 end $$;
 
 create or replace function unstuck.@watch@_sweep(
@@ -146,15 +149,15 @@ declare
   v_sent json;
 begin
   with quiet as (
-    select @key@::text as task_id, @kind@ as kind, extract(epoch from v_now - @queued@) as age
-    from @table@ t left join unstuck.dispatches d on d.watch = @watch_name@ and d.task_id = @key@::text
-    where @is_pending@ and @queued_bound@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
-      and @queued@ <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after')
-      and (d.at is null or d.at < @queued@ or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind@, 'redispatch_after')
-                           and @queued@ > v_now - unstuck.rule_seconds(p_rules, @kind@, 'pending_for'))
-    order by @queued@ limit p_limit for update of t skip locked
+    select t.@key@::text as task_id, @kind(t)@ as kind, extract(epoch from v_now - @queued(t)@) as age
+    from @table@ t left join unstuck.dispatches d on d.watch = '@watch@' and d.task_id = t.@key@::text
+    where @is_pending(t)@ and @queued_bound(t)@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
+      and @queued(t)@ <= v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
+      and (d.at is null or d.at < @queued(t)@ or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
+                           and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for'))
+    order by @queued(t)@ limit p_limit for update of t skip locked
   ), sent as (
-    insert into unstuck.dispatches as d (watch, task_id, at) select @watch_name@, q.task_id, v_now from quiet q
+    insert into unstuck.dispatches as d (watch, task_id, at) select '@watch@', q.task_id, v_now from quiet q
     on conflict (watch, task_id) do update set at = v_now, times = d.times + 1
     returning d.task_id, d.times
   )
@@ -171,10 +174,10 @@ declare
 begin
   update unstuck.attempts a
   set ended_at = clock_timestamp(), outcome = 'overtaken', reason = 'cancelled', error = 'The task was deleted.', sweep_id = p_sweep
-  where a.watch = @watch_name@ and a.ended_at is null
+  where a.watch = '@watch@' and a.ended_at is null
     and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= clock_timestamp()
-    and not exists (select from @table@ t where @key@ = a.task_id::@key_type@);
+    and not exists (select from @table@ t where t.@key@ = a.task_id::@key_type@);
   get diagnostics v_count = row_count;
-  @on_swept@
+  @on_swept()@
   return v_count;
 end $$;

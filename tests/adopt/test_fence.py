@@ -13,8 +13,8 @@ import yaml
 from functions.core.policy import Policy, Watch, parse
 from functions.core.states import State
 from functions.errors import PolicyError
+from functions.install.column_sql import identifier
 from functions.install.migrate import check, migrate
-from functions.install.row import identifier
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import HEAD
@@ -192,7 +192,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        return identifier(self.watch.table)
+        return identifier(*self.watch.table.split("."))
 
     @property
     def key(self) -> str:

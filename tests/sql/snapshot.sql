@@ -682,6 +682,7 @@ declare
   v_held    uuid[] := '{}';
   v_pass    text;
 begin
+  null;
   if false then
     raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', 'tasks'
       using errcode = 'feature_not_supported';
@@ -818,6 +819,7 @@ declare
   v_retry_at timestamptz;
   v_pass    text;
 begin
+  null;
   if v_state is null then
     raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
   end if;
@@ -986,6 +988,7 @@ end $$;
 create or replace function unstuck.tasks_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
 language plpgsql set enable_seqscan = off as $$
 begin
+  null;
   update unstuck.attempts a
   set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
       reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),
@@ -1016,7 +1019,9 @@ begin
   perform set_config('unstuck.override', '', true);
 
   null;
-  null;
+  if false then
+    perform unstuck.outbox_put('tasks', p_found);
+  end if;
 end $$;
 
 create or replace function unstuck.tasks_sweep(
@@ -1277,6 +1282,7 @@ declare
   v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
   v_moved   text[];
 begin
+  null;
   if false and v_state = 'pending' then
     raise exception 'the watch % has no word for pending: none of its tasks can be put back', 'tasks'
       using errcode = 'feature_not_supported', hint = 'Cancel it or fail it.';
@@ -1664,8 +1670,12 @@ when (not (old."status" = 'pending')) execute function unstuck.tasks_fence();
 -- not wanted by the policy: observe
 do $$
 begin
-  if exists (select from pg_trigger where tgrelid = '"public"."tasks"'::regclass and tgname = 'unstuck_observe'
-             and tgfoid = to_regprocedure('unstuck.tasks_observe()')) then
+  if exists (
+    select from pg_trigger
+    where tgrelid = '"public"."tasks"'::regclass
+      and tgname = 'unstuck_observe'
+      and tgfoid = to_regprocedure('unstuck.tasks_observe()')
+  ) then
     drop trigger unstuck_observe on "public"."tasks";
     delete from unstuck.observed where watch = 'tasks';
   end if;

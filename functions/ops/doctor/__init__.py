@@ -11,7 +11,7 @@ import psycopg
 from functions.core.policy import Policy, Watch
 from functions.errors import StoreError
 from functions.install.migrate import pending, steps
-from functions.install.row import identifier
+from functions.install.table import Table
 from functions.ops.doctor import cost, deployment, names, rows
 from functions.ops.doctor.finding import BREAKS, LEVELS, Finding
 from functions.ops.doctor.session import Connection, rolled_back
@@ -55,7 +55,7 @@ def _watch(
 ) -> list[Finding]:
     with rolled_back(connection):
         row = connection.execute(
-            "select to_regclass(%s)::oid::bigint", (identifier(watch.table),)
+            "select to_regclass(%s)::oid::bigint", (Table(watch).name,)
         ).fetchone()
         table = facts(connection, row[0]) if row and row[0] else None
     if table is None:

@@ -13,9 +13,8 @@ import psycopg
 
 from functions.core.policy import Watch
 from functions.core.states import State
-from functions.install.column_sql import identifier, literal
-from functions.install.render import names
-from functions.install.row import is_in
+from functions.install.column_sql import literal
+from functions.install.table import Table
 from functions.ops.doctor.session import Connection
 
 WORKER = "doctor"
@@ -34,7 +33,7 @@ class Bench:
     """A watch and the connection on which its actions are tried."""
 
     def __init__(self, connection: Connection, watch: Watch) -> None:
-        self.connection, self.watch, self.names = connection, watch, names(watch)
+        self.connection, self.watch, self.table = connection, watch, Table(watch)
         self._known: dict[tuple[State, object], str] = {}
 
     def verb(self, verb: str, **arguments: Any) -> Any:
@@ -49,10 +48,10 @@ class Bench:
     def patient(self, state: State, word: object) -> str:
         """A task of this word, locked. Where there is none, another is made to look like one, or a
         new one."""
-        select, table = f"select {self.names['key']}::text from", f"{self.names['table']} t"
-        where = f"{self.names['status']} = {literal(word)} and {is_in(self.watch, 't', state)}"
+        select, table = f"select t.{self.table.key}::text from", f"{self.table.name} t"
+        where = f"t.{self.table.status} = {literal(word)} and {self.table.is_in('t', state)}"
         if (state, word) in self._known:  # without an index each search would read the whole table
-            where = f"{self.names['key']} = {literal(self._known[state, word])}::{self.watch.key_type} and {where}"
+            where = f"t.{self.table.key} = {literal(self._known[state, word])}::{self.watch.key_type} and {where}"
         row = self.one(f"{select} {table} where {where} limit 1 for update skip locked")
         if row is not None:
             self._known[state, word] = row[0]
@@ -70,7 +69,7 @@ class Bench:
         return found
 
     def _made(self, another: str, word: object) -> tuple[Any, ...] | None:
-        status, table = identifier(self.watch.status), self.names["table"]
+        status, table = self.table.status, self.table.name
         row = self.one(another)
         if row is None and self.watch.own:
             kind = next((kind for kind in self.watch.rules if kind != "*"), WORKER)
@@ -87,12 +86,12 @@ class Bench:
             )
             row = (made["task_id"],)
         if row is None:
-            key = identifier(self.watch.key)
+            key = self.table.key
             return self.one(
                 f"insert into {table} ({status}) values ({literal(word)}) returning {key}::text"
             )
         self._as_operator(True)
-        key = f"{self.names['key']} = {literal(row[0])}::{self.watch.key_type}"
+        key = f"t.{self.table.key} = {literal(row[0])}::{self.watch.key_type}"
         self.one(f"update {table} t set {status} = {literal(word)} where {key} returning 1")
         self._as_operator(False)
         self.one(
@@ -108,7 +107,9 @@ class Bench:
         self.one("select set_config('unstuck.override', %s, true)", self.watch.name if on else "")
 
     def state(self, task: str) -> str | None:
-        query = f"select {self.names['state']} from {self.names['table']} t where {self.names['key']} = "
+        query = (
+            f"select {self.table.state('t')} from {self.table.name} t where t.{self.table.key} = "
+        )
         row = self.one(f"{query}{literal(task)}::{self.watch.key_type}")
         return row[0] if row else None
 
@@ -162,8 +163,8 @@ def _settle(outcome: str, bench: Bench, task: str) -> None:
 def _sweep(was: State, to: State, bench: Bench, task: str) -> None:
     """What `apply` does with a decision of the sweep."""
     kind = bench.one(
-        f"select {bench.names['kind']} from {bench.names['table']} t "
-        f"where {bench.names['key']} = {literal(task)}::{bench.watch.key_type}"
+        f"select {bench.table.kind('t')} from {bench.table.name} t "
+        f"where t.{bench.table.key} = {literal(task)}::{bench.watch.key_type}"
     )
     last = bench.one(
         "select number, tries, ended_at is null from unstuck.attempts where watch = %s and task_id = %s "

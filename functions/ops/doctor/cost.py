@@ -7,14 +7,13 @@ from typing import Any
 from functions.core.policy import Watch
 from functions.core.states import State
 from functions.install.column_sql import identifier
-from functions.install.render import names
-from functions.install.row import is_in
+from functions.install.table import Table
 from functions.ops.doctor.finding import WARNS, Finding, fine
 from functions.ops.doctor.session import Connection
 from functions.ops.look.catalogue import Facts
 
-CLOCKS = {State.PENDING: ("queued", "queued_bound"), State.RUNNING: ("alive", "alive_bound")}
-"""The clock by which a sweep judges each open state, and the expression that it compares."""
+CLOCKS = {State.PENDING: "queued", State.RUNNING: "alive"}
+"""The clock by which a sweep judges each open state."""
 
 
 def indexes(connection: Connection, watch: Watch, table: Facts) -> list[Finding]:
@@ -37,17 +36,18 @@ def indexes(connection: Connection, watch: Watch, table: Facts) -> list[Finding]
 
 def statement(watch: Watch, table: Facts, state: State) -> str:
     """The index that is wanted: small, on the clock, of the open rows alone."""
-    own = [one for one in watch.clocks.get(CLOCKS[state][0], ()) if one in table.columns]
+    own = [one for one in watch.clocks.get(CLOCKS[state], ()) if one in table.columns]
     clock = identifier((own or [watch.key])[0])
-    return f"create index concurrently on {table.quoted} ({clock}) where {is_in(watch, '', state)};"
+    return f"create index concurrently on {table.quoted} ({clock}) where {Table(watch).is_in('', state)};"
 
 
 def _leads(connection: Connection, watch: Watch, table: Facts, state: State) -> bool:
-    said = names(watch)
+    expressions = Table(watch)
+    bound = {State.PENDING: expressions.queued_bound, State.RUNNING: expressions.alive_bound}
     connection.execute("set local enable_seqscan = off")
     query = (
         f"explain (format json) select 1 from {table.quoted} t "
-        f"where {said[f'is_{state}']} and {said[CLOCKS[state][1]]} <= now() - interval '1 hour'"
+        f"where {expressions.is_in('t', state)} and {bound[state]('t')} <= now() - interval '1 hour'"
     )
     row = connection.execute(query.encode()).fetchone()
     plan = row[0][0]["Plan"] if row else {}

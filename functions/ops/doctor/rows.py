@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from functions.core.policy import Watch
 from functions.install.column_sql import TEXTS
-from functions.install.row import column
+from functions.install.table import Table
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
 from functions.ops.doctor.session import Connection
 from functions.ops.look import columns as by_name
@@ -71,7 +71,7 @@ def _width(watch: Watch, table: Facts) -> Iterator[Finding]:
         name = watch.columns.get(role)
         if name is None:
             continue
-        real, said = table.columns[name].width, column(watch, name, "text")
+        real, said = table.columns[name].width, Table(watch).column(name)
         if real is not None and (said.type not in TEXTS or said.width is None or said.width > real):
             yield Finding(
                 watch.name,
@@ -117,7 +117,7 @@ def _zones(watch: Watch, table: Facts) -> Iterator[Finding]:
     for name in used:
         if table.columns[name].type != "timestamp":
             continue
-        if column(watch, name, "timestamptz").type != "timestamp":
+        if Table(watch).column(name).type != "timestamp":
             level = WARNS if table.zone in UTC else BREAKS
             yield Finding(
                 watch.name,

@@ -15,7 +15,7 @@ import psycopg
 
 from functions.errors import StoreError
 from functions.install.column_sql import TEXTS, WHOLE, Column, identifier
-from functions.install.render import render
+from functions.install.names import render
 
 HERE = Path(__file__).parent
 OURS = [

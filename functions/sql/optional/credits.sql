@@ -122,41 +122,41 @@ end $$;
 -- The hooks of @watch@.
 
 create or replace function unstuck.@watch@_credits_on_created(p_task text) returns void language plpgsql as $$ begin
-  perform unstuck.credits_hold(@watch_name@, p_task, @owner@, @cost@) from @table@ t where @key@ = p_task::@key_type@;
+  perform unstuck.credits_hold('@watch@', p_task, @owner(t)@, @cost(t)@) from @table@ t where t.@key@ = p_task::@key_type@;
 end $$;
 
 create or replace function unstuck.@watch@_credits_on_completed(p_task text, p_number integer, p_result jsonb) returns void
 language plpgsql as $$ begin
-  perform unstuck.credits_end(@watch_name@, p_task, 'capture');
+  perform unstuck.credits_end('@watch@', p_task, 'capture');
 end $$;
 
 create or replace function unstuck.@watch@_credits_on_failed(p_task text, p_number integer, p_reason text) returns void
 language plpgsql as $$ begin
-  perform unstuck.credits_end(@watch_name@, p_task, 'release');
+  perform unstuck.credits_end('@watch@', p_task, 'release');
 end $$;
 
 create or replace function unstuck.@watch@_credits_on_cancelled(p_task text, p_number integer, p_reason text) returns void
 language plpgsql as $$ begin
-  perform unstuck.credits_end(@watch_name@, p_task, 'release');
+  perform unstuck.credits_end('@watch@', p_task, 'release');
 end $$;
 
 -- Opened again after an end: the same amount is held once more, or the task stays ended.
 create or replace function unstuck.@watch@_credits_on_reopened(p_task text) returns void language plpgsql as $$ begin
-  perform unstuck.credits_hold(@watch_name@, p_task, l.owner, l.amount) from (
+  perform unstuck.credits_hold('@watch@', p_task, l.owner, l.amount) from (
     select e.owner, e.amount from public.unstuck_credit_entries e
-    where e.watch = @watch_name@ and e.task_id = p_task and e.entry = 'hold' order by e.life desc limit 1) l;
+    where e.watch = '@watch@' and e.task_id = p_task and e.entry = 'hold' order by e.life desc limit 1) l;
 end $$;
 
 -- Tasks that others have ended or deleted, past our verbs: each sweep ends their holds. A task that is locked is for the next one.
 create or replace function unstuck.@watch@_credits_on_swept() returns void language plpgsql
 set enable_seqscan = off as $$ begin  -- a plan made while the ledger was small would be kept while it grows
-  perform unstuck.credits_end(@watch_name@, s.task_id, case s.state when 'completed' then 'capture' else 'release' end) from (
-    select e.task_id, e.owner, @state@ as state
-    from public.unstuck_credit_entries e join @table@ t on @key@ = e.task_id::@key_type@
-    where e.watch = @watch_name@ and e.open and @state@ in ('completed', 'failed', 'cancelled') for update of t skip locked) s
+  perform unstuck.credits_end('@watch@', s.task_id, case s.state when 'completed' then 'capture' else 'release' end) from (
+    select e.task_id, e.owner, @state(t)@ as state
+    from public.unstuck_credit_entries e join @table@ t on t.@key@ = e.task_id::@key_type@
+    where e.watch = '@watch@' and e.open and @state(t)@ in ('completed', 'failed', 'cancelled') for update of t skip locked) s
   order by s.owner, s.task_id;
-  perform unstuck.credits_end(@watch_name@, s.task_id, 'release') from (
+  perform unstuck.credits_end('@watch@', s.task_id, 'release') from (
     select e.task_id, e.owner from public.unstuck_credit_entries e
-    where e.watch = @watch_name@ and e.open and not exists (select from @table@ t where @key@ = e.task_id::@key_type@)) s
+    where e.watch = '@watch@' and e.open and not exists (select from @table@ t where t.@key@ = e.task_id::@key_type@)) s
   order by s.owner, s.task_id;
 end $$;

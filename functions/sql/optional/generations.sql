@@ -34,11 +34,11 @@ end $$;
 create or replace function unstuck.@watch@_generations_on_completed(p_task text, p_number integer, p_result jsonb) returns void
 language plpgsql as $$ begin
   insert into public.unstuck_generations (watch, task_id, position, owner, kind, url, output)
-  select @watch_name@, p_task, o.position, @owner@, @kind@, case jsonb_typeof(o.output) when 'string' then o.output #>> '{}' else o.output ->> 'url' end, o.output
+  select '@watch@', p_task, o.position, @owner(t)@, @kind(t)@, case jsonb_typeof(o.output) when 'string' then o.output #>> '{}' else o.output ->> 'url' end, o.output
   from @table@ t, jsonb_array_elements(case
     when jsonb_typeof(p_result -> 'outputs') = 'array' then p_result -> 'outputs'
     when jsonb_typeof(p_result) = 'object' then jsonb_build_array(p_result)
     else '[]' end) with ordinality as o (output, position)
-  where @key@ = p_task::@key_type@
+  where t.@key@ = p_task::@key_type@
   on conflict (watch, task_id, position) do nothing;
 end $$;

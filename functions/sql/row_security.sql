@@ -11,7 +11,7 @@ do $$
 begin
   if exists (select from pg_publication where pubname = 'supabase_realtime' and not puballtables) and not exists (
     select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
-    where p.pubname = 'supabase_realtime' and r.prrelid = @table_name@::regclass)
+    where p.pubname = 'supabase_realtime' and r.prrelid = '@table@'::regclass)
   then
     alter publication supabase_realtime add table @table@;
   end if;

@@ -15,10 +15,10 @@ begin
       select jsonb_agg(jsonb_build_object('state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest) order by o.state desc, o.count desc, o.kind)
       from (
         select 'pending' as state, p.kind, count(*) as count, extract(epoch from v_now - min(p.since)) as oldest
-        from (select @kind@ as kind, @queued_bound@ as since from @table@ t where @is_pending@ order by @queued_bound@ limit v_most) p group by p.kind
+        from (select @kind(t)@ as kind, @queued_bound(t)@ as since from @table@ t where @is_pending(t)@ order by @queued_bound(t)@ limit v_most) p group by p.kind
         union all
         select 'running', r.kind, count(*), extract(epoch from v_now - min(r.since))
-        from (select @kind@ as kind, @started@ as since from @table@ t where @is_running@ order by @alive_bound@ limit v_most) r group by r.kind
+        from (select @kind(t)@ as kind, @started(t)@ as since from @table@ t where @is_running(t)@ order by @alive_bound(t)@ limit v_most) r group by r.kind
       ) o), '[]'),
     'last_sweep', (select jsonb_build_object('id', s.id, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts, 'error', s.error,
                                              'running', s.ended_at is null and s.until > v_now)
@@ -42,7 +42,7 @@ begin
         select count(*) filter (where s.outcome = 'completed') as completed, count(*) filter (where s.outcome = 'failed') as failed,
           count(*) filter (where s.outcome in ('retried', 'released')) as retried, count(*) as seen
         from (select a.outcome from unstuck.attempts a
-              where a.ended_at >= v_begin + b.n * v_step and a.ended_at < v_begin + (b.n + 1) * v_step and a.watch = @watch_name@
+              where a.ended_at >= v_begin + b.n * v_step and a.ended_at < v_begin + (b.n + 1) * v_step and a.watch = '@watch@'
               order by a.ended_at limit v_each) s) e),
     'rescued', coalesce((
       select jsonb_agg(jsonb_build_object('n', r.n, 'count', r.count, 'p50', r.p50, 'max', r.max) order by r.n) from (
@@ -51,6 +51,6 @@ begin
         from (select a.ended_at, extract(epoch from a.ended_at - a.beat_at) as took from unstuck.attempts a
               where a.sweep_id >= (select coalesce(min(w.id), 0) from (
                                      select w.id from unstuck.sweeps w where w.started_at >= v_begin order by w.id desc limit 3000) w)
-                and a.sweep_id > 0 and a.watch = @watch_name@ and a.ended_at >= v_begin and a.beat_at < a.ended_at
+                and a.sweep_id > 0 and a.watch = '@watch@' and a.ended_at >= v_begin and a.beat_at < a.ended_at
               order by a.sweep_id desc limit 5000) s group by 1) r), '[]'));
 end $$;

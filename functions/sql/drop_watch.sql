@@ -6,9 +6,9 @@ declare
   v_one  record;
 begin
   select count(*) into v_live from unstuck.attempts a
-  where a.watch = @watch_name@ and a.ended_at is null and a.lease_until > clock_timestamp();
+  where a.watch = '@watch@' and a.ended_at is null and a.lease_until > clock_timestamp();
   if v_live > 0 then
-    raise exception 'the policy has no watch % any more, but % of its tasks run', @watch_name@, v_live using errcode = 'object_in_use',
+    raise exception 'the policy has no watch % any more, but % of its tasks run', '@watch@', v_live using errcode = 'object_in_use',
       hint = 'Stop its workers first. If it is the watch of another policy, put both into one.';
   end if;
   for v_one in
@@ -23,6 +23,6 @@ begin
   loop
     execute format('drop function %s', v_one.routine);
   end loop;
-  delete from unstuck.observed o where o.watch = @watch_name@;
+  delete from unstuck.observed o where o.watch = '@watch@';
   delete from unstuck.migrations m where m.name = any (@steps@);
 end $$;

@@ -1,0 +1,168 @@
+"""What each `@name@` of the templates stands for, for one watched table."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from functions.core.policy import Watch
+from functions.core.states import State
+from functions.install.column_sql import identifier, literal
+from functions.install.move import Move
+from functions.install.table import Table
+
+Value = str | Callable[..., str]
+INDEXES = ("pending", "running", "claim", "owner", "idempotency", "one_active")
+SECTIONS = ("stuck", "running", "pending", "ended", "by_key", "range")
+"""Of the operators' page, by number: an answer of page.sql carries it to the next question."""
+
+_NAME = re.compile(r"'@(\w+)@'|@(\w+)@|@(\w+)\(([^@]*)\)@")
+
+
+def render(text: str, names: Mapping[str, Value]) -> str:
+    """A template with its names filled in. Raises KeyError for a name that is not in `names`."""
+
+    def filled(match: re.Match[str]) -> str:
+        quoted, bare, function, arguments = match.groups()
+        if quoted:
+            return literal(names[quoted])
+        value = names[bare or function]
+        if isinstance(value, str):
+            return value
+        return value(*re.findall(r"[^,\s]+", arguments))
+
+    return _NAME.sub(filled, text)
+
+
+def names(watch: Watch) -> dict[str, Value]:
+    table = Table(watch)
+    return {**_words(table), **_of_a_row(table), **_of_a_move(table), **_hooks(table)}
+
+
+def _words(table: Table) -> dict[str, Value]:
+    watch = table.watch
+    bare = watch.table.rpartition(".")[2]
+    role = f"perform set_config('request.jwt.claim.role', {literal(watch.jwt_role)}, true);"
+    return {
+        "watch": watch.name,
+        "table": table.name,
+        "key": table.key,
+        "key_type": watch.key_type,
+        "status": table.status,
+        "born_running": literal(not watch.may_wait),
+        "only_swept": literal(not watch.words[State.COMPLETED]),
+        "ends_alike": literal(watch.ends_alike),
+        "notifies": literal(watch.notify),
+        # for triggers that let nobody but Supabase's service role write a column
+        "as_role": role if watch.jwt_role else "null;",
+        "status_check": identifier(f"{bare}_status_check"),
+        **{f"{index}_index": identifier(f"{bare}_{index}") for index in INDEXES},
+        **{f"section_{name}": str(number) for number, name in enumerate(SECTIONS)},
+    }
+
+
+def _of_a_row(table: Table) -> dict[str, Value]:
+    """Expressions that take the alias of their row."""
+
+    def is_in(*states: State) -> Callable[[str], str]:
+        return lambda row: table.is_in(row, *states)
+
+    def created(row: str) -> str:
+        return f"{row}.created_at" if table.watch.own else table.queued_bound(row)
+
+    def cost(row: str) -> str:
+        return f"({row}.metadata ->> 'cost')::bigint" if table.watch.own else "null::bigint"
+
+    return {
+        "state": table.state,
+        **{f"is_{state}": is_in(state) for state in State},
+        "has_ended": is_in(State.COMPLETED, State.FAILED, State.CANCELLED),
+        "is_waiting": is_in(State.PENDING, State.RESTING),
+        "kind": table.kind,
+        "owner": partial(table.text, role="owner"),
+        "error": partial(table.text, role="error"),
+        "reason": partial(table.text, role="reason"),
+        "input": lambda row: table.value(row, "input", f"to_jsonb({row})"),
+        "result": lambda row: table.value(row, "result", "null::jsonb"),
+        "cost": cost,
+        "created": created,
+        "queued": table.queued,
+        "queued_bound": table.queued_bound,
+        "due": table.due,
+        "started": lambda row: table.clock(row, "started"),
+        "alive": table.alive,
+        "alive_bound": table.alive_bound,
+        "claim_order": table.claim_order,
+        "is_free": table.is_free,
+    }
+
+
+def _of_a_move(table: Table) -> dict[str, Value]:
+    return {
+        "move": lambda row, decision: Move(table, row, decision).assignments(),
+        "start": lambda row, time, worker: Move(table, row).to_running(time, worker),
+        "end_differs": partial(_end_differs, table),
+        "keep_finish": partial(_keep_finish, table),
+    }
+
+
+def _end_differs(table: Table, old: str, new: str) -> str:
+    """Whether two rows differ in what says how the task ended. json as text: it has no equality."""
+    roles = [role for role in ("result", "error", "reason") if role in table.watch.columns]
+    tests = []
+    for role in roles:
+        column = table.column(table.watch.columns[role])
+        cast = "::text" if column.type == "json" else ""
+        name = identifier(column.name)
+        tests.append(f"{old}.{name}{cast} is distinct from {new}.{name}{cast}")
+    return " or ".join(tests) or "false"
+
+
+def _keep_finish(table: Table, old: str, new: str) -> str:
+    """The statement that keeps the time of the end, where each update would move it."""
+    finished = table.watch.clocks.get("finished", ())[:1]
+    kept = [name for name in finished if name not in table.watch.clocks.get("touched", ())]
+    return "".join(f"{new}.{identifier(n)} := {old}.{identifier(n)};" for n in kept) or "null;"
+
+
+def _hooks(table: Table) -> dict[str, Value]:
+    """Calls of the watch's hooks: of one task with these arguments, or of each of a set of tasks,
+    in the order of the owners: two batches that lock the owners' accounts do not end in a
+    deadlock."""
+
+    def call(hook: str, *arguments: str, source: str = "") -> str:
+        functions = table.watch.hooks.get(hook, ())
+        given = ", ".join(arguments)
+        called = (f"perform {identifier(*f.split('.'))}({given}){source};" for f in functions)
+        return "\n    ".join(called) or "null;"
+
+    def each(hook: str, source: str, *arguments: str) -> str:
+        key = f"t.{table.key} = x.task_id::{table.watch.key_type}"
+        order = f"order by {table.text('t', 'owner')}, x.task_id"
+        return call(hook, *arguments, source=f" from {source} join {table.name} t on {key} {order}")
+
+    def failed(batch: str) -> str:
+        source = f"(select * from unnest({batch}) u where u.state = 'failed') x"
+        return each("on_failed", source, *attempt)
+
+    def by_hand(hook: str, ids: str, time: str) -> str:
+        """`operate` has ended an attempt of each task that it moved."""
+        source = (
+            "(select a.task_id, a.number, a.reason from unstuck.attempts a "
+            f"where a.watch = {literal(table.watch.name)} and a.task_id = any ({ids}) "
+            f"and a.ended_at = {time}) x"
+        )
+        return each(hook, source, *attempt)
+
+    attempt = ("x.task_id", "x.number", "x.reason")
+    return {
+        **{
+            hook: partial(call, hook)
+            for hook in ("on_created", "on_completed", "on_failed", "on_swept")
+        },
+        "each_on_failed": failed,
+        "each_on_failed_by_hand": partial(by_hand, "on_failed"),
+        "each_on_cancelled_by_hand": partial(by_hand, "on_cancelled"),
+        "each_on_reopened": lambda ids: each(
+            "on_reopened", f"unnest({ids}) as x (task_id)", "x.task_id"
+        ),
+    }

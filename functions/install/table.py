@@ -1,0 +1,203 @@
+"""A watched table, made once from its description in the policy: its quoted names, its columns with
+their types, and SQL that reads a row of it. `row` is the row's alias: t, or old and new in a trigger.
+
+Mostly a word stands for one state. A flag has two words for all of them, and some tables say `done`
+of what failed as well: there the columns that the watch names as `marks` tell the states of one
+word apart."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from functions.core.policy import Watch
+from functions.core.states import State
+from functions.install import column_sql
+from functions.install.column_sql import TEXTS, Column, identifier, literal
+
+ALIASES = {
+    "character varying": "varchar",
+    "character": "bpchar",
+    "smallint": "int2",
+    "integer": "int4",
+    "bigint": "int8",
+    "real": "float4",
+    "double precision": "float8",
+    "boolean": "bool",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "text[]": "_text",
+    "varchar[]": "_varchar",
+}
+"""How people write a type, and how the catalogue does."""
+
+
+def typed(name: str, text: str) -> Column:
+    """A column of a type as the policy writes it: `varchar(64)`, `jsonb not null`."""
+    match = re.fullmatch(r"(.+?)(?:\((\d+)\))?(\s+not null)?", text)
+    assert match is not None, "any text matches"
+    width = int(match[2]) if match[2] else None
+    return Column(name, ALIASES.get(match[1], match[1]), width, not_null=bool(match[3]))
+
+
+class Table:
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.name = identifier(*watch.table.split("."))
+        self.key, self.status = identifier(watch.key), identifier(watch.status)
+        self.clocks = list(dict.fromkeys(name for names in watch.clocks.values() for name in names))
+        self._types = dict.fromkeys(self.clocks, "timestamptz")
+        for columns in watch.also.values():
+            stamped = (name for name, written in columns.items() if written == "now")
+            self._types |= dict.fromkeys(stamped, "timestamptz")
+        if "result" in watch.columns:
+            self._types.setdefault(watch.columns["result"], "jsonb")
+        self._types |= watch.types
+
+    def column(self, name: str) -> Column:
+        """The column with the type that the watch states for it, else the usual one of its use."""
+        return typed(name, self._types.get(name, "text"))
+
+    # the state of a row
+
+    def is_in(self, row: str, *states: State) -> str:
+        """Whether the row is in one of the states."""
+        status = f"{row}.{self.status}" if row else self.status
+        words = [(state, word) for state in states for word in self.watch.words[state]]
+        plain = [literal(word) for _, word in words if len(self.watch.sharers(word)) == 1]
+        tests = [f"{status} in ({', '.join(plain)})"] if plain else []
+        if len(plain) == 1:
+            tests = [f"{status} = {plain[0]}"]
+        for state, word in words:
+            if len(self.watch.sharers(word)) > 1:
+                marks = self._marks(row, state, word)
+                tests.append(" and ".join([f"{status} = {literal(word)}", *marks]))
+        if len(tests) == 1 and plain:
+            return tests[0]
+        return f"({' or '.join(dict.fromkeys(tests))})" if tests else "false"
+
+    def _marks(self, row: str, state: State, word: Any) -> Iterator[str]:
+        """Tells the states of one word apart: the mark of this state is set, those of the others
+        are not. Where two marks are set, the first state counts."""
+        for other in self.watch.sharers(word):
+            if other == state and state in self.watch.marks:
+                yield self._is_set(self.watch.marks[state], row)
+                return
+            if other in self.watch.marks:
+                yield f"not {self._is_set(self.watch.marks[other], row)}"
+
+    def _is_set(self, name: str, row: str) -> str:
+        """Whether a mark is set: a flag that is true, a text that is not empty, anything else that
+        is not NULL."""
+        value = f"{row}.{identifier(name)}" if row else identifier(name)
+        mark = self.column(name)
+        if mark.type == "bool":
+            return f"({value} is true)"
+        return f"(coalesce({value}, '') <> '')" if mark.type in TEXTS else f"({value} is not null)"
+
+    def state(self, row: str) -> str:
+        """The state of the row; NULL for a word that the watch does not know."""
+        states = [state for state in State if self.watch.words[state]]
+        cases = (f"when {self.is_in(row, state)} then {literal(str(state))}" for state in states)
+        return f"case {' '.join(cases)} end"
+
+    # what a row says
+
+    def value(self, row: str, role: str, absent: str) -> str:
+        """The column of a role (`columns` of the watch), or what stands in its place."""
+        name = self.watch.columns.get(role)
+        return f"{row}.{identifier(name)}" if name else absent
+
+    def text(self, row: str, role: str) -> str:
+        """The same as text; cast only where the column is of another type."""
+        cast = "::text" if self.watch.columns.get(role) in self.watch.types else ""
+        return self.value(row, role, "null::text") + cast
+
+    def kind(self, row: str) -> str:
+        """A row of somebody else's table may have none."""
+        if "kind" not in self.watch.columns:
+            return "''::text"
+        kind = self.text(row, "kind")
+        return kind if self.watch.own else f"coalesce({kind}, '')"
+
+    # the times of a row
+
+    def clock(self, row: str, *clocks: str) -> str:
+        """The first of the clocks' columns that is not NULL."""
+        names = dict.fromkeys(name for clock in clocks for name in self.watch.clocks.get(clock, ()))
+        times = [self._time(row, name) for name in names]
+        if not times:
+            return "null::timestamptz"
+        return times[0] if len(times) == 1 else f"coalesce({', '.join(times)})"
+
+    def _time(self, row: str, name: str) -> str:
+        """A clock; `workers.last_heartbeat via worker_id=id` is one that stands in another table."""
+        match = re.fullmatch(r"(\S+)\.(\w+) via (\w+)=(\w+)", name)
+        if match is None:
+            return column_sql.moment(self.column(name), row)
+        table, column, ours, theirs = match.groups()
+        stated = typed(column, self._types.get(f"{table}.{column}", "timestamptz"))
+        joined = f"o.{identifier(theirs)} = {row}.{identifier(ours)}"
+        other = identifier(*table.split("."))
+        return f"(select {column_sql.moment(stated, 'o')} from {other} o where {joined})"
+
+    def _observed(self, row: str, column: str) -> str:
+        """What an observing trigger saw of the row."""
+        watch, key = literal(self.watch.name), f"{row}.{self.key}::text"
+        source = f"from unstuck.observed o where o.watch = {watch} and o.task_id = {key}"
+        return f"(select o.{column} {source})"
+
+    def queued_bound(self, row: str) -> str:
+        """When the task was queued, by its columns alone: an index can have it."""
+        if self.watch.clocks.get("queued"):
+            return self.clock(row, "queued")
+        return self._observed(row, "status_at")
+
+    def alive_bound(self, row: str) -> str:
+        """When the task was last seen alive, by its columns alone."""
+        if self.watch.clocks.get("alive"):
+            return self.clock(row, "alive")
+        return self._observed(row, "touched_at")
+
+    def queued(self, row: str) -> str:
+        """Since when the task waits. Where no column has the time of its next try, the ledger does;
+        one that was resumed after a rest waits since then."""
+        waiting = self.queued_bound(row)
+        if not self.watch.clocks.get("due"):
+            waiting = self.due(row)
+        if self.watch.fence == "observe" and self.watch.clocks.get("queued"):
+            return f"greatest({waiting}, {self._observed(row, 'status_at')})"
+        return waiting
+
+    def due(self, row: str) -> str:
+        """From when on the task may be claimed."""
+        if self.watch.clocks.get("due"):
+            return self.clock(row, "due", "queued")
+        watch, key = literal(self.watch.name), f"{row}.{self.key}::text"
+        attempts = f"from unstuck.attempts a where a.watch = {watch} and a.task_id = {key}"
+        retry = f"(select a.retry_at {attempts} order by a.number desc limit 1)"
+        return f"greatest({self.queued_bound(row)}, {retry})"
+
+    def alive(self, row: str) -> str:
+        """When the task was last seen alive."""
+        if self.watch.fence == "observe" and self.watch.clocks.get("alive"):
+            return f"greatest({self.alive_bound(row)}, {self._observed(row, 'touched_at')})"
+        return self.alive_bound(row)
+
+    def claim_order(self, row: str) -> str:
+        """The most urgent first, then the oldest."""
+        priority = self.watch.columns.get("priority")
+        urgent = [f"{row}.{identifier(priority)} desc"] if priority else []
+        return ", ".join([*urgent, self.queued_bound(row)])
+
+    def is_free(self, row: str, ids: str) -> str:
+        """Whether the task may be started again, with those of `ids`, beside the others of its kind
+        and owner: not where only one of them may be open."""
+        if not self.watch.own:
+            return "true"
+        same = f"o.kind = {row}.kind and coalesce(o.owner, '') = coalesce({row}.owner, '')"
+        other = f"from {self.name} o where o.one_active and {same}"
+        is_open = " or ".join(self.is_in("o", state) for state in (State.PENDING, State.RUNNING))
+        ended = self.is_in("o", State.FAILED, State.CANCELLED)
+        before = f"o.id = any ({ids}::uuid[]) and o.id < {row}.id and {ended}"
+        taken = [f"exists (select {other} and {test})" for test in (f"({is_open})", before)]
+        return f"not ({row}.one_active and ({' or '.join(taken)}))"
