@@ -63,24 +63,26 @@ def task(
     """Creates a task and polls it until it has ended, for `limit` seconds at most."""
     create, status = urls["create_task"], urls["task_status"]
     body = {"kind": kind, "input": task_input}
-    task_id = _json(requests.post(create, json=body, headers=headers(create), timeout=60), 201)[
-        "task_id"
-    ]
-    until = time.monotonic() + limit
+    created = requests.post(create, json=body, headers=headers(create), timeout=60)
+    task_id = _json(created, 201)["task_id"]
+    deadline = time.monotonic() + limit
     while True:
-        found = _json(
-            requests.get(status, params={"task_id": task_id}, headers=headers(status), timeout=60),
-            200,
+        answer = requests.get(
+            status, params={"task_id": task_id}, headers=headers(status), timeout=60
         )
-        if found["state"] == "completed":
+        task_status = _json(answer, 200)
+        state = task_status["state"]
+        if state == "completed":
             return f"task {task_id}: completed"
-        if found["state"] in {"failed", "cancelled"}:
+        if state in {"failed", "cancelled"}:
             raise SmokeError(
-                f"task {task_id} {found['state']}: {found.get('error')}. See `python -m functions explain`."
+                f"task {task_id} {state}: {task_status.get('error')}. "
+                "See `python -m functions explain`."
             )
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise SmokeError(
-                f"task {task_id} is still {found['state']} after {limit:g} s. See the queue and the log of the worker."
+                f"task {task_id} is still {state} after {limit:g} s. "
+                "See the queue and the log of the worker."
             )
         time.sleep(1)
 
@@ -88,24 +90,26 @@ def task(
 def _json(answer: requests.Response, status: int) -> dict[str, Any]:
     if answer.status_code != status:
         raise SmokeError(
-            f"{answer.url.partition('?')[0]} answered {answer.status_code} instead of {status}: {answer.text[:500]} "
+            f"{answer.url.partition('?')[0]} answered {answer.status_code} instead of {status}: "
+            f"{answer.text[:500]} "
             "(403: the account may not call; 401: send a user's token in SMOKE_TOKEN)"
         )
-    found: dict[str, Any] = answer.json()
-    return found
+    return dict(answer.json())
 
 
 def _headers(invoker: str | None) -> Callable[[str], dict[str, str]]:
-    """The headers of a call to a URL. IAM takes its token from X-Serverless-Authorization, so that
-    a user's has its place."""
-    user = os.environ.get("SMOKE_TOKEN")
-    given = {"Authorization": f"Bearer {user}"} if user else {}
+    """Returns what gives the headers of a call to a URL. The token for IAM goes into
+    X-Serverless-Authorization, so that Authorization is free for the user's."""
+    user_token = os.environ.get("SMOKE_TOKEN")
+    user_header = {"Authorization": f"Bearer {user_token}"} if user_token else {}
     tokens: dict[str, str] = {}
 
     def headers(url: str) -> dict[str, str]:
-        if invoker and url not in tokens:
+        if not invoker:
+            return user_header
+        if url not in tokens:
             tokens[url] = _token(invoker, url)
-        return given | ({"X-Serverless-Authorization": f"Bearer {tokens[url]}"} if invoker else {})
+        return user_header | {"X-Serverless-Authorization": f"Bearer {tokens[url]}"}
 
     return headers
 
@@ -118,20 +122,25 @@ def _token(account: str, audience: str) -> str:
     try:
         scopes = ["https://www.googleapis.com/auth/cloud-platform"]
         own, _ = google.auth.default(scopes=scopes)
-        target = impersonated_credentials.Credentials(own, account, scopes)  # type: ignore[no-untyped-call]
-        token = impersonated_credentials.IDTokenCredentials(target, audience, include_email=True)  # type: ignore[no-untyped-call]
+        target = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
+            own, account, scopes
+        )
+        token = impersonated_credentials.IDTokenCredentials(  # type: ignore[no-untyped-call]
+            target, audience, include_email=True
+        )
         token.refresh(Request())
     except exceptions.GoogleAuthError as error:
         raise SmokeError(
-            f"no token of {account}: {error}. Grant the caller roles/iam.serviceAccountOpenIdTokenCreator on it."
+            f"no token of {account}: {error}. "
+            "Grant the caller roles/iam.serviceAccountOpenIdTokenCreator on it."
         ) from None
     return str(token.token)
 
 
 def _outputs(file: str) -> tuple[dict[str, str], str]:
     """The URLs of the functions and the invoker, of `terraform output -json`."""
-    found = json.loads(Path(file).read_text(encoding="utf-8"))
-    return found["functions"]["value"], found["invoker"]["value"]
+    outputs = json.loads(Path(file).read_text(encoding="utf-8"))
+    return outputs["functions"]["value"], outputs["invoker"]["value"]
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:

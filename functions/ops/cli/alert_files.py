@@ -11,15 +11,13 @@ ALERTS = Path(__file__).parents[3] / "infra" / "alerts"
 
 def metrics() -> dict[str, dict[str, Any]]:
     """The log-based metrics by name."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load(
-        (ALERTS / "metrics.yaml").read_text(encoding="utf-8")
-    )["metrics"]
-    return found
+    content = _read("metrics.yaml")
+    return dict(content["metrics"])
 
 
 def rules() -> dict[str, str]:
     """The PromQL expression of each alert."""
-    groups = yaml.safe_load((ALERTS / "rules.yaml").read_text(encoding="utf-8"))["groups"]
+    groups = _read("rules.yaml")["groups"]
     return {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
 
 
@@ -29,5 +27,10 @@ def fed_by(event: str) -> list[str]:
 
 
 def event_of(metric: dict[str, Any]) -> str | None:
-    found = re.search(r'jsonPayload\.event="(\w+)"', metric["filter"])
-    return found[1] if found else None
+    """The event whose lines the metric counts."""
+    match = re.search(r'jsonPayload\.event="(\w+)"', metric["filter"])
+    return match[1] if match else None
+
+
+def _read(name: str) -> Any:
+    return yaml.safe_load((ALERTS / name).read_text(encoding="utf-8"))

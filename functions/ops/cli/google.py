@@ -10,16 +10,15 @@ from typing import Any
 from functions.ops.cli.out import ERROR, UNREACHABLE, USAGE
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-LIMIT = 20.0
-"""Seconds for one request."""
+REQUEST_TIMEOUT_SECONDS = 20.0
 LOGIN = (
-    "No Google credentials are here. Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to "
-    "the key of a service account."
+    "No Google credentials are here. Run `gcloud auth application-default login`, "
+    "or set GOOGLE_APPLICATION_CREDENTIALS to the key of a service account."
 )
 
 
 class CloudError(Exception):
-    """What a command ends with: words and its exit code."""
+    """Ends a command: what went wrong, with the next step, and the exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -61,8 +60,10 @@ def cloud_errors() -> Iterator[None]:
     except exceptions.Unauthenticated as error:
         raise CloudError(LOGIN, UNREACHABLE) from error
     except exceptions.Forbidden as error:
-        do = "Grant roles/viewer on the project to whom asks, and see that the API is switched on."
-        raise CloudError(f"{_short(error)}\n{do}", ERROR) from error
+        advice = (
+            "Grant roles/viewer on the project to whom asks, and see that the API is switched on."
+        )
+        raise CloudError(f"{_short(error)}\n{advice}", ERROR) from error
     except (RequestException, exceptions.ServerError, exceptions.RetryError) as error:
         raise CloudError(f"Google Cloud does not answer: {_short(error)}", UNREACHABLE) from error
     except exceptions.GoogleAPICallError as error:
@@ -70,26 +71,26 @@ def cloud_errors() -> Iterator[None]:
 
 
 def credentials() -> Any:
-    """Those of the environment. Raises CloudError when there are none."""
+    """The Google credentials of the environment. Raises CloudError when there are none."""
     import google.auth
 
     with cloud_errors():
-        found, _ = google.auth.default(scopes=[SCOPE])
-        return found
+        default, _ = google.auth.default(scopes=[SCOPE])
+        return default
 
 
-def asked(session: Any, url: str, *, method: str = "GET", **params: Any) -> dict[str, Any]:
-    """What an API answers that none of our libraries covers. Raises CloudError; a 404 is {}."""
+def call_api(session: Any, url: str, *, method: str = "GET", **params: Any) -> dict[str, Any]:
+    """Calls an API of Google that none of our libraries covers. Returns the JSON of its answer, {}
+    for a 404. Raises CloudError."""
     from google.api_core import exceptions
 
     with cloud_errors():
-        answer = session.request(method, url, params=params, timeout=LIMIT)
-        if answer.status_code == 404:
+        response = session.request(method, url, params=params, timeout=REQUEST_TIMEOUT_SECONDS)
+        if response.status_code == 404:
             return {}
-        if not answer.ok:
-            raise exceptions.from_http_response(answer)  # type: ignore[no-untyped-call]
-        found: dict[str, Any] = answer.json()
-        return found
+        if not response.ok:
+            raise exceptions.from_http_response(response)  # type: ignore[no-untyped-call]
+        return dict(response.json())
 
 
 def _short(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""One task, for the commands that are about one: where it is, what is said of it, and its attempts."""
+"""For the commands that are about one task: its status, a sentence about it, its attempts."""
 
 import argparse
 from typing import Any, NamedTuple
@@ -31,7 +31,9 @@ ATTEMPT = (
 """The keys of an attempt in JSON."""
 
 
-class One(NamedTuple):
+class Task(NamedTuple):
+    """A task as people see it. `explanation` is a sentence: why it is where it is."""
+
     status: Answer
     explanation: str
     attempts: list[Answer]
@@ -42,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
 
 
-def one(options: argparse.Namespace) -> One:
+def read(options: argparse.Namespace) -> Task:
     """Reads the task and changes nothing. Raises StoreError when there is none."""
     store, policy, watch = target.target(options)
     status = store.status(watch, options.id, heal=False)
@@ -51,16 +53,16 @@ def one(options: argparse.Namespace) -> One:
             f"There is no task {options.id} in {watch.table}. `list` shows those that are open.",
             retryable=False,
         )
-    return One(status, explain(policy, watch, status), store.history(watch, status["task_id"]))
+    return Task(status, explain(policy, watch, status), store.history(watch, status["task_id"]))
 
 
-def sentence(task: One) -> str:
+def sentence(task: Task) -> str:
     status = task.status
     return f"{status['kind'] or 'task'} {status['task_id']} is {status['word']}. {task.explanation}"
 
 
-def timeline(attempts: list[Answer]) -> None:
-    """A table of the attempts; nothing when there were none."""
+def print_timeline(attempts: list[Answer]) -> None:
+    """Prints a table of the attempts; nothing when there were none."""
     if attempts:
         columns = ("attempt", "started (UTC)", "took", "worker", "outcome", "cause", "detail")
         print_table(columns, [_row(attempt) for attempt in attempts])
@@ -80,4 +82,6 @@ def _row(attempt: Answer) -> list[Any]:
 
 def _short(worker: str | None) -> str | None:
     """The id of a Cloud Run instance is as long as a line."""
-    return worker if worker is None or len(worker) <= 40 else f"{worker[:39]}…"
+    if worker is None or len(worker) <= 40:
+        return worker
+    return f"{worker[:39]}…"

@@ -1,4 +1,4 @@
-"""What commands print: data on stdout, words on stderr; rich on a terminal, plain otherwise;
+"""What commands print: data on stdout, sentences on stderr; rich on a terminal, plain otherwise;
 NO_COLOR is respected."""
 
 import json
@@ -18,18 +18,18 @@ FINE, ERROR, USAGE, FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
+    """Prints one JSON object on stdout."""
     print(json.dumps(value, default=str, ensure_ascii=False))
 
 
 def print_message(text: str, code: int = FINE) -> int:
-    """A sentence on stderr. Returns `code`, so that a command can end with it."""
+    """Prints a sentence on stderr. Returns `code`, so that a command can end with it."""
     print(text, file=sys.stderr, flush=True)
     return code
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """A table on stdout: drawn on a terminal, tab-separated otherwise (for cut and awk)."""
+    """Prints a table on stdout: drawn on a terminal, tab-separated otherwise (for cut and awk)."""
     if not sys.stdout.isatty():
         print("\t".join(columns))
         for row in rows:
@@ -49,12 +49,12 @@ def rich_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     from rich.markup import escape
     from rich.table import Table
 
-    made = Table(title=title or None, title_justify="left")
+    drawing = Table(title=title or None, title_justify="left")
     for column in columns:
-        made.add_column(column, overflow="fold")
+        drawing.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(escape(_flat(cell)) for cell in row))
-    return made
+        drawing.add_row(*(escape(_flat(cell)) for cell in row))
+    return drawing
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
@@ -70,8 +70,12 @@ def confirmed(question: str, *, yes: bool) -> bool:
 
 def span(seconds: float | None) -> str:
     """A time as a person says it: 45s, 12m, 3h 20m, 46d 4h; - for None."""
-    return "-" if seconds is None else explain.span(seconds)
+    if seconds is None:
+        return "-"
+    return explain.span(seconds)
 
 
 def _flat(cell: Any) -> str:
-    return "-" if cell is None else " ".join(str(cell).split())
+    if cell is None:
+        return "-"
+    return " ".join(str(cell).split())

@@ -38,9 +38,10 @@ def add_dsn(parser: argparse.ArgumentParser) -> None:
 
 
 def target(options: argparse.Namespace) -> Target:
-    """Raises PolicyError with the next step: what is wrong stands in the options."""
-    policy, found = load(), _store(options)
-    options.closing.callback(found.close)
+    """Opens the store that the options name; it is closed when the command ends. Raises
+    PolicyError, since what is wrong stands in the options."""
+    policy, store = load(), _store(options)
+    options.closing.callback(store.close)
     try:
         watch = policy.watch(options.name)
     except KeyError:
@@ -48,28 +49,28 @@ def target(options: argparse.Namespace) -> Target:
         raise PolicyError(
             f"No watch is called {options.name!r}. There are: {names}. Give one with --in."
         ) from None
-    return Target(found, policy, watch)
+    return Target(store, policy, watch)
 
 
 def _store(options: argparse.Namespace) -> Store:
-    """Of --dsn; without it by Supabase's REST API, where the environment names one."""
-    given = settings()
-    if options.dsn or not given.supabase_url:
+    """The database of --dsn; without it Supabase's REST API, where the environment names one."""
+    environment = settings()
+    if options.dsn or not environment.supabase_url:
         return PostgresStore(dsn(options))
     from functions.store.supabase import SupabaseStore
 
-    return SupabaseStore(given.supabase_url, given.supabase_key or "")
+    return SupabaseStore(environment.supabase_url, environment.supabase_key or "")
 
 
 def dsn(options: argparse.Namespace) -> str:
-    """Raises PolicyError when it is missing, or no DSN at all."""
+    """The DSN of the options. Raises PolicyError when none is named, or when it is none."""
     if not options.dsn:
         raise PolicyError("No database is named. Give --dsn, or set DATABASE_URL.")
     try:
         conninfo_to_dict(options.dsn)
     except ProgrammingError as error:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise PolicyError(
-            f"--dsn is no PostgreSQL URL ({said}). Write postgresql://user@host:5432/database."
+            f"--dsn is no PostgreSQL URL ({reason}). Write postgresql://user@host:5432/database."
         ) from None
     return str(options.dsn)

@@ -34,17 +34,18 @@ def run(options: argparse.Namespace) -> int:
     from functions.ops.look.session import connect
 
     with connect(target.dsn(options)) as connection:
-        found = check.inferred(connection, options.table, options.map)
-    made = adopt.watch(found, options.name)
-    for doubt in found.unsure:
+        table = check.inferred(connection, options.table, options.map)
+    watch = adopt.watch(table, options.name)
+    for doubt in table.unsure:
         print_message(f"unsure: {doubt}")
     if options.json:
-        print_json({"watch": made, "unsure": found.unsure})
+        print_json({"watch": watch, "unsure": table.unsure})
     else:
-        print(adopt.text(made), end="")
+        print(adopt.text(watch), end="")
     if not options.write:
         return print_message(
-            "Put it under `watches:` in policy.yaml (--write does), then: python -m functions migrate --apply"
+            "Put it under `watches:` in policy.yaml (--write does), "
+            "then: python -m functions migrate --apply"
         )
-    adopt.write(made, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
+    adopt.write(watch, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
     return print_message("written. Next: python -m functions migrate --apply", FINE)

@@ -1,4 +1,5 @@
-"""cancel: end open tasks as cancelled. Shown first; writes with --apply or a yes at the terminal."""
+"""cancel: end open tasks as cancelled. Shown first; writes with --apply or a yes at the
+terminal."""
 
 import argparse
 

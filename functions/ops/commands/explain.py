@@ -12,11 +12,11 @@ arguments = one_task.arguments
 
 
 def run(options: argparse.Namespace) -> int:
-    task = one_task.one(options)
+    task = one_task.read(options)
     if options.json:
         named = {name: task.status[name] for name in ("task_id", "state")}
         print_json(named | {"explanation": task.explanation, "attempts": task.attempts})
         return FINE
     print(one_task.sentence(task))
-    one_task.timeline(task.attempts)
+    one_task.print_timeline(task.attempts)
     return FINE

@@ -41,20 +41,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
-    wanted = selection.filter_of(options)
-    if "ids" in wanted:  # whoever names a task wants to see it, open or not
-        wanted.setdefault("states", list(State))
-    found = list(selection.tasks(store, watch, wanted, options.limit))
+    task_filter = selection.filter_of(options)
+    if "ids" in task_filter:  # whoever names a task wants to see it, open or not
+        task_filter.setdefault("states", list(State))
+    tasks = list(selection.tasks(store, watch, task_filter, options.limit))
     if options.json:
-        print_json({"tasks": found})
+        print_json({"tasks": tasks})
         return FINE
-    print_table(COLUMNS, rows(found))
-    return print_message(
-        f"{len(found)} task{'' if len(found) == 1 else 's'}"
-        + (" (--limit shows more)" if len(found) == options.limit else "")
-    )
+    print_table(COLUMNS, rows(tasks))
+    noun = "task" if len(tasks) == 1 else "tasks"
+    more = " (--limit shows more)" if len(tasks) == options.limit else ""
+    return print_message(f"{len(tasks)} {noun}{more}")
 
 
-def rows(found: list[Answer]) -> list[list[Any]]:
-    names = ("task_id", "kind", "word", "age", "number", "worker", "reason", "error")
-    return [[span(task[name]) if name == "age" else task[name] for name in names] for task in found]
+def rows(tasks: list[Answer]) -> list[list[Any]]:
+    """The cells of COLUMNS for each task."""
+    return [_row(task) for task in tasks]
+
+
+def _row(task: Answer) -> list[Any]:
+    return [
+        task["task_id"],
+        task["kind"],
+        task["word"],
+        span(task["age"]),
+        task["number"],
+        task["worker"],
+        task["reason"],
+        task["error"],
+    ]

@@ -1,6 +1,7 @@
 """logs: what the functions logged about one task, from Cloud Logging, the oldest first."""
 
 import argparse
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,24 +35,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with google.cloud_errors():
-        found = [_entry(one) for one in _read(options)]
+        entries = [_as_json(entry) for entry in _read(options)]
     if options.json:
-        print_json({"entries": found})
+        print_json({"entries": entries})
         return FINE
-    if not found:
+    if not entries:
         return print_message(
-            f"Nothing was logged about {options.id} in the last {span(options.since)}. A wider --since may find it."
+            f"Nothing was logged about {options.id} in the last {span(options.since)}. "
+            "A wider --since may find it."
         )
-    shown = ("timestamp", "severity", "service", "message")
-    print_table(
-        ("time (UTC)", "severity", "service", "message"),
-        [[one[name] for name in shown] for one in found],
-    )
+    rows = [
+        (entry["timestamp"], entry["severity"], entry["service"], entry["message"])
+        for entry in entries
+    ]
+    print_table(("time (UTC)", "severity", "service", "message"), rows)
     return FINE
 
 
 def query(options: argparse.Namespace, now: datetime) -> str:
-    """In the Logging query language."""
+    """What is asked of Cloud Logging, in its query language."""
     task = options.id.replace("\\", "\\\\").replace('"', '\\"')
     since = (now - timedelta(seconds=options.since)).isoformat()
     return (
@@ -60,31 +62,34 @@ def query(options: argparse.Namespace, now: datetime) -> str:
     )
 
 
-def _read(options: argparse.Namespace) -> Any:
-    """The query language does not regard case, and keys that are texts may differ by it alone."""
+def _read(options: argparse.Namespace) -> Iterator[Any]:
+    """The log entries of the task. They are filtered here once more: the query language does not
+    regard case, and the keys of two tasks may differ by it alone."""
     from google.cloud import logging_v2
 
-    named = google.project(options)
-    client: Any = logging_v2.Client(
-        project=named, credentials=google.credentials(), _use_grpc=False
-    )  # type: ignore[no-untyped-call]
-    found = client.list_entries(
+    project, credentials = google.project(options), google.credentials()
+    client: Any = logging_v2.Client(  # type: ignore[no-untyped-call]
+        project=project, credentials=credentials, _use_grpc=False
+    )
+    entries = client.list_entries(
         filter_=query(options, datetime.now(UTC)),
         order_by="timestamp asc",
         page_size=min(options.limit, 1000),
         max_results=options.limit,
     )
-    return (one for one in found if str((one.payload or {}).get("task_id")) == options.id)
+    for entry in entries:
+        if str((entry.payload or {}).get("task_id")) == options.id:
+            yield entry
 
 
-def _entry(found: Any) -> dict[str, Any]:
-    payload = dict(found.payload)
+def _as_json(entry: Any) -> dict[str, Any]:
+    payload = dict(entry.payload)
     return {
-        "timestamp": f"{found.timestamp.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:23],
-        "severity": found.severity or "DEFAULT",
-        "service": found.resource.labels.get("service_name"),
+        "timestamp": f"{entry.timestamp.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:23],
+        "severity": entry.severity or "DEFAULT",
+        "service": entry.resource.labels.get("service_name"),
         "event": payload.pop("event", None),
         "message": payload.pop("message", None),
-        "trace": found.trace,
+        "trace": entry.trace,
         "fields": payload,
     }

@@ -39,21 +39,22 @@ def run(options: argparse.Namespace) -> int:
     except psycopg.OperationalError as error:
         raise StoreError(f"migrate: {str(error).strip()}", retryable=True) from None
     except psycopg.Error as error:
-        said = error.diag.message_primary or str(error)
+        reason = error.diag.message_primary or str(error)
         raise StoreError(
-            f"migrate: {said}. Nothing was written. Mend that, or connect as the tables' owner; then run it again.",
+            f"migrate: {reason}. Nothing was written. "
+            "Mend that, or connect as the tables' owner; then run it again.",
             retryable=False,
         ) from None
     if options.json:
-        print_json(
-            {"missing": [] if options.apply else steps, "applied": steps if options.apply else []}
-        )
+        done, not_done = ("applied", "missing") if options.apply else ("missing", "applied")
+        print_json({done: steps, not_done: []})
     else:
         for step in steps:
             print(step)
         for watch in (step.removeprefix("gone.") for step in steps if step.startswith("gone.")):
             print_message(
-                f"{watch} is not in the policy any more: its functions and triggers go, its table and attempts stay"
+                f"{watch} is not in the policy any more: "
+                "its functions and triggers go, its table and attempts stay"
             )
     if not steps:
         return print_message("up to date", FINE)

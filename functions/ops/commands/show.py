@@ -29,14 +29,14 @@ arguments = one_task.arguments
 
 
 def run(options: argparse.Namespace) -> int:
-    task = one_task.one(options)
+    task = one_task.read(options)
     fields = {name: task.status[name] for name in FIELDS}
     if options.json:
         print_json({"task": fields, "explanation": task.explanation, "attempts": task.attempts})
         return FINE
     print(one_task.sentence(task))
     print_table(("field", "value"), _rows(fields))
-    one_task.timeline(task.attempts)
+    one_task.print_timeline(task.attempts)
     return FINE
 
 

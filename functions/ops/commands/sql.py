@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
         print_json(
             {
                 "steps": [
-                    {"name": one.name, "sha256": one.sha256, "sql": one.text}
-                    for one in steps(policy, schema)
+                    {"name": step.name, "sha256": step.sha256, "sql": step.text}
+                    for step in steps(policy, schema)
                 ]
             }
         )

@@ -23,32 +23,37 @@ arguments = target.arguments
 
 def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
-    found = store.overview(watch)
+    overview = store.overview(watch)
     if options.json:
-        print_json(found)
+        print_json(overview)
         return FINE
-    for columns, rows in tables(found):
+    for columns, rows in tables(overview):
         print_table(columns, rows)
-    print(pulse(found))
+    print(summary(overview))
     return FINE
 
 
-def tables(found: Answer) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
+def tables(overview: Answer) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
     """What is open and what has ended: the columns and rows of each."""
-    waiting = [
-        [one["state"], one["kind"], one["count"], span(one["oldest"])] for one in found["open"]
+    open_rows = [
+        [group["state"], group["kind"], group["count"], span(group["oldest"])]
+        for group in overview["open"]
     ]
-    ended = [[one["kind"], one["outcome"], one["reason"], one["count"]] for one in found["ended"]]
+    ended_rows = [
+        [group["kind"], group["outcome"], group["reason"], group["count"]]
+        for group in overview["ended"]
+    ]
     return [
-        (("state", "kind", "open", "oldest"), waiting),
-        (("kind", "ended in the last hour", "reason", "attempts"), ended),
+        (("state", "kind", "open", "oldest"), open_rows),
+        (("kind", "ended in the last hour", "reason", "attempts"), ended_rows),
     ]
 
 
-def pulse(found: Answer) -> str:
-    """Whether the sweep lives, and what it has to do."""
-    swept = found["last_sweep"]
+def summary(overview: Answer) -> str:
+    """Two lines: how much is overdue, live and refused, and when the last sweep ran."""
+    last_sweep = overview["last_sweep"]
+    ago = f"{span(last_sweep['ago'])} ago" if last_sweep else "never"
     return (
-        f"overdue: {found['overdue']['count']}, live attempts: {found['live']}, writes refused: {found['refused']}\n"
-        f"last sweep: {span(swept['ago']) + ' ago' if swept else 'never'}"
+        f"overdue: {overview['overdue']['count']}, live attempts: {overview['live']}, "
+        f"writes refused: {overview['refused']}\nlast sweep: {ago}"
     )

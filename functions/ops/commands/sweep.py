@@ -54,25 +54,31 @@ def run(options: argparse.Namespace) -> int:
 
     store, policy, watch = target.target(options)
     if options.dry_run:
-        return _preview(store.preview(watch, 500), options)
-    with contextlib.redirect_stdout(sys.stderr):  # the log lines are words here
-        done = sweep(store, policy, by="cli")
+        return _print_preview(store.preview(watch, 500), options)
+    with contextlib.redirect_stdout(sys.stderr):  # the log lines are no data here
+        counts = sweep(store, policy, by="cli")
     if options.json:
-        print_json(done)
+        print_json(counts)
     else:
-        print(
-            f"{done['verdict']}: {done.get('failed', 0)} failed, {done.get('requeued', 0)} requeued"
-        )
-    return ERROR if done["verdict"] == "error" else FINE
+        failed, requeued = counts.get("failed", 0), counts.get("requeued", 0)
+        print(f"{counts['verdict']}: {failed} failed, {requeued} requeued")
+    return ERROR if counts["verdict"] == "error" else FINE
 
 
-def _preview(found: list[dict[str, Any]], options: argparse.Namespace) -> int:
+def _print_preview(overdue: list[dict[str, Any]], options: argparse.Namespace) -> int:
     if options.json:
-        print_json({"would": found})
+        print_json({"would": overdue})
         return FINE
     rows = [
-        [one["task_id"], one["kind"], one["was"], one["state"], one["reason"], span(one["late"])]
-        for one in found
+        [
+            task["task_id"],
+            task["kind"],
+            task["was"],
+            task["state"],
+            task["reason"],
+            span(task["late"]),
+        ]
+        for task in overdue
     ]
     print_table(("task", "kind", "is", "becomes", "reason", "late by"), rows)
-    return print_message(f"{len(found)} tasks would be settled now; nothing was written")
+    return print_message(f"{len(overdue)} tasks would be settled now; nothing was written")

@@ -3,6 +3,7 @@ plain text otherwise."""
 
 import argparse
 import contextlib
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ from functions.ops.commands import stats
 
 HELP = "watch the open tasks and the counts until Ctrl-C"
 JSON = {"at": ()} | listing.JSON | {"stats": tuple(stats.JSON)}
-Look = dict[str, Any]
+View = dict[str, Any]
+"""What is shown at one moment, with the keys of JSON."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,20 +43,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def pause(text: str) -> float:
-    found = selection.seconds(text)
-    if not 0 < found <= 86400:
+    """How long to wait between two views, in seconds. Raises argparse.ArgumentTypeError."""
+    seconds = selection.seconds(text)
+    if not 0 < seconds <= 86400:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not between 0 and a day. Give a time such as 2s"
         )
-    return found
+    return seconds
 
 
 def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
-    wanted, looks = selection.filter_of(options), 0
+    task_filter = selection.filter_of(options)
     with _screen(options) as show:
-        while True:
-            tasks = list(selection.tasks(store, watch, wanted, options.limit))
+        for number in itertools.count(1):
+            tasks = list(selection.tasks(store, watch, task_filter, options.limit))
             show(
                 {
                     "at": datetime.now(UTC).isoformat(),
@@ -62,15 +65,16 @@ def run(options: argparse.Namespace) -> int:
                     "stats": store.overview(watch),
                 }
             )
-            looks += 1
-            if looks == options.times:
-                return FINE
+            if number == options.times:
+                break
             time.sleep(options.every)
+    return FINE
 
 
 @contextlib.contextmanager
-def _screen(options: argparse.Namespace) -> Iterator[Callable[[Look], None]]:
-    """What shows a look: JSON lines, text below text, or a picture that is drawn anew in its place."""
+def _screen(options: argparse.Namespace) -> Iterator[Callable[[View], None]]:
+    """What shows a view: as a line of JSON, as text below the last one, or as a picture in place of
+    the last one."""
     if options.json:
         yield print_json
     elif not sys.stdout.isatty():
@@ -79,23 +83,23 @@ def _screen(options: argparse.Namespace) -> Iterator[Callable[[Look], None]]:
         from rich.live import Live
 
         with Live(console=console(), auto_refresh=False) as live:
-            yield lambda look: live.update(_picture(look), refresh=True)
+            yield lambda view: live.update(_picture(view), refresh=True)
 
 
-def _tables(look: Look) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
-    return [(listing.COLUMNS, listing.rows(look["tasks"])), *stats.tables(look["stats"])]
+def _tables(view: View) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
+    return [(listing.COLUMNS, listing.rows(view["tasks"])), *stats.tables(view["stats"])]
 
 
-def _print(look: Look) -> None:
-    print(f"at {look['at'][:19]} UTC")
-    for columns, rows in _tables(look):
+def _print(view: View) -> None:
+    print(f"at {view['at'][:19]} UTC")
+    for columns, rows in _tables(view):
         print_table(columns, rows)
-    print(f"{stats.pulse(look['stats'])}\n", flush=True)
+    print(f"{stats.summary(view['stats'])}\n", flush=True)
 
 
-def _picture(look: Look) -> Any:
+def _picture(view: View) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    last = f"{stats.pulse(look['stats'])}\nat {look['at'][:19]} UTC; Ctrl-C ends"
-    return Group(*(rich_table(columns, rows) for columns, rows in _tables(look)), Text(last))
+    last = f"{stats.summary(view['stats'])}\nat {view['at'][:19]} UTC; Ctrl-C ends"
+    return Group(*(rich_table(columns, rows) for columns, rows in _tables(view)), Text(last))

@@ -29,8 +29,9 @@ def run(options: argparse.Namespace) -> int:
 
     store, policy, watch = target.target(options)
     watches = [watch] if options.name else list(policy.watches.values())
+    names = [watch.name for watch in watches]
     stop_on_signals()
-    print_message(f"pulling tasks of {', '.join(one.name for one in watches)}; Ctrl-C ends it")
+    print_message(f"pulling tasks of {', '.join(names)}; Ctrl-C ends it")
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         ran = pull(store, policy, watches, options.kind, once=options.once)
     if options.json:

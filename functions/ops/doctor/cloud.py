@@ -51,7 +51,7 @@ class Cloud:
         return f"serviceAccount:{self.name}-{part}@{self.project}.iam.gserviceaccount.com"
 
     def get(self, url: str, **params: Any) -> dict[str, Any]:
-        return google.asked(self.session, url, **params)
+        return google.call_api(self.session, url, **params)
 
 
 def examine(where: Cloud, policy: Policy) -> list[Finding]:
@@ -152,7 +152,9 @@ def points(where: Cloud) -> Iterator[Finding]:
         "interval": interval,
     }
     with google.cloud_errors():
-        found = list(where.metrics.list_time_series(request=asked, timeout=google.LIMIT))
+        found = list(
+            where.metrics.list_time_series(request=asked, timeout=google.REQUEST_TIMEOUT_SECONDS)
+        )
     times = [point.interval.end_time.timestamp() for series in found for point in series.points]
     if times:
         yield fine(None, "last points", f"{name} has a point of {span(now - max(times))} ago")
@@ -190,7 +192,9 @@ def incidents(where: Cloud) -> Iterator[Finding]:
 
 
 def rights(where: Cloud) -> Iterator[Finding]:
-    policy = google.asked(where.session, f"{PROJECTS}/{where.project}:getIamPolicy", method="POST")
+    policy = google.call_api(
+        where.session, f"{PROJECTS}/{where.project}:getIamPolicy", method="POST"
+    )
     held = {
         one["role"]
         for one in policy.get("bindings", ())

@@ -8,14 +8,14 @@ keep it.
 
 Marks in the prompt say what goes wrong:
 
-| mark                    | what happens                                                              |
-|-------------------------|---------------------------------------------------------------------------|
-| [slow 2]                | the image is ready 2 seconds later                                        |
-| [refuse]                | the generation ends as "failed" (content policy)                          |
-| [500] or another status | 4xx or 5xx instead of an answer; 429 and 503 come with a Retry-After      |
-| [hang]                  | no answer until the client goes away or the provider stops                |
-| [reset]                 | the connection is reset (RST)                                             |
-| [garbage]               | 200 with a page of HTML; for the image, 200 with half of the PNG          |
+| mark                    | what happens                                                    |
+|-------------------------|-----------------------------------------------------------------|
+| [slow 2]                | the image is ready 2 seconds later                              |
+| [refuse]                | the generation ends as "failed" (content policy)                |
+| [500] or another status | 4xx or 5xx; 429 and 503 come with a Retry-After                 |
+| [hang]                  | no answer until the client goes away or the provider stops      |
+| [reset]                 | the connection is reset (RST)                                   |
+| [garbage]               | 200 with a page of HTML; for the image, with half of the PNG    |
 
 The last four strike the POST; [poll 500] strikes the polls and [image 500] the download. [500 once]
 or [500 2] strike so many requests for each Idempotency-Key and then no more; several marks strike
@@ -132,11 +132,11 @@ class Book:
                 return self._by_key[key]
             self._counts["generations"][key] += 1
             ready_at = time.monotonic() + latency + sum(map(float, _SLOW.findall(prompt)))
-            made = Generation(f"gen_{len(self.by_id) + 1}", key, prompt, *sides, ready_at)
-            self.by_id[made.id] = made
+            generation = Generation(f"gen_{len(self.by_id) + 1}", key, prompt, *sides, ready_at)
+            self.by_id[generation.id] = generation
             if key:
-                self._by_key[key] = made
-            return made
+                self._by_key[key] = generation
+            return generation
 
     def stats(self) -> dict[str, Any]:
         with self._lock:
@@ -219,30 +219,30 @@ class _Handler(BaseHTTPRequestHandler):
         elif (fault := self.book.strike(key, order[0], "submit")).isdigit():
             self._error(int(fault), "The prompt asked for this fault.")
         else:
-            made = self.book.order(key, *order, self.owner.provider.latency)
-            if order != (made.prompt, (made.width, made.height)):
+            generation = self.book.order(key, *order, self.owner.provider.latency)
+            if order != (generation.prompt, (generation.width, generation.height)):
                 self._error(422, "This Idempotency-Key was used for another order.")
             elif fault:
                 self._break(fault)
             else:
-                self._json(202, {"id": made.id, "status": made.status})
+                self._json(202, {"id": generation.id, "status": generation.status})
 
     def do_GET(self) -> None:
         place, _, name = self.path.removesuffix(".png").rpartition("/")
         step = {"/v1/generations": "poll", "/images": "image"}.get(place)
-        made = self.book.by_id.get(name)
+        generation = self.book.by_id.get(name)
         if self.path == "/stats":
             self._json(200, self.book.stats())
-        elif not step or not made:
+        elif not step or not generation:
             self._error(404, "There is no such address.")
-        elif (fault := self.book.strike(made.key, made.prompt, step)).isdigit():
+        elif (fault := self.book.strike(generation.key, generation.prompt, step)).isdigit():
             self._error(int(fault), "The prompt asked for this fault.")
         elif fault:
-            self._break(fault, made.image if step == "image" else b"")
+            self._break(fault, generation.image if step == "image" else b"")
         elif step == "poll":
-            self._json(200, made.described(f"http://{HOST}:{self.owner.server_port}"))
-        elif made.status == "succeeded":
-            self._write(200, "image/png", made.image)
+            self._json(200, generation.described(f"http://{HOST}:{self.owner.server_port}"))
+        elif generation.status == "succeeded":
+            self._write(200, "image/png", generation.image)
         else:
             self._error(404, "The image is not ready.")
 
@@ -302,11 +302,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--latency", type=float, default=0.05, help="seconds until an image is ready"
     )
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     try:
-        provider = Provider(latency=given.latency).start(given.port)
+        provider = Provider(latency=options.latency).start(options.port)
     except OSError as exc:
-        sys.exit(f"Port {given.port} cannot be used ({exc.strerror}). Choose another with --port.")
+        sys.exit(
+            f"Port {options.port} cannot be used ({exc.strerror}). Choose another with --port."
+        )
     print(json.dumps({"url": provider.url}), flush=True)
     try:
         threading.Event().wait()

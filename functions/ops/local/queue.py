@@ -15,9 +15,9 @@ import requests
 
 from functions.ops.postgres.embedded import free_port
 
-DELIVERIES = 4
-WAIT = 0.5
-"""Seconds before the second delivery; each later one waits twice as long."""
+MAX_DELIVERIES = 4
+FIRST_WAIT_SECONDS = 0.5
+"""Before the second delivery; each later one waits twice as long."""
 
 
 class LocalQueue:
@@ -50,8 +50,9 @@ class LocalQueue:
                 push, delivery = self._waiting.get(timeout=0.2)
             except queue.Empty:
                 continue
-            if not self._deliver(worker, push) and delivery < DELIVERIES:
-                timer = threading.Timer(WAIT * 2 ** (delivery - 1), self.put, (push, delivery + 1))
+            if not self._deliver(worker, push) and delivery < MAX_DELIVERIES:
+                wait = FIRST_WAIT_SECONDS * 2 ** (delivery - 1)
+                timer = threading.Timer(wait, self.put, (push, delivery + 1))
                 timer.daemon = True
                 timer.start()
 

@@ -105,10 +105,7 @@ def people_csv(n: int = 400, seed: int = 1) -> str:
 def quotas() -> dict[str, dict[str, list[int]]]:
     """Returns {category: {value: [min, max]}} for a panel of PANEL_SIZE, which people_csv() can
     fill."""
-    return {
-        category: {value: list(bounds) for value, (_, bounds) in values.items()}
-        for category, values in _CATEGORIES.items()
-    }
+    return {category: _bounds(values) for category, values in _CATEGORIES.items()}
 
 
 def selection_input(seed: int | None = None) -> dict[str, Any]:
@@ -121,24 +118,30 @@ def png(width: int, height: int, text: str) -> bytes:
     `text`."""
     seed, length = hashlib.sha256(text.encode()).digest(), width + height
     mixed = (
-        (seed[i] * (length - at) + seed[i + 3] * at) // length
-        for at in range(length)
-        for i in range(3)
+        (seed[channel] * (length - position) + seed[channel + 3] * position) // length
+        for position in range(length)
+        for channel in range(3)
     )
-    ramp = bytes(mixed)
-    rows = b"".join(b"\0" + ramp[3 * y : 3 * (y + width)] for y in range(height))
+    gradient = bytes(mixed)
+    rows = b"".join(b"\0" + gradient[3 * y : 3 * (y + width)] for y in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = (b"IHDR" + header, b"IDAT" + zlib.compress(rows, 1), b"IEND")
-    framed = (
-        struct.pack(">I", len(it) - 4) + it + struct.pack(">I", zlib.crc32(it)) for it in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_framed(chunk) for chunk in chunks)
+
+
+def _framed(chunk: bytes) -> bytes:
+    """With its length, without the 4 bytes of its type, before it, and its checksum after it."""
+    return struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
 def _person(number: int, rng: random.Random) -> Mapping[str, str]:
     traits = {category: _drawn(values, rng) for category, values in _CATEGORIES.items()}
     name = f"{rng.choice(_FIRST[traits['gender']])} {rng.choice(_LAST)}"
     return {"id": f"P{number:04}", "name": name, **traits}
+
+
+def _bounds(values: dict[str, tuple[int, list[int]]]) -> dict[str, list[int]]:
+    return {value: list(bounds) for value, (_, bounds) in values.items()}
 
 
 def _drawn(values: dict[str, tuple[int, list[int]]], rng: random.Random) -> str:

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[3]
 
 
 class Server:
-    """One entry point of main.py, served as it is in the cloud. `env` is added to the environment."""
+    """One entry point of main.py, served as it is in the cloud. `env` is added to the
+    environment."""
 
     def __init__(
         self,
@@ -78,9 +79,9 @@ class Server:
         )
         if out:
             out.close()
-        until = time.monotonic() + limit
+        deadline = time.monotonic() + limit
         while not listens(self.port):
-            if self._process.poll() is not None or time.monotonic() > until:
+            if self._process.poll() is not None or time.monotonic() > deadline:
                 text = self._log.read_text(errors="replace")[-2000:] if self._log else ""
                 self.stop()
                 raise RuntimeError(f"{self.target} does not serve: {text}")
@@ -93,10 +94,10 @@ class Server:
 
     def kill_worker(self, sig: int = signal.SIGKILL) -> list[int]:
         """Signals the gunicorn workers; the master starts new ones. Returns their pids."""
-        found = self.workers()
-        for pid in found:
+        pids = self.workers()
+        for pid in pids:
             os.kill(pid, sig)
-        return found
+        return pids
 
     def kill(self) -> None:
         """SIGKILL to all of it, as when an instance goes."""
@@ -171,15 +172,15 @@ def listens(port: int) -> bool:
 
 def children(pid: int) -> list[int]:
     """The direct children of a process, without those that are being reaped."""
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(entry.parent.name))
-    return found
+            pids.append(int(entry.parent.name))
+    return pids
 
 
 def _signal_group(pid: int, sig: int) -> None:

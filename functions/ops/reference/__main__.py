@@ -1,4 +1,4 @@
-"""`python -m functions.ops.reference`: writes them."""
+"""`python -m functions.ops.reference`: writes the pages."""
 
 from functions.ops.reference import DOCS, PAGES
 

@@ -8,10 +8,7 @@ CODES = (
     (0, "fine"),
     (1, "error: the request could not be carried out, or only in part"),
     (2, "usage: an option, the policy or the DSN is wrong"),
-    (
-        3,
-        "found: stuck tasks (`check`), missing steps (`migrate --check`), what would break (`doctor`)",
-    ),
+    (3, "found: stuck tasks (`check`), missing steps (`migrate --check`), what breaks (`doctor`)"),
     (4, "the database, or Google Cloud, cannot be reached"),
     (130, "interrupted by Ctrl-C"),
 )
@@ -43,10 +40,9 @@ and fish too).
 
 
 def _command(name: str, command: argparse.ArgumentParser) -> str:
-    arguments = [action for action in command._actions if not action.option_strings]  # noqa: SLF001 - argparse has no other way
-    usage = " ".join(
-        ["python -m functions", name, *(_named(action) for action in arguments), "[OPTIONS]"]
-    )
+    actions = command._actions  # noqa: SLF001 - argparse has no other way
+    arguments = [_value_name(action) for action in actions if not action.option_strings]
+    usage = " ".join(["python -m functions", name, *arguments, "[OPTIONS]"])
     lines = [
         f"## {name}\n",
         f"{command.description}\n",
@@ -54,23 +50,24 @@ def _command(name: str, command: argparse.ArgumentParser) -> str:
         "| option | what it does |",
         "|---|---|",
     ]
-    lines += [_option(action) for action in command._actions if action.dest != "help"]  # noqa: SLF001
+    lines += [_option(action) for action in actions if action.dest != "help"]
     return "\n".join([*lines, "", *_keys(command)])
 
 
 def _option(action: argparse.Action) -> str:
-    takes = "" if action.nargs == 0 or not action.option_strings else f" {_named(action)}"
-    spelt = ", ".join(f"`{one}{takes}`" for one in action.option_strings) or f"`{_named(action)}`"
+    value = "" if action.nargs == 0 else f" {_value_name(action)}"
+    spellings = [f"`{spelling}{value}`" for spelling in action.option_strings]
+    name = ", ".join(spellings) or f"`{_value_name(action)}`"
     required = " (required)" if action.required and action.option_strings else ""
-    return f"| {_cell(spelt)} | {_cell((action.help or '') + required)} |"
+    return f"| {_cell(name)} | {_cell((action.help or '') + required)} |"
 
 
-def _cell(told: str) -> str:
-    return told.replace("|", "\\|")
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
-def _named(action: argparse.Action) -> str:
-    """What stands for its value."""
+def _value_name(action: argparse.Action) -> str:
+    """What stands for the value of an option or argument."""
     if action.choices:
         return "|".join(map(str, action.choices))
     return str(action.metavar or action.dest.upper())
@@ -81,8 +78,9 @@ def _keys(command: argparse.ArgumentParser) -> list[str]:
     keys: dict[str, tuple[str, ...]] = command.get_default("json_keys")
     if not keys:
         return []
-    rows = [
-        f"| `{key}` | {' '.join(f'`{one}`' for one in inner) or '-'} |"
-        for key, inner in keys.items()
-    ]
+    rows = [f"| `{key}` | {_code(inner_keys) or '-'} |" for key, inner_keys in keys.items()]
     return ["| key of `--json` | keys in it |", "|---|---|", *rows, ""]
+
+
+def _code(names: tuple[str, ...]) -> str:
+    return " ".join(f"`{name}`" for name in names)

@@ -29,19 +29,21 @@ def text() -> str:
 
 
 def _row(event: Event) -> str:
-    fed = fed_by(event.name)
+    metrics = fed_by(event.name)
     cells = (
         f"`{event.name}`",
         event.level,
         event.sentence.replace("|", "\\|"),
-        " ".join(f"`{one}`" for one in event.fields),
-        " ".join(f"`{one}`" for one in fed) or f"none: {event.uncounted}",
-        " ".join(_alerts(fed)) or "-",
+        " ".join(f"`{field}`" for field in event.fields),
+        " ".join(f"`{metric}`" for metric in metrics) or f"none: {event.uncounted}",
+        " ".join(_alerts(metrics)) or "-",
     )
     return f"| {' | '.join(cells)} |\n"
 
 
-def _alerts(fed: list[str]) -> Iterator[str]:
+def _alerts(metrics: list[str]) -> Iterator[str]:
+    """The alerts whose expression reads one of the metrics."""
+    series = re.compile(rf"user_({'|'.join(metrics)})(_bucket|_sum|_count)?\b")
     for alert, expression in rules().items():
-        if any(re.search(rf"user_{one}(_bucket|_sum|_count)?\b", expression) for one in fed):
+        if metrics and series.search(expression):
             yield alert

