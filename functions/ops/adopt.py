@@ -12,7 +12,7 @@ from functions.core.states import State
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
 from functions.ops.look.infer import Inferred
-from functions.ops.look.status import says
+from functions.ops.look.status import flag_state
 
 KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} | dict.fromkeys(
     TEXTS, "text"
@@ -20,102 +20,110 @@ KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} 
 ENDS = (State.PENDING, State.COMPLETED, State.FAILED)
 
 
-def watch(found: Inferred, name: str | None = None) -> dict[str, Any]:
+def watch(inferred: Inferred, name: str | None = None) -> dict[str, Any]:
     """The watch of a table, as plain data. Raises PolicyError where the table cannot be guarded,
     with the next step."""
-    if found.refused or found.blind or found.mapping.key is None:
-        why = found.refused or (
-            found.why_blind
-            if found.blind
+    if inferred.refused or inferred.blind or inferred.mapping.key is None:
+        why = inferred.refused or (
+            inferred.why_blind
+            if inferred.blind
             else "its key is not known. Give it with --map FILE (key)."
         )
-        raise PolicyError(f"{found.table.title}: {why}")
-    mapping = found.mapping
-    key_type = KEYS.get(found.table.columns[mapping.key or ""].type)
+        raise PolicyError(f"{inferred.table.title}: {why}")
+    mapping = inferred.mapping
+    key_type = KEYS.get(inferred.table.columns[mapping.key or ""].type)
     if key_type is None:
         raise PolicyError(
-            f"{found.table.title}: a key of that type cannot be guarded. Use `check --fix` on it."
+            f"{inferred.table.title}: a key of that type cannot be guarded. Use `check --fix` on it."
         )
-    made: dict[str, Any] = {
-        "table": found.table.title,
+    entry: dict[str, Any] = {
+        "table": inferred.table.title,
         "key": mapping.key,
         "key_type": key_type,
         "status": mapping.status,
         "words": {str(state): list(words) for state, words in mapping.words.items() if words},
-        "marks": marks(found),
+        "marks": marks(inferred),
         "columns": {
             role: mapping.columns[role]
             for role in ("kind", "owner", "error")
             if mapping.columns.get(role)
         },
-        "clocks": _clocks(found),
-        "types": _types(found),
-        "also": _also(found),
-        "jwt_role": _jwt_role(found),
+        "clocks": _clocks(inferred),
+        "types": _types(inferred),
+        "also": _also(inferred),
+        "jwt_role": _jwt_role(inferred),
         "fence": None,
         "rules": _rules(),
     }
-    _fit_words(made)
+    _fit_words(entry)
     return {
-        name or name_of(found): {
-            field: value for field, value in made.items() if value or field == "columns"
+        name or name_of(inferred): {
+            field: value for field, value in entry.items() if value or field == "columns"
         }
     }
 
 
-def _fit_words(made: dict[str, Any]) -> None:
+def _fit_words(entry: dict[str, Any]) -> None:
     """With marks a flag tells what waits and what has ended. Rows that are born running have one
     try."""
-    if made["marks"]:
-        made["words"]["pending"] = list(made["words"]["completed"])
+    if entry["marks"]:
+        entry["words"]["pending"] = list(entry["words"]["completed"])
     needed = {"queued", "alive"}
-    if "pending" not in made["words"]:
+    if "pending" not in entry["words"]:
         needed = {"alive"}
-        made["rules"]["*"] |= {"attempts": 1, "on_lost": "fail", "on_error": "fail"}
-    made["fence"] = None if needed <= made["clocks"].keys() else "observe"
+        entry["rules"]["*"] |= {"attempts": 1, "on_lost": "fail", "on_error": "fail"}
+    entry["fence"] = None if needed <= entry["clocks"].keys() else "observe"
 
 
-def marks(found: Inferred) -> dict[str, str]:
+def marks(inferred: Inferred) -> dict[str, str]:
     """Of a flag: the columns that tell what waits, what is done and what failed. Nothing where one
     is missing."""
-    mapping, columns = found.mapping, found.table.columns
+    mapping, columns = inferred.mapping, inferred.table.columns
     if columns[mapping.status or ""].type != "bool":
         return {}
     flags = {
-        state: [one.name for one in columns.values() if one.type == "bool" and says(one) == state]
+        state: [
+            column.name
+            for column in columns.values()
+            if column.type == "bool" and flag_state(column) == state
+        ]
         for state in ENDS
     }
     error = mapping.columns.get("error")
     completed = [*flags[State.COMPLETED], *mapping.clock("finished")]
     failed = [*flags[State.FAILED], *filter(None, [mapping.failed_at, error])]
-    told = {"completed": next(iter(completed), ""), "failed": next(iter(failed), "")}
-    return told if all(told.values()) and len(set(told.values())) == 2 else {}
+    marks_by_state = {"completed": next(iter(completed), ""), "failed": next(iter(failed), "")}
+    return (
+        marks_by_state
+        if all(marks_by_state.values()) and len(set(marks_by_state.values())) == 2
+        else {}
+    )
 
 
-def name_of(found: Inferred) -> str:
+def name_of(inferred: Inferred) -> str:
     """The table's name as a name of SQL functions."""
-    name = re.sub(r"[^a-z0-9_]+", "_", found.table.name.lower()).strip("_")[:40]
+    name = re.sub(r"[^a-z0-9_]+", "_", inferred.table.name.lower()).strip("_")[:40]
     return name if name and not name[0].isdigit() else f"t_{name}"
 
 
-def text(made: dict[str, Any]) -> str:
+def text(watches: dict[str, Any]) -> str:
     """As it stands in policy.yaml, under `watches:`."""
     dumped: str = yaml.safe_dump(
-        made, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+        watches, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
     return "".join(f"  {line}\n" for line in dumped.splitlines())
 
 
-def write(made: dict[str, Any], path: Path = DEFAULT) -> None:
+def write(watches: dict[str, Any], path: Path = DEFAULT) -> None:
     """Adds the watch to a policy file, whose comments stay. Raises PolicyError when the result
     would not be one."""
     before = path.read_text(encoding="utf-8")
-    name = next(iter(made))
+    name = next(iter(watches))
     if name in parse(before, path.name).watches:
         raise PolicyError(
             f"{path.name}: there is a watch {name!r} already. Remove it first, or give --name."
         )
-    after = f"{before.rstrip()}\n\n{text(made)}"
+    after = f"{before.rstrip()}\n\n{text(watches)}"
     if name not in parse(after, path.name).watches:
         raise PolicyError(
             f"{path.name}: `watches` is not its last part. Paste the watch there by hand."
@@ -125,19 +133,23 @@ def write(made: dict[str, Any], path: Path = DEFAULT) -> None:
     scratch.replace(path)
 
 
-def _clocks(found: Inferred) -> dict[str, list[str]]:
+def _clocks(inferred: Inferred) -> dict[str, list[str]]:
     """`alive` falls back on the start and then on the birth: NULL means the next clock."""
-    mapping = found.mapping
+    mapping = inferred.mapping
     alive = dict.fromkeys(
         (*mapping.clock("alive"), *mapping.clock("started"), *mapping.clock("queued"))
     )
     clocks = {
         "queued": list(mapping.clock("queued")),
-        "due": [name for name in mapping.clock("due") if _writable_time(found.table.columns[name])],
+        "due": [
+            name for name in mapping.clock("due") if _writable_time(inferred.table.columns[name])
+        ],
         "started": list(mapping.clock("started")),
         "alive": list(alive),
-        "touched": [name for name in mapping.touched if _writable_time(found.table.columns[name])],
-        "finished": [] if _ends_apart(found) else list(mapping.clock("finished")),
+        "touched": [
+            name for name in mapping.touched if _writable_time(inferred.table.columns[name])
+        ],
+        "finished": [] if _ends_apart(inferred) else list(mapping.clock("finished")),
     }
     if clocks["due"]:
         clocks["queued"] = [
@@ -147,76 +159,76 @@ def _clocks(found: Inferred) -> dict[str, list[str]]:
     return {name: columns for name, columns in clocks.items() if columns}
 
 
-def _ends_apart(found: Inferred) -> bool:
+def _ends_apart(inferred: Inferred) -> bool:
     """A good and a bad end have columns of their own."""
-    return bool(found.mapping.failed_at or found.mapping.ends_well)
+    return bool(inferred.mapping.failed_at or inferred.mapping.ends_well)
 
 
-def _writable_time(one: Column) -> bool:
-    return not one.generated and one.type in TIMES | NUMBERS
+def _writable_time(column: Column) -> bool:
+    return not column.generated and column.type in TIMES | NUMBERS
 
 
-def _types(found: Inferred) -> dict[str, str]:
-    mapping, used = found.mapping, set[str]()
+def _types(inferred: Inferred) -> dict[str, str]:
+    mapping, used = inferred.mapping, set[str]()
     times = {name for names in mapping.clocks.values() for name in names} | set(mapping.touched)
     times |= {name for name in (mapping.failed_at,) if name}
-    used |= set(marks(found).values())
+    used |= set(marks(inferred).values())
     used |= (
         times
-        | {one for one in mapping.columns.values() if one}
+        | {name for name in mapping.columns.values() if name}
         | set(mapping.locks)
         | {mapping.status or ""}
     )
     types = {}
-    for name in sorted(used & found.table.columns.keys()):
+    for name in sorted(used & inferred.table.columns.keys()):
         usual = "timestamptz" if name in times else "text"
-        if (shown := _type(found, found.table.columns[name])) != usual:
+        if (shown := _type(inferred, inferred.table.columns[name])) != usual:
             types[name] = shown
     return types
 
 
-def _type(found: Inferred, one: Column) -> str:
+def _type(inferred: Inferred, column: Column) -> str:
     shown = {
         "int8": "bigint",
         "int4": "integer",
         "int2": "smallint",
         "bool": "boolean",
         "_text": "text[]",
-    }.get(one.type, one.type)
-    if one.labels:
-        shown = found.table.shown[one.name].replace('"', "")
-    width = f"({one.width})" if one.width else ""
-    return f"{shown}{width}{' not null' if one.not_null and one.type in TEXTS and one.name != found.mapping.status else ''}"
+    }.get(column.type, column.type)
+    if column.labels:
+        shown = inferred.table.shown[column.name].replace('"', "")
+    width = f"({column.width})" if column.width else ""
+    return f"{shown}{width}{' not null' if column.not_null and column.type in TEXTS and column.name != inferred.mapping.status else ''}"
 
 
-def _also(found: Inferred) -> dict[str, dict[str, str]]:
-    mapping, also = found.mapping, {state: dict[str, str]() for state in (State.RUNNING, *ENDS)}
+def _also(inferred: Inferred) -> dict[str, dict[str, str]]:
+    mapping, also = inferred.mapping, {state: dict[str, str]() for state in (State.RUNNING, *ENDS)}
     if mapping.columns.get("attempts"):
         also[State.RUNNING][mapping.columns["attempts"] or ""] = "raise"
     for name in mapping.locks:
-        one = found.table.columns[name]
+        column = inferred.table.columns[name]
         if (
-            one.type in TEXTS | TIMES and name not in found.table.points_to
+            column.type in TEXTS | TIMES and name not in inferred.table.points_to
         ):  # a worker of theirs is a row of theirs
-            also[State.RUNNING][name] = "now" if one.type in TIMES else "worker"
+            also[State.RUNNING][name] = "now" if column.type in TIMES else "worker"
         for state in ENDS:
-            if nothing(one) == "null":
+            if nothing(column) == "null":
                 also[state][name] = "nothing"
     born = set(mapping.clock("queued"))
     for name in mapping.clock("started"):
-        if name not in born and nothing(found.table.columns[name]) == "null":
+        if name not in born and nothing(inferred.table.columns[name]) == "null":
             also[State.PENDING][name] = "nothing"
-    if _ends_apart(found):
+    if _ends_apart(inferred):
         also[State.COMPLETED] |= dict.fromkeys(mapping.clock("finished")[:1], "now")
         also[State.FAILED] |= {mapping.failed_at: "now"} if mapping.failed_at else {}
     return {str(state): columns for state, columns in also.items() if columns}
 
 
-def _jwt_role(found: Inferred) -> str | None:
+def _jwt_role(inferred: Inferred) -> str | None:
     """Reigh's trigger lets only auth.role() = 'service_role' touch its timing columns."""
     asked = any(
         "service_role" in trigger.source
-        for trigger in found.table.triggers
+        for trigger in inferred.table.triggers
         if trigger.before_update
     )
     return "service_role" if asked else None

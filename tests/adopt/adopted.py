@@ -66,7 +66,7 @@ def adopted(dsn: str, real: Real, extra: str = "") -> Adopted:
     with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
         json.dump(real.mapping, file)
     with connect(dsn) as connection:
-        made = adopt.watch(check.inferred(connection, real.table, file.name))
+        made = adopt.watch(check.infer_table(connection, real.table, file.name))
     Path(file.name).unlink()
     policy = parse(HEAD + adopt.text(made) + extra)
     migrate(dsn, policy)

@@ -55,7 +55,7 @@ class Table:
         file = folder / "map.json"
         file.write_text(json.dumps(given or {}), encoding="utf-8")
         with connect(dsn) as connection:
-            self.found = check.inferred(connection, "jobs", str(file) if given else None)
+            self.found = check.infer_table(connection, "jobs", str(file) if given else None)
         self.made = adopt.watch(self.found)
         self.policy: Policy = parse(HEAD + adopt.text(self.made))
         self.watch: Watch = self.policy.watch()

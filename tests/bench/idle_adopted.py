@@ -62,7 +62,7 @@ def _adopted(dsn: str, rows: int) -> Policy:
         connection.execute(FINISHED, (rows,))
         connection.execute(HEALTHY, (OPEN,))
     with connect(dsn) as connection:
-        found = check.inferred(connection, "public.jobs")
+        found = check.infer_table(connection, "public.jobs")
     policy = parse(HEAD + adopt.text(adopt.watch(found)))
     migrate(dsn, policy)
     with connected(dsn) as connection:
@@ -76,10 +76,12 @@ def _check(dsn: str, stack: contextlib.ExitStack) -> Callable[[], float]:
     """The whole look: what the catalogue says, what it infers, and what is stuck."""
     connection = stack.enter_context(connect(dsn))
 
+    def inspect() -> object:
+        return stuck.find_stuck(connection, check.infer_table(connection, "public.jobs"), Limits())
+
     def once() -> float:
-        look = lambda: stuck.find(connection, check.inferred(connection, "public.jobs"), Limits())  # noqa: E731
-        seen, seconds = timed(look)
-        assert seen == ([], 0, OPEN), seen
+        inspection, seconds = timed(inspect)
+        assert inspection == ([], 0, OPEN), inspection
         return seconds
 
     once()

@@ -34,18 +34,18 @@ def run(options: argparse.Namespace) -> int:
     from functions.ops.look.session import connect
 
     with connect(target.dsn(options)) as connection:
-        table = check.inferred(connection, options.table, options.map)
-    watch = adopt.watch(table, options.name)
-    for doubt in table.unsure:
+        inferred = check.infer_table(connection, options.table, options.map)
+    watches = adopt.watch(inferred, options.name)
+    for doubt in inferred.unsure:
         print_message(f"unsure: {doubt}")
     if options.json:
-        print_json({"watch": watch, "unsure": table.unsure})
+        print_json({"watch": watches, "unsure": inferred.unsure})
     else:
-        print(adopt.text(watch), end="")
+        print(adopt.text(watches), end="")
     if not options.write:
         return print_message(
-            "Put it under `watches:` in policy.yaml (--write does), "
-            "then: python -m functions migrate --apply"
+            "Put it under `watches:` in policy.yaml (--write does), then: "
+            "python -m functions migrate --apply"
         )
-    adopt.write(watch, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
+    adopt.write(watches, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
     return print_message("written. Next: python -m functions migrate --apply", FINE)

@@ -2,7 +2,7 @@
 --fix.
 
 Without --table it lists the tables that look like task tables. A running task counts as stuck after
-30m without a sign of life (most cleaners in the field say 10m, but judge by the start alone), a
+30m without a sign of life (most cleanup scripts say 10m, but judge by the start alone), a
 pending one after 1h, one with a lease or deadline of its own 5m after that; --older-than overrides
 all three. Exit code: 0 none, 1 refused, 3 stuck tasks found."""
 
@@ -16,12 +16,11 @@ from functions.ops.cli import target
 from functions.ops.cli.out import ERROR, FINE, FOUND, USAGE, confirmed, print_json, print_message
 from functions.ops.cli.selection import positive, seconds
 from functions.ops.look import check
-from functions.ops.look.catalogue import Connection
 from functions.ops.look.fix import fix
 from functions.ops.look.infer import Inferred
 from functions.ops.look.overdue import Limits
-from functions.ops.look.session import connect
-from functions.ops.look.stuck import find
+from functions.ops.look.session import Connection, connect
+from functions.ops.look.stuck import find_stuck
 
 HELP = "find the tasks that are stuck in any table, with nothing installed"
 JSON = {
@@ -36,7 +35,7 @@ JSON = {
     "fixed": (),
     "unsweepable": ("id", "error"),
 }
-SHOWN = 1000
+SHOWN_TASKS = 1000
 """Stuck tasks that are listed unless --limit says otherwise. --fix has no such limit."""
 
 
@@ -54,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--limit",
         type=positive,
         metavar="N",
-        help=f"so many at most, the oldest first (shown: {SHOWN})",
+        help=f"so many at most, the oldest first (shown: {SHOWN_TASKS})",
     )
     parser.add_argument(
         "--watch", type=seconds, metavar="2s", help="look again and again, this often"
@@ -86,9 +85,9 @@ def run(options: argparse.Namespace) -> int:
         )
     try:
         with connect(target.dsn(options)) as connection:
-            return (
-                _tables(connection, options) if not options.table else _table(connection, options)
-            )
+            if options.table:
+                return _table(connection, options)
+            return _tables(connection, options)
     except StoreError as error:
         if error.code in {"dsn", "22P02"}:
             return print_message(_usage(error, options), USAGE)
@@ -96,87 +95,86 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _usage(error: StoreError, options: argparse.Namespace) -> str:
-    return (
-        str(error)
-        if error.code == "dsn" or not options.job_id
-        else f"--job-id is no key of {options.table}: {error}. Give one."
-    )
+    if error.code == "dsn" or not options.job_id:
+        return str(error)
+    return f"--job-id is no key of {options.table}: {error}. Give one."
 
 
 def _tables(connection: Connection, options: argparse.Namespace) -> int:
-    found = check.tables(connection)
+    rows = check.tables(connection)
     if options.json:
-        print_json({"schema": check.SCHEMA, "tables": found})
+        print_json({"schema": check.JSON_SCHEMA, "tables": rows})
     else:
-        check.show_tables(found)
+        check.show_tables(rows)
     return FINE
 
 
 def _table(connection: Connection, options: argparse.Namespace) -> int:
-    found = check.inferred(connection, options.table, options.map)
+    inferred = check.infer_table(connection, options.table, options.map)
     limits = Limits(options.older_than, options.job_id, options.kind, options.limit, options.action)
-    if found.refused or found.blind:
-        return _nothing(found, options)
-    if options.kind is not None and not found.mapping.columns.get("kind"):
+    if inferred.refused or inferred.blind:
+        return _refuse(inferred, options)
+    if options.kind is not None and not inferred.mapping.columns.get("kind"):
         raise PolicyError(
-            f"--kind: no column of {found.table.title} tells a task's kind. Name it with --map FILE (kind)."
+            f"--kind: no column of {inferred.table.title} tells a task's kind. "
+            "Name it with --map FILE (kind)."
         )
     if not options.json:
-        check.show_mapping(found)
+        check.show_mapping(inferred)
+    shown = replace(limits, limit=options.limit or SHOWN_TASKS)
     while True:
-        seen = check.Seen(
-            found, *find(connection, found, replace(limits, limit=options.limit or SHOWN))
-        )
-        code = (
-            _fixed(connection, seen, limits, options)
-            if options.fix and seen.stuck
-            else _shown(seen, options)
-        )
+        inspection = check.Inspection(inferred, *find_stuck(connection, inferred, shown))
+        if options.fix and inspection.stuck:
+            return _fix(connection, inspection, limits, options)
+        code = _show(inspection, options)
         if options.watch is None:
             return code
         time.sleep(options.watch)
 
 
-def _nothing(found: Inferred, options: argparse.Namespace) -> int:
+def _refuse(inferred: Inferred, options: argparse.Namespace) -> int:
     if options.json:
-        print_json(check.as_json(check.Seen(found)))
-    return print_message(f"{found.table.title}: {found.refused or found.why_blind}", ERROR)
+        print_json(check.as_json(check.Inspection(inferred)))
+    return print_message(f"{inferred.table.title}: {inferred.refused or inferred.why_blind}", ERROR)
 
 
-def _shown(seen: check.Seen, options: argparse.Namespace) -> int:
+def _show(inspection: check.Inspection, options: argparse.Namespace) -> int:
     if options.json:
-        print_json(check.as_json(seen))
+        print_json(check.as_json(inspection))
     else:
-        check.show_stuck(seen)
-    return FOUND if seen.stuck else FINE
+        check.show_stuck(inspection)
+    return FOUND if inspection.stuck else FINE
 
 
-def _fixed(
-    connection: Connection, seen: check.Seen, limits: Limits, options: argparse.Namespace
+def _fix(
+    connection: Connection,
+    inspection: check.Inspection,
+    limits: Limits,
+    options: argparse.Namespace,
 ) -> int:
     if not options.json:
-        check.show_stuck(seen)
-    if not confirmed(_question(seen, limits), yes=options.yes):
+        check.show_stuck(inspection)
+    if not confirmed(_question(inspection, limits), yes=options.yes):
         if options.json:
-            print_json(check.as_json(seen))
+            print_json(check.as_json(inspection))
         return print_message("nothing was written. --fix --yes writes without asking.", FOUND)
-    fixed = fix(connection, seen.found, limits)
+    fixed = fix(connection, inspection.inferred, limits)
     if options.json:
-        print_json(check.as_json(seen, fixed))
+        print_json(check.as_json(inspection, fixed))
     else:
         check.show_fixed(fixed, limits.action)
-    _, left, _ = find(connection, seen.found, replace(limits, limit=1))
+    _, left, _ = find_stuck(connection, inspection.inferred, replace(limits, limit=1))
     if left > len(fixed.unsweepable):
-        waits = (
-            " Pending tasks are not put back: --action fail ends them."
-            if limits.action == "requeue"
-            else ""
-        )
-        print_message(f"{left} are stuck still.{waits}")
+        advice = ""
+        if limits.action == "requeue":
+            advice = " Pending tasks are not put back: --action fail ends them."
+        print_message(f"{left} are stuck still.{advice}")
     return FOUND if left else FINE
 
 
-def _question(seen: check.Seen, limits: Limits) -> str:
-    word = seen.found.mapping.word(State.PENDING if limits.action == "requeue" else State.FAILED)
-    guess = ", a word that this table does not show yet" if word in seen.found.assumed else ""
-    return f"Set {min(seen.total, limits.limit or seen.total)} tasks of {seen.found.table.title} to {word!r}{guess}?"
+def _question(inspection: check.Inspection, limits: Limits) -> str:
+    inferred = inspection.inferred
+    word = inferred.mapping.word(State.PENDING if limits.action == "requeue" else State.FAILED)
+    guess = ", a word that this table does not show yet" if word in inferred.assumed else ""
+    count = min(inspection.total, limits.limit or inspection.total)
+    return f"Set {count} tasks of {inferred.table.title} to {word!r}{guess}?"

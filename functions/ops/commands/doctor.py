@@ -45,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.cloud:
-        return _said(_deployed(options), as_json=options.json)
+        return _report(_examine_cloud(options), as_json=options.json)
     from functions.ops.doctor import examine
     from functions.ops.doctor.deployment import unreachable
 
@@ -57,32 +57,31 @@ def run(options: argparse.Namespace) -> int:
     watches = [policy.watches[options.watch]] if options.watch else list(policy.watches.values())
     code = None
     try:
-        found = examine(dsn, policy, watches)
+        findings = examine(dsn, policy, watches)
     except StoreError as error:
         if not error.retryable:
             raise
-        found, code = [unreachable(str(error))], UNREACHABLE
-    return _said(found, as_json=options.json, code=code)
+        findings, code = [unreachable(str(error))], UNREACHABLE
+    return _report(findings, as_json=options.json, code=code)
 
 
-def _deployed(options: argparse.Namespace) -> "list[Finding]":
+def _examine_cloud(options: argparse.Namespace) -> "list[Finding]":
     from functions.ops.doctor.cloud import Cloud, examine
 
     return examine(Cloud(google.project(options), options.region, options.name), load())
 
 
-def _said(found: "list[Finding]", *, as_json: bool, code: int | None = None) -> int:
+def _report(findings: "list[Finding]", *, as_json: bool, code: int | None = None) -> int:
     from functions.ops.doctor.finding import BREAKS, LEVELS
 
-    found = sorted(found, key=lambda one: LEVELS.index(one.level))
+    findings = sorted(findings, key=lambda finding: LEVELS.index(finding.level))
     if as_json:
-        print_json({"findings": [one.as_json() for one in found]})
+        print_json({"findings": [finding.as_json() for finding in findings]})
     else:
-        rows = [
-            [one.level, one.watch, one.check, one.what, one.why or None, one.do or None]
-            for one in found
-        ]
-        print_table(("level", "watch", "check", "what", "why", "do"), rows)
-    count = Counter(one.level for one in found)
-    said = ", ".join(f"{count[level]} {level}" for level in LEVELS if count[level])
-    return print_message(f"{said}; nothing was changed", code or (FOUND if count[BREAKS] else FINE))
+        columns = ("level", "watch", "check", "what", "why", "do")
+        rows = [[finding.as_json()[name] or None for name in columns] for finding in findings]
+        print_table(columns, rows)
+    counts = Counter(finding.level for finding in findings)
+    summary = ", ".join(f"{counts[level]} {level}" for level in LEVELS if counts[level])
+    code = code or (FOUND if counts[BREAKS] else FINE)
+    return print_message(f"{summary}; nothing was changed", code)

@@ -12,7 +12,7 @@ from functions.errors import PolicyError, StoreError
 from functions.ops.look import check
 from functions.ops.look.overdue import Limits
 from functions.ops.look.session import connect
-from functions.ops.look.stuck import find
+from functions.ops.look.stuck import find_stuck
 from functions.store.postgres import PostgresStore
 
 SHOWN = 200
@@ -50,7 +50,7 @@ def _blueprint(dsn: str, table: str | None) -> Blueprint:
                     "look.html", title="Look", tables=check.tables(connection), table=None
                 )
             try:
-                found = check.inferred(connection, chosen)
+                found = check.infer_table(connection, chosen)
             except (StoreError, PolicyError) as error:
                 return render_template("look.html", title="Look", table=chosen, refused=str(error))
             if found.refused or found.blind:
@@ -60,7 +60,7 @@ def _blueprint(dsn: str, table: str | None) -> Blueprint:
                     table=chosen,
                     refused=found.refused or found.unsure[-1],
                 )
-            stuck, total, opened = find(connection, found, Limits(limit=SHOWN))
+            stuck, total, opened = find_stuck(connection, found, Limits(limit=SHOWN))
         return render_template(
             "look.html",
             title="Look",

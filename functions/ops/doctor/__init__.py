@@ -25,19 +25,21 @@ Check = Callable[[], list[Finding]]
 def examine(dsn: str, policy: Policy, watches: Sequence[Watch]) -> list[Finding]:
     """The findings, the worst first. Raises StoreError when the database can't be reached."""
     with connect(dsn) as connection:
-        found = deployment.version(connection.info.server_version) + deployment.pooler(connection)
-        missing, said = _missing(connection, policy)
-        found += said
-        swept, told = (
+        findings = deployment.version(connection.info.server_version) + deployment.pooler(
+            connection
+        )
+        missing, migration_findings = _missing(connection, policy)
+        findings += migration_findings
+        swept, outbox = (
             partial(deployment.last_sweep, policy=policy),
             partial(deployment.outbox, policy=policy),
         )
-        for check in (deployment.clock, deployment.zone, swept, told):
-            found += _guarded(connection, None, partial(check, connection))
+        for check in (deployment.clock, deployment.zone, swept, outbox):
+            findings += _guarded(connection, None, partial(check, connection))
         for watch in watches:
-            found += deployment.numbers(policy, watch)
-            found += _watch(connection, policy, watch, missing)
-    return sorted(found, key=lambda one: LEVELS.index(one.level))
+            findings += deployment.numbers(policy, watch)
+            findings += _watch(connection, policy, watch, missing)
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 def _missing(connection: Connection, policy: Policy) -> tuple[set[str], list[Finding]]:
@@ -60,9 +62,9 @@ def _watch(
         table = facts(connection, row[0]) if row and row[0] else None
     if table is None:
         return [names.no_table(watch)]
-    if found := names.columns(watch, table):
-        return found
-    found = names.key(watch, table) + names.words(watch, table) + list(rows.shape(watch, table))
+    if findings := names.columns(watch, table):
+        return findings
+    findings = names.key(watch, table) + names.words(watch, table) + list(rows.shape(watch, table))
     installed = not missing & _needed(watch, missing)
     later: list[Check] = [
         partial(rows.foreign_writers, connection, watch, table),
@@ -70,8 +72,8 @@ def _watch(
         partial(cost.indexes, connection, watch, table),
     ]
     for check in later:
-        found += _guarded(connection, watch, check)
-    return found + (
+        findings += _guarded(connection, watch, check)
+    return findings + (
         tried(connection, watch)
         if installed
         else _rehearsed(connection, policy, watch, table, missing)
@@ -83,7 +85,9 @@ def _rehearsed(
 ) -> list[Finding]:
     """What `migrate` would install, and the actions with it, rolled back together. Not where a
     trigger comes or goes: its lock would keep writers waiting."""
-    if watch.fence != "off" or any(one.name.startswith("unstuck_") for one in table.triggers):
+    if watch.fence != "off" or any(
+        trigger.name.startswith("unstuck_") for trigger in table.triggers
+    ):
         return [not_installed(watch)]
     try:
         with rolled_back(connection):

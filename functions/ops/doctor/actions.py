@@ -42,7 +42,7 @@ class Bench:
         row = self.connection.execute(query.encode(), tuple(arguments.values())).fetchone()
         return row[0] if row else None
 
-    def one(self, query: str, *values: Any) -> tuple[Any, ...] | None:
+    def fetch_row(self, query: str, *values: Any) -> tuple[Any, ...] | None:
         return self.connection.execute(query.encode(), values or None).fetchone()
 
     def patient(self, state: State, word: object) -> str:
@@ -52,7 +52,7 @@ class Bench:
         where = f"t.{self.table.status} = {literal(word)} and {self.table.is_in('t', state)}"
         if (state, word) in self._known:  # without an index each search would read the whole table
             where = f"t.{self.table.key} = {literal(self._known[state, word])}::{self.watch.key_type} and {where}"
-        row = self.one(f"{select} {table} where {where} limit 1 for update skip locked")
+        row = self.fetch_row(f"{select} {table} where {where} limit 1 for update skip locked")
         if row is not None:
             self._known[state, word] = row[0]
         if row is None:
@@ -62,18 +62,18 @@ class Bench:
             except psycopg.Error as error:
                 why = error.diag.message_primary or error
                 raise Unfit(f"there is none, and none can be made up ({why})") from None
-        found = str(row[0]) if row else ""
-        if len(self.watch.sharers(word)) > 1 and self.state(found) != state:
+        task = str(row[0]) if row else ""
+        if len(self.watch.sharers(word)) > 1 and self.state(task) != state:
             raise Unfit(f"there is none that is {state}, and a word alone does not make it so")
-        self.expect(found, state)
-        return found
+        self.expect(task, state)
+        return task
 
     def _made(self, another: str, word: object) -> tuple[Any, ...] | None:
         status, table = self.table.status, self.table.name
-        row = self.one(another)
+        row = self.fetch_row(another)
         if row is None and self.watch.own:
             kind = next((kind for kind in self.watch.rules if kind != "*"), WORKER)
-            made = self.verb(
+            created = self.verb(
                 "create",
                 p_kind=kind,
                 p_input="{}",
@@ -84,17 +84,17 @@ class Bench:
                 p_metadata="{}",
                 p_id=str(uuid.uuid4()),
             )
-            row = (made["task_id"],)
+            row = (created["task_id"],)
         if row is None:
             key = self.table.key
-            return self.one(
+            return self.fetch_row(
                 f"insert into {table} ({status}) values ({literal(word)}) returning {key}::text"
             )
         self._as_operator(True)
         key = f"t.{self.table.key} = {literal(row[0])}::{self.watch.key_type}"
-        self.one(f"update {table} t set {status} = {literal(word)} where {key} returning 1")
+        self.fetch_row(f"update {table} t set {status} = {literal(word)} where {key} returning 1")
         self._as_operator(False)
-        self.one(
+        self.fetch_row(
             "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'overtaken' "
             "where watch = %s and task_id = %s and ended_at is null returning 1",
             self.watch.name,
@@ -104,13 +104,15 @@ class Bench:
 
     def _as_operator(self, on: bool) -> None:
         """The fence lets a person pass."""
-        self.one("select set_config('unstuck.override', %s, true)", self.watch.name if on else "")
+        self.fetch_row(
+            "select set_config('unstuck.override', %s, true)", self.watch.name if on else ""
+        )
 
     def state(self, task: str) -> str | None:
         query = (
             f"select {self.table.state('t')} from {self.table.name} t where t.{self.table.key} = "
         )
-        row = self.one(f"{query}{literal(task)}::{self.watch.key_type}")
+        row = self.fetch_row(f"{query}{literal(task)}::{self.watch.key_type}")
         return row[0] if row else None
 
     def expect(self, task: str, *states: str) -> None:
@@ -162,11 +164,11 @@ def _settle(outcome: str, bench: Bench, task: str) -> None:
 
 def _sweep(was: State, to: State, bench: Bench, task: str) -> None:
     """What `apply` does with a decision of the sweep."""
-    kind = bench.one(
+    kind = bench.fetch_row(
         f"select {bench.table.kind('t')} from {bench.table.name} t "
         f"where t.{bench.table.key} = {literal(task)}::{bench.watch.key_type}"
     )
-    last = bench.one(
+    last = bench.fetch_row(
         "select number, tries, ended_at is null from unstuck.attempts where watch = %s and task_id = %s "
         "order by number desc limit 1",
         bench.watch.name,
@@ -175,7 +177,7 @@ def _sweep(was: State, to: State, bench: Bench, task: str) -> None:
     live = was == State.RUNNING and last[2]
     cause = "never_claimed" if was == State.PENDING else "stale"
     reason = "attempts_exhausted" if (was, to) == (State.RUNNING, State.FAILED) else cause
-    bench.one(
+    bench.fetch_row(
         f"select unstuck.{bench.watch.name}_apply(clock_timestamp(), array[row(%s, %s, %s, %s, %s, %s, null, %s, %s, %s, "
         "unstuck.sentence(%s, %s, 3), %s, 1)::unstuck.overdue], null)",
         task,

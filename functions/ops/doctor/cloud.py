@@ -64,25 +64,25 @@ def examine(where: Cloud, policy: Policy) -> list[Finding]:
         "incidents": partial(incidents, where),
         "IAM": partial(rights, where),
     }
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for name, check in checks.items():
         try:
-            found += check()
+            findings += check()
         except CloudError as error:
             if error.code == UNREACHABLE:
                 raise
-            what, _, do = str(error).partition("\n")
-            found.append(
+            fact, _, do = str(error).partition("\n")
+            findings.append(
                 Finding(
                     None,
                     WARNS,
                     name,
-                    f"cannot be read: {what}",
+                    f"cannot be read: {fact}",
                     "nobody can tell whether it is right.",
                     do,
                 )
             )
-    return found
+    return findings
 
 
 def schedule(where: Cloud, policy: Policy) -> Iterator[Finding]:
@@ -114,13 +114,13 @@ def schedule(where: Cloud, policy: Policy) -> Iterator[Finding]:
         return
     ago = _ago(job["lastAttemptTime"]) if job.get("lastAttemptTime") else None
     if ago is None or ago > PERIODS * policy.sweep_every:
-        said = (
+        fact = (
             "has never run"
             if ago is None
             else f"ran {span(ago)} ago, and should each {span(policy.sweep_every)}"
         )
         yield Finding(
-            None, WARNS, "schedule", f"the job {said}", why, "Look at the log of Cloud Scheduler."
+            None, WARNS, "schedule", f"the job {fact}", why, "Look at the log of Cloud Scheduler."
         )
     elif code := job.get("status", {}).get("code", 0):
         do = "7: the invoker may not call the function (roles/run.invoker); 4: the sweep took too long. Else see its log."
@@ -130,16 +130,18 @@ def schedule(where: Cloud, policy: Policy) -> Iterator[Finding]:
 
 
 def metrics(where: Cloud) -> Iterator[Finding]:
-    from functions.ops.cli.alert_files import metrics as wanted
+    from functions.ops.cli.alert_files import metrics as expected_metrics
 
     with google.cloud_errors():
-        there = {one.name for one in where.logs.list_metrics()}
-    missing = [name for name in map(partial(_named, where), wanted()) if name not in there]
+        there = {metric.name for metric in where.logs.list_metrics()}
+    missing = [
+        name for name in map(partial(_named, where), expected_metrics()) if name not in there
+    ]
     if missing:
         why, do = "alerts that read them never fire.", "Run `terraform apply` in infra/."
         yield Finding(None, BREAKS, "metrics", f"missing: {', '.join(missing)}", why, do)
     else:
-        yield fine(None, "metrics", f"all {len(wanted())} log-based metrics are there")
+        yield fine(None, "metrics", f"all {len(expected_metrics())} log-based metrics are there")
 
 
 def points(where: Cloud) -> Iterator[Finding]:
@@ -152,10 +154,12 @@ def points(where: Cloud) -> Iterator[Finding]:
         "interval": interval,
     }
     with google.cloud_errors():
-        found = list(
+        series_list = list(
             where.metrics.list_time_series(request=asked, timeout=google.REQUEST_TIMEOUT_SECONDS)
         )
-    times = [point.interval.end_time.timestamp() for series in found for point in series.points]
+    times = [
+        point.interval.end_time.timestamp() for series in series_list for point in series.points
+    ]
     if times:
         yield fine(None, "last points", f"{name} has a point of {span(now - max(times))} ago")
     else:
@@ -172,18 +176,18 @@ def incidents(where: Cloud) -> Iterator[Finding]:
         f"{MONITORING}/projects/{where.project}/alerts", filter='state="OPEN"', pageSize=100
     )
     ours = [
-        one
-        for one in answer.get("alerts", ())
-        if str(one.get("policy", {}).get("displayName")).startswith(f"{where.name}/")
+        incident
+        for incident in answer.get("alerts", ())
+        if str(incident.get("policy", {}).get("displayName")).startswith(f"{where.name}/")
     ]
-    for one in ours:
-        alert = one["policy"]["displayName"].removeprefix(f"{where.name}/")
-        said = f"{alert} is open since {span(_ago(one['openTime']))}"
+    for incident in ours:
+        alert = incident["policy"]["displayName"].removeprefix(f"{where.name}/")
+        fact = f"{alert} is open since {span(_ago(incident['openTime']))}"
         yield Finding(
             None,
             WARNS,
             "incidents",
-            said,
+            fact,
             "what it tells is going on now.",
             f"Follow infra/runbooks/{alert}.md.",
         )
@@ -196,9 +200,9 @@ def rights(where: Cloud) -> Iterator[Finding]:
         where.session, f"{PROJECTS}/{where.project}:getIamPolicy", method="POST"
     )
     held = {
-        one["role"]
-        for one in policy.get("bindings", ())
-        if where.account("sweep") in one.get("members", ())
+        binding["role"]
+        for binding in policy.get("bindings", ())
+        if where.account("sweep") in binding.get("members", ())
     }
     if lacks := [role for role in ROLES if role not in held]:
         why, do = (
@@ -212,7 +216,8 @@ def rights(where: Cloud) -> Iterator[Finding]:
     callers = where.get(f"{service}:getIamPolicy").get("bindings", ())
     invoker = where.account("invoker")
     if not any(
-        one["role"] == "roles/run.invoker" and invoker in one.get("members", ()) for one in callers
+        binding["role"] == "roles/run.invoker" and invoker in binding.get("members", ())
+        for binding in callers
     ):
         why, do = "Cloud Scheduler gets 403, and no sweep runs.", "Run `terraform apply` in infra/."
         yield Finding(None, BREAKS, "IAM", f"{invoker} may not call {where.name}-sweep", why, do)

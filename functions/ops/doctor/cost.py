@@ -17,7 +17,7 @@ CLOCKS = {State.PENDING: "queued", State.RUNNING: "alive"}
 
 
 def indexes(connection: Connection, watch: Watch, table: Facts) -> list[Finding]:
-    found = [
+    findings = [
         Finding(
             watch.name,
             WARNS,
@@ -29,14 +29,14 @@ def indexes(connection: Connection, watch: Watch, table: Facts) -> list[Finding]
         for state in CLOCKS
         if watch.words[state] and not _leads(connection, watch, table, state)
     ]
-    return found or [
+    return findings or [
         fine(watch.name, "index", "an index leads to the pending and the running tasks")
     ]
 
 
 def statement(watch: Watch, table: Facts, state: State) -> str:
     """The index that is wanted: small, on the clock, of the open rows alone."""
-    own = [one for one in watch.clocks.get(CLOCKS[state], ()) if one in table.columns]
+    own = [name for name in watch.clocks.get(CLOCKS[state], ()) if name in table.columns]
     clock = identifier((own or [watch.key])[0])
     return f"create index concurrently on {table.quoted} ({clock}) where {Table(watch).is_in('', state)};"
 
@@ -72,17 +72,17 @@ def _scans(node: dict[str, Any], parts: dict[str, str]) -> Iterator[tuple[str, s
     """How the plan reads the table: the index of each scan, or None."""
     if node.get("Relation Name") in parts:
         schema = parts[node["Relation Name"]]
-        below = [one["Index Name"] for one in _below(node) if "Index Name" in one]
+        below = [child["Index Name"] for child in _below(node) if "Index Name" in child]
         yield schema, below[0] if below else None
         return
-    for one in node.get("Plans", ()):
-        yield from _scans(one, parts)
+    for child in node.get("Plans", ()):
+        yield from _scans(child, parts)
 
 
 def _below(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield node
-    for one in node.get("Plans", ()):
-        yield from _below(one)
+    for child in node.get("Plans", ()):
+        yield from _below(child)
 
 
 def _mentions(connection: Connection, schema: str, index: str, status: str) -> bool:

@@ -42,12 +42,12 @@ def unreachable(text: str) -> Finding:
 
 def version(number: int) -> list[Finding]:
     """`number` as libpq tells it: 150004."""
-    said = f"PostgreSQL {number // 10000}.{number % 10000}"
+    fact = f"PostgreSQL {number // 10000}.{number % 10000}"
     if number // 10000 >= OLDEST:
-        return [fine(None, "version", said)]
+        return [fine(None, "version", fact)]
     why = f"the SQL of the verbs needs PostgreSQL {OLDEST}."
     return [
-        Finding(None, BREAKS, "version", said, why, f"Upgrade the server to {OLDEST} or newer.")
+        Finding(None, BREAKS, "version", fact, why, f"Upgrade the server to {OLDEST} or newer.")
     ]
 
 
@@ -82,12 +82,12 @@ def unread_migrations(text: str) -> Finding:
 def pooler(connection: Connection) -> list[Finding]:
     host, port = connection.info.host or "", connection.info.port
     if port in POOLED or "pgbouncer" in host:
-        said = f"port {port} of {host} is a transaction pooler's: safe, as no verb keeps anything in a session"
+        fact = f"port {port} of {host} is a transaction pooler's: safe, as no verb keeps anything in a session"
     elif "pooler" in host:
-        said = "a pooler in session mode: safe, but each worker holds one of its connections (transaction mode: port 6543)"
+        fact = "a pooler in session mode: safe, but each worker holds one of its connections (transaction mode: port 6543)"
     else:
-        said = "a direct connection"
-    return [fine(None, "pooler", said)]
+        fact = "a direct connection"
+    return [fine(None, "pooler", fact)]
 
 
 def clock(connection: Connection) -> list[Finding]:
@@ -127,8 +127,8 @@ def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
         return [Finding(None, WARNS, "sweep", "no sweep has run yet", why, do)]
     age, ok, error = row
     if age > PERIODS * policy.sweep_every:
-        said = f"the last sweep was {span(age)} ago, and there should be one each {span(policy.sweep_every)}"
-        return [Finding(None, WARNS, "sweep", said, why, do)]
+        fact = f"the last sweep was {span(age)} ago, and there should be one each {span(policy.sweep_every)}"
+        return [Finding(None, WARNS, "sweep", fact, why, do)]
     if ok is False:
         return [
             Finding(
@@ -170,21 +170,21 @@ def _known(connection: Connection, table: str) -> bool:
 def role(connection: Connection, watch: Watch, table: Facts, *, installed: bool) -> list[Finding]:
     """What the role of the DSN may do. The verbs run with its rights."""
     who = (connection.execute("select current_user").fetchone() or ("?",))[0]
-    found = []
+    findings = []
     if not (table.may_read and table.may_write):
         missing = " or ".join(["read"] * (not table.may_read) + ["update"] * (not table.may_write))
         do = f"grant select, update on {table.quoted} to the role."
-        found.append(_role(watch, f"{who} may not {missing} {table.title}", do))
+        findings.append(_role(watch, f"{who} may not {missing} {table.title}", do))
     hidden = [table.title] if table.row_security else []
     if installed:
         hidden += _ledger(connection)
-        found += _grants(connection, watch, who)
+        findings += _grants(connection, watch, who)
     if hidden:
         do = "Use service_role or the owner, or `alter role ... bypassrls`."
-        found.append(
+        findings.append(
             _role(watch, f"{who} is subject to row level security on {', '.join(hidden)}", do)
         )
-    return found or [fine(watch.name, "role", f"{who} may do all that the verbs do")]
+    return findings or [fine(watch.name, "role", f"{who} may do all that the verbs do")]
 
 
 def _ledger(connection: Connection) -> list[str]:
@@ -210,20 +210,20 @@ def _grants(connection: Connection, watch: Watch, who: str) -> list[Finding]:
     return [_role(watch, f"{who} may not use {', '.join(f'unstuck.{row[0]}' for row in rows)}", do)]
 
 
-def _role(watch: Watch, what: str, do: str) -> Finding:
+def _role(watch: Watch, fact: str, do: str) -> Finding:
     why = "the verbs run with the rights of who calls them: they fail, or see no rows and call that fine."
-    return Finding(watch.name, BREAKS, "role", what, why, do)
+    return Finding(watch.name, BREAKS, "role", fact, why, do)
 
 
 def numbers(policy: Policy, watch: Watch) -> list[Finding]:
     """The numbers against each other, beyond what the load of a policy refuses."""
-    found: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
     for kind, rule in watch.rules.items():
-        for what, why, do in _numbers(policy, watch, rule):
-            found.setdefault(
-                f"{what}", Finding(watch.name, WARNS, "numbers", f"{what} (rule {kind!r})", why, do)
+        for fact, why, do in _numbers(policy, watch, rule):
+            findings.setdefault(
+                f"{fact}", Finding(watch.name, WARNS, "numbers", f"{fact} (rule {kind!r})", why, do)
             )
-    return list(found.values()) or [
+    return list(findings.values()) or [
         fine(watch.name, "numbers", "the numbers of the policy fit together")
     ]
 

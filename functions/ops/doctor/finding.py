@@ -15,7 +15,7 @@ class Finding:
     watch: str | None
     level: str
     check: str
-    what: str
+    fact: str
     why: str
     do: str
 
@@ -23,5 +23,5 @@ class Finding:
         return asdict(self)
 
 
-def fine(watch: str | None, check: str, what: str) -> Finding:
-    return Finding(watch, FINE, check, what, "", "")
+def fine(watch: str | None, check: str, fact: str) -> Finding:
+    return Finding(watch, FINE, check, fact, "", "")

@@ -7,7 +7,7 @@ from functions.core.policy import Watch
 from functions.core.states import State
 from functions.ops.adopt import KEYS
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
-from functions.ops.look import listed
+from functions.ops.look import word_lists
 from functions.ops.look.catalogue import Facts
 from functions.ops.look.infer import made_up
 
@@ -28,25 +28,25 @@ def no_table(watch: Watch) -> Finding:
 
 def used(watch: Watch) -> dict[str, str]:
     """The columns of the table that the watch names, and as what."""
-    said = {watch.key: "key", watch.status: "status"}
-    said |= {name: f"columns.{role}" for role, name in watch.columns.items()}
-    said |= {
+    roles = {watch.key: "key", watch.status: "status"}
+    roles |= {name: f"columns.{role}" for role, name in watch.columns.items()}
+    roles |= {
         name: f"clocks.{role}"
         for role, names in watch.clocks.items()
         for name in names
         if " via " not in name
     }
-    return said | {name: f"also.{state}" for state, names in watch.also.items() for name in names}
+    return roles | {name: f"also.{state}" for state, names in watch.also.items() for name in names}
 
 
 def columns(watch: Watch, table: Facts) -> list[Finding]:
     """Only what is wrong: without its columns nothing else of a table can be checked."""
-    found = []
+    findings = []
     for name, role in used(watch).items():
         if name not in table.columns:
             near = difflib.get_close_matches(name, table.columns, 1, 0.6)
             do = f"Write {near[0]}" if near else "Correct it"
-            found.append(
+            findings.append(
                 Finding(
                     watch.name,
                     BREAKS,
@@ -56,13 +56,13 @@ def columns(watch: Watch, table: Facts) -> list[Finding]:
                     f"{do} in the watch, then run `migrate --apply`.",
                 )
             )
-    return found
+    return findings
 
 
 def key(watch: Watch, table: Facts) -> list[Finding]:
-    found, kind = [], table.columns[watch.key].type
+    findings, kind = [], table.columns[watch.key].type
     if KEYS.get(kind, kind) != watch.key_type:
-        found.append(
+        findings.append(
             Finding(
                 watch.name,
                 BREAKS,
@@ -73,13 +73,14 @@ def key(watch: Watch, table: Facts) -> list[Finding]:
             )
         )
     alone = any(
-        one.unique and one.columns == (watch.key,) and not one.where for one in table.indexes
+        index.unique and index.columns == (watch.key,) and not index.where
+        for index in table.indexes
     )
     if table.key != (watch.key,) and not alone:
         level = (
             WARNS if watch.key in table.key and made_up(table.columns[watch.key]) else BREAKS
         )  # as in a partitioned table
-        found.append(
+        findings.append(
             Finding(
                 watch.name,
                 level,
@@ -89,7 +90,7 @@ def key(watch: Watch, table: Facts) -> list[Finding]:
                 "Name a key that is, or create a unique index on it.",
             )
         )
-    return found
+    return findings
 
 
 def words(watch: Watch, table: Facts) -> list[Finding]:
@@ -100,7 +101,7 @@ def words(watch: Watch, table: Facts) -> list[Finding]:
         by = "the CHECK"
         texts = [one.text for one in table.checks if one.columns == (watch.status,)]
         lists = [
-            listed.closed(text, watch.status)
+            word_lists.closed(text, watch.status)
             for text in (*texts, *table.domain_checks.get(watch.status, ()))
         ]
         known = [set(one) for one in lists if one]
@@ -113,8 +114,8 @@ def words(watch: Watch, table: Facts) -> list[Finding]:
                 f"no list in the database says which words {watch.status} may hold",
             )
         ]
-    found = [*_unknown(watch, allowed, by), *_unmapped(watch, allowed)]
-    return found or [fine(watch.name, "words", f"the words are those of {by}")]
+    findings = [*_unknown(watch, allowed, by), *_unmapped(watch, allowed)]
+    return findings or [fine(watch.name, "words", f"the words are those of {by}")]
 
 
 def _unknown(watch: Watch, allowed: set[str], by: str) -> Iterable[Finding]:
@@ -146,12 +147,12 @@ def _unknown(watch: Watch, allowed: set[str], by: str) -> Iterable[Finding]:
 def _unmapped(watch: Watch, allowed: set[str]) -> Iterable[Finding]:
     mapped = {str(word) for words in watch.words.values() for word in words}
     if left := sorted(allowed - mapped):
-        what = f"no state of the watch has {', '.join(map(repr, left))}"
+        fact = f"no state of the watch has {', '.join(map(repr, left))}"
         why = "a task with such a word is never swept, and nobody is told."
         yield _word(
-            watch, WARNS, what, why, "Give each a state; `resting` for what waits for a person."
+            watch, WARNS, fact, why, "Give each a state; `resting` for what waits for a person."
         )
 
 
-def _word(watch: Watch, level: str, what: str, why: str, do: str) -> Finding:
-    return Finding(watch.name, level, "words", what, why, do)
+def _word(watch: Watch, level: str, fact: str, why: str, do: str) -> Finding:
+    return Finding(watch.name, level, "words", fact, why, do)

@@ -10,7 +10,7 @@ from functions.install.table import Table
 from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
 from functions.ops.doctor.session import Connection
 from functions.ops.look import columns as by_name
-from functions.ops.look.catalogue import OURS, Facts
+from functions.ops.look.catalogue import SYSTEM_SCHEMAS, Facts
 from functions.ops.look.clocks import moves
 
 WIDE_ENOUGH = 200
@@ -31,10 +31,12 @@ def shape(watch: Watch, table: Facts) -> Iterator[Finding]:
 def _life(watch: Watch, table: Facts) -> Iterator[Finding]:
     """35 of 95 tables in the field have no column that proves life."""
     alive = watch.clocks.get("alive", ())
-    births = {one for clock in ("queued", "due", "started") for one in watch.clocks.get(clock, ())}
+    births = {
+        name for clock in ("queued", "due", "started") for name in watch.clocks.get(clock, ())
+    }
     births |= set(by_name.exact(table.columns.values(), "queued", by_name.is_time))
     births |= set(by_name.exact(table.columns.values(), "started", by_name.is_time))
-    proof = [one for one in alive if one not in births]
+    proof = [name for name in alive if name not in births]
     if proof:
         yield fine(watch.name, "life", f"{proof[0]} proves life")
         return
@@ -71,8 +73,10 @@ def _width(watch: Watch, table: Facts) -> Iterator[Finding]:
         name = watch.columns.get(role)
         if name is None:
             continue
-        real, said = table.columns[name].width, Table(watch).column(name)
-        if real is not None and (said.type not in TEXTS or said.width is None or said.width > real):
+        real, stated = table.columns[name].width, Table(watch).column(name)
+        if real is not None and (
+            stated.type not in TEXTS or stated.width is None or stated.width > real
+        ):
             yield Finding(
                 watch.name,
                 BREAKS,
@@ -112,7 +116,7 @@ def _unique(watch: Watch, table: Facts) -> Iterator[Finding]:
 
 def _zones(watch: Watch, table: Facts) -> Iterator[Finding]:
     used = dict.fromkeys(
-        one for names in watch.clocks.values() for one in names if one in table.columns
+        name for names in watch.clocks.values() for name in names if name in table.columns
     )
     for name in used:
         if table.columns[name].type != "timestamp":
@@ -148,7 +152,7 @@ def foreign_writers(connection: Connection, watch: Watch, table: Facts) -> list[
     rows = connection.execute(
         "select p.oid::regproc::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
         "where n.nspname <> all (%s) and n.nspname not like 'pg\\_%%' and p.prosrc ~* %s order by 1 limit 10",
-        (OURS, pattern),
+        (SYSTEM_SCHEMAS, pattern),
     ).fetchall()
     rows += connection.execute(
         "select 'the API role ' || r.rolname from pg_roles r join pg_class c on c.oid = %s::oid "

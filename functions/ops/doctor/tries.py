@@ -48,14 +48,14 @@ def not_installed(watch: Watch) -> Finding:
 
 def tried(connection: Connection, watch: Watch) -> list[Finding]:
     bench = Bench(connection, watch)
-    found = [*_reads(bench)]
-    done = [
-        one
+    findings = [*_reads(bench)]
+    tries = [
+        attempt
         for state in actions(watch)
         for word in watch.words[state]
-        for one in _word(bench, state, word)
+        for attempt in _word(bench, state, word)
     ]
-    return found + _failures(watch, done) + _untried(watch, done) + _summary(watch, done)
+    return findings + _failures(watch, tries) + _untried(watch, tries) + _summary(watch, tries)
 
 
 def _reads(bench: Bench) -> Iterator[Finding]:
@@ -69,13 +69,13 @@ def _reads(bench: Bench) -> Iterator[Finding]:
             with rolled_back(bench.connection):
                 bench.verb(verb, **arguments)
         except psycopg.Error as error:
-            what = f"{'a sweep' if verb == 'preview' else verb} cannot read {bench.watch.table}: {plain(error)}"
+            fact = f"{'a sweep' if verb == 'preview' else verb} cannot read {bench.watch.table}: {plain(error)}"
             why = "it finds nothing that is stuck."
             yield Finding(
                 bench.watch.name,
                 BREAKS,
                 "tries",
-                what,
+                fact,
                 why,
                 CURES.get(error.sqlstate or "", OTHERWISE),
             )
@@ -97,12 +97,14 @@ def _word(bench: Bench, state: State, word: object) -> Iterator[Try]:
             yield Try(state, word, name, plain(error), error.sqlstate or "")
 
 
-def _failures(watch: Watch, done: list[Try]) -> list[Finding]:
+def _failures(watch: Watch, tries: list[Try]) -> list[Finding]:
     """One finding for each word and error."""
     failed: dict[tuple[object, str, str], list[str]] = {}
-    for one in done:
-        if one.error:
-            failed.setdefault((one.word, one.error, one.code), []).append(one.action)
+    for attempt in tries:
+        if attempt.error:
+            failed.setdefault((attempt.word, attempt.error, attempt.code), []).append(
+                attempt.action
+            )
     return [
         Finding(
             watch.name,
@@ -116,11 +118,11 @@ def _failures(watch: Watch, done: list[Try]) -> list[Finding]:
     ]
 
 
-def _untried(watch: Watch, done: list[Try]) -> list[Finding]:
+def _untried(watch: Watch, tries: list[Try]) -> list[Finding]:
     missed: dict[tuple[object, str], list[str]] = {}
-    for one in done:
-        if one.untried:
-            missed.setdefault((one.word, one.untried), []).append(one.action)
+    for attempt in tries:
+        if attempt.untried:
+            missed.setdefault((attempt.word, attempt.untried), []).append(attempt.action)
     return [
         Finding(
             watch.name,
@@ -134,9 +136,9 @@ def _untried(watch: Watch, done: list[Try]) -> list[Finding]:
     ]
 
 
-def _summary(watch: Watch, done: list[Try]) -> list[Finding]:
-    well = [one for one in done if not one.error and not one.untried]
-    words = ", ".join(dict.fromkeys(repr(one.word) for one in well))
+def _summary(watch: Watch, tries: list[Try]) -> list[Finding]:
+    well = [attempt for attempt in tries if not attempt.error and not attempt.untried]
+    words = ", ".join(dict.fromkeys(repr(attempt.word) for attempt in well))
     return (
         [fine(watch.name, "tries", f"{len(well)} actions work, tried on tasks that are {words}")]
         if well
@@ -146,7 +148,9 @@ def _summary(watch: Watch, done: list[Try]) -> list[Finding]:
 
 def plain(error: psycopg.Error) -> str:
     """The database's own words, on one line, with the code."""
-    said = error.diag.message_primary or str(error)
+    message = error.diag.message_primary or str(error)
     return (
-        f"{' '.join(said.split())} ({error.sqlstate})" if error.sqlstate else " ".join(said.split())
+        f"{' '.join(message.split())} ({error.sqlstate})"
+        if error.sqlstate
+        else " ".join(message.split())
     )

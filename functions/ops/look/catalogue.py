@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from functions.errors import StoreError
 from functions.install.column_sql import TEXTS, WHOLE, Column, identifier
 from functions.install.names import render
+from functions.ops.look.session import Connection
 
 HERE = Path(__file__).parent
-OURS = [
+SYSTEM_SCHEMAS = [
     "information_schema",
     "unstuck",
     "auth",
@@ -36,12 +35,11 @@ OURS = [
     "pgsodium",
     "pgbouncer",
 ]
-SMALL = 1000
-"""Pages that a look may read to see which values occur: 8 MB, about 2 ms from memory."""
-MANY = 50
+"""Where no task table of an application is: PostgreSQL's, Supabase's and our own."""
+SMALL_TABLE_PAGES = 1000
+"""A table of so many pages is read to see which values occur: 8 MB, about 2 ms from memory."""
+MOST_VALUES = 50
 """A column with more different values than this is no status."""
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,9 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Facts:
-    """A table as the catalogue tells it."""
+    """A table as the catalogue describes it. `reads` are the tables below a view, `points_to` the
+    oids to which foreign keys lead, `shown` the types as PostgreSQL writes them; the last three go
+    by column."""
 
     schema: str
     name: str
@@ -104,119 +104,108 @@ def facts(connection: Connection, oid: int) -> Facts:
     row = connection.execute((HERE / "catalogue.sql").read_bytes(), {"oid": oid}).fetchone()
     if row is None:
         raise StoreError(f"the table with oid {oid} is gone. Look again.", retryable=True)
-    found = row[0]
-    columns = found.pop("columns") or []
-    plain = (
-        "schema",
-        "name",
-        "kind",
-        "oid",
-        "owner",
-        "may_read",
-        "may_write",
-        "row_security",
-        "comment",
-    )
-    return Facts(
-        **{name: found[name] for name in plain},
-        zone=found["zone"] or "UTC",
-        key=tuple(found["key"]),
-        columns={one["name"]: _column(one) for one in columns},
-        checks=tuple(
-            Check(one["name"], one["text"], tuple(one["columns"])) for one in found["checks"]
-        ),
-        indexes=tuple(
-            Index(**one | {"columns": tuple(one["columns"])}) for one in found["indexes"]
-        ),
-        triggers=tuple(Trigger(**one) for one in found["triggers"]),
-        reads=tuple(found["reads"]),
-        points_to={one["name"]: one["points_to"] for one in columns if one["points_to"]},
-        domain_checks={one["name"]: tuple(one["checks"]) for one in columns if one["checks"]},
-        shown={one["name"]: one["shown"] for one in columns},
-    )
+    columns = row[0]["columns"] or []
+    points_to = {column["name"]: column["points_to"] for column in columns}
+    checks = {column["name"]: tuple(column["checks"]) for column in columns}
+    converted = {
+        "zone": row[0]["zone"] or "UTC",
+        "key": tuple(row[0]["key"]),
+        "columns": {column["name"]: _column(column) for column in columns},
+        "checks": tuple(Check(**_with_tuple(check)) for check in row[0]["checks"]),
+        "indexes": tuple(Index(**_with_tuple(index)) for index in row[0]["indexes"]),
+        "triggers": tuple(Trigger(**trigger) for trigger in row[0]["triggers"]),
+        "reads": tuple(row[0]["reads"]),
+        "points_to": {name: oid for name, oid in points_to.items() if oid},
+        "domain_checks": {name: texts for name, texts in checks.items() if texts},
+        "shown": {column["name"]: column["shown"] for column in columns},
+    }
+    return Facts(**row[0] | converted)
 
 
-def _column(one: dict[str, Any]) -> Column:
+def _with_tuple(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"columns": tuple(record["columns"])}
+
+
+def _column(record: dict[str, Any]) -> Column:
     names = ("name", "type", "width", "not_null", "default", "generated", "comment")
-    return Column(**{name: one[name] for name in names}, labels=tuple(one["labels"]))
+    return Column(**{name: record[name] for name in names}, labels=tuple(record["labels"]))
 
 
-def find(connection: Connection, name: str) -> int:
+def table_oid(connection: Connection, name: str) -> int:
     """The oid of the table that a person calls `name`: schema.name or name, quoted or not, in any
     case.
 
     Raises StoreError, which names what is like it, when there is none or more than one.
     """
     rows = connection.execute((HERE / "tables.sql").read_bytes()).fetchall()
-    for same in (str.__eq__, _alike):
+    for same in (str.__eq__, _same_in_any_case):
         for schema, table in _readings(name):
             named = [
                 row for row in rows if same(row[2], table) and (not schema or same(row[1], schema))
             ]
-            nearer = [row for row in named if row[3]] or named
-            if len(nearer) == 1:
-                return int(nearer[0][0])
-            if nearer:
-                which = ", ".join(f"{row[1]}.{row[2]}" for row in nearer)
+            nearest = [row for row in named if row[3]] or named
+            if len(nearest) == 1:
+                return int(nearest[0][0])
+            if nearest:
+                titles = ", ".join(f"{row[1]}.{row[2]}" for row in nearest)
                 raise StoreError(
-                    f"there are several tables {name}: {which}. Say which with --table.",
+                    f"there are several tables {name}: {titles}. Say which with --table.",
                     retryable=False,
                 )
-    raise StoreError(f"there is no table {name}.{_like(name, rows)}", retryable=False)
+    raise StoreError(f"there is no table {name}.{_suggestion(name, rows)}", retryable=False)
 
 
-def _like(name: str, rows: Sequence[Any]) -> str:
-    known = {f"{row[1]}.{row[2]}": row for row in rows} | {row[2]: row for row in rows}
-    near = dict.fromkeys(
-        "{1}.{2}".format(*known[one]) for one in difflib.get_close_matches(name, known, 3, 0.6)
-    )
-    ask = "Leave --table out to list those that look like task tables."
-    return f" Did you mean {' or '.join(near)}? {ask}" if near else f" {ask}"
+def _suggestion(name: str, rows: Sequence[Any]) -> str:
+    titles = {row[2]: f"{row[1]}.{row[2]}" for row in rows}
+    titles |= {title: title for title in titles.values()}
+    near = dict.fromkeys(titles[like] for like in difflib.get_close_matches(name, titles, 3, 0.6))
+    question = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"{question} Leave --table out to list those that look like task tables."
 
 
-def _alike(one: str, other: str) -> bool:
-    return one.lower() == other.lower()
+def _same_in_any_case(name: str, other_name: str) -> bool:
+    return name.lower() == other_name.lower()
 
 
 def _readings(name: str) -> Iterator[tuple[str, str]]:
     """The schema, or nothing, and the name that `a.b`, `"A b"."C"` or `c` may mean: as it is,
     quoted, split at a dot."""
     yield "", name
-    if quoted := re.fullmatch(
-        r'(?:"((?:[^"]|"")+)"|([^".]+))(?:\.(?:"((?:[^"]|"")+)"|([^".]+)))?', name
-    ):
-        parts = [part.replace('""', '"') for part in quoted.groups() if part]
+    part = r'(?:"((?:[^"]|"")+)"|([^".]+))'
+    if quoted := re.fullmatch(rf"{part}(?:\.{part})?", name):
+        parts = [text.replace('""', '"') for text in quoted.groups() if text]
         yield ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
-    for at in [found.start() for found in re.finditer(r"\.", name)]:
-        yield name[:at], name[at + 1 :]
+    for dot in re.finditer(r"\.", name):
+        yield name[: dot.start()], name[dot.end() :]
 
 
 def candidates(connection: Connection) -> list[tuple[int, str]]:
     """The tables that may be task tables, with their names."""
-    rows = connection.execute((HERE / "candidates.sql").read_bytes(), {"ours": OURS}).fetchall()
+    query = (HERE / "candidates.sql").read_bytes()
+    rows = connection.execute(query, {"system_schemas": SYSTEM_SCHEMAS}).fetchall()
     return [(int(oid), f"{schema}.{name}") for oid, schema, name in rows]
 
 
 def occurring(connection: Connection, table: Facts, status: str) -> tuple[Any, ...] | None:
     """The values in the status column: all of a small table or where an index leads to them, else
     the common ones as the last ANALYZE saw them. None when there are too many for a status."""
-    names = {"column": identifier(status), "table": table.quoted, "most": str(MANY + 1)}
-    if _pages(connection, table) <= SMALL:
+    if _pages(connection, table) <= SMALL_TABLE_PAGES:
         query = "distinct"
     elif any(_leads(index, status) for index in table.indexes):
         query = "loose"
     else:
         return _common(connection, table, status)
+    names = {"column": identifier(status), "table": table.quoted, "most": str(MOST_VALUES + 1)}
     rows = connection.execute(sql_of(query, names)).fetchall()
-    values = [told(table.columns[status], row[0]) for row in rows if row[0] is not None]
-    return None if len(values) > MANY else tuple(sorted(values, key=str))
+    values = [unpadded(table.columns[status], row[0]) for row in rows if row[0] is not None]
+    return None if len(values) > MOST_VALUES else tuple(sorted(values, key=str))
 
 
 def _pages(connection: Connection, table: Facts) -> int:
     """Of a partitioned table, those of all its parts."""
     row = connection.execute(
         "select sum(pg_relation_size(coalesce(p.relid, %(oid)s::oid))) / 8192 "
-        "from (select 1) one left join pg_partition_tree(%(oid)s::oid) p on true",
+        "from (select) t left join pg_partition_tree(%(oid)s::oid) p on true",
         {"oid": table.oid},
     ).fetchone()
     return int(row[0]) if row and row[0] else 0
@@ -234,45 +223,40 @@ def _common(connection: Connection, table: Facts, status: str) -> tuple[Any, ...
     ).fetchone()
     if row is None:
         return ()
-    if row[1] < 0 or row[1] > MANY:
+    if row[1] < 0 or row[1] > MOST_VALUES:
         return None
     return tuple(_typed(word, table.columns[status].type) for word in row[0] or ())
 
 
-def told(one: Column, word: Any) -> Any:
-    """A value as a person says it: char(12) has blanks behind."""
-    return word.rstrip() if one.type == "bpchar" else word
+def unpadded(column: Column, value: Any) -> Any:
+    """A value as a person writes it: char(12) has blanks behind."""
+    return value.rstrip() if column.type == "bpchar" else value
 
 
-def _typed(word: str, kind: str) -> Any:
-    if kind == "bool":
+def _typed(word: str, type_name: str) -> Any:
+    if type_name == "bool":
         return word == "t"
-    return int(word) if kind in WHOLE else word
+    return int(word) if type_name in WHOLE else word
 
 
 def labels_behind(connection: Connection, oid: int) -> dict[Any, str]:
     """What a status that points to a small table of states means there: its key and its first text
     column."""
     table = facts(connection, oid)
-    texts = [one.name for one in table.columns.values() if one.type in TEXTS]
+    texts = [column.name for column in table.columns.values() if column.type in TEXTS]
     if len(table.key) != 1 or not texts or not table.may_read:
         return {}
-    label = next(
-        (
-            one
-            for one in ("name", "code", "label", "slug", "status", "title", "key")
-            if one in texts
-        ),
-        texts[0],
-    )
+    usual = ("name", "code", "label", "slug", "status", "title", "key")
     names = {
         "key": identifier(table.key[0]),
-        "label": identifier(label),
+        "label": identifier(next((name for name in usual if name in texts), texts[0])),
         "table": table.quoted,
-        "most": str(MANY + 1),
+        "most": str(MOST_VALUES + 1),
     }
     rows = connection.execute(sql_of("states", names)).fetchall()
-    return {} if len(rows) > MANY else {key: str(label) for key, label in rows if label is not None}
+    if len(rows) > MOST_VALUES:
+        return {}
+    return {key: str(label) for key, label in rows if label is not None}
 
 
 def sql_of(name: str, names: Mapping[str, str]) -> bytes:

@@ -1,5 +1,5 @@
-"""What `check` does, apart from its options: looks at one table or for tables, and says it as JSON
-or in words."""
+"""What `check` does, apart from its options: inspects one table or lists tables, and prints it as
+JSON or in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,170 +7,157 @@ from typing import Any
 
 from functions.core.states import State
 from functions.ops.cli.out import print_message, print_table, span
-from functions.ops.look import mapping
-from functions.ops.look.catalogue import (
-    Connection,
-    Facts,
-    candidates,
-    facts,
-    find,
-    labels_behind,
-    occurring,
-)
+from functions.ops.look.catalogue import candidates, facts, labels_behind, occurring, table_oid
 from functions.ops.look.fix import Fixed
 from functions.ops.look.indexes import covered, recommended
 from functions.ops.look.infer import Inferred, infer
-from functions.ops.look.mapping import Override
-from functions.ops.look.sentences import doubt, listed
-from functions.ops.look.session import looking
+from functions.ops.look.mapping import load
+from functions.ops.look.sentences import alternatives, doubt
+from functions.ops.look.session import Connection, read_only
 from functions.ops.look.stuck import Stuck
 
-SCHEMA = 1
-"""Of the JSON: raised when a key changes its meaning."""
+JSON_SCHEMA = 1
+"""Raised when a key of the JSON changes its meaning."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class Inspection:
     """One look at one table. `total` counts the stuck tasks that --limit hides too."""
 
-    found: Inferred
+    inferred: Inferred
     stuck: Sequence[Stuck] = ()
     total: int = 0
     open: int = 0
 
 
-def inferred(connection: Connection, name: str, map_file: str | None = None) -> Inferred:
-    """Raises StoreError for a table that is not there, PolicyError for a map that can't be used."""
-    with looking(connection):
-        return _inferred(connection, find(connection, name), map_file)
+def infer_table(connection: Connection, name: str, map_file: str | None = None) -> Inferred:
+    """What the table of this name and its rows tell, and what the --map file says instead.
+
+    Raises StoreError for a table that is not there, PolicyError for a map that can't be used.
+    """
+    with read_only(connection):
+        return _infer(connection, table_oid(connection, name), map_file)
 
 
-def _inferred(connection: Connection, oid: int, map_file: str | None = None) -> Inferred:
-    def load(seen: Facts) -> Override:
-        return mapping.load(map_file, seen.columns) if map_file else {}
-
-    one = facts(connection, oid)
-    found = infer(
-        one,
-        lambda column: occurring(connection, one, column),
-        lambda other: labels_behind(connection, other),
-        load,
+def _infer(connection: Connection, oid: int, map_file: str | None = None) -> Inferred:
+    table_facts = facts(connection, oid)
+    inferred = infer(
+        table_facts,
+        lambda column: occurring(connection, table_facts, column),
+        lambda other_oid: labels_behind(connection, other_oid),
+        lambda: load(map_file, table_facts.columns) if map_file else {},
     )
-    if one.row_security:
-        found.doubts.append(doubt("hidden"))
-    return found
+    if table_facts.row_security:
+        inferred.doubts.append(doubt("hidden"))
+    return inferred
 
 
 def tables(connection: Connection) -> list[dict[str, Any]]:
     """The tables that may hold tasks, those that surely do first, and why."""
-    found = []
-    with looking(connection):
-        for oid, name in candidates(connection):
-            one = _inferred(connection, oid)
-            found.append(
-                {
-                    "table": name,
-                    "sure": _sure(one),
-                    "why": _why(one),
-                    "refused": one.refused,
-                    "unsure": one.unsure,
-                }
-            )
-    return sorted(found, key=lambda one: ("yes", "likely", "no").index(one["sure"]))
+    with read_only(connection):
+        rows = [
+            {"table": name, **_verdict(_infer(connection, oid))}
+            for oid, name in candidates(connection)
+        ]
+    return sorted(rows, key=lambda row: ("yes", "likely", "no").index(row["sure"]))
 
 
-def _sure(found: Inferred) -> str:
-    if found.refused:
+def _verdict(inferred: Inferred) -> dict[str, Any]:
+    return {
+        "sure": _sure(inferred),
+        "why": _why(inferred),
+        "refused": inferred.refused,
+        "unsure": inferred.unsure,
+    }
+
+
+def _sure(inferred: Inferred) -> str:
+    if inferred.refused:
         return "no"
-    return "likely" if found.blind or found.assumed else "yes"
+    return "likely" if inferred.blind or inferred.assumed else "yes"
 
 
-def _why(found: Inferred) -> str:
-    if found.refused:
-        return found.refused
-    if found.blind:
-        return f"{found.mapping.status} may be its status, but nothing tells what its values mean"
-    known = {
-        state: [one for one in found.mapping.words.get(state, ()) if one not in found.assumed]
-        for state in State
-    }
-    told = [
-        f"{listed(known[state])} for {state}"
-        for state in (State.PENDING, State.RUNNING, State.FAILED)
-        if known[state]
-    ]
-    return f"{found.mapping.status} has {', '.join(told) or 'no word that is known for sure'}"
+def _why(inferred: Inferred) -> str:
+    if inferred.refused:
+        return inferred.refused
+    mapping = inferred.mapping
+    if inferred.blind:
+        return f"{mapping.status} may be its status, but nothing tells what its values mean"
+    meanings = []
+    for state in (State.PENDING, State.RUNNING, State.FAILED):
+        sure = [word for word in mapping.words.get(state, ()) if word not in inferred.assumed]
+        if sure:
+            meanings.append(f"{alternatives(sure)} for {state}")
+    return f"{mapping.status} has {', '.join(meanings) or 'no word that is known for sure'}"
 
 
-def as_json(seen: Seen, fixed: Fixed | None = None) -> dict[str, Any]:
+def as_json(inspection: Inspection, fixed: Fixed | None = None) -> dict[str, Any]:
     """The object of `check --json`, in its exact form."""
-    found = seen.found
+    inferred = inspection.inferred
     answer = {
-        "schema": SCHEMA,
-        "table": found.table.title,
-        "inferred": found.mapping.as_json(),
-        "unsure": found.unsure,
-        "refused": found.refused,
-        "stuck": [one.as_json() for one in seen.stuck],
-        "open": seen.open,
+        "schema": JSON_SCHEMA,
+        "table": inferred.table.title,
+        "inferred": inferred.mapping.as_json(),
+        "unsure": inferred.unsure,
+        "refused": inferred.refused,
+        "stuck": [task.as_json() for task in inspection.stuck],
+        "open": inspection.open,
     }
-    return (
-        answer if fixed is None else answer | {"fixed": fixed.ids, "unsweepable": fixed.unsweepable}
-    )
+    if fixed is not None:
+        answer |= {"fixed": fixed.ids, "unsweepable": fixed.unsweepable}
+    return answer
 
 
-def show_tables(found: list[dict[str, Any]]) -> None:
-    if not found:
+def show_tables(rows: list[dict[str, Any]]) -> None:
+    if not rows:
         print_message(
-            "no table has a column that looks like a status. Name one with --table and say the rest with --map FILE."
+            "no table has a column that looks like a status. "
+            "Name one with --table and say the rest with --map FILE."
         )
         return
     print_table(
-        ("table", "task table", "why"), [(one["table"], one["sure"], one["why"]) for one in found]
+        ("table", "task table", "why"), [(row["table"], row["sure"], row["why"]) for row in rows]
     )
     print_message("--table NAME looks at one of them.")
 
 
-def show_mapping(found: Inferred) -> None:
+def show_mapping(inferred: Inferred) -> None:
     """What was inferred, how sure it is, and what to give where it is not."""
-    told = found.mapping
-    spoken = [
-        f"{state} = {', '.join(map(str, told.words[state]))}"
+    mapping = inferred.mapping
+    words_of_states = [
+        f"{state} = {', '.join(map(str, mapping.words[state]))}"
         for state in State
-        if told.words.get(state)
+        if mapping.words.get(state)
     ]
-    clocks = [f"{name} = {', '.join(names)}" for name, names in told.clocks.items() if names]
-    others = [f"{name} = {one}" for name, one in told.columns.items() if one]
-    print_message(f"{found.table.title}: key {told.key}, status {told.status}")
-    for title, parts in (("words", spoken), ("clocks", clocks), ("columns", others)):
+    clocks = [f"{name} = {', '.join(names)}" for name, names in mapping.clocks.items() if names]
+    others = [f"{name} = {column}" for name, column in mapping.columns.items() if column]
+    print_message(f"{inferred.table.title}: key {mapping.key}, status {mapping.status}")
+    for title, parts in (("words", words_of_states), ("clocks", clocks), ("columns", others)):
         print_message(f"  {title}: {'; '.join(parts) or 'none'}")
-    print_message("  all of it is certain" if not found.doubts else "  not certain:")
-    for text in found.unsure:
+    print_message("  all of it is certain" if not inferred.doubts else "  not certain:")
+    for text in inferred.unsure:
         print_message(f"  - {text}")
 
 
-def show_stuck(seen: Seen) -> None:
-    if seen.stuck:
+def show_stuck(inspection: Inspection) -> None:
+    if inspection.stuck:
         rows = [
-            (one.id, one.word, span(one.age), one.kind, one.reason, one.action)
-            for one in seen.stuck
+            (task.id, task.word, span(task.age), task.kind, task.reason, task.action)
+            for task in inspection.stuck
         ]
         print_table(
             ("task", "status", "for", "kind", "why", "--fix would"),
             rows,
-            title=seen.found.table.title,
+            title=inspection.inferred.table.title,
         )
-    hidden = (
-        f" (the oldest {len(seen.stuck)} are shown: --limit)"
-        if seen.total > len(seen.stuck)
-        else ""
-    )
-    print_message(f"{seen.total} stuck of {seen.open} open{hidden}")
-    if not covered(seen.found):
+    shown = len(inspection.stuck)
+    hidden = f" (the oldest {shown} are shown: --limit)" if inspection.total > shown else ""
+    print_message(f"{inspection.total} stuck of {inspection.open} open{hidden}")
+    if not covered(inspection.inferred):
         print_message(
             "no index leads to the open tasks: each look reads the whole table. On a large one:"
         )
-        for statement in recommended(seen.found):
+        for statement in recommended(inspection.inferred):
             print_message(f"  {statement}")
 
 
@@ -179,8 +166,9 @@ def show_fixed(fixed: Fixed, action: str) -> None:
     if fixed.unsweepable:
         print_table(
             ("task", "can't be written because"),
-            [(one["id"], one["error"]) for one in fixed.unsweepable],
+            [(task["id"], task["error"]) for task in fixed.unsweepable],
         )
         print_message(
-            f"{len(fixed.unsweepable)} can't be written: the table's own rules refuse it. Mend them by hand, or the rule."
+            f"{len(fixed.unsweepable)} can't be written: the table's own rules refuse it. "
+            "Mend them by hand, or the rule."
         )

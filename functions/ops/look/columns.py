@@ -1,5 +1,5 @@
-"""Which column tells what, by name and type. Pure. A name of the vocabulary is taken as it is; one
-that only ends like it (`generation_started_at`) is a guess, and said."""
+"""Which column has which role, by name and type. Pure. A name of the vocabulary is sure; one that
+only ends like it (`generation_started_at`) is a guess, and a person is told."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -11,79 +11,81 @@ from functions.ops.look.vocabulary import column_names, squashed, tokens, vocabu
 Fits = Callable[[Column], bool]
 
 
-def is_time(one: Column) -> bool:
+def is_time(column: Column) -> bool:
     """Times, and numbers that may be epochs by their names: `process_time real` is a length. A
     generated column tells no more than what it is made of."""
-    epoch = one.type == "int8" or (
-        one.type in NUMBERS and re.search(r"(at|on|ts|stamp|created|updated)$", squashed(one.name))
+    epoch = column.type == "int8" or (
+        column.type in NUMBERS
+        and re.search(r"(at|on|ts|stamp|created|updated)$", squashed(column.name))
     )
-    return (one.type in TIMES or bool(epoch)) and not one.generated
+    return (column.type in TIMES or bool(epoch)) and not column.generated
 
 
-def is_text(one: Column) -> bool:
-    return one.type in TEXTS and not one.labels
+def is_text(column: Column) -> bool:
+    return column.type in TEXTS and not column.labels
 
 
-def takes_notes(one: Column) -> bool:
-    return (is_text(one) or one.type in JSONS or one.type in TEXT_LISTS) and not one.generated
+def takes_notes(column: Column) -> bool:
+    return is_list(column) or (is_text(column) and not column.generated)
 
 
-def is_count(one: Column) -> bool:
-    return one.type in WHOLE and not one.generated
+def is_count(column: Column) -> bool:
+    return column.type in WHOLE and not column.generated
 
 
-def is_name(one: Column) -> bool:
+def is_name(column: Column) -> bool:
     """May hold a kind: a text, or an enum."""
-    return is_text(one) or bool(one.labels)
+    return is_text(column) or bool(column.labels)
 
 
-def is_holder(one: Column) -> bool:
-    return one.type in TEXTS | WHOLE | TIMES | {"uuid", "bool"} and not one.generated
+def is_holder(column: Column) -> bool:
+    return column.type in TEXTS | WHOLE | TIMES | {"uuid", "bool"} and not column.generated
 
 
-def is_list(one: Column) -> bool:
-    return one.type in JSONS | TEXT_LISTS and not one.generated
+def is_list(column: Column) -> bool:
+    return column.type in JSONS | TEXT_LISTS and not column.generated
 
 
-def is_plain(one: Column) -> bool:
-    return one.type not in JSONS
+def is_plain(column: Column) -> bool:
+    return column.type not in JSONS
 
 
-def is_flag_or_time(one: Column) -> bool:
-    return one.type in TIMES or one.type == "bool"
+def is_flag_or_time(column: Column) -> bool:
+    return column.type in TIMES or column.type == "bool"
 
 
 @dataclass(frozen=True)
 class Named:
-    name: str
-    sure: bool
+    """The columns that bear a name of a role, the usual names first, and those that only end like
+    one."""
+
+    sure: list[str]
+    guesses: list[str]
 
 
-def named(
-    columns: Iterable[Column], role: str, fits: Fits, without: Iterable[str] = ()
-) -> list[Named]:
-    """The columns that bear a name of the role, the usual names first, then those that only end
-    like one."""
-    known = column_names(role)
-    taken = set(without)
-    free = [one for one in columns if fits(one) and one.name not in taken]
-    exact = sorted(
-        (one for one in free if squashed(one.name) in known),
-        key=lambda one: known[squashed(one.name)],
+def named(columns: Iterable[Column], role: str, fits: Fits) -> Named:
+    ranks = column_names(role)
+    names = [column.name for column in columns if fits(column)]
+    sure = sorted(
+        (name for name in names if squashed(name) in ranks), key=lambda name: ranks[squashed(name)]
     )
-    endings = [one for one in free if one not in exact and ends_like(one.name, known)]
-    return [Named(one.name, True) for one in exact] + [Named(one.name, False) for one in endings]
-
-
-def ends_like(name: str, known: dict[str, int]) -> bool:
-    """Two words at least: `email_error_count` ends like nothing, `export_started_at` like
-    started_at."""
-    parts = tokens(name)
-    return any(squashed(" ".join(parts[at:])) in known for at in range(1, len(parts) - 1))
+    guesses = [name for name in names if name not in sure and ends_like(name, ranks)]
+    return Named(sure, guesses)
 
 
 def exact(columns: Iterable[Column], role: str, fits: Fits) -> list[str]:
-    return [one.name for one in named(columns, role, fits) if one.sure]
+    return named(columns, role, fits).sure
+
+
+def first(columns: Iterable[Column], role: str, fits: Fits) -> str | None:
+    return next(iter(exact(columns, role, fits)), None)
+
+
+def ends_like(name: str, names: dict[str, int]) -> bool:
+    """Two words at least: `email_error_count` ends like nothing, `export_started_at` like
+    started_at."""
+    parts = tokens(name)
+    return any(squashed(" ".join(parts[at:])) in names for at in range(1, len(parts) - 1))
 
 
 @dataclass(frozen=True)
@@ -96,51 +98,47 @@ class Timeout:
 
 def timeouts(columns: Iterable[Column]) -> tuple[list[Timeout], list[str]]:
     """The time-outs that rows state for themselves, and the columns whose unit nobody can know."""
-    found, unknown = [], []
+    with_unit, without_unit = [], []
     units = {
         squashed(name): float(unit)
         for unit, names in vocabulary()["timeouts"].items()
         for name in names
     }
-    for one in columns:
-        parts = tokens(one.name)
+    for column in columns:
+        parts = tokens(column.name)
         endings = [squashed(" ".join(parts[at:])) for at in range(len(parts))]
         unit = next((units[ending] for ending in endings if ending in units), None)
-        if unit is None or one.generated:
+        if unit is None or column.generated:
             continue
-        if one.type == "interval":
-            found.append(Timeout(one.name, 1))
-        elif unit and one.type in NUMBERS:
-            found.append(Timeout(one.name, unit))
-        elif one.type in NUMBERS:
-            unknown.append(one.name)
-    return found, unknown
+        if column.type == "interval":
+            with_unit.append(Timeout(column.name, 1))
+        elif unit and column.type in NUMBERS:
+            with_unit.append(Timeout(column.name, unit))
+        elif column.type in NUMBERS:
+            without_unit.append(column.name)
+    return with_unit, without_unit
 
 
 def points(names: Iterable[str], section: str) -> tuple[int, list[str]]:
     """How much the columns tell of people, or of workers, and which of them do."""
-    weight = {
-        squashed(name): int(points)
-        for points, listed in vocabulary()[section].items()
-        for name in listed
+    weights = {
+        squashed(name): int(weight)
+        for weight, names_of_weight in vocabulary()[section].items()
+        for name in names_of_weight
     }
-    found = [name for name in names if squashed(name) in weight]
-    return sum(weight[squashed(name)] for name in found), found
+    telling = [name for name in names if squashed(name) in weights]
+    return sum(weights[squashed(name)] for name in telling), telling
 
 
 def makes_something(names: Iterable[str]) -> bool:
     """Whether rows lead to a file or to a job of somebody else: audio_url, storage_path,
     kling_task_id."""
-    endings = {
-        ("url",),
-        ("path",),
-        ("task", "id"),
-        ("job", "id"),
-        ("request", "id"),
-        ("prediction", "id"),
-        ("generation", "id"),
-    }
-    return any(tokens(name)[-1:] in endings or tokens(name)[-2:] in endings for name in names)
+    jobs = {"task", "job", "request", "prediction", "generation"}
+    for name in names:
+        *before, last = tokens(name) or ("",)
+        if last in {"url", "path"} or (last == "id" and before and before[-1] in jobs):
+            return True
+    return False
 
 
 def bears(title: str, section: str) -> bool:

@@ -1,7 +1,7 @@
 """Ends what is stuck, or puts it back. One statement for each batch, guarded by the same test as
 the look, status and age, on rows that nobody else holds: what a foreign worker finished in between
-is never overwritten (the field's usual loop, ids first and then an update for each, overwrote 868
-of 1,458).
+is never overwritten (the usual loop, ids first and then an update for each, overwrote 868 of
+1,458).
 
 Where a batch fails by one of its rows, a CHECK, a unique index, a trigger, an overflow, it goes row
 by row, each behind a savepoint: a bad row is reported and never stops the rest."""
@@ -25,21 +25,21 @@ from functions.install.column_sql import (
     raised,
     stamp,
 )
-from functions.ops.look.catalogue import Connection, sql_of
+from functions.ops.look.catalogue import sql_of
 from functions.ops.look.indexes import covered
 from functions.ops.look.infer import Inferred
 from functions.ops.look.overdue import Limits, Overdue, action, open_states
-from functions.ops.look.session import explained, looking, writing
+from functions.ops.look.session import Connection, one_line, read_only, store_error, writing
 
-BATCH = 500
+BATCH_ROWS = 500
 """Rows of one transaction: beside it a claim's p99 stays at 8 ms, beside one big UPDATE it was 196
 ms."""
 CHECK_VIOLATION = "23514"
-SENTENCE = {
+SENTENCES = {
     State.PENDING: "No worker picked this task up since",
     State.RUNNING: "Nothing was heard of this task since",
 }
-CODE = {State.PENDING: Reason.NEVER_CLAIMED, State.RUNNING: Reason.STALE}
+CODES = {State.PENDING: Reason.NEVER_CLAIMED, State.RUNNING: Reason.STALE}
 
 
 @dataclass
@@ -47,31 +47,31 @@ class Fixed:
     ids: list[str] = field(default_factory=list)
     unsweepable: list[dict[str, str]] = field(default_factory=list)
 
-    def room(self, limit: int | None) -> int | None:
-        return None if limit is None else max(0, limit - len(self.ids))
 
-
-def fix(connection: Connection, found: Inferred, limits: Limits) -> Fixed:
+def fix(connection: Connection, inferred: Inferred, limits: Limits) -> Fixed:
     """Raises StoreError when nothing can be written, or when the database fails; what was committed
     stays."""
-    _may(found, limits)
-    done = Fixed()
-    for test in open_states(found, limits):
-        for act in _actions(test):
-            _all(connection, test, act, done)
-    return done
+    _require_writable(inferred, limits)
+    fixed = Fixed()
+    for test in open_states(inferred, limits):
+        for action_name in _actions(test):
+            _Fix(connection, test, action_name, fixed).fix_all()
+    return fixed
 
 
-def _may(found: Inferred, limits: Limits) -> None:
-    if not found.table.may_write:
+def _require_writable(inferred: Inferred, limits: Limits) -> None:
+    table = inferred.table
+    if not table.may_write:
         raise StoreError(
-            f"this role may not write {found.table.title}. As {found.table.owner}: grant update on {found.table.quoted} to it.",
+            f"this role may not write {table.title}. "
+            f"As {table.owner}: grant update on {table.quoted} to it.",
             retryable=False,
         )
-    wanted = State.PENDING if limits.action == "requeue" else State.FAILED
-    if found.mapping.word(wanted) is None:
+    state = State.PENDING if limits.action == "requeue" else State.FAILED
+    if inferred.mapping.word(state) is None:
         raise StoreError(
-            f"no word for {wanted} is known, so nothing can be written. Give it with --map FILE (words.{wanted}).",
+            f"no word for {state} is known, so nothing can be written. "
+            f"Give it with --map FILE (words.{state}).",
             retryable=False,
         )
 
@@ -87,40 +87,6 @@ def _actions(test: Overdue) -> list[str]:
     return ["requeue", "fail"] if exhausted else ["requeue"]
 
 
-def _all(connection: Connection, test: Overdue, act: str, done: Fixed) -> None:
-    """Batch after batch until none is left. Without an index all at once: batches are quadratic
-    (159 s for 100,000 rows)."""
-    batch = BATCH if covered(test.found) else None
-    bad: list[str] = []
-    while True:
-        room = done.room(test.limits.limit)
-        size = min((one for one in (batch, room) if one is not None), default=None)
-        if size == 0:
-            return
-        keys = _some(connection, test, act, size, bad, done)
-        if size is None or len(keys) < size:
-            return
-
-
-def _some(
-    connection: Connection, test: Overdue, act: str, size: int | None, bad: list[str], done: Fixed
-) -> list[str]:
-    """One batch. Returns the keys that were taken, good and bad."""
-    plans = list(_plans(test, act))
-    with suppress(_BadRowError), writing(connection):
-        ids = _update(connection, statement(plans[0], test, act, _taken(test, act, size, bad)))
-        done.ids += ids
-        return ids
-    with looking(connection):
-        rows = connection.execute(sql_of("keys", _taken(test, act, size, bad))).fetchall()
-    keys = [str(row[0]) for row in rows]
-    for at in range(0, len(keys), BATCH):
-        with writing(connection):
-            for key in keys[at : at + BATCH]:
-                _one(connection, plans, test, act, key, bad, done)
-    return keys
-
-
 class _BadRowError(Exception):
     """A row can't be written as it should."""
 
@@ -129,86 +95,104 @@ class _BadRowError(Exception):
         self.error = error
 
 
-def _one(
-    connection: Connection,
-    plans: list[dict[str, str]],
-    test: Overdue,
-    act: str,
-    key: str,
-    bad: list[str],
-    done: Fixed,
-) -> None:
-    """One row behind a savepoint, in each of the ways that the table's own rules may want."""
-    error = None
-    for plan in plans:
+@dataclass
+class _Fix:
+    """The rows of one state that get the same action."""
+
+    connection: Connection
+    test: Overdue
+    action: str
+    fixed: Fixed
+    bad_keys: list[str] = field(default_factory=list)
+
+    def fix_all(self) -> None:
+        """Batch after batch until none is left. Without an index all at once: batches are quadratic
+        (159 s for 100,000 rows)."""
+        batch = BATCH_ROWS if covered(self.test.inferred) else None
+        while (size := self._size(batch)) != 0:
+            keys = self._fix_batch(size)
+            if size is None or len(keys) < size:
+                return
+
+    def _size(self, batch: int | None) -> int | None:
+        """How many rows to take: a batch, but no more than --limit leaves. None: all."""
+        limit = self.test.limits.limit
+        if limit is None:
+            return batch
+        left = max(0, limit - len(self.fixed.ids))
+        return left if batch is None else min(batch, left)
+
+    def _fix_batch(self, size: int | None) -> list[str]:
+        """Returns the keys that were taken, good and bad."""
+        plans = list(_plans(self.test, self.action))
+        with suppress(_BadRowError), writing(self.connection):
+            ids = self._update(plans[0], self._rows(size))
+            self.fixed.ids += ids
+            return ids
+        with read_only(self.connection):
+            rows = self.connection.execute(sql_of("keys", self._rows(size))).fetchall()
+        keys = [str(row[0]) for row in rows]
+        for start in range(0, len(keys), BATCH_ROWS):
+            with writing(self.connection):
+                for key in keys[start : start + BATCH_ROWS]:
+                    self._fix_row(plans, key)
+        return keys
+
+    def _fix_row(self, plans: list[dict[str, str]], key: str) -> None:
+        """One row behind a savepoint, in each of the ways that the table's own rules may want."""
+        errors = []
+        for plan in plans:
+            try:
+                with self.connection.transaction():
+                    self.fixed.ids += self._update(plan, self._rows(None, key))
+            except _BadRowError as refused:
+                errors.append(refused.error)
+                if refused.error.sqlstate != CHECK_VIOLATION:
+                    break
+            else:
+                return
+        self.bad_keys.append(key)
+        text = f"{errors[0].sqlstate}: {one_line(errors[0])}"
+        self.fixed.unsweepable.append({"id": key, "error": text})
+
+    def _update(self, plan: dict[str, str], rows: dict[str, str]) -> list[str]:
+        write = ", ".join(f"{identifier(name)} = {value}" for name, value in plan.items())
+        statement = sql_of("fix", rows | {"write": write, "test": self._condition()})
         try:
-            with connection.transaction():
-                done.ids += _update(
-                    connection, statement(plan, test, act, _taken(test, act, None, key=key))
-                )
-        except _BadRowError as refused:
-            error = error or refused.error
-            if refused.error.sqlstate != CHECK_VIOLATION:
-                break
-        else:
-            return
-    bad.append(key)
-    done.unsweepable.append({"id": key, "error": _told(error)})
+            return [row[0] for row in self.connection.execute(statement)]
+        except psycopg.Error as error:
+            if not error.sqlstate or error.sqlstate[:2] in PASSING:
+                raise store_error(error) from None
+            raise _BadRowError(error) from None
+
+    def _rows(self, size: int | None, key: str | None = None) -> dict[str, str]:
+        """Which rows to take: the names of keys.sql and fix.sql."""
+        test, conditions = self.test, [self._condition()]
+        if key is not None:
+            conditions.append(f"{test.key} = {literal(key)}")
+        elif self.bad_keys:
+            conditions.append(f"{test.key}::text <> all ({literal(self.bad_keys)}::text[])")
+        return {
+            "key": test.key,
+            "table": test.inferred.table.quoted,
+            "picked": " and ".join(conditions),
+            "order": f"order by {test.since} nulls first" if test.limits.limit is not None else "",
+            "limit": "" if size is None else f"limit {size}",
+        }
+
+    def _condition(self) -> str:
+        chosen, name = action(self.test), literal(self.action)
+        return self.test.stuck if chosen == name else f"{self.test.stuck} and ({chosen}) = {name}"
 
 
-def _told(error: psycopg.Error | None) -> str:
-    return (
-        ""
-        if error is None
-        else f"{error.sqlstate}: {' '.join((error.diag.message_primary or str(error)).split())}"
-    )
-
-
-def _update(connection: Connection, written: bytes) -> list[str]:
-    try:
-        return [row[0] for row in connection.execute(written)]
-    except psycopg.Error as error:
-        if not error.sqlstate or error.sqlstate[:2] in PASSING:
-            raise explained(error) from None
-        raise _BadRowError(error) from None
-
-
-def statement(plan: dict[str, str], test: Overdue, act: str, taken: dict[str, str]) -> bytes:
-    written = ", ".join(f"{identifier(one)} = {value}" for one, value in plan.items())
-    return sql_of("fix", taken | {"write": written, "test": _test(test, act)})
-
-
-def _taken(
-    test: Overdue, act: str, size: int | None, bad: Iterable[str] = (), key: str | None = None
-) -> dict[str, str]:
-    """Which rows to take: the names of keys.sql and fix.sql."""
-    conditions = [_test(test, act)]
-    if key is not None:
-        conditions.append(f"{test.key} = {literal(key)}")
-    if listed := list(bad):
-        conditions.append(f"{test.key}::text <> all ({literal(listed)}::text[])")
-    return {
-        "key": test.key,
-        "table": test.found.table.quoted,
-        "picked": " and ".join(conditions),
-        "order": f"order by {test.since} nulls first" if test.limits.limit is not None else "",
-        "limit": "" if size is None else f"limit {size}",
-    }
-
-
-def _test(test: Overdue, act: str) -> str:
-    chosen = action(test)
-    return test.stuck if chosen == literal(act) else f"{test.stuck} and ({chosen}) = {literal(act)}"
-
-
-def _plans(test: Overdue, act: str) -> Iterator[dict[str, str]]:
-    """What to write: as it should be, then as the CHECKs of real tables may want it
-    (background_jobs of contributor.info refuses a failed_at without a started_at; others, a lock on
-    a task that has ended, or an end time on a bad end)."""
-    if act == "requeue":
+def _plans(test: Overdue, action_name: str) -> Iterator[dict[str, str]]:
+    """What to write: as it should be, then as the CHECKs of real tables may want it (one refuses a
+    failed_at without a started_at; others, a lock on a task that has ended, or an end time on a bad
+    end)."""
+    if action_name == "requeue":
         yield _requeued(test)
         return
-    plain = _failed(test)
+    failed = _failed(test)
     started = {
         name: f"coalesce({column(test.columns[name])}, {now})"
         for name in test.mapping.clock("started")
@@ -216,54 +200,51 @@ def _plans(test: Overdue, act: str) -> Iterator[dict[str, str]]:
     }
     unlocked = _cleared(test, test.mapping.locks)
     ends = {name for name in (*test.mapping.clock("finished"), test.mapping.failed_at) if name}
-    yield plain
-    yield started | plain
-    yield started | unlocked | plain
-    yield unlocked | {name: value for name, value in plain.items() if name not in ends}
+    yield failed
+    yield started | failed
+    yield started | unlocked | failed
+    yield unlocked | {name: value for name, value in failed.items() if name not in ends}
 
 
 def _failed(test: Overdue) -> dict[str, str]:
     mapping = test.mapping
-    error = mapping.columns.get("error")
-    written = {mapping.status or "": literal(mapping.word(State.FAILED))} | _touched(test)
-    if error and (told := note(test.columns[error], message(test), CODE[test.state])) is not None:
-        written[error] = told
-    end = mapping.failed_at or (
-        None if mapping.ends_well else next(iter(mapping.clock("finished")), None)
-    )
+    values = {mapping.status or "": literal(mapping.word(State.FAILED))} | _touched(test)
+    if error := mapping.columns.get("error"):
+        text = note(test.columns[error], message(test), CODES[test.state])
+        if text is not None:
+            values[error] = text
+    ends = [] if mapping.ends_well else mapping.clock("finished")
+    end = mapping.failed_at or next(iter(ends), None)
     if end and not test.columns[end].generated and (now := _now(test, end)):
-        written[end] = now
-    return written
+        values[end] = now
+    return values
 
 
 def _requeued(test: Overdue) -> dict[str, str]:
     """Pending again, without a start and a holder. Tries are counted at the claim by some and at
     the end by others: a task that ran was tried once at least; a count of retries gets one more."""
     mapping = test.mapping
-    attempts = mapping.columns.get("attempts")
-    written = {mapping.status or "": literal(mapping.word(State.PENDING))} | _touched(test)
-    born = set(mapping.clock("queued"))
-    written |= _cleared(
-        test, [name for name in (*mapping.clock("started"), *mapping.locks) if name not in born]
-    )
-    if attempts:
-        name = test.columns[attempts]
-        written[attempts] = (
-            raised(name) if "retr" in attempts.lower() else f"greatest({column(name)}, 1)"
-        )
-    return written
+    born = mapping.clock("queued")
+    names = [name for name in (*mapping.clock("started"), *mapping.locks) if name not in born]
+    values = {mapping.status or "": literal(mapping.word(State.PENDING))}
+    values |= _touched(test) | _cleared(test, names)
+    if attempts := mapping.columns.get("attempts"):
+        counter = test.columns[attempts]
+        is_retries = "retr" in attempts.lower()
+        values[attempts] = raised(counter) if is_retries else f"greatest({column(counter)}, 1)"
+    return values
 
 
 def _touched(test: Overdue) -> dict[str, str]:
-    """updated_at, and the version that optimistic writers compare: their late write must not pass."""
-    written = {
+    """updated_at, and the version that optimistic writers compare: their late write must fail."""
+    values = {
         name: now
         for name in test.mapping.touched
         if (now := _now(test, name)) and not test.columns[name].generated
     }
     if test.mapping.version:
-        written[test.mapping.version] = raised(test.columns[test.mapping.version])
-    return written
+        values[test.mapping.version] = raised(test.columns[test.mapping.version])
+    return values
 
 
 def _cleared(test: Overdue, names: Iterable[str]) -> dict[str, str]:
@@ -282,5 +263,5 @@ def _clocks(test: Overdue) -> tuple[Column, ...]:
 def message(test: Overdue) -> str:
     """The reason as SQL: a code first, which a narrow column keeps, and a sentence."""
     since = f"to_char({test.since} at time zone 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"')"
-    told = literal(f"{CODE[test.state]}: {SENTENCE[test.state]} ")
-    return f"({told} || coalesce({since}, 'a time that no clock tells') || '.')"
+    beginning = literal(f"{CODES[test.state]}: {SENTENCES[test.state]} ")
+    return f"({beginning} || coalesce({since}, 'a time that no clock tells') || '.')"

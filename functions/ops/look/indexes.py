@@ -8,26 +8,28 @@ from functions.ops.look.infer import Inferred
 from functions.ops.look.overdue import Limits, open_states
 
 
-def covered(found: Inferred) -> bool:
-    name = found.mapping.status or ""
-    words = [str(word) for test in open_states(found, Limits()) for word in test.words]
-    partial = " ".join(index.where for index in found.table.indexes if name in index.where)
-    whole = any(index.columns[:1] == (name,) and not index.where for index in found.table.indexes)
-    return whole or (bool(words) and all(f"'{word}'" in partial for word in words))
+def covered(inferred: Inferred) -> bool:
+    name, indexes = inferred.mapping.status or "", inferred.table.indexes
+    if any(index.columns[:1] == (name,) and not index.where for index in indexes):
+        return True
+    words = [str(word) for test in open_states(inferred, Limits()) for word in test.words]
+    predicates = " ".join(index.where for index in indexes if name in index.where)
+    return bool(words) and all(f"'{word}'" in predicates for word in words)
 
 
-def recommended(found: Inferred) -> list[str]:
+def recommended(inferred: Inferred) -> list[str]:
     """The statements that create what `covered` asks for: one small index for each open state, on a
     clock that is never NULL, else on the key. Free text gets a whole one, as its words may change.
     """
-    table, status = found.table.quoted, identifier(found.mapping.status or "")
-    if found.assumed:
+    table, status = inferred.table.quoted, identifier(inferred.mapping.status or "")
+    if inferred.assumed:
         return [f"create index concurrently on {table} ({status});"]
-    made = []
-    for test in open_states(found, Limits()):
-        clock = next(iter(test.dated_by()), found.mapping.key or "")
+    statements = []
+    for test in open_states(inferred, Limits()):
+        clock = next(iter(test.dated_by()), inferred.mapping.key or "")
         words = ", ".join(literal(word) for word in test.words)
-        made.append(
-            f"create index concurrently on {table} ({identifier(clock)}) where {status} in ({words});"
+        statements.append(
+            f"create index concurrently on {table} ({identifier(clock)}) "
+            f"where {status} in ({words});"
         )
-    return made
+    return statements

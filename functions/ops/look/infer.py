@@ -1,5 +1,5 @@
 """The mapping of a table that nobody described: from the facts of the catalogue to columns, words
-and clocks, with all that is not certain said in a sentence that names the option to give. Nothing
+and clocks, with a sentence for all that is not certain, which names the option to give. Nothing
 is guessed in silence."""
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from functions.ops.look import columns as by_name
 from functions.ops.look import people
 from functions.ops.look.catalogue import Facts
 from functions.ops.look.clocks import caveats, clocks
-from functions.ops.look.mapping import Mapping, Override, overridden, typed
-from functions.ops.look.sentences import Doubt, doubt, listed, plain, refusal
-from functions.ops.look.status import Behind, Seen, Status, choose, sounds
+from functions.ops.look.mapping import Mapping, Override, overridden, typed, without
+from functions.ops.look.sentences import Doubt, alternatives, doubt, joined, refusal
+from functions.ops.look.status import LabelsOf, Status, ValuesOf, choose, sounds
 
 VIEWS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
@@ -42,213 +42,198 @@ class Inferred:
         return [text for _, text in self.doubts]
 
 
-Load = Callable[[Facts], Override]
-
-
-def infer(table: Facts, seen: Seen, behind: Behind, load: Load = lambda _: {}) -> Inferred:
-    """`seen` tells the values that occur in a column, `behind` the rows of a small table that a
-    column points to, `load` what a person says in a --map file."""
-    found = Inferred(table, refused=_unusable(table))
-    if found.refused:
-        return found
-    override = load(table)
-    status, others = choose(table, seen, behind, override.get("status"))
-    key = _key(found, override)
+def infer(
+    table: Facts, values_of: ValuesOf, labels_of: LabelsOf, load: Callable[[], Override] = dict
+) -> Inferred:
+    """`values_of` tells the values that occur in a column, `labels_of` the rows of a small table
+    that a column points to, `load` what a person says in a --map file."""
+    inferred = Inferred(table, refused=_unusable(table))
+    if inferred.refused:
+        return inferred
+    override = load()
+    status, others = choose(table, values_of, labels_of, override.get("status"))
+    key = _key(inferred, override)
     if status is None:
-        found.refused = found.refused or _no_status(table)
-        return found
-    columns = [one for one in table.columns.values() if one.name not in {status.column.name, key}]
+        inferred.refused = inferred.refused or _no_status(table)
+        return inferred
+    named = {status.column.name, key}
+    columns = [column for column in table.columns.values() if column.name not in named]
     mapping = Mapping(
         key=key,
         status=status.column.name,
-        words=_words(found, status, others, override),
-        columns=_columns(found, columns),
-        version=next(iter(by_name.exact(columns, "version", by_name.is_count)), None),
+        words=_words(inferred, status, others, override),
+        columns=_columns(inferred, columns),
+        version=by_name.first(columns, "version", by_name.is_count),
         deleted=tuple(by_name.exact(columns, "deleted", by_name.is_flag_or_time)),
         locks=tuple(by_name.exact(columns, "lock", by_name.is_holder)),
     )
-    mapping = clocks(table, mapping, found.doubts)
-    _say_assumed(found, status, override)
-    found.mapping = _possible(found, overridden(mapping, override, status.column), status)
-    found.refused = found.refused or _verdict(found, status, override)
-    found.doubts = [(topic, text) for topic, text in found.doubts if not _answered(topic, override)]
-    if found.mapping.columns["error"] is None:
-        found.doubts.append(doubt("no_error"))
-    found.doubts += caveats(table, found.mapping, alive_is_given=bool(override.get("clocks.alive")))
-    return found
+    mapping = clocks(table, mapping, inferred.doubts)
+    _say_assumed(inferred, status, override)
+    inferred.mapping = _possible(inferred, overridden(mapping, override, status.column), status)
+    inferred.refused = inferred.refused or _verdict(inferred, status, override)
+    inferred.doubts = [
+        (topic, text) for topic, text in inferred.doubts if not _answered(topic, override)
+    ]
+    if inferred.mapping.columns["error"] is None:
+        inferred.doubts.append(doubt("no_error"))
+    inferred.doubts += caveats(
+        table, inferred.mapping, alive_is_given=bool(override.get("clocks.alive"))
+    )
+    return inferred
 
 
 def _no_status(table: Facts) -> str:
     """A status that is made of other columns, or that stands in JSON, is there, but nothing can
     write it by its word."""
-    made = [one.name for one in table.columns.values() if one.generated and sounds(one)]
-    documents = [one.name for one in table.columns.values() if one.type in JSONS]
-    if made:
-        return refusal("generated", name=made[0])
-    return refusal("in_json", names=plain(documents)) if documents else refusal("no_status")
+    for column in table.columns.values():
+        if column.generated and sounds(column):
+            return refusal("generated", name=column.name)
+    documents = [column.name for column in table.columns.values() if column.type in JSONS]
+    return refusal("in_json", names=joined(documents)) if documents else refusal("no_status")
 
 
 def _unusable(table: Facts) -> str | None:
     if table.kind in VIEWS:
-        return refusal(
-            "view",
-            kind=VIEWS[table.kind],
-            below=f" below it ({plain(table.reads)})" if table.reads else "",
-        )
+        below = f" below it ({joined(table.reads)})" if table.reads else ""
+        return refusal("view", kind=VIEWS[table.kind], below=below)
     return None if table.may_read else refusal("unreadable", owner=table.owner, table=table.quoted)
 
 
-def _key(found: Inferred, override: Override) -> str | None:
+def _key(inferred: Inferred, override: Override) -> str | None:
     """One column that names a row. Of two, the one that the database makes up; else nobody can name
     a row by one value."""
-    table = found.table
+    table = inferred.table
     if override.get("key"):
         return str(override["key"])
     if len(table.key) == 1:
         return table.key[0]
-    made = [name for name in table.key if made_up(table.columns[name])]
-    if len(made) == 1:
-        found.doubts.append(doubt("key", key=plain(table.key), name=made[0]))
-        return made[0]
+    made_up_names = [name for name in table.key if made_up(table.columns[name])]
+    if len(made_up_names) == 1:
+        inferred.doubts.append(doubt("key", key=joined(table.key), name=made_up_names[0]))
+        return made_up_names[0]
     if table.key:
-        found.refused = refusal("composite", key=plain(table.key))
+        inferred.refused = refusal("composite", key=joined(table.key))
         return None
-    unique = [
-        index.columns[0]
-        for index in table.indexes
-        if index.unique and len(index.columns) == 1 and not index.where
-    ]
-    unique = [name for name in unique if name and table.columns[name].not_null]
-    if unique:
-        found.doubts.append(doubt("unique", name=unique[0]))
-        return unique[0]
-    found.refused = refusal("no_key")
+    for index in table.indexes:
+        name = index.columns[0] if index.unique and not index.where else ""
+        if len(index.columns) == 1 and name and table.columns[name].not_null:
+            inferred.doubts.append(doubt("unique", name=name))
+            return name
+    inferred.refused = refusal("no_key")
     return None
 
 
-def made_up(one: Column) -> bool:
+def made_up(column: Column) -> bool:
     return any(
-        sign in (one.default or "").lower()
+        sign in (column.default or "").lower()
         for sign in ("uuid", "nextval", "identity", "ulid", "random")
     )
 
 
 def _words(
-    found: Inferred, status: Status, others: list[str], override: Override
+    inferred: Inferred, status: Status, others: list[str], override: Override
 ) -> dict[State, tuple[Any, ...]]:
     name, reading = status.column.name, status.reading
     if others:
-        found.doubts.append(doubt("other_status", others=plain(others), name=name))
+        inferred.doubts.append(doubt("other_status", others=joined(others), name=name))
     elif not status.named:
-        found.doubts.append(doubt("status", name=name))
-    given = {str(word) for state in State for word in override.get(f"words.{state}", ())}
+        inferred.doubts.append(doubt("status", name=name))
+    overridden_words = {str(word) for state in State for word in override.get(f"words.{state}", ())}
     for word, text in reading.doubts.items():
-        if str(word) not in given:
-            found.doubts.append(
+        if str(word) not in overridden_words:
+            inferred.doubts.append(
                 doubt("word", f"words.{reading.states[word]}", name=name, text=text)
             )
     if status.flag:
-        found.doubts.append(doubt("flag", name=name))
-    if (
-        not status.column.not_null
-        and status.column.default is None
-        and not reading.of(State.PENDING)
-    ):
-        found.doubts.append(doubt("null", "words.pending", name=name))
+        inferred.doubts.append(doubt("flag", name=name))
+    may_be_null = not status.column.not_null and status.column.default is None
+    if may_be_null and not reading.of(State.PENDING):
+        inferred.doubts.append(doubt("null", "words.pending", name=name))
     if not status.closed:
-        found.doubts.append(doubt("free_text", name=name))
-    found.assumed = frozenset(word for words in status.assumed.values() for word in words)
+        inferred.doubts.append(doubt("free_text", name=name))
+    inferred.assumed = frozenset(word for words in status.assumed.values() for word in words)
     return status.words()
 
 
-def _say_assumed(found: Inferred, status: Status, override: Override) -> None:
+def _say_assumed(inferred: Inferred, status: Status, override: Override) -> None:
     guessed = {
         state: words
         for state, words in status.assumed.items()
         if words and f"words.{state}" not in override
     }
     if guessed:
-        states = "; ".join(f"{state} ({listed(words)})" for state, words in guessed.items())
+        states = "; ".join(f"{state} ({alternatives(words)})" for state, words in guessed.items())
         keys = ", ".join(f"words.{state}" for state in guessed)
-        found.doubts.append(doubt("assumed", name=status.column.name, states=states, keys=keys))
+        inferred.doubts.append(doubt("assumed", name=status.column.name, states=states, keys=keys))
 
 
-def _columns(found: Inferred, columns: list[Column]) -> dict[str, str | None]:
+def _columns(inferred: Inferred, columns: list[Column]) -> dict[str, str | None]:
     kinds = by_name.exact(columns, "kind", by_name.is_name)
     perhaps = [] if kinds else by_name.exact(columns, "kind_perhaps", by_name.is_name)
     if perhaps:
-        found.doubts.append(doubt("kind", name=perhaps[0]))
+        inferred.doubts.append(doubt("kind", name=perhaps[0]))
     return {
-        "error": _error(found, columns),
+        "error": _error(inferred, columns),
         "kind": next(iter((*kinds, *perhaps)), None),
-        "owner": next(iter(by_name.exact(columns, "owner", by_name.is_plain)), None),
-        "attempts": next(iter(by_name.exact(columns, "attempts", by_name.is_count)), None),
-        "limit": next(iter(by_name.exact(columns, "limit", by_name.is_count)), None),
+        "owner": by_name.first(columns, "owner", by_name.is_plain),
+        "attempts": by_name.first(columns, "attempts", by_name.is_count),
+        "limit": by_name.first(columns, "limit", by_name.is_count),
     }
 
 
-def _error(found: Inferred, columns: list[Column]) -> str | None:
+def _error(inferred: Inferred, columns: list[Column]) -> str | None:
     """A text that says error first; then a code, a list of log lines, or a name that only ends like
     one."""
-    if exact := by_name.exact(columns, "error", by_name.takes_notes):
-        return exact[0]
+    names = by_name.named(columns, "error", by_name.takes_notes)
+    if names.sure:
+        return names.sure[0]
     codes = by_name.exact(columns, "error_perhaps", by_name.is_text)
     logs = by_name.exact(columns, "log", by_name.is_list)
-    endings = [one.name for one in by_name.named(columns, "error", by_name.takes_notes)]
-    if guesses := [*endings, *codes, *logs]:
-        found.doubts.append(doubt("error", name=guesses[0]))
+    if guesses := [*names.guesses, *codes, *logs]:
+        inferred.doubts.append(doubt("error", name=guesses[0]))
         return guesses[0]
     return None
 
 
-def _possible(found: Inferred, mapping: Mapping, status: Status) -> Mapping:
-    """Without words that the column can't hold: a sweeper in the field failed on one with 22P02 on
-    each of its runs."""
+def _possible(inferred: Inferred, mapping: Mapping, status: Status) -> Mapping:
+    """Without words that an enum does not have: each look would fail on one with 22P02."""
     labels = status.column.labels
+    if not labels:
+        return mapping
     allowed = set(typed(labels, status.column))
-    strange = (
-        [word for words in mapping.words.values() for word in words if word not in allowed]
-        if labels
-        else []
-    )
+    strange = [word for words in mapping.words.values() for word in words if word not in allowed]
     if not strange:
         return mapping
-    found.doubts.append(
-        doubt("strange", words=listed(strange), name=mapping.status, labels=plain(labels))
+    inferred.doubts.append(
+        doubt("strange", words=alternatives(strange), name=mapping.status, labels=joined(labels))
     )
-    return replace(
-        mapping,
-        words={
-            state: tuple(one for one in words if one in allowed)
-            for state, words in mapping.words.items()
-        },
-    )
+    return replace(mapping, words=without(mapping.words, strange))
 
 
-def _verdict(found: Inferred, status: Status, override: Override) -> str | None:
+def _verdict(inferred: Inferred, status: Status, override: Override) -> str | None:
     """Why the table can't be looked at. Who says which words mean what says that it is a table of
     tasks."""
-    name, said = status.column.name, _said(override)
-    if not said and status.many:
+    name, words_given = status.column.name, _gives_words(override)
+    if not words_given and status.too_many:
         return refusal("many", name=name)
-    if not said and not status.bare:
-        return people.refusal(found.table, status)
-    if said and any(found.mapping.words.get(state) for state in OPEN):
+    if not words_given and not status.bare:
+        return people.refusal(inferred.table, status)
+    if words_given and any(inferred.mapping.words.get(state) for state in OPEN):
         return None
-    found.blind = True
-    if not said and status.default is not None:
-        found.mapping = replace(found.mapping, words={State.PENDING: (status.default,)})
-    values = plain(status.unread or found.mapping.words.values())
-    found.doubts.append(
-        doubt("numbers", "-", name=name, shown=found.table.shown[name], values=values)
+    inferred.blind = True
+    if not words_given and status.default is not None:
+        inferred.mapping = replace(inferred.mapping, words={State.PENDING: (status.default,)})
+    values = joined(status.unread or inferred.mapping.words.values())
+    inferred.doubts.append(
+        doubt("numbers", "-", name=name, shown=inferred.table.shown[name], values=values)
     )
     return None
 
 
-def _said(override: Override) -> bool:
+def _gives_words(override: Override) -> bool:
     return any(topic.startswith("words.") for topic in override)
 
 
 def _answered(topic: str, override: Override) -> bool:
     """Whether a person has said what was in doubt."""
-    return topic in override or (topic == "words" and _said(override))
+    return topic in override or (topic == "words" and _gives_words(override))

@@ -1,4 +1,4 @@
-"""The mapping of a table: which column and which words mean what. Inferred, and overridden by what a person says in a
+"""The mapping of a table: which column and which words mean what. Inferred, and overridden by a
 --map file (YAML or JSON, the keys of `inferred`)."""
 
 import json
@@ -77,7 +77,7 @@ def load(path: str, columns: Keys[str, Column]) -> Override:
     if (words := root.get("words")) is not None:
         words.only(*State)
         override |= {f"words.{state}": _words(value) for state, value in words.items()}
-        _unlike(words, override)
+        _check_one_state_each(words, override)
     return override
 
 
@@ -86,7 +86,8 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise PolicyError(
-            f"{file}: cannot be read ({error.strerror}). Give --map the name of a YAML or JSON file."
+            f"{file}: cannot be read ({error.strerror}). Give --map the name of a YAML or JSON "
+            "file."
         ) from None
     except UnicodeDecodeError:
         raise PolicyError(f"{file}: is not UTF-8. Save it as UTF-8.") from None
@@ -108,70 +109,75 @@ def _root(text: str, file: str) -> Value:
     return root.get("inferred") or root
 
 
-def _columns(value: Value, known: Keys[str, Column]) -> tuple[str, ...]:
+def _columns(value: Value, table_columns: Keys[str, Column]) -> tuple[str, ...]:
     """The columns that a key names, in the table's own spelling."""
-    given = value.plain()
-    if given in (None, "", []):
+    if _is_empty(value):
         return ()
-    spelled = {name.lower(): name for name in known}
-    found = []
+    spellings = {name.lower(): name for name in table_columns}
+    columns = []
     for name in value.names():
-        column = name if name in known else spelled.get(name.lower())
+        column = name if name in table_columns else spellings.get(name.lower())
         if column is None:
-            value.fail(f"the table has no column {name!r}. It has: {', '.join(known)}.")
-        found.append(column)
-    return tuple(found)
+            value.fail(f"the table has no column {name!r}. It has: {', '.join(table_columns)}.")
+        columns.append(column)
+    return tuple(columns)
 
 
-def _single_columns(root: Value, known: Keys[str, Column]) -> Override:
-    found: Override = {}
+def _is_empty(value: Value) -> bool:
+    return value.plain() in (None, "", [])
+
+
+def _single_columns(root: Value, table_columns: Keys[str, Column]) -> Override:
+    override: Override = {}
     for name in ("key", "status", *COLUMNS, *MORE_COLUMNS):
         if (value := root.get(name)) is None:
             continue
-        column = next(iter(_columns(value, known)), None)
+        column = next(iter(_columns(value, table_columns)), None)
         if column is None and name in {"key", "status"}:
             continue  # what `check --json` says of a table that it refused
-        found[name] = column
+        override[name] = column
         if name in {"attempts", "limit"}:
-            _must_be(WHOLE, "a whole number", value, found[name], known)
-    return found
+            _must_be(WHOLE, "a whole number", value, override[name], table_columns)
+    return override
 
 
-def _clock(value: Value, known: Keys[str, Column]) -> tuple[str, ...]:
-    columns = _columns(value, known)
+def _clock(value: Value, table_columns: Keys[str, Column]) -> tuple[str, ...]:
+    columns = _columns(value, table_columns)
     for name in columns:
-        _must_be(TIMES | NUMBERS, "a time or an epoch number", value, name, known)
+        _must_be(TIMES | NUMBERS, "a time or an epoch number", value, name, table_columns)
     return columns
 
 
 def _must_be(
-    types: frozenset[str], wanted: str, value: Value, name: str | None, known: Keys[str, Column]
+    types: frozenset[str],
+    expected: str,
+    value: Value,
+    name: str | None,
+    table_columns: Keys[str, Column],
 ) -> None:
-    if name is not None and known[name].type not in types:
+    if name is not None and table_columns[name].type not in types:
         value.fail(
-            f"{name} is {known[name].type}, not {wanted}. Name another column, or null for none."
+            f"{name} is {table_columns[name].type}, not {expected}. "
+            "Name another column, or null for none."
         )
 
 
 def _words(value: Value) -> tuple[Any, ...]:
-    given = value.plain()
-    if given in (None, "", []):
-        return ()
-    return value.texts()
+    return () if _is_empty(value) else value.texts()
 
 
-def _unlike(words: Value, override: Override) -> None:
-    taken: dict[Any, str] = {}
+def _check_one_state_each(words: Value, override: Override) -> None:
+    """A word of two states is an error, but for a flag: it does not tell how a task has ended."""
+    states: dict[str, str] = {}
     for state, value in words.items():
         for word in override[f"words.{state}"]:
-            ends = (
-                isinstance(word, bool) and {taken.get(str(word)), state} <= ENDED
-            )  # a flag tells no more
-            if taken.get(str(word), state) != state and not ends:
+            other_state = states.get(str(word), state)
+            is_end = isinstance(word, bool) and {other_state, state} <= ENDED
+            if other_state != state and not is_end:
                 value.fail(
-                    f"the word {word!r} stands for {taken[str(word)]} already. Give each word one state."
+                    f"the word {word!r} stands for {other_state} already. Give each word one state."
                 )
-            taken[str(word)] = state
+            states[str(word)] = state
 
 
 def overridden(inferred: Mapping, override: Override, column: Column | None) -> Mapping:
@@ -188,26 +194,31 @@ def overridden(inferred: Mapping, override: Override, column: Column | None) -> 
         for name in (*CLOCKS, *MORE_CLOCKS)
         if f"clocks.{name}" in override
     }
-    given = {
+    words_given = {
         state: typed(override[f"words.{state}"], column)
         for state in State
         if f"words.{state}" in override
     }
-    words = {
-        state: tuple(
-            word for word in listed if not any(word in others for others in given.values())
-        )
-        for state, listed in inferred.words.items()
-    } | given
+    taken = [word for words in words_given.values() for word in words]
     finished = "clocks.finished" in override
     return replace(
         inferred,
         **simple,
         columns=columns,
         clocks=clocks,
-        words=words,
+        words=without(inferred.words, taken) | words_given,
         ends_well=inferred.ends_well and not finished,
     )
+
+
+def without(
+    words: Keys[State, tuple[Any, ...]], removed: list[Any]
+) -> dict[State, tuple[Any, ...]]:
+    """The words of each state but for those of `removed`."""
+    kept = {}
+    for state, words_of_state in words.items():
+        kept[state] = tuple(word for word in words_of_state if word not in removed)
+    return kept
 
 
 def typed(words: tuple[Any, ...], column: Column | None) -> tuple[Any, ...]:
@@ -216,34 +227,29 @@ def typed(words: tuple[Any, ...], column: Column | None) -> tuple[Any, ...]:
     if column is None:
         return words
     if column.type == "bool":
-        said = {
-            "true": True,
-            "t": True,
-            "1": True,
-            "yes": True,
-            "false": False,
-            "f": False,
-            "0": False,
-            "no": False,
-        }
-        return tuple(
-            _read(said.get(str(word).strip().lower()), word, "true or false") for word in words
-        )
+        return tuple(map(_boolean, words))
     if column.type in {"int2", "int4", "int8", "numeric"}:
-        return tuple(
-            _read(
-                int(str(word)) if str(word).strip().lstrip("+-").isdigit() else None,
-                word,
-                "a whole number",
-            )
-            for word in words
-        )
+        return tuple(map(_whole_number, words))
     return tuple(str(word) for word in words)
 
 
-def _read(value: Any, word: Any, wanted: str) -> Any:
-    if value is None:
-        raise PolicyError(
-            f"--map: words: {word!r} is not {wanted}, which is what the status column holds. Write its values."
-        )
-    return value
+def _boolean(word: Any) -> bool:
+    text = str(word).strip().lower()
+    if text in {"true", "t", "1", "yes"}:
+        return True
+    if text in {"false", "f", "0", "no"}:
+        return False
+    raise _unfit(word, "true or false")
+
+
+def _whole_number(word: Any) -> int:
+    if not str(word).strip().lstrip("+-").isdigit():
+        raise _unfit(word, "a whole number")
+    return int(str(word))
+
+
+def _unfit(word: Any, expected: str) -> PolicyError:
+    return PolicyError(
+        f"--map: words: {word!r} is not {expected}, which is what the status column holds. "
+        "Write its values."
+    )

@@ -13,15 +13,15 @@ from functions.core.states import State
 from functions.install.column_sql import bound, column, interval, literal, moment
 from functions.ops.look.infer import Inferred
 
-RUNNING_FOR = 30 * 60
-"""Seconds without a sign of life: three times the median of 53 cleaners in the field (10 min),
-since most judge by a start time alone, and a healthy long task that is ended is worse than a dead
-one that is found later."""
-PENDING_FOR = 60 * 60
-"""Seconds that a task may wait: what the field's pending rules come to (3 to 60 min); 43 of 59
-cleaners have none."""
-GRACE = 5 * 60
-"""Seconds after the end of a lease or the deadline of a row: its own workers may be about to take
+SILENCE_SECONDS = 30 * 60
+"""So long a running task may give no sign of life: three times the median of 53 cleanup scripts (10
+min), since most judge by a start time alone, and to end a healthy long task is worse than to find a
+dead one later."""
+WAIT_SECONDS = 60 * 60
+"""So long a pending task may wait: cleanup scripts that have such a rule say 3 to 60 min; 43 of 59
+have none."""
+GRACE_SECONDS = 5 * 60
+"""So long after the end of a lease, or the deadline of a row, its own workers may be about to take
 it again."""
 
 
@@ -49,9 +49,9 @@ NOTHING = "null::timestamptz"
 class Overdue:
     """The test of one state. `t` is the task."""
 
-    def __init__(self, found: Inferred, state: State, limits: Limits) -> None:
-        self.found, self.state, self.limits = found, state, limits
-        self.mapping, self.columns = found.mapping, found.table.columns
+    def __init__(self, inferred: Inferred, state: State, limits: Limits) -> None:
+        self.inferred, self.state, self.limits = inferred, state, limits
+        self.mapping, self.columns = inferred.mapping, inferred.table.columns
         self.words = self.mapping.words.get(state, ())
         self.pending = state == State.PENDING
 
@@ -75,33 +75,28 @@ class Overdue:
     def open(self) -> str:
         """Is it in this state, and not deleted?"""
         words = ", ".join(literal(word) for word in self.words)
-        is_word = (
-            f"{self.status} = {words}" if len(self.words) == 1 else f"{self.status} in ({words})"
-        )
-        return " and ".join([is_word, *self._not_deleted()])
+        values = f"= {words}" if len(self.words) == 1 else f"in ({words})"
+        return " and ".join([f"{self.status} {values}", *self._not_deleted()])
 
     def _not_deleted(self) -> Iterator[str]:
         for name in self.mapping.deleted:
-            yield f"{self.named(name)} is {'not true' if self.columns[name].type == 'bool' else 'null'}"
+            alive = "not true" if self.columns[name].type == "bool" else "null"
+            yield f"{self.named(name)} is {alive}"
 
     @property
     def since(self) -> str:
         """The last sign of life, or the time since which it waits."""
         if self.pending:
-            waits = [
-                *self._queued(),
-                *self.clock("due", "lease"),
-                *self._locked(),
-                *self._put_back(),
-            ]
-            return _first([_latest(waits), *self._signs()])
-        return _first([_latest(self._signs()), *self._queued(), *self.clock("due", "lease")])
+            planned = [*self._queued(), *self.clock("due", "lease")]
+            waits = [*planned, *self._locked(), *self._put_back()]
+            return _coalesce([_greatest(waits), *self._signs()])
+        return _coalesce([_greatest(self._signs()), *self._queued(), *self.clock("due", "lease")])
 
     def _queued(self) -> list[str]:
-        return [_first(self.clock("queued"))] if self.mapping.clock("queued") else []
+        return [_coalesce(self.clock("queued"))] if self.mapping.clock("queued") else []
 
     def _alive(self) -> list[str]:
-        return [_first(self.clock("alive"))] if self.mapping.clock("alive") else []
+        return [_coalesce(self.clock("alive"))] if self.mapping.clock("alive") else []
 
     def _locked(self) -> list[str]:
         return [moment(self.columns[name]) for name in self.mapping.locked_at]
@@ -114,11 +109,9 @@ class Overdue:
     def _put_back(self) -> list[str]:
         """A task that was tried before waits since it was put back, not since it was created."""
         attempts = self.mapping.columns.get("attempts")
-        return [
-            f"case when {self.named(attempts)} > 0 then {alive} end"
-            for alive in self._alive()
-            if attempts
-        ]
+        if not attempts:
+            return []
+        return [f"case when {self.named(attempts)} > 0 then {alive} end" for alive in self._alive()]
 
     @property
     def when(self) -> str:
@@ -127,32 +120,34 @@ class Overdue:
         return f"least({', '.join(rules)})" if len(rules) > 1 else rules[0]
 
     def rules(self) -> list[tuple[str, str]]:
-        """What makes it stuck, and from when on. A row's own rule stands in for the global number."""
+        """What makes it stuck, and from when on. A row's own rule replaces the global number."""
         if self.pending:
-            return [("waiting", f"{self.since} + {self.limits.interval(PENDING_FOR)}")]
-        own, grace = self._own(), self.limits.interval(GRACE)
+            return [("waiting", f"{self.since} + {self.limits.interval(WAIT_SECONDS)}")]
+        own, grace = self._own(), self.limits.interval(GRACE_SECONDS)
         rules = []
         if deadline := own.get("deadline"):
             rules.append(("deadline", f"{deadline} + {grace}"))
         if timeout := own.get("timeout"):
-            start = _first([*self.clock("started"), *self._alive(), *self._queued()])
+            start = _coalesce([*self.clock("started"), *self._alive(), *self._queued()])
             rules.append(("timeout", f"{start} + {timeout}"))
         if lease := own.get("lease"):
-            alive = _latest([lease, *self._alive()])
+            alive = _greatest([lease, *self._alive()])
             rules.append(("lease", f"case when {lease} is not null then {alive} + {grace} end"))
-        silent = f"{self.since} + {self.limits.interval(RUNNING_FOR)}"
-        unruled = " and ".join(f"{one} is null" for one in own.values())
+        silent = f"{self.since} + {self.limits.interval(SILENCE_SECONDS)}"
+        unruled = " and ".join(f"{moment} is null" for moment in own.values())
         return [*rules, ("silent", f"case when {unruled} then {silent} end" if own else silent)]
 
     def _own(self) -> dict[str, str]:
         """What rows may say of themselves in this table."""
-        timeouts = [interval(self.columns[one.name], one.unit) for one in self.mapping.timeouts]
+        timeouts = [
+            interval(self.columns[timeout.name], timeout.unit) for timeout in self.mapping.timeouts
+        ]
         own = {
-            "deadline": _first(self.clock("deadline")),
-            "timeout": _first(timeouts),
-            "lease": _latest(self.clock("lease")),
+            "deadline": _coalesce(self.clock("deadline")),
+            "timeout": _coalesce(timeouts),
+            "lease": _greatest(self.clock("lease")),
         }
-        return {name: one for name, one in own.items() if one != NOTHING}
+        return {name: moment for name, moment in own.items() if moment != NOTHING}
 
     @property
     def stuck(self) -> str:
@@ -162,9 +157,9 @@ class Overdue:
         if self.limits.job is not None:
             late = f"({late} or ({self.when}) is null)"
         awake = [f"({due} <= now()) is not false" for due in self.clock("due")]
-        return " and ".join([self.open, *awake, *self._asked(), late, *self._indexable()])
+        return " and ".join([self.open, *awake, *self._chosen(), late, *self._indexable()])
 
-    def _asked(self) -> Iterator[str]:
+    def _chosen(self) -> Iterator[str]:
         if self.limits.job is not None:
             yield f"{self.key} = {literal(self.limits.job)}"
         if self.limits.kind is not None:
@@ -175,7 +170,8 @@ class Overdue:
         index on them can be used."""
         if self.limits.job is not None or len(self.rules()) > 1:
             return
-        edge = f"(now() - {self.limits.interval(PENDING_FOR if self.pending else RUNNING_FOR)})"
+        seconds = WAIT_SECONDS if self.pending else SILENCE_SECONDS
+        edge = f"(now() - {self.limits.interval(seconds)})"
         for name in self.dated_by():
             yield f"{self.named(name)} <= {bound(self.columns[name], edge)}"
 
@@ -188,23 +184,24 @@ class Overdue:
         ]
 
 
-def _first(moments: Iterable[str]) -> str:
-    listed = list(moments)
-    return f"coalesce({', '.join(listed)})" if len(listed) > 1 else "".join(listed) or NOTHING
+def _coalesce(moments: Iterable[str]) -> str:
+    return _call("coalesce", list(moments))
 
 
-def _latest(moments: Iterable[str]) -> str:
-    listed = list(moments)
-    return f"greatest({', '.join(listed)})" if len(listed) > 1 else "".join(listed) or NOTHING
+def _greatest(moments: Iterable[str]) -> str:
+    return _call("greatest", list(moments))
 
 
-def open_states(found: Inferred, limits: Limits) -> list[Overdue]:
+def _call(function: str, moments: list[str]) -> str:
+    if len(moments) > 1:
+        return f"{function}({', '.join(moments)})"
+    return moments[0] if moments else NOTHING
+
+
+def open_states(inferred: Inferred, limits: Limits) -> list[Overdue]:
     """One for each open state that has a word."""
-    return [
-        test
-        for state in (State.RUNNING, State.PENDING)
-        if (test := Overdue(found, state, limits)).words
-    ]
+    tests = [Overdue(inferred, state, limits) for state in (State.RUNNING, State.PENDING)]
+    return [test for test in tests if test.words]
 
 
 def action(test: Overdue) -> str:
@@ -214,5 +211,6 @@ def action(test: Overdue) -> str:
         return literal("fail")
     attempts, limit = test.mapping.columns.get("attempts"), test.mapping.columns.get("limit")
     if test.limits.action == "requeue" and attempts and limit and not test.pending:
-        return f"case when {test.named(attempts)} >= {test.named(limit)} then 'fail' else 'requeue' end"
+        exhausted = f"{test.named(attempts)} >= {test.named(limit)}"
+        return f"case when {exhausted} then 'fail' else 'requeue' end"
     return literal(test.limits.action)

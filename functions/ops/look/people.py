@@ -1,13 +1,13 @@
 """Whether a table is for people (to-do lists, boards, adverts) or for goods and money, rather than
 for workers. Pure.
 
-Ending rows of such a table is damage that nobody asked for: `create table public.tasks` was a to-do
-list in 10 of 10 hits."""
+Ending rows of such a table is damage that nobody asked for: of 10 public repositories that create a
+table `public.tasks`, all 10 meant a to-do list."""
 
 from functions.core.states import State
 from functions.ops.look import columns as by_name
 from functions.ops.look.catalogue import Facts
-from functions.ops.look.sentences import plain
+from functions.ops.look.sentences import joined
 from functions.ops.look.sentences import refusal as say
 from functions.ops.look.status import Status
 from functions.ops.look.vocabulary import names, squashed, tokens
@@ -19,12 +19,12 @@ _PEOPLE_SAY = {"todo", "open", "active", "draft", "backlog", "published", "new"}
 
 
 def refusal(table: Facts, status: Status) -> str | None:
-    """Why this is no table of tasks for workers; None where it is one, as far as anybody can tell."""
+    """Why this is no table of tasks for workers; None where it is one, as far as one can tell."""
     words = list(status.reading.states)
     if status.closed and State.RUNNING not in status.reading.strong:
-        return say("no_running", words=plain(words))
+        return say("no_running", words=joined(words))
     if status.closed and not status.flag and State.FAILED not in status.reading.strong:
-        return say("no_failed", words=plain(words))
+        return say("no_failed", words=joined(words))
     return _trade(table, words) or _people(table, status)
 
 
@@ -32,31 +32,34 @@ def _trade(table: Facts, words: list[object]) -> str | None:
     sold, head = trades(words), _head(table)
     money = [name for name in table.columns if squashed(name) in names("trade_columns")]
     if len(sold) >= 2 or (sold and head == "trade_names"):
-        return say("trade_words", words=plain(sold))
+        return say("trade_words", words=joined(sold))
     if head == "trade_names" and money and by_name.points(table.columns, "workers")[0] < 6:
-        return say("trade", columns=plain(money))
+        return say("trade", columns=joined(money))
     return None
 
 
 def _people(table: Facts, status: Status) -> str | None:
-    human, told_by = by_name.points(table.columns, "people")
+    human, telling = by_name.points(table.columns, "people")
     worker = by_name.points(table.columns, "workers")[0] + by_name.bears(table.name, "worker_names")
     if (status.closed or status.whole) and not status.flag:
-        return say("people", columns=plain(told_by)) if human >= 3 and human > 2 * worker else None
-    worker += 2 if _WORKERS_ONLY & {squashed(word) for word in status.reading.states} else 0
-    worker += 2 if by_name.makes_something(table.columns) else 0
-    human += 2 if squashed(status.default or "") in _PEOPLE_SAY else 0
-    worker -= 4 if _head(table) in {"people_names", "trade_names"} else 0
+        is_for_people = human >= 3 and human > 2 * worker
+        return say("people", columns=joined(telling)) if is_for_people else None
+    if not _WORKERS_ONLY.isdisjoint(squashed(word) for word in status.reading.states):
+        worker += 2
+    if by_name.makes_something(table.columns):
+        worker += 2
+    if squashed(status.default or "") in _PEOPLE_SAY:
+        human += 2
+    if _head(table) in {"people_names", "trade_names"}:
+        worker -= 4
     if worker > human:
         return None
     name = status.column.name
     if status.flag:
         return say("flag_people", name=name)
-    return (
-        say("free_people", name=name, columns=plain(told_by))
-        if told_by
-        else say("nobody", name=name)
-    )
+    if telling:
+        return say("free_people", name=name, columns=joined(telling))
+    return say("nobody", name=name)
 
 
 def _head(table: Facts) -> str:

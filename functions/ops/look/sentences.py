@@ -1,54 +1,67 @@
-"""What a look has to say to a person: all its sentences in one place. Each ends with the next step.
+"""All sentences for a person about a table, in one place. Each ends with the next step.
 
-A doubt belongs to a key of the mapping, and is gone when a person has said that key in a --map
+A doubt belongs to a key of the mapping, and is gone when a person has given that key in a --map
 file."""
 
+from collections.abc import Iterable
 from typing import Any
 
 Doubt = tuple[str, str]
 """The key of the mapping in doubt, and the sentence."""
 
 DOUBTS = {
-    "key": "the primary key is ({key}); {name} alone is taken, since the database makes it up. If not: --map FILE (key).",
-    "unique": "there is no primary key; {name} is taken, which is unique. If not: --map FILE (key).",
+    "key": "the primary key is ({key}); {name} alone is taken, since the database makes it up. If "
+    "not: --map FILE (key).",
+    "unique": "there is no primary key; {name} is taken, which is unique. If not: --map FILE "
+    "(key).",
     "other_status": "{others} might be the status as well as {name}. If so: --map FILE (status).",
     "status": "{name} is taken for the status. If it is another: --map FILE (status).",
     "word": "{name}: {text}. If not: --map FILE (words).",
-    "assumed": "{name} is free text, and nothing in the table shows its words for {states}: the usual ones are assumed. "
-    "Say which with --map FILE ({keys}).",
-    "free_text": "{name} is free text: a word that does not occur now is not known. Say all with --map FILE (words).",
-    "numbers": "{name} holds {shown} ({values}), and nothing tells what they mean. "
-    "Say it with --map FILE, such as words: {{pending: [1], running: [2], completed: [3], failed: [4]}}.",
-    "flag": "{name} is a flag: true is read as running, false as not running, whether the task waits or has ended. "
-    "Nothing is said of tasks that wait. If it means something else: --map FILE (words).",
-    "null": "{name} may be NULL, and no word says that a task waits: tasks without a status are not looked at. "
-    "If they wait, let them have a word, and say it with --map FILE (words.pending).",
+    "assumed": "{name} is free text, and nothing in the table shows its words for {states}: the "
+    "usual ones are assumed. Say which with --map FILE ({keys}).",
+    "free_text": "{name} is free text: a word that does not occur now is not known. Say all with "
+    "--map FILE (words).",
+    "numbers": "{name} holds {shown} ({values}), and nothing tells what they mean. Say it with "
+    "--map FILE, such as words: {{pending: [1], running: [2], completed: [3], failed: [4]}}.",
+    "flag": "{name} is a flag: true is read as running, false as not running, whether the task "
+    "waits or has ended. Nothing is said of tasks that wait. If it means something else: --map "
+    "FILE (words).",
+    "null": "{name} may be NULL, and no word says that a task waits: tasks without a status are "
+    "not looked at. If they wait, let them have a word, and say it with --map FILE "
+    "(words.pending).",
     "strange": "{words} of --map is left out: {name} can only be {labels}. Mend words in the file.",
-    "no_error": "no column takes the reason of a failure: --fix sets the status and nothing says why. "
-    "If there is one: --map FILE (error).",
-    "error": "{name} is taken for the reason of a failure. If it is not: --map FILE (error, or null for none).",
+    "no_error": "no column takes the reason of a failure: --fix sets the status and nothing says "
+    "why. If there is one: --map FILE (error).",
+    "error": "{name} is taken for the reason of a failure. If it is not: --map FILE (error, or "
+    "null for none).",
     "kind": "{name} is taken for the kind of a task. If it is not: --map FILE (kind).",
     "born": "no column says when a task was created; {name} is taken, since it is set at birth. "
     "If not: --map FILE (clocks.queued).",
-    "started": "{name} is taken for the time at which the work starts. If not: --map FILE (clocks.started).",
+    "started": "{name} is taken for the time at which the work starts. If not: --map FILE "
+    "(clocks.started).",
     "finished": "{name} is taken for the time of the end. If not: --map FILE (clocks.finished).",
-    "no_life": "no column proves that a running task is alive: it is judged by {name} alone, so a healthy task that takes "
-    "longer would be ended. Give --older-than more than the longest takes, or --map FILE (clocks.alive).",
-    "no_time": "no column tells any time: nobody can say since when a task runs. Name one with --map FILE (clocks), "
-    "or a task with --job-id.",
-    "not_moved": "no trigger moves {name}: it proves life only where the workers write it. If they don't: --older-than "
-    "with more than the longest task takes, or --map FILE (clocks.alive).",
-    "no_queued": "no column tells since when a task waits: {instead}. If there is one: --map FILE (clocks.queued).",
-    "zone": "{names}: no time zone, and this database's is {zone}. Read as UTC, so ages are wrong if its sessions write "
-    "local time. Give --older-than with that much more, or store timestamptz.",
-    "zone_default": "the default of {names} is wrong by the offset of each session that is not in UTC, and this database's "
-    "is {zone}: ages of rows that have it are wrong. Make the default now(). Until then give --older-than with that much more.",
+    "no_life": "no column proves that a running task is alive: it is judged by {name} alone, so a "
+    "healthy task that takes longer would be ended. Give --older-than more than the longest "
+    "takes, or --map FILE (clocks.alive).",
+    "no_time": "no column tells any time: nobody can say since when a task runs. Name one with "
+    "--map FILE (clocks), or a task with --job-id.",
+    "not_moved": "no trigger moves {name}: it proves life only where the workers write it. If "
+    "they don't: --older-than with more than the longest task takes, or --map FILE (clocks.alive).",
+    "no_queued": "no column tells since when a task waits: {instead}. If there is one: --map FILE "
+    "(clocks.queued).",
+    "zone": "{names}: no time zone, and this database's is {zone}. Read as UTC, so ages are wrong "
+    "if its sessions write local time. Give --older-than with that much more, or store "
+    "timestamptz.",
+    "zone_default": "the default of {names} is wrong by the offset of each session that is not in "
+    "UTC, and this database's is {zone}: ages of rows that have it are wrong. Make the default "
+    "now(). Until then give --older-than with that much more.",
     "expires": "{name} may be the life of the result or the deadline of the task: it is not used. "
     "If it is a deadline: --map FILE (clocks.deadline).",
     "no_unit": "{name} has no unit: it is not used. Give --older-than.",
-    "text_clock": "{name} is {type}, not a time: it is not used as a clock. Store timestamptz, or name another with "
-    "--map FILE (clocks).",
-    "hidden": "row level security may hide rows of it from this role. Use a role in --dsn that bypasses it.",
+    "text_clock": "{name} is {type}, not a time: it is not used as a clock. Store timestamptz, or "
+    "name another with --map FILE (clocks).",
+    "hidden": "row level security may hide rows of it from this role. Use a role in --dsn that "
+    "bypasses it.",
 }
 
 TOPICS = {
@@ -73,28 +86,32 @@ MORE = "If workers do run these rows, say so with --map FILE (the words of each 
 
 REFUSALS = {
     "view": "it is {kind}. Name the table{below} with --table.",
-    "unreadable": "this role may not read it. As {owner}: grant select on {table} to the role of the DSN.",
-    "no_status": "no column of it looks like a status. Name it with --map FILE (status, and the words of each state).",
-    "generated": "{name} is made of other columns by the database, so nothing can be written to it. Give the table a status "
-    "of its own, and name it with --map FILE (status).",
-    "in_json": "no column of it looks like a status. If it stands inside {names}, nothing can guard it there: give it a column "
-    "of its own. Else name it with --map FILE (status, and the words of each state).",
-    "composite": "its key is composite ({key}): a task is not named by one value. "
-    "If one column is enough, name it with --map FILE (key).",
-    "no_key": "it has no primary key and no unique column: a task can't be named. "
-    "Name the column that tells rows apart with --map FILE (key).",
-    "many": "{name} has too many different values for a status. Name another column with --map FILE (status).",
-    "no_running": "none of its words ({words}) says that a task is running: it seems to be a table for people. "
-    + MORE,
-    "no_failed": "none of its words ({words}) says that a task failed: it seems to be a table for people. "
-    + MORE,
-    "trade_words": "its words ({words}) are those of goods and money, which nobody should end by their age. "
-    + MORE,
-    "trade": "its name and the columns {columns} are those of goods and money, which nobody should end by their age. "
-    + MORE,
+    "unreadable": "this role may not read it. As {owner}: grant select on {table} to the role of "
+    "the DSN.",
+    "no_status": "no column of it looks like a status. Name it with --map FILE (status, and the "
+    "words of each state).",
+    "generated": "{name} is made of other columns by the database, so nothing can be written to "
+    "it. Give the table a status of its own, and name it with --map FILE (status).",
+    "in_json": "no column of it looks like a status. If it stands inside {names}, nothing can "
+    "guard it there: give it a column of its own. Else name it with --map FILE (status, and the "
+    "words of each state).",
+    "composite": "its key is composite ({key}): a task is not named by one value. If one column "
+    "is enough, name it with --map FILE (key).",
+    "no_key": "it has no primary key and no unique column: a task can't be named. Name the column "
+    "that tells rows apart with --map FILE (key).",
+    "many": "{name} has too many different values for a status. Name another column with --map "
+    "FILE (status).",
+    "no_running": "none of its words ({words}) says that a task is running: it seems to be a "
+    "table for people. " + MORE,
+    "no_failed": "none of its words ({words}) says that a task failed: it seems to be a table for "
+    "people. " + MORE,
+    "trade_words": "its words ({words}) are those of goods and money, which nobody should end by "
+    "their age. " + MORE,
+    "trade": "its name and the columns {columns} are those of goods and money, which nobody "
+    "should end by their age. " + MORE,
     "people": "the columns {columns} are those of a table for people. " + MORE,
-    "free_people": "{name} is free text, and the columns {columns} are those of a table for people. "
-    + MORE,
+    "free_people": "{name} is free text, and the columns {columns} are those of a table for "
+    "people. " + MORE,
     "flag_people": "{name} is a flag, and nothing else in the table tells of workers. " + MORE,
     "nobody": "{name} is free text, and nothing in the table tells of workers. " + MORE,
 }
@@ -111,26 +128,24 @@ REASONS = {
 """Why a task is stuck, by the rule that makes it so."""
 
 
-def doubt(which: str, topic: str = "", /, **values: Any) -> Doubt:
+def doubt(name: str, topic: str = "", /, **values: Any) -> Doubt:
     """A sentence of DOUBTS with the key that it is about: by TOPICS, else the name itself."""
-    return topic or TOPICS.get(which, which), DOUBTS[which].format(**values)
+    return topic or TOPICS.get(name, name), DOUBTS[name].format(**values)
 
 
-def refusal(which: str, /, **values: Any) -> str:
-    return REFUSALS[which].format(**values)
+def refusal(name: str, /, **values: Any) -> str:
+    return REFUSALS[name].format(**values)
 
 
-def listed(words: Any, most: int = 12) -> str:
+SHOWN_WORDS = 12
+"""So many words of a list are shown."""
+
+
+def alternatives(words: Iterable[Any]) -> str:
     """'processing', 'running' or 'in_progress'"""
-    shown = [repr(word) for word in words][:most]
-    return (
-        shown[0]
-        if len(shown) == 1
-        else f"{', '.join(shown[:-1])} or {shown[-1]}"
-        if shown
-        else "nothing"
-    )
+    *others, last = [repr(word) for word in words][:SHOWN_WORDS] or ["nothing"]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
-def plain(words: Any, most: int = 12) -> str:
-    return ", ".join(str(word) for word in list(words)[:most])
+def joined(words: Iterable[Any]) -> str:
+    return ", ".join(str(word) for word in list(words)[:SHOWN_WORDS])

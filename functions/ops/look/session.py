@@ -1,6 +1,6 @@
 """Sessions on a database that is not ours: UTC, a limit on each statement, read-only unless a write
-is meant, and nothing that outlives its transaction, so that a pooler in between is safe (a plain
-SET leaks to its other clients: seen)."""
+is meant, and nothing that outlives its transaction, so that a pooler in between is safe (through it
+a plain SET reaches other clients too)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,19 @@ import psycopg
 from functions.core.sqlstates import PASSING
 from functions.errors import StoreError
 
-STATEMENT_LIMIT = 60
-"""Seconds: a look that takes longer costs more than it tells. Without an index, 5 million rows take
-0.7 s."""
+STATEMENT_TIMEOUT_SECONDS = 60
+"""A look that takes longer costs more than it tells. Without an index, 5 million rows take 0.7
+seconds."""
+ADVICE = {
+    "": ". The connection is gone: try again.",
+    "42501": ". Grant it to the role of the DSN, or use another role.",
+    "55P03": ". Somebody holds the table: try again.",
+    "57014": (
+        f" after {STATEMENT_TIMEOUT_SECONDS} s. Create the index that the answer names, "
+        "or look at a quieter time."
+    ),
+}
+"""The next step after an error, by its SQLSTATE."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -30,19 +40,21 @@ def connect(dsn: str) -> Connection:
         )
     except psycopg.ProgrammingError as error:
         raise StoreError(
-            f"--dsn is no PostgreSQL URL ({_plain(error)}). Write postgresql://user@host:5432/database.",
+            f"--dsn is no PostgreSQL URL ({_sentence(error)}). "
+            "Write postgresql://user@host:5432/database.",
             retryable=False,
             code="dsn",
         ) from None
     except psycopg.Error as error:
         raise StoreError(
-            f"the database can't be reached: {_plain(error)}. Check host, port, user and password of --dsn.",
+            f"the database can't be reached: {_sentence(error)}. "
+            "Check host, port, user and password of --dsn.",
             retryable=True,
         ) from None
 
 
 @contextmanager
-def looking(connection: Connection) -> Iterator[None]:
+def read_only(connection: Connection) -> Iterator[None]:
     """A read-only transaction."""
     with _transaction(connection, "set transaction read only"):
         yield
@@ -50,46 +62,43 @@ def looking(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def writing(connection: Connection) -> Iterator[None]:
-    """A transaction that says it is the service role, for triggers that let nobody else touch a
-    column (Reigh's timing columns), and that meets its deferred constraints at once."""
+    """A transaction that says it is the service role, since a trigger of the table may let nobody
+    else touch its time columns, and that meets its deferred constraints at once."""
     claims = (
         "select set_config('request.jwt.claim.role', 'service_role', true), "
         "set_config('request.jwt.claims', '{\"role\": \"service_role\"}', true)"
     )
-    with _transaction(connection, f"set constraints all immediate; {claims}"):
+    with _transaction(connection, "set constraints all immediate", claims):
         yield
 
 
 @contextmanager
-def _transaction(connection: Connection, settings: str) -> Iterator[None]:
+def _transaction(connection: Connection, *settings: str) -> Iterator[None]:
     try:
         with connection.transaction():
             for statement in (
-                *settings.split("; "),
+                *settings,
                 "set local time zone 'UTC'",
-                f"set local statement_timeout = '{STATEMENT_LIMIT}s'",
+                f"set local statement_timeout = '{STATEMENT_TIMEOUT_SECONDS}s'",
             ):
                 connection.execute(statement.encode())
             yield
     except psycopg.Error as error:
-        raise explained(error) from None
+        raise store_error(error) from None
 
 
-def explained(error: psycopg.Error) -> StoreError:
+def store_error(error: psycopg.Error) -> StoreError:
     """A refusal of the database as a sentence with the next step."""
     code = error.sqlstate or ""
-    text = (error.diag.message_primary if code else None) or _plain(error)
-    if code == "42501":
-        text += ". Grant it to the role of the DSN, or use another role."
-    elif code == "57014":
-        text += f" after {STATEMENT_LIMIT} s. Create the index that the answer names, or look at a quieter time."
-    elif code == "55P03":
-        text += ". Somebody holds the table: try again."
-    elif not code:
-        text += ". The connection is gone: try again."
+    text = f"{_sentence(error)}{ADVICE[code]}" if code in ADVICE else one_line(error)
     passing = not code or code[:2] in PASSING
     return StoreError(text, retryable=passing, code=code)
 
 
-def _plain(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+def one_line(error: psycopg.Error) -> str:
+    """What the database itself says, on one line."""
+    return " ".join((error.diag.message_primary or str(error)).split())
+
+
+def _sentence(error: psycopg.Error) -> str:
+    return one_line(error).rstrip(".")

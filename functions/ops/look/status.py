@@ -1,5 +1,5 @@
-"""Which column holds the status, and which words it knows. Pure, but for the values that occur,
-which it asks for."""
+"""Which column holds the status, and which words it has. Pure, but for the values that occur, which
+it asks for."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,14 +8,16 @@ from typing import Any
 
 from functions.core.states import State
 from functions.install.column_sql import TEXTS, WHOLE, Column
-from functions.ops.look import listed
+from functions.ops.look import word_lists
 from functions.ops.look.catalogue import Facts
 from functions.ops.look.columns import ends_like, exact, is_time
 from functions.ops.look.vocabulary import column_names, names, squashed, sure_words, tokens
 from functions.ops.look.words import Reading, assumed, read
 
-Seen = Callable[[str], tuple[Any, ...] | None]
-Behind = Callable[[int], dict[Any, str]]
+ValuesOf = Callable[[str], tuple[Any, ...] | None]
+"""The values that occur in a column; None when there are too many for a status."""
+LabelsOf = Callable[[int], dict[Any, str]]
+"""What the keys of a small table mean, by its oid."""
 
 ENDINGS = ("status", "state", "estado", "statut", "phase", "zustand", "situacao")
 
@@ -33,8 +35,8 @@ class Status:
     bare: bool = False
     """It holds numbers or booleans, and nothing says what they mean."""
     unread: tuple[Any, ...] = ()
-    """Those that occur, or that a CHECK lists."""
-    many: bool = False
+    """The values that occur, or that a CHECK lists."""
+    too_many: bool = False
     flag: bool = False
     """A boolean that is named after running tasks."""
     alike: dict[State, tuple[Any, ...]] = field(default_factory=dict)
@@ -54,7 +56,7 @@ class Status:
             return 1
         if self.whole:
             return 3 + bonus
-        if self.closed or self.many:
+        if self.closed or self.too_many:
             return bonus
         return bonus + (2 if self.reading.strong & {State.PENDING, State.RUNNING} else 0.5)
 
@@ -70,96 +72,95 @@ class Status:
 
 
 def choose(
-    table: Facts, seen: Seen, behind: Behind, wanted: str | None = None
+    table: Facts, values_of: ValuesOf, labels_of: LabelsOf, name: str | None = None
 ) -> tuple[Status | None, list[str]]:
     """The status column, or the one that a person wants; and the names of others that would do as
     well."""
-    columns = (
-        [table.columns[wanted]]
-        if wanted
-        else [one for one in table.columns.values() if _may_be(one, table)]
-    )
-    found = [_status(one, table, seen, behind) for one in columns]
-    found = [one for one in found if wanted or one.whole or one.flag or sounds(one.column)]
-    found.sort(key=lambda one: -one.fit)
-    if not found:
+    columns = [table.columns[name]] if name else _candidates(table)
+    statuses = [_status(column, table, values_of, labels_of) for column in columns]
+    if not name:
+        statuses = [status for status in statuses if _is_likely(status)]
+    statuses.sort(key=lambda status: -status.fit)
+    if not statuses:
         return None, []
-    return found[0], [one.column.name for one in found[1:] if one.whole]
+    return statuses[0], [status.column.name for status in statuses[1:] if status.whole]
 
 
-def says(one: Column) -> State | None:
+def _candidates(table: Facts) -> list[Column]:
+    return [column for column in table.columns.values() if _may_be(column, table)]
+
+
+def _is_likely(status: Status) -> bool:
+    return status.whole or status.flag or sounds(status.column)
+
+
+def flag_state(column: Column) -> State | None:
     """The state that a flag is named after: `processing`, `is_running`, `has_failed`."""
-    parts = tokens(one.name)
-    word = squashed(
-        " ".join(parts[1:] if parts[:1] in {("is",), ("has",), ("was",), ("currently",)} else parts)
-    )
-    if one.type != "bool" or word in names("flags"):
-        return State.RUNNING if one.type == "bool" else None
+    if column.type != "bool":
+        return None
+    parts = tokens(column.name)
+    if parts and parts[0] in {"is", "has", "was", "currently"}:
+        parts = parts[1:]
+    word = squashed(" ".join(parts))
+    if word in names("flags"):
+        return State.RUNNING
     state = sure_words()[word][0] if word in sure_words() else None
     return None if state == State.RUNNING else state
 
 
-def _may_be(one: Column, table: Facts) -> bool:
-    """A name of a status, an enum, or a flag of its own name; not JSON (seed 002 has `state jsonb`
-    beside its status)."""
-    if one.generated or one.type in {"json", "jsonb"}:
+def _may_be(column: Column, table: Facts) -> bool:
+    """A name of a status, an enum, or a flag of its own name; not JSON: a `state jsonb` beside the
+    status holds what a worker remembers."""
+    if column.generated or column.type in {"json", "jsonb"}:
         return False
-    if says(one) == State.RUNNING:
+    if column.labels or flag_state(column) == State.RUNNING:
         return True
-    if one.labels:
-        return True
-    return sounds(one) and (
-        one.type in TEXTS | WHOLE | {"bool", "char"} or one.name in table.points_to
-    )
+    types = TEXTS | WHOLE | {"bool", "char"}
+    return sounds(column) and (column.type in types or column.name in table.points_to)
 
 
-def sounds(one: Column) -> bool:
-    known = column_names("status")
+def sounds(column: Column) -> bool:
+    status_names = column_names("status")
     return (
-        squashed(one.name) in known
-        or squashed(one.name).endswith(ENDINGS)
-        or ends_like(one.name, known)
+        squashed(column.name) in status_names
+        or squashed(column.name).endswith(ENDINGS)
+        or ends_like(column.name, status_names)
     )
 
 
-def _status(one: Column, table: Facts, seen: Seen, behind: Behind) -> Status:
-    named = squashed(one.name) in column_names("status")
-    status = Status(one, named, default=_default(one))
+def _status(column: Column, table: Facts, values_of: ValuesOf, labels_of: LabelsOf) -> Status:
+    named = squashed(column.name) in column_names("status")
+    status = Status(column, named, default=_default(column))
     due = bool(exact(table.columns.values(), "due", is_time))
-    words = _closed(one, table)
-    if one.name in table.points_to and (labels := behind(table.points_to[one.name])):
+    words = _closed(column, table)
+    if column.name in table.points_to and (labels := labels_of(table.points_to[column.name])):
         return _labelled(status, labels, due=due)
-    if says(one) == State.RUNNING:
+    if flag_state(column) == State.RUNNING:
         return _flag(status)
-    if one.type in WHOLE | {"bool"}:
-        return _numbers(status, one, words, seen, due=due)
-    if one.type in TEXTS and (said := listed.coded(one.comment, words or ())):
-        return _labelled(status, said, due=due)
+    if column.type in WHOLE | {"bool"}:
+        return _numbers(status, column, words, values_of, due=due)
+    if column.type in TEXTS and (labels := word_lists.coded(column.comment, words or ())):
+        return _labelled(status, labels, due=due)
     if words is not None:
         if _are_codes(words):
             return _bare(status, words)
         status.closed = True
         status.reading = read(words, status.default, due=due)
         return status
-    return _open(status, one, table, seen, due=due)
+    return _free_text(status, column, table, values_of, due=due)
 
 
-def _default(one: Column) -> Any:
-    word = listed.default_word(one.default)
-    if word is None or one.type not in WHOLE | {"bool"}:
+def _default(column: Column) -> Any:
+    word = word_lists.default_word(column.default)
+    if word is None or column.type not in WHOLE | {"bool"}:
         return word
-    return word == "true" if one.type == "bool" else int(word)
+    return word == "true" if column.type == "bool" else int(word)
 
 
-def _closed(one: Column, table: Facts) -> list[str] | None:
-    if one.labels:
-        return list(one.labels)
-    checks = [check.text for check in table.checks if check.columns == (one.name,)]
-    lists = [
-        listed.closed(text, one.name) for text in (*checks, *table.domain_checks.get(one.name, ()))
-    ]
-    known = [words for words in lists if words]
-    return min(known, key=len) if known else None
+def _closed(column: Column, table: Facts) -> list[str] | None:
+    if column.labels:
+        return list(column.labels)
+    return min(word_lists.closed_lists(table, column.name), key=len, default=None)
 
 
 def _labelled(status: Status, labels: dict[Any, str], *, due: bool) -> Status:
@@ -180,7 +181,7 @@ def _labelled(status: Status, labels: dict[Any, str], *, due: bool) -> Status:
 
 
 def _flag(status: Status) -> Status:
-    """True is running. false is not running: whether it waits or has ended, the flag does not tell."""
+    """True is running. False is not: the flag does not tell whether the task waits or has ended."""
     status.closed = status.flag = True
     status.reading = Reading({True: State.RUNNING, False: State.COMPLETED}, {State.RUNNING})
     status.alike = {State.FAILED: (False,)}
@@ -188,49 +189,53 @@ def _flag(status: Status) -> Status:
 
 
 def _numbers(
-    status: Status, one: Column, words: Sequence[str] | None, seen: Seen, *, due: bool
+    status: Status, column: Column, words: Sequence[str] | None, values_of: ValuesOf, *, due: bool
 ) -> Status:
-    if said := listed.numbered(one.comment):
-        return _labelled(status, said, due=due)
-    return _bare(
-        status, [int(word) for word in words] if words and one.type in WHOLE else seen(one.name)
-    )
+    if labels := word_lists.numbered(column.comment):
+        return _labelled(status, labels, due=due)
+    if words and column.type in WHOLE:
+        return _bare(status, [int(word) for word in words])
+    return _bare(status, values_of(column.name))
 
 
 def _bare(status: Status, values: Sequence[Any] | None) -> Status:
     status.closed = status.bare = True
-    status.many = values is None
+    status.too_many = values is None
     status.unread = tuple(values or (() if status.default is None else (status.default,)))
     return status
 
 
 def _are_codes(words: Sequence[Any]) -> bool:
     """Q, R, D, F or 0, 1, 2: what they stand for is anybody's guess."""
-    told = [word for word in words if word]
-    return bool(told) and all(
-        re.fullmatch(r"-?\d{1,3}|[A-Za-z]", str(word).strip()) for word in told
+    filled = [word for word in words if word]
+    return bool(filled) and all(
+        re.fullmatch(r"-?\d{1,3}|[A-Za-z]", str(word).strip()) for word in filled
     )
 
 
-def _open(status: Status, one: Column, table: Facts, seen: Seen, *, due: bool) -> Status:
+def _free_text(
+    status: Status, column: Column, table: Facts, values_of: ValuesOf, *, due: bool
+) -> Status:
     """No list: the default, the words that indexes, CHECKs, triggers and comments name, the values
     that occur, and the usual words for states of which none of these tells."""
-    said = [word for index in table.indexes for word in listed.hints(index.where, one.name)]
-    said += [word for check in table.checks for word in listed.hints(check.text, one.name)]
-    said += [word for trigger in table.triggers for word in listed.hints(trigger.source, one.name)]
-    said += listed.spoken([one.comment, table.comment])
-    values = seen(one.name)
-    status.many = values is None
-    known: list[Any] = list(
-        dict.fromkeys([*([status.default] if status.default else []), *said, *(values or ())])
-    )
-    if _are_codes(known):
-        return _bare(status, known)
-    status.reading = read(
-        [word for word in known if word != ""], status.default, ordered=False, due=due
-    )
+    values = values_of(column.name)
+    status.too_many = values is None
+    default = [status.default] if status.default else []
+    words = list(dict.fromkeys([*default, *_hinted_words(column, table), *(values or ())]))
+    if _are_codes(words):
+        return _bare(status, words)
+    words = [word for word in words if word != ""]
+    status.reading = read(words, status.default, ordered=False, due=due)
     status.assumed = _assumed(status)
     return status
+
+
+def _hinted_words(column: Column, table: Facts) -> list[str]:
+    texts = [index.where for index in table.indexes]
+    texts += [check.text for check in table.checks]
+    texts += [trigger.source for trigger in table.triggers]
+    words = [word for text in texts for word in word_lists.hints(text, column.name)]
+    return words + word_lists.spoken([column.comment, table.comment])
 
 
 def _assumed(status: Status) -> dict[State, tuple[Any, ...]]:
@@ -242,12 +247,11 @@ def _assumed(status: Status) -> dict[State, tuple[Any, ...]]:
     if status.default is not None and reading.states.get(status.default) == State.RUNNING:
         missing = [state for state in missing if state != State.PENDING]
     width = status.column.width
-    words = {state: assumed(state, list(reading.states)) for state in missing}
-    return {
-        state: tuple(
+    words: dict[State, tuple[Any, ...]] = {}
+    for state in missing:
+        words[state] = tuple(
             word
-            for word in listed_
+            for word in assumed(state, list(reading.states))
             if word not in reading.states and (width is None or len(word) <= width)
         )
-        for state, listed_ in words.items()
-    }
+    return words

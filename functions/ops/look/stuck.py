@@ -8,19 +8,19 @@ from typing import Any
 from functions.core.states import State
 from functions.install.column_sql import literal
 from functions.ops.cli.out import span
-from functions.ops.look.catalogue import Connection, sql_of, told
+from functions.ops.look.catalogue import sql_of, unpadded
 from functions.ops.look.infer import Inferred
 from functions.ops.look.overdue import (
-    GRACE,
-    PENDING_FOR,
-    RUNNING_FOR,
+    GRACE_SECONDS,
+    SILENCE_SECONDS,
+    WAIT_SECONDS,
     Limits,
     Overdue,
     action,
     open_states,
 )
 from functions.ops.look.sentences import REASONS
-from functions.ops.look.session import looking
+from functions.ops.look.session import Connection, read_only
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,25 @@ class Stuck:
         }
 
 
-def find(connection: Connection, found: Inferred, limits: Limits) -> tuple[list[Stuck], int, int]:
+def find_stuck(
+    connection: Connection, inferred: Inferred, limits: Limits
+) -> tuple[list[Stuck], int, int]:
     """The stuck tasks, the oldest first; how many there are in all; and how many are open."""
     stuck: list[Stuck] = []
     total = 0
-    with looking(connection):
-        for test in open_states(found, limits):
+    with read_only(connection):
+        for test in open_states(inferred, limits):
             rows = connection.execute(query(test)).fetchall()
             stuck += [_stuck(test, row) for row in rows]
             total += rows[0][7] if rows else 0
-        opened = sum(_open(connection, test) for test in open_states(found, Limits()))
-    stuck.sort(key=lambda one: -(one.age if one.age is not None else float("inf")))
+        opened = sum(_open(connection, test) for test in open_states(inferred, Limits()))
+    stuck.sort(key=lambda task: -(task.age if task.age is not None else float("inf")))
     return stuck[: limits.limit], total, opened
 
 
 def query(test: Overdue) -> bytes:
     kind = test.mapping.columns.get("kind")
-    which = " ".join(f"when {when} <= now() then {literal(name)}" for name, when in test.rules())
+    cases = " ".join(f"when {when} <= now() then {literal(name)}" for name, when in test.rules())
     return sql_of(
         "stuck",
         {
@@ -71,10 +73,10 @@ def query(test: Overdue) -> bytes:
             "status": test.status,
             "since": test.since,
             "kind": f"{test.named(kind)}::text" if kind else "null",
-            "rule": f"case {which} end",
+            "rule": f"case {cases} end",
             "when": test.when,
             "action": action(test),
-            "table": test.found.table.quoted,
+            "table": test.inferred.table.quoted,
             "stuck": test.stuck,
             "limit": "" if test.limits.limit is None else f"limit {test.limits.limit}",
         },
@@ -83,7 +85,7 @@ def query(test: Overdue) -> bytes:
 
 def count(test: Overdue) -> bytes:
     """A count for each state, so that each can use its own partial index."""
-    return sql_of("open", {"table": test.found.table.quoted, "open": test.open})
+    return sql_of("open", {"table": test.inferred.table.quoted, "open": test.open})
 
 
 def _open(connection: Connection, test: Overdue) -> int:
@@ -92,12 +94,11 @@ def _open(connection: Connection, test: Overdue) -> int:
 
 
 def _stuck(test: Overdue, row: Sequence[Any]) -> Stuck:
-    key, word, age, kind, rule, late, act, _ = row
+    key, word, age, kind, rule, late, action_name, _ = row
     age, late = _finite(age), _finite(late)
-    word = told(test.columns[test.mapping.status or ""], word)
-    return Stuck(
-        key, test.state, word, age, reason(test, word, age, rule or "undated", late or 0), kind, act
-    )
+    word = unpadded(test.columns[test.mapping.status or ""], word)
+    why = reason(test, word, age, rule or "undated", late or 0)
+    return Stuck(key, test.state, word, age, why, kind, action_name)
 
 
 def _finite(seconds: float | None) -> float | None:
@@ -107,18 +108,21 @@ def _finite(seconds: float | None) -> float | None:
 
 def reason(test: Overdue, word: Any, age: float | None, rule: str, late: float) -> str:
     """The sentence for a person. `late` is for how long the rule has made it stuck."""
-    clocks = {"waiting": ("queued", "due"), "silent": ("alive", "started", "queued", "due")}.get(
-        rule, (rule,)
-    )
-    by = dict.fromkeys(name for clock in clocks for name in test.mapping.clock(clock))
-    instead = (
-        [one.name for one in test.mapping.timeouts]
-        if rule == "timeout"
-        else test.mapping.clock("started")
-    )
-    names = ", ".join(by or instead)
-    allowed = test.limits.seconds(PENDING_FOR if rule == "waiting" else RUNNING_FOR)
-    ago = late if rule == "timeout" else late + test.limits.seconds(GRACE)
+    clocks = _CLOCKS_OF_RULES.get(rule, (rule,))
+    names = [name for clock in clocks for name in test.mapping.clock(clock)]
+    if rule == "timeout":
+        names = [timeout.name for timeout in test.mapping.timeouts]
+    elif not names:
+        names = list(test.mapping.clock("started"))
+    allowed = test.limits.seconds(WAIT_SECONDS if rule == "waiting" else SILENCE_SECONDS)
+    ago = late if rule == "timeout" else late + test.limits.seconds(GRACE_SECONDS)
     return REASONS[rule].format(
-        word=word, age=span(age), by=names, allowed=span(allowed), ago=span(ago)
+        word=word,
+        age=span(age),
+        by=", ".join(dict.fromkeys(names)),
+        allowed=span(allowed),
+        ago=span(ago),
     )
+
+
+_CLOCKS_OF_RULES = {"waiting": ("queued", "due"), "silent": ("alive", "started", "queued", "due")}

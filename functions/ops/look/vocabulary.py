@@ -1,7 +1,8 @@
-"""Loads vocabulary.yaml, and brings words and names into the one form in which they are compared."""
+"""Loads vocabulary.yaml, and brings words and names into the form in which they are compared."""
 
 import re
 import unicodedata
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from functions.core.states import State
 @lru_cache
 def vocabulary() -> dict[str, Any]:
     text = Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    return found
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    sections: dict[str, Any] = yaml.load(text, loader)  # noqa: S506 - both are safe
+    return sections
 
 
 def tokens(name: Any) -> tuple[str, ...]:
     """In Progress, in_progress, IN-PROGRESS and inProgress are all (in, progress); accents go."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", str(name))
     plain = "".join(
-        one for one in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(one)
+        character
+        for character in unicodedata.normalize("NFKD", spaced)
+        if not unicodedata.combining(character)
     )
     return tuple(re.findall(r"[^\W_]+", plain.casefold()))
 
@@ -35,53 +39,77 @@ def squashed(name: Any) -> str:
 @lru_cache
 def sure_words() -> dict[str, tuple[State, frozenset[str]]]:
     """What each sure word stands for, and in which languages."""
-    found: dict[str, tuple[State, frozenset[str]]] = {}
+    meanings: dict[str, tuple[State, frozenset[str]]] = {}
     for state, languages in vocabulary()["states"].items():
         for language, words in languages.items():
             for word in words:
-                known = found.get(squashed(word))
-                if known is None:
-                    found[squashed(word)] = (State(state), frozenset({language}))
-                elif known[0] == state:
-                    found[squashed(word)] = (known[0], known[1] | {language})
-    return found
+                meaning = meanings.get(squashed(word))
+                if meaning is None:
+                    meanings[squashed(word)] = (State(state), frozenset({language}))
+                elif meaning[0] == state:
+                    meanings[squashed(word)] = (meaning[0], meaning[1] | {language})
+    return meanings
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an ambiguous word means where the condition holds. An empty reason leaves no doubt."""
+
+    condition: str
+    state: State
+    reason: str
+    strong: bool
 
 
 @lru_cache
-def torn_words() -> dict[str, str]:
-    return {
-        squashed(word): group for group, words in vocabulary()["torn"].items() for word in words
-    }
+def ambiguous_words() -> dict[str, str]:
+    """The group of each word that means different states in different tables."""
+    groups = vocabulary()["ambiguous"].items()
+    return {squashed(word): group for group, section in groups for word in section["words"]}
+
+
+@lru_cache
+def rules(group: str) -> tuple[Rule, ...]:
+    """The rules of a group: the first whose condition holds decides, and the last always holds."""
+    return tuple(_rule(**entry) for entry in vocabulary()["ambiguous"][group]["rules"])
+
+
+def _rule(*, strong: bool = False, **entry: str | None) -> Rule:
+    condition = entry.pop("if", None) or ""
+    [(state, reason)] = entry.items()
+    return Rule(condition, State(state), reason or "", strong or not reason)
 
 
 @lru_cache
 def names(section: str) -> dict[str, int]:
     """The names of a list with their rank."""
-    return {squashed(name): rank for rank, name in reversed(list(enumerate(vocabulary()[section])))}
+    return _ranked(vocabulary()[section])
 
 
 @lru_cache
 def column_names(role: str) -> dict[str, int]:
-    return {
-        squashed(name): rank
-        for rank, name in reversed(list(enumerate(vocabulary()["columns"].get(role, ()))))
-    }
+    """The names of the columns that have a role, with their rank."""
+    return _ranked(vocabulary()["columns"].get(role, []))
+
+
+def _ranked(names: list[str]) -> dict[str, int]:
+    return {squashed(name): rank for rank, name in reversed(list(enumerate(names)))}
 
 
 def usual(state: State, languages: frozenset[str] = frozenset()) -> list[str]:
-    """The words that the field mostly uses for a state, in the language of the words that are
-    known."""
-    known = vocabulary()["states"][state]
+    """The words that real tables mostly use for a state, in English unless `languages` lack it."""
+    words = vocabulary()["states"][state]
     language = "en" if "en" in languages or not languages else min(languages)
-    return list(known.get(language, known["en"]))[: _USUAL.get(state, 1)]
+    return list(words.get(language, words["en"]))[: _USUAL_WORDS.get(state, 1)]
 
 
-_USUAL = {
+_USUAL_WORDS = {
     State.PENDING: 2,
     State.RUNNING: 3,
     State.COMPLETED: 4,
     State.FAILED: 2,
     State.CANCELLED: 2,
 }
-"""pending, queued; processing, running, in progress; completed, done, succeeded, success; failed,
-error; cancelled, canceled: together the words of 80 of the 95 tables in the field."""
+"""How many words of a list are usual. They are those of 80 of the 95 real tables that we read:
+pending, queued; processing, running, in progress; completed, done, succeeded, success; failed,
+error; cancelled, canceled."""

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 
 from functions.install.column_sql import TEXTS, Column, identifier, literal
-from functions.ops.look.catalogue import Connection, Facts, facts, find
-from functions.ops.look.listed import closed
+from functions.ops.look.catalogue import Connection, Facts, facts, table_oid
+from functions.ops.look.word_lists import closed
 
 BESIDE = Path(__file__).parents[4] / "shared" / "corpus"
 FOLDER = Path(os.environ.get("UNSTUCK_CORPUS") or BESIDE)
@@ -125,7 +125,7 @@ OLD_CLOCKS = ("created", "updated", "started", "heartbeat", "lock_at", "lock_unt
 
 def insert(connection: Connection, real: Real, word: Any, age: str, state: str) -> str:
     """A row as an application would have written it `age` ago. Returns its key."""
-    table = facts(connection, find(connection, real.table))
+    table = facts(connection, table_oid(connection, real.table))
     clocks = {name for role in OLD_CLOCKS if (name := real.column(role))}
     if state == "pending":
         clocks -= {

@@ -339,14 +339,14 @@ def test_a_look_writes_nothing_and_leaves_no_setting_behind(stuck: World) -> Non
     with connect(stuck.dsn) as connection:
         from functions.ops.look import check
         from functions.ops.look.overdue import Limits
-        from functions.ops.look.stuck import find
+        from functions.ops.look.stuck import find_stuck
 
         before = [
             row[0]
             for row in connection.execute("select setting from pg_settings where name = 'TimeZone'")
         ]
-        found = check.inferred(connection, "jobs")
-        find(connection, found, Limits())
+        found = check.infer_table(connection, "jobs")
+        find_stuck(connection, found, Limits())
         after = [
             row[0]
             for row in connection.execute("select setting from pg_settings where name = 'TimeZone'")

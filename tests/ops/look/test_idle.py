@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from functions.ops.look import catalogue, indexes, stuck
-from functions.ops.look.check import inferred
+from functions.ops.look.check import infer_table
 from functions.ops.look.infer import Inferred
 from functions.ops.look.overdue import Limits, open_states
 from functions.ops.look.session import connect
@@ -65,7 +65,7 @@ def test_with_the_recommended_index_an_idle_look_reads_the_same_pages(
     for rows in (SMALL, LARGE):
         fill(world, ddl, rows)
         with connect(world.dsn) as connection:
-            found = inferred(connection, "jobs")
+            found = infer_table(connection, "jobs")
             assert not indexes.covered(found)
             world.run(
                 *(
@@ -74,9 +74,9 @@ def test_with_the_recommended_index_an_idle_look_reads_the_same_pages(
                 ),
                 "vacuum analyze jobs",
             )
-            found = inferred(connection, "jobs")
+            found = infer_table(connection, "jobs")
             assert indexes.covered(found)
-            assert stuck.find(connection, found, Limits()) == ([], 0, OPEN)
+            assert stuck.find_stuck(connection, found, Limits()) == ([], 0, OPEN)
         cost[rows] = buffers(world, found)
     assert cost[LARGE] <= 2 * cost[SMALL], cost
 
@@ -85,7 +85,7 @@ def test_the_words_of_a_large_table_are_read_without_reading_the_table(world: Wo
     fill(world, FREE, LARGE)
     world.run("create index on jobs (status)", "vacuum analyze jobs")
     with psycopg.connect(world.dsn, autocommit=True) as connection:
-        table = catalogue.facts(connection, catalogue.find(connection, "jobs"))
+        table = catalogue.facts(connection, catalogue.table_oid(connection, "jobs"))
         assert catalogue.occurring(connection, table, "status") == (
             "completed",
             "pending",

@@ -10,11 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from functions.ops.look.check import inferred
+from functions.ops.look.check import infer_table
 from functions.ops.look.fix import fix
 from functions.ops.look.overdue import Limits
 from functions.ops.look.session import connect
-from functions.ops.look.stuck import find
+from functions.ops.look.stuck import find_stuck
 from tests.ops.look.looking import World, jobs
 
 RACES = 1_000
@@ -53,7 +53,7 @@ def seeds_loop(world: World, table: str, keys: list[int]) -> None:
 
 def ours(world: World, table: str) -> None:
     with connect(world.dsn) as connection:
-        fix(connection, inferred(connection, table), Limits())
+        fix(connection, infer_table(connection, table), Limits())
 
 
 def test_a_thousand_tasks_that_were_finished_after_the_look_stay_finished(world: World) -> None:
@@ -61,8 +61,8 @@ def test_a_thousand_tasks_that_were_finished_after_the_look_stay_finished(world:
         stuck(world, table, RACES + 500)
     keys = [row[0] for row in world.rows(FOUND.format(table="looped_jobs"))]
     with connect(world.dsn) as connection:
-        found = inferred(connection, "jobs")
-        _, total, _ = find(connection, found, Limits())
+        found = infer_table(connection, "jobs")
+        _, total, _ = find_stuck(connection, found, Limits())
         assert total == len(keys) == RACES + 500
         finished = set(range(1, RACES + 1))
         for table in ("jobs", "looped_jobs"):
@@ -138,8 +138,8 @@ def test_a_row_that_somebody_holds_is_left_to_them(world: World) -> None:
 def test_a_row_that_was_beaten_after_the_look_is_alive(world: World) -> None:
     stuck(world, "jobs", 2)
     with connect(world.dsn) as connection:
-        found = inferred(connection, "jobs")
-        assert find(connection, found, Limits())[1] == 2
+        found = infer_table(connection, "jobs")
+        assert find_stuck(connection, found, Limits())[1] == 2
         world.run("update jobs set updated_at = now() where id = 1")
         assert fix(connection, found, Limits()).ids == ["2"]
     assert world.one("select status from jobs where id = 1") == "running"

@@ -4,7 +4,7 @@ different tables."""
 import pytest
 
 from functions.core.states import State
-from functions.ops.look import listed
+from functions.ops.look import word_lists
 from functions.ops.look.vocabulary import vocabulary
 from functions.ops.look.words import assumed, read, trades
 
@@ -146,7 +146,7 @@ def test_words_are_assumed_in_the_language_and_case_of_those_that_are_known(
     ],
 )
 def test_a_closed_list_is_read_from_a_check(check: str, words: list[str] | None) -> None:
-    assert listed.closed(check, "status") == words
+    assert word_lists.closed(check, "status") == words
 
 
 def test_words_of_goods_and_money_are_known() -> None:

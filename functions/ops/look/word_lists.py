@@ -5,11 +5,13 @@ back is safe."""
 import re
 from collections.abc import Iterable
 
-from functions.ops.look.vocabulary import squashed, sure_words, torn_words
+from functions.ops.look.catalogue import Facts
+from functions.ops.look.vocabulary import ambiguous_words, squashed, sure_words
 
 _TEXT = r"'((?:[^']|'')*)'"
 _NAME = r"(?:\"[^\"]+\"|[a-z_]\w*)"
 _CAST = rf"::\s*{_NAME}(?:\.{_NAME})?(?: varying| precision)?(?:\(\d+\))?(?:\[\])*"
+_COMPARED = r"(?::=|=|<>|!=|is distinct from|in|not in)"
 _ALLOWED = r"\b(check|any|array|or|and|is|null|lower|upper|btrim|value|not valid|no inherit|true)\b"
 
 
@@ -31,6 +33,13 @@ def closed(check: str, column: str) -> list[str] | None:
     return list(dict.fromkeys(texts or numbers))
 
 
+def closed_lists(table: Facts, column: str) -> list[list[str]]:
+    """The lists of values that the CHECKs of a table, or of the column's domain, allow."""
+    checks = [check.text for check in table.checks if check.columns == (column,)]
+    lists = [closed(text, column) for text in (*checks, *table.domain_checks.get(column, ()))]
+    return [words for words in lists if words]
+
+
 def _alternatives(pattern: str) -> list[str] | None:
     """`^(pending|done)$`"""
     inner = re.fullmatch(r"\^\(?(?:\?:)?([\w \-|]+)\)?\$", pattern)
@@ -42,12 +51,14 @@ def hints(text: str, column: str) -> list[str]:
     body of a function."""
     name = rf'(?:"{re.escape(column)}"|\b{re.escape(column)}\b)'
     listed = rf"(?:{_TEXT}(?:{_CAST})?\s*,?\s*)+"
-    found = re.finditer(
-        rf"{name}\)*(?:{_CAST})?\s*(?::=|=|<>|!=|is distinct from|in|not in)\s*(?:any\s*)?\(*(?:array\s*\[)?{listed}",
+    comparisons = re.finditer(
+        rf"{name}\)*(?:{_CAST})?\s*{_COMPARED}\s*(?:any\s*)?\(*(?:array\s*\[)?{listed}",
         text,
         re.IGNORECASE,
     )
-    words = [word.replace("''", "'") for match in found for word in re.findall(_TEXT, match[0])]
+    words = [
+        word.replace("''", "'") for match in comparisons for word in re.findall(_TEXT, match[0])
+    ]
     return list(dict.fromkeys(word for word in words if word))
 
 
@@ -55,11 +66,11 @@ def spoken(comments: Iterable[str]) -> list[str]:
     """The words of a comment that lists three states or more: `pending | processing | done`."""
     words = []
     for comment in comments:
-        said = [part.strip(" '\"`.()") for part in re.split(r"[,;|/\n]|->|→|\bor\b|:", comment)]
+        parts = [part.strip(" '\"`.()") for part in re.split(r"[,;|/\n]|->|→|\bor\b|:", comment)]
         words += [
             word
-            for word in said
-            if squashed(word) in sure_words() or squashed(word) in torn_words()
+            for word in parts
+            if squashed(word) in sure_words() or squashed(word) in ambiguous_words()
         ]
     return list(dict.fromkeys(words)) if len(set(words)) >= 3 else []
 
@@ -74,11 +85,12 @@ def coded(comment: str, words: Iterable[str] = ()) -> dict[str, str]:
     """`Q = queued, R: running`, `0=pending`: short codes of a text column, and the words that they
     stand for. Of a closed list, only when it tells all of them."""
     pairs = re.findall(
-        r"(?<![\w-])([A-Za-z]{1,3}|-?\d{1,3})\s*(?:=>|->|[=:])\s*['\"]?([^\W\d]\w{2,}(?:[ -][a-z]+)?)",
+        r"(?<![\w-])([A-Za-z]{1,3}|-?\d{1,3})\s*(?:=>|->|[=:])\s*"
+        r"['\"]?([^\W\d]\w{2,}(?:[ -][a-z]+)?)",
         comment,
     )
-    told = dict(pairs)
-    return told if len(told) >= 3 and set(words) <= set(told) else {}
+    meanings = dict(pairs)
+    return meanings if len(meanings) >= 3 and set(words) <= set(meanings) else {}
 
 
 def default_word(default: str | None) -> str | None:
