@@ -17,6 +17,7 @@ import pytest
 
 from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
+from tests.missing import skipped_by_reason
 from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
 
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -42,6 +43,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return next((folder for folder in WHOLE if file.startswith(f"{folder}/")), file)
 
     return ByFile(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for line in skipped_by_reason(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(line)
 
 
 def prepare(dsn: str) -> None:

@@ -12,7 +12,7 @@ CACHED = Path(__file__).parents[1] / ".cache" / "promtool" / "usr" / "bin" / "pr
 
 
 def binary() -> str:
-    """The path of promtool. Without one the test is skipped; in CI it fails."""
+    """The path of promtool."""
     found = (
         os.environ.get("PROMTOOL")
         or shutil.which("promtool")
@@ -20,7 +20,7 @@ def binary() -> str:
     )
     if not found:
         missing(
-            "promtool is not here. On Debian: `make promtool`; else put Prometheus' promtool into PATH or PROMTOOL."
+            "promtool is not here: run `make promtool` (Debian), or put one into PATH or PROMTOOL"
         )
     return found
 

@@ -1,19 +1,13 @@
 """The guard's verbs on 49 real tables: keys, words, types and rules as their authors made them."""
 
-import os
-
 import pytest
 
 from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from tests.adopt.adopted import Adopted, adopted
-from tests.ops.look.corpus import FOLDER, tables
+from tests.ops.look.corpus import needs_corpus, tables
 
 ALL = [real for real in tables() if real.adoptable]
-
-if not ALL and os.environ.get("CI") == "true":
-    pytest.fail(f"no corpus at {FOLDER}: set UNSTUCK_CORPUS")
-
-pytestmark = pytest.mark.skipif(not ALL, reason=f"no corpus at {FOLDER}: set UNSTUCK_CORPUS")
+pytestmark = needs_corpus
 
 
 @pytest.fixture(scope="module", params=ALL, ids=[real.name for real in ALL])

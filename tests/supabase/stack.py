@@ -41,7 +41,7 @@ def found_postgrest() -> Path | None:
 
 
 def postgrest_binary() -> Path:
-    """Skips the test, loudly, where there is none; a failure in CI."""
+    """Skips the test where there is none."""
     return found_postgrest() or missing(f"there is no PostgREST: {HOW}")
 
 

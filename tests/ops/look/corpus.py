@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from functions.install.column_sql import TEXTS, Column, identifier, literal
 from functions.ops.look.catalogue import Connection, Facts, facts, table_oid
@@ -107,6 +108,12 @@ def tables() -> list[Real]:
         )
         for file in files
     ]
+
+
+needs_corpus = pytest.mark.skipif(
+    not FOLDER.is_dir(),
+    reason="the real task tables are not here: set UNSTUCK_CORPUS to their folder",
+)
 
 
 def _ddl(file: Path) -> str:

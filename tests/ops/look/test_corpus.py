@@ -1,7 +1,6 @@
 """Real tables: what is inferred of them alone, and what is ended when a person says what they mean."""
 
 import json
-import os
 from typing import Any
 
 import psycopg
@@ -12,14 +11,9 @@ from tests.ops.look.corpus import Real
 from tests.ops.look.looking import Answer, World
 
 TABLES = corpus.tables()
-WHERE = f"the corpus of real tables is not at {corpus.FOLDER}: set UNSTUCK_CORPUS"
 
-pytestmark = pytest.mark.skipif(not TABLES and not os.environ.get("CI"), reason=WHERE)
+pytestmark = corpus.needs_corpus
 each = pytest.mark.parametrize("real", TABLES, ids=lambda real: real.name)
-
-
-def test_the_corpus_is_there() -> None:
-    assert TABLES, WHERE
 
 
 def wrong(real: Real, answer: Answer) -> dict[str, Any]:
