@@ -8,7 +8,7 @@ import yaml
 
 from functions.core.policy import DEFAULT
 from functions.core.states import Reason
-from functions.ops.commands import parser
+from functions.ops.command_line import parser
 from tests.infra.gcloud import unknown
 from tests.promtool import promtool
 from tests.terraform import ROOT
@@ -116,7 +116,7 @@ def test_each_command_of_a_page_exists(page):
         if words[0] == "gcloud":
             assert unknown(words) == [], command
         else:
-            parser.parser().parse_args(words[3:])  # exits with 2 where it does not exist
+            parser().parse_args(words[3:])  # exits with 2 where it does not exist
 
 
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
