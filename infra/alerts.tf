@@ -31,7 +31,7 @@ resource "google_monitoring_alert_policy" "rule" {
       evaluation_interval       = each.value.interval
       alert_rule                = each.key
       rule_group                = var.name
-      disable_metric_validation = true # a metric without a first point would be refused, and with it the first apply
+      disable_metric_validation = true # without this, a metric that has no value yet would be refused, and with it the first apply
     }
   }
 

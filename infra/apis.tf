@@ -15,7 +15,7 @@ resource "google_project_service" "this" {
   disable_on_destroy = false # something else in the project may use it
 }
 
-# An API that was just enabled is not usable at once.
+# A new API does not work at once.
 resource "time_sleep" "apis" {
   create_duration = "60s"
   triggers        = { apis = join(",", sort(local.apis)) }

@@ -1,10 +1,10 @@
-# One page: does the promise hold, what fails and why, do the workers live, does the sweep run.
+# One page of charts: whether tasks end in time, what fails and why, whether workers live, whether the sweep runs.
 locals {
   user    = "logging_googleapis_com:user_${module.policy.prefix}"
   ours    = "monitored_resource=\"cloud_run_revision\""
   service = "${local.ours},service_name=~\"${var.name}-.+\""
 
-  gauges = "custom_googleapis_com:unstuck" # functions/sweep/gauges.py; of all installations in the project
+  gauges = "custom_googleapis_com:unstuck" # functions/sweep/gauges.py; shows all installations in the project
 
   charts = concat([
     { title = "Ended tasks by state", unit = "1", query = "sum by (state) (rate(${local.user}_task_finished{${local.ours}}[$${__interval}])) * 60" },

@@ -6,14 +6,14 @@ locals {
   private = concat(["worker", "sweep"], var.pubsub ? ["worker_event"] : [])
   entries = concat(local.public, local.remote, local.page, local.private)
 
-  # Whose account, size and timeout an entry point has.
+  # An entry point has the account, size and timeout of its group.
   group = merge({ for entry in concat(local.public, local.remote, local.page) : entry => "api" }, { worker = "worker", worker_event = "worker", sweep = "sweep" })
-  # By name, so that kebab-case names of functions are those of their Cloud Run services, by which logs are found.
+  # Names in kebab-case: a function then has the same name as its Cloud Run service, by which its logs are found.
   function_names = { for entry in local.entries : entry => "${var.name}-${replace(entry, "_", "-")}" }
   timeouts       = { api = 60, worker = floor(local.times["platform.timeout"]), sweep = ceil(local.times["sweep.budget"]) + 60 }
 
-  # A worker pushes tasks too, so this URL cannot come from the function itself (a cycle). A function's cloudfunctions.net
-  # URL is known before it is there; the check below compares.
+  # The worker pushes tasks too (to itself), so taking this URL from its resource would be a cycle. The URL on
+  # cloudfunctions.net is known before the function exists; the check below compares it with the real one.
   worker_url = "https://${var.region}-${var.project_id}.cloudfunctions.net/${local.function_names["worker"]}"
 
   environment = {
@@ -23,7 +23,7 @@ locals {
         WORKER_URL           = local.worker_url
         TASKS_QUEUE          = google_cloud_tasks_queue.this.id
         TASKS_INVOKER        = google_service_account.this["invoker"].email
-        LOG_EXECUTION_ID     = "true" # the platform sets it by itself; a plan without it never comes to rest
+        LOG_EXECUTION_ID     = "true" # the platform adds it; without this line each plan would want to remove it
       },
       var.database == "supabase" || (group == "api" && var.users != "none" && var.supabase_url != null) ? { SUPABASE_URL = var.supabase_url } : {},
       group == "api" && var.users != "none" ? { JWT_AUDIENCE = var.jwt_audience } : {},

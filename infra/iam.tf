@@ -31,14 +31,14 @@ resource "google_project_iam_member" "this" {
   member   = google_service_account.this[each.value.account].member
 }
 
-# A role that was just granted is not in force at once; the first build would fail.
+# A new role does not work at once; without this pause the first build would fail.
 resource "time_sleep" "iam" {
   create_duration = "60s"
   triggers        = { roles = join(",", sort(keys(local.project_roles))) }
   depends_on      = [google_project_iam_member.this, google_secret_manager_secret_iam_member.this]
 }
 
-# Who pushes a task makes Cloud Tasks send the invoker's token, and must be allowed to act as it.
+# Cloud Tasks sends the invoker's token. An account that pushes a task must be allowed to act as the invoker.
 resource "google_service_account_iam_member" "pushes_as_invoker" {
   for_each           = toset(local.pushers)
   service_account_id = google_service_account.this["invoker"].name
@@ -49,14 +49,14 @@ resource "google_service_account_iam_member" "pushes_as_invoker" {
 locals {
   invokers = merge(
     { for entry in local.private : entry => [google_service_account.this["invoker"].member] },
-    { for entry in local.public : entry => distinct(concat([google_service_account.this["invoker"].member], var.api_invokers)) }, # it makes the smoke test
+    { for entry in local.public : entry => distinct(concat([google_service_account.this["invoker"].member], var.api_invokers)) }, # the invoker runs the smoke test
     { for entry in local.remote : entry => var.remote_workers },
     { for entry in local.page : entry => var.page_viewers },
   )
 }
 
-# On the Cloud Run service: cloudfunctions.invoker has no effect on functions of this generation. A binding, so that what
-# somebody adds by hand does not stay.
+# On the Cloud Run service, because cloudfunctions.invoker has no effect on functions of the 2nd generation. It is a binding
+# (not a member), so that an account which somebody adds by hand is removed by the next apply.
 resource "google_cloud_run_service_iam_binding" "invoker" {
   for_each = local.invokers
   location = var.region
@@ -65,6 +65,6 @@ resource "google_cloud_run_service_iam_binding" "invoker" {
   members  = each.value
 
   lifecycle {
-    replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id] # a new service has no bindings
+    replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id] # a service that was made again has lost its bindings
   }
 }

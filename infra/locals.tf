@@ -1,4 +1,4 @@
-# The policy, read once; modules/policy refuses what does not fit.
+# The policy, read once; modules/policy refuses numbers that do not fit together.
 module "policy" {
   source    = "./modules/policy"
   name      = var.name

@@ -37,7 +37,7 @@ resource "google_logging_metric" "this" {
   depends_on = [time_sleep.apis]
 }
 
-# The SLO reads a metric that must be known to Cloud Monitoring by then. Alerts do without (disable_metric_validation).
+# Cloud Monitoring must know the metric before the SLO is made. Alerts need no pause: see disable_metric_validation in alerts.tf.
 resource "time_sleep" "metrics" {
   create_duration = "60s"
   triggers        = { metrics = join(",", sort(keys(module.policy.metrics))) }

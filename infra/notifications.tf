@@ -1,4 +1,4 @@
-# Who is told. Tokens and passwords are write-only: in no plan and no state.
+# Who gets the alerts. Tokens and passwords are write-only arguments, so they are in no plan and no state.
 resource "google_monitoring_notification_channel" "email" {
   for_each     = toset(var.notification_emails)
   display_name = "${var.name}: ${each.value}"

@@ -5,7 +5,7 @@ resource "google_cloud_tasks_queue" "this" {
 
   rate_limits {
     max_dispatches_per_second = var.queue.max_dispatches_per_second
-    max_concurrent_dispatches = var.sizes.worker.max * var.sizes.worker.concurrency # more would only get 429
+    max_concurrent_dispatches = var.sizes.worker.max * var.sizes.worker.concurrency # more than the workers can take at once: they would answer 429
   }
 
   retry_config {

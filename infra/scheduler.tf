@@ -1,4 +1,4 @@
-# Cloud Scheduler calls the sweep. It delivers at least once; the sweep takes the time of the schedule as the key of a run.
+# Cloud Scheduler calls the sweep. A call may come twice; the sweep then sees the same scheduled time and does nothing.
 resource "google_cloud_scheduler_job" "sweep" {
   name             = "${var.name}-sweep"
   region           = var.region
@@ -8,7 +8,7 @@ resource "google_cloud_scheduler_job" "sweep" {
   attempt_deadline = "${local.timeouts.sweep + 30}s"
 
   retry_config {
-    retry_count          = 1 # the next run is near
+    retry_count          = 1 # the next scheduled run comes soon
     min_backoff_duration = "5s"
   }
 

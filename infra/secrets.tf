@@ -1,4 +1,5 @@
-# Secrets without their values: those are added by gcloud (README), or by secret_values, which are in no plan and no state.
+# Secrets without their values. Add these with gcloud (README.md), or with the variable secret_values, which is in no plan and no
+# state.
 locals {
   secrets = merge(
     { (var.database == "supabase" ? "SUPABASE_KEY" : "DATABASE_URL") = local.pushers },

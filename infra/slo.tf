@@ -1,4 +1,4 @@
-# The promise as a number: so many of the tasks that end, end well. Cancelled ones count neither way.
+# The goal as a number: the share of tasks that end well among those that end. Cancelled tasks are not counted.
 resource "google_monitoring_custom_service" "tasks" {
   service_id   = "${var.name}-tasks"
   display_name = "${var.name}: tasks"

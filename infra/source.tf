@@ -1,5 +1,5 @@
-# What is deployed, file by file: what is not named here cannot get into it, such as an .env or a .venv.
-# .gcloudignore names the same for `gcloud functions deploy`; a test compares the two.
+# What is deployed: main.py, requirements.txt and functions/ without ops/. Nothing else of the repository, such as .env or .venv.
+# .gcloudignore lists the same files for `gcloud functions deploy`; a test compares the two.
 locals {
   root = "${path.module}/.."
   code = sort([
@@ -43,7 +43,7 @@ resource "google_storage_bucket" "source" {
   depends_on = [time_sleep.apis]
 }
 
-# Named by its content: a function is built again when, and only when, the code has changed.
+# Its name contains a hash of the content, so a function is built again only when the code has changed.
 resource "google_storage_bucket_object" "source" {
   name   = "functions-${data.archive_file.functions.output_sha256}.zip"
   bucket = google_storage_bucket.source.name

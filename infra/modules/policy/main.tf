@@ -1,10 +1,10 @@
 # Reads the policy and the alerts, refuses numbers that do not fit together, and puts the policy's numbers into the alerts.
-# No provider: it can be tested by itself. functions/core/policy.py reads the same file for the code and refuses the same.
+# It uses no provider, so it can be tested alone. functions/core/policy.py reads the same file and refuses the same numbers.
 locals {
   root    = yamldecode(var.policy)
   seconds = { s = 1, m = 60, h = 3600, d = 86400, "" = 1 }
 
-  # Each kind's rule, by "watch.kind": what it says itself, else what "*" says.
+  # The rule of each kind, by "watch.kind": its own values, else those of "*".
   kinds = merge([
     for watch, one in local.root.watches : {
       for kind, rule in one.rules : "${watch}.${kind}" => merge(one.rules["*"], rule)
@@ -40,7 +40,7 @@ locals {
   }
   goal = coalesce(local.numbers["slo.goal"], 0.99)
 
-  # -- what does not fit
+  # -- numbers that do not fit together
   no_time   = sort([for name, value in local.times : name if value <= 0])
   no_number = sort([for name, value in local.numbers : name if value == null])
   too_long  = sort([for kind in keys(local.kinds) : kind if local.times["${kind}.run_for"] + local.times["platform.margin"] > local.times["platform.timeout"]])
@@ -48,14 +48,14 @@ locals {
   too_late  = sort([for kind in keys(local.kinds) : kind if local.times["${kind}.redispatch_after"] >= local.times["${kind}.pending_for"]])
   longest   = max([for kind in keys(local.kinds) : local.times["${kind}.pending_for"]]...)
   minutes   = local.times["sweep.every"] / 60
-  latest    = 3 * local.times["sweep.every"] + 600 # log lines count up to 10 minutes late
-  day       = 25 * 3600                            # Cloud Monitoring: window and duration together, on log-based metrics
+  latest    = 3 * local.times["sweep.every"] + 600 # a metric may count log lines up to 10 minutes late
+  day       = 25 * 3600                            # the most that Cloud Monitoring allows for window and `for` together, on log-based metrics
 
   # -- sizes
   bytes    = { "" = 1, B = 1, KB = 1e3, MB = 1e6, GB = 1e9, KIB = 1024, MIB = 1048576, GIB = 1073741824 }
   memories = [for rule in values(local.kinds) : try(regex("^([0-9]+)\\s*([KMG]?I?B?)$", upper(tostring(rule.memory))), ["0", ""])]
 
-  # -- the alerts, with the policy's numbers in the place of those before a comment such as `# alerts.overdue`
+  # -- the alerts: a number before a comment such as `# alerts.overdue` is replaced by that of the policy
   values = merge(local.times, local.numbers, { "slo.budget" = 1 - local.goal })
   prefix = replace(var.name, "-", "_")
 
