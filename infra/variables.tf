@@ -1,5 +1,5 @@
 variable "project_id" {
-  description = "The Google Cloud project. The only variable that must be given."
+  description = "The Google Cloud project. The only required variable."
   type        = string
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
@@ -8,7 +8,7 @@ variable "project_id" {
 }
 
 variable "region" {
-  description = "Where everything runs. Near the database: each verb is a round trip."
+  description = "The region of everything. Choose one near the database, because each step of a task is a round trip."
   type        = string
   default     = "us-central1"
   validation {
@@ -18,7 +18,7 @@ variable "region" {
 }
 
 variable "name" {
-  description = "What everything is named after. Give another one to have two of these in one project."
+  description = "The prefix of all names. Use another one for a second installation in the same project."
   type        = string
   default     = "unstuck"
   validation {
@@ -28,7 +28,7 @@ variable "name" {
 }
 
 variable "labels" {
-  description = "More labels on all that can have them, such as {team = \"media\"}."
+  description = "Labels that are added to everything that can have labels, such as {team = \"media\"}."
   type        = map(string)
   default     = {}
 }
@@ -80,7 +80,7 @@ variable "supabase_url" {
 }
 
 variable "secret_values" {
-  description = "Values of secrets by name, such as {DATABASE_URL = \"postgresql://...\"}: written, and kept in no plan and no state. Needs secret_versions. Default: none, add them by gcloud (README)."
+  description = "Values of secrets by name, such as {DATABASE_URL = \"postgresql://...\"}: written, but in no plan and no state. Needs secret_versions. Default: none; add them with gcloud (README.md)."
   type        = map(string)
   default     = {}
   ephemeral   = true
@@ -139,7 +139,7 @@ variable "sizes" {
 }
 
 variable "internal_ingress" {
-  description = "Whether sweep and worker refuse what does not come from inside Google Cloud, before they look at its token."
+  description = "Whether sweep and worker refuse requests from outside Google Cloud, before they check the token."
   type        = bool
   default     = false
 }
@@ -151,7 +151,7 @@ variable "vpc_connector" {
 }
 
 variable "users" {
-  description = "How clients say who they are: none (IAM asks: api_invokers), supabase (a user's JWT, by the keys that the project publishes; needs supabase_url), or secret (the same by the legacy secret SUPABASE_JWT_SECRET)."
+  description = "How clients prove who they are: none (only IAM checks: api_invokers), supabase (a user's JWT, checked with the keys that the project publishes; needs supabase_url), or secret (the same, checked with the legacy secret SUPABASE_JWT_SECRET)."
   type        = string
   default     = "none"
   validation {
@@ -165,13 +165,13 @@ variable "users" {
 }
 
 variable "jwt_audience" {
-  description = "Whom users' tokens are for."
+  description = "The audience (aud) of users' tokens."
   type        = string
   default     = "authenticated"
 }
 
 variable "api_invokers" {
-  description = "Who may call create_task, task_status and cancel_task: members such as serviceAccount:web@my-project.iam.gserviceaccount.com, or allUsers when the code asks users for their token. Default: nobody but the bundle's own invoker."
+  description = "Who may call create_task, task_status and cancel_task: members such as serviceAccount:web@my-project.iam.gserviceaccount.com, or allUsers if the functions check users' tokens (users). Default: only the invoker account of Unstuck."
   type        = list(string)
   default     = []
   validation {
@@ -185,7 +185,7 @@ variable "api_invokers" {
 }
 
 variable "cors_origins" {
-  description = "The origins whose pages may create, ask for and cancel tasks from a browser, such as [\"https://app.example.com\"]."
+  description = "The origins whose pages may create, query and cancel tasks from a browser, such as [\"https://app.example.com\"]."
   type        = list(string)
   default     = []
   validation {
@@ -223,7 +223,7 @@ variable "gauges" {
 }
 
 variable "remote_workers" {
-  description = "Who may take tasks from elsewhere by claim_task, beat_task, complete_task and fail_task: members of IAM. Default: nobody, and these functions are not deployed."
+  description = "Who may run tasks outside the functions, with claim_task, beat_task, complete_task and fail_task: members of IAM. Default: nobody, and these functions are not deployed."
   type        = list(string)
   default     = []
   validation {
@@ -233,7 +233,7 @@ variable "remote_workers" {
 }
 
 variable "notify" {
-  description = "Whether the sweep tells of tasks that it failed, by the secret NOTIFY_URL; signed: also with the secret NOTIFY_SECRET, such as {signed = true}."
+  description = "Whether the sweep sends the tasks that it failed to a webhook, whose URL is the secret NOTIFY_URL. {signed = true} also signs the messages with the secret NOTIFY_SECRET."
   type        = object({ signed = optional(bool, false) })
   default     = null
 }
@@ -245,7 +245,7 @@ variable "pubsub" {
 }
 
 variable "queue" {
-  description = "How fast Cloud Tasks pushes, and how often it comes again. What it gives up is pushed again by the sweep."
+  description = "How fast Cloud Tasks pushes, and how often it tries again. The sweep pushes again what Cloud Tasks gave up."
   type = object({
     max_dispatches_per_second = optional(number, 50)
     max_attempts              = optional(number, 20)
@@ -263,7 +263,7 @@ variable "queue" {
   }
 }
 
-# -- who is told
+# -- who gets the alerts
 
 variable "notification_emails" {
   description = "Who gets the alerts by mail."
@@ -329,7 +329,7 @@ variable "alerts_topic" {
 }
 
 variable "notification_channels" {
-  description = "Channels that are there already: projects/P/notificationChannels/N."
+  description = "Existing channels that get the alerts too: projects/P/notificationChannels/N."
   type        = list(string)
   default     = []
   validation {
@@ -339,13 +339,13 @@ variable "notification_channels" {
 }
 
 variable "alerts_off" {
-  description = "Names of alerts that are not wanted, such as [\"MemoryHigh\"]."
+  description = "Names of alerts to switch off, such as [\"MemoryHigh\"]."
   type        = list(string)
   default     = []
 }
 
 variable "renotify" {
-  description = "How often an open CRITICAL incident says so again."
+  description = "How often the notification of an open CRITICAL incident is sent again."
   type        = string
   default     = "3600s"
   validation {

@@ -45,7 +45,7 @@ output "times" {
 }
 
 output "cron" {
-  description = "sweep.every as a schedule."
+  description = "sweep.every as a cron schedule."
   value       = local.minutes >= 60 ? "0 */${floor(local.minutes / 60)} * * *" : local.minutes <= 1 ? "* * * * *" : "*/${floor(local.minutes)} * * * *"
 
   precondition {
@@ -55,7 +55,7 @@ output "cron" {
 }
 
 output "memory" {
-  description = "Bytes that the hungriest kind may take."
+  description = "The largest memory limit of any kind, in bytes."
   value       = max([for one in local.memories : tonumber(one[0]) * local.bytes[one[1]]]...)
 
   precondition {
@@ -65,7 +65,7 @@ output "memory" {
 }
 
 output "goal" {
-  description = "The share of the tasks that end which must end well."
+  description = "The share of tasks that must end well among those that end."
   value       = local.goal
 
   precondition {
@@ -132,6 +132,6 @@ output "log_match" {
 }
 
 output "prefix" {
-  description = "What the names of metrics begin with."
+  description = "The prefix of the names of metrics."
   value       = local.prefix
 }

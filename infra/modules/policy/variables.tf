@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What everything is named after."
+  description = "The prefix of all names."
   type        = string
   default     = "unstuck"
 }
