@@ -71,8 +71,12 @@ MAIN = {
 STORE = {
     "core.durations",
     "core.policy",
+    "core.policy_keys",
+    "core.rule",
     "core.sqlstates",
     "core.states",
+    "core.watch",
+    "core.watch_reader",
     "core.yaml_lines",
     "store",
     "store.postgres",

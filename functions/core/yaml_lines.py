@@ -34,11 +34,18 @@ class Value:
         raise PolicyError(f"{self._file}:{self._line}: {self._path or 'the file'}: {problem}")
 
     def __getitem__(self, name: str) -> "Value":
-        found = self.get(name)
-        return found if found is not None else self.fail(f"lacks `{name}`. Add it.")
+        value = self.get(name)
+        return value if value is not None else self.lacks(name)
+
+    def lacks(self, name: str) -> NoReturn:
+        self.fail(f"lacks `{name}`. Add it.")
 
     def get(self, name: str) -> "Value | None":
         return dict(self.items()).get(name)
+
+    @property
+    def is_mapping(self) -> bool:
+        return isinstance(self._node, yaml.MappingNode)
 
     def items(self) -> Iterator[tuple[str, "Value"]]:
         if not isinstance(self._node, yaml.MappingNode):
@@ -55,19 +62,21 @@ class Value:
             seen.add(key.value)
             yield key.value, value
 
-    def only(self, *names: str) -> None:
-        for name, value in self.items():
+    def only(self, *names: str) -> dict[str, "Value"]:
+        """The values of a mapping that may have these names and no other."""
+        values = dict(self.items())
+        for name, value in values.items():
             if name not in names:
                 value.fail(f"is not known here. Known are: {', '.join(names)}.")
+        return values
 
     def plain(self) -> Any:
         loader = yaml.SafeLoader("")
         try:
             return loader.construct_document(self._node)
-        except Exception as error:  # noqa: BLE001 - ValueError for 2001-99-99, KeyError for `!!bool maybe`, and others
-            self.fail(
-                f"cannot be read: {getattr(error, 'problem', None) or error}. Write a plain value, or quote it."
-            )
+        except Exception as error:  # noqa: BLE001 - ValueError for a date, KeyError for a tag, ..
+            problem = getattr(error, "problem", None) or error
+            self.fail(f"cannot be read: {problem}. Write a plain value, or quote it.")
 
     def text(self) -> str:
         value: str = self.plain()
@@ -82,7 +91,7 @@ class Value:
     def texts(self) -> tuple[Any, ...]:
         value = self.plain()
         values = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, str | int | float) for one in values):
+        if not all(isinstance(word, str | int | float) for word in values):
             self.fail("must be a value or a list of values such as [pending, queued]")
         return tuple(values)
 

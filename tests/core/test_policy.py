@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.core import policy as policies
-from functions.core.policy import DEFAULT, PYTHONS, Rule, load, parse
+from functions.core.policy import DEFAULT, Rule, load, parse
+from functions.core.rule import PYTHON_ONLY
 from functions.core.states import State
 from functions.errors import PolicyError
 
@@ -71,13 +72,13 @@ def test_the_order_of_the_rules_does_not_matter():
 def test_the_rules_travel_to_the_database_whole_as_plain_json_and_short():
     watch = load(str(DEFAULT)).watch()
     rules = json.loads(watch.rules_json, parse_constant=pytest.fail)
-    assert rules["*"].keys() == {field.name for field in fields(Rule)} - PYTHONS | {
+    assert rules["*"].keys() == {field.name for field in fields(Rule)} - PYTHON_ONLY | {
         "longest_pending_for"
     }
     for kind, rule in watch.rules.items():
         whole = {**rules["*"], **rules[kind]}
-        assert {name: whole[name] for name in asdict(rule) if name not in PYTHONS} == {
-            name: value for name, value in asdict(rule).items() if name not in PYTHONS
+        assert {name: whole[name] for name in asdict(rule) if name not in PYTHON_ONLY} == {
+            name: value for name, value in asdict(rule).items() if name not in PYTHON_ONLY
         }
     assert rules["selection"] == {"run_for": 120, "attempts": 2}
     assert rules["*"]["longest_pending_for"] == max(

@@ -1,5 +1,4 @@
-"""functions/policy.schema.json, which editors and the reference use, says what
-functions/core/policy.py takes."""
+"""functions/policy.schema.json, by which editors check a policy, says what functions/core takes."""
 
 import copy
 import re
@@ -12,10 +11,10 @@ import yaml
 
 from functions.core.policy import DEFAULT, parse
 from functions.errors import PolicyError
-from functions.ops.reference.policy import Schema, inner, load, resolved
+from functions.ops.reference.policy import Schema, schema
 from tests.docs.pages import ROOT
 
-SCHEMA = load()
+SCHEMA = schema()
 POLICIES = [
     DEFAULT,
     *sorted((ROOT / "examples").glob("*.yaml")),
@@ -25,18 +24,26 @@ FULL: dict[str, Any] = {"clocks": {}, "also": {}, "hooks": {}, "limits": {"creat
 """What the default watch does not have."""
 
 
-def mappings(one: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], set[str]]]:
+def resolved(part: Schema) -> Schema:
+    """A part of the schema, with what its $ref points to."""
+    return SCHEMA["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+
+
+def mappings(
+    part: Schema, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], set[str]]]:
     """Each mapping with fixed keys: its path in a policy, and the keys."""
-    properties = {
-        name: resolved(value, SCHEMA) for name, value in one.get("properties", {}).items()
-    }
+    part = resolved(part)
+    properties = part.get("properties", {})
     if properties:
         yield path, set(properties)
     for name, value in properties.items():
         for deeper in (value, *value.get("anyOf", ())):
             yield from mappings(deeper, (*path, name))
-    if below := inner(one, SCHEMA):
-        yield from mappings(below[1], (*path, {"NAME": "tasks", "KIND": "*"}[below[0]]))
+    for below in part.get("patternProperties", {}).values():
+        yield from mappings(below, (*path, "tasks"))
+    if isinstance(part.get("additionalProperties"), dict) and "required" in part:
+        yield from mappings(part["additionalProperties"], (*path, "*"))
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
@@ -49,21 +56,22 @@ def test_the_schema_takes_every_policy_that_there_is(path):
 @pytest.mark.parametrize(
     ("path", "keys"),
     list(mappings(SCHEMA)),
-    ids=lambda one: ".".join(one) if isinstance(one, tuple) else "",
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )
 def test_the_schema_has_the_keys_that_the_policy_takes(path, keys):
     policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
     policy["watches"]["tasks"] = {**copy.deepcopy(FULL), **policy["watches"]["tasks"]}
-    at = policy
+    mapping = policy
     for step in path:
-        at[step] = at[step] if isinstance(at.get(step), dict) else {}
-        at = at[step]
-    at["no_such_key"] = 1
+        if not isinstance(mapping.get(step), dict):
+            mapping[step] = {}
+        mapping = mapping[step]
+    mapping["no_such_key"] = 1
     with pytest.raises(PolicyError) as refused:
         parse(yaml.safe_dump(policy))
-    known = re.search(r"Known are: ([^.]+)\.", str(refused.value))
-    assert known, str(refused.value)
-    assert set(known[1].split(", ")) == keys
+    listed = re.search(r"Known are: ([^.]+)\.", str(refused.value))
+    assert listed, str(refused.value)
+    assert set(listed[1].split(", ")) == keys
 
 
 def test_the_schema_refuses_a_slip():

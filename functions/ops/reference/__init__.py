@@ -1,5 +1,5 @@
-"""The pages of docs/ that are made from what they describe. `make docs` writes them; a test fails
-when one is out of date."""
+"""The pages of docs/ and the schema of the policy, which are made from what they describe.
+`make docs` writes them; a test fails when one is out of date."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "events.md": events.text,
     "http-api.md": http.text,
     "policy.md": policy.text,
+    "../functions/policy.schema.json": policy.schema_text,
     "reasons.md": reasons.text,
     "settings.md": settings.text,
     "sql.md": sql.text,

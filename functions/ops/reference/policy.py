@@ -1,109 +1,145 @@
-"""docs/policy.md, from functions/policy.schema.json."""
+"""docs/policy.md and functions/policy.schema.json, from the keys that functions/core reads."""
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-SCHEMA = Path(__file__).parents[2] / "policy.schema.json"
+from functions.core.durations import SECONDS_BY_UNIT
+from functions.core.policy import POLICY
+from functions.core.policy_keys import Kind, Mapping
+from functions.core.rule import RULE
+from functions.core.watch import WATCH
+
 Schema = dict[str, Any]
 
+MEANING = (
+    "Which tables are watched, in which words, and by which clocks and rules. Python and Terraform "
+    "read it, and both refuse numbers that do not fit together."
+)
 _HEAD = """# policy.yaml
 
-<!-- Made by `make docs` from functions/policy.schema.json. Edit that instead. -->
+<!-- Made by `make docs` from functions/core/policy.py, watch.py and rule.py. Edit those instead. -->
 
-`functions/policy.yaml`, or the file that `UNSTUCK_POLICY` names. {description} An error names the
+`functions/policy.yaml`, or the file that `UNSTUCK_POLICY` names. {meaning} An error names the
 line and the next step.
 
-A *watch* is a table that Unstuck looks after; other words are in the [glossary](glossary.md).
+A *watch* is a table that Unstuck watches, with its words, clocks and rules; other words are in the
+[glossary](glossary.md).
 
 Times are written as 30s, 5m, 2h, 7d or a number of seconds; sizes as 400MB, 1GiB or a number of
 bytes. Editors that know JSON Schema complete and check it: the first line of the file points to the
 schema. `examples/` has the policies of four real systems.
 """
 
-
-def text() -> str:
-    schema = load()
-    return "\n".join([_HEAD.format(**schema), *_section("", schema, schema)])
-
-
-def load() -> Schema:
-    found: Schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    return found
-
-
-def resolved(one: Schema, schema: Schema) -> Schema:
-    """With what its $ref points to; its own description wins."""
-    if "$ref" not in one:
-        return one
-    name = one["$ref"].rpartition("/")[2]
-    return {**schema["$defs"][name], **{key: value for key, value in one.items() if key != "$ref"}}
-
-
-def inner(one: Schema, schema: Schema) -> tuple[str, Schema] | None:
-    """The objects within a mapping of names, and what stands for the name."""
-    for found, name in (
-        (one.get("patternProperties", {}).values(), "NAME"),
-        ([one.get("additionalProperties")], "KIND"),
-    ):
-        for value in found:
-            if isinstance(value, dict) and "properties" in resolved(value, schema):
-                return name, resolved(value, schema)
-    return None
-
-
-def _section(path: str, one: Schema, schema: Schema) -> Iterator[str]:
-    properties = {
-        name: resolved(value, schema) for name, value in one.get("properties", {}).items()
-    }
-    if properties:
-        if path:
-            yield f"## {path}\n\n{one.get('description', '')}\n"
-        needed = set(one.get("required", ()))
-        yield "| key | value | required | meaning |\n|---|---|---|---|"
-        for name, value in properties.items():
-            told = value.get("description", "").replace("|", "\\|")
-            yield f"| `{name}` | {_kind(value)} | {'yes' if name in needed else ''} | {told} |"
-        yield ""
-    for name, value in properties.items():
-        deeper = (
-            value
-            if "properties" in value or inner(value, schema)
-            else next(iter(_objects(value)), None)
-        )
-        if deeper:
-            yield from _section(f"{path}.{name}".lstrip("."), deeper, schema)
-    if below := inner(one, schema):
-        yield from _section(f"{path}.{below[0]}".lstrip("."), below[1], schema)
-
-
-def _objects(value: Schema) -> Iterator[Schema]:
-    return (one for one in value.get("anyOf", ()) if "properties" in one)
-
-
-def _kind(value: Schema) -> str:
-    if "enum" in value:
-        return " \\| ".join(f"`{one}`" for one in value["enum"])
-    if "anyOf" in value:
-        return _either(value)
-    bounds = f" {value['minimum']} - {value['maximum']}" if "maximum" in value else ""
-    return _KINDS.get(str(value["type"]), str(value["type"])) + bounds
-
-
-_KINDS = {
+BELOW = {"watches": ("NAME", WATCH), "rules": ("KIND", RULE)}
+"""The mappings whose names are free: what stands for a name in a path, and what is below it."""
+TYPES = {
+    "#/$defs/time": "time",
+    "#/$defs/size": "size",
+    "#/$defs/names": "one or a list",
+    "#/$defs/words": "one or a list",
     "object": "mapping",
     "array": "list",
     "integer": "whole number",
+    "number": "number",
     "boolean": "true or false",
     "string": "text",
 }
 
 
-def _either(value: Schema) -> str:
-    patterns = [one["pattern"] for one in value["anyOf"] if "pattern" in one]
-    if patterns:
-        return "time" if "smhd" in patterns[0] else "size"
-    if any("properties" in one for one in value["anyOf"]):
-        return "number or mapping"
-    return "one or a list"
+def text() -> str:
+    """docs/policy.md."""
+    return "\n".join([_HEAD.format(meaning=MEANING), *_tables("", "", POLICY)])
+
+
+def _tables(path: str, meaning: str, mapping: Mapping) -> Iterator[str]:
+    if path:
+        yield f"## {path}\n\n{meaning}\n"
+    yield "| key | value | required | meaning |\n|---|---|---|---|"
+    required = 'in "*"' if mapping is RULE else "yes"
+    for name, key in mapping.keys.items():
+        description = key.meaning.replace("|", "\\|")
+        mark = required if key.required else ""
+        yield f"| `{name}` | {_type(key.kind)} | {mark} | {description} |"
+    yield ""
+    for name, key in mapping.keys.items():
+        inner_path = f"{path}.{name}".lstrip(".")
+        if isinstance(key.kind, Mapping):
+            yield from _tables(inner_path, key.meaning, key.kind)
+        elif name in BELOW:
+            placeholder, below = BELOW[name]
+            yield from _tables(f"{inner_path}.{placeholder}", key.meaning, below)
+
+
+def _type(kind: Kind | Mapping) -> str:
+    if isinstance(kind, Mapping):
+        return f"{_type(kind.single)} or mapping" if kind.single else "mapping"
+    if "enum" in kind.schema:
+        return " \\| ".join(f"`{value}`" for value in kind.schema["enum"])
+    name = TYPES[kind.schema.get("$ref") or kind.schema["type"]]
+    if "maximum" in kind.schema:
+        name += f" {kind.schema['minimum']} - {kind.schema['maximum']}"
+    return name
+
+
+def schema_text() -> str:
+    """functions/policy.schema.json."""
+    return _json(schema()) + "\n"
+
+
+def schema() -> Schema:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "policy.yaml",
+        "description": MEANING,
+        **_schema(POLICY),
+        "$defs": {
+            "time": {
+                "description": "30s, 5m, 2h, 7d, or a number of seconds.",
+                "anyOf": [
+                    {"type": "number", "minimum": 0},
+                    {"type": "string", "pattern": f"^[0-9.]+ *[{''.join(SECONDS_BY_UNIT)}]?$"},
+                ],
+            },
+            "size": {
+                "description": "400MB, 1GiB, or a number of bytes.",
+                "anyOf": [
+                    {"type": "integer", "minimum": 1},
+                    {"type": "string", "pattern": "^[0-9.]+ *(B|[KMG]i?B)?$"},
+                ],
+            },
+            "names": _one_or_more("A name, or several.", "string"),
+            "words": _one_or_more("A word, or several.", ["string", "integer", "boolean"]),
+            "watch": _schema(WATCH),
+            "rule": _schema(RULE, whole=False),
+        },
+    }
+
+
+def _one_or_more(description: str, types: str | list[str]) -> Schema:
+    several = {"type": "array", "items": {"type": types}}
+    return {"description": description, "anyOf": [{"type": types}, several]}
+
+
+def _schema(kind: Kind | Mapping, *, whole: bool = True) -> Schema:
+    """`whole`: whether the required keys must be there."""
+    if isinstance(kind, Kind):
+        return kind.schema
+    mapping: Schema = {"type": "object", "additionalProperties": False}
+    required = [name for name, key in kind.keys.items() if key.required]
+    if required and whole:
+        mapping["required"] = required
+    mapping["properties"] = {
+        name: {"description": key.meaning, **_schema(key.kind)} for name, key in kind.keys.items()
+    }
+    return {"anyOf": [kind.single.schema, mapping]} if kind.single else mapping
+
+
+def _json(value: Any, indent: str = "") -> str:
+    """A mapping that fits into a line stands in one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict) or len(indent) + len(line) < 90:
+        return line
+    inner = indent + "  "
+    lines = [f"{inner}{json.dumps(name)}: {_json(item, inner)}" for name, item in value.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"

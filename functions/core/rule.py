@@ -1,0 +1,127 @@
+"""The rule of a kind of task: how long a task may wait, run and be silent, and what follows."""
+
+from dataclasses import dataclass, replace
+
+from functions.core.policy_keys import (
+    FLAG,
+    SIZE,
+    TEXT,
+    TIME,
+    choice,
+    mapping_of,
+    number,
+    policy_key,
+    whole,
+)
+from functions.core.yaml_lines import Value
+
+CENTS = whole(0, 100_000_000)
+PYTHON_ONLY = {"on_error", "isolation", "memory", "handler", "cost_at_least", "cost_at_most"}
+"""Fields that Python alone uses; they are left out of the rules that travel with each SQL call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    pending_for: float = policy_key(
+        TIME, "How long a task may wait for a worker; then it fails as never_claimed."
+    )
+    redispatch_after: float = policy_key(
+        TIME,
+        "After this time without a worker the push of a task may be lost, and is sent again. "
+        "Shorter than `pending_for`.",
+    )
+    run_for: float = policy_key(
+        TIME, "The deadline of one attempt. At most platform.timeout - platform.margin."
+    )
+    silent_for: float = policy_key(
+        TIME,
+        "How long a task may be running outside the guard without a sign of life; then it is "
+        "settled. Longer than platform.timeout.",
+    )
+    attempts: int = policy_key(
+        whole(1, 100), "How many attempts a task has in all; an attempt counts when it is claimed."
+    )
+    backoff_first: float = policy_key(
+        TIME, "The wait before the second attempt. Not longer than `max`.", at="backoff.first"
+    )
+    backoff_factor: float = policy_key(
+        number(1, 100),
+        "Each later wait is this many times as long as the one before it.",
+        at="backoff.factor",
+    )
+    backoff_max: float = policy_key(TIME, "The longest wait.", at="backoff.max")
+    on_lost: str = policy_key(
+        choice("retry", "fail", "uncertain"),
+        "What follows when an attempt is lost (killed, late, out of memory). `uncertain`, a "
+        "failure, is for work that must not be done twice.",
+    )
+    on_error: str = policy_key(
+        choice("retry", "fail"),
+        "What follows when the handler raises an exception that is neither Retry nor Fail.",
+    )
+    isolation: str = policy_key(
+        choice("process", "thread"),
+        "Where the handler runs. `thread` is only for tiny work: it cannot be stopped.",
+    )
+    memory: int = policy_key(
+        SIZE,
+        "How much memory the handler's process may take. It is ended when it takes more, before "
+        "the platform ends the whole instance.",
+    )
+    lease: float
+    """`lease.for` of the policy, so that it travels with the rule."""
+    handler: str = policy_key(
+        TEXT,
+        "The function that does the task, as module:function. Default: `handle` in "
+        "functions/handlers/KIND.py.",
+        default="",
+    )
+    one_active: bool = policy_key(
+        FLAG,
+        "A user (owner) may have one open task of this kind; the database refuses a second. Only "
+        "for a table that `migrate` made.",
+        default=False,
+    )
+    cost_at_least: int = policy_key(
+        CENTS, "The smallest price that the caller may state.", at="cost.at_least", default=0
+    )
+    cost_at_most: int = policy_key(
+        CENTS, "The largest price that the caller may state.", at="cost.at_most", default=0
+    )
+
+
+RULE = mapping_of(
+    Rule,
+    {
+        "backoff": "How long a task waits before its next attempt, with a jitter of half of it.",
+        "cost": "What a task costs its owner, in cents, for the part `credits`: a number, or a "
+        "range within which the caller states the price.",
+    },
+    singles={"cost": CENTS},
+)
+
+
+def read_rules(value: Value, lease: float) -> dict[str, Rule]:
+    """The rule of each kind. A kind takes from "*" what it does not state."""
+    values = dict(value.items())
+    if "*" not in values:
+        value.fail('lacks the rule "*" for every kind. Add it.')
+    own_star = values.pop("*")
+    star = Rule(**RULE.read(own_star), lease=lease)
+    _check(own_star, star)
+    rules = {"*": star}
+    for kind, own in values.items():
+        rules[kind] = replace(star, **RULE.read(own, whole=False))
+        _check(own, rules[kind])
+    return rules
+
+
+def _check(value: Value, rule: Rule) -> None:
+    if rule.redispatch_after >= rule.pending_for:
+        (value.get("redispatch_after") or value).fail(
+            "must be shorter than pending_for, or a lost push is never sent again. Lower it."
+        )
+    if rule.backoff_first > rule.backoff_max:
+        value["backoff"]["first"].fail("must not be longer than `max`. Lower it.")
+    if rule.cost_at_least > rule.cost_at_most:
+        value["cost"]["at_least"].fail("must not be more than `at_most`. Lower it.")

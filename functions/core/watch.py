@@ -1,0 +1,255 @@
+"""A watch: a table that Unstuck watches, with its words, clocks and rules."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from functions.core.policy_keys import (
+    FLAG,
+    NAMES,
+    TEXT,
+    WORDS,
+    Key,
+    Kind,
+    Mapping,
+    by_name,
+    choice,
+    mapping_of,
+    policy_key,
+    read_later,
+    same_kind,
+    whole,
+)
+from functions.core.rule import PYTHON_ONLY, Rule
+from functions.core.states import State
+from functions.core.yaml_lines import Value
+
+WORDS_MEANINGS = {
+    state: f"The words of a {state} task; the first is the one that is written." for state in State
+} | {State.RESTING: "The words of a task that waits for a person; it is never swept."}
+MARKS_MEANINGS = {
+    state: f"The column that is set when a task is {state}."
+    for state in (State.COMPLETED, State.FAILED, State.CANCELLED)
+}
+HOOKS = {
+    "on_created": "Called when a task is created, with (task_id text).",
+    "on_completed": "Called when a task is completed, with (task_id text, attempt integer, "
+    "result jsonb).",
+    "on_failed": "Called when a task has failed, with (task_id text, attempt integer, reason text).",
+    "on_cancelled": "Called when a task is cancelled, with (task_id text, attempt integer, reason text).",
+    "on_reopened": "Called when a failed or cancelled task starts again, with (task_id text).",
+    "on_swept": "Called once in each run of the sweep, with ().",
+}
+OPTIONAL = {"credits": tuple(HOOKS), "generations": ("on_completed",)}
+"""The parts in functions/sql/optional, with the hooks that each of them takes."""
+
+
+class Json(str):
+    """A JSON text that SQL takes as jsonb. By its type a store knows it from a text."""
+
+    __slots__ = ()
+
+
+def _table(value: Value) -> str:
+    def variable(match: re.Match[str]) -> str:
+        return os.environ.get(match[1]) or value.fail(
+            f"needs the variable {match[1]} of the environment. Set it."
+        )
+
+    return re.sub(r"\$\{(\w+)\}", variable, value.text())
+
+
+def _optional(value: Value) -> tuple[str, ...]:
+    parts = value.names()
+    if unknown := set(parts) - OPTIONAL.keys():
+        value.fail(
+            f"{', '.join(sorted(unknown))} is not known here. Known are: {', '.join(OPTIONAL)}."
+        )
+    return tuple(dict.fromkeys(parts))
+
+
+def _writes(state: State) -> Key:
+    more = "worker" if state == State.RUNNING else "note"
+    values = by_name(choice("now", "nothing", "raise", more))
+    return Key(values, f"What a move to {state} also writes, by column.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Watch:
+    name: str
+    table: str = policy_key(
+        Kind(_table, {"type": "string"}),
+        "The table as schema.name. `${NAME}` stands for a variable of the environment.",
+    )
+    own: bool = policy_key(
+        FLAG,
+        "Whether `migrate` makes the table. Leave it out for a table that you have.",
+        default=False,
+    )
+    key: str = policy_key(TEXT, "The column of the primary key.")
+    key_type: str = policy_key(
+        choice("uuid", "text", "integer", "bigint"), "The type of the primary key."
+    )
+    status: str = policy_key(TEXT, "The column of the status.")
+    words: dict[State, tuple[Any, ...]] = policy_key(
+        same_kind(WORDS, WORDS_MEANINGS),
+        "The table's own words for each state. Running and failed need one; without one for "
+        "pending, rows are born running and have one attempt; without one for completed, tasks are "
+        "swept only. A word that stands for several states needs `marks`; words that are left out "
+        "are never touched.",
+    )
+    marks: dict[State, str] = policy_key(
+        same_kind(TEXT, MARKS_MEANINGS),
+        "Columns that tell the states of one word apart: a flag that is true, a time or a text "
+        "that is set. A boolean `processing` is false before and after; `{completed: done_at, "
+        "failed: error}` says which.",
+        default_factory=dict,
+    )
+    columns: dict[str, str] = policy_key(
+        same_kind(
+            TEXT,
+            {
+                "kind": "The kind of work: picks the rule and the handler.",
+                "input": "What the handler receives. Default: the whole row.",
+                "result": "Takes what the handler returns.",
+                "error": "Takes the sentence for the user. Cut to its width; JSON is merged.",
+                "reason": "Takes the code of the reason.",
+                "owner": "The user to whom the task belongs.",
+                "priority": "A task with a higher number is claimed first.",
+            },
+        ),
+        "Which other columns the table has. None of them is required.",
+    )
+    clocks: dict[str, tuple[str, ...]] = policy_key(
+        same_kind(
+            NAMES,
+            {
+                "queued": "Since when a task waits.",
+                "due": "The time before which a task is not claimed. A retry moves it.",
+                "started": "When the task was claimed.",
+                "alive": "The last sign of life of a worker that is not in the guard.",
+                "touched": "Set by every write of Unstuck.",
+                "finished": "When the task ended.",
+            },
+        ),
+        "Columns that tell times, best first: where one is NULL, the next one counts. "
+        "`workers.last_heartbeat via worker_id=id` names a column of another table. `queued` and "
+        "`alive` are required unless `fence` is `observe`; `queued` only where tasks wait.",
+        default_factory=dict,
+    )
+    hooks: dict[str, tuple[str, ...]] = policy_key(
+        same_kind(NAMES, HOOKS),
+        "SQL functions of yours that are called in the transaction of the move.",
+        default_factory=dict,
+    )
+    optional: tuple[str, ...] = policy_key(
+        Kind(_optional, {"type": "array", "items": {"enum": list(OPTIONAL)}}),
+        "Parts of functions/sql/optional that `migrate` installs. Their hooks are called before "
+        "yours.",
+        default=(),
+    )
+    notify: bool = policy_key(
+        FLAG, "Whether a task that the sweep fails is reported to NOTIFY_URL.", default=False
+    )
+    types: dict[str, str] = policy_key(
+        by_name(TEXT),
+        "The types of columns that are not text (timestamptz for a clock), by column: "
+        "`varchar(64)`, `jsonb not null`, `bigint`, `public.job_status`. A clock of another table "
+        "goes by `workers.last_heartbeat`.",
+        default_factory=dict,
+    )
+    also: dict[State, dict[str, str]] = policy_key(
+        Mapping({state: _writes(state) for state in State if state != State.RESTING}),
+        "What else a move to a state writes, by column: `now`, `nothing` (null), `raise` (one "
+        "more); to running `worker`; elsewhere `note` (the sentence, merged into JSON or appended "
+        "to a log).",
+        default_factory=dict,
+    )
+    jwt_role: str = policy_key(
+        TEXT,
+        "The role that triggers of the table expect in request.jwt.claim.role. Default: none is "
+        "set.",
+        default="",
+    )
+    fence: str = policy_key(
+        choice("off", "observe", "enforce"),
+        "The trigger on the table: `enforce` refuses writes from elsewhere that leave an ended "
+        "state or end a task that a worker holds; `observe` only stamps times. Default: `enforce` "
+        "for a table that `migrate` made, else `off`.",
+        default="off",
+    )
+    create_per_minute: int | None = policy_key(
+        whole(1, 100_000),
+        "How many tasks of all kinds together a user may create in a minute; more get 429. "
+        "Default: no limit.",
+        at="limits.create_per_minute",
+        default=None,
+    )
+    rules: dict[str, Rule] = policy_key(
+        read_later(
+            {"type": "object", "required": ["*"], "additionalProperties": {"$ref": "#/$defs/rule"}}
+        ),
+        'The rules, by kind. The rule "*" holds for every kind and states all keys except '
+        "`handler`, `one_active` and `cost`; the rule of a kind states only what differs.",
+        repr=False,
+    )
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether a task of it can be pending: not where rows are born running."""
+        return bool(self.words[State.PENDING])
+
+    @property
+    def ends_alike(self) -> bool:
+        """Whether the table alone does not tell how a task ended."""
+        return State.FAILED not in self.marks and any(
+            word in self.words[State.COMPLETED] for word in self.words[State.FAILED]
+        )
+
+    def sharers(self, word: Any) -> list[State]:
+        """The states for which a word stands."""
+        return [state for state in State if word in self.words[state]]
+
+    def rule(self, kind: str) -> Rule:
+        return self.rules.get(kind) or self.rules["*"]
+
+    def handler(self, kind: str) -> str:
+        """`module:function`. A kind is data: without a rule that names a handler it chooses a
+        module of functions/handlers, never a function."""
+        return self.rule(kind).handler or f"functions.handlers.{kind}:handle"
+
+    @cached_property
+    def handlers(self) -> tuple[str, ...]:
+        """Of the kinds that have a rule of their own."""
+        return tuple(self.handler(kind) for kind in self.rules if kind != "*")
+
+    @cached_property
+    def rules_json(self) -> Json:
+        """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy
+        cannot differ. They are short, since each call reads them: what Python alone uses is left
+        out, and a kind states only what differs from "*"."""
+        rules = {kind: _sql_fields(rule) for kind, rule in self.rules.items()}
+        star = rules.pop("*")
+        longest = max(rule.pending_for for rule in self.rules.values())
+        differing = {kind: _differing(rule, star) for kind, rule in rules.items()}
+        return Json(json.dumps({"*": star | {"longest_pending_for": _short(longest)}, **differing}))
+
+
+def _sql_fields(rule: Rule) -> dict[str, Any]:
+    return {name: _short(value) for name, value in vars(rule).items() if name not in PYTHON_ONLY}
+
+
+def _differing(rule: dict[str, Any], star: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in rule.items() if value != star[name]}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+WATCH = mapping_of(Watch, {"limits": "Limits for each user, of a table that `migrate` made."})

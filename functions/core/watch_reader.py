@@ -1,0 +1,102 @@
+"""How a watch is read from policy.yaml, and what is refused since its parts do not fit together."""
+
+import re
+from typing import Any
+
+from functions.core.rule import read_rules
+from functions.core.states import ENDED, State
+from functions.core.watch import HOOKS, OPTIONAL, WATCH, Watch
+from functions.core.yaml_lines import Value
+
+NAME_PATTERN = "[a-z_][a-z0-9_]{0,39}"
+
+
+def read_watch(name: str, value: Value, lease: float) -> Watch:
+    """The watch of that name. Raises PolicyError."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        value.fail(
+            "must be named by a-z, 0-9 and _ (40 at most): SQL functions are named after a watch. "
+            "Rename it."
+        )
+    attributes = WATCH.read(value)
+    attributes["words"] = dict.fromkeys(State, ()) | attributes["words"]
+    attributes["rules"] = read_rules(attributes["rules"], lease)
+    if attributes.get("own"):
+        attributes.setdefault("fence", "enforce")
+    attributes["hooks"] = _hooks(name, attributes)
+    watch = Watch(name=name, **attributes)
+    _check_words(value, watch)
+    _check_parts(value, watch)
+    if "$$" in repr(watch):
+        value.fail(
+            "has $$ in a name or a word, at which the body of an SQL function would end. "
+            "Use another."
+        )
+    return watch
+
+
+def _hooks(name: str, attributes: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """All hooks of a watch, those of its optional parts first."""
+    hooks = {}
+    for hook in HOOKS:
+        parts = [part for part in attributes.get("optional", ()) if hook in OPTIONAL[part]]
+        functions = tuple(f"unstuck.{name}_{part}_{hook}" for part in parts)
+        functions += attributes.get("hooks", {}).get(hook, ())
+        if functions:
+            hooks[hook] = functions
+    return hooks
+
+
+def _check_words(value: Value, watch: Watch) -> None:
+    words = value["words"]
+    state_by_word: dict[Any, State] = {}
+    for name, listed in words.items():
+        state = State(name)
+        if state in watch.marks:
+            continue
+        for word in watch.words[state]:
+            other = state_by_word.get(word)
+            both_ended = isinstance(word, bool) and {state, other} <= ENDED
+            if other and not both_ended:  # a flag tells no more than that a task ended
+                listed.fail(
+                    f"the word {word!r} stands for {other} already. Give each word one state, or "
+                    "name the column that tells them apart under `marks`."
+                )
+            state_by_word[word] = state
+    for state in (State.RUNNING, State.FAILED):
+        if not watch.words[state]:
+            words.fail(f"has no word for {state}. Add `{state}: [...]`.")
+    if watch.own and not (watch.may_wait and watch.words[State.COMPLETED]):
+        words.fail(
+            "has no word for pending or completed, which a table of our own needs. Add both."
+        )
+    for kind, rule in watch.rules.items():
+        if rule.attempts > 1 and not watch.may_wait:
+            value["rules"].fail(
+                f"{kind}: attempts is {rule.attempts}, but there is no word for pending, so that "
+                "no task can be tried again. Write `attempts: 1`, or add `pending: [...]` to "
+                "`words`."
+            )
+
+
+def _check_parts(value: Value, watch: Watch) -> None:
+    """What of a watch needs another part of it."""
+    if watch.columns.get("result") in watch.marks.values():
+        value["marks"].fail(
+            "names the column of the result, which may stay empty. Name a time or a flag."
+        )
+    for name in ("queued", "alive") if watch.may_wait else ("alive",):
+        if not watch.clocks.get(name) and watch.fence != "observe":
+            (value.get("clocks") or value).fail(
+                f"lacks `{name}`: without it nobody can tell how long a task has been waiting or "
+                "silent. Add it, or let a trigger see to it: `fence: observe`."
+            )
+    if watch.create_per_minute is not None and not watch.own:
+        value["limits"].fail(
+            "needs `own: true`: tasks of another table are not created by Unstuck. Remove it."
+        )
+    if "on_created" not in watch.hooks and any(rule.cost_at_most for rule in watch.rules.values()):
+        value["rules"].fail(
+            "has a `cost`, but nothing takes it. Add `optional: [credits]` to the watch, or a hook "
+            "`on_created`."
+        )
