@@ -19,7 +19,8 @@ from functions.store.postgres import PostgresStore
 HEAD = """
 platform: {timeout: 600s, margin: 15s}
 lease: {beat: 10s, for: 30s}
-sweep: {every: 60s, budget: 45s, batch: 500, retention: 30d, mass_expiry: {at_least: 10, share: 0.5}}
+sweep: {every: 60s, budget: 45s, batch: 500, retention: 30d,
+        mass_expiry: {at_least: 10, share: 0.5}}
 watches:
   jobs:
     table: public.jobs
@@ -28,10 +29,12 @@ watches:
     status: status
     words: {pending: [queued], running: [working], completed: [done], failed: [broken]}
     columns: {error: error}
-    clocks: {queued: created_at, started: started_at, alive: [beat_at, started_at, created_at], finished: ended_at}
+    clocks: {queued: created_at, started: started_at,
+             alive: [beat_at, started_at, created_at], finished: ended_at}
     rules:
       "*": {pending_for: 15m, redispatch_after: 2m, run_for: 500s, silent_for: 15m, attempts: 3,
-            backoff: {first: 2s, factor: 4, max: 5m}, on_lost: retry, on_error: retry, isolation: process, memory: 400MB}
+            backoff: {first: 2s, factor: 4, max: 5m}, on_lost: retry, on_error: retry,
+            isolation: process, memory: 400MB}
 """
 COLUMNS = {
     "id": "bigint generated always as identity primary key",
@@ -65,13 +68,11 @@ class World:
         self, *constraints: str, head: str = HEAD, installed: bool = True, **columns: str
     ) -> "World":
         """The table, with one task of each word, and the guard installed."""
-        made = [f"{name} {kind}" for name, kind in (COLUMNS | columns).items() if kind]
-        self.run(f"create table jobs ({', '.join([*made, *constraints])})")
-        words = (
-            "enum_range(null::job_status)"
-            if "job_status" in str(columns)
-            else "array['queued', 'working', 'done', 'broken']"
-        )
+        definitions = [f"{name} {kind}" for name, kind in (COLUMNS | columns).items() if kind]
+        self.run(f"create table jobs ({', '.join([*definitions, *constraints])})")
+        words = "array['queued', 'working', 'done', 'broken']"
+        if "job_status" in str(columns):
+            words = "enum_range(null::job_status)"
         self.run(f"insert into jobs (status) select unnest({words})")
         self.policy = parse(head)
         if installed:
@@ -81,17 +82,21 @@ class World:
     def examine(self) -> list[Finding]:
         return examine(self.dsn, self.policy, list(self.policy.watches.values()))
 
-    def found(self, check: str, level: str) -> list[Finding]:
-        found = [one for one in self.examine() if (one.check, one.level) == (check, level)]
-        assert all(one.what and (level == "fine" or (one.why and one.do)) for one in found), (
-            "what, why and what to do"
-        )
-        return found
+    def findings(self, check: str, level: str) -> list[Finding]:
+        findings = [
+            finding
+            for finding in self.examine()
+            if (finding.check, finding.level) == (check, level)
+        ]
+        for finding in findings:
+            assert finding.fact
+            assert level == "fine" or (finding.why and finding.do), "why, and what to do"
+        return findings
 
-    def one(self, check: str, level: str) -> str:
-        found = self.found(check, level)
-        assert len(found) == 1, found
-        return f"{found[0].what} | {found[0].why} | {found[0].do}"
+    def only_finding(self, check: str, level: str) -> str:
+        findings = self.findings(check, level)
+        assert len(findings) == 1, findings
+        return f"{findings[0].fact} | {findings[0].why} | {findings[0].do}"
 
 
 @pytest.fixture
@@ -99,15 +104,15 @@ def world(empty_database: str) -> World:
     return World(empty_database)
 
 
-def broken(found: list[Finding]) -> list[Finding]:
-    return [one for one in found if one.level == "breaks"]
+def broken(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level == "breaks"]
 
 
 def test_nothing_breaks_in_the_default_watch_without_a_single_task(database: str) -> None:
     policy = load()
-    found = examine(database, policy, list(policy.watches.values()))
-    assert broken(found) == []
-    assert [one.check for one in found if one.level == "warns"] == ["sweep"], (
+    findings = examine(database, policy, list(policy.watches.values()))
+    assert broken(findings) == []
+    assert [finding.check for finding in findings if finding.level == "warns"] == ["sweep"], (
         "it has never been swept"
     )
 
@@ -118,26 +123,23 @@ def test_nothing_breaks_in_the_default_watch_with_tasks_in_each_state(database: 
     for _ in range(4):
         store.create(watch, "image", {})
     store.create(watch, "image", {}, delay=3600.0)
-    store.settle(
-        watch,
-        (one := store.claim(watch, None, "w"))["task_id"],
-        one["token"],
-        "complete",
-        result={},
-    )
-    store.settle(watch, (one := store.claim(watch, None, "w"))["task_id"], one["token"], "fail")
+    completed, failed = store.claim(watch, None, "w"), store.claim(watch, None, "w")
+    store.settle(watch, completed["task_id"], completed["token"], "complete", result={})
+    store.settle(watch, failed["task_id"], failed["token"], "fail")
     store.operate(watch, "cancel", [store.claim(watch, None, "w")["task_id"]])
     store.claim(watch, None, "w")
     store.close()
-    found = examine(database, policy, [watch])
-    assert broken(found) == []
-    assert not [one for one in found if one.check == "tries" and one.level == "warns"]
+    findings = examine(database, policy, [watch])
+    assert broken(findings) == []
+    assert not [
+        finding for finding in findings if finding.check == "tries" and finding.level == "warns"
+    ]
 
 
 def test_a_plain_adopted_table_breaks_nowhere(world: World) -> None:
     world.jobs(LISTED)
     assert broken(world.examine()) == []
-    assert world.one("tries", "fine").startswith(
+    assert world.only_finding("tries", "fine").startswith(
         "14 actions work, tried on tasks that are 'queued', 'working', 'broken'"
     )
 
@@ -156,8 +158,9 @@ def test_a_run_changes_nothing(world: World) -> None:
         "unstuck.sweeps",
     )
     sums = " union all ".join(
-        f"select '{one}', md5(string_agg(t::text || t.ctid::text || t.xmin::text, ',' order by t::text)) from {one} t"
-        for one in tables
+        f"select '{table}', md5(string_agg(t::text || t.ctid::text || t.xmin::text, ',' "
+        f"order by t::text)) from {table} t"
+        for table in tables
     )
     before = world.rows(sums)
     assert broken(world.examine())
@@ -169,19 +172,21 @@ def test_the_command_exits_3_when_something_would_break_and_0_otherwise(
 ) -> None:
     assert main(["doctor", "--dsn", database, "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)["findings"]
-    assert {tuple(one) for one in findings} == {("watch", "level", "check", "what", "why", "do")}
+    assert {tuple(finding) for finding in findings} == {
+        ("watch", "level", "check", "what", "why", "do")
+    }
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("drop function unstuck.prune")
         connection.execute("delete from unstuck.migrations where name = 'shared'")
     assert main(["doctor", "--dsn", database, "--in", "tasks"]) == 3
-    said = capsys.readouterr()
-    assert "migrations" in said.out
-    assert "1 breaks" in said.err
+    output = capsys.readouterr()
+    assert "migrations" in output.out
+    assert "1 breaks" in output.err
 
 
 def test_a_database_that_does_not_answer_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--dsn", "postgresql://nobody@127.0.0.1:1/x", "--json"]) == 4
-    assert [one["check"] for one in json.loads(capsys.readouterr().out)["findings"]] == [
+    assert [finding["check"] for finding in json.loads(capsys.readouterr().out)["findings"]] == [
         "reachable"
     ]
 
@@ -191,46 +196,46 @@ def test_an_unknown_watch_is_a_usage_error(database: str) -> None:
 
 
 def test_an_old_server_breaks() -> None:
-    assert [one.level for one in deployment.version(140009)] == ["breaks"]
-    assert [one.level for one in deployment.version(150004)] == ["fine"]
+    assert [finding.level for finding in deployment.version(140009)] == ["breaks"]
+    assert [finding.level for finding in deployment.version(150004)] == ["fine"]
 
 
 def test_missing_migrations_break_and_the_actions_are_tried_all_the_same(world: World) -> None:
     world.jobs(LISTED, installed=False)
-    assert "migrate --apply" in world.one("migrations", "breaks")
-    assert "14 actions work" in world.one("tries", "fine")
+    assert "migrate --apply" in world.only_finding("migrations", "breaks")
+    assert "14 actions work" in world.only_finding("tries", "fine")
     assert world.rows("select to_regnamespace('unstuck')") == [(None,)]
 
 
 def test_a_trigger_is_not_installed_for_a_try(world: World) -> None:
     world.jobs(installed=False, head=HEAD.replace("    rules:", "    fence: enforce\n    rules:"))
-    assert "not installed" in world.one("tries", "warns")
+    assert "not installed" in world.only_finding("tries", "warns")
 
 
 def test_a_missing_table_breaks(world: World) -> None:
-    assert "public.jobs" in world.one("table", "breaks")
+    assert "public.jobs" in world.only_finding("table", "breaks")
 
 
 def test_a_missing_column_breaks_and_the_like_is_named(world: World) -> None:
     world.jobs(beat_at="", installed=False)
     world.run("alter table jobs add beaten_at timestamptz")
-    assert "beaten_at" in world.one("columns", "breaks")
+    assert "beaten_at" in world.only_finding("columns", "breaks")
 
 
 def test_a_key_of_another_type_breaks(world: World) -> None:
     world.jobs(id="uuid primary key default gen_random_uuid()", installed=False)
-    assert "key_type: uuid" in world.one("key", "breaks")
+    assert "key_type: uuid" in world.only_finding("key", "breaks")
 
 
 def test_a_key_that_is_not_unique_breaks(world: World) -> None:
     world.jobs(id="bigint generated always as identity")
-    assert "not unique" in world.one("key", "breaks")
+    assert "not unique" in world.only_finding("key", "breaks")
 
 
 def test_a_key_that_a_partitioned_table_shares_with_its_time_warns(world: World) -> None:
     """The database makes it up, so that it is unique as long as nobody writes it by hand."""
     world.jobs("primary key (id, created_at)", id="bigint generated always as identity")
-    assert "not unique" in world.one("key", "warns")
+    assert "not unique" in world.only_finding("key", "warns")
 
 
 def test_a_word_that_the_check_refuses_breaks(world: World) -> None:
@@ -240,17 +245,19 @@ def test_a_word_that_the_check_refuses_breaks(world: World) -> None:
         "alter table jobs add check (status in ('queued', 'working', 'done', 'broke', 'parked'))",
     )
     migrate(world.dsn, world.policy)
-    assert "Write 'broke'" in world.one("words", "breaks")
-    assert "'parked'" in world.one("words", "warns")
-    failed = world.found("tries", "breaks")
-    assert any("sweep to failed" in one.what and "(23514)" in one.what for one in failed)
+    assert "Write 'broke'" in world.only_finding("words", "breaks")
+    assert "'parked'" in world.only_finding("words", "warns")
+    failed = world.findings("tries", "breaks")
+    assert any(
+        "sweep to failed" in finding.fact and "(23514)" in finding.fact for finding in failed
+    )
 
 
 def test_a_word_that_the_enum_does_not_know_breaks(world: World) -> None:
     world.run("create type job_status as enum ('queued', 'working', 'done')")
     world.jobs(status="job_status not null default 'queued'", installed=False)
-    assert "the enum does not know 'broken'" in world.one("words", "breaks")
-    assert any("(22P02)" in one.what for one in world.found("migrations", "breaks")), (
+    assert "the enum does not know 'broken'" in world.only_finding("words", "breaks")
+    assert any("(22P02)" in finding.fact for finding in world.findings("migrations", "breaks")), (
         "a function of SQL asks for it by then"
     )
 
@@ -258,9 +265,10 @@ def test_a_word_that_the_enum_does_not_know_breaks(world: World) -> None:
 def test_a_check_between_times_breaks_on_the_status_that_it_concerns(world: World) -> None:
     """contributor.info: a queued row has no start, and its CHECK wants one before the end."""
     world.jobs("constraint valid_dates check (ended_at is null or started_at is not null)")
-    said = [one.what for one in world.found("tries", "breaks")]
+    facts = [finding.fact for finding in world.findings("tries", "breaks")]
     assert any(
-        "'queued'" in one and "sweep to failed" in one and "valid_dates" in one for one in said
+        "'queued'" in finding and "sweep to failed" in finding and "valid_dates" in finding
+        for finding in facts
     )
 
 
@@ -271,10 +279,10 @@ def test_a_trigger_that_refuses_is_told_in_its_own_words(world: World) -> None:
         "if new.status = 'queued' then raise exception 'never back'; end if; return new; end $$",
         "create trigger refuse before update on jobs for each row execute function refuse()",
     )
-    said = str(world.found("tries", "breaks"))
-    assert "sweep to pending" in said
-    assert "requeue" in said
-    assert "never back (P0001)" in said
+    text = str(world.findings("tries", "breaks"))
+    assert "sweep to pending" in text
+    assert "requeue" in text
+    assert "never back (P0001)" in text
 
 
 def test_a_trigger_that_silently_keeps_the_row_breaks(world: World) -> None:
@@ -284,45 +292,45 @@ def test_a_trigger_that_silently_keeps_the_row_breaks(world: World) -> None:
         "create trigger keep before update on jobs for each row execute function keep()",
     )
     assert any(
-        "the task is running afterwards, not failed" in one.what
-        for one in world.found("tries", "breaks")
+        "the task is running afterwards, not failed" in finding.fact
+        for finding in world.findings("tries", "breaks")
     )
 
 
 def test_a_state_without_a_task_is_tried_on_another_task(world: World) -> None:
     world.jobs(LISTED)
     world.run("delete from jobs where status <> 'done'")
-    assert world.found("tries", "warns") == []
-    assert len(world.found("tries", "fine")) == 1
+    assert world.findings("tries", "warns") == []
+    assert len(world.findings("tries", "fine")) == 1
 
 
 def test_what_could_not_be_tried_is_said(world: World) -> None:
     world.jobs(LISTED, owner="text")
     world.run("delete from jobs", "alter table jobs alter owner set not null")
-    said = world.found("tries", "warns")
-    assert any("'queued'" in one.what and "not tried" in one.what for one in said)
+    findings = world.findings("tries", "warns")
+    assert any("'queued'" in finding.fact and "not tried" in finding.fact for finding in findings)
     assert broken(world.examine()) == []
 
 
 def test_a_missing_index_is_told_with_the_statement_that_creates_it(world: World) -> None:
     world.jobs()
-    said = world.found("index", "warns")
-    assert [one.do for one in said] == [
+    findings = world.findings("index", "warns")
+    assert [finding.do for finding in findings] == [
         'create index concurrently on "public"."jobs" ("created_at") where "status" = \'queued\';',
         'create index concurrently on "public"."jobs" ("beat_at") where "status" = \'working\';',
     ]
     world.run("create index on jobs (created_at)")
-    assert len(world.found("index", "warns")) == 2, (
+    assert len(world.findings("index", "warns")) == 2, (
         "an index on the clock alone leads to nearly all rows"
     )
-    world.run(*(one.do for one in said))
-    assert world.found("index", "warns") == []
+    world.run(*(finding.do for finding in findings))
+    assert world.findings("index", "warns") == []
 
 
 def test_an_index_on_the_status_will_do(world: World) -> None:
     world.jobs()
     world.run("create index on jobs (status, created_at)")
-    assert world.found("index", "warns") == []
+    assert world.findings("index", "warns") == []
 
 
 def test_no_clock_that_proves_life_warns(world: World) -> None:
@@ -331,23 +339,24 @@ def test_no_clock_that_proves_life_warns(world: World) -> None:
             "alive: [beat_at, started_at, created_at]", "alive: [started_at, created_at]"
         )
     )
-    assert "started_at and created_at" in world.one("life", "warns")
+    assert "started_at and created_at" in world.only_finding("life", "warns")
 
 
 def test_an_updated_at_that_nothing_moves_warns(world: World) -> None:
     world.jobs(head=HEAD.replace("beat_at", "updated_at"), updated_at="timestamptz")
-    assert "no trigger moves updated_at" in world.one("updated", "warns")
+    assert "no trigger moves updated_at" in world.only_finding("updated", "warns")
     world.run(
-        "create function moved() returns trigger language plpgsql as $$ begin new.updated_at = now(); return new; end $$",
+        "create function moved() returns trigger language plpgsql as $$ begin new.updated_at = "
+        "now(); return new; end $$",
         "create trigger moved before update on jobs for each row execute function moved()",
     )
-    assert world.found("updated", "warns") == []
+    assert world.findings("updated", "warns") == []
 
 
 def test_an_error_column_whose_width_nobody_stated_breaks(world: World) -> None:
     world.jobs(error="varchar(64)")
-    assert "varchar(64)" in world.one("width", "breaks")
-    assert any("(22001)" in one.what for one in world.found("tries", "breaks"))
+    assert "varchar(64)" in world.only_finding("width", "breaks")
+    assert any("(22001)" in finding.fact for finding in world.findings("tries", "breaks"))
 
 
 def test_a_narrow_error_column_warns(world: World) -> None:
@@ -355,36 +364,37 @@ def test_a_narrow_error_column_warns(world: World) -> None:
         error="varchar(64)",
         head=HEAD.replace("    rules:", "    types: {error: varchar(64)}\n    rules:"),
     )
-    assert "64 characters" in world.one("width", "warns")
+    assert "64 characters" in world.only_finding("width", "warns")
     assert broken(world.examine()) == []
 
 
 def test_a_unique_index_that_names_the_status_warns(world: World) -> None:
     world.jobs("unique (room, status)", room="text")
-    assert "jobs_room_status_key" in world.one("unique", "warns")
+    assert "jobs_room_status_key" in world.only_finding("unique", "warns")
     world.run("update jobs set room = 'a'")
-    assert any("(23505)" in one.what for one in world.found("tries", "breaks"))
+    assert any("(23505)" in finding.fact for finding in world.findings("tries", "breaks"))
 
 
 def test_a_time_without_zone_is_told(world: World) -> None:
     world.jobs(created_at="timestamp not null default (now() at time zone 'UTC')")
-    assert "types: {created_at: timestamp}" in world.one("zone", "warns")
+    assert "types: {created_at: timestamp}" in world.only_finding("zone", "warns")
     world.policy = parse(
         HEAD.replace("    rules:", "    types: {created_at: timestamp}\n    rules:")
     )
-    assert "is read as UTC" in world.one("zone", "warns")
+    assert "is read as UTC" in world.only_finding("zone", "warns")
     world.policy = parse(HEAD)
     world.run(
-        f"alter database {world.dsn.rpartition('/')[2].partition('?')[0]} set timezone = 'Asia/Tokyo'"
+        f"alter database {world.dsn.rpartition('/')[2].partition('?')[0]} set timezone = "
+        "'Asia/Tokyo'"
     )
-    assert "Asia/Tokyo" in world.one("zone", "breaks")
+    assert "Asia/Tokyo" in world.only_finding("zone", "breaks")
 
 
 def test_a_clock_that_is_off_warns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.jobs()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 5)
-    assert "ahead of" in world.one("clock", "warns")
+    assert "ahead of" in world.only_finding("clock", "warns")
 
 
 def test_numbers_that_do_not_fit_warn(world: World) -> None:
@@ -392,25 +402,26 @@ def test_numbers_that_do_not_fit_warn(world: World) -> None:
         "queued: created_at", "queued: created_at, due: due_at"
     )
     world.jobs(head=head.replace("every: 60s", "every: 5m"), due_at="timestamptz")
-    said = str(world.found("numbers", "warns"))
-    assert "retention" in said
-    assert "never_claimed" in said
-    assert "rarer" in said
+    text = str(world.findings("numbers", "warns"))
+    assert "retention" in text
+    assert "never_claimed" in text
+    assert "rarer" in text
 
 
 def test_the_last_sweep_is_told(world: World) -> None:
     world.jobs()
-    assert "no sweep has run" in world.one("sweep", "warns")
+    assert "no sweep has run" in world.only_finding("sweep", "warns")
     world.run(
-        "insert into unstuck.sweeps (started_at, until, ok) select t, t, true from (select now() - interval '1 h') x (t)"
+        "insert into unstuck.sweeps (started_at, until, ok) select t, t, true from (select now() "
+        "- interval '1 h') x (t)"
     )
-    assert "was 1h ago" in world.one("sweep", "warns")
+    assert "was 1h ago" in world.only_finding("sweep", "warns")
     world.run(
         "insert into unstuck.sweeps (until, ok, error) values (now(), false, 'no such column')"
     )
-    assert "no such column" in world.one("sweep", "warns")
+    assert "no such column" in world.only_finding("sweep", "warns")
     world.run("insert into unstuck.sweeps (until, ok) values (now(), true)")
-    assert len(world.found("sweep", "fine")) == 1
+    assert len(world.findings("sweep", "fine")) == 1
 
 
 def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
@@ -419,17 +430,17 @@ def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
         "insert into unstuck.outbox (watch, task_id, number, kind, reason, at) "
         "values ('jobs', '1', 1, 'job', 'stale', now() - interval '1 h')"
     )
-    assert world.found("notify", "fine") == world.found("notify", "warns") == [], (
+    assert world.findings("notify", "fine") == world.findings("notify", "warns") == [], (
         "no watch wants to be told"
     )
     world.policy = parse(HEAD.replace("    key: id\n", "    key: id\n    notify: true\n"))
     migrate(world.dsn, world.policy)
     assert "1 failures wait to be told, the oldest since 1h" in (
-        said := world.one("notify", "warns")
+        text := world.only_finding("notify", "warns")
     )
-    assert "NOTIFY_URL" in said
+    assert "NOTIFY_URL" in text
     world.run("update unstuck.outbox set at = now()")
-    assert len(world.found("notify", "fine")) == 1
+    assert len(world.findings("notify", "fine")) == 1
 
 
 @pytest.fixture
@@ -454,8 +465,8 @@ def as_outsider(world: World) -> list[Finding]:
 
 def test_a_role_without_grants_breaks(outsider: World) -> None:
     outsider.jobs()
-    said = " ".join(one.what for one in broken(as_outsider(outsider)))
-    assert "may not read or update public.jobs" in said
+    text = " ".join(finding.fact for finding in broken(as_outsider(outsider)))
+    assert "may not read or update public.jobs" in text
 
 
 def test_a_role_under_row_level_security_breaks(outsider: World) -> None:
@@ -465,21 +476,21 @@ def test_a_role_under_row_level_security_breaks(outsider: World) -> None:
         "grant all on all tables in schema public, unstuck to doctor_outsider",
         "alter table jobs enable row level security",
     )
-    assert any("row level security" in one.what for one in broken(as_outsider(outsider)))
+    assert any("row level security" in finding.fact for finding in broken(as_outsider(outsider)))
 
 
 def test_other_writers_without_a_fence_warn(world: World) -> None:
     world.jobs()
-    assert world.found("fence", "warns") == []
+    assert world.findings("fence", "warns") == []
     world.run(
         "create function finish(n bigint) returns void language sql as "
         "$$ update jobs set status = 'done' where id = n $$"
     )
-    assert "finish" in world.one("fence", "warns")
+    assert "finish" in world.only_finding("fence", "warns")
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "said"),
+    ("host", "port", "text"),
     [
         ("db.x.supabase.co", 5432, "direct"),
         ("aws-0-eu.pooler.supabase.com", 6543, "a transaction pooler"),
@@ -487,16 +498,17 @@ def test_other_writers_without_a_fence_warn(world: World) -> None:
         ("pgbouncer", 5432, "a transaction pooler"),
     ],
 )
-def test_a_pooler_is_told(host: str, port: int, said: str) -> None:
-    found = deployment.pooler(SimpleNamespace(info=SimpleNamespace(host=host, port=port)))
-    assert [one.level for one in found] == ["fine"]
-    assert said in found[0].what
+def test_a_pooler_is_told(host: str, port: int, text: str) -> None:
+    findings = deployment.pooler(SimpleNamespace(info=SimpleNamespace(host=host, port=port)))
+    assert [finding.level for finding in findings] == ["fine"]
+    assert text in findings[0].fact
 
 
 def test_hooks_run_and_are_rolled_back(world: World) -> None:
     world.run(
         "create table refunds (id text)",
-        "create function refund(task text, attempt integer, reason text) returns void language sql as "
+        "create function refund(task text, attempt integer, reason text) returns void language "
+        "sql as "
         "$$ insert into refunds values (task) $$",
     )
     world.jobs(
@@ -505,7 +517,7 @@ def test_hooks_run_and_are_rolled_back(world: World) -> None:
     assert broken(world.examine()) == []
     assert world.rows("select * from refunds") == []
     world.run("drop table refunds")
-    assert any("refunds" in one.what for one in world.found("tries", "breaks"))
+    assert any("refunds" in finding.fact for finding in world.findings("tries", "breaks"))
 
 
 def test_every_watch_of_a_policy_is_checked(database: str) -> None:
@@ -513,5 +525,5 @@ def test_every_watch_of_a_policy_is_checked(database: str) -> None:
         HEAD
         + HEAD.partition("watches:\n")[2].replace("  jobs:", "  more:").replace(".jobs", ".more")
     )
-    found = examine(database, policy, list(policy.watches.values()))
-    assert {one.watch for one in found if one.check == "table"} == {"jobs", "more"}
+    findings = examine(database, policy, list(policy.watches.values()))
+    assert {finding.watch for finding in findings if finding.check == "table"} == {"jobs", "more"}
