@@ -1,4 +1,4 @@
-"""adopt: from what a look at a table inferred to the watch that policy.yaml needs: names, words,
+"""adopt: from what was inferred of a table to the watch that policy.yaml needs: names, words,
 clocks, types, and what else a move to a state has to write."""
 
 import re
@@ -23,23 +23,13 @@ ENDS = (State.PENDING, State.COMPLETED, State.FAILED)
 def watch(inferred: Inferred, name: str | None = None) -> dict[str, Any]:
     """The watch of a table, as plain data. Raises PolicyError where the table cannot be guarded,
     with the next step."""
-    if inferred.refused or inferred.blind or inferred.mapping.key is None:
-        why = inferred.refused or (
-            inferred.why_blind
-            if inferred.blind
-            else "its key is not known. Give it with --map FILE (key)."
-        )
-        raise PolicyError(f"{inferred.table.title}: {why}")
-    mapping = inferred.mapping
-    key_type = KEYS.get(inferred.table.columns[mapping.key or ""].type)
-    if key_type is None:
-        raise PolicyError(
-            f"{inferred.table.title}: a key of that type cannot be guarded. Use `check --fix` on it."
-        )
+    table, mapping = inferred.table, inferred.mapping
+    if why := _obstacle(inferred):
+        raise PolicyError(f"{table.title}: {why}")
     entry: dict[str, Any] = {
-        "table": inferred.table.title,
+        "table": table.title,
         "key": mapping.key,
-        "key_type": key_type,
+        "key_type": KEYS[table.columns[mapping.key or ""].type],
         "status": mapping.status,
         "words": {str(state): list(words) for state, words in mapping.words.items() if words},
         "marks": marks(inferred),
@@ -56,11 +46,22 @@ def watch(inferred: Inferred, name: str | None = None) -> dict[str, Any]:
         "rules": _rules(),
     }
     _fit_words(entry)
-    return {
-        name or name_of(inferred): {
-            field: value for field, value in entry.items() if value or field == "columns"
-        }
-    }
+    entry = {field: value for field, value in entry.items() if value or field == "columns"}
+    return {name or name_of(inferred): entry}
+
+
+def _obstacle(inferred: Inferred) -> str | None:
+    """Why the table cannot be guarded, with the next step."""
+    key = inferred.mapping.key
+    if inferred.refused:
+        return inferred.refused
+    if inferred.blind:
+        return inferred.why_blind
+    if key is None:
+        return "its key is not known. Give it with --map FILE (key)."
+    if inferred.table.columns[key].type not in KEYS:
+        return "a key of that type cannot be guarded. Use `check --fix` on it."
+    return None
 
 
 def _fit_words(entry: dict[str, Any]) -> None:
@@ -81,14 +82,9 @@ def marks(inferred: Inferred) -> dict[str, str]:
     mapping, columns = inferred.mapping, inferred.table.columns
     if columns[mapping.status or ""].type != "bool":
         return {}
-    flags = {
-        state: [
-            column.name
-            for column in columns.values()
-            if column.type == "bool" and flag_state(column) == state
-        ]
-        for state in ENDS
-    }
+    flags: dict[State | None, list[str]] = {state: [] for state in ENDS}
+    for column in columns.values():
+        flags.setdefault(flag_state(column), []).append(column.name)
     error = mapping.columns.get("error")
     completed = [*flags[State.COMPLETED], *mapping.clock("finished")]
     failed = [*flags[State.FAILED], *filter(None, [mapping.failed_at, error])]
@@ -141,21 +137,14 @@ def _clocks(inferred: Inferred) -> dict[str, list[str]]:
     )
     clocks = {
         "queued": list(mapping.clock("queued")),
-        "due": [
-            name for name in mapping.clock("due") if _writable_time(inferred.table.columns[name])
-        ],
+        "due": _writable(inferred, mapping.clock("due")),
         "started": list(mapping.clock("started")),
         "alive": list(alive),
-        "touched": [
-            name for name in mapping.touched if _writable_time(inferred.table.columns[name])
-        ],
+        "touched": _writable(inferred, mapping.touched),
         "finished": [] if _ends_apart(inferred) else list(mapping.clock("finished")),
     }
     if clocks["due"]:
-        clocks["queued"] = [
-            *clocks["due"],
-            *(name for name in clocks["queued"] if name not in clocks["due"]),
-        ]
+        clocks["queued"] = list(dict.fromkeys([*clocks["due"], *clocks["queued"]]))
     return {name: columns for name, columns in clocks.items() if columns}
 
 
@@ -164,21 +153,19 @@ def _ends_apart(inferred: Inferred) -> bool:
     return bool(inferred.mapping.failed_at or inferred.mapping.ends_well)
 
 
-def _writable_time(column: Column) -> bool:
-    return not column.generated and column.type in TIMES | NUMBERS
+def _writable(inferred: Inferred, names: tuple[str, ...]) -> list[str]:
+    columns = [inferred.table.columns[name] for name in names]
+    return [
+        column.name for column in columns if not column.generated and column.type in TIMES | NUMBERS
+    ]
 
 
 def _types(inferred: Inferred) -> dict[str, str]:
-    mapping, used = inferred.mapping, set[str]()
-    times = {name for names in mapping.clocks.values() for name in names} | set(mapping.touched)
-    times |= {name for name in (mapping.failed_at,) if name}
-    used |= set(marks(inferred).values())
-    used |= (
-        times
-        | {name for name in mapping.columns.values() if name}
-        | set(mapping.locks)
-        | {mapping.status or ""}
-    )
+    mapping = inferred.mapping
+    times = {name for names in mapping.clocks.values() for name in names}
+    times |= {*mapping.touched, mapping.failed_at or ""}
+    roles = {name for name in mapping.columns.values() if name}
+    used = times | roles | {*marks(inferred).values(), *mapping.locks, mapping.status or ""}
     types = {}
     for name in sorted(used & inferred.table.columns.keys()):
         usual = "timestamptz" if name in times else "text"
@@ -198,7 +185,9 @@ def _type(inferred: Inferred, column: Column) -> str:
     if column.labels:
         shown = inferred.table.shown[column.name].replace('"', "")
     width = f"({column.width})" if column.width else ""
-    return f"{shown}{width}{' not null' if column.not_null and column.type in TEXTS and column.name != inferred.mapping.status else ''}"
+    is_status = column.name == inferred.mapping.status
+    not_null = " not null" if column.not_null and column.type in TEXTS and not is_status else ""
+    return f"{shown}{width}{not_null}"
 
 
 def _also(inferred: Inferred) -> dict[str, dict[str, str]]:
@@ -207,9 +196,8 @@ def _also(inferred: Inferred) -> dict[str, dict[str, str]]:
         also[State.RUNNING][mapping.columns["attempts"] or ""] = "raise"
     for name in mapping.locks:
         column = inferred.table.columns[name]
-        if (
-            column.type in TEXTS | TIMES and name not in inferred.table.points_to
-        ):  # a worker of theirs is a row of theirs
+        # a column with a foreign key holds a row of the user's own table of workers
+        if column.type in TEXTS | TIMES and name not in inferred.table.points_to:
             also[State.RUNNING][name] = "now" if column.type in TIMES else "worker"
         for state in ENDS:
             if nothing(column) == "null":
@@ -225,19 +213,15 @@ def _also(inferred: Inferred) -> dict[str, dict[str, str]]:
 
 
 def _jwt_role(inferred: Inferred) -> str | None:
-    """Reigh's trigger lets only auth.role() = 'service_role' touch its timing columns."""
-    asked = any(
-        "service_role" in trigger.source
-        for trigger in inferred.table.triggers
-        if trigger.before_update
-    )
-    return "service_role" if asked else None
+    """The role that a trigger of the table asks for: it may let only Supabase's service role, by
+    auth.role() = 'service_role', change its time columns."""
+    sources = [trigger.source for trigger in inferred.table.triggers if trigger.before_update]
+    return "service_role" if "service_role" in " ".join(sources) else None
 
 
 def _rules() -> dict[str, Any]:
     """The bundle's own rule for every kind; a worker that never beats may be silent for half an
     hour."""
-    plain: dict[str, Any] = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))["watches"]["tasks"][
-        "rules"
-    ]["*"]
-    return {"*": plain | {"pending_for": "1h", "silent_for": "30m"}}
+    policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    usual: dict[str, Any] = policy["watches"]["tasks"]["rules"]["*"]
+    return {"*": usual | {"pending_for": "1h", "silent_for": "30m"}}

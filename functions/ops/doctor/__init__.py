@@ -13,11 +13,11 @@ from functions.errors import StoreError
 from functions.install.migrate import pending, steps
 from functions.install.table import Table
 from functions.ops.doctor import cost, deployment, names, rows
-from functions.ops.doctor.finding import BREAKS, LEVELS, Finding
-from functions.ops.doctor.session import Connection, rolled_back
-from functions.ops.doctor.tries import not_installed, plain, tried
+from functions.ops.doctor.finding import LEVELS, Finding, breaks
+from functions.ops.doctor.session import rolled_back
+from functions.ops.doctor.tries import not_installed, try_actions, with_code
 from functions.ops.look.catalogue import Facts, facts
-from functions.ops.look.session import connect
+from functions.ops.look.session import Connection, connect
 
 Check = Callable[[], list[Finding]]
 
@@ -74,7 +74,7 @@ def _watch(
     for check in later:
         findings += _guarded(connection, watch, check)
     return findings + (
-        tried(connection, watch)
+        try_actions(connection, watch)
         if installed
         else _rehearsed(connection, policy, watch, table, missing)
     )
@@ -94,7 +94,7 @@ def _rehearsed(
             for step in steps(policy):
                 if step.name in _needed(watch, missing):
                     connection.execute(step.text.encode())
-            return tried(connection, watch)
+            return try_actions(connection, watch)
     except psycopg.errors.InsufficientPrivilege:
         return [not_installed(watch)]
     except psycopg.Error as error:
@@ -103,9 +103,7 @@ def _rehearsed(
             "Mend what the message names: the watch, or what stands in its way.",
         )
         return [
-            Finding(
-                watch.name, BREAKS, "migrations", f"`migrate` would fail: {plain(error)}", why, do
-            )
+            breaks(watch.name, "migrations", f"`migrate` would fail: {with_code(error)}", why, do)
         ]
 
 
@@ -121,11 +119,10 @@ def _guarded(connection: Connection, watch: Watch | None, check: Check) -> list[
             return check()
     except psycopg.Error as error:
         return [
-            Finding(
+            breaks(
                 watch.name if watch else None,
-                BREAKS,
                 "refused",
-                f"the database refused a check: {plain(error)}",
+                f"the database refused a check: {with_code(error)}",
                 "the verbs run as this role too, and may be refused in the same way.",
                 "Use the role of the deployment, or grant it what the message names.",
             )

@@ -15,7 +15,7 @@ from functions.core.policy import Watch
 from functions.core.states import State
 from functions.install.column_sql import literal
 from functions.install.table import Table
-from functions.ops.doctor.session import Connection
+from functions.ops.look.session import Connection
 
 WORKER = "doctor"
 SENTENCE = "The doctor tried whether a long sentence about a failure fits into this column. " * 4
@@ -34,7 +34,7 @@ class Bench:
 
     def __init__(self, connection: Connection, watch: Watch) -> None:
         self.connection, self.watch, self.table = connection, watch, Table(watch)
-        self._known: dict[tuple[State, object], str] = {}
+        self._keys: dict[tuple[State, object], str] = {}
 
     def verb(self, verb: str, **arguments: Any) -> Any:
         named = ", ".join(f"{name} => %s" for name in arguments)
@@ -45,20 +45,20 @@ class Bench:
     def fetch_row(self, query: str, *values: Any) -> tuple[Any, ...] | None:
         return self.connection.execute(query.encode(), values or None).fetchone()
 
-    def patient(self, state: State, word: object) -> str:
+    def locked_task(self, state: State, word: object) -> str:
         """A task of this word, locked. Where there is none, another is made to look like one, or a
         new one."""
-        select, table = f"select t.{self.table.key}::text from", f"{self.table.name} t"
+        query = f"select t.{self.table.key}::text from {self.table.name} t"
         where = f"t.{self.table.status} = {literal(word)} and {self.table.is_in('t', state)}"
-        if (state, word) in self._known:  # without an index each search would read the whole table
-            where = f"t.{self.table.key} = {literal(self._known[state, word])}::{self.watch.key_type} and {where}"
-        row = self.fetch_row(f"{select} {table} where {where} limit 1 for update skip locked")
+        if (state, word) in self._keys:  # without an index each search would read the whole table
+            where = f"{self._is(self._keys[state, word])} and {where}"
+        row = self.fetch_row(f"{query} where {where} limit 1 for update skip locked")
         if row is not None:
-            self._known[state, word] = row[0]
-        if row is None:
+            self._keys[state, word] = row[0]
+        else:
             try:
                 with self.connection.transaction():
-                    row = self._made(f"{select} {table} limit 1 for update skip locked", word)
+                    row = self._make_task(f"{query} limit 1 for update skip locked", word)
             except psycopg.Error as error:
                 why = error.diag.message_primary or error
                 raise Unfit(f"there is none, and none can be made up ({why})") from None
@@ -68,7 +68,10 @@ class Bench:
         self.expect(task, state)
         return task
 
-    def _made(self, another: str, word: object) -> tuple[Any, ...] | None:
+    def _is(self, key: str) -> str:
+        return f"t.{self.table.key} = {literal(key)}::{self.watch.key_type}"
+
+    def _make_task(self, another: str, word: object) -> tuple[Any, ...] | None:
         status, table = self.table.status, self.table.name
         row = self.fetch_row(another)
         if row is None and self.watch.own:
@@ -86,13 +89,13 @@ class Bench:
             )
             row = (created["task_id"],)
         if row is None:
-            key = self.table.key
             return self.fetch_row(
-                f"insert into {table} ({status}) values ({literal(word)}) returning {key}::text"
+                f"insert into {table} ({status}) values ({literal(word)}) "
+                f"returning {self.table.key}::text"
             )
         self._as_operator(True)
-        key = f"t.{self.table.key} = {literal(row[0])}::{self.watch.key_type}"
-        self.fetch_row(f"update {table} t set {status} = {literal(word)} where {key} returning 1")
+        assignment = f"{status} = {literal(word)}"
+        self.fetch_row(f"update {table} t set {assignment} where {self._is(row[0])} returning 1")
         self._as_operator(False)
         self.fetch_row(
             "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'overtaken' "
@@ -109,10 +112,11 @@ class Bench:
         )
 
     def state(self, task: str) -> str | None:
-        query = (
-            f"select {self.table.state('t')} from {self.table.name} t where t.{self.table.key} = "
-        )
-        row = self.fetch_row(f"{query}{literal(task)}::{self.watch.key_type}")
+        return self.fetch_value(self.table.state("t"), task)
+
+    def fetch_value(self, expression: str, task: str) -> Any:
+        query = f"select {expression} from {self.table.name} t where {self._is(task)}"
+        row = self.fetch_row(query)
         return row[0] if row else None
 
     def expect(self, task: str, *states: str) -> None:
@@ -123,22 +127,22 @@ class Bench:
 
 
 def _claim(bench: Bench, task: str) -> str:
-    token = str(uuid.uuid4())
-    answer = bench.verb(
-        "claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token
-    )
-    if (
-        answer["verdict"] in {"early", "held"} and bench.watch.may_wait
-    ):  # not due yet, or another attempt's: as a person puts it back
+    arguments = {
+        "p_task": task,
+        "p_worker": WORKER,
+        "p_rules": bench.watch.rules_json,
+        "p_token": str(uuid.uuid4()),
+    }
+    answer = bench.verb("claim", **arguments)
+    if answer["verdict"] in {"early", "held"} and bench.watch.may_wait:
+        # not due yet, or held by another attempt: it is put back as a person would do it
         bench.verb("operate", p_action="fail", p_ids=[task])
         bench.verb("operate", p_action="retry", p_ids=[task])
-        answer = bench.verb(
-            "claim", p_task=task, p_worker=WORKER, p_rules=bench.watch.rules_json, p_token=token
-        )
+        answer = bench.verb("claim", **arguments)
     if answer["verdict"] != "claimed":
         raise Unfit(f"its claim answers {answer['verdict']}")
     bench.expect(task, State.RUNNING)
-    return token
+    return arguments["p_token"]
 
 
 def _settle(outcome: str, bench: Bench, task: str) -> None:
@@ -164,28 +168,26 @@ def _settle(outcome: str, bench: Bench, task: str) -> None:
 
 def _sweep(was: State, to: State, bench: Bench, task: str) -> None:
     """What `apply` does with a decision of the sweep."""
-    kind = bench.fetch_row(
-        f"select {bench.table.kind('t')} from {bench.table.name} t "
-        f"where t.{bench.table.key} = {literal(task)}::{bench.watch.key_type}"
-    )
-    last = bench.fetch_row(
-        "select number, tries, ended_at is null from unstuck.attempts where watch = %s and task_id = %s "
-        "order by number desc limit 1",
+    kind = bench.fetch_value(bench.table.kind("t"), task)
+    number, tries, is_open = bench.fetch_row(
+        "select number, tries, ended_at is null from unstuck.attempts "
+        "where watch = %s and task_id = %s order by number desc limit 1",
         bench.watch.name,
         task,
     ) or (0, 0, False)
-    live = was == State.RUNNING and last[2]
+    live = was == State.RUNNING and is_open
     cause = "never_claimed" if was == State.PENDING else "stale"
     reason = "attempts_exhausted" if (was, to) == (State.RUNNING, State.FAILED) else cause
     bench.fetch_row(
-        f"select unstuck.{bench.watch.name}_apply(clock_timestamp(), array[row(%s, %s, %s, %s, %s, %s, null, %s, %s, %s, "
-        "unstuck.sentence(%s, %s, 3), %s, 1)::unstuck.overdue], null)",
+        f"select unstuck.{bench.watch.name}_apply(clock_timestamp(), array[row("
+        "%s, %s, %s, %s, %s, %s, null, %s, %s, %s, unstuck.sentence(%s, %s, 3), %s, 1"
+        ")::unstuck.overdue], null)",
         task,
-        kind[0] if kind else "",
+        kind or "",
         str(was),
         live,
-        last[0] + (not live),
-        last[1] + (not live),
+        number + (not live),
+        tries + (not live),
         str(to),
         reason,
         cause,

@@ -11,16 +11,14 @@ from functions.core.policy import Policy
 from functions.ops.cli import google
 from functions.ops.cli.google import CloudError
 from functions.ops.cli.out import UNREACHABLE, span
-from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
+from functions.ops.doctor.finding import MISSED_SWEEPS, NO_SWEEP, Finding, breaks, fine, warns
 
 SCHEDULER = "https://cloudscheduler.googleapis.com/v1"
 MONITORING = "https://monitoring.googleapis.com/v3"
 PROJECTS = "https://cloudresourcemanager.googleapis.com/v1/projects"
 RUN = "https://run.googleapis.com/v2"
 USER = "logging.googleapis.com/user/"
-PERIODS = 3
-"""So many periods may pass without a run."""
-RECENT = 3600.0
+RECENT_SECONDS = 3600.0
 """Seconds in which the sweep's metric must have a point."""
 ROLES = ("roles/monitoring.metricWriter", "roles/logging.viewer")
 """What the sweep needs for METRICS=on."""
@@ -73,9 +71,8 @@ def examine(where: Cloud, policy: Policy) -> list[Finding]:
                 raise
             fact, _, do = str(error).partition("\n")
             findings.append(
-                Finding(
+                warns(
                     None,
-                    WARNS,
                     name,
                     f"cannot be read: {fact}",
                     "nobody can tell whether it is right.",
@@ -89,23 +86,20 @@ def schedule(where: Cloud, policy: Policy) -> Iterator[Finding]:
     job = where.get(
         f"{SCHEDULER}/projects/{where.project}/locations/{where.region}/jobs/{where.name}-sweep"
     )
-    why = "nobody ends what is overdue; only polls heal the tasks that somebody asks for."
+    why = NO_SWEEP
     if not job:
-        do = "Run `terraform apply` in infra/, or give --region and --name as they are in terraform.tfvars."
-        yield Finding(
-            None,
-            BREAKS,
-            "schedule",
-            f"there is no job {where.name}-sweep in {where.region}",
-            why,
-            do,
+        do = (
+            "Run `terraform apply` in infra/, or give --region and --name as they are in "
+            "terraform.tfvars."
+        )
+        yield breaks(
+            None, "schedule", f"there is no job {where.name}-sweep in {where.region}", why, do
         )
         return
     if job.get("state") != "ENABLED":
         do = f"Run `gcloud scheduler jobs resume {where.name}-sweep --location={where.region}`."
-        yield Finding(
+        yield breaks(
             None,
-            BREAKS,
             "schedule",
             f"the job {where.name}-sweep is {job.get('state', 'UNKNOWN')}",
             why,
@@ -113,18 +107,19 @@ def schedule(where: Cloud, policy: Policy) -> Iterator[Finding]:
         )
         return
     ago = _ago(job["lastAttemptTime"]) if job.get("lastAttemptTime") else None
-    if ago is None or ago > PERIODS * policy.sweep_every:
+    if ago is None or ago > MISSED_SWEEPS * policy.sweep_every:
         fact = (
             "has never run"
             if ago is None
             else f"ran {span(ago)} ago, and should each {span(policy.sweep_every)}"
         )
-        yield Finding(
-            None, WARNS, "schedule", f"the job {fact}", why, "Look at the log of Cloud Scheduler."
-        )
+        yield warns(None, "schedule", f"the job {fact}", why, "Look at the log of Cloud Scheduler.")
     elif code := job.get("status", {}).get("code", 0):
-        do = "7: the invoker may not call the function (roles/run.invoker); 4: the sweep took too long. Else see its log."
-        yield Finding(None, WARNS, "schedule", f"the last run failed with code {code}", why, do)
+        do = (
+            "7: the invoker may not call the function (roles/run.invoker); 4: "
+            "the sweep took too long. Else see its log."
+        )
+        yield warns(None, "schedule", f"the last run failed with code {code}", why, do)
     else:
         yield fine(None, "schedule", f"{job.get('schedule')}, the last run was {span(ago)} ago")
 
@@ -139,7 +134,7 @@ def metrics(where: Cloud) -> Iterator[Finding]:
     ]
     if missing:
         why, do = "alerts that read them never fire.", "Run `terraform apply` in infra/."
-        yield Finding(None, BREAKS, "metrics", f"missing: {', '.join(missing)}", why, do)
+        yield breaks(None, "metrics", f"missing: {', '.join(missing)}", why, do)
     else:
         yield fine(None, "metrics", f"all {len(expected_metrics())} log-based metrics are there")
 
@@ -147,7 +142,10 @@ def metrics(where: Cloud) -> Iterator[Finding]:
 def points(where: Cloud) -> Iterator[Finding]:
     """The sweep's own metric: each run writes a line, also one that fails."""
     name, now = _named(where, "unstuck_sweep_finished"), time.time()
-    interval = {"start_time": {"seconds": int(now - RECENT)}, "end_time": {"seconds": int(now)}}
+    interval = {
+        "start_time": {"seconds": int(now - RECENT_SECONDS)},
+        "end_time": {"seconds": int(now)},
+    }
     asked = {
         "name": f"projects/{where.project}",
         "filter": f'metric.type="{USER}{name}"',
@@ -164,9 +162,12 @@ def points(where: Cloud) -> Iterator[Finding]:
         yield fine(None, "last points", f"{name} has a point of {span(now - max(times))} ago")
     else:
         why = "SweepSilent fires, or would if it were there: no log line of a sweep was counted."
-        do = "See that the sweep runs (`logs`), and that its service is named as the filter of the metric wants."
-        yield Finding(
-            None, WARNS, "last points", f"{name} has no point in the last {span(RECENT)}", why, do
+        do = (
+            "See that the sweep runs (`logs`), and that its service is named as the filter of "
+            "the metric wants."
+        )
+        yield warns(
+            None, "last points", f"{name} has no point in the last {span(RECENT_SECONDS)}", why, do
         )
 
 
@@ -183,9 +184,8 @@ def incidents(where: Cloud) -> Iterator[Finding]:
     for incident in ours:
         alert = incident["policy"]["displayName"].removeprefix(f"{where.name}/")
         fact = f"{alert} is open since {span(_ago(incident['openTime']))}"
-        yield Finding(
+        yield warns(
             None,
-            WARNS,
             "incidents",
             fact,
             "what it tells is going on now.",
@@ -209,9 +209,7 @@ def rights(where: Cloud) -> Iterator[Finding]:
             "gauges, or the reasons of dead workers, are missing.",
             "Run `terraform apply` in infra/.",
         )
-        yield Finding(
-            None, WARNS, "IAM", f"{where.account('sweep')} lacks {', '.join(lacks)}", why, do
-        )
+        yield warns(None, "IAM", f"{where.account('sweep')} lacks {', '.join(lacks)}", why, do)
     service = f"{RUN}/projects/{where.project}/locations/{where.region}/services/{where.name}-sweep"
     callers = where.get(f"{service}:getIamPolicy").get("bindings", ())
     invoker = where.account("invoker")
@@ -220,7 +218,7 @@ def rights(where: Cloud) -> Iterator[Finding]:
         for binding in callers
     ):
         why, do = "Cloud Scheduler gets 403, and no sweep runs.", "Run `terraform apply` in infra/."
-        yield Finding(None, BREAKS, "IAM", f"{invoker} may not call {where.name}-sweep", why, do)
+        yield breaks(None, "IAM", f"{invoker} may not call {where.name}-sweep", why, do)
     elif not lacks:
         yield fine(None, "IAM", "the sweep may be called, and may write gauges and read logs")
 

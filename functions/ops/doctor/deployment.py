@@ -5,16 +5,14 @@ from collections.abc import Iterable
 
 from functions.core.policy import Policy, Rule, Watch
 from functions.ops.cli.out import span
-from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
-from functions.ops.doctor.session import Connection
+from functions.ops.doctor.finding import MISSED_SWEEPS, NO_SWEEP, Finding, breaks, fine, warns
 from functions.ops.look.catalogue import Facts
+from functions.ops.look.session import Connection
 
-OLDEST = 15
-POOLED = {6432, 6543}
+OLDEST_MAJOR_VERSION = 15
+POOLER_PORTS = {6432, 6543}
 """Ports of transaction poolers: Supabase's 6543, PgBouncer's 6432."""
-DRIFT = 2.0
-PERIODS = 3
-"""So many periods may pass without a sweep."""
+CLOCK_DRIFT_SECONDS = 2.0
 SHARED = [
     "beat",
     "checkpoint",
@@ -30,24 +28,21 @@ LEDGER = ("attempts", "sweeps", "refusals", "dispatches", "observed")
 
 
 def unreachable(text: str) -> Finding:
-    return Finding(
-        None,
-        BREAKS,
-        "reachable",
-        text,
-        "no verb can run.",
-        "Check host, port, user and password of --dsn.",
+    return breaks(
+        None, "reachable", text, "no verb can run.", "Check host, port, user and password of --dsn."
     )
 
 
 def version(number: int) -> list[Finding]:
     """`number` as libpq tells it: 150004."""
     fact = f"PostgreSQL {number // 10000}.{number % 10000}"
-    if number // 10000 >= OLDEST:
+    if number // 10000 >= OLDEST_MAJOR_VERSION:
         return [fine(None, "version", fact)]
-    why = f"the SQL of the verbs needs PostgreSQL {OLDEST}."
+    why = f"the SQL of the verbs needs PostgreSQL {OLDEST_MAJOR_VERSION}."
     return [
-        Finding(None, BREAKS, "version", fact, why, f"Upgrade the server to {OLDEST} or newer.")
+        breaks(
+            None, "version", fact, why, f"Upgrade the server to {OLDEST_MAJOR_VERSION} or newer."
+        )
     ]
 
 
@@ -56,9 +51,8 @@ def migrations(steps: Iterable[str]) -> list[Finding]:
     if not missing:
         return [fine(None, "migrations", "the database is up to date with the policy")]
     return [
-        Finding(
+        breaks(
             None,
-            BREAKS,
             "migrations",
             f"the database lacks {missing}",
             "the verbs are absent, or are those of another policy.",
@@ -69,9 +63,8 @@ def migrations(steps: Iterable[str]) -> list[Finding]:
 
 def unread_migrations(text: str) -> Finding:
     why = "nobody can tell whether the verbs fit the policy."
-    return Finding(
+    return breaks(
         None,
-        BREAKS,
         "migrations",
         text,
         why,
@@ -81,10 +74,16 @@ def unread_migrations(text: str) -> Finding:
 
 def pooler(connection: Connection) -> list[Finding]:
     host, port = connection.info.host or "", connection.info.port
-    if port in POOLED or "pgbouncer" in host:
-        fact = f"port {port} of {host} is a transaction pooler's: safe, as no verb keeps anything in a session"
+    if port in POOLER_PORTS or "pgbouncer" in host:
+        fact = (
+            f"port {port} of {host} is a transaction pooler's: "
+            "safe, as no verb keeps anything in a session"
+        )
     elif "pooler" in host:
-        fact = "a pooler in session mode: safe, but each worker holds one of its connections (transaction mode: port 6543)"
+        fact = (
+            "a pooler in session mode: safe, but each worker holds one of its connections "
+            "(transaction mode: port 6543)"
+        )
     else:
         fact = "a direct connection"
     return [fine(None, "pooler", fact)]
@@ -95,16 +94,17 @@ def clock(connection: Connection) -> list[Finding]:
     row = connection.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
     after = time.time()
     off = (row[0] if row else after) - (before + after) / 2
-    if abs(off) - (after - before) / 2 <= DRIFT:
+    if abs(off) - (after - before) / 2 <= CLOCK_DRIFT_SECONDS:
         return [fine(None, "clock", "this machine and the database agree on the time")]
     return [
-        Finding(
+        warns(
             None,
-            WARNS,
             "clock",
             f"the database is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} this machine",
-            "the verbs go by the database alone, but times that an application writes into rows are wrong by as much.",
-            "Set the clock of this machine by NTP, or let the database write the times (default now()).",
+            "the verbs go by the database alone, but times that an application writes into rows "
+            "are wrong by as much.",
+            "Set the clock of this machine by NTP, or let the database write the times (default "
+            "now()).",
         )
     ]
 
@@ -115,25 +115,30 @@ def zone(connection: Connection) -> list[Finding]:
 
 
 def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
-    if not _known(connection, "unstuck.sweeps"):
+    if not _exists(connection, "unstuck.sweeps"):
         return []
     row = connection.execute(
-        "select extract(epoch from clock_timestamp() - started_at)::float8, ok, error from unstuck.sweeps "
+        "select extract(epoch from clock_timestamp() - started_at)::float8, ok, error from "
+        "unstuck.sweeps "
         "order by started_at desc limit 1"
     ).fetchone()
-    do = "Look at Cloud Scheduler and at the log of `sweep`, or run `python -m functions sweep` from cron."
-    why = "nobody ends what is overdue; only polls heal the tasks that somebody asks for."
+    do = (
+        "Look at Cloud Scheduler and at the log of `sweep`, or run `python -m functions sweep` "
+        "from cron."
+    )
+    why = NO_SWEEP
     if row is None:
-        return [Finding(None, WARNS, "sweep", "no sweep has run yet", why, do)]
+        return [warns(None, "sweep", "no sweep has run yet", why, do)]
     age, ok, error = row
-    if age > PERIODS * policy.sweep_every:
-        fact = f"the last sweep was {span(age)} ago, and there should be one each {span(policy.sweep_every)}"
-        return [Finding(None, WARNS, "sweep", fact, why, do)]
+    if age > MISSED_SWEEPS * policy.sweep_every:
+        fact = (
+            f"the last sweep was {span(age)} ago, and there should be one each "
+            f"{span(policy.sweep_every)}"
+        )
+        return [warns(None, "sweep", fact, why, do)]
     if ok is False:
         return [
-            Finding(
-                None, WARNS, "sweep", f"the last sweep failed: {error or 'without a word'}", why, do
-            )
+            warns(None, "sweep", f"the last sweep failed: {error or 'without a word'}", why, do)
         ]
     return [fine(None, "sweep", f"the last sweep was {span(age)} ago")]
 
@@ -141,29 +146,30 @@ def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
 def outbox(connection: Connection, policy: Policy) -> list[Finding]:
     """The address is known to the function `sweep` alone. But what it never sent waits in the
     outbox."""
-    if not _known(connection, "unstuck.outbox") or not any(
+    if not _exists(connection, "unstuck.outbox") or not any(
         watch.notify for watch in policy.watches.values()
     ):
         return []
     row = connection.execute(
-        "select count(*), extract(epoch from clock_timestamp() - min(at))::float8 from unstuck.outbox where ended_at is null"
+        "select count(*), extract(epoch from clock_timestamp() - min(at))::float8 from "
+        "unstuck.outbox where ended_at is null"
     ).fetchone()
     count, age = row or (0, None)
-    if age is None or age <= PERIODS * policy.sweep_every:
+    if age is None or age <= MISSED_SWEEPS * policy.sweep_every:
         return [fine(None, "notify", "no failure waits to be told")]
     return [
-        Finding(
+        warns(
             None,
-            WARNS,
             "notify",
             f"{count} failures wait to be told, the oldest since {span(age)}",
             "nobody hears of them.",
-            "Set NOTIFY_URL for the function `sweep`; where it is set, see `notification_failed` in its log.",
+            "Set NOTIFY_URL for the function `sweep`; where it is set, see `notification_failed` "
+            "in its log.",
         )
     ]
 
 
-def _known(connection: Connection, table: str) -> bool:
+def _exists(connection: Connection, table: str) -> bool:
     return connection.execute("select to_regclass(%s) is not null", (table,)).fetchone() == (True,)
 
 
@@ -198,21 +204,30 @@ def _grants(connection: Connection, watch: Watch, who: str) -> list[Finding]:
     rows = connection.execute(
         "select p.proname::text from pg_proc p where p.pronamespace = 'unstuck'::regnamespace "
         "and (starts_with(p.proname, %s) or p.proname = any (%s)) "
-        "and not (has_schema_privilege('unstuck', 'usage') and has_function_privilege(p.oid, 'execute')) "
-        "union all select t from unnest(%s::text[]) t where not has_schema_privilege('unstuck', 'usage') or exists "
-        "(select from unnest('{select,insert,update,delete}'::text[]) p where not has_table_privilege('unstuck.' || t, p)) "
+        "and not (has_schema_privilege('unstuck', 'usage') and has_function_privilege(p.oid, "
+        "'execute')) "
+        "union all select t from unnest(%s::text[]) t where not has_schema_privilege('unstuck', "
+        "'usage') or exists "
+        "(select from unnest('{select,insert,update,delete}'::text[]) p where not "
+        "has_table_privilege('unstuck.' || t, p)) "
         "order by 1",
         (f"{watch.name}_", SHARED, list(LEDGER)),
     ).fetchall()
     if not rows:
         return []
-    do = "grant usage on schema unstuck, execute on all functions and all on all tables in it to the role."
+    do = (
+        "grant usage on schema unstuck, execute on all functions and all on all tables in it to "
+        "the role."
+    )
     return [_role(watch, f"{who} may not use {', '.join(f'unstuck.{row[0]}' for row in rows)}", do)]
 
 
 def _role(watch: Watch, fact: str, do: str) -> Finding:
-    why = "the verbs run with the rights of who calls them: they fail, or see no rows and call that fine."
-    return Finding(watch.name, BREAKS, "role", fact, why, do)
+    why = (
+        "the verbs run with the rights of who calls them: "
+        "they fail, or see no rows and call that fine."
+    )
+    return breaks(watch.name, "role", fact, why, do)
 
 
 def numbers(policy: Policy, watch: Watch) -> list[Finding]:
@@ -221,7 +236,7 @@ def numbers(policy: Policy, watch: Watch) -> list[Finding]:
     for kind, rule in watch.rules.items():
         for fact, why, do in _numbers(policy, watch, rule):
             findings.setdefault(
-                f"{fact}", Finding(watch.name, WARNS, "numbers", f"{fact} (rule {kind!r})", why, do)
+                f"{fact}", warns(watch.name, "numbers", f"{fact} (rule {kind!r})", why, do)
             )
     return list(findings.values()) or [
         fine(watch.name, "numbers", "the numbers of the policy fit together")
@@ -232,8 +247,14 @@ def _numbers(policy: Policy, watch: Watch, rule: Rule) -> Iterable[tuple[str, st
     tries = rule.attempts * rule.run_for + (rule.attempts - 1) * rule.backoff_max
     if policy.retention < rule.pending_for + tries:
         yield (
-            f"sweep.retention is {span(policy.retention)}, but a task may live {span(rule.pending_for + tries)}",
-            "its first attempts are forgotten while it is open: `explain` tells half of it, and tries are counted anew.",
+            (
+                f"sweep.retention is {span(policy.retention)}, but a task may live "
+                f"{span(rule.pending_for + tries)}"
+            ),
+            (
+                "its first attempts are forgotten while it is open: "
+                "`explain` tells half of it, and tries are counted anew."
+            ),
             "Raise sweep.retention.",
         )
     due = watch.clocks.get("due", ())
@@ -244,13 +265,22 @@ def _numbers(policy: Policy, watch: Watch, rule: Rule) -> Iterable[tuple[str, st
         and tries >= rule.pending_for
     ):
         yield (
-            f"{rule.attempts} attempts take up to {span(tries)}, but pending_for is {span(rule.pending_for)}",
-            f"its wait counts from {watch.clocks['queued'][0]} even then: it fails as never_claimed before its next attempt.",
+            (
+                f"{rule.attempts} attempts take up to {span(tries)}, but pending_for is "
+                f"{span(rule.pending_for)}"
+            ),
+            (
+                f"its wait counts from {watch.clocks['queued'][0]} even then: "
+                "it fails as never_claimed before its next attempt."
+            ),
             f"Put {due[0]} first in clocks.queued, or raise pending_for.",
         )
     if policy.sweep_every > rule.redispatch_after:
         yield (
-            f"a sweep each {span(policy.sweep_every)} is rarer than redispatch_after, {span(rule.redispatch_after)}",
+            (
+                f"a sweep each {span(policy.sweep_every)} is rarer than redispatch_after, "
+                f"{span(rule.redispatch_after)}"
+            ),
             "a lost push is only sent again at the next sweep.",
             "Lower sweep.every, or raise redispatch_after.",
         )

@@ -1,6 +1,7 @@
-"""What the doctor says: what is so, why it matters, what to do."""
+"""What the doctor says: a fact, why it matters, what to do."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 BREAKS, WARNS, FINE = "breaks", "warns", "fine"
@@ -13,15 +14,28 @@ class Finding:
     """`watch` is None for what concerns the whole deployment."""
 
     watch: str | None
-    level: str
     check: str
     fact: str
-    why: str
-    do: str
+    why: str = ""
+    do: str = ""
+    level: str = FINE
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """In the exact form of `doctor --json`."""
+        return {
+            "watch": self.watch,
+            "level": self.level,
+            "check": self.check,
+            "what": self.fact,
+            "why": self.why,
+            "do": self.do,
+        }
 
 
-def fine(watch: str | None, check: str, fact: str) -> Finding:
-    return Finding(watch, FINE, check, fact, "", "")
+breaks = partial(Finding, level=BREAKS)
+warns = partial(Finding, level=WARNS)
+fine = partial(Finding, level=FINE)
+NO_SWEEP = "nobody ends what is overdue; only polls heal the tasks that somebody asks for."
+"""Why a sweep that does not run matters."""
+MISSED_SWEEPS = 3
+"""So many sweeps may fail to appear before it is a finding."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functions.core.policy import Watch
 from functions.core.states import State
 from functions.ops.adopt import KEYS
-from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
+from functions.ops.doctor.finding import Finding, breaks, fine, warns
 from functions.ops.look import word_lists
 from functions.ops.look.catalogue import Facts
 from functions.ops.look.infer import made_up
@@ -21,9 +21,7 @@ def no_table(watch: Watch) -> Finding:
         if watch.own
         else "Correct `table` of the watch in policy.yaml, with its schema."
     )
-    return Finding(
-        watch.name, BREAKS, "table", f"there is no table {watch.table}", "no verb can run.", do
-    )
+    return breaks(watch.name, "table", f"there is no table {watch.table}", "no verb can run.", do)
 
 
 def used(watch: Watch) -> dict[str, str]:
@@ -45,15 +43,14 @@ def columns(watch: Watch, table: Facts) -> list[Finding]:
     for name, role in used(watch).items():
         if name not in table.columns:
             near = difflib.get_close_matches(name, table.columns, 1, 0.6)
-            do = f"Write {near[0]}" if near else "Correct it"
+            correction = f"Write {near[0]}" if near else "Correct it"
             findings.append(
-                Finding(
+                breaks(
                     watch.name,
-                    BREAKS,
                     "columns",
                     f"{table.title} has no column {name} ({role})",
                     "every verb names it, and fails.",
-                    f"{do} in the watch, then run `migrate --apply`.",
+                    f"{correction} in the watch, then run `migrate --apply`.",
                 )
             )
     return findings
@@ -63,27 +60,25 @@ def key(watch: Watch, table: Facts) -> list[Finding]:
     findings, kind = [], table.columns[watch.key].type
     if KEYS.get(kind, kind) != watch.key_type:
         findings.append(
-            Finding(
+            breaks(
                 watch.name,
-                BREAKS,
                 "key",
                 f"{watch.key} is {table.shown[watch.key]}, and key_type says {watch.key_type}",
                 "the comparison fails, or goes round the index of the key.",
                 f"Write key_type: {KEYS.get(kind, kind)}.",
             )
         )
-    alone = any(
+    is_unique = any(
         index.unique and index.columns == (watch.key,) and not index.where
         for index in table.indexes
     )
-    if table.key != (watch.key,) and not alone:
-        level = (
-            WARNS if watch.key in table.key and made_up(table.columns[watch.key]) else BREAKS
-        )  # as in a partitioned table
+    if table.key != (watch.key,) and not is_unique:
+        # a partitioned table needs its time in the primary key too
+        made_by_database = watch.key in table.key and made_up(table.columns[watch.key])
+        level = warns if made_by_database else breaks
         findings.append(
-            Finding(
+            level(
                 watch.name,
-                level,
                 "key",
                 f"{watch.key} alone is not unique in {table.title}",
                 "one settle could move several tasks.",
@@ -96,63 +91,42 @@ def key(watch: Watch, table: Facts) -> list[Finding]:
 def words(watch: Watch, table: Facts) -> list[Finding]:
     """The words against the labels of an enum, or the list of a CHECK."""
     status = table.columns[watch.status]
-    allowed, by = set(status.labels), "the enum"
+    allowed, source = set(status.labels), "the enum"
     if not allowed:
-        by = "the CHECK"
-        texts = [one.text for one in table.checks if one.columns == (watch.status,)]
-        lists = [
-            word_lists.closed(text, watch.status)
-            for text in (*texts, *table.domain_checks.get(watch.status, ()))
-        ]
-        known = [set(one) for one in lists if one]
-        allowed = set.intersection(*known) if known else set()
+        lists = [set(words) for words in word_lists.closed_lists(table, watch.status)]
+        allowed, source = set.intersection(*lists) if lists else set(), "the CHECK"
     if not allowed or status.type == "bool":
-        return [
-            fine(
-                watch.name,
-                "words",
-                f"no list in the database says which words {watch.status} may hold",
-            )
-        ]
-    findings = [*_unknown(watch, allowed, by), *_unmapped(watch, allowed)]
-    return findings or [fine(watch.name, "words", f"the words are those of {by}")]
+        fact = f"no list in the database says which words {watch.status} may hold"
+        return [fine(watch.name, "words", fact)]
+    findings = [*_unknown(watch, allowed, source), *_unmapped(watch, allowed)]
+    return findings or [fine(watch.name, "words", f"the words are those of {source}")]
 
 
-def _unknown(watch: Watch, allowed: set[str], by: str) -> Iterable[Finding]:
-    for state, mapped in watch.words.items():
-        for at, word in enumerate(mapped):
+def _unknown(watch: Watch, allowed: set[str], source: str) -> Iterable[Finding]:
+    for state, words in watch.words.items():
+        for place, word in enumerate(words):
             if str(word) in allowed:
                 continue
             near = difflib.get_close_matches(str(word), allowed, 1, 0.7)
-            do = f"Write {near[0]!r}" if near else f"Take it out, or let {by} allow it"
-            if by == "the enum" or (at == 0 and state not in READ_ONLY):
-                why = (
-                    "comparing with it is an error"
-                    if by == "the enum"
-                    else f"a task that becomes {state} is refused"
-                )
-                yield _word(
-                    watch, BREAKS, f"{by} does not know {word!r} ({state})", f"{why}.", f"{do}."
-                )
+            do = f"Write {near[0]!r}." if near else f"Take it out, or let {source} allow it."
+            fact = f"{source} does not know {word!r} ({state})"
+            is_written = place == 0 and state not in READ_ONLY
+            if source == "the enum":
+                yield breaks(watch.name, "words", fact, "comparing with it is an error.", do)
+            elif is_written:
+                why = f"a task that becomes {state} is refused."
+                yield breaks(watch.name, "words", fact, why, do)
             else:
-                yield _word(
-                    watch,
-                    WARNS,
-                    f"{by} does not know {word!r} ({state})",
-                    "no task ever has it.",
-                    f"{do}.",
-                )
+                yield warns(watch.name, "words", fact, "no task ever has it.", do)
 
 
 def _unmapped(watch: Watch, allowed: set[str]) -> Iterable[Finding]:
     mapped = {str(word) for words in watch.words.values() for word in words}
     if left := sorted(allowed - mapped):
-        fact = f"no state of the watch has {', '.join(map(repr, left))}"
-        why = "a task with such a word is never swept, and nobody is told."
-        yield _word(
-            watch, WARNS, fact, why, "Give each a state; `resting` for what waits for a person."
+        yield warns(
+            watch.name,
+            "words",
+            f"no state of the watch has {', '.join(map(repr, left))}",
+            "a task with such a word is never swept, and nobody is told.",
+            "Give each a state; `resting` for what waits for a person.",
         )
-
-
-def _word(watch: Watch, level: str, fact: str, why: str, do: str) -> Finding:
-    return Finding(watch.name, level, "words", fact, why, do)

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from functions.core.policy import Watch
 from functions.install.column_sql import TEXTS
 from functions.install.table import Table
-from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
-from functions.ops.doctor.session import Connection
+from functions.ops.doctor.finding import Finding, breaks, fine, warns
 from functions.ops.look import columns as by_name
 from functions.ops.look.catalogue import SYSTEM_SCHEMAS, Facts
-from functions.ops.look.clocks import moves
+from functions.ops.look.clocks import UTC_ZONES, moves
+from functions.ops.look.session import Connection
 
-WIDE_ENOUGH = 200
-"""Characters: our longest sentence has 141, and what a handler says comes on top."""
-UTC = {"UTC", "Etc/UTC", "GMT"}
+WIDE_ENOUGH_CHARACTERS = 200
+"""Our longest sentence has 141 characters, and what a handler says is added to it."""
 API_ROLES = ["anon", "authenticated"]
 """Those in which Supabase's API serves the world."""
 
@@ -29,7 +28,7 @@ def shape(watch: Watch, table: Facts) -> Iterator[Finding]:
 
 
 def _life(watch: Watch, table: Facts) -> Iterator[Finding]:
-    """35 of 95 tables in the field have no column that proves life."""
+    """35 of 95 real tables have no column that proves life."""
     alive = watch.clocks.get("alive", ())
     births = {
         name for clock in ("queued", "due", "started") for name in watch.clocks.get(clock, ())
@@ -42,29 +41,30 @@ def _life(watch: Watch, table: Facts) -> Iterator[Finding]:
         return
     longest = max(rule.silent_for for rule in watch.rules.values())
     by = f"only {' and '.join(alive)}" if alive else "only what the observing trigger saw"
-    yield Finding(
+    yield warns(
         watch.name,
-        WARNS,
         "life",
         f"no column proves that a running task is alive, {by} dates it",
         f"a worker that does not use the guard is ended after {longest:g} s, however healthy.",
-        "Run workers in the guard (its beats are in the ledger), or raise silent_for above the longest run.",
+        "Run workers in the guard (its beats are in the ledger), or raise silent_for above the "
+        "longest run.",
     )
 
 
 def _moved(watch: Watch, table: Facts) -> Iterator[Finding]:
-    """10 of the 20 completely read schemas have no trigger for it. Our own table is moved by the
+    """10 of 20 real schemas have no trigger for it. Our own table is moved by the
     verbs."""
     updated = set(by_name.exact(table.columns.values(), "updated", by_name.is_time))
     for name in watch.clocks.get("alive", ())[:1]:
         if name in updated and not watch.own and not moves(table, name):
-            yield Finding(
+            yield warns(
                 watch.name,
-                WARNS,
                 "updated",
                 f"no trigger moves {name}",
-                "it is only as good as each writer: where one forgets it, a healthy task looks silent.",
-                f"Create a trigger that sets new.{name} at each update (moddatetime), or let every worker use the guard.",
+                "it is only as good as each writer: where one forgets it, a healthy task looks "
+                "silent.",
+                f"Create a trigger that sets new.{name} at each update (moddatetime), or let "
+                "every worker use the guard.",
             )
 
 
@@ -77,18 +77,17 @@ def _width(watch: Watch, table: Facts) -> Iterator[Finding]:
         if real is not None and (
             stated.type not in TEXTS or stated.width is None or stated.width > real
         ):
-            yield Finding(
+            yield breaks(
                 watch.name,
-                BREAKS,
                 "width",
                 f"{name} takes {real} characters, and the watch does not say so",
                 "a longer sentence is refused (22001), and the task stays as it is.",
-                f"Write `types: {{{name}: varchar({real})}}` in the watch, then run `migrate --apply`.",
+                f"Write `types: {{{name}: varchar({real})}}` in the watch, then run `migrate "
+                "--apply`.",
             )
-        elif role == "error" and real is not None and real < WIDE_ENOUGH:
-            yield Finding(
+        elif role == "error" and real is not None and real < WIDE_ENOUGH_CHARACTERS:
+            yield warns(
                 watch.name,
-                WARNS,
                 "width",
                 f"{name} takes {real} characters only",
                 "what a person reads is cut there; the ledger keeps the whole.",
@@ -99,16 +98,15 @@ def _width(watch: Watch, table: Facts) -> Iterator[Finding]:
 def _unique(watch: Watch, table: Facts) -> Iterator[Finding]:
     for index in table.indexes:
         names_it = re.search(rf'(?<!\w)"?{re.escape(watch.status)}"?(?!\w)', index.where)
-        ours = (
-            watch.own and "one_active" in index.where
-        )  # moves nothing but `operate` into its states, which asks first
-        if index.unique and not ours and (watch.status in index.columns or names_it):
-            yield Finding(
+        if watch.own and "one_active" in index.where:
+            continue  # only `operate` moves rows into its states, and it checks first
+        if index.unique and (watch.status in index.columns or names_it):
+            yield warns(
                 watch.name,
-                WARNS,
                 "unique",
                 f"the unique index {index.name} goes by {watch.status}",
-                "a task cannot become what another one of its key is already (23505): the sweep reports it as unsweepable "
+                "a task cannot become what another one of its key is already (23505): "
+                "the sweep reports it as unsweepable "
                 "and goes on, and it stays stuck.",
                 "Leave the ended words out of the index, or look at what the sweep reports.",
             )
@@ -122,23 +120,23 @@ def _zones(watch: Watch, table: Facts) -> Iterator[Finding]:
         if table.columns[name].type != "timestamp":
             continue
         if Table(watch).column(name).type != "timestamp":
-            level = WARNS if table.zone in UTC else BREAKS
-            yield Finding(
+            level = warns if table.zone in UTC_ZONES else breaks
+            yield level(
                 watch.name,
-                level,
                 "zone",
                 f"{name} has no time zone, and the watch does not say so",
-                f"it is read in the zone of the session ({table.zone}): ages are wrong by its distance from UTC.",
+                f"it is read in the zone of the session ({table.zone}): "
+                "ages are wrong by its distance from UTC.",
                 f"Write `types: {{{name}: timestamp}}` in the watch, then run `migrate --apply`.",
             )
         else:
-            yield Finding(
+            yield warns(
                 watch.name,
-                WARNS,
                 "zone",
                 f"{name} has no time zone, and is read as UTC",
                 "a writer in local time makes fresh tasks look old, or old ones fresh.",
-                f'Write UTC there, or: alter table {table.quoted} alter column "{name}" type timestamptz '
+                f"Write UTC there, or: alter table {table.quoted} "
+                f'alter column "{name}" type timestamptz '
                 f"using \"{name}\" at time zone 'UTC';",
             )
 
@@ -148,28 +146,30 @@ def foreign_writers(connection: Connection, watch: Watch, table: Facts) -> list[
     the API."""
     if watch.fence == "enforce":
         return [fine(watch.name, "fence", "the fence is on")]
-    pattern = rf'update\s+(only\s+)?("?{re.escape(table.schema)}"?\s*\.\s*)?"?{re.escape(table.name)}"?(?!\w)'
+    schema, name = re.escape(table.schema), re.escape(table.name)
+    pattern = rf'update\s+(only\s+)?("?{schema}"?\s*\.\s*)?"?{name}"?(?!\w)'
     rows = connection.execute(
         "select p.oid::regproc::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
-        "where n.nspname <> all (%s) and n.nspname not like 'pg\\_%%' and p.prosrc ~* %s order by 1 limit 10",
+        "where n.nspname <> all (%s) and n.nspname not like 'pg\\_%%' and p.prosrc ~* %s "
+        "order by 1 limit 10",
         (SYSTEM_SCHEMAS, pattern),
     ).fetchall()
     rows += connection.execute(
         "select 'the API role ' || r.rolname from pg_roles r join pg_class c on c.oid = %s::oid "
-        "where r.rolname = any (%s) and has_table_privilege(r.oid, c.oid, 'update') and (not c.relrowsecurity "
-        "or exists (select from pg_policy p where p.polrelid = c.oid and p.polcmd in ('*', 'w') "
-        "and p.polroles && array[r.oid, 0::oid]))",
+        "where r.rolname = any (%s) and has_table_privilege(r.oid, c.oid, 'update') "
+        "and (not c.relrowsecurity or exists (select from pg_policy p where p.polrelid = c.oid "
+        "and p.polcmd in ('*', 'w') and p.polroles && array[r.oid, 0::oid]))",
         (table.oid, API_ROLES),
     ).fetchall()
     if not rows:
         return []
     return [
-        Finding(
+        warns(
             watch.name,
-            WARNS,
             "fence",
             f"the fence is {watch.fence}, and others write: {', '.join(row[0] for row in rows)}",
-            "a write that does not ask for the status can end a task that a worker holds, or undo an end.",
+            "a write that does not ask for the status can end a task that a worker holds, or undo "
+            "an end.",
             "Write `fence: enforce` in the watch, then run `migrate --apply`.",
         )
     ]

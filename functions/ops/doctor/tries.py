@@ -9,8 +9,9 @@ import psycopg
 from functions.core.policy import Watch
 from functions.core.states import State
 from functions.ops.doctor.actions import Bench, Refused, Unfit, actions
-from functions.ops.doctor.finding import BREAKS, WARNS, Finding, fine
-from functions.ops.doctor.session import Connection, rolled_back
+from functions.ops.doctor.finding import Finding, breaks, fine, warns
+from functions.ops.doctor.session import rolled_back
+from functions.ops.look.session import Connection, one_line
 
 CURES = {
     "22001": "State the column's width in `types` of the watch (`varchar(64)`), or widen it.",
@@ -21,7 +22,8 @@ CURES = {
     "42501": "Grant it to the role of the deployment, or let the trigger pass it (`jwt_role`).",
     "55P03": "Somebody holds the row or the table: try again.",
     "57014": "Create the index that is missing, or try again at a quieter time.",
-    "P0001": "Let the trigger pass the role of the deployment (`jwt_role`), or write under `also` what it asks for.",
+    "P0001": "Let the trigger pass the role of the deployment (`jwt_role`), or write under `also` "
+    "what it asks for.",
 }
 OTHERWISE = (
     "Mend what the message names: the table's rule, or the names, words and types of the watch."
@@ -41,12 +43,10 @@ class Try:
 def not_installed(watch: Watch) -> Finding:
     why = "what the table refuses is only known by trying."
     do = "Run `migrate --apply`, then `doctor` again."
-    return Finding(
-        watch.name, WARNS, "tries", "nothing was tried: the verbs are not installed", why, do
-    )
+    return warns(watch.name, "tries", "nothing was tried: the verbs are not installed", why, do)
 
 
-def tried(connection: Connection, watch: Watch) -> list[Finding]:
+def try_actions(connection: Connection, watch: Watch) -> list[Finding]:
     bench = Bench(connection, watch)
     findings = [*_reads(bench)]
     tries = [
@@ -69,15 +69,11 @@ def _reads(bench: Bench) -> Iterator[Finding]:
             with rolled_back(bench.connection):
                 bench.verb(verb, **arguments)
         except psycopg.Error as error:
-            fact = f"{'a sweep' if verb == 'preview' else verb} cannot read {bench.watch.table}: {plain(error)}"
+            reader = "a sweep" if verb == "preview" else verb
+            fact = f"{reader} cannot read {bench.watch.table}: {with_code(error)}"
             why = "it finds nothing that is stuck."
-            yield Finding(
-                bench.watch.name,
-                BREAKS,
-                "tries",
-                fact,
-                why,
-                CURES.get(error.sqlstate or "", OTHERWISE),
+            yield breaks(
+                bench.watch.name, "tries", fact, why, CURES.get(error.sqlstate or "", OTHERWISE)
             )
 
 
@@ -87,14 +83,14 @@ def _word(bench: Bench, state: State, word: object) -> Iterator[Try]:
     for name, action in actions(bench.watch)[state].items():
         try:
             with rolled_back(bench.connection):
-                action(bench, bench.patient(state, word))
+                action(bench, bench.locked_task(state, word))
             yield Try(state, word, name)
         except Unfit as error:
             yield Try(state, word, name, untried=str(error))
         except Refused as error:
             yield Try(state, word, name, error=str(error))
         except psycopg.Error as error:
-            yield Try(state, word, name, plain(error), error.sqlstate or "")
+            yield Try(state, word, name, with_code(error), error.sqlstate or "")
 
 
 def _failures(watch: Watch, tries: list[Try]) -> list[Finding]:
@@ -106,9 +102,8 @@ def _failures(watch: Watch, tries: list[Try]) -> list[Finding]:
                 attempt.action
             )
     return [
-        Finding(
+        breaks(
             watch.name,
-            BREAKS,
             "tries",
             f"on a task that is {word!r}, these fail: {', '.join(actions)}. {error}",
             "such a task stays as it is, and its worker or the sweep fails each time.",
@@ -124,9 +119,8 @@ def _untried(watch: Watch, tries: list[Try]) -> list[Finding]:
         if attempt.untried:
             missed.setdefault((attempt.word, attempt.untried), []).append(attempt.action)
     return [
-        Finding(
+        warns(
             watch.name,
-            WARNS,
             "tries",
             f"on a task that is {word!r}, {', '.join(actions)} was not tried: {why}",
             "what the table refuses is only known by trying.",
@@ -146,11 +140,6 @@ def _summary(watch: Watch, tries: list[Try]) -> list[Finding]:
     )
 
 
-def plain(error: psycopg.Error) -> str:
+def with_code(error: psycopg.Error) -> str:
     """The database's own words, on one line, with the code."""
-    message = error.diag.message_primary or str(error)
-    return (
-        f"{' '.join(message.split())} ({error.sqlstate})"
-        if error.sqlstate
-        else " ".join(message.split())
-    )
+    return f"{one_line(error)} ({error.sqlstate})" if error.sqlstate else one_line(error)
