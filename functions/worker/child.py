@@ -28,7 +28,6 @@ from functions.worker import preload, processes
 from functions.worker.handler_context import HandlerContext, Job
 from functions.worker.inbox import Inbox
 
-_PR_SET_PDEATHSIG = 1
 FINAL = frozenset({"result", "error"})
 """The messages after which a handler says nothing more."""
 _starting = threading.Lock()
@@ -167,8 +166,7 @@ def _die_with_parent() -> None:
     if alive is not None:
         with contextlib.suppress(OSError):
             os.close(alive)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    processes.die_with_parent(signal.SIGKILL)
 
 
 def run(job: Job, pipe: Connection, on_gone: Callable[[], object] = lambda: None) -> None:

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from functions.install.migrate import migrate
-from functions.ops.local.servers import ROOT, children, listens
+from functions.ops.local.processes import children
+from functions.ops.local.servers import ROOT, listens
 from functions.ops.postgres.embedded import Postgres, free_port
 from tests.bench.figures import Figure, in_turns, middle, ratio
 from tests.bench.server import make_database

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from functions.ops.local.servers import children
+from functions.ops.local.processes import children
 from tests.faults.conftest import Make
 from tests.faults.world import LEASE, RUN_FOR, World, family
 from tests.waiting import eventually

@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 
-from functions.ops.local.servers import Server, children
+from functions.ops.local.processes import family
+from functions.ops.local.servers import Server
 
 Say = Callable[[str], None]
 
@@ -79,8 +80,3 @@ class Chaos:
                 raise TimeoutError("the demo waited too long for its victim")
             time.sleep(0.05)
         return found
-
-
-def family(pid: int) -> list[int]:
-    """A process and all below it: worker, forkserver, and the child with the handler."""
-    return [pid, *(one for child in children(pid) for one in family(child))]

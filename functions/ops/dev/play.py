@@ -4,7 +4,6 @@ signals."""
 import os
 import random
 import signal
-from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, abort, render_template, request
@@ -12,8 +11,8 @@ from flask import Blueprint, abort, render_template, request
 from functions.core.dispatch import push
 from functions.core.policy import Watch
 from functions.entry.fields import task_id_of
+from functions.ops.local.processes import children, family, is_frozen
 from functions.ops.local.samples import PROMPTS, selection_input
-from functions.ops.local.servers import children
 from functions.page.current import page, watch
 from functions.store import Store
 
@@ -92,21 +91,6 @@ def pid_of(worker: str | None) -> int:
     """From the name that a worker has in the ledger; 0 for others."""
     text = str(worker or "").partition("@")[0].removeprefix("worker-")
     return int(text) if text.isdecimal() else 0
-
-
-def family(pid: int) -> list[int]:
-    """A process and all below it: the worker, its forkserver, and the child with the handler."""
-    return [pid, *(one for child in children(pid) for one in family(child))]
-
-
-def is_frozen(pid: int) -> bool:
-    try:
-        return (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-            == "T"
-        )
-    except OSError:
-        return False
 
 
 def any_frozen(attempts: list[dict[str, Any]]) -> bool:

@@ -24,6 +24,7 @@ import yaml
 from functions.core.policy import DEFAULT, load, parse
 from functions.ops.dev.serve import READY
 from functions.ops.dev.sources import Sources
+from functions.ops.local.processes import session
 from functions.ops.local.servers import ROOT, Tick
 
 if TYPE_CHECKING:
@@ -348,17 +349,6 @@ def _told(line: str) -> str:
         return f"{time.strftime('%H:%M:%S')}  {event['severity'].lower():<8} {event['message']}"
     except (ValueError, KeyError, AttributeError):
         return line.rstrip()
-
-
-def session(leader: int) -> list[int]:
-    """All living processes of a session: servers, workers, forkservers and handlers."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError):
-            fields = entry.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == leader and fields[0] not in "ZX":
-                found.append(int(entry.parent.name))
-    return found
 
 
 @contextlib.contextmanager

@@ -5,20 +5,18 @@ gunicorn as functions-framework uses it, on a socket that `dev` has opened and k
 is loaded again, requests wait and none is refused. Ends when `dev` ends, even of SIGKILL."""
 
 import argparse
-import ctypes
 import getpass
-import json
 import os
 import signal
 import sys
 from typing import Any
 
 from functions.ops.dev import targets
+from functions.worker.processes import die_with_parent
 
 READY = "unstuck dev: ready"
 WORKERS = 4
 """Processes that run one task each."""
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,7 +31,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--table")
     given = parser.parse_args(argv)
-    _die_with_parent()
+    die_with_parent(signal.SIGTERM)
+    if os.getppid() == 1:  # the parent ended before this was asked for
+        sys.exit("dev has ended")
     _serve(workers() if given.part == "workers" else front(given), given)
 
 
@@ -125,13 +125,6 @@ def _serve(app: targets.Wsgi, given: argparse.Namespace) -> None:
 def _named(_server: Any, worker: Any) -> None:
     """So that the ledger says which process has a task."""
     os.environ["K_REVISION"] = f"worker-{worker.pid}"
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
-        sys.exit(json.dumps("dev has ended"))
 
 
 if __name__ == "__main__":

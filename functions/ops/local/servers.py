@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from functions.ops.local.processes import children
 from functions.ops.postgres.embedded import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -168,19 +169,6 @@ def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def children(pid: int) -> list[int]:
-    """The direct children of a process, without those that are being reaped."""
-    pids = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            pids.append(int(entry.parent.name))
-    return pids
 
 
 def _signal_group(pid: int, sig: int) -> None:
