@@ -72,6 +72,7 @@ STORE = {
     "core.durations",
     "core.policy",
     "core.policy_keys",
+    "core.record",
     "core.rule",
     "core.sqlstates",
     "core.states",
@@ -79,6 +80,8 @@ STORE = {
     "core.watch_reader",
     "core.yaml_lines",
     "store",
+    "store.answers",
+    "store.page_answers",
     "store.postgres",
     "store.verbs",
 }
@@ -106,10 +109,10 @@ PAGE = {
     "page.app",
     "page.charts",
     "page.current",
+    "page.list_query",
     "page.redact",
     "page.timeline",
     "page.views",
-    "page.wanted",
     "page.who",
 }
 CALLED = MAIN | STORE | PUSH | ASKED
@@ -127,7 +130,7 @@ LOADED = {
     | {"entry.auth", "entry.sweep", "sweep", "sweep.sweep", "sweep.notify", "core.report"},
     "worker": CALLED | SETTLE | WORK | {"entry.worker"},
     "worker_event": CALLED | SETTLE | WORK | {"entry.worker", "entry.worker_event"},
-    "page": MAIN | STORE | PUSH | PAGE,
+    "page": MAIN | STORE | PUSH | PAGE | {"store.operate"},
 }
 """The modules of ours that a first request may load."""
 

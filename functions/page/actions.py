@@ -1,6 +1,6 @@
-"""What the page writes: counted first, confirmed, then done batch by batch, each in one request, so
-that nothing runs on behind an answer. A batch that is asked for twice finds its tasks moved. Each
-is checked here and logged with who did it."""
+"""What the page writes. An action is counted first, confirmed, and then done batch by batch, each
+batch in one request, so that nothing goes on after an answer. A batch that is sent twice finds its
+tasks already moved. Each batch is logged with who did it."""
 
 from typing import Any
 
@@ -10,17 +10,19 @@ from functions.core import events
 from functions.core.dispatch import push, pushes
 from functions.core.states import ACTIONS, State
 from functions.entry.fields import task_id_of
-from functions.page import wanted
 from functions.page.current import page, watch
+from functions.page.list_query import FIELDS, read, typed_fields
 from functions.page.who import same_origin
-from functions.store import Answer
 from functions.store.operate import Refusal, operate
 
 blueprint = Blueprint("actions", __name__)
-BATCH = 100
-MOST = 10_000
+BATCH_TASKS = 100
+CONFIRMED_TASKS = 10_000
 """Tasks that one confirmation moves at most."""
+FIND_TASKS = 500
+"""Keys that the database answers at most to one call."""
 UNDO = "undo"
+"""Retry, of the tasks that a sweep has failed and nobody has touched since."""
 
 
 @blueprint.before_app_request
@@ -31,7 +33,8 @@ def check() -> None:
     if not page().write:
         abort(
             403,
-            "This page is read-only. Set PAGE_WRITE=on where it is deployed, or use the command line.",
+            "This page is read-only. "
+            "Set PAGE_WRITE=on where it is deployed, or use the command line.",
         )
     if not same_origin(request):
         abort(
@@ -43,54 +46,42 @@ def check() -> None:
 @blueprint.get("/confirm")
 def confirm() -> str:
     """How many tasks an action would move, and the question."""
-    action = _action()
-    ids = _ids()
-    chosen = ids or _find(action, MOST)
+    action, ids = _action(), _ids()
     return render_template(
         "_confirm.html",
         action=action,
-        count=len(chosen),
-        most=MOST,
+        count=len(ids or _matching(action, CONFIRMED_TASKS)),
+        most=CONFIRMED_TASKS,
         ids=ids,
-        given=_given(),
-        one=len(ids) == 1,
+        filters=_filters(),
+        single=len(ids) == 1,
     )
 
 
 @blueprint.post("/act")
 def act() -> str:
     """One batch. Answers with the progress, which asks for the next one, or with the end."""
-    action, of = _action(), _number("of")
-    done, refused, after = _number("done"), _number("refused"), request.form.get("after") or None
-    ids = _ids()
-    batch = (
-        [one for one in ids if after is None or one > after][:BATCH]
-        if ids
-        else _page(action, after, min(BATCH, of - done))
-    )
-    moved, bad = _move(action, batch)
-    done, refused = done + len(batch), refused + len(bad)
-    more = len(batch) > 0 and done < of
-    events.emit(
-        events.OPERATOR_ACTED,
-        who=page().who(request),
-        action=action,
-        watch=watch().name,
-        count=len(moved),
-        wanted=_said(ids),
-    )
+    action, ids, of, done = _action(), _ids(), _number("of"), _number("done")
+    after = request.form.get("after") or None
+    if ids:
+        batch = [task_id for task_id in ids if after is None or task_id > after][:BATCH_TASKS]
+    else:
+        batch = _matching_page(action, after, min(BATCH_TASKS, of - done))
+    moved, refusals = _move(action, batch)
+    done += len(batch)
+    _log(action, watch().name, len(moved), _meant(ids))
     return render_template(
         "_progress.html",
         action=action,
         ids=ids,
-        given=_given(),
+        filters=_filters(),
         of=of,
         done=done,
         moved=_number("moved") + len(moved),
-        refused=refused,
+        refused=_number("refused") + len(refusals),
         after=batch[-1] if batch else "",
-        more=more,
-        bad=bad,
+        more=len(batch) > 0 and done < of,
+        refusals=refusals,
         because=request.form.get("because", ""),
     )
 
@@ -101,15 +92,7 @@ def sweep() -> str:
     from functions.sweep.sweep import sweep as run
 
     done = run(page().store(), page().policy(), by=f"page: {page().who(request)}"[:200])
-    moved = done.get("failed", 0) + done.get("requeued", 0)
-    events.emit(
-        events.OPERATOR_ACTED,
-        who=page().who(request),
-        action="sweep",
-        watch="",
-        count=moved,
-        wanted=None,
-    )
+    _log("sweep", "", done.get("failed", 0) + done.get("requeued", 0), None)
     return render_template("_swept.html", done=done)
 
 
@@ -121,58 +104,58 @@ def _action() -> str:
 
 
 def _number(name: str) -> int:
-    text = request.form.get(name, "0")
-    return min(int(text), MOST) if text.isdecimal() and len(text) < 10 else 0
+    digits = request.form.get(name, "0")
+    return min(int(digits), CONFIRMED_TASKS) if digits.isdecimal() and len(digits) < 10 else 0
 
 
 def _ids() -> list[str]:
     """The tasks that were ticked, in the order of their keys as text."""
-    return sorted({task_id_of(watch(), one) for one in request.values.getlist("id")})[:MOST]
+    ticked = {task_id_of(watch(), key) for key in request.values.getlist("id")}
+    return sorted(ticked)[:CONFIRMED_TASKS]
 
 
-def _given() -> dict[str, str]:
-    names = (*wanted.NAMES, "sweep_id")
-    return {name: text for name in names if (text := request.values.get(name, "").strip())}
+def _filters() -> dict[str, str]:
+    return typed_fields(request.values, (*FIELDS, "sweep_id"))
 
 
 def _filter(action: str) -> dict[str, Any]:
     """What the list shows, as `find` takes it. Only states in which the action applies."""
-    given = _given()
-    asked = wanted.wanted(request.values, watch())
-    if "q" in given or given.get("state") in {"stuck", "open", "elsewhere"} or asked.filter is None:
+    filters, applicable = _filters(), ACTIONS[action]
+    is_vague = "q" in filters or filters.get("state") in {"stuck", "open", "elsewhere"}
+    if is_vague or read(request.values, watch()).filter is None:
         abort(400, "Choose a state, or tick the tasks that are meant.")
-    states = [given["state"]] if "state" in given else [*ACTIONS[action]]
-    if not set(states) <= set(ACTIONS[action]):
-        abort(409, f"{action} applies to tasks that are {' or '.join(ACTIONS[action])}.")
+    states = [filters["state"]] if "state" in filters else [*applicable]
+    if not set(states) <= set(applicable):
+        abort(409, f"{action} applies to tasks that are {' or '.join(applicable)}.")
     return {"states": states} | {
-        name: given[name] for name in ("kind", "owner", "reason") if name in given
+        name: filters[name] for name in ("kind", "owner", "reason") if name in filters
     }
 
 
-def _find(action: str, limit: int) -> list[str]:
+def _matching(action: str, limit: int) -> list[str]:
     """The keys of the tasks that match, at most `limit`."""
-    found: list[str] = []
-    while len(found) < limit:
-        part = _page(action, found[-1] if found else None, min(500, limit - len(found)))
-        found += part
-        if len(part) < 500:
+    keys: list[str] = []
+    while len(keys) < limit:
+        more = _matching_page(
+            action, keys[-1] if keys else None, min(FIND_TASKS, limit - len(keys))
+        )
+        keys += more
+        if len(more) < FIND_TASKS:
             break
-    return found
+    return keys
 
 
-def _page(action: str, after: str | None, limit: int) -> list[str]:
+def _matching_page(action: str, after: str | None, limit: int) -> list[str]:
     store = page().store()
     if limit <= 0:
         return []
-    if action == UNDO:
-        sweep_id = _given().get("sweep_id", "")
-        if not sweep_id.isdecimal() or len(sweep_id) > 18:
-            abort(400, "Say which sweep is to be undone.")
-        return [
-            one["task_id"]
-            for one in store.swept(watch(), int(sweep_id), limit, after or "", undoable=True)
-        ]
-    return [one["task_id"] for one in store.find(watch(), _filter(action), limit, after)]
+    if action != UNDO:
+        return [task["task_id"] for task in store.find(watch(), _filter(action), limit, after)]
+    sweep_id = _filters().get("sweep_id", "")
+    if not sweep_id.isdecimal() or len(sweep_id) > 18:
+        abort(400, "Say which sweep is to be undone.")
+    failed = store.swept(watch(), int(sweep_id), limit, after or "", undoable=True)
+    return [task.task_id for task in failed]
 
 
 def _move(action: str, task_ids: list[str]) -> tuple[list[str], list[Refusal]]:
@@ -186,23 +169,36 @@ def _move(action: str, task_ids: list[str]) -> tuple[list[str], list[Refusal]]:
     for refusal in refusals:
         if refusal.error.retryable:
             raise refusal.error
-    _push(verb, moved)
+    if moved and verb in {"retry", "requeue"}:
+        _push(moved)
     return moved, refusals
 
 
-def _push(verb: str, moved: list[str]) -> None:
-    """Those that are pending again; what is not accepted is pushed by the sweep."""
-    if verb in {"retry", "requeue"} and moved and pushes():
-        found: list[Answer] = (
-            page().store().find(watch(), {"ids": moved, "states": [State.PENDING]}, len(moved))
-        )
-        for one in found:
-            if not push(watch().name, one["task_id"], (one["number"] or 0) + 1):
-                return
+def _push(moved: list[str]) -> None:
+    """To the workers, those that are pending again. What the queue does not accept is pushed by the
+    next sweeps."""
+    if not pushes():
+        return
+    filters = {"ids": moved, "states": [State.PENDING]}
+    for task in page().store().find(watch(), filters, len(moved)):
+        if not push(watch().name, task["task_id"], (task["number"] or 0) + 1):
+            return
 
 
-def _said(ids: list[str]) -> str:
-    """What was meant, for the log: the ids, or the filter without what was searched for."""
+def _log(action: str, watch_name: str, count: int, meant: str | None) -> None:
+    events.emit(
+        events.OPERATOR_ACTED,
+        who=page().who(request),
+        action=action,
+        watch=watch_name,
+        count=count,
+        wanted=meant,
+    )
+
+
+def _meant(ids: list[str]) -> str:
+    """Which tasks were meant: their ids, or the filter."""
     if ids:
-        return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
-    return ", ".join(f"{name}={text}" for name, text in _given().items()) or "all"
+        more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+        return ", ".join(ids[:5]) + more
+    return ", ".join(f"{name}={value}" for name, value in _filters().items()) or "all"

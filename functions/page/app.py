@@ -12,8 +12,9 @@ from functions.page import actions, views
 from functions.page.current import ASSETS, Page, link, page, short
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -32,10 +33,7 @@ def create(page: Page) -> Flask:
     app.config["PAGE"] = page
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters |= {
-        "span": lambda seconds: "-" if seconds is None else span(seconds),
-        "short": short,
-    }
+    app.jinja_env.filters |= {"span": _span, "short": short}
     for blueprint in (views.blueprint, actions.blueprint, *page.extras):
         app.register_blueprint(blueprint)
     app.context_processor(_context)
@@ -44,16 +42,20 @@ def create(page: Page) -> Flask:
     return app
 
 
+def _span(seconds: float | None) -> str:
+    return "-" if seconds is None else span(seconds)
+
+
 def _context() -> dict[str, Any]:
-    made = page()
+    current = page()
     try:
-        watches = list(made.policy().watches)
+        watches = list(current.policy().watches)
     except PolicyError:  # the page of the error itself
         watches = []
     return {
         "link": link,
-        "write": made.write,
-        "dev": made.dev,
+        "write": current.write,
+        "dev": current.dev,
         "part": bool(request.headers.get("HX-Request")),
         "watches": watches,
         "watch_name": request.values.get("watch") or "",
@@ -62,14 +64,13 @@ def _context() -> dict[str, Any]:
 
 def _guarded(response: Response) -> Response:
     response.headers.update(HEADERS)
-    response.headers["Cache-Control"] = (
-        "no-cache" if request.path.startswith(f"/{ASSETS}/") else "no-store"
-    )
+    is_asset = request.path.startswith(f"/{ASSETS}/")
+    response.headers["Cache-Control"] = "no-cache" if is_asset else "no-store"
     return response
 
 
 def _failed(error: Exception) -> tuple[str, int] | Any:
-    """What a person reads when it went wrong, with the next step; the log has the rest."""
+    """What a person reads when a request failed, with the next step; the log has the rest."""
     from werkzeug.exceptions import HTTPException
 
     match error:
@@ -78,10 +79,8 @@ def _failed(error: Exception) -> tuple[str, int] | Any:
         case BadRequestError():
             status, text = error.status, error.message
         case StoreError() if error.retryable:
-            status, text = (
-                503,
-                "The database cannot be reached now. This page tries again by itself.",
-            )
+            status = 503
+            text = "The database cannot be reached now. This page tries again by itself."
         case StoreError() | PolicyError():
             status, text = 500, str(error)
         case _:

@@ -1,5 +1,5 @@
-"""The page that answers now: what it works with, the table that the address names, and links below
-its own prefix."""
+"""What the page works with, the table that the address names, and links below the page's own
+prefix."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -32,16 +32,15 @@ class Page:
 
 def page() -> Page:
     """Of the application that answers."""
-    found: Page = current_app.config["PAGE"]
-    return found
+    current: Page = current_app.config["PAGE"]
+    return current
 
 
 def watch() -> Watch:
-    """The watch that the address names, else the first. Raises BadRequestError."""
-    return watch_of(
-        page().policy(),
-        {"watch": request.values.get("watch")} if request.values.get("watch") else {},
-    )
+    """The watch (a table of the policy) that the address names, else the first. Raises
+    BadRequestError."""
+    name = request.values.get("watch")
+    return watch_of(page().policy(), {"watch": name} if name else {})
 
 
 def short(key: str) -> str:
@@ -56,6 +55,5 @@ def link(path: str = "", **query: Any) -> str:
     if request.values.get("watch") and not path.startswith(ASSETS):
         query.setdefault("watch", request.values["watch"])
     kept = {name: value for name, value in query.items() if value not in {None, ""}}
-    return f"{request.script_root}/{quote(path)}" + (
-        f"?{urlencode(kept, doseq=True)}" if kept else ""
-    )
+    address = f"{request.script_root}/{quote(path)}"
+    return f"{address}?{urlencode(kept, doseq=True)}" if kept else address

@@ -1,169 +1,155 @@
 """A task's attempts, drawn to scale: where each part of each attempt lies, in percent of the whole
 time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from functions.core.explain import span
+from functions.store.page_answers import RefusedWrite, TimedAttempt, Timeline
 
-LOST = frozenset({"lease_lost", "stale"})
+SILENT_CAUSES = frozenset({"lease_lost", "stale"})
 """Causes whose attempt was silent from its last sign of life to its end."""
-MARKS = 150
-"""More beats than that are not drawn one by one."""
-STEPS = (
-    1,
-    2,
-    5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    7200,
-    14400,
-    43200,
-    86400,
-    172800,
-    604800,
+DRAWN_BEATS = 150
+"""More heartbeats than that are not drawn."""
+TICKS = 6
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+TICK_SECONDS = (
+    *(1, 2, 5, 10, 15, 30),
+    *(_MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE),
+    *(_HOUR, 2 * _HOUR, 4 * _HOUR, 12 * _HOUR),
+    *(_DAY, 2 * _DAY, 7 * _DAY),
 )
+"""Between two ticks of the scale: the shortest with which there are TICKS at most."""
+Scale = Callable[[float], float]
+"""Where a moment lies, in percent."""
+
+
+class Part(NamedTuple):
+    """A stretch of time. `kind` is run, gap (silent), pause (not due yet) or queue."""
+
+    kind: str
+    x: float
+    width: float
+    title: str
 
 
 @dataclass
 class Row:
-    """One attempt. `parts` are (what, x, width, title); `beats` and `checkpoints` are places."""
+    """One attempt, or the wait for the next one. `beats`, `checkpoints` and `end` are places; `took`
+    is seconds."""
 
-    attempt: dict[str, Any]
-    parts: list[tuple[str, float, float, str]] = field(default_factory=list)
+    attempt: TimedAttempt | None
+    parts: list[Part] = field(default_factory=list)
     beats: list[float] = field(default_factory=list)
     checkpoints: list[tuple[float, str]] = field(default_factory=list)
     end: float | None = None
     took: float = 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Drawing:
+    """`ticks` and `refusals` are places with their labels; `lasted` is seconds."""
+
     rows: list[Row]
     ticks: list[tuple[float, str]]
     refusals: list[tuple[float, str]]
     lasted: float
 
 
-def draw(found: dict[str, Any], *, is_open: bool) -> Drawing:
-    """`found` is the answer of `Store.timeline`. An open task is drawn until now, an ended one
-    until its end."""
-    attempts = found["attempts"]
-    begin = _begin(found)
-    ends = [one["ended"] for one in attempts if one["ended"]] + [
-        one["at"] for one in found["refusals"]
-    ]
-    until = found["now"] if is_open or not ends else max(ends)
-    scale = max(until - begin, 0.001)
+def draw(times: Timeline, *, is_open: bool) -> Drawing:
+    """An open task is drawn until now, an ended one until its end."""
+    begin, now = _begin(times), times.now
+    ends = [attempt.ended for attempt in times.attempts if attempt.ended]
+    ends += [refusal.at for refusal in times.refusals]
+    until = now if is_open or not ends else max(ends)
+    lasted = max(until - begin, 0.001)
 
-    def x(moment: float) -> float:
-        return round(100 * min(1.0, max(0.0, (moment - begin) / scale)), 3)
+    def scale(moment: float) -> float:
+        return round(100 * min(1.0, max(0.0, (moment - begin) / lasted)), 3)
 
-    rows, waiting = [], begin
-    for one in attempts:
-        rows.append(_row(one, waiting, found["now"], x))
-        waiting = one["ended"] or found["now"]
-    if is_open and attempts and attempts[-1]["ended"]:
-        rows.append(
-            Row({}, _wait(attempts[-1]["retry_at"] or found["due"], waiting, found["now"], x))
-        )
-    elif is_open and not attempts:
-        rows.append(Row({}, _wait(found["due"], begin, found["now"], x)))
-    refusals = [(x(one["at"]), _refused(one)) for one in found["refusals"]]
-    return Drawing(rows, _ticks(scale), refusals, scale)
+    rows, waits_since = [], begin
+    for attempt in times.attempts:
+        rows.append(_row(attempt, waits_since, now, scale))
+        waits_since = attempt.ended or now
+    latest = times.attempts[-1] if times.attempts else None
+    if is_open and (latest is None or latest.ended):
+        due = (latest.retry_at if latest else None) or times.due
+        rows.append(Row(None, _wait(due, waits_since, now, scale)))
+    refusals = [(scale(refusal.at), _refused(refusal)) for refusal in times.refusals]
+    return Drawing(rows, _ticks(lasted), refusals, lasted)
 
 
-def _begin(found: dict[str, Any]) -> float:
-    """When the task was created, unless that is unknown or was long before its first attempt that
-    is known."""
-    starts = [one["started"] for one in found["attempts"]]
-    created = found["created"]
-    if not starts:
-        return float(created or found["now"])
-    return (
-        float(created)
-        if created and created <= starts[0] and found["attempts"][0]["number"] == 1
-        else float(starts[0])
-    )
+def _begin(times: Timeline) -> float:
+    """When the task was created, unless that is unknown or was long before the first attempt that
+    the ledger still has."""
+    if not times.attempts:
+        return times.created or times.now
+    first = times.attempts[0]
+    if times.created and times.created <= first.started and first.number == 1:
+        return times.created
+    return first.started
 
 
-def _row(one: dict[str, Any], waiting: float, now: float, x: Any) -> Row:
-    end = one["ended"] or now
-    row = Row(
-        one,
-        _wait(None, waiting, one["started"], x) if one["started"] > waiting else [],
-        took=end - one["started"],
-    )
-    alive = _alive_until(one, now)
-    if alive > one["started"] or end > one["started"]:
-        row.parts.append(_part("run", one["started"], alive, x, "at work"))
+def _row(attempt: TimedAttempt, waits_since: float, now: float, scale: Scale) -> Row:
+    begin, end, alive = attempt.started, attempt.ended or now, _alive_until(attempt, now)
+    row = Row(attempt, took=end - begin)
+    if begin > waits_since:
+        row.parts += _wait(None, waits_since, begin, scale)
+    if alive > begin or end > begin:
+        row.parts.append(_part("run", begin, alive, scale, "at work"))
     if end > alive:
-        row.parts.append(_part("gap", alive, end, x, "silent"))
-    row.beats = _beats(one, x)
-    row.checkpoints = [
-        (x(at), f"checkpoint {name}") for name, at in sorted((one["checkpoints"] or {}).items())
-    ]
-    row.end = x(one["ended"]) if one["ended"] else None
+        row.parts.append(_part("gap", alive, end, scale, "silent"))
+    row.beats = _beats(attempt, scale)
+    checkpoints = sorted((attempt.checkpoints or {}).items())
+    row.checkpoints = [(scale(at), f"checkpoint {name}") for name, at in checkpoints]
+    row.end = scale(attempt.ended) if attempt.ended else None
     return row
 
 
-def _alive_until(one: dict[str, Any], now: float) -> float:
+def _alive_until(attempt: TimedAttempt, now: float) -> float:
     """The last sign of life of an attempt that went silent; the end of any other."""
-    if one["ended"] is None:
-        late = now > one["lease_until"] or now > one["deadline"]
-        return float(one["beat"] if late and now > one["lease_until"] else now)
-    lost = (one["cause"] or one["reason"]) in LOST and one["sweep_id"] is not None
-    return float(one["beat"] if lost else one["ended"])
+    if attempt.ended is None:
+        return attempt.beat if now > attempt.lease_until else now
+    is_silent = (attempt.cause or attempt.reason) in SILENT_CAUSES and attempt.sweep_id is not None
+    return attempt.beat if is_silent else attempt.ended
 
 
-def _beats(one: dict[str, Any], x: Any) -> list[float]:
-    """Evenly between the claim and the last beat: the ledger counts them and knows the time of the
-    last."""
-    count = one["beats"]
-    if not 0 < count <= MARKS:
+def _beats(attempt: TimedAttempt, scale: Scale) -> list[float]:
+    """Evenly between the claim and the last heartbeat: the ledger has their number, and the time of
+    the last one."""
+    count = attempt.beats
+    if not 0 < count <= DRAWN_BEATS:
         return []
-    each = (one["beat"] - one["started"]) / count
-    return [x(one["started"] + each * n) for n in range(1, count + 1)]
+    step = (attempt.beat - attempt.started) / count
+    return [scale(attempt.started + step * n) for n in range(1, count + 1)]
 
 
-def _wait(
-    due: float | None, begin: float, end: float, x: Any
-) -> list[tuple[str, float, float, str]]:
+def _wait(due: float | None, begin: float, end: float, scale: Scale) -> list[Part]:
+    """The wait of a task that may start at `due`; None: at once."""
     if due and begin < due < end:
         return [
-            _part("pause", begin, due, x, "waits for its next try"),
-            _part("queue", due, end, x, "waits for a worker"),
+            _part("pause", begin, due, scale, "waits for its next try"),
+            _part("queue", due, end, scale, "waits for a worker"),
         ]
-    what, title = (
-        ("pause", "waits for its time") if due and due >= end else ("queue", "waits for a worker")
-    )
-    return [_part(what, begin, end, x, title)]
+    if due and due >= end:
+        return [_part("pause", begin, end, scale, "waits for its time")]
+    return [_part("queue", begin, end, scale, "waits for a worker")]
 
 
-def _part(what: str, begin: float, end: float, x: Any, title: str) -> tuple[str, float, float, str]:
-    return (
-        what,
-        x(begin),
-        round(x(end) - x(begin), 3),
-        f"{title} for {span(end - begin) if end - begin >= 1 else f'{end - begin:.2f}s'}",
-    )
+def _part(kind: str, begin: float, end: float, scale: Scale, title: str) -> Part:
+    seconds = end - begin
+    length = span(seconds) if seconds >= 1 else f"{seconds:.2f}s"
+    return Part(kind, scale(begin), round(scale(end) - scale(begin), 3), f"{title} for {length}")
 
 
-def _refused(one: dict[str, Any]) -> str:
-    who = f" by {one['writer']}" if one["writer"] else ""
-    return f"{'late ' if one['source'] == 'verb' else ''}{one['wanted']}{who} was refused: {one['because']}"
+def _refused(refusal: RefusedWrite) -> str:
+    late = "late " if refusal.source == "verb" else ""
+    writer = f" by {refusal.writer}" if refusal.writer else ""
+    return f"{late}{refusal.wanted}{writer} was refused: {refusal.because}"
 
 
-def _ticks(scale: float) -> list[tuple[float, str]]:
-    step = next((one for one in STEPS if scale / one <= 6), scale / 6)
-    return [
-        (round(100 * n * step / scale, 3), span(n * step)) for n in range(int(scale // step) + 1)
-    ]
+def _ticks(lasted: float) -> list[tuple[float, str]]:
+    step = next((seconds for seconds in TICK_SECONDS if lasted / seconds <= TICKS), lasted / TICKS)
+    moments = [n * step for n in range(int(lasted // step) + 1)]
+    return [(round(100 * moment / lasted, 3), span(moment)) for moment in moments]

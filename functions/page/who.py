@@ -1,5 +1,5 @@
-"""Who asks, for the log; and whether a write comes from the page itself. Access is decided before:
-by IAM, or by IAP."""
+"""Who asks, for the log, and whether a write comes from the page itself. Who may ask at all is
+decided before the page: by Google's IAM, or by its Identity-Aware Proxy (IAP)."""
 
 import base64
 import json
@@ -10,11 +10,11 @@ IAP = "@gcp-sa-iap.iam.gserviceaccount.com"
 
 
 def caller(request: Any) -> str:
-    """The e-mail address of the token that IAM let pass; behind IAP that of the person whom IAP let
-    pass.
+    """The e-mail address in the token that IAM accepted; behind IAP that of the person whom IAP
+    accepted.
 
-    The token is not verified again: the platform did, and took its signature away. The header of
-    IAP counts only where IAP itself is the caller, since anybody can send a header."""
+    The token is not verified again: the platform did, and removed its signature. IAP's header counts
+    only where IAP itself is the caller, since anybody can send a header."""
     email = _email(request.headers.get("Authorization", ""))
     named = str(request.headers.get("X-Goog-Authenticated-User-Email", "")).rpartition(":")[2]
     return (named if not email or email.endswith(IAP) else email)[:200] or "unknown"
@@ -30,8 +30,8 @@ def _email(authorization: str) -> str:
 
 
 def same_origin(request: Any) -> bool:
-    """By what browsers say of a request and no script can forge; without it, a write is not from
-    the page."""
+    """Whether the page itself sent the request, by headers that browsers set and no script can
+    forge. A request without them is not from the page."""
     if site := request.headers.get("Sec-Fetch-Site"):
         return bool(site == "same-origin")
     origin = request.headers.get("Origin")

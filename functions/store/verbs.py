@@ -14,6 +14,17 @@ from typing import Any
 
 from functions.core.policy import Json, Policy, Watch
 from functions.errors import StoreError
+from functions.store.answers import read, read_all
+from functions.store.page_answers import (
+    LastDay,
+    Payload,
+    Place,
+    Summary,
+    SweepRun,
+    SweptTask,
+    TaskPage,
+    Timeline,
+)
 
 Answer = dict[str, Any]
 LIMIT = 8.0
@@ -193,45 +204,52 @@ class Store(ABC):
             p_key=str(uuid.uuid4()),
         )
 
-    def page(self, watch: Watch, wanted: Answer, limit: int, after: Any = None) -> Answer:
-        """The operators' list: {tasks, next}. `wanted`: {state, kind, owner, reason, first and last
-        key}; `after`: a `next`."""
-        return self._verb(
+    def page(
+        self, watch: Watch, filters: dict[str, Any], limit: int, after: Place | None = None
+    ) -> TaskPage:
+        """The operators' list. `filters`: {state, kind, owner, reason, first and last key}, each
+        optional; `after`: the `next` of the page before."""
+        answer = self._verb(
             f"{watch.name}_page",
-            p_filter=_json(wanted),
+            p_filter=_json(filters),
             p_rules=watch.rules_json,
             p_limit=limit,
-            p_after=None if after is None else _json(after),
+            p_after=None if after is None else _json(vars(after)),
         )
+        return read(TaskPage, answer)
 
-    def pulse(self, watch: Watch) -> Answer:
+    def pulse(self, watch: Watch) -> Summary:
         """How many are stuck, what is open, and the last sweep; bounded, for those who ask every 2
         seconds."""
-        return self._verb(f"{watch.name}_pulse", p_rules=watch.rules_json)
+        return read(Summary, self._verb(f"{watch.name}_pulse", p_rules=watch.rules_json))
 
-    def day(self, watch: Watch) -> Answer:
+    def day(self, watch: Watch) -> LastDay:
         """How attempts ended and how fast sweeps rescued, in the half hours of the last day."""
-        return self._verb(f"{watch.name}_day", p_half_hours=48)
+        return read(LastDay, self._verb(f"{watch.name}_day", p_half_hours=48))
 
-    def timeline(self, watch: Watch, task_id: str) -> Answer:
+    def timeline(self, watch: Watch, task_id: str) -> Timeline:
         """The attempts of a task with all their times, and the writes that were refused."""
-        return self._verb(f"{watch.name}_timeline", p_task=task_id)
+        return read(Timeline, self._verb(f"{watch.name}_timeline", p_task=task_id))
 
-    def payload(self, watch: Watch, task_id: str) -> Answer:
+    def payload(self, watch: Watch, task_id: str) -> Payload:
         """Input, result, and the data of the checkpoints."""
-        return self._verb(f"{watch.name}_payload", p_task=task_id) or {}
+        return read(Payload, self._verb(f"{watch.name}_payload", p_task=task_id) or {})
 
     def swept(
         self, watch: Watch, sweep_id: int, limit: int, after: str = "", *, undoable: bool = False
-    ) -> list[Answer]:
+    ) -> list[SweptTask]:
         """What one sweep did, by task; `undoable`: only those that are failed by it still."""
-        return self._verb(
+        answer = self._verb(
             f"{watch.name}_swept", p_sweep=sweep_id, p_limit=limit, p_after=after, p_undo=undoable
         )
+        return read_all(SweptTask, answer)
 
-    def sweeps(self, limit: int, before: int | None = None, *, idle: bool = False) -> list[Answer]:
+    def sweeps(
+        self, limit: int, before: int | None = None, *, idle: bool = False
+    ) -> list[SweepRun]:
         """The runs, the newest first; with `idle` those too that had nothing to do."""
-        return self._verb("sweeps", p_limit=limit, p_before=before, p_all=idle)
+        answer = self._verb("sweeps", p_limit=limit, p_before=before, p_all=idle)
+        return read_all(SweepRun, answer)
 
     def sweep_begin(self, key: str | None, by: str, budget: float) -> Answer:
         """Verdict begun (with sweep_id), duplicate or running."""

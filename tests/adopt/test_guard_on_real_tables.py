@@ -61,12 +61,12 @@ def test_every_verb_works_on_it(task_table: Adopted) -> None:
     assert store.overview(watch)["open"]
     assert {one["task_id"] for one in store.find(watch, {}, 500)} == {lost, twice}
 
-    listed = {one["task_id"]: one["state"] for one in store.page(watch, {}, 50)["tasks"]}
+    listed = {task.task_id: task.state for task in store.page(watch, {}, 50).tasks}
     assert listed == {lost: "pending", twice: "pending", done: "completed", failed: "failed"}
-    assert store.pulse(watch)["stuck"]["count"] == 0
-    assert len(store.timeline(watch, lost)["attempts"]) == 1
-    assert store.payload(watch, done).keys() == {"input", "result", "checkpoints"}
-    assert sum(one["completed"] for one in store.day(watch)["ended"]) == 1
+    assert store.pulse(watch).stuck.count == 0
+    assert len(store.timeline(watch, lost).attempts) == 1
+    assert vars(store.payload(watch, done)).keys() == {"input", "result", "checkpoints"}
+    assert sum(half_hour.completed for half_hour in store.day(watch).ended) == 1
 
 
 def test_the_sweep_ends_what_is_stuck_and_leaves_the_rest(task_table: Adopted) -> None:

@@ -10,6 +10,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from functions.core.policy import load
+from functions.core.states import OPEN
+from functions.store.page_answers import ListedTask
 from functions.store.postgres import PostgresStore
 from tests.page.million import fill
 
@@ -56,9 +58,9 @@ def db(filled: str) -> Iterator[Db]:
 
 @pytest.fixture
 def store(filled: str) -> Iterator[PostgresStore]:
-    made = PostgresStore(filled)
-    yield made
-    made.close()
+    store = PostgresStore(filled)
+    yield store
+    store.close()
 
 
 def read(db: Db, work: Callable[[], Any]) -> dict[str, dict[str, int]]:
@@ -69,39 +71,39 @@ def read(db: Db, work: Callable[[], Any]) -> dict[str, dict[str, int]]:
 
     def look() -> dict[str, dict[str, int]]:
         db.execute("select pg_stat_force_next_flush()")
-        return {one.pop("relname"): one for one in db.execute(query).fetchall()}
+        return {row.pop("relname"): row for row in db.execute(query).fetchall()}
 
     before = look()
     work()
     after = look()
-    return {
-        table: {name: after[table][name] - before[table][name] for name in after[table]}
-        for table in after
-    }
+    return {table: difference(before[table], after[table]) for table in after}
+
+
+def difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {name: after[name] - before[name] for name in after}
 
 
 def pages(
-    store: PostgresStore, wanted: dict[str, str], limit: int, most: int = 10_000
-) -> list[dict[str, Any]]:
+    store: PostgresStore, filters: dict[str, str], limit: int, most: int = 10_000
+) -> list[ListedTask]:
     """All that the pages show one after the other."""
-    found: list[dict[str, Any]] = []
+    listed: list[ListedTask] = []
     after = None
-    while len(found) < most:
-        answer = store.page(WATCH, wanted, limit, after)
-        found += answer["tasks"]
-        after = answer["next"]
+    while len(listed) < most:
+        page = store.page(WATCH, filters, limit, after)
+        listed += page.tasks
+        after = page.next
         if after is None:
             break
-    return found
+    return listed
 
 
-@pytest.mark.parametrize("wanted", FILTERS, ids=json.dumps)
-def test_a_page_reads_a_bounded_number_of_rows_by_indexes(db, wanted):
+@pytest.mark.parametrize("filters", FILTERS, ids=json.dumps)
+def test_a_page_reads_a_bounded_number_of_rows_by_indexes(db, filters):
     """3,000 are looked at, and each costs a few fetches; a table of a million has the same bound."""
     query = "select unstuck.tasks_page(%s, %s)"
-    cost = read(
-        db, lambda: [db.execute(query, (json.dumps(wanted), WATCH.rules_json)) for _ in range(8)]
-    )
+    arguments = (json.dumps(filters), WATCH.rules_json)
+    cost = read(db, lambda: [db.execute(query, arguments) for _ in range(8)])
     assert cost["tasks"]["seq_scan"] == cost["attempts"]["seq_scan"] == 0
     assert cost["tasks"]["idx_tup_fetch"] < 8 * 7_000
     assert cost["attempts"]["idx_tup_fetch"] < 8 * 7_000
@@ -132,25 +134,25 @@ def test_the_overview_reads_open_rows_and_a_sample_by_indexes(db, call):
 
 
 def test_the_pages_show_each_task_once_and_stuck_ones_first(db, store):
-    found = pages(store, {}, 500, most=4000)
-    keys = [one["task_id"] for one in found]
+    listed = pages(store, {}, 500, most=4000)
+    keys = [task.task_id for task in listed]
     assert len(set(keys)) == len(keys) >= 4000
-    first_sound = next(n for n, one in enumerate(found) if one["late"] is None)
-    assert all(one["late"] > 0 for one in found[:first_sound])
-    assert first_sound == store.pulse(WATCH)["stuck"]["count"] >= 281
-    states = [one["state"] for one in found[first_sound:]]
+    first_sound = next(n for n, task in enumerate(listed) if task.late is None)
+    assert all(task.late > 0 for task in listed[:first_sound])
+    assert first_sound == store.pulse(WATCH).stuck.count >= 281
+    states = [task.state for task in listed[first_sound:]]
     assert states.index("pending") == states.count("running")
-    ended = [one["age"] for one in found if one["state"] not in {"pending", "running"}]
-    assert ended == sorted(ended), "the newest first"
+    ages = [task.age for task in listed if task.state not in OPEN]
+    assert ages == sorted(ages), "the newest first"
 
 
 def test_small_pages_show_the_same_as_large_ones(store):
     small, large = pages(store, {"state": "open"}, 7), pages(store, {"state": "open"}, 500)
-    assert [one["task_id"] for one in small] == [one["task_id"] for one in large]
+    assert [task.task_id for task in small] == [task.task_id for task in large]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "where"),
+    ("filters", "where"),
     [
         ({"state": "failed"}, "status = 'failed'"),
         ({"state": "failed", "kind": "rare"}, "status = 'failed' and kind = 'rare'"),
@@ -164,51 +166,47 @@ def test_small_pages_show_the_same_as_large_ones(store):
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
 )
-def test_a_filter_finds_what_the_table_has(db, store, wanted, where):
-    expected = {
-        one["id"]
-        for one in db.execute(f"select id::text from public.tasks where {where}").fetchall()
-    }
-    assert {one["task_id"] for one in pages(store, wanted, 100)} == expected
+def test_a_filter_finds_what_the_table_has(db, store, filters, where):
+    rows = db.execute(f"select id::text from public.tasks where {where}").fetchall()
+    assert {task.task_id for task in pages(store, filters, 100)} == {row["id"] for row in rows}
 
 
 def test_stuck_is_what_the_next_sweep_moves(db, store):
     with db.transaction(force_rollback=True):
-        preview = db.execute(
-            "select unstuck.tasks_preview(%s, 500) as found", (WATCH.rules_json,)
-        ).fetchone()["found"]
-    assert {one["task_id"] for one in pages(store, {"state": "stuck"}, 100)} == {
-        one["task_id"] for one in preview
-    }
+        query = "select unstuck.tasks_preview(%s, 500) as overdue"
+        preview = db.execute(query, (WATCH.rules_json,)).fetchone()["overdue"]
+    listed = {task.task_id for task in pages(store, {"state": "stuck"}, 100)}
+    assert listed == {task["task_id"] for task in preview}
 
 
-def test_the_list_carries_no_payload(store):
-    (task,) = store.page(WATCH, {"state": "failed"}, 1)["tasks"]
+def test_the_list_carries_no_payload(db):
+    query = "select unstuck.tasks_page(%s, %s, 1) as page"
+    page = db.execute(query, ('{"state": "failed"}', WATCH.rules_json)).fetchone()["page"]
+    (task,) = page["tasks"]
     assert not {"input", "result", "metadata", "checkpoint", "detail"} & task.keys()
 
 
 def test_a_task_that_the_ledger_does_not_know_is_found_elsewhere(db, store):
     with db.transaction(force_rollback=True):
-        made = db.execute(
+        row = db.execute(
             "insert into public.tasks (kind, status) values ('old', 'completed') returning id::text"
         ).fetchone()
-        answer, after = [], None
+        listed, after = [], None
         for _ in range(20):
             page = db.execute(
-                "select unstuck.tasks_page(%s, %s, 500, %s) as found",
+                "select unstuck.tasks_page(%s, %s, 500, %s) as page",
                 ('{"state": "elsewhere"}', WATCH.rules_json, after),
-            ).fetchone()["found"]
-            answer += page["tasks"]
+            ).fetchone()["page"]
+            listed += page["tasks"]
             if page["next"] is None:
                 break
             after = json.dumps(page["next"])
-    assert [one["task_id"] for one in answer] == [made["id"]]
+    assert [task["task_id"] for task in listed] == [row["id"]]
 
 
 def test_the_day_tells_shares_and_rescues(store):
     day = store.day(WATCH)
-    assert len(day["ended"]) == 48
-    ended = sum(one["completed"] + one["failed"] for one in day["ended"])
+    assert len(day.ended) == 48
+    ended = sum(half_hour.completed + half_hour.failed for half_hour in day.ended)
     assert ended == pytest.approx(FINISHED / 30, rel=0.1)
-    assert {"n", "count", "p50", "max"} <= day["rescued"][0].keys()
-    assert day["rescued"][0]["p50"] == pytest.approx(2.0)
+    assert day.rescued[0].p50 == pytest.approx(2.0)

@@ -1,5 +1,5 @@
-"""To play with, on the local server only: tasks to create, and workers to kill and to freeze. Real
-signals."""
+"""The buttons of the local server: they create tasks, and kill, freeze and wake the workers of
+tasks with real signals."""
 
 import os
 import random
@@ -15,6 +15,7 @@ from functions.ops.local.processes import children, family, is_frozen
 from functions.ops.local.samples import PROMPTS, selection_input
 from functions.page.current import page, watch
 from functions.store import Store
+from functions.store.page_answers import TimedAttempt
 
 SAMPLES = {
     "slow": "an image that takes a minute",
@@ -23,65 +24,74 @@ SAMPLES = {
     "fails": "an image that is refused",
     "stumbles": "an image whose provider fails once",
 }
-_MARKS = {"slow": " [slow 60]", "image": "", "fails": " [refuse]", "stumbles": " [500 once]"}
-FIRST = ("image", "selection", "slow", "fails", "image", "stumbles", "selection", "image")
-"""What a new database begins with."""
+_PROMPT_ENDINGS = {
+    "slow": " [slow 60]",
+    "image": "",
+    "fails": " [refuse]",
+    "stumbles": " [500 once]",
+}
+FIRST_SAMPLES = ("image", "selection", "slow", "fails", "image", "stumbles", "selection", "image")
+"""The tasks with which a new database begins."""
+
+
+SIGNALS = {
+    "kill": (signal.SIGKILL, "killed with SIGKILL"),
+    "freeze": (signal.SIGSTOP, "frozen with SIGSTOP"),
+    "wake": (signal.SIGCONT, "woken with SIGCONT"),
+}
 
 
 def sample(name: str, seed: int) -> tuple[str, dict[str, Any]]:
-    """A kind and its input."""
+    """The kind and the input of the sample `name`; `seed` varies the input."""
     if name == "selection":
         return "selection", selection_input(seed)
-    return "image", {"prompt": PROMPTS[seed % len(PROMPTS)] + _MARKS[name], "size": "256x256"}
+    return "image", {
+        "prompt": PROMPTS[seed % len(PROMPTS)] + _PROMPT_ENDINGS[name],
+        "size": "256x256",
+    }
 
 
 def create(store: Store, watched: Watch, name: str, seed: int, count: int = 1) -> list[str]:
-    """Creates and pushes so many tasks."""
-    made = []
+    """Creates and pushes `count` tasks. Returns their ids."""
+    task_ids = []
     for number in range(count):
         kind, task_input = sample(name, seed + number)
-        made.append(store.create(watched, kind, task_input)["task_id"])
-        push(watched.name, made[-1], 1)
-    return made
+        task_ids.append(store.create(watched, kind, task_input)["task_id"])
+        push(watched.name, task_ids[-1], 1)
+    return task_ids
 
 
 def blueprint(workers: int) -> Blueprint:
     """`workers` is the process whose children hold the tasks."""
-    made = Blueprint("play", __name__, url_prefix="/play", template_folder="templates")
+    buttons = Blueprint("play", __name__, url_prefix="/play", template_folder="templates")
 
-    @made.post("/create")
+    @buttons.post("/create")
     def add() -> str:
         name, count = request.form.get("name", ""), request.form.get("count", "1")
         if name not in SAMPLES or not count.isdecimal() or not 0 < int(count[:6]) <= 1000:
             abort(400, f"Choose one of {', '.join(SAMPLES)}, and 1 to 1000 of it.")
-        created = create(page().store(), watch(), name, random.randrange(1000), int(count))
-        return render_template("dev_told.html", text=f"created {len(created)}", task_id=created[0])
+        task_ids = create(page().store(), watch(), name, random.randrange(1000), int(count))
+        text = f"created {len(task_ids)}"
+        return render_template("dev_done.html", text=text, task_id=task_ids[0])
 
-    @made.post("/<any(kill, freeze, wake):how>/<path:task_id>")
-    def strike(how: str, task_id: str) -> str:
-        pid = worker_of(
-            page().store(), watch(), task_id_of(watch(), task_id), workers, frozen=how == "wake"
-        )
-        for one in [pid] if how == "kill" else family(pid):
-            os.kill(
-                one, {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "wake": signal.SIGCONT}[how]
-            )
-        told = {
-            "kill": "killed with SIGKILL",
-            "freeze": "frozen with SIGSTOP",
-            "wake": "woken with SIGCONT",
-        }[how]
-        return render_template("dev_told.html", text=f"worker {pid} was {told}", task_id=None)
+    @buttons.post("/<any(kill, freeze, wake):action>/<path:task_id>")
+    def strike(action: str, task_id: str) -> str:
+        key = task_id_of(watch(), task_id)
+        worker = worker_of(page().store(), watch(), key, workers, frozen=action == "wake")
+        number, past = SIGNALS[action]
+        for pid in [worker] if action == "kill" else family(worker):
+            os.kill(pid, number)
+        return render_template("dev_done.html", text=f"worker {worker} was {past}", task_id=None)
 
-    return made
+    return buttons
 
 
 def worker_of(store: Store, watched: Watch, task_id: str, workers: int, *, frozen: bool) -> int:
     """The process that has, or last had, the task; one of our workers and no other process. Aborts
     with 409."""
-    attempts = store.timeline(watched, task_id)["attempts"]
+    attempts = store.timeline(watched, task_id).attempts
     alive = set(children(workers))
-    for pid in reversed([pid_of(one["worker"]) for one in attempts]):
+    for pid in [pid_of(attempt.worker) for attempt in reversed(attempts)]:
         if pid in alive and is_frozen(pid) == frozen:
             return pid
     return abort(409, "No worker of this server has that task now.")
@@ -89,10 +99,10 @@ def worker_of(store: Store, watched: Watch, task_id: str, workers: int, *, froze
 
 def pid_of(worker: str | None) -> int:
     """From the name that a worker has in the ledger; 0 for others."""
-    text = str(worker or "").partition("@")[0].removeprefix("worker-")
-    return int(text) if text.isdecimal() else 0
+    digits = str(worker or "").partition("@")[0].removeprefix("worker-")
+    return int(digits) if digits.isdecimal() else 0
 
 
-def any_frozen(attempts: list[dict[str, Any]]) -> bool:
+def any_frozen(attempts: list[TimedAttempt]) -> bool:
     """Whether a worker that had the task is frozen."""
-    return any(is_frozen(pid_of(one["worker"])) for one in attempts)
+    return any(is_frozen(pid_of(attempt.worker)) for attempt in attempts)

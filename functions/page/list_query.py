@@ -1,0 +1,87 @@
+"""What the address of the list asks for: a filter, and a place in the list. The filter stands in
+the address, so that it can be shared."""
+
+import base64
+import json
+import re
+import uuid
+from typing import Any, NamedTuple
+
+from functions.core.policy import Watch
+from functions.core.states import State
+from functions.store.page_answers import Place
+
+FIELDS = ("state", "kind", "reason", "owner", "q")
+STATES = ("stuck", "open", *State, "elsewhere")
+LABELS = {"elsewhere": "ended outside the ledger"}
+"""Of those states whose name does not say what they are."""
+FIELD_CHARACTERS = 200
+
+
+class ListQuery(NamedTuple):
+    """`typed` is what the address says, by field. `filter` is what the store takes, None when
+    nothing can match. `after` is where the page begins, None for the first one."""
+
+    typed: dict[str, str]
+    filter: dict[str, Any] | None
+    after: Place | None
+
+
+def typed_fields(arguments: Any, names: tuple[str, ...] = FIELDS) -> dict[str, str]:
+    """The fields that the query string fills in."""
+    typed = {name: str(arguments.get(name, "")).strip() for name in names}
+    short = {name: text[:FIELD_CHARACTERS].replace("\0", "") for name, text in typed.items()}
+    return {name: text for name, text in short.items() if text}
+
+
+def read(arguments: Any, watch: Watch) -> ListQuery:
+    """From the query string. A value that makes no sense matches nothing, and is shown in the form
+    as it was typed."""
+    typed, after = typed_fields(arguments), place(arguments.get("after"))
+    if typed.get("state", "open") not in STATES:
+        return ListQuery(typed, None, after)
+    filters = {name: value for name, value in typed.items() if name != "q"}
+    if "q" in typed:
+        bounds = key_range(watch.key_type, typed["q"])
+        if bounds is None:
+            return ListQuery(typed, None, after)
+        filters |= {"first": bounds[0], "last": bounds[1]}
+    return ListQuery(typed, filters, after)
+
+
+def key_range(key_type: str, text: str) -> tuple[str, str] | None:
+    """The first and the last uuid that begin with the text; for keys of another type, the key
+    itself twice. None when no key can match."""
+    if key_type == "uuid":
+        digits = text.lower().replace("-", "")
+        if not re.fullmatch(r"[0-9a-f]{1,32}", digits):
+            return None
+        return str(uuid.UUID(digits.ljust(32, "0"))), str(uuid.UUID(digits.ljust(32, "f")))
+    if key_type == "text":
+        return text, text
+    bits = 31 if key_type == "integer" else 63
+    if re.fullmatch(r"-?\d{1,19}", text) and abs(int(text)) < 2**bits:
+        return text, text
+    return None
+
+
+def place(text: str | None) -> Place | None:
+    """A place from the address. One that cannot be read is the first page."""
+    padding = "=" * (-len(text or "") % 4)
+    try:
+        parts = json.loads(base64.urlsafe_b64decode((text or "") + padding))
+        section, at, key = int(parts["section"]), parts.get("at"), str(parts["id"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not 0 <= section <= 5:
+        return None
+    if at is not None and not re.fullmatch(r"[\d:.+T -]{10,40}", str(at)):
+        return None
+    return Place(section, at, key)
+
+
+def address(after: Place) -> str:
+    """A place as it goes into the address."""
+    parts = {"section": after.section, "at": after.at, "id": after.id}
+    text = json.dumps(parts, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

@@ -1,0 +1,169 @@
+"""What the verbs of the operators' page answer (functions/sql/page.sql, pulse.sql, timeline.sql,
+run.sql). Ages and durations are seconds; moments are seconds since 1970."""
+
+from typing import Any
+
+from functions.core.record import Record
+from functions.core.states import Outcome, State
+from functions.store.answers import OpenCount, OverdueCount
+
+
+class ListedTask(Record):
+    """A row of the list. `word` is the table's own word for `state`, `number` its latest attempt,
+    `age` how long it is in its state, `late` for how long it is stuck; None: it is not."""
+
+    task_id: str
+    state: State | None
+    word: str | None
+    kind: str | None
+    owner: str | None
+    error: str | None
+    number: int | None
+    worker: str | None
+    reason: str | None
+    progress: dict[str, Any] | None
+    age: float | None
+    late: float | None
+
+
+class Place(Record):
+    """Where the next page of the list begins. `searched`: the page ended before it was full, since
+    enough rows had been looked at."""
+
+    section: int
+    at: str | None
+    id: str
+    searched: bool = False
+
+
+class TaskPage(Record):
+    tasks: list[ListedTask]
+    next: Place | None
+
+
+class LatestSweep(Record):
+    id: int
+    ago: float
+    ok: bool | None
+    counts: dict[str, Any] | None
+    error: str | None
+    running: bool
+
+
+class Summary(Record):
+    """No count is larger than `most`. `last_good`: age of the last sweep that ended well."""
+
+    most: int
+    stuck: OverdueCount
+    open: list[OpenCount]
+    last_sweep: LatestSweep | None
+    last_good: float | None
+
+
+class HalfHour(Record):
+    """How the attempts that ended in a half hour did; `more`: these are a sample."""
+
+    completed: int
+    failed: int
+    retried: int
+    more: bool
+
+
+class Rescues(Record):
+    """Of the half hour `n` (0: the oldest): how many tasks sweeps rescued, and the median and the
+    longest time from the last sign of life to the rescue."""
+
+    n: int
+    count: int
+    p50: float
+    max: float
+
+
+class LastDay(Record):
+    """`begin`: of the first half hour; `step`: 1800 seconds."""
+
+    begin: float
+    step: float
+    ended: list[HalfHour]
+    rescued: list[Rescues]
+
+
+class TimedAttempt(Record):
+    """An attempt with all its moments; `checkpoints` by name. `sweep_id`: the sweep that ended it,
+    0 for a poll."""
+
+    number: int
+    tries: int
+    worker: str | None
+    started: float
+    beat: float
+    beats: int
+    lease: float
+    lease_until: float
+    deadline: float
+    ended: float | None
+    retry_at: float | None
+    outcome: Outcome | None
+    reason: str | None
+    cause: str | None
+    error: str | None
+    detail: str | None
+    progress: dict[str, Any] | None
+    sweep_id: int | None
+    checkpoints: dict[str, float] | None
+
+
+class RefusedWrite(Record):
+    """A write that the database refused. `source` is verb or fence; `wanted` what was to be
+    written."""
+
+    at: float
+    source: str
+    wanted: str
+    because: str
+    writer: str | None
+
+
+class Timeline(Record):
+    """`due`: when the task may start, if it is pending."""
+
+    now: float
+    created: float | None
+    due: float | None
+    attempts: list[TimedAttempt]
+    refusals: list[RefusedWrite]
+
+
+class Payload(Record):
+    """`checkpoints`: the data of the latest attempt's checkpoints."""
+
+    input: Any = None
+    result: Any = None
+    checkpoints: Any = None
+
+
+class SweptTask(Record):
+    """What a sweep did to a task. `state` is the task's state now; `undo`: it is failed, and as the
+    sweep left it."""
+
+    task_id: str
+    number: int
+    kind: str | None
+    worker: str | None
+    outcome: Outcome | None
+    reason: str | None
+    cause: str | None
+    silent: float | None
+    state: State | None
+    undo: bool
+
+
+class SweepRun(Record):
+    id: int
+    by: str | None
+    ok: bool | None
+    counts: dict[str, Any] | None
+    error: str | None
+    started: float
+    ago: float
+    took: float | None
