@@ -1,8 +1,7 @@
-"""What `dev --dsn` shows where nothing is installed: the tables that look like task tables, and
-what is stuck in one."""
+"""What `dev --dsn` shows of a database in which Unstuck is not installed: the tables that look like
+task tables, and what is stuck in one of them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from flask import Blueprint, Flask, render_template, request
@@ -11,71 +10,59 @@ from functions.core.policy import load
 from functions.errors import PolicyError, StoreError
 from functions.ops.look import check
 from functions.ops.look.overdue import Limits
-from functions.ops.look.session import connect
-from functions.ops.look.stuck import find_stuck
+from functions.ops.look.session import Connection, connect
+from functions.ops.look.stuck import find
 from functions.store.postgres import PostgresStore
 
-SHOWN = 200
+SHOWN_TASKS = 200
+HAS_FUNCTION = """
+select exists (
+  select from pg_proc p
+  where p.pronamespace = to_regnamespace('unstuck') and p.proname = %s)
+"""
 
 
 def installed(dsn: str, watch: str) -> bool:
     """Whether the page's own functions are there."""
-    query = "select exists (select from pg_proc p where p.pronamespace = to_regnamespace('unstuck') and p.proname = %s)"
     with psycopg.connect(dsn, prepare_threshold=None, connect_timeout=10) as connection:
-        row = connection.execute(query, (f"{watch}_page",)).fetchone()
+        row = connection.execute(HAS_FUNCTION, (f"{watch}_page",)).fetchone()
     return bool(row and row[0])
 
 
 def create(dsn: str, table: str | None) -> Flask:
-    """The page's own frame, with the look in place of its views."""
+    """The page's own frame; what stands in it is the look at the tables."""
     from functions.page.app import create as frame
     from functions.page.current import Page
 
-    app = frame(
-        Page(lambda: PostgresStore(dsn), load, lambda _: "local", extras=(_blueprint(dsn, table),))
-    )
+    page = Page(lambda: PostgresStore(dsn), load, lambda _: "local", extras=(_look(dsn, table),))
+    app = frame(page)
     app.view_functions["views.index"] = app.view_functions["look.index"]
     return app
 
 
-def _blueprint(dsn: str, table: str | None) -> Blueprint:
-    made = Blueprint("look", __name__, template_folder="templates")
+def _look(dsn: str, table: str | None) -> Blueprint:
+    look = Blueprint("look", __name__, template_folder="templates")
 
-    @made.get("/look")
+    @look.get("/look")
     def index() -> str:
         chosen = request.args.get("table") or table
-        with _connected(dsn) as connection:
+        with connect(dsn) as connection:
             if chosen is None:
-                return render_template(
-                    "look.html", title="Look", tables=check.tables(connection), table=None
-                )
-            try:
-                found = check.infer_table(connection, chosen)
-            except (StoreError, PolicyError) as error:
-                return render_template("look.html", title="Look", table=chosen, refused=str(error))
-            if found.refused or found.blind:
-                return render_template(
-                    "look.html",
-                    title="Look",
-                    table=chosen,
-                    refused=found.refused or found.unsure[-1],
-                )
-            stuck, total, opened = find_stuck(connection, found, Limits(limit=SHOWN))
-        return render_template(
-            "look.html",
-            title="Look",
-            table=chosen,
-            stuck=stuck,
-            total=total,
-            opened=opened,
-            mapping=found.mapping.as_json(),
-            unsure=found.unsure,
-        )
+                values = {"tables": check.tables(connection)}
+            else:
+                values = _stuck(connection, chosen)
+        return render_template("look.html", title="Look", table=chosen, **values)
 
-    return made
+    return look
 
 
-@contextmanager
-def _connected(dsn: str) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
-    with connect(dsn) as connection:
-        yield connection
+def _stuck(connection: Connection, table: str) -> dict[str, Any]:
+    """What is stuck in a table, or why that cannot be said."""
+    try:
+        inferred = check.infer_table(connection, table)
+    except (StoreError, PolicyError) as error:
+        return {"refused": str(error)}
+    if inferred.refused or inferred.blind:
+        return {"refused": inferred.refused or inferred.unsure[-1]}
+    stuck, total, opened = find_stuck(connection, inferred, Limits(limit=SHOWN_TASKS))
+    return {"stuck": stuck, "total": total, "opened": opened, "unsure": inferred.unsure}

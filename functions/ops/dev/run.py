@@ -1,9 +1,9 @@
-"""dev: the whole of Unstuck on this machine: PostgreSQL, every entry point, workers, the tick, and
-the page, on one port.
+"""dev: all of Unstuck on this machine: PostgreSQL, every entry point, workers, a sweep every few
+seconds, and the page, on one port.
 
-One process that starts two servers (serve.py) and keeps their sockets. When the code changes it
-ends both as the platform does, with SIGTERM, so that tasks at work are released and lose no try,
-and starts them again."""
+One process starts two servers (serve.py) and keeps their sockets. When the code changes it ends
+both as the platform does, with SIGTERM, so that running tasks are released and lose no try, and
+starts them again."""
 
 import contextlib
 import json
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 DATA = ROOT / ".cache" / "dev"
 HOST = "127.0.0.1"
-STOP_LIMIT = 9.0
-"""Seconds that a server may take to release its tasks."""
+STOP_SECONDS = 9.0
+"""How long a server may take to release its tasks."""
 LEASE = {"beat": "1s", "for": "7s"}
-"""Shorter than in the cloud, so that a rescue can be watched; longer than the first task of a
-worker may wait for its preload (5 s), which is without a beat."""
+"""Shorter than in the cloud, so that a rescue can be watched. Longer than the 5 seconds that the
+first task of a worker may wait, without a heartbeat, until the handlers are loaded."""
 
 
 class DevError(Exception):
-    """dev could not begin; the text says the next step."""
+    """dev could not start; the text says the next step."""
 
 
 @dataclass
@@ -67,29 +67,29 @@ def run(options: Options) -> int:
             "WORKER_URL": f"{_url(inner)}/worker",
         }
         database = None if options.dsn else opened.enter_context(_database(options))
-        env |= _own(opened, options, database) if database else _theirs(options)
+        env |= _own_database(opened, options, database) if database else _users_database(options)
         servers = Servers(outer, inner, env, _front(options))
         opened.callback(servers.stop)
         servers.start()  # they load their code while PostgreSQL starts: half of the time
         if database:
-            _begin(database, options, env, servers)
+            _start_database(database, options, env, servers)
         if options.dsn is None or options.apply:
-            _migrated(env, started)
+            _migrate(env, started)
         servers.wait(stopped)
         if options.dsn is None and options.samples:
-            _first_tasks(env)
+            _create_samples(env)
         if options.dsn is None or options.apply:
             opened.enter_context(Tick(f"{_url(outer)}/sweep", options.sweep_every))
         if options.dsn is None:
             _say(f"for other commands: export DATABASE_URL={env['DATABASE_URL']}")
         _say(f"ready in {time.monotonic() - started:.1f} s: {_url(outer)}/  (Ctrl-C ends)")
-        _watch(servers, options, env, stopped)
-        _say("ending: tasks at work are released")
+        _serve_until(stopped, servers, options, env)
+        _say("ending: running tasks are released")
     return 0
 
 
 def _front(options: Options) -> list[str]:
-    """What the front server is told, when the database is not our own."""
+    """The arguments of the front server, where the database is the user's."""
     if options.dsn is None or options.apply:
         return []
     from functions.ops.dev.look import installed
@@ -101,7 +101,7 @@ def _front(options: Options) -> list[str]:
 
 @contextlib.contextmanager
 def _database(options: Options) -> "Iterator[Postgres]":
-    """An embedded PostgreSQL whose data is kept: its port is known, and it is not started yet."""
+    """An embedded PostgreSQL whose data is kept. It has its port, but is not started yet."""
     from functions.ops.postgres.embedded import Postgres
 
     options.data.mkdir(parents=True, exist_ok=True)
@@ -112,8 +112,10 @@ def _database(options: Options) -> "Iterator[Postgres]":
         server.stop()
 
 
-def _begin(database: "Postgres", options: Options, env: dict[str, str], servers: "Servers") -> None:
-    """Starts it. If its port was taken in that moment, the servers begin again with its new one."""
+def _start_database(
+    database: "Postgres", options: Options, env: dict[str, str], servers: "Servers"
+) -> None:
+    """Starts it. If its port was taken meanwhile, the servers start again with its new one."""
     database.start()
     if env["DATABASE_URL"] != database.dsn():
         servers.stop()
@@ -124,8 +126,10 @@ def _begin(database: "Postgres", options: Options, env: dict[str, str], servers:
     )  # for the commands, in another terminal
 
 
-def _own(opened: contextlib.ExitStack, options: Options, database: "Postgres") -> dict[str, str]:
-    """The environment with that database, and an image provider."""
+def _own_database(
+    opened: contextlib.ExitStack, options: Options, database: "Postgres"
+) -> dict[str, str]:
+    """The environment of the servers, with that database and an image provider."""
     from functions.ops.local.provider import Provider
 
     policy = options.data / "policy.yaml"
@@ -136,39 +140,33 @@ def _own(opened: contextlib.ExitStack, options: Options, database: "Postgres") -
     return env
 
 
-def _theirs(options: Options) -> dict[str, str]:
-    """Sessions that cannot write, unless that was asked for."""
+def _users_database(options: Options) -> dict[str, str]:
+    """The environment of the servers, whose sessions cannot write unless --apply is there."""
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     dsn = options.dsn or ""
     if options.apply:
         return {"DATABASE_URL": dsn}
-    before = str(conninfo_to_dict(dsn).get("options") or "")
-    return {
-        "DATABASE_URL": make_conninfo(
-            dsn, options=f"{before} -c default_transaction_read_only=on".strip()
-        )
-    }
+    settings = f"{conninfo_to_dict(dsn).get('options') or ''} -c default_transaction_read_only=on"
+    return {"DATABASE_URL": make_conninfo(dsn, options=settings.strip())}
 
 
 def policy_text(every: float) -> str:
     """The policy that is in force, with shorter clocks. `every`: seconds between two sweeps."""
-    every = min(
-        every, load().sweep_every
-    )  # which says what is wrong with it by its own line numbers
-    found = yaml.safe_load(
-        Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT).read_text(encoding="utf-8")
-    )
-    found["lease"] = LEASE
-    found["sweep"] |= {"every": every, "budget": every * 0.9}
-    for watch in found["watches"].values():
+    # load() first: its errors name the lines of the user's file
+    every = min(every, load().sweep_every)
+    path = Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT)
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    document["lease"] = LEASE
+    document["sweep"] |= {"every": every, "budget": every * 0.9}
+    for watch in document["watches"].values():
         watch["rules"]["*"]["redispatch_after"] = "15s"
-    text = yaml.safe_dump(found, sort_keys=False)
+    text = yaml.safe_dump(document, sort_keys=False)
     parse(text)
     return text
 
 
-def _migrated(env: dict[str, str], started: float) -> None:
+def _migrate(env: dict[str, str], started: float) -> None:
     from functions.install.migrate import migrate
 
     steps = migrate(env["DATABASE_URL"], load(env.get("UNSTUCK_POLICY")))
@@ -176,8 +174,8 @@ def _migrated(env: dict[str, str], started: float) -> None:
         _say(f"migrated: {len(steps)} steps ({time.monotonic() - started:.1f} s)")
 
 
-def _first_tasks(env: dict[str, str]) -> None:
-    """A new database begins with some, to look at and to play with."""
+def _create_samples(env: dict[str, str]) -> None:
+    """Tasks to look at and to play with, in a database that has none."""
     import psycopg
 
     watch = load(env["UNSTUCK_POLICY"]).watch()
@@ -188,26 +186,24 @@ def _first_tasks(env: dict[str, str]) -> None:
             return
     import requests
 
-    from functions.ops.dev.play import FIRST, sample
+    from functions.ops.dev.play import FIRST_SAMPLES, sample
 
-    for seed, name in enumerate(FIRST):
+    for seed, name in enumerate(FIRST_SAMPLES):
         kind, task_input = sample(name, seed)
         with contextlib.suppress(requests.RequestException):
             requests.post(env["CREATE_URL"], json={"kind": kind, "input": task_input}, timeout=10)
 
 
-def _watch(
-    servers: "Servers", options: Options, env: dict[str, str], stopped: threading.Event
+def _serve_until(
+    stopped: threading.Event, servers: "Servers", options: Options, env: dict[str, str]
 ) -> None:
-    """Until the end: loads the code again when it changes, and says when a server has ended by
-    itself."""
+    """Starts the servers again when the code changes, and when one of them has ended by itself."""
     sources = Sources()
     while not stopped.wait(0.5):
         changed = sources.changed() if options.reload else []
         if changed:
-            _say(
-                f"changed: {', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''}; loading again"
-            )
+            more = " ..." if len(changed) > 3 else ""
+            _say(f"changed: {', '.join(changed[:3])}{more}; loading again")
             servers.stop()
             if options.dsn is None:
                 _migrate_again(options, env)
@@ -223,26 +219,19 @@ def _watch(
 
 def _migrate_again(options: Options, env: dict[str, str]) -> None:
     """In a process of its own: this one has the old code."""
-    text = "from functions.ops.dev import run; run.again(*__import__('sys').argv[1:])"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            text,
-            env["UNSTUCK_POLICY"],
-            str(options.sweep_every),
-            env["DATABASE_URL"],
-        ],
+    code = "from functions.ops.dev import run; run.again(*__import__('sys').argv[1:])"
+    arguments = (env["UNSTUCK_POLICY"], str(options.sweep_every), env["DATABASE_URL"])
+    migration = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         check=False,
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        _say(
-            f"not migrated: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'it said nothing'}"
-        )
+    if migration.returncode:
+        lines = migration.stderr.strip().splitlines() or ["it printed nothing"]
+        _say(f"not migrated: {lines[-1]}")
 
 
 def again(policy: str, every: str, dsn: str) -> None:
@@ -277,8 +266,8 @@ class Servers:
         self._running = [front, workers]
 
     def wait(self, stopped: threading.Event, limit: float = 30.0) -> None:
-        """Until all serve. A server that does not start has said why; a change of its code starts
-        it again."""
+        """Until all serve. A server that does not start has printed why; a change of its code
+        starts it again."""
         until = time.monotonic() + limit
         for _ in self._running:
             while not self._ready.acquire(timeout=0.05):
@@ -286,21 +275,21 @@ class Servers:
                     return
 
     def ended(self) -> bool:
-        return any(one.poll() is not None for one in self._running)
+        return any(server.poll() is not None for server in self._running)
 
     def stop(self) -> None:
-        """SIGTERM, as the platform does; what is frozen is woken first, and what is left is killed."""
-        for one in self._running:
-            for pid in session(one.pid):
+        """SIGTERM, as the platform does. What is frozen is woken first; what is left is killed."""
+        for server in self._running:
+            for pid in session(server.pid):
                 _signal(pid, signal.SIGCONT)
-            _signal(one.pid, signal.SIGTERM)
-        until = time.monotonic() + STOP_LIMIT
-        for one in self._running:
+            _signal(server.pid, signal.SIGTERM)
+        until = time.monotonic() + STOP_SECONDS
+        for server in self._running:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                one.wait(max(0.1, until - time.monotonic()))
-            for pid in session(one.pid):
+                server.wait(max(0.1, until - time.monotonic()))
+            for pid in session(server.pid):
                 _signal(pid, signal.SIGKILL)
-            one.wait()
+            server.wait()
         self._running = []
 
     def _start(self, part: str, listener: socket.socket, *more: str) -> subprocess.Popen[str]:
@@ -334,18 +323,18 @@ class Servers:
         for line in process.stdout:
             if line.strip() == READY:
                 ready.release()
-            elif told := _told(line):
-                print(told, flush=True)
+            elif text := _readable(line):
+                print(text, flush=True)
 
 
-def _told(line: str) -> str:
-    """An event as a person reads it; what is no event as it is."""
+def _readable(line: str) -> str:
+    """A log event as a person reads it; a line that is no event, as it is. Empty for a sweep that
+    had nothing to do, since one ends every few seconds."""
     try:
         event = json.loads(line)
-        if event.get("event") == "sweep_finished" and not any(
-            event.get(name) for name in ("failed", "requeued", "error")
-        ):
-            return ""  # each few seconds
+        has_moved = any(event.get(name) for name in ("failed", "requeued", "error"))
+        if event.get("event") == "sweep_finished" and not has_moved:
+            return ""
         return f"{time.strftime('%H:%M:%S')}  {event['severity'].lower():<8} {event['message']}"
     except (ValueError, KeyError, AttributeError):
         return line.rstrip()
@@ -375,19 +364,18 @@ def _url(listener: socket.socket) -> str:
 def _signals() -> Iterator[threading.Event]:
     """Set by Ctrl-C and SIGTERM."""
     stopped = threading.Event()
-    before = {
-        one: signal.signal(one, lambda *_: stopped.set()) for one in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in numbers}
     try:
         yield stopped
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _signal(pid: int, sig: int) -> None:
+def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, sig)
+        os.kill(pid, number)
 
 
 def _say(text: str) -> None:

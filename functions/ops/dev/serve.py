@@ -1,8 +1,9 @@
 """One of the two servers of `dev`, started by it: `front` (the page, and the functions that hold no
 task) or `workers`.
 
-gunicorn as functions-framework uses it, on a socket that `dev` has opened and keeps: while the code
-is loaded again, requests wait and none is refused. Ends when `dev` ends, even of SIGKILL."""
+It is gunicorn, as functions-framework uses it, on a socket that `dev` has opened and keeps: while
+the code is loaded again, requests wait and none is refused. Ends when `dev` ends, even by
+SIGKILL."""
 
 import argparse
 import getpass
@@ -15,8 +16,8 @@ from functions.ops.dev import targets
 from functions.worker.processes import die_with_parent
 
 READY = "unstuck dev: ready"
-WORKERS = 4
-"""Processes that run one task each."""
+WORKER_PROCESSES = 4
+"""Each runs one task at a time."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,11 +31,11 @@ def main(argv: list[str] | None = None) -> None:
         "--look", action="store_true", help="nothing is installed: look at the tables"
     )
     parser.add_argument("--table")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     die_with_parent(signal.SIGTERM)
     if os.getppid() == 1:  # the parent ended before this was asked for
         sys.exit("dev has ended")
-    _serve(workers() if given.part == "workers" else front(given), given)
+    _serve(workers() if options.part == "workers" else front(options), options)
 
 
 def workers() -> targets.Wsgi:
@@ -42,41 +43,41 @@ def workers() -> targets.Wsgi:
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
     mounted = {
-        f"/{name}": targets.app(name, kind)
-        for name, kind in targets.found().items()
+        f"/{name}": targets.app(name, signature)
+        for name, signature in targets.signatures().items()
         if targets.runs_tasks(name)
     }
     return DispatcherMiddleware(NotFound(), mounted)
 
 
-def front(given: argparse.Namespace) -> targets.Wsgi:
+def front(options: argparse.Namespace) -> targets.Wsgi:
     """The page at `/`, and each entry point under its name."""
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-    if given.look:
+    if options.look:
         from functions.ops.dev import look
 
-        return look.create(os.environ["DATABASE_URL"], given.table)
-    if given.watch_only:
+        return look.create(os.environ["DATABASE_URL"], options.table)
+    if options.watch_only:
         return _page(None)
-    mounted = {
-        f"/{name}": targets.forward(f"{given.workers}/{name}")
-        if targets.runs_tasks(name)
-        else targets.app(name, kind)
-        for name, kind in targets.found().items()
-    }
-    return DispatcherMiddleware(_page(given.workers_pid), mounted)
+    mounted = {}
+    for name, signature in targets.signatures().items():
+        if targets.runs_tasks(name):
+            mounted[f"/{name}"] = targets.forward(f"{options.workers}/{name}")
+        else:
+            mounted[f"/{name}"] = targets.app(name, signature)
+    return DispatcherMiddleware(_page(options.workers_pid), mounted)
 
 
 def _page(workers_pid: int | None) -> Any:
-    """Here whoever reaches the port may write: it listens on this machine only."""
+    """Whoever reaches the port may write: it listens on this machine only."""
     from functions.core.policy import policy
     from functions.ops.dev import play
     from functions.page.app import create
     from functions.page.current import Page
     from functions.store import store
 
-    played = (
+    buttons = (
         {"extras": (play.blueprint(workers_pid),), "dev": {"frozen": play.any_frozen}}
         if workers_pid
         else {}
@@ -87,32 +88,31 @@ def _page(workers_pid: int | None) -> Any:
             policy,
             lambda _: f"{getpass.getuser()} (local)",
             write=bool(workers_pid),
-            **played,  # type: ignore[arg-type]
+            **buttons,  # type: ignore[arg-type]
         )
     )
 
 
-def _serve(app: targets.Wsgi, given: argparse.Namespace) -> None:
+def _serve(app: targets.Wsgi, options: argparse.Namespace) -> None:
     import gunicorn.app.base
 
-    options: dict[str, Any] = {
-        "bind": f"fd://{given.fd}",
+    settings: dict[str, Any] = {
+        "bind": f"fd://{options.fd}",
         "loglevel": "error",
         "timeout": 0,
         "graceful_timeout": 8,
         "when_ready": lambda _: print(READY, flush=True),
         "control_socket_disable": True,
     }
-    if (
-        given.part == "workers"
-    ):  # one task for each process: sync workers take no request while they are busy
-        options |= {"workers": WORKERS, "worker_class": "sync", "post_fork": _named}
+    if options.part == "workers":
+        # one task for each process: a sync worker takes no request while it is busy
+        settings |= {"workers": WORKER_PROCESSES, "worker_class": "sync", "post_fork": _name_worker}
     else:
-        options |= {"workers": 1, "threads": 16, "worker_class": "gthread", "keepalive": 5}
+        settings |= {"workers": 1, "threads": 16, "worker_class": "gthread", "keepalive": 5}
 
     class Application(gunicorn.app.base.BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
-            for name, value in options.items():
+            for name, value in settings.items():
                 if name in self.cfg.settings:
                     self.cfg.set(name, value)
 
@@ -122,8 +122,8 @@ def _serve(app: targets.Wsgi, given: argparse.Namespace) -> None:
     Application().run()
 
 
-def _named(_server: Any, worker: Any) -> None:
-    """So that the ledger says which process has a task."""
+def _name_worker(_server: Any, worker: Any) -> None:
+    """So that the ledger of attempts names the process that has a task."""
     os.environ["K_REVISION"] = f"worker-{worker.pid}"
 
 

@@ -1,5 +1,5 @@
-"""The entry points of main.py, each as functions-framework makes it when it is deployed, by their
-paths on one port."""
+"""The entry points of main.py, each as functions-framework serves it when it is deployed, but by
+their paths on one port."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -11,8 +11,8 @@ Wsgi = Callable[..., Iterable[bytes]]
 SOURCE = str(ROOT / "main.py")
 
 
-def found() -> dict[str, str]:
-    """The names of main.py's entry points, and of which signature each is."""
+def signatures() -> dict[str, str]:
+    """The entry points of main.py by name, and the signature of each: http or cloudevent."""
     from functions_framework import _function_registry as registry
 
     module, spec = registry.load_function_module(SOURCE)  # type: ignore[no-untyped-call]
@@ -21,16 +21,16 @@ def found() -> dict[str, str]:
 
 
 def runs_tasks(target: str) -> bool:
-    """Those that hold tasks are in processes of their own: one that is killed takes its task along,
-    not the page."""
+    """Whether an entry point holds tasks. Those are in processes of their own, so that a worker that
+    is killed takes its task along and not the page."""
     return target.startswith("work")
 
 
 def app(target: str, signature: str) -> Wsgi:
     from functions_framework import create_app
 
-    made: Wsgi = create_app(target, SOURCE, signature)  # type: ignore[no-untyped-call]
-    return _rooted(made)
+    wsgi: Wsgi = create_app(target, SOURCE, signature)  # type: ignore[no-untyped-call]
+    return _rooted(wsgi)
 
 
 def _rooted(wsgi: Wsgi) -> Wsgi:
@@ -45,7 +45,7 @@ def _rooted(wsgi: Wsgi) -> Wsgi:
 
 
 def forward(url: str) -> Wsgi:
-    """Hands a request on to the processes that hold tasks."""
+    """Hands requests on to the processes that hold tasks."""
     import requests
     from werkzeug.wrappers import Request, Response
 
