@@ -1,5 +1,5 @@
-"""The two charts of the last day, as numbers for their drawing: x and y in a box of WIDTH by HEIGHT,
-whose y grows downwards."""
+"""The two charts of the last day, as numbers for their drawing: x and y in a box of WIDTH by
+HEIGHT, whose y grows downwards."""
 
 import datetime
 from collections.abc import Sequence

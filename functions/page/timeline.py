@@ -36,8 +36,8 @@ class Part(NamedTuple):
 
 @dataclass
 class Row:
-    """One attempt, or the wait for the next one. `beats`, `checkpoints` and `end` are places; `took`
-    is seconds."""
+    """One attempt, or the wait for the next one. `beats`, `checkpoints` and `end` are places;
+    `took` is seconds."""
 
     attempt: TimedAttempt | None
     parts: list[Part] = field(default_factory=list)

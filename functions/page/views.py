@@ -99,7 +99,7 @@ def _summary() -> dict[str, Any]:
 
 
 def _groups(answer: Summary) -> list[dict[str, Any]]:
-    """Open tasks by kind: {kind, running, pending}, the last two a count with the oldest or None."""
+    """Open tasks by kind: {kind, running, pending}; the last two are an OpenCount or None."""
     groups: dict[str | None, dict[str, str | OpenCount | None]] = {}
     for tasks in answer.open:
         group = groups.setdefault(

@@ -13,8 +13,8 @@ def caller(request: Any) -> str:
     """The e-mail address in the token that IAM accepted; behind IAP that of the person whom IAP
     accepted.
 
-    The token is not verified again: the platform did, and removed its signature. IAP's header counts
-    only where IAP itself is the caller, since anybody can send a header."""
+    The token is not verified again: the platform did, and removed its signature. IAP's header
+    counts only where IAP itself is the caller, since anybody can send a header."""
     email = _email(request.headers.get("Authorization", ""))
     named = str(request.headers.get("X-Goog-Authenticated-User-Email", "")).rpartition(":")[2]
     return (named if not email or email.endswith(IAP) else email)[:200] or "unknown"

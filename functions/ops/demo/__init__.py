@@ -1,8 +1,10 @@
-"""The demo: the main job on real parts, with workers that are killed, frozen, hungry and late.
+"""The demo: Unstuck on real parts, with workers that are killed, are frozen, run over their
+deadline and take too much memory.
 
-Embedded PostgreSQL with durable settings, the functions under functions-framework, a flaky image
-provider and a local queue and tick in place of Cloud Tasks and Cloud Scheduler. Ends 0 only if
-nothing is stuck, nothing finished was overwritten, and the counts add up."""
+It has an embedded PostgreSQL with durable settings, the functions under functions-framework, an
+image provider that fails at times, and a local queue and timer in place of Cloud Tasks and Cloud
+Scheduler. Its exit code is 0 only if nothing is stuck, nothing finished was overwritten, and the
+counts add up."""
 
 import contextlib
 import json
@@ -20,7 +22,7 @@ import requests
 
 from functions.core.policy import load
 from functions.install.migrate import migrate
-from functions.ops.demo import audit
+from functions.ops.demo import audit, table
 from functions.ops.demo.chaos import Chaos
 from functions.ops.demo.scenes import Scene, all_scenes, lost_scenes
 from functions.ops.local.provider import Provider
@@ -31,8 +33,11 @@ from functions.ops.postgres.embedded import create_database, database, drop_data
 POLICY = Path(__file__).with_name("policy.yaml")
 WORKERS = 4
 COUNTS = "select status, count(*) from public.tasks group by 1"
-LIMIT = 50.0
-"""Seconds within which all must have ended."""
+OVERWRITE = """
+update public.tasks set status = 'failed' where status = 'completed' and kind = 'image'
+"""
+PLAY_SECONDS = 50.0
+"""Within which all tasks must have ended."""
 
 
 def run(*, as_json: bool = False) -> int:
@@ -40,13 +45,13 @@ def run(*, as_json: bool = False) -> int:
     started = time.monotonic()
     with _Stage(started) as stage:
         stage.play()
-        found = audit.figures(stage.connection, len(stage.scenes), stage.chaos.struck)
-        found |= {"seconds": round(time.monotonic() - started, 1)}
-        problems = stage.problems(found)
+        figures = audit.figures(stage.connection, len(stage.scenes), stage.chaos.struck)
+        figures |= {"seconds": round(time.monotonic() - started, 1)}
+        problems = stage.problems(figures)
         if as_json:
-            print(json.dumps(found | {"problems": problems}))
+            print(json.dumps(figures | {"problems": problems}))
         else:
-            stage.show(found, problems)
+            table.show(stage.connection, stage.scenes, figures, problems)
     return 1 if problems else 0
 
 
@@ -57,8 +62,10 @@ class _Stage:
         self._started = started
         self._open = contextlib.ExitStack()
         self.scenes: dict[str, Scene] = {}
-        self._losing, self._never = False, set[str]()
+        self._loses_all = False
+        self._never_pushed: set[str] = set()
         self._lost: list[str] = []
+        """The tasks of the pushes that were lost."""
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as opened:
@@ -113,10 +120,10 @@ class _Stage:
 
     def play(self) -> None:
         self.say("creating tasks")
-        self._losing = True
+        self._loses_all = True
         lost = [self._create(scene) for scene in lost_scenes()]
         self._until(lambda: len(self._lost) == len(lost), 10.0)
-        self._never, self._losing = {lost[1]}, False
+        self._never_pushed, self._loses_all = {lost[1]}, False
         for scene in all_scenes():
             task_id = self._create(scene)
             if scene.trouble == "worker killed":
@@ -124,16 +131,17 @@ class _Stage:
             elif scene.trouble == "worker frozen":
                 self.chaos.freeze(task_id)
         self.say(f"{len(self.scenes)} tasks are created")
-        self._watch()
+        self._wait_for_the_end()
         self.chaos.join(10.0)
         self._overwrite_by_hand()
-        self._until(lambda: not audit.one(self.connection, audit.LIVE), 5.0)
+        self._until(lambda: not audit.count(self.connection, audit.LIVE), 5.0)
 
     def _loses(self, push: Any) -> bool:
-        lost = self._losing or push["task_id"] in self._never
-        if lost:
+        """Whether the queue loses a push."""
+        is_lost = self._loses_all or push["task_id"] in self._never_pushed
+        if is_lost:
             self._lost.append(push["task_id"])
-        return lost
+        return is_lost
 
     def _create(self, scene: Scene) -> str:
         answer = requests.post(
@@ -144,16 +152,12 @@ class _Stage:
         self.scenes[task_id] = scene
         return task_id
 
-    def _watch(self) -> None:
-        """Shows how it goes until all have ended; polls each as a client would."""
-        until = self._started + LIMIT
+    def _wait_for_the_end(self) -> None:
+        """Prints how many tasks are in each state, until all have ended."""
+        until = self._started + PLAY_SECONDS
         shown = ""
         while time.monotonic() < until:
-            counts: dict[str, int] = dict(
-                self.connection.execute(
-                    "select status, count(*) from public.tasks group by 1"
-                ).fetchall()
-            )
+            counts: dict[str, int] = dict(self.connection.execute(COUNTS).fetchall())
             text = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
             if text != shown:
                 self.say(text)
@@ -163,42 +167,33 @@ class _Stage:
             time.sleep(0.5)
 
     def _overwrite_by_hand(self) -> None:
-        """A script that knows nothing of tokens writes over a finished task."""
+        """A script that knows nothing of tokens writes over all finished tasks of a kind."""
         with psycopg.connect(
             self.connection.info.dsn, autocommit=True, application_name="a careless script"
         ) as script:
-            done = script.execute(
-                "update public.tasks set status = 'failed' where status = 'completed' and kind = 'image'"
-            ).rowcount
-        self.say(f"a careless script tried to fail all finished images: {done} changed")
+            changed = script.execute(OVERWRITE).rowcount
+        self.say(f"a careless script tried to fail all finished images: {changed} changed")
 
-    def problems(self, found: dict[str, Any]) -> list[str]:
-        """Why the demo must not end 0."""
+    def problems(self, figures: dict[str, Any]) -> list[str]:
+        """What went wrong; the demo has failed if there is any."""
         states: dict[str, str] = dict(
             self.connection.execute("select id::text, status from public.tasks").fetchall()
         )
-        wrong = [
+        problems = [
             f"{scene.label}: {states[task]}, not {scene.expect}"
             for task, scene in self.scenes.items()
             if states[task] != scene.expect
         ]
-        if found["stuck"]:
-            wrong.append(f"{found['stuck']} are left open")
-        if found["overwritten"]:
-            wrong.append(f"{found['overwritten']} finished tasks were overwritten")
-        if (
-            found["completed"] + found["failed"] != found["tasks"]
-            or sum(found["by_reason"].values()) != found["failed"]
-        ):
-            wrong.append("the counts do not add up")
-        if not found["zombie_writes_refused"]:
-            wrong.append("no zombie was refused, so the fence was not seen to work")
-        return wrong
-
-    def show(self, found: dict[str, Any], problems: list[str]) -> None:
-        from functions.ops.demo.table import show
-
-        show(self.connection, self.scenes, found, problems)
+        if figures["stuck"]:
+            problems.append(f"{figures['stuck']} are left open")
+        if figures["overwritten"]:
+            problems.append(f"{figures['overwritten']} finished tasks were overwritten")
+        ended, reasons = figures["completed"] + figures["failed"], figures["by_reason"]
+        if ended != figures["tasks"] or sum(reasons.values()) != figures["failed"]:
+            problems.append("the counts do not add up")
+        if not figures["zombie_writes_refused"]:
+            problems.append("no zombie was refused, so the fence was not seen to work")
+        return problems
 
     def _until(self, condition: Any, limit: float) -> None:
         end = time.monotonic() + limit

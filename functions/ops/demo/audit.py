@@ -1,5 +1,5 @@
-"""Looks at what happened from outside: a trigger of the demo's own keeps each change of each task,
-so that the claim "nothing finished was overwritten" does not rest on Unstuck's word."""
+"""What happened, seen from outside: a trigger of the demo's own records each change of each task,
+so that "nothing finished was overwritten" does not rest on what Unstuck says of itself."""
 
 from typing import Any
 
@@ -7,7 +7,9 @@ import psycopg
 
 AUDIT = """
 create schema demo;
-create table demo.changes (at timestamptz default clock_timestamp(), task_id text, old text, new text, result_changed boolean);
+create table demo.changes (
+  at timestamptz default clock_timestamp(), task_id text, old text, new text,
+  result_changed boolean);
 create function demo.note() returns trigger language plpgsql as $$
 begin
   insert into demo.changes (task_id, old, new, result_changed)
@@ -24,8 +26,8 @@ TASKS = "select id::text, status, reason, error_message from public.tasks"
 STUCK = "select count(*) from public.tasks where status in ('pending', 'processing')"
 LIVE = "select count(*) from unstuck.attempts where ended_at is null"
 ATTEMPTS = """
-select task_id, number, outcome, reason, cause, sweep_id is not null, extract(epoch from ended_at)::float8,
-       extract(epoch from beat_at)::float8
+select task_id, number, outcome, reason, cause, sweep_id is not null,
+  extract(epoch from ended_at)::float8, extract(epoch from beat_at)::float8
 from unstuck.attempts order by task_id, number
 """
 REFUSED = "select source, count(*) from unstuck.refusals group by 1"
@@ -35,7 +37,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
     connection.execute(AUDIT)
 
 
-def one(connection: psycopg.Connection[Any], query: str) -> int:
+def count(connection: psycopg.Connection[Any], query: str) -> int:
     row = connection.execute(query.encode()).fetchone()
     return int(row[0]) if row else 0
 
@@ -63,8 +65,8 @@ def figures(
         "tasks": created,
         "completed": sum(task[1] == "completed" for task in tasks),
         "failed": len(failed),
-        "stuck": one(connection, STUCK) + one(connection, LIVE),
-        "overwritten": one(connection, OVERWRITTEN),
+        "stuck": count(connection, STUCK) + count(connection, LIVE),
+        "overwritten": count(connection, OVERWRITTEN),
         "zombie_writes_refused": refused.get("verb", 0),
         "foreign_writes_refused": refused.get("fence", 0),
         "rescue_seconds": {

@@ -1,4 +1,4 @@
-"""Kills and freezes workers in mid-task, with real signals."""
+"""Kills and freezes workers in the middle of a task, with real signals."""
 
 import os
 import signal
@@ -12,12 +12,22 @@ import psycopg
 from functions.ops.local.processes import family
 from functions.ops.local.servers import Server
 
+RETRY_ENDED = """
+select 1 from unstuck.attempts where task_id = %s and number > 1 and ended_at is not null
+"""
+WORKER_AT_WORK = """
+select worker from unstuck.attempts
+where task_id = %s and ended_at is null and checkpoint ? 'submitted'
+"""
+"""Of an attempt that has ordered its image."""
+WAIT_SECONDS = 40.0
+
 Say = Callable[[str], None]
 
 
 class Chaos:
-    """Waits until a victim is in mid-task (its order is with the provider), then strikes the worker
-    that has it."""
+    """Waits until a task is half done (its order is with the provider), then kills or freezes the
+    worker that has it."""
 
     def __init__(self, dsn: str, servers: dict[str, Server], say: Say) -> None:
         self._dsn, self._servers, self._say = dsn, servers, say
@@ -56,15 +66,13 @@ class Chaos:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         self._say(f"froze {server.name} (pids {pids}) in mid-task")
-        second = "select 1 from unstuck.attempts where task_id = %s and number > 1 and ended_at is not null"
-        self._until(lambda: connection.execute(second, (task_id,)).fetchone())
+        self._until(lambda: connection.execute(RETRY_ENDED, (task_id,)).fetchone())
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
         self._say(f"woke {server.name}: its task was done by another worker meanwhile")
 
     def _at_work(self, connection: Any, task_id: str) -> Server:
-        query = "select worker from unstuck.attempts where task_id = %s and ended_at is null and checkpoint ? 'submitted'"
-        row = self._until(lambda: connection.execute(query, (task_id,)).fetchone())
+        row = self._until(lambda: connection.execute(WORKER_AT_WORK, (task_id,)).fetchone())
         return self._servers[row[0].partition("@")[0]]
 
     def _note(self, connection: Any, task_id: str) -> None:
@@ -73,10 +81,10 @@ class Chaos:
         ).fetchone()[0]
 
     @staticmethod
-    def _until(condition: Callable[[], Any], limit: float = 40.0) -> Any:
+    def _until(condition: Callable[[], Any], limit: float = WAIT_SECONDS) -> Any:
         end = time.monotonic() + limit
-        while not (found := condition()):
+        while not (value := condition()):
             if time.monotonic() > end:
                 raise TimeoutError("the demo waited too long for its victim")
             time.sleep(0.05)
-        return found
+        return value

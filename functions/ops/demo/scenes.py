@@ -1,4 +1,4 @@
-"""What the demo creates: work of both kinds on real input, and the troubles that it is to survive."""
+"""The tasks of the demo: work of both kinds on real input, and the troubles that they meet."""
 
 from dataclasses import dataclass
 from typing import Any

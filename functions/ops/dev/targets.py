@@ -21,8 +21,8 @@ def signatures() -> dict[str, str]:
 
 
 def runs_tasks(target: str) -> bool:
-    """Whether an entry point holds tasks. Those are in processes of their own, so that a worker that
-    is killed takes its task along and not the page."""
+    """Whether an entry point holds tasks. Those are in processes of their own, so that a worker
+    that is killed takes its task along and not the page."""
     return target.startswith("work")
 
 
