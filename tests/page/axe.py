@@ -18,9 +18,15 @@ def violations(page: "Page") -> list[str]:
     if not SCRIPT.exists():
         missing("there is no axe-core: run `make axe` (npm)")
     page.evaluate(SCRIPT.read_text(encoding="utf-8"))
-    found: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{one['id']} ({one['impact']}): {one['help']}: {[node['html'][:120] for node in one['nodes'][:3]]}"
-        for one in found["violations"]
-        if one["impact"] in {"serious", "critical"}
+    report: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    serious = [
+        violation
+        for violation in report["violations"]
+        if violation["impact"] in {"serious", "critical"}
     ]
+    return [sentence(violation) for violation in serious]
+
+
+def sentence(violation: dict[str, Any]) -> str:
+    nodes = [node["html"][:120] for node in violation["nodes"][:3]]
+    return f"{violation['id']} ({violation['impact']}): {violation['help']}: {nodes}"

@@ -31,11 +31,11 @@ class Deployed:
             Server("page", env | {"PAGE_WRITE": "on"}, log=self._log),
             Server("page", env, log=folder / "readonly.log"),
         ]
-        self.url, self.readonly = (one.start().url for one in self.servers)
+        self.url, self.readonly = (server.start().url for server in self.servers)
 
     def close(self) -> None:
-        for one in self.servers:
-            one.kill()
+        for server in self.servers:
+            server.kill()
         self.db.close()
         self.store.close()
 
@@ -51,26 +51,28 @@ class Deployed:
         self, count: int, kind: str = "image", owner: str | None = None, **task_input: Any
     ) -> list[str]:
         rows = self.db.execute(
-            "insert into public.tasks (kind, owner, input) select %s, %s, %s from generate_series(1, %s) returning id::text",
+            "insert into public.tasks (kind, owner, input) "
+            "select %s, %s, %s from generate_series(1, %s) returning id::text",
             (kind, owner, json.dumps(task_input), count),
         ).fetchall()
         return [row["id"] for row in rows]
 
     def failed(self, count: int, kind: str = "image") -> list[str]:
         """As a person failed them."""
-        made = self.tasks(count, kind)
+        task_ids = self.tasks(count, kind)
         for start in range(0, count, 500):
-            self.store.operate(self.watch, "fail", made[start : start + 500])
-        return made
+            self.store.operate(self.watch, "fail", task_ids[start : start + 500])
+        return task_ids
 
     def old(self, count: int, kind: str = "image") -> list[str]:
         """Pending for two days: the next sweep fails them."""
-        made = self.tasks(count, kind)
+        task_ids = self.tasks(count, kind)
         self.db.execute(
-            "update public.tasks set scheduled_at = now() - interval '2 days' where id = any (%s::uuid[])",
-            (made,),
+            "update public.tasks set scheduled_at = now() - interval '2 days' "
+            "where id = any (%s::uuid[])",
+            (task_ids,),
         )
-        return made
+        return task_ids
 
     def states(self, tasks: list[str]) -> dict[str, int]:
         query = "select status, count(*) from public.tasks where id = any (%s::uuid[]) group by 1"
@@ -82,6 +84,6 @@ def deployed(
     postgres: Any, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployed]:
     with copied(postgres, template) as dsn:
-        made = Deployed(dsn, tmp_path_factory.mktemp("page"))
-        yield made
-        made.close()
+        page = Deployed(dsn, tmp_path_factory.mktemp("page"))
+        yield page
+        page.close()

@@ -27,10 +27,15 @@ def token(email):
 def quiet(tab):
     """A tab whose console stays silent: the policy for scripts and styles refuses nothing that the
     page has."""
-    said = []
-    tab.on("console", lambda message: said.append(message.text))
+    messages = []
+    tab.on("console", lambda message: messages.append(message.text))
     yield tab
-    assert [one for one in said if "Refused" in one or "violates" in one] == []
+    assert [text for text in messages if "Refused" in text or "violates" in text] == []
+
+
+def lines_about(deployed, text):
+    """The lines of the log about actions on what the text names."""
+    return [line for line in deployed.log("operator_acted") if text in (line["wanted"] or "")]
 
 
 # -- what it refuses
@@ -89,7 +94,7 @@ def test_a_write_from_the_page_is_done_and_logged_with_who_did_it(deployed):
     )
     assert (answer.status_code, "1 of 1 moved" in answer.text) == (200, True)
     assert deployed.states([task]) == {"pending": 1}
-    (line,) = [one for one in deployed.log("operator_acted") if one["wanted"] == task]
+    (line,) = lines_about(deployed, task)
     assert (line["who"], line["action"], line["watch"], line["count"]) == (
         "ann@example.com",
         "retry",
@@ -110,9 +115,7 @@ def test_behind_iap_it_is_the_person_whom_iap_let_pass(deployed):
         headers=headers,
         timeout=20,
     )
-    assert [one["who"] for one in deployed.log("operator_acted") if one["wanted"] == task] == [
-        "bo@example.com"
-    ]
+    assert [line["who"] for line in lines_about(deployed, task)] == ["bo@example.com"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def confirm(page):
 
 
 def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count(deployed, quiet):
-    made = deployed.failed(500, kind="bulk")
+    tasks = deployed.failed(500, kind="bulk")
     others = deployed.failed(3, kind="other")
     quiet.goto(f"{deployed.url}/?kind=bulk")
     quiet.select_option("select[name=state]", "failed")
@@ -218,23 +221,20 @@ def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count
     quiet.click("#all-retry")
     quiet.wait_for_selector("dialog[open] #confirm")
     assert quiet.inner_text("#count") == "500"
-    assert deployed.states(made) == {"failed": 500}, "a count writes nothing"
+    assert deployed.states(tasks) == {"failed": 500}, "a count writes nothing"
     assert confirm(quiet) == "500 of 500 moved."
-    assert (deployed.states(made), deployed.states(others)) == ({"pending": 500}, {"failed": 3})
+    assert (deployed.states(tasks), deployed.states(others)) == ({"pending": 500}, {"failed": 3})
     quiet.wait_for_selector(".empty")
-    counts = [
-        one["count"] for one in deployed.log("operator_acted") if "kind=bulk" in one["wanted"]
-    ]
+    counts = [line["count"] for line in lines_about(deployed, "kind=bulk")]
     assert (sum(counts), len(counts) >= 5) == (500, True), "in batches"
-    deployed.store.operate(deployed.watch, "cancel", made)
+    deployed.store.operate(deployed.watch, "cancel", tasks)
 
 
 def test_a_task_is_cancelled_on_its_page_where_its_state_allows_it(deployed, quiet):
     (task,) = deployed.tasks(1)
     quiet.goto(f"{deployed.url}/tasks/{task}")
-    assert {
-        one.inner_text().lower() for one in quiet.query_selector_all(".task header .actions button")
-    } == {"cancel…", "fail…"}
+    buttons = quiet.query_selector_all(".task header .actions button")
+    assert {button.inner_text().lower() for button in buttons} == {"cancel…", "fail…"}
     quiet.click("#do-cancel")
     quiet.fill("dialog [name=because]", "Not needed any more.")
     assert confirm(quiet) == "1 of 1 moved."
@@ -250,52 +250,55 @@ def test_a_task_is_cancelled_on_its_page_where_its_state_allows_it(deployed, qui
 
 
 def test_the_ticked_are_moved_and_no_others(deployed, quiet):
-    made = deployed.failed(4, kind="ticks")
+    tasks = deployed.failed(4, kind="ticks")
     quiet.goto(f"{deployed.url}/?kind=ticks")
-    for task in made[:2]:
+    for task in tasks[:2]:
         quiet.check(f"#x-{task}")
     quiet.click("#ticked-retry")
     quiet.wait_for_selector("dialog[open] #confirm")
     assert confirm(quiet) == "2 of 2 moved."
-    assert (deployed.states(made[:2]), deployed.states(made[2:])) == ({"pending": 2}, {"failed": 2})
+    assert (deployed.states(tasks[:2]), deployed.states(tasks[2:])) == (
+        {"pending": 2},
+        {"failed": 2},
+    )
 
 
 def test_what_a_sweep_did_is_seen_and_undone(deployed, quiet):
-    made = deployed.old(5, kind="swept")
+    tasks = deployed.old(5, kind="swept")
     from functions.core.policy import load
 
     done = sweep(deployed.store, load(), by="test")
-    assert deployed.states(made) == {"failed": 5}
+    assert deployed.states(tasks) == {"failed": 5}
     quiet.goto(f"{deployed.url}/sweeps")
     quiet.click(f"a[href$='/sweeps/{done['sweep_id']}']")
     assert quiet.locator("tbody tr", has_text="never_claimed").count() == 5
-    (again,) = made[:1]
+    (again,) = tasks[:1]
     deployed.store.operate(deployed.watch, "retry", [again])
     deployed.store.operate(deployed.watch, "cancel", [again])
     quiet.click("#undo")
     quiet.wait_for_selector("dialog[open] #confirm")
     assert quiet.inner_text("#count") == "4", "one has been touched since"
     assert confirm(quiet) == "4 of 4 moved."
-    assert deployed.states(made) == {"pending": 4, "cancelled": 1}
+    assert deployed.states(tasks) == {"pending": 4, "cancelled": 1}
 
 
 def test_the_number_rises_and_falls_with_what_is_stuck(deployed, quiet):
     quiet.goto(deployed.url)
     before = int(quiet.get_attribute("#stuck", "data-stuck"))
-    made = deployed.old(3, kind="late")
+    tasks = deployed.old(3, kind="late")
     quiet.wait_for_selector(f"#stuck[data-stuck='{before + 3}']")
-    quiet.wait_for_selector(f"#t-{made[0]}.is-stuck")
+    quiet.wait_for_selector(f"#t-{tasks[0]}.is-stuck")
     quiet.click("#sweep-now")
     quiet.wait_for_selector("#done[data-ended]")
     quiet.click("#close")
     quiet.wait_for_selector("#stuck[data-stuck='0']")
-    assert deployed.states(made) == {"failed": 3}
+    assert deployed.states(tasks) == {"failed": 3}
 
 
 def test_a_refresh_keeps_focus_ticks_open_details_and_place(deployed, quiet):
-    made = deployed.failed(45, kind="kept")
+    tasks = deployed.failed(45, kind="kept")
     quiet.goto(f"{deployed.url}/?kind=kept")
-    quiet.check(f"#x-{made[-1]}")
+    quiet.check(f"#x-{tasks[-1]}")
     first = quiet.locator(".tasks tbody tr a").nth(20)
     first.focus()
     quiet.evaluate("window.scrollTo(0, 400)")
@@ -306,8 +309,8 @@ def test_a_refresh_keeps_focus_ticks_open_details_and_place(deployed, quiet):
     quiet.wait_for_timeout(50)
     assert quiet.evaluate("document.activeElement.id") == held
     assert quiet.evaluate("window.scrollY") == place
-    assert quiet.is_checked(f"#x-{made[-1]}")
-    quiet.goto(f"{deployed.url}/tasks/{made[0]}")
+    assert quiet.is_checked(f"#x-{tasks[-1]}")
+    quiet.goto(f"{deployed.url}/tasks/{tasks[0]}")
     quiet.click("#attempt-1 summary")
     with quiet.expect_response(re.compile(r"part=live")):
         pass
@@ -338,17 +341,18 @@ def test_it_says_that_the_server_is_away_and_goes_on_when_it_is_back(deployed, q
 
 
 def test_pages_follow_one_another_without_a_gap(deployed, quiet):
-    made = deployed.failed(120, kind="paged")
+    tasks = deployed.failed(120, kind="paged")
     seen = []
     quiet.goto(f"{deployed.url}/?kind=paged&state=failed")
     while True:
-        seen += [one.get_attribute("value") for one in quiet.query_selector_all("input[name=id]")]
+        boxes = quiet.query_selector_all("input[name=id]")
+        seen += [box.get_attribute("value") for box in boxes]
         following = quiet.query_selector("a[rel=next]")
         if following is None:
             break
         following.click()
         quiet.wait_for_load_state()
-    assert (len(seen), set(seen)) == (120, set(made))
+    assert (len(seen), set(seen)) == (120, set(tasks))
 
 
 def test_the_keyboard_is_enough(deployed, quiet):

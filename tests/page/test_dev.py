@@ -10,12 +10,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 import requests
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from functions.ops.dev.sources import Sources
+from functions.ops.local.processes import lives
 from functions.ops.local.servers import ROOT
 from tests.dev import Dev, open_folder, running
 from tests.page.axe import violations
@@ -24,8 +26,8 @@ from tests.waiting import eventually
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with open_folder() as made:
-        yield made
+    with open_folder() as path:
+        yield path
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +36,18 @@ def dev() -> Iterator[Dev]:
     button."""
     with (
         open_folder() as folder,
-        running(folder, "--data", str(folder), "--sweep-every", "600", "--no-samples") as made,
+        running(folder, "--data", str(folder), "--sweep-every", "600", "--no-samples") as dev,
     ):
-        yield made
+        yield dev
 
 
 @pytest.fixture(autouse=True)
-def told(request: pytest.FixtureRequest) -> Iterator[None]:
+def output_of_dev(request: pytest.FixtureRequest) -> Iterator[None]:
     """What `dev` printed while a test failed is in the report."""
-    shown = request.getfixturevalue("dev").said if "dev" in request.fixturenames else str
-    before = len(shown())
+    output = request.getfixturevalue("dev").said if "dev" in request.fixturenames else str
+    before = len(output())
     yield
-    print(shown()[before:])
+    print(output()[before:])
 
 
 def create(dev: Dev, prompt: str) -> str:
@@ -72,16 +74,6 @@ def at_work(dev: Dev, tab, prompt: str) -> str:
         else:
             return task
     raise AssertionError("no task gets to work")
-
-
-def lives(pid: int) -> bool:
-    try:
-        return (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-            not in "ZX"
-        )
-    except OSError:
-        return False
 
 
 def press(page, button):
@@ -186,13 +178,8 @@ def test_no_button_reaches_a_process_that_is_not_a_worker(dev):
 
 def dsn_of(dev: Dev) -> str:
     """As its servers got it."""
-    import psutil
-
-    return next(
-        found
-        for one in psutil.Process(dev.process.pid).children()
-        if (found := one.environ().get("DATABASE_URL"))
-    )
+    servers = psutil.Process(dev.process.pid).children()
+    return next(filter(None, (server.environ().get("DATABASE_URL") for server in servers)))
 
 
 def test_axe_finds_nothing_serious_on_the_local_page(dev, tab):
@@ -221,7 +208,7 @@ def test_a_taken_port_is_said_with_the_next_step(folder):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_it_ends_with_no_process_left_keeps_the_data_and_burns_no_try(folder, how):
     with running(folder, "--data", str(folder), "--no-samples") as dev:
         task = create(dev, "a garden on the moon [slow 60]")
@@ -275,7 +262,8 @@ def test_a_change_of_the_code_is_seen_once(folder):
 
 JOBS = """
 create table public.jobs (
-  id bigserial primary key, status text not null, created_at timestamptz not null, updated_at timestamptz);
+  id bigserial primary key, status text not null, created_at timestamptz not null,
+  updated_at timestamptz);
 insert into public.jobs (status, created_at, updated_at)
 select 'processing', now() - interval '3 h', now() - interval '2 h' from generate_series(1, 7);
 insert into public.jobs (status, created_at, updated_at)
@@ -286,7 +274,8 @@ values ('pending', now(), now()), ('completed', now(), now()), ('failed', now(),
 def objects(dsn: str) -> int:
     with psycopg.connect(dsn) as connection:
         row = connection.execute(
-            "select count(*) from pg_class where relnamespace::regnamespace::text in ('public', 'unstuck')"
+            "select count(*) from pg_class "
+            "where relnamespace::regnamespace::text in ('public', 'unstuck')"
         ).fetchone()
     return int(row[0]) if row else -1
 

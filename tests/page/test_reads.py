@@ -100,7 +100,8 @@ def pages(
 
 @pytest.mark.parametrize("filters", FILTERS, ids=json.dumps)
 def test_a_page_reads_a_bounded_number_of_rows_by_indexes(db, filters):
-    """3,000 are looked at, and each costs a few fetches; a table of a million has the same bound."""
+    """3,000 are looked at, and each costs a few fetches; a table of a million has the same
+    bound."""
     query = "select unstuck.tasks_page(%s, %s)"
     arguments = (json.dumps(filters), WATCH.rules_json)
     cost = read(db, lambda: [db.execute(query, arguments) for _ in range(8)])

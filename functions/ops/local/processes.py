@@ -11,7 +11,7 @@ import psutil  # type: ignore[import-untyped]
 def children(pid: int) -> list[int]:
     """The direct children of a process, without those that have ended."""
     with suppress(psutil.NoSuchProcess):
-        return [child.pid for child in psutil.Process(pid).children() if _lives(child)]
+        return [child.pid for child in psutil.Process(pid).children() if lives(child.pid)]
     return []
 
 
@@ -25,10 +25,10 @@ def family(pid: int) -> list[int]:
 def session(leader: int) -> list[int]:
     """The living processes of a session, those too whose parent has ended."""
     pids = []
-    for process in psutil.process_iter():
+    for pid in psutil.pids():
         with suppress(OSError):
-            if os.getsid(process.pid) == leader and _lives(process):
-                pids.append(process.pid)
+            if os.getsid(pid) == leader and lives(pid):
+                pids.append(pid)
     return pids
 
 
@@ -39,7 +39,8 @@ def is_frozen(pid: int) -> bool:
     return False
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(pid: int) -> bool:
+    """Whether there is such a process and it has not ended."""
     with suppress(psutil.NoSuchProcess):
-        return process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+        return psutil.Process(pid).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
     return False
