@@ -11,7 +11,7 @@ from functions.errors import PolicyError, StoreError
 from functions.ops.look import check
 from functions.ops.look.overdue import Limits
 from functions.ops.look.session import Connection, connect
-from functions.ops.look.stuck import find
+from functions.ops.look.stuck import find_stuck
 from functions.store.postgres import PostgresStore
 
 SHOWN_TASKS = 200
