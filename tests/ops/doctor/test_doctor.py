@@ -263,7 +263,7 @@ def test_a_word_that_the_enum_does_not_know_breaks(world: World) -> None:
 
 
 def test_a_check_between_times_breaks_on_the_status_that_it_concerns(world: World) -> None:
-    """contributor.info: a queued row has no start, and its CHECK wants one before the end."""
+    """A queued row has no start, and the CHECK of a real table wants one before the end."""
     world.jobs("constraint valid_dates check (ended_at is null or started_at is not null)")
     facts = [finding.fact for finding in world.findings("tries", "breaks")]
     assert any(

@@ -16,7 +16,7 @@ import pytest
 
 from functions.install.column_sql import TEXTS, Column, identifier, literal
 from functions.ops.look.catalogue import Connection, Facts, facts, table_oid
-from functions.ops.look.word_lists import closed
+from functions.ops.look.word_lists import closed_lists
 
 BESIDE = Path(__file__).parents[4] / "shared" / "corpus"
 FOLDER = Path(os.environ.get("UNSTUCK_CORPUS") or BESIDE)
@@ -39,54 +39,54 @@ class Real:
 
     name: str
     ddl: str
-    said: dict[str, Any]
+    description: dict[str, Any]
 
     @property
     def table(self) -> str:
-        return self.said["table"]
+        return self.description["table"]
 
     @property
     def closed(self) -> bool:
         """Whether the database lists its words."""
-        return self.said["status"]["kind"] in {"enum", "text+check", "varchar+check"}
+        return self.description["status"]["kind"] in {"enum", "text+check", "varchar+check"}
 
     @property
     def adoptable(self) -> bool:
-        return self.said["adoption_test"]["adopt"] == "tested"
+        return self.description["adoption_test"]["adopt"] == "tested"
 
     @property
-    def known(self) -> bool:
+    def has_known_words(self) -> bool:
         """Whether its words are known at all."""
-        return self.adoptable or self.said["adoption_test"]["adopt"] == "not adoptable"
+        return self.adoptable or self.description["adoption_test"]["adopt"] == "not adoptable"
 
     @cached_property
     def words(self) -> dict[str, list[Any]]:
         """A trailing ? marks a guess; a remark in brackets explains."""
-        words = {
-            state: [_bare(word) for word in self.said[key] if word != "?"]
-            for state, key in STATES.items()
-        }
-        others = [_bare(word) for word in self.said["other"]]
+        words = {state: self._listed(key) for state, key in STATES.items()}
+        others = [_bare(word) for word in self.description["other"]]
         words["cancelled"] = [word for word in others if "cancel" in word.lower()]
         words["resting"] = [word for word in others if "cancel" not in word.lower()]
         return words
 
+    def _listed(self, key: str) -> list[Any]:
+        return [_bare(word) for word in self.description[key] if word != "?"]
+
     def column(self, role: str) -> str | None:
         """The column of a role, where it is a plain column of the table."""
-        one = self.said["columns"][role]
-        if isinstance(one, list):
-            one = one[0] if one else None
-        name = one["column"] if isinstance(one, dict) else one
+        entry = self.description["columns"][role]
+        if isinstance(entry, list):
+            entry = entry[0] if entry else None
+        name = entry["column"] if isinstance(entry, dict) else entry
         bare = re.split(r"[ ,]", name)[0] if name else None
-        return bare if bare in self.said["all_columns"] else None
+        return bare if bare in self.description["all_columns"] else None
 
     @property
     def mapping(self) -> dict[str, Any]:
         """What a person would write into a --map file."""
         clocks = {"queued": "created", "started": "started", "finished": "completed"}
         return {
-            "key": self.said["id"]["column"][0],
-            "status": self.said["status"]["column"],
+            "key": self.description["id"]["column"][0],
+            "status": self.description["status"]["column"],
             "words": self.words,
             "clocks": {name: self.column(role) for name, role in clocks.items()}
             | {"alive": self.column("heartbeat") or self.column("updated")},
@@ -143,45 +143,50 @@ def insert(connection: Connection, real: Real, word: Any, age: str, state: str) 
         }
         clocks |= {
             name
-            for name, one in table.columns.items()
-            if one.not_null and name == real.column("started")
+            for name, column in table.columns.items()
+            if column.not_null and name == real.column("started")
         }
     values = {name: _time(table.columns[name], age) for name in clocks if name}
-    values[real.said["status"]["column"]] = literal(word)
-    for one in table.columns.values():
-        if one.not_null and not one.generated and one.default is None and one.name not in values:
-            values[one.name] = _value(connection, table, one)
+    values[real.description["status"]["column"]] = literal(word)
+    for column in table.columns.values():
+        if (
+            column.not_null
+            and not column.generated
+            and column.default is None
+            and column.name not in values
+        ):
+            values[column.name] = _value(connection, table, column)
     key = table.key[0]
-    names, given = ", ".join(map(identifier, values)), ", ".join(values.values())
+    names, sql_values = ", ".join(map(identifier, values)), ", ".join(values.values())
     statement = (
-        f"insert into {table.quoted} ({names}) values ({given}) returning {identifier(key)}::text"
+        f"insert into {table.quoted} ({names}) values ({sql_values}) returning "
+        f"{identifier(key)}::text"
     )
     row = connection.execute(statement.encode()).fetchone()
     assert row
     return row[0]
 
 
-def _time(one: Column, age: str) -> str:
+def _time(column: Column, age: str) -> str:
     moment = f"(now() - interval '{age}')"
-    if one.type == "timestamptz":
+    if column.type == "timestamptz":
         return moment
     return (
         f"({moment} at time zone 'UTC')"
-        if one.type == "timestamp"
+        if column.type == "timestamp"
         else f"(extract(epoch from {moment}) * 1000)::bigint"
     )
 
 
-def _value(connection: Connection, table: Facts, one: Column) -> str:
-    if one.name in table.points_to:
-        parent = facts(connection, table.points_to[one.name])
+def _value(connection: Connection, table: Facts, column: Column) -> str:
+    if column.name in table.points_to:
+        parent = facts(connection, table.points_to[column.name])
         return f"(select {identifier(parent.key[0])} from {parent.quoted} limit 1)"
-    if one.labels:
-        return literal(one.labels[0])
-    lists = [closed(check.text, one.name) for check in table.checks if check.columns == (one.name,)]
-    if known := next((words for words in lists if words), None):
-        return literal(known[0])
-    if one.type in TEXTS:
+    if column.labels:
+        return literal(column.labels[0])
+    if lists := closed_lists(table, column.name):
+        return literal(lists[0][0])
+    if column.type in TEXTS:
         return "left(md5(random()::text), 12)"
     plain = {
         "uuid": "gen_random_uuid()",
@@ -189,4 +194,4 @@ def _value(connection: Connection, table: Facts, one: Column) -> str:
         "jsonb": '\'{"prompt": "a cat"}\'',
         "bool": "false",
     }
-    return plain.get(one.type, "now()" if one.type.startswith("timestamp") else "1")
+    return plain.get(column.type, "now()" if column.type.startswith("timestamp") else "1")

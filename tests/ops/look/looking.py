@@ -27,11 +27,11 @@ class Answer:
         return self.json["inferred"]["words"][state]
 
     def ids(self) -> list[str]:
-        return [one["id"] for one in self.json["stuck"]]
+        return [task["id"] for task in self.json["stuck"]]
 
     def names(self, text: str) -> bool:
         """Whether something unsure mentions it."""
-        return any(text in one for one in self.json["unsure"])
+        return any(text in sentence for sentence in self.json["unsure"])
 
 
 @dataclass
@@ -51,7 +51,7 @@ class World:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             return connection.execute(query.encode()).fetchall()
 
-    def one(self, query: str) -> Any:
+    def value(self, query: str) -> Any:
         return self.rows(query)[0][0]
 
     def check(self, *options: str, table: str | None = "jobs", as_json: bool = True) -> Answer:
@@ -63,8 +63,8 @@ class World:
             )
         except SystemExit as left:
             code = int(left.code or 0)
-        said = self.capsys.readouterr()
-        return Answer(code, said.out, said.err)
+        output = self.capsys.readouterr()
+        return Answer(code, output.out, output.err)
 
     def fix(self, *options: str, table: str = "jobs") -> Answer:
         return self.check("--fix", "--yes", *options, table=table)

@@ -24,7 +24,8 @@ def stuck(world: World) -> World:
     fresh."""
     world.run(
         jobs("kind text", "updated_at timestamptz default now()"),
-        f"insert into jobs (status, kind, created_at, updated_at) values ('running', 'image', {OLD}, {OLD}), "
+        "insert into jobs (status, kind, created_at, updated_at) "
+        f"values ('running', 'image', {OLD}, {OLD}), "
         f"('pending', 'text', {OLD}, {OLD}), ('running', 'image', now(), now())",
     )
     return world
@@ -33,15 +34,23 @@ def stuck(world: World) -> World:
 def test_json_has_the_exact_form(stuck: World) -> None:
     answer = stuck.check()
     assert answer.code == 3
-    told = answer.json
-    assert list(told) == ["schema", "table", "inferred", "unsure", "refused", "stuck", "open"]
-    assert (told["schema"], told["table"], told["refused"], told["open"]) == (
-        1,
-        "public.jobs",
-        None,
-        3,
-    )
-    assert told["inferred"] == {
+    answer_json = answer.json
+    assert list(answer_json) == [
+        "schema",
+        "table",
+        "inferred",
+        "unsure",
+        "refused",
+        "stuck",
+        "open",
+    ]
+    assert (
+        answer_json["schema"],
+        answer_json["table"],
+        answer_json["refused"],
+        answer_json["open"],
+    ) == (1, "public.jobs", None, 3)
+    assert answer_json["inferred"] == {
         "key": "id",
         "status": "status",
         "words": {**{state: WORDS[state] for state in WORDS}, "cancelled": [], "resting": []},
@@ -56,7 +65,7 @@ def test_json_has_the_exact_form(stuck: World) -> None:
         "owner": None,
         "attempts": None,
     }
-    first = told["stuck"][0]
+    first = answer_json["stuck"][0]
     assert list(first) == ["id", "state", "word", "age_seconds", "reason", "kind", "action"]
     assert (first["state"], first["word"], first["kind"], first["action"]) == (
         "running",
@@ -85,7 +94,7 @@ def test_the_fix_is_dry_without_yes(stuck: World) -> None:
     answer = stuck.check("--fix")
     assert (answer.code, "fixed" in answer.json) == (3, False)
     assert "--fix --yes" in answer.err
-    assert stuck.one("select count(*) from jobs where status = 'failed'") == 0
+    assert stuck.value("select count(*) from jobs where status = 'failed'") == 0
 
 
 def test_the_fix_asks_a_person_at_a_terminal(stuck: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +113,8 @@ def test_a_guessed_word_is_said_before_it_is_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.run(
-        "create table jobs (id serial primary key, status text default 'queued', error text, created_at timestamptz)",
+        "create table jobs (id serial primary key, status text default 'queued', "
+        "error text, created_at timestamptz)",
         f"insert into jobs (created_at) values ({OLD})",
     )
     asked = []
@@ -143,7 +153,8 @@ def test_a_limit_is_kept_by_the_fix_and_the_rest_is_told(stuck: World) -> None:
 def test_without_a_table_the_candidates_are_listed_with_the_reason(world: World) -> None:
     world.run(
         jobs(),
-        "create table payments (id serial primary key, amount int, currency text, status text default 'pending')",
+        "create table payments (id serial primary key, amount int, currency text, "
+        "status text default 'pending')",
         "create table exports (id serial primary key, status text default 'queued', error text)",
         "create table notes (id serial primary key, body text)",
         "create schema auth",
@@ -152,8 +163,8 @@ def test_without_a_table_the_candidates_are_listed_with_the_reason(world: World)
     answer = world.check(table=None)
     assert answer.code == 0
     assert answer.json["schema"] == 1
-    listed = {one["table"]: one for one in answer.json["tables"]}
-    assert {name: one["sure"] for name, one in listed.items()} == {
+    listed = {row["table"]: row for row in answer.json["tables"]}
+    assert {name: row["sure"] for name, row in listed.items()} == {
         "public.jobs": "yes",
         "public.exports": "likely",
         "public.payments": "no",
@@ -291,18 +302,18 @@ def test_a_map_in_yaml_takes_lists_of_clocks_and_other_spellings_of_names(stuck:
     file.write_text(
         "clocks:\n  alive: [Updated_At, created_at]\nerror:\nkind: KIND\n", encoding="utf-8"
     )
-    told = stuck.check("--map", str(file)).json["inferred"]
-    assert told["clocks"]["alive"] == ["updated_at", "created_at"]
-    assert (told["error"], told["kind"]) == (None, "kind")
+    inferred = stuck.check("--map", str(file)).json["inferred"]
+    assert inferred["clocks"]["alive"] == ["updated_at", "created_at"]
+    assert (inferred["error"], inferred["kind"]) == (None, "kind")
 
 
 def test_a_word_that_a_map_gives_to_one_state_is_taken_from_the_others(world: World) -> None:
     world.run(jobs(statuses="'pending','running','completed','failed','partial'"))
     file = world.map(words={"completed": ["completed", "partial"]})
-    told = world.check("--map", file).json
-    assert told["inferred"]["words"] | {"resting": []} == told["inferred"]["words"]
-    assert told["inferred"]["words"]["completed"] == ["completed", "partial"]
-    assert not any("'partial'" in one for one in told["unsure"])
+    answer = world.check("--map", file).json
+    assert answer["inferred"]["words"] | {"resting": []} == answer["inferred"]["words"]
+    assert answer["inferred"]["words"]["completed"] == ["completed", "partial"]
+    assert not any("'partial'" in sentence for sentence in answer["unsure"])
 
 
 @pytest.fixture
@@ -345,8 +356,8 @@ def test_a_look_writes_nothing_and_leaves_no_setting_behind(stuck: World) -> Non
             row[0]
             for row in connection.execute("select setting from pg_settings where name = 'TimeZone'")
         ]
-        found = check.infer_table(connection, "jobs")
-        find_stuck(connection, found, Limits())
+        inferred = check.infer_table(connection, "jobs")
+        find_stuck(connection, inferred, Limits())
         after = [
             row[0]
             for row in connection.execute("select setting from pg_settings where name = 'TimeZone'")
@@ -365,7 +376,8 @@ def test_a_word_to_write_that_nobody_knows_is_asked_for(stuck: World) -> None:
 
 def test_a_task_that_no_clock_dates_can_be_named(world: World) -> None:
     world.run(
-        "create table jobs (id uuid primary key, status text check (status in ('pending','running','done','failed')))",
+        "create table jobs (id uuid primary key, status text "
+        "check (status in ('pending','running','done','failed')))",
         "insert into jobs values ('00000000-0000-0000-0000-000000000001', 'running')",
     )
     answer = world.check()
@@ -392,11 +404,12 @@ def test_many_are_ended_in_batches_and_one_bad_row_among_them_is_reported(world:
         "create index on jobs (status)",
         f"insert into jobs (status, updated_at, note) select 'running', {OLD}, "
         "case n when 700 then 'bad' end from generate_series(1, 1300) n",
-        "alter table jobs add constraint no_bad check (note is distinct from 'bad' or status = 'running')",
+        "alter table jobs add constraint no_bad check (note is distinct "
+        "from 'bad' or status = 'running')",
     )
     answer = world.fix().json
     assert len(answer["fixed"]) == 1299
-    assert [one["id"] for one in answer["unsweepable"]] == ["700"]
+    assert [task["id"] for task in answer["unsweepable"]] == ["700"]
     assert "no_bad" in answer["unsweepable"][0]["error"]
 
 
@@ -409,7 +422,8 @@ def test_keys_of_every_kind_are_named_as_they_are(world: World) -> None:
     }.items():
         world.run(
             "drop table if exists jobs",
-            f"create table jobs (id {kind} primary key, status text check (status in ('pending','running',"
+            f"create table jobs (id {kind} primary key, status text "
+            "check (status in ('pending','running',"
             "'done','failed')), created_at timestamptz)",
         )
         world.run(f"insert into jobs values ($${value}$$, 'running', {OLD})")
@@ -420,9 +434,11 @@ def test_keys_of_every_kind_are_named_as_they_are(world: World) -> None:
 def test_strange_names_and_words_are_quoted(world: World) -> None:
     world.run(
         'create schema "my \'schema"',
-        'create table "my \'schema"."the ""jobs""" ("the id" serial primary key, "Status" text check ("Status" in '
+        'create table "my \'schema"."the ""jobs""" ("the id" serial primary key, '
+        '"Status" text check ("Status" in '
         "('it''s queued', 'running', 'done', '100% failed')), \"createdAt\" timestamptz)",
-        f'insert into "my \'schema"."the ""jobs""" ("Status", "createdAt") values (\'running\', {OLD})',
+        'insert into "my \'schema"."the ""jobs""" ("Status", "createdAt") '
+        f"values ('running', {OLD})",
     )
     answer = world.fix(table='the "jobs"')
     assert answer.json["fixed"] == ["1"]
@@ -460,6 +476,6 @@ def test_watch_looks_again_until_it_is_interrupted(stuck: World) -> None:
 
 
 def test_the_help_says_the_numbers_and_the_exit_codes(world: World) -> None:
-    said = world.check("--help").out
+    help_text = world.check("--help").out
     for text in ("30m", "1h", "--older-than", "3 stuck"):
-        assert text in said
+        assert text in help_text

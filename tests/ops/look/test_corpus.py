@@ -1,4 +1,5 @@
-"""Real tables: what is inferred of them alone, and what is ended when a person says what they mean."""
+"""Real tables: what is inferred of them alone, and what is ended when a person says what they
+mean."""
 
 import json
 from typing import Any
@@ -17,17 +18,17 @@ each = pytest.mark.parametrize("real", TABLES, ids=lambda real: real.name)
 
 
 def wrong(real: Real, answer: Answer) -> dict[str, Any]:
-    """What was inferred other than the JSON says, with the words that a doubt about it would hold."""
-    told = answer.json["inferred"]
-    found = {}
+    """What was inferred otherwise than the JSON says, with the words that a doubt would hold."""
+    inferred = answer.json["inferred"]
+    differences = {}
     for state in corpus.STATES:
-        differ = set(map(str, told["words"][state])) ^ set(map(str, real.words[state]))
+        differ = set(map(str, inferred["words"][state])) ^ set(map(str, real.words[state]))
         if differ:
-            found[f"words.{state}"] = differ
-    if told["key"] != real.said["id"]["column"][0]:
-        found["key"] = {str(told["key"])}
-    if told["status"] != real.said["status"]["column"]:
-        found["status"] = {str(told["status"])}
+            differences[f"words.{state}"] = differ
+    if inferred["key"] != real.description["id"]["column"][0]:
+        differences["key"] = {str(inferred["key"])}
+    if inferred["status"] != real.description["status"]["column"]:
+        differences["status"] = {str(inferred["status"])}
     clocks = {
         "queued": ["created"],
         "started": ["started", "lock_at"],
@@ -35,20 +36,20 @@ def wrong(real: Real, answer: Answer) -> dict[str, Any]:
         "finished": ["completed"],
     }
     for clock, roles in clocks.items():
-        said = next((column for role in roles if (column := real.column(role))), None)
-        if told["clocks"][clock] not in (said, None):
-            found[f"clocks.{clock}"] = {told["clocks"][clock]}
+        column = next((column for role in roles if (column := real.column(role))), None)
+        if inferred["clocks"][clock] not in (column, None):
+            differences[f"clocks.{clock}"] = {inferred["clocks"][clock]}
     for name, role in {"error": "error", "kind": "type", "attempts": "attempts"}.items():
-        if told[name] not in (real.column(role), None):
-            found[name] = {told[name]}
-    return found
+        if inferred[name] not in (real.column(role), None):
+            differences[name] = {inferred[name]}
+    return differences
 
 
 @each
 def test_nothing_is_inferred_wrong_in_silence(real: Real, world: World) -> None:
     corpus.load(world.dsn, real)
     answer = world.check(table=real.table)
-    if not real.known or answer.json["refused"]:
+    if not real.has_known_words or answer.json["refused"]:
         assert answer.json["refused"] or answer.names("--map FILE")
         return
     for key, names in wrong(real, answer).items():
@@ -61,7 +62,9 @@ def test_nothing_is_inferred_wrong_in_silence(real: Real, world: World) -> None:
 def test_it_is_refused_when_it_is_not_for_workers(real: Real, world: World) -> None:
     corpus.load(world.dsn, real)
     answer = world.check(table=real.table)
-    assert bool(answer.json["refused"]) == (real.said["adoption_test"]["adopt"] == "not adoptable")
+    assert bool(answer.json["refused"]) == (
+        real.description["adoption_test"]["adopt"] == "not adoptable"
+    )
 
 
 def test_nine_in_ten_of_those_with_a_closed_list_are_inferred_right(world: World) -> None:
@@ -69,7 +72,8 @@ def test_nine_in_ten_of_those_with_a_closed_list_are_inferred_right(world: World
     right = 0
     for at, real in enumerate(listed):
         world.run(
-            f"drop schema if exists auth cascade; drop schema public cascade; create schema public -- {at}"
+            "drop schema if exists auth cascade; drop schema public cascade; "
+            f"create schema public -- {at}"
         )
         corpus.load(world.dsn, real)
         right += not wrong(real, world.check(table=real.table))
@@ -77,9 +81,9 @@ def test_nine_in_ten_of_those_with_a_closed_list_are_inferred_right(world: World
 
 
 def rows(connection: psycopg.Connection[Any], real: Real) -> dict[str, dict[str, Any]]:
-    key = real.said["id"]["column"][0]
-    found = connection.execute(f'select "{key}"::text, to_jsonb(t) from {real.table} t'.encode())
-    return dict(found.fetchall())
+    key = real.description["id"]["column"][0]
+    cursor = connection.execute(f'select "{key}"::text, to_jsonb(t) from {real.table} t'.encode())
+    return dict(cursor.fetchall())
 
 
 ADOPTABLE = [real for real in TABLES if real.adoptable]
@@ -117,15 +121,17 @@ def test_with_the_mapping_given_what_is_stuck_is_failed_and_nothing_else_is_touc
             )
             named = [key for key, state in stuck.items() if state == "pending"]
             ended += [
-                one
+                task
                 for key in named
-                for one in world.fix("--map", file, "--job-id", key, table=real.table).json["fixed"]
+                for task in world.fix("--map", file, "--job-id", key, table=real.table).json[
+                    "fixed"
+                ]
             ]
         assert sorted(ended) == sorted(stuck), fixed.json
         assert fixed.code == 0
         assert fixed.json["unsweepable"] == []
         after = rows(connection, real)
-    status = real.said["status"]["column"]
+    status = real.description["status"]["column"]
     assert {key: after[key][status] for key in stuck} == dict.fromkeys(
         stuck, real.words["failed"][0]
     )
@@ -138,7 +144,7 @@ def dated(real: Real) -> bool:
     """Whether a clock tells since when a task waits. A started_at that can't be NULL really means
     created."""
     started = real.column("started")
-    born = bool(started and real.said["all_columns"][started]["notnull"])
+    born = bool(started and real.description["all_columns"][started]["notnull"])
     return born or any(real.column(role) for role in ("created", "schedule"))
 
 
@@ -146,7 +152,7 @@ def unchanged(real: Real, before: dict[str, Any], after: dict[str, Any], *more: 
     """All but the status, the error, the clocks and what optimistic writers compare; JSON has all
     that it had."""
     ours = {
-        real.said["status"]["column"],
+        real.description["status"]["column"],
         real.column("error"),
         real.column("updated"),
         real.column("completed"),
@@ -179,7 +185,9 @@ def test_with_the_mapping_given_a_running_row_is_put_back(real: Real, world: Wor
         fixed = world.fix("--map", mapped(real, world), "--action", "requeue", table=real.table)
         assert sorted(fixed.json["fixed"]) == sorted(keys), fixed.json
         after = rows(connection, real)
-    assert {after[key][real.said["status"]["column"]] for key in keys} == {real.words["pending"][0]}
+    assert {after[key][real.description["status"]["column"]] for key in keys} == {
+        real.words["pending"][0]
+    }
     assert after[fresh] == before[fresh]
     cleared = [
         real.column(role)

@@ -38,11 +38,11 @@ def fill(world: World, ddl: str, rows: int) -> None:
     )
 
 
-def buffers(world: World, found: Inferred) -> int:
+def buffers(world: World, inferred: Inferred) -> int:
     """Pages that all statements of a look touch, but for the catalogue's own."""
     statements = [
         sql
-        for test in open_states(found, Limits())
+        for test in open_states(inferred, Limits())
         for sql in (stuck.query(test), stuck.count(test))
     ]
     with psycopg.connect(world.dsn, autocommit=True) as connection:
@@ -53,7 +53,7 @@ def buffers(world: World, found: Inferred) -> int:
             ).fetchall()
             assert not any("Seq Scan on jobs" in row[0] for row in plan), plan
             first = next((row[0] for row in plan if "Buffers:" in row[0]), "")
-            pages += sum(int(one) for one in re.findall(r"(?:hit|read)=(\d+)", first))
+            pages += sum(int(line) for line in re.findall(r"(?:hit|read)=(\d+)", first))
     return pages
 
 
@@ -65,19 +65,19 @@ def test_with_the_recommended_index_an_idle_look_reads_the_same_pages(
     for rows in (SMALL, LARGE):
         fill(world, ddl, rows)
         with connect(world.dsn) as connection:
-            found = infer_table(connection, "jobs")
-            assert not indexes.covered(found)
+            inferred = infer_table(connection, "jobs")
+            assert not indexes.covered(inferred)
             world.run(
                 *(
                     statement.replace("concurrently ", "")
-                    for statement in indexes.recommended(found)
+                    for statement in indexes.recommended(inferred)
                 ),
                 "vacuum analyze jobs",
             )
-            found = infer_table(connection, "jobs")
-            assert indexes.covered(found)
-            assert stuck.find_stuck(connection, found, Limits()) == ([], 0, OPEN)
-        cost[rows] = buffers(world, found)
+            inferred = infer_table(connection, "jobs")
+            assert indexes.covered(inferred)
+            assert stuck.find_stuck(connection, inferred, Limits()) == ([], 0, OPEN)
+        cost[rows] = buffers(world, inferred)
     assert cost[LARGE] <= 2 * cost[SMALL], cost
 
 

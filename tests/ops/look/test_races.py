@@ -1,5 +1,5 @@
 """A foreign worker finishes tasks between the look and the fix: what it finished is never
-overwritten. Beside it, on the same run, the loop of seed 000 as the contrast: ids first, then an
+overwritten. Beside it, on the same run, the usual loop as the contrast: ids first, then an
 update for each."""
 
 import threading
@@ -19,7 +19,10 @@ from tests.ops.look.looking import World, jobs
 
 RACES = 1_000
 WORKERS = 4
-FOUND = "select id from {table} where status = 'running' and updated_at < now() - interval '30 minutes' order by random()"
+FOUND = (
+    "select id from {table} where status = 'running' "
+    "and updated_at < now() - interval '30 minutes' order by random()"
+)
 
 
 def stuck(world: World, table: str, count: int) -> None:
@@ -32,7 +35,10 @@ def stuck(world: World, table: str, count: int) -> None:
 
 def finish(connection: psycopg.Connection[Any], table: str, key: int) -> bool:
     """A foreign worker comes to its end after all. Whether the task was still its own."""
-    done = f"update {table} set status = 'completed', updated_at = now() where id = {key} and status = 'running'"
+    done = (
+        f"update {table} set status = 'completed', updated_at = now() where id = {key} and "
+        "status = 'running'"
+    )
     return connection.execute(done.encode()).rowcount == 1
 
 
@@ -42,13 +48,12 @@ def overwritten(world: World, table: str, finished: set[int]) -> int:
     return len(finished & {row[0] for row in lost})
 
 
-def seeds_loop(world: World, table: str, keys: list[int]) -> None:
-    """CleanupStuckTasks of seed 000, after its select."""
+def usual_loop(world: World, table: str, keys: list[int]) -> None:
+    """The loop of a usual cleanup script, after its select."""
     with psycopg.connect(world.dsn, autocommit=True) as connection:
         for key in keys:
-            connection.execute(
-                f"update {table} set status = 'failed', error = 'Task timed out' where id = {key}".encode()
-            )
+            values = "status = 'failed', error = 'Task timed out'"
+            connection.execute(f"update {table} set {values} where id = {key}".encode())
 
 
 def ours(world: World, table: str) -> None:
@@ -61,14 +66,14 @@ def test_a_thousand_tasks_that_were_finished_after_the_look_stay_finished(world:
         stuck(world, table, RACES + 500)
     keys = [row[0] for row in world.rows(FOUND.format(table="looped_jobs"))]
     with connect(world.dsn) as connection:
-        found = infer_table(connection, "jobs")
-        _, total, _ = find_stuck(connection, found, Limits())
+        inferred = infer_table(connection, "jobs")
+        _, total, _ = find_stuck(connection, inferred, Limits())
         assert total == len(keys) == RACES + 500
         finished = set(range(1, RACES + 1))
         for table in ("jobs", "looped_jobs"):
             assert all(finish(connection, table, key) for key in finished)
-        done = fix(connection, found, Limits())
-    seeds_loop(world, "looped_jobs", keys)
+        done = fix(connection, inferred, Limits())
+    usual_loop(world, "looped_jobs", keys)
     assert overwritten(world, "jobs", finished) == 0
     assert len(done.ids) == 500
     assert overwritten(world, "looped_jobs", finished) == RACES
@@ -85,7 +90,7 @@ def test_nothing_is_overwritten_while_workers_finish_and_the_fix_runs(
             world.run(f"create index on {table} (status)")
     keys = [row[0] for row in world.rows(FOUND.format(table="looped_jobs"))]
     here = race(world, "jobs", count, lambda: ours(world, "jobs"))
-    there = race(world, "looped_jobs", count, lambda: seeds_loop(world, "looped_jobs", keys))
+    there = race(world, "looped_jobs", count, lambda: usual_loop(world, "looped_jobs", keys))
     assert overwritten(world, "jobs", here) == 0
     assert (
         world.rows("select distinct status from jobs where status not in ('completed', 'failed')")
@@ -138,8 +143,8 @@ def test_a_row_that_somebody_holds_is_left_to_them(world: World) -> None:
 def test_a_row_that_was_beaten_after_the_look_is_alive(world: World) -> None:
     stuck(world, "jobs", 2)
     with connect(world.dsn) as connection:
-        found = infer_table(connection, "jobs")
-        assert find_stuck(connection, found, Limits())[1] == 2
+        inferred = infer_table(connection, "jobs")
+        assert find_stuck(connection, inferred, Limits())[1] == 2
         world.run("update jobs set updated_at = now() where id = 1")
-        assert fix(connection, found, Limits()).ids == ["2"]
-    assert world.one("select status from jobs where id = 1") == "running"
+        assert fix(connection, inferred, Limits()).ids == ["2"]
+    assert world.value("select status from jobs where id = 1") == "running"

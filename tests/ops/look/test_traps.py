@@ -28,7 +28,7 @@ def test_a_word_that_the_enum_does_not_know_is_left_out_and_said(world: World) -
 
 
 def test_a_failing_half_does_not_undo_the_other(world: World) -> None:
-    """Reigh: an error in its second UPDATE undid the first; nothing was swept for 46 days."""
+    """In a project we read, an error in the second UPDATE undid the first; nothing was swept for 46 days."""
     world.run(
         jobs(),
         "create function refuse() returns trigger language plpgsql as $$ begin "
@@ -36,11 +36,12 @@ def test_a_failing_half_does_not_undo_the_other(world: World) -> None:
         "using errcode = '42883'; end if; "
         "return new; end $$",
         "create trigger refuse before update on jobs for each row execute function refuse()",
-        f"insert into jobs (status, created_at) values ('running', {OLD}), ('pending', {OLD}), ('running', {OLD})",
+        f"insert into jobs (status, created_at) values ('running', {OLD}), ('pending', {OLD}), "
+        f"('running', {OLD})",
     )
     fixed = world.fix()
     assert sorted(fixed.json["fixed"]) == ["1", "3"]
-    assert [one["id"] for one in fixed.json["unsweepable"]] == ["2"]
+    assert [task["id"] for task in fixed.json["unsweepable"]] == ["2"]
     assert "42883" in fixed.json["unsweepable"][0]["error"]
     assert fixed.code == 3, "one is stuck still"
     assert world.rows("select status from jobs order by id") == [
@@ -51,13 +52,14 @@ def test_a_failing_half_does_not_undo_the_other(world: World) -> None:
 
 
 def test_a_queued_row_that_never_started_gets_a_start_where_a_check_wants_one(world: World) -> None:
-    """contributor.info: valid_dates wants started_at before failed_at (23514)."""
+    """A CHECK of a real table, valid_dates, wants started_at before failed_at (23514)."""
     world.run(
         jobs(
             "started_at timestamptz",
             "failed_at timestamptz",
             "completed_at timestamptz",
-            "constraint valid_dates check ((failed_at is null or started_at is not null and started_at <= failed_at) and "
+            "constraint valid_dates check ((failed_at is null or started_at is not null and "
+            "started_at <= failed_at) and "
             "(completed_at is null or started_at <= completed_at))",
         ),
         f"insert into jobs (created_at) values ({OLD}), ({OLD})",
@@ -65,9 +67,10 @@ def test_a_queued_row_that_never_started_gets_a_start_where_a_check_wants_one(wo
     )
     assert sorted(world.fix().json["fixed"]) == ["1", "2", "3"]
     assert world.rows(
-        "select distinct status, failed_at is not null, started_at is not null, completed_at is null from jobs"
+        "select distinct status, failed_at is not null, started_at is not null, "
+        "completed_at is null from jobs"
     ) == [("failed", True, True, True)]
-    assert world.one(f"select started_at < {OLD} + interval '1 minute' from jobs where id = 3"), (
+    assert world.value(f"select started_at < {OLD} + interval '1 minute' from jobs where id = 3"), (
         "a start that was there stays"
     )
 
@@ -75,39 +78,42 @@ def test_a_queued_row_that_never_started_gets_a_start_where_a_check_wants_one(wo
 def test_a_row_whose_generated_column_overflows_is_reported_and_the_rest_is_ended(
     world: World,
 ) -> None:
-    """contributor.info: an int of milliseconds overflows (22003) 25 days after the start."""
+    """An int of milliseconds in a real table overflows (22003) 25 days after the start."""
     world.run(
         jobs(
             "started_at timestamptz",
             "failed_at timestamptz",
-            "duration_ms int generated always as (extract(epoch from (failed_at - started_at)) * 1000) stored",
+            "duration_ms int generated always as (extract(epoch "
+            "from (failed_at - started_at)) * 1000) stored",
         ),
-        "insert into jobs (status, started_at) select 'running', now() - interval '1 day' * n from unnest(array[1, 30, 2]) n",
+        "insert into jobs (status, started_at) "
+        "select 'running', now() - interval '1 day' * n from unnest(array[1, 30, 2]) n",
     )
     fixed = world.fix().json
     assert sorted(fixed["fixed"]) == ["1", "3"]
-    assert [one["id"] for one in fixed["unsweepable"]] == ["2"]
+    assert [task["id"] for task in fixed["unsweepable"]] == ["2"]
     assert "22003" in fixed["unsweepable"][0]["error"]
 
 
 def test_a_row_that_a_unique_index_with_the_status_refuses_does_not_stop_the_others(
     world: World,
 ) -> None:
-    """Unique (workspace_id, time_range, status): one conflict made an UPDATE of three fail (23505)."""
+    """With unique (workspace_id, time_range, status) one conflict made an UPDATE of three fail."""
     world.run(
         jobs(
             "workspace_id int",
             "time_range text default 'day'",
             "unique (workspace_id, time_range, status)",
         ),
-        f"insert into jobs (workspace_id, status, created_at) values (1, 'running', {OLD}), (2, 'running', {OLD}), "
+        f"insert into jobs (workspace_id, status, created_at) values (1, 'running', {OLD}), "
+        f"(2, 'running', {OLD}), "
         f"(3, 'running', {OLD}), (2, 'failed', {OLD})",
     )
     fixed = world.fix()
     assert sorted(fixed.json["fixed"]) == ["1", "3"]
-    assert [one["id"] for one in fixed.json["unsweepable"]] == ["2"]
+    assert [task["id"] for task in fixed.json["unsweepable"]] == ["2"]
     assert "23505" in fixed.json["unsweepable"][0]["error"]
-    assert world.one("select status from jobs where id = 2") == "running"
+    assert world.value("select status from jobs where id = 2") == "running"
 
 
 def test_a_reason_is_cut_to_the_width_of_its_column(world: World) -> None:
@@ -117,14 +123,14 @@ def test_a_reason_is_cut_to_the_width_of_its_column(world: World) -> None:
         f"insert into jobs (status, created_at) values ('running', {OLD})",
     )
     assert world.fix().json["fixed"] == ["1"]
-    assert world.one("select error_code from jobs") == "stale: Nothing was heard"
+    assert world.value("select error_code from jobs") == "stale: Nothing was heard"
 
 
 @pytest.mark.parametrize("asks", ["request.jwt.claim.role", "request.jwt.claims"])
 def test_a_trigger_that_lets_only_the_service_role_touch_the_clocks_lets_us(
     asks: str, world: World
 ) -> None:
-    """Reigh: a direct connection may not clear generation_started_at (P0001); with the claim it
+    """A trigger of a real table: a direct connection may not clear generation_started_at (P0001); with the claim it
     may."""
     claim = f"current_setting('{asks}', true)" + (
         "::json ->> 'role'" if asks.endswith("claims") else ""
@@ -132,8 +138,10 @@ def test_a_trigger_that_lets_only_the_service_role_touch_the_clocks_lets_us(
     world.run(
         jobs("started_at timestamptz"),
         "create function guard() returns trigger language plpgsql as $$ begin "
-        f"if old.started_at is distinct from new.started_at and ({claim}) is distinct from 'service_role' "
-        "then raise exception 'Timing fields can only be modified by system functions'; end if; return new; end $$",
+        f"if old.started_at is distinct from new.started_at and ({claim}) is distinct "
+        "from 'service_role' "
+        "then raise exception 'Timing fields can only be modified by system functions'; end if; "
+        "return new; end $$",
         "create trigger guard before update on jobs for each row execute function guard()",
         f"insert into jobs (status, started_at) values ('running', {OLD})",
     )
@@ -147,10 +155,13 @@ def test_a_trigger_that_lets_only_the_service_role_touch_the_clocks_lets_us(
 def test_json_is_merged_and_never_replaced(kind: str, world: World) -> None:
     """Mobius: state {"prompt", "attempt"} became {"error"}."""
     world.run(
-        f"create table jobs (id serial primary key, status text check (status in ('pending', 'running', 'done', 'failed')), "
+        "create table jobs (id serial primary key, status text "
+        "check (status in ('pending', 'running', 'done', 'failed')), "
         f"state {kind} not null, created_at timestamptz)",
-        f'insert into jobs (status, state, created_at) values (\'running\', \'{{"prompt": "a cat", "attempt": 2}}\', {OLD}), '
-        f"('running', '[{{\"n\": 1}}]', {OLD}), ('running', '[\"line\"]', {OLD}), ('running', '7', {OLD})",
+        "insert into jobs (status, state, created_at) "
+        f'values (\'running\', \'{{"prompt": "a cat", "attempt": 2}}\', {OLD}), '
+        f"('running', '[{{\"n\": 1}}]', {OLD}), ('running', '[\"line\"]', {OLD}), "
+        f"('running', '7', {OLD})",
     )
     fixed = world.fix("--map", world.map(error="state"))
     assert len(fixed.json["fixed"]) == 4
@@ -172,7 +183,8 @@ def test_times_without_a_zone_are_utc_whatever_the_session_says(zone: str, world
     world.run(
         f"alter database {name} set timezone = '{zone}'",
         jobs("updated_at timestamp"),
-        "insert into jobs (status, updated_at) values ('running', (now() at time zone 'UTC') - interval '2 hours'), "
+        "insert into jobs (status, updated_at) "
+        "values ('running', (now() at time zone 'UTC') - interval '2 hours'), "
         "('running', now() at time zone 'UTC')",
     )
     answer = world.check()
@@ -180,7 +192,7 @@ def test_times_without_a_zone_are_utc_whatever_the_session_says(zone: str, world
     assert abs(answer.json["stuck"][0]["age_seconds"] - 7200) < 60
     assert answer.names(zone), "it says that the sessions of this database write another time"
     world.fix()
-    written = world.one("select updated_at from jobs where id = 1")
+    written = world.value("select updated_at from jobs where id = 1")
     assert abs(written.replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
@@ -195,7 +207,7 @@ def test_a_default_in_utc_for_a_column_with_a_zone_is_right_in_our_sessions(worl
     )
     answer = world.fix()
     assert answer.json["fixed"] == ["1"]
-    assert world.one("select abs(extract(epoch from now() - updated_at)) < 60 from jobs")
+    assert world.value("select abs(extract(epoch from now() - updated_at)) < 60 from jobs")
     assert answer.names("Asia/Tokyo")
 
 
@@ -216,13 +228,15 @@ def test_epoch_numbers_are_read_and_written_in_their_own_unit(
         jobs(f"startedat {kind}", f"finishedat {kind}", f"updatedat {kind}"),
         f"insert into jobs (status, startedat, updatedat) select 'running', at, at "
         f"from (select (extract(epoch from {OLD}) * {unit})::{kind}) x (at)",
-        f"insert into jobs (status, updatedat) select 'running', (extract(epoch from now()) * {unit})::{kind}",
+        "insert into jobs (status, updatedat) select 'running', (extract(epoch "
+        f"from now()) * {unit})::{kind}",
     )
     answer = world.fix()
     assert answer.json["fixed"] == ["1"]
     assert abs(answer.json["stuck"][0]["age_seconds"] - 10800) < 60
-    assert world.one(
-        f"select abs(finishedat::numeric / {unit} - extract(epoch from now())) < 60 from jobs where id = 1"
+    assert world.value(
+        f"select abs(finishedat::numeric / {unit} - extract(epoch from now())) < 60 "
+        "from jobs where id = 1"
     )
 
 
@@ -271,17 +285,19 @@ def test_a_deferred_rule_is_met_at_once_and_not_at_the_commit(world: World) -> N
     world.run(
         "create table owners (name text primary key)",
         jobs("owner text", "unique (owner, status) deferrable initially deferred"),
-        f"insert into jobs (owner, status, created_at) values ('a', 'running', {OLD}), ('b', 'running', {OLD}), "
+        f"insert into jobs (owner, status, created_at) values ('a', 'running', {OLD}), "
+        f"('b', 'running', {OLD}), "
         f"('a', 'failed', {OLD})",
     )
     fixed = world.fix().json
-    assert (fixed["fixed"], [one["id"] for one in fixed["unsweepable"]]) == (["2"], ["1"])
+    assert (fixed["fixed"], [task["id"] for task in fixed["unsweepable"]]) == (["2"], ["1"])
 
 
 def test_soft_deleted_rows_are_never_swept(world: World) -> None:
     world.run(
         jobs("deleted boolean not null default false", "deleted_at timestamptz"),
-        f"insert into jobs (status, created_at, deleted, deleted_at) values ('running', {OLD}, true, now()), "
+        "insert into jobs (status, created_at, deleted, deleted_at) "
+        f"values ('running', {OLD}, true, now()), "
         f"('running', {OLD}, false, now()), ('running', {OLD}, false, null)",
     )
     assert world.fix().json["fixed"] == ["3"]
@@ -291,8 +307,10 @@ def test_a_null_clock_means_the_next_one(world: World) -> None:
     """24 of 59 cleaners compare NULL with a time, which is never "old"."""
     world.run(
         jobs("started_at timestamptz", "last_heartbeat_at timestamptz", "updated_at timestamptz"),
-        f"insert into jobs (status, created_at, started_at, last_heartbeat_at) values ('running', {OLD}, null, null), "
-        f"('running', {OLD}, {OLD}, null), ('running', {OLD}, {OLD}, {OLD}), ('running', {OLD}, {OLD}, now()), "
+        "insert into jobs (status, created_at, started_at, last_heartbeat_at) "
+        f"values ('running', {OLD}, null, null), "
+        f"('running', {OLD}, {OLD}, null), ('running', {OLD}, {OLD}, {OLD}), "
+        f"('running', {OLD}, {OLD}, now()), "
         f"('running', {OLD}, now(), null)",
     )
     assert sorted(world.check().ids()) == ["1", "2", "3"]
@@ -302,7 +320,8 @@ def test_a_date_is_not_old_before_it_is_over(world: World) -> None:
     world.run(
         "create table jobs (id serial primary key, created_on date, "
         "status text check (status in ('pending','running','done','failed')))",
-        "insert into jobs (status, created_on) values ('running', (now() at time zone 'UTC')::date), "
+        "insert into jobs (status, created_on) "
+        "values ('running', (now() at time zone 'UTC')::date), "
         "('running', (now() at time zone 'UTC')::date - 2)",
     )
     assert world.check().ids() == ["2"]
@@ -325,7 +344,8 @@ def test_a_long_queued_task_that_just_started_is_not_stuck(world: World) -> None
     nobody moves is no better."""
     world.run(
         jobs("started_at timestamptz", "updated_at timestamptz default now()"),
-        f"insert into jobs (status, created_at, updated_at, started_at) values ('running', {OLD}, {OLD}, now())",
+        "insert into jobs (status, created_at, updated_at, started_at) "
+        f"values ('running', {OLD}, {OLD}, now())",
     )
     assert world.check().ids() == []
 
@@ -336,8 +356,10 @@ def test_a_task_that_waits_for_a_later_time_is_not_stuck_nor_is_one_that_was_put
     world.run(
         jobs("run_at timestamptz", "attempts int default 0", "updated_at timestamptz"),
         f"insert into jobs (status, created_at, run_at, attempts, updated_at) values "
-        f"('pending', {OLD}, now() + interval '1 hour', 0, {OLD}), ('pending', {OLD}, now() - interval '1 minute', 1, {OLD}), "
-        f"('pending', {OLD}, null, 1, now()), ('running', {OLD}, now() + interval '1 hour', 1, {OLD}), "
+        f"('pending', {OLD}, now() + interval '1 hour', 0, {OLD}), "
+        f"('pending', {OLD}, now() - interval '1 minute', 1, {OLD}), "
+        f"('pending', {OLD}, null, 1, now()), "
+        f"('running', {OLD}, now() + interval '1 hour', 1, {OLD}), "
         f"('pending', {OLD}, {OLD}, 0, {OLD})",
     )
     assert world.check().ids() == ["5"]
@@ -352,7 +374,8 @@ def test_the_row_s_own_lease_deadline_and_timeout_win(world: World) -> None:
             "started_at timestamptz",
             "updated_at timestamptz",
         ),
-        f"insert into jobs (status, started_at, updated_at, locked_until, deadline_at, timeout_minutes) values "
+        "insert into jobs (status, started_at, updated_at, locked_until, deadline_at, "
+        "timeout_minutes) values "
         f"('running', {OLD}, {OLD}, now() + interval '1 hour', null, null), "
         f"('running', {OLD}, {OLD}, now() - interval '20 minutes', null, null), "
         f"('running', now(), now(), null, now() - interval '20 minutes', null), "
@@ -361,7 +384,7 @@ def test_the_row_s_own_lease_deadline_and_timeout_win(world: World) -> None:
     )
     answer = world.check()
     assert sorted(answer.ids()) == ["2", "3", "6"]
-    reasons = {one["id"]: one["reason"] for one in answer.json["stuck"]}
+    reasons = {task["id"]: task["reason"] for task in answer.json["stuck"]}
     assert "lease ended 20m ago (by locked_until)" in reasons["2"]
     assert "deadline passed 20m ago (by deadline_at)" in reasons["3"]
     assert "1h longer than it allows itself (by timeout_minutes)" in reasons["6"]
@@ -384,12 +407,13 @@ def test_attempts_are_looked_at_before_a_task_is_put_back(world: World) -> None:
     for ever."""
     world.run(
         jobs("attempts int", "max_attempts int", "retry_count int"),
-        f"insert into jobs (status, created_at, attempts, max_attempts) values ('running', {OLD}, 1, 3), "
+        "insert into jobs (status, created_at, attempts, max_attempts) "
+        f"values ('running', {OLD}, 1, 3), "
         f"('running', {OLD}, 3, 3), "
         f"('running', {OLD}, 0, 3), ('pending', {OLD}, 0, 3)",
     )
     looked = world.check("--action", "requeue").json["stuck"]
-    assert {one["id"]: one["action"] for one in looked if one["state"] == "running"} == {
+    assert {task["id"]: task["action"] for task in looked if task["state"] == "running"} == {
         "1": "requeue",
         "2": "fail",
         "3": "requeue",
@@ -422,11 +446,11 @@ def test_a_map_may_be_what_check_itself_said(world: World) -> None:
         jobs(statuses="'pending','running','completed','failed','odd'"),
         f"insert into jobs (status, created_at) values ('odd', {OLD})",
     )
-    said = world.check().json
-    assert said["inferred"]["words"]["resting"] == ["odd"]
-    said["inferred"]["words"] |= {"running": ["running", "odd"], "resting": []}
+    answer = world.check().json
+    assert answer["inferred"]["words"]["resting"] == ["odd"]
+    answer["inferred"]["words"] |= {"running": ["running", "odd"], "resting": []}
     file = world.folder / "said.json"
-    file.write_text(json.dumps(said, indent="\t"), encoding="utf-8")
+    file.write_text(json.dumps(answer, indent="\t"), encoding="utf-8")
     assert world.check("--map", str(file)).ids() == ["1"]
 
 

@@ -69,7 +69,7 @@ def test_every_sure_word_is_read_in_every_spelling(style: object) -> None:
         ("pending running done failed scheduled", "scheduled", "resting"),
     ],
 )
-def test_a_torn_word_is_decided_by_its_company_and_that_is_said(
+def test_an_ambiguous_word_is_decided_by_its_company_and_a_person_is_told(
     words: str, word: str, state: str
 ) -> None:
     reading = read(words.split())
@@ -110,7 +110,7 @@ def test_the_first_word_of_a_state_is_the_one_to_write() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "state", "words"),
+    ("words_of_column", "state", "words"),
     [
         (["pending"], State.FAILED, ("failed", "error")),
         (["PENDING"], State.RUNNING, ("PROCESSING", "RUNNING", "IN_PROGRESS")),
@@ -120,9 +120,9 @@ def test_the_first_word_of_a_state_is_the_one_to_write() -> None:
     ],
 )
 def test_words_are_assumed_in_the_language_and_case_of_those_that_are_known(
-    known: list[str], state: State, words: tuple[str, ...]
+    words_of_column: list[str], state: State, words: tuple[str, ...]
 ) -> None:
-    assert assumed(state, known) == words
+    assert assumed(state, words_of_column) == words
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,10 @@ def test_words_are_assumed_in_the_language_and_case_of_those_that_are_known(
     [
         ("CHECK ((status = ANY (ARRAY['a'::text, 'b''c'::text])))", ["a", "b'c"]),
         (
-            "CHECK (((status)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))",
+            (
+                "CHECK (((status)::text = ANY ((ARRAY['a'::character varying, 'b'::character "
+                "varying])::text[])))"
+            ),
             ["a", "b"],
         ),
         ("CHECK (((status = 'a'::text) OR (status = 'b'::text)))", ["a", "b"]),
