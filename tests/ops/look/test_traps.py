@@ -28,7 +28,7 @@ def test_a_word_that_the_enum_does_not_know_is_left_out_and_said(world: World) -
 
 
 def test_a_failing_half_does_not_undo_the_other(world: World) -> None:
-    """In a project we read, an error in the second UPDATE undid the first; nothing was swept for 46 days."""
+    """In a real project an error in the second UPDATE undid the first: no sweep for 46 days."""
     world.run(
         jobs(),
         "create function refuse() returns trigger language plpgsql as $$ begin "
@@ -130,8 +130,8 @@ def test_a_reason_is_cut_to_the_width_of_its_column(world: World) -> None:
 def test_a_trigger_that_lets_only_the_service_role_touch_the_clocks_lets_us(
     asks: str, world: World
 ) -> None:
-    """A trigger of a real table: a direct connection may not clear generation_started_at (P0001); with the claim it
-    may."""
+    """By a trigger of a real table a direct connection may not clear generation_started_at (P0001);
+    with the claim it may."""
     claim = f"current_setting('{asks}', true)" + (
         "::json ->> 'role'" if asks.endswith("claims") else ""
     )
