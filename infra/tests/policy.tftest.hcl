@@ -1,4 +1,4 @@
-# modules/policy by itself: no provider, no cloud. What fits is rendered; what does not fit is refused, and says what to do.
+# modules/policy alone, without a provider or a cloud. Numbers that fit together are put into the alerts; others are refused, with the next step.
 
 variables {
   policy    = file("../functions/policy.yaml")

@@ -1,5 +1,5 @@
-# The whole configuration with bad variables: each is refused. Offline: nothing is asked of Google.
-# That a project is enough, and what is made then, is held against the code by tests/infra.
+# The whole configuration with bad variables: each is refused. It runs offline, without a call to Google.
+# tests/infra tests that a project id alone is enough, and compares what is made with the code.
 
 mock_provider "google" {
   mock_resource "google_cloudfunctions2_function" {
