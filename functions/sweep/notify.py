@@ -26,7 +26,7 @@ TIMEOUT = 5.0
 """Seconds to connect, and again to the answer."""
 FIRST, LONGEST, TIMES = 30.0, 3600.0, 12
 """Seconds before a message is tried again, doubled each time up to LONGEST; given up after so many
-tries: 4 hours."""
+tries: 5 hours."""
 LISTED = 50
 """Tasks that a message names; it counts the others."""
 LINES = 10
