@@ -1,0 +1,51 @@
+"""The house style, where a formatter does not look: names that say what they hold, short lines."""
+
+import ast
+
+from tests.docs.pages import ROOT, name
+
+GENERIC = {"found", "one", "said", "told", "made", "given", "known", "wanted", "what"}
+"""Words that fit any value, so that they say nothing about this one."""
+NOT_YET = (
+    "functions/core/",
+    "functions/entry/",
+    "functions/handlers/",
+    "functions/install/",
+    "functions/ops/reference/",
+    "functions/page/",
+    "functions/sql/",
+    "functions/store/",
+    "functions/sweep/",
+    "functions/worker/",
+)
+"""Folders that are not in order yet."""
+
+
+def files(*endings: str) -> dict[str, str]:
+    """The text of each file by its path; the migrations are released and do not change any more."""
+    paths = [ROOT / "main.py", *(ROOT / "functions").rglob("*"), *(ROOT / "infra").rglob("*.py")]
+    excepted = ("functions/sql/migrations/", *NOT_YET)
+    return {
+        name(path): path.read_text(encoding="utf-8")
+        for path in paths
+        if path.suffix in endings and not name(path).startswith(excepted)
+    }
+
+
+def generic_names(text: str) -> set[str]:
+    fields = ("id", "arg", "attr", "name")
+    nodes = ast.walk(ast.parse(text))
+    return GENERIC & {getattr(node, field, None) for node in nodes for field in fields}
+
+
+def test_a_name_says_what_it_holds():
+    names = {path: generic_names(text) for path, text in files(".py").items()}
+    assert {path: generic for path, generic in names.items() if generic} == {}
+
+
+def test_a_line_has_at_most_100_characters():
+    lengths = {
+        path: max(map(len, text.splitlines()), default=0)
+        for path, text in files(".py", ".sql", ".html").items()
+    }
+    assert {path: length for path, length in lengths.items() if length > 100} == {}
