@@ -1,9 +1,9 @@
 """What is known of a key of policy.yaml: how its value is read, within which bounds, and what it
 means.
 
-A field of Policy, Watch or Rule carries this as its metadata (`policy_key`). The check of unknown keys
-follows from it here, functions/policy.schema.json and docs/policy.md in functions/ops/reference, so
-that each key is stated once."""
+A field of Policy, Watch or Rule carries this as its metadata (`policy_key`). The check of unknown
+keys follows from it here, functions/policy.schema.json and docs/policy.md in
+functions/ops/reference, so that each key is stated once."""
 
 from collections.abc import Callable
 from dataclasses import MISSING, field, fields

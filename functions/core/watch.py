@@ -38,8 +38,10 @@ HOOKS = {
     "on_created": "Called when a task is created, with (task_id text).",
     "on_completed": "Called when a task is completed, with (task_id text, attempt integer, "
     "result jsonb).",
-    "on_failed": "Called when a task has failed, with (task_id text, attempt integer, reason text).",
-    "on_cancelled": "Called when a task is cancelled, with (task_id text, attempt integer, reason text).",
+    "on_failed": "Called when a task has failed, with (task_id text, attempt integer, "
+    "reason text).",
+    "on_cancelled": "Called when a task is cancelled, with (task_id text, attempt integer, "
+    "reason text).",
     "on_reopened": "Called when a failed or cancelled task starts again, with (task_id text).",
     "on_swept": "Called once in each run of the sweep, with ().",
 }

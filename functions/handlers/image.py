@@ -1,5 +1,5 @@
-"""A sample to replace: an image from a generation service over HTTP, in two steps with a checkpoint
-between.
+"""A sample to replace: gets an image from a generation service over HTTP, in two steps with a
+checkpoint between them.
 
 From: input {"prompt": str, "size": one of SIZES}; env IMAGE_PROVIDER_URL and, if the service wants
 a bearer, IMAGE_PROVIDER_KEY (sent to that service only, not to another host of its images; masked
@@ -10,14 +10,14 @@ It is paid for once: the order carries the task's id as Idempotency-Key (for a k
 checkpoint) and the checkpoint "submitted" keeps the service's id (for a kill after it): no later
 attempt orders again.
 
-| what happened                                    | verdict                                                 |
-|--------------------------------------------------|---------------------------------------------------------|
-| no connection, time limit, 408 409 425 429, 5xx  | Retry, after Retry-After if given, an hour at most      |
-| a body that is not as agreed, or not a whole PNG | Retry: proxies do that for a moment, it costs no money  |
-| the link to the image gives any status but 200   | Retry: links expire, the next poll gives a fresh one    |
-| 404 for the id, in the attempt that ordered      | Retry: a replica of the service may lag behind          |
-| 404 for the id, in a later attempt               | Fail: to pay a second time is a person's decision       |
-| "failed" (content policy), any other status      | Fail                                                    |
+| what happened                                   | verdict                                     |
+|-------------------------------------------------|---------------------------------------------|
+| no connection, time limit, 408 409 425 429, 5xx | Retry, after Retry-After: an hour at most   |
+| an unexpected body, or an incomplete PNG        | Retry: proxies do that, it costs no money   |
+| the link to the image has any status but 200    | Retry: links expire; a poll gives a new one |
+| 404 for the id, in the attempt that ordered     | Retry: a replica of the service may lag     |
+| 404 for the id, in a later attempt              | Fail: a person decides about paying again   |
+| "failed" (content policy), any other status     | Fail                                        |
 """
 
 import hashlib
@@ -85,7 +85,9 @@ def _finished(ctx: Context, image_id: str, *, ordered_now: bool) -> dict[str, An
         if status == "succeeded":
             return _agreed(response, "url")
         if status == "failed":
-            raise Fail(f"The image service refused to make this image. {_said(response)}".strip())
+            raise Fail(
+                f"The image service refused to make this image. {_error_text(response)}".strip()
+            )
         if status not in WORKING:
             raise _nonsense(response, "status")
         ctx.progress(0.5, "the service is working")
@@ -99,7 +101,7 @@ def _unknown(*, ordered_now: bool) -> Retry | Fail:
             "The image service does not know the image yet.",
             detail="404 for an id it has just given",
         )
-    detail = "404 for the id of an earlier attempt; not ordered again, because that could be charged twice"
+    detail = "404 for an earlier attempt's id; not ordered again, since it might be charged twice"
     return Fail("The image service lost the image. Please order it again.", detail=detail)
 
 
@@ -119,10 +121,12 @@ def _measured(data: bytes, image: dict[str, Any]) -> dict[str, Any]:
     if not data.startswith(PNG_START) or PNG_END not in data:
         raise Retry("The image arrived damaged.", detail=f"{len(data)} bytes are not a whole PNG")
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    found = {"width": width, "height": height, "sha256": hashlib.sha256(data).hexdigest()}
-    if differs := [name for name, value in found.items() if image.get(name) not in (None, value)]:
-        raise Retry("The image arrived damaged.", detail=f"not as announced: {', '.join(differs)}")
-    return found
+    measured = {"width": width, "height": height, "sha256": hashlib.sha256(data).hexdigest()}
+    differing = [name for name in measured if image.get(name) not in (None, measured[name])]
+    if differing:
+        detail = f"not as announced: {', '.join(differing)}"
+        raise Retry("The image arrived damaged.", detail=detail)
+    return measured
 
 
 def _send(
@@ -136,12 +140,10 @@ def _send(
             method, url, headers=(headers or {}) | _bearer(url), timeout=_limits(ctx), **more
         )
     except ValueError as exc:  # no request can be made of this address or key
-        verdict = (
-            Fail if _ours(url) else Retry
-        )  # a link comes from the service, and another may come
-        raise verdict(
-            "The image service is not set up correctly.", detail=type(exc).__name__
-        ) from None
+        # A link comes from the service, and the next one may be sound.
+        verdict = Fail if _ours(url) else Retry
+        message = "The image service is not set up correctly."
+        raise verdict(message, detail=type(exc).__name__) from None
     except requests.Timeout as exc:
         raise Retry(
             "The image service did not answer in time.", detail=type(exc).__name__
@@ -190,13 +192,13 @@ def _nonsense(response: requests.Response, field: str) -> Retry:
 
 
 def _verdict(response: requests.Response) -> Retry | Fail:
-    status, said = response.status_code, _said(response)
-    detail = f"{response.request.method} answered {status} {said}".strip()
+    status, error = response.status_code, _error_text(response)
+    detail = f"{response.request.method} answered {status} {error}".strip()
     if status in {408, 409, 425, 429} or status >= 500:
         return Retry("The image service is busy.", detail=detail, after=_retry_after(response))
     if status in {401, 403, 404}:
         return Fail("The image service is not set up correctly.", detail=detail)
-    return Fail(f"The image service refused the order. {said}".strip(), detail=detail)
+    return Fail(f"The image service refused the order. {error}".strip(), detail=detail)
 
 
 def _retry_after(response: requests.Response) -> float | None:
@@ -211,7 +213,7 @@ def _retry_after(response: requests.Response) -> float | None:
     return min(max(seconds, 0.0), 3600.0)
 
 
-def _said(response: requests.Response) -> str:
+def _error_text(response: requests.Response) -> str:
     """The service's own words on an error, 200 characters at most."""
     error = _decoded(response).get("error") or ""
     text = str(error.get("message", "") if isinstance(error, dict) else error)

@@ -19,11 +19,11 @@ A draw cannot be repeated until somebody likes it: the seed is in the checkpoint
 first try, so a later attempt draws the same panel. The same input and seed give the same panel on
 every machine.
 
-| what happened                                     | verdict                                                |
-|---------------------------------------------------|--------------------------------------------------------|
-| bad input, or a count shows that no panel can fit | Fail, and says which category and numbers              |
-| no panel is found in TRIES tries                  | Fail: one may exist, but a retry makes the same tries  |
-| the time is used up, or the work is cancelled     | Retry: "tries" says where the next attempt goes on     |
+| what happened                                  | verdict                                   |
+|------------------------------------------------|-------------------------------------------|
+| bad input, or a count shows that no panel fits | Fail, and says which category and numbers |
+| no panel is found in TRIES tries               | Fail: a retry would make the same tries   |
+| the time is used up, or the work is cancelled  | Retry: "tries" says where to go on        |
 """
 
 import csv
@@ -67,19 +67,18 @@ def handle(ctx: Context, task_input: dict[str, Any]) -> dict[str, Any]:
     return {"selected": selected, "counts": _counts(panel, quotas), "tries": tries, "seed": seed}
 
 
-def read_quotas(given: Any) -> Quotas:
+def read_quotas(quotas_input: Any) -> Quotas:
     """Returns {(category, value): (min, max)}. Raises Fail if they are not as the module's head
     says."""
-    values_of: dict[str, Any] = given if isinstance(given, dict) else {"": None}
+    values_of: dict[str, Any] = quotas_input if isinstance(quotas_input, dict) else {"": None}
     if not all(values and isinstance(values, dict) for values in values_of.values()):
         raise Fail(
-            'The quotas are missing. Give {"gender": {"female": [9, 11], ...}, ...}, or {} for none.'
+            'The quotas are missing. Give {"gender": {"female": [9, 11], ...}, ...}, '
+            "or {} for none."
         )
-    quotas = {
-        (category, value): values[value]
-        for category, values in values_of.items()
-        for value in values
-    }
+    quotas = {}
+    for category, values in values_of.items():
+        quotas |= {(category, value): bounds for value, bounds in values.items()}
     for (category, value), bounds in quotas.items():
         whole = isinstance(bounds, list | tuple) and [type(bound) for bound in bounds] == [int, int]
         if not whole or not 0 <= bounds[0] <= bounds[1]:
@@ -95,19 +94,24 @@ def read_people(text: Any, quotas: Quotas) -> list[Person]:
         raise Fail("The list of people is empty. Give it as the text of a CSV file in csv.")
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
     try:
-        rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(row)]
+        rows = [(reader.line_num, _stripped(row)) for row in reader if any(row)]
     except csv.Error as exc:
         raise Fail(f"Line {reader.line_num} of the list cannot be read as CSV: {exc}.") from None
     (_, header), *lines = rows or [(1, [])]
-    categories = list(dict.fromkeys(category for category, _ in quotas))
+    categories = _categories(quotas)
     for column in ("id", *categories):
-        if (found := header.count(column)) != 1:
+        count = header.count(column)
+        if count != 1:
             raise Fail(
-                f"The list has {found} columns {column!r}, not 1. It has: {', '.join(header)}."
+                f"The list has {count} columns {column!r}, not 1. It has: {', '.join(header)}."
             )
     people = [_person(number, row, header, categories) for number, row in lines]
     _check_people(people, [number for number, _ in lines], quotas)
     return people
+
+
+def _stripped(row: list[str]) -> list[str]:
+    return [field.strip() for field in row]
 
 
 def _person(number: int, row: list[str], header: list[str], categories: list[str]) -> Person:
@@ -132,7 +136,8 @@ def _check_people(people: list[Person], numbers: list[int], quotas: Quotas) -> N
         for category, value in person.cells:
             if (category, value) not in quotas:
                 raise Fail(
-                    f"Line {number}: {category} {value!r} has no quota. Add one; [0, 0] keeps it out."
+                    f"Line {number}: {category} {value!r} has no quota. "
+                    "Add one; [0, 0] keeps it out."
                 )
 
 
@@ -147,27 +152,36 @@ def impossible(people: list[Person], quotas: Quotas, size: int) -> str:
     there = Counter(cell for person in pool for cell in person.cells)
     for (category, value), (least, _) in quotas.items():
         if there[category, value] < least:
-            found = has.format(there[category, value])
-            return f"The quota of {category} {value!r} needs at least {least}, but {found}."
-    for category in dict.fromkeys(category for category, _ in quotas):
+            supply = has.format(there[category, value])
+            return f"The quota of {category} {value!r} needs at least {least}, but {supply}."
+    for category in _categories(quotas):
         cells = [cell for cell in quotas if cell[0] == category]
         least = sum(quotas[cell][0] for cell in cells)
         most = sum(min(quotas[cell][1], there[cell]) for cell in cells)
         if least > size:
             return f"The minimums of {category} add up to {least}, but the panel has {size} seats."
         if most < size:
-            return f"The quotas of {category} and the people there are fill {most} seats at most, of {size}."
+            return (
+                f"The quotas of {category} and the people there are fill {most} seats at most, "
+                f"of {size}."
+            )
     return ""
 
 
+def _categories(quotas: Quotas) -> list[str]:
+    return list(dict.fromkeys(category for category, _ in quotas))
+
+
 def _allowed(people: list[Person], quotas: Quotas) -> list[Person]:
-    return [person for person in people if all(quotas[cell][1] for cell in person.cells)]
+    barred = {cell for cell, (_, most) in quotas.items() if most == 0}
+    return [person for person in people if barred.isdisjoint(person.cells)]
 
 
 def _search(
     ctx: Context, pool: list[Person], quotas: Quotas, size: int, seed: int
 ) -> tuple[list[Person], int]:
-    """Returns a panel and the number of the try that found it. Each try has its own random numbers."""
+    """Returns a panel and the number of the try that found it. Each try has its own random
+    numbers."""
     earlier = ctx.done("tries")
     for tries in range(earlier["tries"] + 1 if earlier else 1, TRIES + 1):
         _go_on(ctx, tries - 1)
@@ -176,7 +190,8 @@ def _search(
         if draft.fill(size).repair():
             return draft.inside, tries
     raise Fail(
-        f"No panel that meets all quotas was found in {TRIES} tries. There may be none: widen some quotas.",
+        f"No panel that meets all quotas was found in {TRIES} tries. "
+        "There may be none: widen some quotas.",
         detail=f"{len(pool)} people, {size} seats, seed {seed}",
     )
 
@@ -185,12 +200,10 @@ def _go_on(ctx: Context, tries: int) -> None:
     cancelled = ctx.cancelled()
     if cancelled or ctx.remaining() <= MARGIN_SECONDS:
         ctx.checkpoint("tries", {"tries": tries})
-        why = (
-            "The work was interrupted."
-            if cancelled
-            else "The time did not suffice to find a panel."
-        )
-        raise Retry(why, detail=f"{tries} of {TRIES} tries were made", after=0)
+        message = "The time did not suffice to find a panel."
+        if cancelled:
+            message = "The work was interrupted."
+        raise Retry(message, detail=f"{tries} of {TRIES} tries were made", after=0)
 
 
 class Draft:
@@ -272,11 +285,11 @@ def _size(task_input: dict[str, Any]) -> int:
     return size
 
 
-def _seed(ctx: Context, given: Any) -> int:
-    if given is not None and type(given) is not int:
-        raise Fail(f"The seed is {given!r}. It must be a whole number, or left out.")
-    if isinstance(given, int):
-        return given
+def _seed(ctx: Context, seed: Any) -> int:
+    if seed is not None and type(seed) is not int:
+        raise Fail(f"The seed is {seed!r}. It must be a whole number, or left out.")
+    if isinstance(seed, int):
+        return seed
     kept = ctx.done("seed") or {"seed": secrets.randbits(53)}  # 53 bits survive any JSON
     ctx.checkpoint("seed", kept)
     return int(kept["seed"])

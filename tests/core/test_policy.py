@@ -676,14 +676,15 @@ REFUSED = {
 def test_a_mistake_is_refused_with_its_place_and_the_next_step(old, new, path, says):
     text = changed(old, new)
     error = refusal(text)
-    found = re.fullmatch(r"policy\.yaml:(\d+): (\S+): (.+)", error, re.DOTALL)
-    assert found, error
-    line = text.splitlines()[int(found[1]) - 1]
-    assert path in found[2]
-    assert says in found[3]
-    assert re.search(NEXT_STEP, found[3]), "it does not say the next step"
-    name = found[2].rpartition(".")[2]
-    assert name in line or "is not a plain text" in error, f"line {found[1]} is {line!r}"
+    match = re.fullmatch(r"policy\.yaml:(\d+): (\S+): (.+)", error, re.DOTALL)
+    assert match, error
+    number, place, problem = match.groups()
+    line = text.splitlines()[int(number) - 1]
+    assert path in place
+    assert says in problem
+    assert re.search(NEXT_STEP, problem), "it does not say the next step"
+    name = place.rpartition(".")[2]
+    assert name in line or "is not a plain text" in error, f"line {number} is {line!r}"
 
 
 HEAD = TEXT[: TEXT.index("watches:")]
@@ -738,9 +739,9 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_next_step(tmp_path):
 # -- whatever somebody types, the answer is a policy or a PolicyError
 
 PLACES = [
-    found.span(1)
-    for found in re.finditer(r": +([^\s#&{\[][^\s#,}\]]*)", TEXT)
-    if not found[0].startswith(":  #")
+    match.span(1)
+    for match in re.finditer(r": +([^\s#&{\[][^\s#,}\]]*)", TEXT)
+    if not match[0].startswith(":  #")
 ]
 TRAPS = """
 ~ null yes no .inf .nan [] {} *x << | > ? - % @ ` 0x 0o7 1_000 1:99 2001-99-99 '\\0' "\\0" "\\ud800"

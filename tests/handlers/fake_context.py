@@ -33,7 +33,7 @@ class FakeContext(Context):
         self.left, self.step, self.stopped = left, step, False
         self.on_checkpoint = on_checkpoint
         self.saved: dict[str, str] = {}
-        self.told: list[tuple[float | None, str]] = []
+        self.reports: list[tuple[float | None, str]] = []
 
     def checkpoint(self, name: str, data: Any = None) -> None:
         if self.on_checkpoint:
@@ -48,7 +48,7 @@ class FakeContext(Context):
 
     def progress(self, fraction: float | None = None, message: str = "", **more: Any) -> None:
         assert fraction is None or 0 <= fraction <= 1
-        self.told.append((fraction, message))
+        self.reports.append((fraction, message))
 
     def remaining(self) -> float:
         self.left -= self.step

@@ -399,6 +399,6 @@ class TestTheKey:
 def test_progress_only_ever_grows(service):
     context = FakeContext()
     image.handle(context, ORDER)
-    fractions = [fraction for fraction, _ in context.told]
+    fractions = [fraction for fraction, _ in context.reports]
     assert fractions == sorted(fractions)
     assert len(fractions) >= 2

@@ -26,24 +26,30 @@ def verdict(task_input, context=None):
     return caught.value
 
 
+def row_of(person):
+    return [person.id, *(value for _, value in person.cells)]
+
+
 def text_of(people):
     header = ["id", *(category for category, _ in people[0].cells)] if people else ["id"]
-    return "\n".join(
-        ",".join(row)
-        for row in [header, *([p.id, *(value for _, value in p.cells)] for p in people)]
-    )
+    rows = [header, *map(row_of, people)]
+    return "\n".join(",".join(row) for row in rows)
 
 
 def nested(quotas):
-    given_as: dict = {}
+    by_category: dict = {}
     for (category, value), bounds in quotas.items():
-        given_as.setdefault(category, {})[value] = list(bounds)
-    return given_as
+        by_category.setdefault(category, {})[value] = list(bounds)
+    return by_category
 
 
 def fits(panel, quotas):
     counts = Counter(cell for person in panel for cell in person.cells)
     return all(least <= counts[cell] <= most for cell, (least, most) in quotas.items())
+
+
+def random_cells(rng):
+    return tuple((f"c{c}", str(rng.randrange(3))) for c in range(4))
 
 
 def a_panel_exists(people, quotas, size):
@@ -53,15 +59,12 @@ def a_panel_exists(people, quotas, size):
 @st.composite
 def small_tasks(draw):
     """Up to 9 people in up to 3 categories: small enough to try every panel there is."""
+    value_names = ["v0", "v1", "v2"]
     values = {
-        f"c{n}": [f"v{v}" for v in range(draw(st.integers(1, 3)))]
-        for n in range(draw(st.integers(0, 3)))
+        f"c{n}": value_names[: draw(st.integers(1, 3))] for n in range(draw(st.integers(0, 3)))
     }
     cells = st.tuples(
-        *(
-            st.sampled_from([(category, value) for value in some])
-            for category, some in values.items()
-        )
+        *(st.tuples(st.just(category), st.sampled_from(some)) for category, some in values.items())
     )
     people = [Person(f"p{n}", draw(cells)) for n in range(draw(st.integers(1, 9)))]
     size = draw(st.integers(1, 6))
@@ -105,17 +108,14 @@ class TestWhatItReturns:
     def test_with_one_category_counting_is_the_whole_truth(self, task):
         people, quotas, size = task
         first = next(iter(quotas))[0]
-        one = {cell: bounds for cell, bounds in quotas.items() if cell[0] == first}
+        narrow = {cell: bounds for cell, bounds in quotas.items() if cell[0] == first}
         narrowed = [Person(person.id, person.cells[:1]) for person in people]
-        assert bool(impossible(narrowed, one, size)) != a_panel_exists(narrowed, one, size)
+        assert bool(impossible(narrowed, narrow, size)) != a_panel_exists(narrowed, narrow, size)
 
     def test_a_panel_that_exists_is_found_on_every_one_of_200_small_tasks_with_tight_quotas(self):
         rng = random.Random(4)
         for _ in range(200):
-            people = [
-                Person(str(n), tuple((f"c{c}", str(rng.randrange(3))) for c in range(4)))
-                for n in range(16)
-            ]
+            people = [Person(str(n), random_cells(rng)) for n in range(16)]
             counts = Counter(cell for person in rng.sample(people, 8) for cell in person.cells)
             quotas = {
                 (f"c{c}", str(v)): (counts[f"c{c}", str(v)],) * 2
@@ -210,11 +210,11 @@ class TestTheSample:
 
 class TestTheSeed:
     def test_the_same_seed_draws_the_same_panel_and_another_one_another(self):
-        one, same, other = (
+        first, same, other = (
             selection.handle(FakeContext(), samples.selection_input(seed)) for seed in (5, 5, 6)
         )
-        assert one == same
-        assert one["selected"] != other["selected"]
+        assert first == same
+        assert first["selected"] != other["selected"]
 
     def test_without_a_seed_a_later_attempt_still_draws_the_same_panel(self):
         context = FakeContext()
@@ -266,7 +266,7 @@ class TestWhatIsImpossible:
         assert isinstance(error, Fail)
         assert [word for word in words if word not in error.message] == []
 
-    def test_quotas_that_only_clash_together_fail_after_all_tries_and_the_words_do_not_claim_a_proof(
+    def test_quotas_that_only_clash_together_fail_after_all_tries_without_claiming_a_proof(
         self, monkeypatch
     ):
         monkeypatch.setattr(selection, "TRIES", 4)
@@ -277,7 +277,7 @@ class TestWhatIsImpossible:
         assert isinstance(error, Fail)
         assert "in 4 tries" in error.message
         assert "There may be none" in error.message
-        assert [fraction for fraction, _ in context.told] == [0, 0.25, 0.5, 0.75]
+        assert [fraction for fraction, _ in context.reports] == [0, 0.25, 0.5, 0.75]
 
 
 class TestTheInput:
@@ -350,8 +350,8 @@ class TestTheTime:
         assert context.done("tries") == {"tries": 10}
         later = context.next_attempt()
         assert isinstance(verdict(TASK, later), Fail)
-        assert len(context.told) + len(later.told) == selection.TRIES
-        assert later.told[0] == (0.1, "try 11 of 100 at most")
+        assert len(context.reports) + len(later.reports) == selection.TRIES
+        assert later.reports[0] == (0.1, "try 11 of 100 at most")
 
     def test_a_cancelled_draw_stops_and_is_retried_at_once(self):
         context = FakeContext()
@@ -359,16 +359,16 @@ class TestTheTime:
         error = verdict(TASK, context)
         assert isinstance(error, Retry)
         assert error.after == 0
-        assert context.told == []
+        assert context.reports == []
 
     def test_an_interruption_does_not_change_the_panel(self, monkeypatch):
         monkeypatch.undo()
-        found, repair = [], Draft.repair
+        repairs, repair = [], Draft.repair
         monkeypatch.setattr(
-            Draft, "repair", lambda draft: found.append(1) or (len(found) > 4 and repair(draft))
+            Draft, "repair", lambda draft: repairs.append(1) or (len(repairs) > 4 and repair(draft))
         )
         whole = selection.handle(FakeContext(), samples.selection_input(seed=9))
-        found.clear()
+        repairs.clear()
         context = FakeContext(left=3.5, step=1)
         verdict(samples.selection_input(seed=9), context)
         assert selection.handle(context.next_attempt(), samples.selection_input(seed=9)) == whole

@@ -51,52 +51,53 @@ def text() -> str:
 
 
 def load() -> Part:
-    found: Part = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
-    return found
+    document: Part = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
+    return document
 
 
 def _section(document: Part, tag: Part) -> Iterator[str]:
     yield f"## {tag['name'].capitalize()}\n\n{tag['description']}\n"
     for path, methods in document["paths"].items():
-        for method, one in methods.items():
-            if tag["name"] in one["tags"]:
-                yield from _operation(document, path, method, one)
+        for method, operation in methods.items():
+            if tag["name"] in operation["tags"]:
+                yield f"### {path.strip('/')}\n"
+                yield from _operation(document, method, operation)
 
 
-def _operation(document: Part, path: str, method: str, one: Part) -> Iterator[str]:
-    yield (
-        f"### {path.strip('/')}\n\n`{method.upper()}`: {one['summary']} {one.get('description', '')}".rstrip()
-        + "\n"
-    )
-    if fields := list(_fields(document, one)):
+def _operation(document: Part, method: str, operation: Part) -> Iterator[str]:
+    meaning = f"{operation['summary']} {operation.get('description', '')}".rstrip()
+    yield f"`{method.upper()}`: {meaning}\n"
+    if fields := list(_fields(document, operation)):
         yield "| field | type | meaning |\n|---|---|---|\n" + "\n".join(fields) + "\n"
     yield "| answer | meaning |\n|---|---|"
-    for status, answer in one["responses"].items():
-        told = _resolved(document, answer)
-        if status not in COMMON or answer is told:
-            yield f"| {status} {_shown(document, told)}| {told['description']} |"
+    for status, answer in operation["responses"].items():
+        full = _resolved(document, answer)
+        if status not in COMMON or answer is full:
+            yield f"| {status} {_shown(document, full)}| {full['description']} |"
     yield ""
 
 
-def _fields(document: Part, one: Part) -> Iterator[str]:
-    for parameter in one.get("parameters", ()):
+def _fields(document: Part, operation: Part) -> Iterator[str]:
+    for parameter in operation.get("parameters", ()):
         yield _row(
             parameter["name"],
             parameter["schema"],
             parameter.get("required", False),
             parameter["description"],
         )
-    if "requestBody" in one:
-        schema = one["requestBody"]["content"]["application/json"]["schema"]
+    if "requestBody" in operation:
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
         for name, value in schema["properties"].items():
             field = _resolved(document, value)
             yield _row(name, field, name in schema["required"], field["description"])
 
 
 def _row(name: str, schema: Part, required: bool, description: str) -> str:
-    kinds = schema.get("type", "any JSON")
-    kind = " or ".join(one for one in kinds if one != "null") if isinstance(kinds, list) else kinds
-    return f"| `{name}` | {schema.get('format', kind)}{', required' if required else ''} | {description} |"
+    types = schema.get("type", "any JSON")
+    if isinstance(types, list):
+        types = " or ".join(kind for kind in types if kind != "null")
+    mark = ", required" if required else ""
+    return f"| `{name}` | {schema.get('format', types)}{mark} | {description} |"
 
 
 def _shown(document: Part, answer: Part) -> str:
@@ -106,10 +107,11 @@ def _shown(document: Part, answer: Part) -> str:
     return "" if names == "error" else f"`{{{names}}}` "
 
 
-def _resolved(document: Part, one: Part) -> Part:
-    if "$ref" not in one:
-        return one
-    found = document
-    for name in one["$ref"].removeprefix("#/").split("/"):
-        found = found[name]
-    return found
+def _resolved(document: Part, part: Part) -> Part:
+    """A part of the document, or what its $ref points to."""
+    if "$ref" not in part:
+        return part
+    target = document
+    for name in part["$ref"].removeprefix("#/").split("/"):
+        target = target[name]
+    return target

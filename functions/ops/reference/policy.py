@@ -18,7 +18,7 @@ MEANING = (
 )
 _HEAD = """# policy.yaml
 
-<!-- Made by `make docs` from functions/core/policy.py, watch.py and rule.py. Edit those instead. -->
+<!-- Made by `make docs` from policy.py, watch.py and rule.py of functions/core. Edit those. -->
 
 `functions/policy.yaml`, or the file that `UNSTUCK_POLICY` names. {meaning} An error names the
 line and the next step.
