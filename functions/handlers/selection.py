@@ -76,7 +76,7 @@ def read_quotas(quotas_input: Any) -> Quotas:
             'The quotas are missing. Give {"gender": {"female": [9, 11], ...}, ...}, '
             "or {} for none."
         )
-    quotas = {}
+    quotas: dict[Cell, Any] = {}
     for category, values in values_of.items():
         quotas |= {(category, value): bounds for value, bounds in values.items()}
     for (category, value), bounds in quotas.items():
