@@ -20,7 +20,7 @@ def operate(
     store: Store, watch: Watch, action: str, task_ids: list[str], because: str | None = None
 ) -> tuple[list[str], list[Refusal]]:
     """`action` is a key of `ACTIONS`; `because` is the sentence for the user. Returns the tasks
-    that moved, and the refusals; a task in neither list was no longer in a state that the action fits.
+    that moved, and the refusals; the state of a task in neither list no longer fits the action.
 
     Once the database cannot be reached (`error.retryable`), the rest is refused without a call."""
     try:
