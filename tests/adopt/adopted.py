@@ -18,9 +18,13 @@ from tests.ops.look.corpus import Real, insert, load
 HEAD = """
 platform: {timeout: 600s, margin: 15s}
 lease: {beat: 10s, for: 30s}
-sweep: {every: 60s, budget: 45s, batch: 500, retention: 30d, mass_expiry: {at_least: 10, share: 0.5}}
+sweep: {every: 60s, budget: 45s, batch: 500, retention: 30d,
+        mass_expiry: {at_least: 10, share: 0.5}}
 watches:
 """
+EXPIRE = """update unstuck.attempts
+set lease_until = now() - interval '1 h', deadline_at = now() - interval '1 h'
+where ended_at is null"""
 
 
 @dataclass
@@ -53,11 +57,7 @@ class Adopted:
 
     def expire(self, key: str) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(
-                "update unstuck.attempts set lease_until = now() - interval '1 h', deadline_at = now() - interval '1 h' "
-                "where task_id = %s and ended_at is null",
-                (key,),
-            )
+            connection.execute(f"{EXPIRE} and task_id = %s", (key,))
 
 
 def adopted(dsn: str, real: Real, extra: str = "") -> Adopted:
@@ -66,8 +66,8 @@ def adopted(dsn: str, real: Real, extra: str = "") -> Adopted:
     with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
         json.dump(real.mapping, file)
     with connect(dsn) as connection:
-        made = adopt.watch(check.infer_table(connection, real.table, file.name))
+        watches = adopt.watch(check.infer_table(connection, real.table, file.name))
     Path(file.name).unlink()
-    policy = parse(HEAD + adopt.text(made) + extra)
+    policy = parse(HEAD + adopt.text(watches) + extra)
     migrate(dsn, policy)
     return Adopted(dsn, real, policy, PostgresStore(dsn))

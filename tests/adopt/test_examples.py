@@ -15,6 +15,7 @@ from functions.errors import PolicyError
 from functions.install.migrate import check, migrate
 from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from functions.store.postgres import PostgresStore
+from tests.adopt.adopted import EXPIRE
 from tests.ops.look import corpus
 from tests.ops.look.corpus import needs_corpus
 
@@ -76,7 +77,8 @@ class Example:
         with psycopg.connect(self.dsn) as connection:
             connection.execute("select set_config('request.jwt.claim.role', 'service_role', true)")
             cursor = connection.execute(
-                f'update {self.watch.table} set {assignments} where "{self.watch.key}"::text = %s'.encode(),
+                f"update {self.watch.table} set {assignments} "
+                f'where "{self.watch.key}"::text = %s'.encode(),
                 (key,),
             )
             assert cursor.rowcount == 1
@@ -92,17 +94,13 @@ class Example:
         return next(state for state, words in self.watch.words.items() if word in words)
 
     def expire(self, key: str) -> None:
-        self.execute(
-            "update unstuck.attempts set lease_until = now() - interval '1 h', deadline_at = now() - interval '1 h' "
-            "where task_id = %s and ended_at is null",
-            key,
-        )
+        self.execute(f"{EXPIRE} and task_id = %s", key)
 
     def sweep(self) -> dict[str, str]:
         """The tasks that were settled, and how."""
         answer = self.store.sweep(self.watch, 500)
         assert (answer["unsweepable"], answer["more"]) == ([], False)
-        return {one["task_id"]: one["state"] for one in answer["rescued"]}
+        return {task["task_id"]: task["state"] for task in answer["rescued"]}
 
 
 def loaded(name: str) -> Policy:
@@ -121,9 +119,9 @@ def loaded(name: str) -> Policy:
 @pytest.fixture(scope="module")
 def databases(postgres: Postgres) -> Iterator[dict[str, Example]]:
     """Those that were asked for: one for each example, made once."""
-    made: dict[str, Example] = {}
-    yield made
-    for example in made.values():
+    examples: dict[str, Example] = {}
+    yield examples
+    for example in examples.values():
         example.store.close()
         drop_database(postgres.dsn(), f"example_{example.name}")
 
@@ -136,12 +134,12 @@ def example(name: str, postgres: Postgres, databases: dict[str, Example]) -> Exa
         corpus.load(dsn, REAL[name])
         migrate(dsn, loaded(name))
         databases[name] = Example(name, dsn, loaded(name), PostgresStore(dsn))
-    found = databases[name]
-    found.execute(f"delete from {found.watch.table}")
-    found.execute(
+    example_of_name = databases[name]
+    example_of_name.execute(f"delete from {example_of_name.watch.table}")
+    example_of_name.execute(
         "truncate unstuck.attempts, unstuck.refusals, unstuck.observed, unstuck.dispatches"
     )
-    return found
+    return example_of_name
 
 
 @pytest.fixture(params=NUMBERS)
@@ -195,8 +193,10 @@ def test_an_environment_that_does_not_say_is_refused(monkeypatch: pytest.MonkeyP
 @needs_corpus
 class TestEach:
     def test_its_words_are_those_of_the_project(self, each: Example) -> None:
-        said = {state: set(words) for state, words in REAL[each.name].words.items()}
-        assert {str(state): set(words) for state, words in each.watch.words.items()} == said
+        words_of_project = {state: set(words) for state, words in REAL[each.name].words.items()}
+        assert {
+            str(state): set(words) for state, words in each.watch.words.items()
+        } == words_of_project
 
     def test_a_second_migration_finds_nothing_to_do(self, each: Example) -> None:
         assert check(each.dsn, each.policy) == []
@@ -224,9 +224,9 @@ class TestEach:
             )
 
         assert (settled["state"], str(each.state(key))) == (outcome, outcome)
-        assert each.row(key)[watch.columns["error"]] == (
-            "It is no image." if outcome == "failed" else "" if each.name == "opendlp" else None
-        )
+        no_error = "" if each.name == "opendlp" else None
+        error = "It is no image." if outcome == "failed" else no_error
+        assert each.row(key)[watch.columns["error"]] == error
         if "result" in watch.columns and outcome == "completed":
             assert each.row(key)[watch.columns["result"]] == {"url": "x"}
         assert store.claim(watch, key, "a worker")["verdict"] == "ended"
@@ -294,7 +294,8 @@ class TestEach:
 class TestReigh:
     def worker(self, reigh: Example, name: str, silent: str | None) -> None:
         reigh.execute(
-            "insert into workers (id, instance_type, last_heartbeat) values (%s, 'gpu', now() - %s::interval) "
+            "insert into workers (id, instance_type, last_heartbeat) "
+            "values (%s, 'gpu', now() - %s::interval) "
             "on conflict (id) do update set last_heartbeat = excluded.last_heartbeat",
             name,
             silent,
@@ -366,7 +367,8 @@ class TestMobius:
         key = mobius.add(State.RUNNING, mobius.rule.silent_for + MINUTE, "auditing")
         with psycopg.connect(mobius.dsn, autocommit=True) as connection:
             connection.execute(
-                """update jobs set state = '{"prompt": "a cat", "attempt": 2}' where job_id::text = %s""",
+                """update jobs set state = '{"prompt": "a cat", "attempt": 2}'
+                where job_id::text = %s""",
                 (key,),
             )
         mobius.execute(

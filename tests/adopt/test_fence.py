@@ -17,7 +17,7 @@ from functions.install.column_sql import identifier
 from functions.install.migrate import check, migrate
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
-from tests.adopt.adopted import HEAD
+from tests.adopt.adopted import EXPIRE, HEAD
 from tests.conftest import copied
 
 RULE = {
@@ -49,7 +49,8 @@ MIXED = Shape(
     ddl="""
     create schema "Print Shop";
     create type "Print Shop"."JobState" as enum
-      ('Waiting', 'Held Back', 'Printing', 'Cutting', 'Done', 'Archived', 'Broken', 'Dropped', 'Asking');
+      ('Waiting', 'Held Back', 'Printing', 'Cutting', 'Done', 'Archived', 'Broken',
+       'Dropped', 'Asking');
     create table "Print Shop"."PrintJobs" (
       "Job No" integer generated always as identity primary key,
       "Status" "Print Shop"."JobState" not null default 'Waiting',
@@ -240,7 +241,8 @@ class Table:
     def seen(self) -> dict[str, tuple[float, float]]:
         """How long ago, in seconds, the status of each open task was set and its row touched."""
         rows = self.execute(
-            "select task_id, extract(epoch from now() - status_at)::float8, extract(epoch from now() - touched_at)::float8 "
+            "select task_id, extract(epoch from now() - status_at)::float8, extract(epoch "
+            "from now() - touched_at)::float8 "
             "from unstuck.observed"
         )
         return {key: (status, touched) for key, status, touched in rows}
@@ -270,7 +272,7 @@ class Table:
     def sweep(self) -> dict[str, str]:
         answer = self.store.sweep(self.watch, 500)
         assert (answer["unsweepable"], answer["more"]) == ([], False)
-        return {one["task_id"]: one["state"] for one in answer["rescued"]}
+        return {task["task_id"]: task["state"] for task in answer["rescued"]}
 
     def refusals(self) -> list[tuple[str, str, str, str]]:
         return self.execute(
@@ -290,14 +292,13 @@ def policy(shape: Shape, fence: str) -> Policy:
 
 def table(dsn: str, shape: Shape, fence: str) -> Iterator[Table]:
     """Its session's zone is none of the zones in which its times are written."""
-    made = Table(dsn, shape, PostgresStore(dsn), policy(shape, fence))
-    made.execute(
-        f"alter database \"{dsn.rpartition('/')[2].partition('?')[0]}\" set timezone to 'Asia/Tokyo'"
-    )
-    made.execute(shape.ddl)
-    migrate(dsn, made.policy)
-    yield made
-    made.store.close()
+    database = dsn.rpartition("/")[2].partition("?")[0]
+    fenced_table = Table(dsn, shape, PostgresStore(dsn), policy(shape, fence))
+    fenced_table.execute(f"alter database {identifier(database)} set timezone to 'Asia/Tokyo'")
+    fenced_table.execute(shape.ddl)
+    migrate(dsn, fenced_table.policy)
+    yield fenced_table
+    fenced_table.store.close()
 
 
 @pytest.fixture(scope="module", params=SHAPES)
@@ -331,9 +332,9 @@ class TestEnforce:
             for word in words[ended]:
                 key = fenced.add(word)
                 for state in State:
-                    for wanted in words[state] if state != ended else ():
-                        assert (fenced.write(key, wanted), fenced.word(key)) == (0, word)
-                        expected.append((key, str(wanted), "ended", "an edge function"))
+                    for target in words[state] if state != ended else ():
+                        assert (fenced.write(key, target), fenced.word(key)) == (0, word)
+                        expected.append((key, str(target), "ended", "an edge function"))
         assert fenced.refusals() == expected
 
     def test_no_foreign_write_ends_a_held_task_or_puts_it_back(self, fenced: Table) -> None:
@@ -341,12 +342,10 @@ class TestEnforce:
         token = fenced.claim(key)
         running = fenced.word(key)
         states = (*ENDED, State.PENDING, State.RESTING)
-        wanted = [word for state in states for word in fenced.watch.words[state]]
-        for word in wanted:
+        words = [word for state in states for word in fenced.watch.words[state]]
+        for word in words:
             assert (fenced.write(key, word), fenced.word(key)) == (0, running)
-        assert fenced.refusals() == [
-            (key, str(word), "held", "an edge function") for word in wanted
-        ]
+        assert fenced.refusals() == [(key, str(word), "held", "an edge function") for word in words]
 
         assert fenced.store.settle(fenced.watch, key, token, "complete")["state"] == "completed"
         assert fenced.word(key) == fenced.watch.words[State.COMPLETED][0]
@@ -356,9 +355,9 @@ class TestEnforce:
         starts = [*words[State.PENDING], *words[State.RUNNING], *words[State.RESTING]]
         everywhere = [word for state in State for word in words[state]]
         for start in starts:
-            for wanted in everywhere:
+            for target in everywhere:
                 key = fenced.add(start)
-                assert (fenced.write(key, wanted), fenced.word(key)) == (1, wanted)
+                assert (fenced.write(key, target), fenced.word(key)) == (1, target)
         assert fenced.refusals() == []
 
     def test_another_word_for_the_same_state_passes(self, fenced: Table) -> None:
@@ -386,11 +385,11 @@ class TestEnforce:
         """Some triggers of the field set the end anew at each update of an ended row."""
         fenced.execute(f"alter table {fenced.name} add column if not exists note text")
         finished = fenced.watch.clocks.get("finished", ())
-        change = "".join(f", {identifier(one)} = {identifier(one)} + 1" for one in finished)
+        change = "".join(f", {identifier(name)} = {identifier(name)} + 1" for name in finished)
         for word in fenced.watch.words[State.FAILED]:
             key = fenced.add(word)
             fenced.execute(
-                "".join(f"update {fenced.name} set {identifier(one)} = 5; " for one in finished)
+                "".join(f"update {fenced.name} set {identifier(name)} = 5; " for name in finished)
             )
             columns = ", ".join(["note", *map(identifier, finished)])
             before = fenced.execute(
@@ -438,9 +437,7 @@ class TestEnforce:
         assert fenced.word(cancelled) == pending
 
         zombie = fenced.claim(lost)
-        fenced.execute(
-            "update unstuck.attempts set lease_until = now() - interval '1 h', deadline_at = now() - interval '1 h'"
-        )
+        fenced.execute(EXPIRE)
         assert fenced.sweep() == {lost: "pending"}
         assert store.settle(watch, lost, zombie, "complete")["verdict"] == "lost"
         assert [because for _, _, because, _ in fenced.refusals()] == ["retried"]
@@ -485,7 +482,10 @@ def test_epoch_columns_keep_their_units(empty_database: str) -> None:
             numbered.watch, key, numbered.claim(key), "retry", reason="transient", after=3000.0
         )
         assert numbered.store.claim(numbered.watch, key, "a worker")["verdict"] == "early"
-        query = "select run_after - extract(epoch from now()) * 1000, updated - extract(epoch from now()) * 1000 from numbered"
+        query = (
+            "select run_after - extract(epoch "
+            "from now()) * 1000, updated - extract(epoch from now()) * 1000 from numbered"
+        )
         ((due, touched),) = numbered.execute(query)
         assert 2_900_000 < due <= 3_000_000
         assert -60_000 < touched <= 0
@@ -531,12 +531,12 @@ def test_more_can_be_written_when_a_task_is_cancelled(empty_database: str) -> No
         ]
 
 
-@pytest.mark.parametrize(("state", "what"), [("running", "note"), ("failed", "worker")])
-def test_more_that_a_move_cannot_know_is_refused(state: str, what: str) -> None:
+@pytest.mark.parametrize(("state", "change"), [("running", "note"), ("failed", "worker")])
+def test_more_that_a_move_cannot_know_is_refused(state: str, change: str) -> None:
     with pytest.raises(
         PolicyError, match=rf"jobs.also.{state}.Copies: must be one of: now, nothing, raise"
     ):
-        policy(replace(MIXED, watch=MIXED.watch | {"also": {state: {"Copies": what}}}), "off")
+        policy(replace(MIXED, watch=MIXED.watch | {"also": {state: {"Copies": change}}}), "off")
 
 
 def test_a_word_that_would_end_the_body_of_a_function_is_refused() -> None:
@@ -651,7 +651,8 @@ class TestOff:
             "create function public.f() returns trigger language plpgsql as 'begin return new; end'"
         )
         mixed.execute(
-            f"create trigger unstuck_fence before update on {mixed.name} for each row execute function public.f()"
+            f"create trigger unstuck_fence before update on {mixed.name} for each row execute "
+            "function public.f()"
         )
         mixed.execute("delete from unstuck.migrations where name like 'verbs.%%'")
         mixed.fenced("off")

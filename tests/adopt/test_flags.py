@@ -20,28 +20,34 @@ from functions.ops.look import check
 from functions.ops.look.session import connect
 from functions.store import Store
 from functions.store.postgres import PostgresStore
-from tests.adopt.adopted import HEAD
+from tests.adopt.adopted import EXPIRE, HEAD
 
 STUCK, FRESH = "3 hours", "1 second"
 MARKED = """
 create table jobs (
-  id bigint generated always as identity primary key, payload jsonb default '{}', is_processing boolean not null default false,
-  created_at timestamptz not null default now(), updated_at timestamptz not null default now(), completed_at timestamptz,
+  id bigint generated always as identity primary key, payload jsonb default '{}',
+  is_processing boolean not null default false,
+  created_at timestamptz not null default now(), updated_at timestamptz not null default now(),
+  completed_at timestamptz,
   error text)
 """
 BARE = """
 create table jobs (
-  id uuid primary key default gen_random_uuid(), email text, processing boolean default false, last_error text,
+  id uuid primary key default gen_random_uuid(), email text,
+  processing boolean default false, last_error text,
   updated_at timestamptz not null default now())
 """
 BORN = """
 create table jobs (
-  id serial primary key, status varchar(20) default 'running' check (status in ('running', 'completed', 'failed')), result text,
+  id serial primary key, status varchar(20) default 'running'
+    check (status in ('running', 'completed', 'failed')),
+  result text,
   started_at timestamptz default now(), completed_at timestamptz, error text)
 """
 DELETED = """
 create table jobs (
-  id serial primary key, status text not null default 'queued' check (status in ('queued', 'running', 'failed')),
+  id serial primary key, status text not null default 'queued'
+    check (status in ('queued', 'running', 'failed')),
   created_at timestamptz default now(), updated_at timestamptz default now(), error text)
 """
 
@@ -49,15 +55,15 @@ create table jobs (
 class Table:
     """A table that is adopted by inference alone, and its verbs."""
 
-    def __init__(self, dsn: str, ddl: str, given: dict[str, Any] | None, folder: Path) -> None:
+    def __init__(self, dsn: str, ddl: str, overrides: dict[str, Any] | None, folder: Path) -> None:
         self.dsn = dsn
         self.run(ddl)
         file = folder / "map.json"
-        file.write_text(json.dumps(given or {}), encoding="utf-8")
+        file.write_text(json.dumps(overrides or {}), encoding="utf-8")
         with connect(dsn) as connection:
-            self.found = check.infer_table(connection, "jobs", str(file) if given else None)
-        self.made = adopt.watch(self.found)
-        self.policy: Policy = parse(HEAD + adopt.text(self.made))
+            self.inferred = check.infer_table(connection, "jobs", str(file) if overrides else None)
+        self.watches = adopt.watch(self.inferred)
+        self.policy: Policy = parse(HEAD + adopt.text(self.watches))
         self.watch: Watch = self.policy.watch()
         migrate(dsn, self.policy)
         self.store: Store = PostgresStore(dsn)
@@ -71,7 +77,7 @@ class Table:
         clocks = {
             name: age
             for name in ("created_at", "updated_at", "started_at")
-            if name in self.found.table.columns
+            if name in self.inferred.table.columns
         }
         names = ", ".join([*clocks, *columns])
         values = ", ".join(["now() - %s::interval"] * len(clocks) + ["%s"] * len(columns))
@@ -87,38 +93,38 @@ class Table:
     def sweep(self) -> dict[str, str]:
         answer = self.store.sweep(self.watch, 500)
         assert answer["unsweepable"] == []
-        return {one["task_id"]: one["state"] for one in answer["rescued"]}
+        return {task["task_id"]: task["state"] for task in answer["rescued"]}
 
     def broken(self) -> list[str]:
         return [
-            f"{one.what} {one.do}"
-            for one in examine(self.dsn, self.policy, [self.watch])
-            if one.level == BREAKS
+            f"{finding.fact} {finding.do}"
+            for finding in examine(self.dsn, self.policy, [self.watch])
+            if finding.level == BREAKS
         ]
 
 
 @pytest.fixture
 def table(empty_database: str, tmp_path: Path):
-    made: list[Table] = []
+    tables: list[Table] = []
 
-    def make(ddl: str, given: dict[str, Any] | None = None) -> Table:
-        made.append(Table(empty_database, ddl, given, tmp_path))
-        return made[-1]
+    def make(ddl: str, overrides: dict[str, Any] | None = None) -> Table:
+        tables.append(Table(empty_database, ddl, overrides, tmp_path))
+        return tables[-1]
 
     yield make
-    for one in made:
-        one.store.close()
+    for jobs in tables:
+        jobs.store.close()
 
 
 def test_a_flag_with_columns_for_its_ends_has_all_states(table) -> None:
     jobs = table(MARKED)
-    assert jobs.made["jobs"]["words"] == {
+    assert jobs.watches["jobs"]["words"] == {
         "running": [True],
         "completed": [False],
         "failed": [False],
         "pending": [False],
     }
-    assert jobs.made["jobs"]["marks"] == {"completed": "completed_at", "failed": "error"}
+    assert jobs.watches["jobs"]["marks"] == {"completed": "completed_at", "failed": "error"}
     done, lost = jobs.row(FRESH), jobs.row(FRESH)
     waits, silent = jobs.row(STUCK), jobs.row(STUCK, is_processing=True)
     was_done, had_failed = jobs.row(STUCK, completed_at="2020-01-01"), jobs.row(STUCK, error="no")
@@ -164,7 +170,7 @@ def test_a_flag_with_columns_for_its_ends_has_all_states(table) -> None:
 
 def test_the_fence_keeps_the_end_of_a_flagged_task(table) -> None:
     jobs = table(MARKED)
-    jobs.policy = parse(HEAD + adopt.text(jobs.made) + "    fence: enforce\n")
+    jobs.policy = parse(HEAD + adopt.text(jobs.watches) + "    fence: enforce\n")
     migrate(jobs.dsn, jobs.policy)
     key = jobs.row(FRESH, completed_at="2020-01-01")
     for write in ("is_processing = true", "completed_at = null", "error = 'no'"):
@@ -179,8 +185,8 @@ def test_the_fence_keeps_the_end_of_a_flagged_task(table) -> None:
 
 def test_a_bare_flag_is_swept_and_run_but_nothing_of_it_waits(table) -> None:
     jobs = table(BARE)
-    assert any("processing is a flag" in one for one in jobs.found.unsure)
-    assert jobs.made["jobs"]["words"] == {
+    assert any("processing is a flag" in sentence for sentence in jobs.inferred.unsure)
+    assert jobs.watches["jobs"]["words"] == {
         "running": [True],
         "completed": [False],
         "failed": [False],
@@ -211,7 +217,7 @@ def test_a_bare_flag_is_swept_and_run_but_nothing_of_it_waits(table) -> None:
 
 def test_rows_that_are_born_running_are_taken_by_the_worker_that_is_pushed(table) -> None:
     jobs = table(BORN)
-    assert "pending" not in jobs.made["jobs"]["words"]
+    assert "pending" not in jobs.watches["jobs"]["words"]
     done, gone, silent = jobs.row(FRESH), jobs.row(FRESH), jobs.row(STUCK)
     claimed = jobs.store.claim(jobs.watch, done, "w")
     assert (
@@ -222,9 +228,7 @@ def test_rows_that_are_born_running_are_taken_by_the_worker_that_is_pushed(table
 
     assert jobs.sweep() == {silent: "failed"}
     zombie = jobs.store.claim(jobs.watch, gone, "w")["token"]
-    jobs.run(
-        "update unstuck.attempts set lease_until = now() - interval '1 h', deadline_at = now() - interval '1 h'"
-    )
+    jobs.run(EXPIRE)
     assert jobs.store.claim(jobs.watch, gone, "w")["verdict"] == "ended", (
         "a redelivery ends what cannot be tried again"
     )
@@ -250,7 +254,7 @@ def test_what_is_born_running_cannot_be_put_back_and_fails(
 
 def test_tasks_that_are_deleted_when_they_are_done_are_swept_only(table) -> None:
     jobs = table(DELETED, {"words": {"completed": []}})
-    assert "completed" not in jobs.made["jobs"]["words"]
+    assert "completed" not in jobs.watches["jobs"]["words"]
     stuck, fresh = jobs.row(STUCK, status="running"), jobs.row(FRESH)
     assert jobs.sweep() == {stuck: "pending"}
     with pytest.raises(
@@ -262,7 +266,7 @@ def test_tasks_that_are_deleted_when_they_are_done_are_swept_only(table) -> None
 
 
 def test_numbers_that_a_table_without_a_waiting_word_cannot_keep_are_refused() -> None:
-    made = {
+    watch = {
         "table": "jobs",
         "key": "id",
         "key_type": "text",
@@ -270,7 +274,7 @@ def test_numbers_that_a_table_without_a_waiting_word_cannot_keep_are_refused() -
         "columns": {},
         "clocks": {"alive": "at"},
     }
-    made |= {
+    watch |= {
         "words": {"running": ["r"], "completed": ["c"], "failed": ["f"]},
         "rules": adopt._rules(),
     }
@@ -278,11 +282,11 @@ def test_numbers_that_a_table_without_a_waiting_word_cannot_keep_are_refused() -
         PolicyError,
         match=r"no word for pending, so that no task can be tried again. Write `attempts: 1`",
     ):
-        parse(HEAD + adopt.text({"jobs": made}))
+        parse(HEAD + adopt.text({"jobs": watch}))
 
 
 def test_two_states_of_one_word_need_a_mark() -> None:
-    made = {
+    watch = {
         "table": "jobs",
         "key": "id",
         "key_type": "text",
@@ -290,11 +294,11 @@ def test_two_states_of_one_word_need_a_mark() -> None:
         "columns": {},
         "rules": adopt._rules(),
     }
-    made |= {"clocks": {"alive": "at", "queued": "at"}, "marks": {"failed": "error"}}
-    told = {"pending": ["w"], "running": ["r"], "completed": ["done"], "failed": ["done", "dead"]}
-    assert parse(HEAD + adopt.text({"jobs": made | {"words": told}})).watch().marks == {
+    watch |= {"clocks": {"alive": "at", "queued": "at"}, "marks": {"failed": "error"}}
+    words = {"pending": ["w"], "running": ["r"], "completed": ["done"], "failed": ["done", "dead"]}
+    assert parse(HEAD + adopt.text({"jobs": watch | {"words": words}})).watch().marks == {
         "failed": "error"
     }
-    told["completed"] = ["done", "w"]
+    words["completed"] = ["done", "w"]
     with pytest.raises(PolicyError, match=r"'w' stands for pending already. .* under `marks`"):
-        parse(HEAD + adopt.text({"jobs": made | {"words": told}}))
+        parse(HEAD + adopt.text({"jobs": watch | {"words": words}}))

@@ -15,9 +15,9 @@ def task_table(request: pytest.FixtureRequest, postgres: Postgres):
     """One database for each table, made once: installing is most of the time."""
     name = f"adopt_{request.param.name[:2]}"
     create_database(postgres.dsn(), name)
-    made = adopted(postgres.dsn(name), request.param)
-    yield made
-    made.store.close()
+    adopted_table = adopted(postgres.dsn(name), request.param)
+    yield adopted_table
+    adopted_table.store.close()
     drop_database(postgres.dsn(), name)
 
 
@@ -49,7 +49,7 @@ def test_every_verb_works_on_it(task_table: Adopted) -> None:
 
     zombie = store.claim(watch, lost, "w")
     task_table.expire(lost)
-    assert [one["state"] for one in store.sweep(watch, 500)["rescued"]] == ["pending"]
+    assert [task["state"] for task in store.sweep(watch, 500)["rescued"]] == ["pending"]
     assert task_table.means(lost, "pending")
     assert store.settle(watch, lost, zombie["token"], "complete", result={})["verdict"] == "lost"
     assert task_table.means(lost, "pending")
@@ -59,7 +59,7 @@ def test_every_verb_works_on_it(task_table: Adopted) -> None:
     assert again["state"] == "pending"
     assert store.claim(watch, twice, "w")["verdict"] == "early"
     assert store.overview(watch)["open"]
-    assert {one["task_id"] for one in store.find(watch, {}, 500)} == {lost, twice}
+    assert {task["task_id"] for task in store.find(watch, {}, 500)} == {lost, twice}
 
     listed = {task.task_id: task.state for task in store.page(watch, {}, 50).tasks}
     assert listed == {lost: "pending", twice: "pending", done: "completed", failed: "failed"}
@@ -86,5 +86,5 @@ def test_the_sweep_ends_what_is_stuck_and_leaves_the_rest(task_table: Adopted) -
     answer = store.sweep(watch, 500)
 
     assert answer["unsweepable"] == []
-    assert {one["task_id"] for one in answer["rescued"]} == stuck
+    assert {task["task_id"] for task in answer["rescued"]} == stuck
     assert {key: task_table.word(key) for key in fine} == before
