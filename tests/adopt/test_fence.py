@@ -542,7 +542,7 @@ def test_more_that_a_move_cannot_know_is_refused(state: str, change: str) -> Non
 def test_a_word_that_would_end_the_body_of_a_function_is_refused() -> None:
     words = TIMELESS.watch["words"] | {"failed": ["$$; drop table jobs"]}
     with pytest.raises(
-        PolicyError, match=r"policy.yaml:6: watches.jobs: has \$\$ in a name or a word"
+        PolicyError, match=r"policy.yaml:7: watches.jobs: has \$\$ in a name or a word"
     ):
         policy(Shape("", TIMELESS.watch | {"words": words}), "observe")
 
