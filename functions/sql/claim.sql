@@ -1,19 +1,26 @@
--- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short steps:
---   pick     locks the task
---   last     the attempt before, if any; by a statement of its own, which sees what was committed before the lock
---   take     adds the attempt and moves the task
--- The next one is never a row that the sweep wants: only rows younger than their pending rule are taken.
--- Its plans are generic: each search is by a key or by the order of an index, and to plan it anew took half of its time.
--- The caller makes the token, so that a claim whose answer was lost can be asked for again (`p_again`). No lock is waited
--- for longer than the caller waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short
+-- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
+-- committed before the lock; add the new attempt and move the task.
+-- The next task is never a row that the sweep wants: only rows younger than their pending rule are
+-- taken. The plans are generic: each search is by a key or in the order of an index, and to plan it
+-- anew took half of the time.
+-- The caller makes the token, so that a claim whose answer was lost can be asked for again
+-- (`p_again`). No lock is waited for longer than the caller waits for the answer: a claim that
+-- comes through when nobody listens would burn a try.
 create or replace function unstuck.@watch@_claim(
-  p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false,
+  p_task text,
+  p_worker text,
+  p_rules jsonb,
+  p_token uuid default gen_random_uuid(),
+  p_again boolean default false,
   p_kinds text[] default null
-) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
+) returns jsonb
+language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
   v_key     constant @key_type@ := p_task::@key_type@;
   v_now     constant timestamptz := clock_timestamp();
-  v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;  -- the transaction has written nothing else
+  -- whether the transaction has written nothing else
+  v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
   v_task    record;
   v_last    record;
   v_number  integer := 1;
@@ -28,10 +35,11 @@ declare
 begin
   @as_role@
   if @only_swept@ then
-    raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', '@watch@'
-      using errcode = 'feature_not_supported';
+    raise exception
+      'the watch % has no word for completed: its tasks can be swept, but not run in the guard',
+      '@watch@' using errcode = 'feature_not_supported';
   end if;
-  if p_task is null then  -- the first call may be at it still, with any task: its repetition waits for it
+  if p_task is null then  -- the first call may still run, with any task: its repetition waits
     v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;
   end if;
   if p_again then
@@ -43,21 +51,32 @@ begin
 
   loop
     if p_task is null then
-      select t.@key@ as key, t.@key@::text as id, @kind(t)@ as kind, @input(t)@ as input into v_task
+      select t.@key@ as key, t.@key@::text as id, @kind(t)@ as kind, @input(t)@ as input
+      into v_task
       from @table@ t
-      where @is_pending(t)@ and @due(t)@ <= v_now
+      where @is_pending(t)@
+        and @due(t)@ <= v_now
         and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
         and (p_kinds is null or @kind(t)@ = any (p_kinds))
         and t.@key@ <> all (v_held)
-      order by @claim_order(t)@ limit 1 for update skip locked;
+      order by @claim_order(t)@
+      limit 1
+      for update skip locked;
       if not found then
         return '{"verdict": "none"}';
       end if;
     else
-      select t.@key@ as key, t.@key@::text as id, @kind(t)@ as kind, @input(t)@ as input,
-        @is_pending(t)@ and (@due(t)@ > v_now) is not true as ready into v_task
-      from @table@ t where t.@key@ = v_key for update;
+      select
+        t.@key@ as key,
+        t.@key@::text as id,
+        @kind(t)@ as kind,
+        @input(t)@ as input,
+        @is_pending(t)@ and (@due(t)@ > v_now) is not true as ready
+      into v_task
+      from @table@ t
+      where t.@key@ = v_key
+      for update;
       if v_task.ready is not true then
         v_answer := unstuck.@watch@_unready(p_task, p_rules, v_now);
         if v_answer ->> 'verdict' <> 'rescued' then
@@ -66,11 +85,22 @@ begin
         v_rescued := v_answer -> 'rescued';
       end if;
     end if;
-    select a.number, a.tries, a.outcome, a.checkpoint into v_last
-    from unstuck.attempts a where a.watch = '@watch@' and a.task_id = v_task.id order by a.number desc limit 1;
+    select a.number, a.tries, a.outcome, a.checkpoint
+    into v_last
+    from unstuck.attempts a
+    where a.watch = '@watch@'
+      and a.task_id = v_task.id
+    order by a.number desc
+    limit 1;
     exit when v_last.number is null or v_last.outcome is not null;
     if p_task is not null then  -- somebody put a held task back; its attempt ends first
-      return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
+      return jsonb_build_object(
+        'verdict', 'held',
+        'task_id', v_task.id,
+        'kind', v_task.kind,
+        'state', 'pending',
+        'retry_after', 1
+      );
     end if;
     v_held := v_held || v_task.key;
   end loop;
@@ -78,7 +108,8 @@ begin
   if v_last.number is not null then  -- tried before
     v_number := v_last.number + 1;
     v_tries := case
-      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1    -- it had ended: a person started it again
+      -- it had ended: a person started it again
+      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1
       when v_last.outcome = 'released' then greatest(v_last.tries, 1)
       else v_last.tries + 1
     end;
@@ -86,61 +117,130 @@ begin
       v_checkpoint := v_last.checkpoint;
     end if;
   end if;
-  -- A crash of the database may forget the claim of a task that may be repeated: then it is pending still, and the token is
-  -- known to nobody. So it does not wait for the disk, which takes longer than all the rest. The settle does, and for both.
-  if v_alone and v_rescued is null and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry' then
+  -- A crash of the database may forget the claim of a task that may be repeated: then it is still
+  -- pending, and nobody knows the token. So this commit does not wait for the disk, which takes
+  -- longer than all the rest. The settle waits, and for both.
+  if v_alone
+    and v_rescued is null
+    and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry'
+  then
     v_pass := set_config('synchronous_commit', 'off', true);
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
   v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
-  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, beat_at, lease,
-                                lease_until, deadline_at, checkpoint)
-  values ('@watch@', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
-          v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint);
-  update @table@ t set @start(t, v_now, p_worker)@ where t.@key@ = v_task.key;
+  insert into unstuck.attempts (
+    watch, task_id, number, tries, kind, token, worker,
+    started_at, beat_at, lease, lease_until, deadline_at, checkpoint
+  ) values (
+    '@watch@', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker,
+    v_now, v_now, v_lease, v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint
+  );
+  update @table@ t
+  set @start(t, v_now, p_worker)@
+  where t.@key@ = v_task.key;
 
-  return jsonb_build_object('verdict', 'claimed', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'running', 'token', p_token,
-    'number', v_number, 'tries', v_tries, 'input', v_task.input, 'rescued', v_rescued, 'checkpoint', v_checkpoint);
+  return jsonb_build_object(
+    'verdict', 'claimed',
+    'task_id', v_task.id,
+    'kind', v_task.kind,
+    'state', 'running',
+    'token', p_token,
+    'number', v_number,
+    'tries', v_tries,
+    'input', v_task.input,
+    'rescued', v_rescued,
+    'checkpoint', v_checkpoint
+  );
 end $$;
 
--- What an earlier call with the same token had claimed, or null.
-create or replace function unstuck.@watch@_claimed(p_task text, p_token uuid) returns jsonb language plpgsql as $$
+-- The answer of an earlier claim with the same token, or null.
+create or replace function unstuck.@watch@_claimed(p_task text, p_token uuid) returns jsonb
+language plpgsql as $$
 begin
-  perform 1 from @table@ t where t.@key@ = p_task::@key_type@ for update;  -- that call may be at it still
+  -- that call may still run
+  perform 1 from @table@ t where t.@key@ = p_task::@key_type@ for update;
   return (
-    select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
-      'number', a.number, 'tries', a.tries, 'input', @input(t)@, 'rescued', null, 'checkpoint', a.checkpoint)
-    from unstuck.attempts a join @table@ t on t.@key@ = a.task_id::@key_type@
-    where a.watch = '@watch@' and a.ended_at is null and a.token = p_token);
+    select jsonb_build_object(
+      'verdict', 'claimed',
+      'task_id', a.task_id,
+      'kind', a.kind,
+      'state', 'running',
+      'token', a.token,
+      'number', a.number,
+      'tries', a.tries,
+      'input', @input(t)@,
+      'rescued', null,
+      'checkpoint', a.checkpoint
+    )
+    from unstuck.attempts a
+    join @table@ t on t.@key@ = a.task_id::@key_type@
+    where a.watch = '@watch@'
+      and a.ended_at is null
+      and a.token = p_token
+  );
 end $$;
 
--- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or ended. One that was
--- redelivered is rescued if its attempt is overdue, and may then be taken at once; a live attempt is left alone.
-create or replace function unstuck.@watch@_unready(p_task text, p_rules jsonb, p_now timestamptz) returns jsonb language plpgsql as $$
+-- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or
+-- ended. Where its attempt is overdue the task is rescued, and may then be taken at once; a live
+-- attempt is left alone.
+create or replace function unstuck.@watch@_unready(
+  p_task text,
+  p_rules jsonb,
+  p_now timestamptz
+) returns jsonb language plpgsql as $$
 declare
   v_task    record;
   v_rescued json;
 begin
-  select t.@key@::text as id, @state(t)@ as state, @kind(t)@ as kind, @due(t)@ as due into v_task from @table@ t where t.@key@ = p_task::@key_type@;
+  select t.@key@::text as id, @state(t)@ as state, @kind(t)@ as kind, @due(t)@ as due
+  into v_task
+  from @table@ t
+  where t.@key@ = p_task::@key_type@;
   if not found then
     return '{"verdict": "missing"}';
   end if;
   if v_task.state = 'pending' then
-    return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
-      'retry_after', extract(epoch from v_task.due - p_now));
+    return jsonb_build_object(
+      'verdict', 'early',
+      'task_id', v_task.id,
+      'kind', v_task.kind,
+      'state', 'pending',
+      'retry_after', extract(epoch from v_task.due - p_now)
+    );
   end if;
   if v_task.state = 'running' then
     v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, p_task) -> 'rescued';
-    select @state(t)@ into v_task.state from @table@ t where t.@key@ = p_task::@key_type@;
-    if @born_running@ and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
-      select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = v_task.id and a.ended_at is null)
-    then
+    select @state(t)@
+    into v_task.state
+    from @table@ t
+    where t.@key@ = p_task::@key_type@;
+    -- rows that are born running and that nobody holds are as good as pending
+    if @born_running@ and v_task.state = 'running' and not exists (
+      select from unstuck.attempts a
+      where a.watch = '@watch@' and a.task_id = v_task.id and a.ended_at is null
+    ) then
       v_task.state := 'pending';
     end if;
   end if;
-  return jsonb_build_object('task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued,
-    'verdict', case v_task.state when 'pending' then 'rescued' when 'running' then 'held' when 'resting' then 'resting' else 'ended' end,
+  return jsonb_build_object(
+    'task_id', v_task.id,
+    'kind', v_task.kind,
+    'state', v_task.state,
+    'rescued', v_rescued,
+    'verdict', case v_task.state
+      when 'pending' then 'rescued'
+      when 'running' then 'held'
+      when 'resting' then 'resting'
+      else 'ended'
+    end,
     'retry_after', (
-      select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - p_now))
-      from unstuck.attempts a where a.watch = '@watch@' and a.task_id = v_task.id and a.ended_at is null));
+      select greatest(1, extract(
+        epoch from unstuck.lives_until(a, (select unstuck.ready_after())) - p_now
+      ))
+      from unstuck.attempts a
+      where a.watch = '@watch@'
+        and a.task_id = v_task.id
+        and a.ended_at is null
+    )
+  );
 end $$;

@@ -1,14 +1,21 @@
--- cron_sweep: the scheduled run in SQL alone, for pg_cron: `call unstuck.cron_sweep()`, not inside a transaction. It does what
--- functions/sweep/sweep.py does, less what SQL cannot: it pushes nothing, sends nothing and writes no log. unstuck.sweeps tells of it.
+-- cron_sweep: the scheduled run in SQL alone, for pg_cron: `call unstuck.cron_sweep()`, not inside
+-- a transaction. It does what functions/sweep/sweep.py does, except what SQL cannot: it pushes
+-- nothing, sends nothing and writes no log. unstuck.sweeps has what it did.
 
-create or replace function unstuck.cron_add(p_counts jsonb, p_name text, p_more integer) returns jsonb
-language sql immutable as $$
+-- The counts with one of them raised.
+create or replace function unstuck.cron_add(p_counts jsonb, p_name text, p_more integer)
+returns jsonb language sql immutable as $$
   select p_counts || jsonb_build_object(p_name, (p_counts ->> p_name)::integer + p_more)
 $$;
 
-create or replace function unstuck.cron_oldest(p_counts jsonb, p_name text, p_seconds double precision) returns jsonb
-language sql immutable as $$
-  select p_counts || jsonb_build_object(p_name, greatest((p_counts ->> p_name)::float8, p_seconds))
+-- The counts with the greater of two ages.
+create or replace function unstuck.cron_oldest(
+  p_counts jsonb,
+  p_name text,
+  p_seconds double precision
+) returns jsonb language sql immutable as $$
+  select p_counts
+    || jsonb_build_object(p_name, greatest((p_counts ->> p_name)::float8, p_seconds))
 $$;
 
 -- The counts with one more batch in them.
@@ -18,9 +25,13 @@ declare
   v_task json;
 begin
   for v_task in select json_array_elements(p_batch -> 'rescued') loop
-    p_counts := unstuck.cron_oldest(p_counts, 'oldest_overdue_seconds', (v_task ->> 'late')::float8);
+    p_counts := unstuck.cron_oldest(
+      p_counts, 'oldest_overdue_seconds', (v_task ->> 'late')::float8
+    );
     if v_task ->> 'state' in ('failed', 'pending') then
-      p_counts := unstuck.cron_add(p_counts, case v_task ->> 'state' when 'failed' then 'failed' else 'requeued' end, 1);
+      p_counts := unstuck.cron_add(
+        p_counts, case v_task ->> 'state' when 'failed' then 'failed' else 'requeued' end, 1
+      );
     end if;
   end loop;
   return unstuck.cron_add(p_counts, 'unsweepable', json_array_length(p_batch -> 'unsweepable'));
@@ -46,5 +57,7 @@ begin
   exception when others then
     v_errors := v_errors || sqlerrm;
   end;
-  perform unstuck.sweep_end(v_sweep, v_errors = '{}', v_counts, nullif(array_to_string(v_errors, '; '), ''));
+  perform unstuck.sweep_end(
+    v_sweep, v_errors = '{}', v_counts, nullif(array_to_string(v_errors, '; '), '')
+  );
 end $$;

@@ -1,13 +1,20 @@
--- cron_watch: the part of a run that is one watch's, in the order of functions/sweep/sweep.py. What fails ends this part, not the run.
-create or replace procedure unstuck.@watch@_cron(p_sweep bigint, p_until timestamptz, inout p_counts jsonb, inout p_errors text[])
-language plpgsql as $$
+-- cron_watch: the part of a run that is one watch's, in the order of functions/sweep/sweep.py. An
+-- error ends this part, not the run.
+create or replace procedure unstuck.@watch@_cron(
+  p_sweep bigint,
+  p_until timestamptz,
+  inout p_counts jsonb,
+  inout p_errors text[]
+) language plpgsql as $$
 declare
   v_rules constant jsonb := '@rules@';
   v_batch json;
   v_skip  text[] := '{}';
 begin
   begin
-    p_counts := unstuck.cron_add(p_counts, 'suspended', unstuck.suspend('@watch@', @at_least@, @share@));
+    p_counts := unstuck.cron_add(
+      p_counts, 'suspended', unstuck.suspend('@watch@', @at_least@, @share@)
+    );
   exception when others then
     p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
     return;
@@ -26,14 +33,18 @@ begin
     end;
     commit;  -- each batch: a claim beside it stays fast
     p_counts := unstuck.cron_count(p_counts, v_batch);
-    v_skip := v_skip || array(select t ->> 'task_id' from json_array_elements(v_batch -> 'unsweepable') t);
+    v_skip := v_skip || array(
+      select t ->> 'task_id' from json_array_elements(v_batch -> 'unsweepable') t
+    );
     exit when not (v_batch ->> 'more')::boolean;
   end loop;
   begin
     p_counts := unstuck.cron_add(p_counts, 'orphaned', unstuck.@watch@_orphans(p_sweep));
     p_counts := unstuck.cron_oldest(p_counts, 'oldest_pending_seconds', (
-      select max((o ->> 'oldest')::float8) from jsonb_array_elements(unstuck.@watch@_overview(v_rules) -> 'open') o
-      where o ->> 'state' = 'pending'));
+      select max((o ->> 'oldest')::float8)
+      from jsonb_array_elements(unstuck.@watch@_overview(v_rules) -> 'open') o
+      where o ->> 'state' = 'pending'
+    ));
   exception when others then
     p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
     return;

@@ -1,14 +1,17 @@
--- No other verb of ours is exposed.
+-- drop_stale_wrappers: functions that an earlier release or policy made for Supabase's REST API.
 do $$
 declare
   v_function regprocedure;
 begin
   for v_function in
-    select p.oid from pg_proc p
-    where p.pronamespace = 'public'::regnamespace and p.proname like 'unstuck\_%' and p.prosrc like ' select unstuck.%'
+    select p.oid
+    from pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname like 'unstuck\_%'
+      and p.prosrc like ' select unstuck.%'
       and p.oid <> all (array[
       @kept@
-    ]::regprocedure[])
+      ]::regprocedure[])
   loop
     execute format('drop function %s', v_function);
   end loop;

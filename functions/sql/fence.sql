@@ -1,7 +1,10 @@
--- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
--- holds; files what it refused. What we write ends the attempt first, so it would pass; it names its watch, which spares the look.
--- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
--- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
+-- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end
+-- a task that an attempt holds; records what it refused in unstuck.refusals.
+-- Unstuck's own statements have ended the attempt before they update the row. They also set
+-- unstuck.override, so that the trigger returns without a query.
+-- A change between two status values of the same state (rendering -> uploading) is allowed. So is a
+-- note on a task that has ended, in any other column; the time of its end stays, since some tables
+-- have a trigger that sets it at each update.
 create or replace function unstuck.@watch@_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -9,7 +12,8 @@ declare
   v_pass    text;
 begin
   v_pass := current_setting('unstuck.override', true);
-  -- An operator; the statement of settle and sweep itself, not what a trigger of yours writes meanwhile, which is one deeper.
+  -- The override of an operator; or that of settle and sweep, which is valid at one trigger depth
+  -- only: updates made by the user's own triggers run one level deeper and are checked.
   if v_pass = '@watch@' or v_pass = '@watch@' || '/' || pg_trigger_depth() - 1 then
     return new;
   end if;
@@ -19,19 +23,28 @@ begin
       return new;
     end if;
     v_because := 'ended';
-  elsif (@state(old)@ is distinct from @state(new)@)
-    and exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = old.@key@::text and a.ended_at is null)
-  then
+  elsif (@state(old)@ is distinct from @state(new)@) and exists (
+    select from unstuck.attempts a
+    where a.watch = '@watch@' and a.task_id = old.@key@::text and a.ended_at is null
+  ) then
     v_because := 'held';
   else
     return new;
   end if;
   insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
-  values ('@watch@', old.@key@::text, 'fence', new.@status@::text, v_because, coalesce(nullif(current_setting('application_name', true), ''), session_user));
+  values (
+    '@watch@',
+    old.@key@::text,
+    'fence',
+    new.@status@::text,
+    v_because,
+    coalesce(nullif(current_setting('application_name', true), ''), session_user)
+  );
   raise warning 'unstuck: task % stays %: it is %', old.@key@, old.@status@, v_because;
   return null;
 end $$;
 
--- Its condition is short: each statement reads and prepares it anew (one that compared states took a quarter of claim + settle).
-create or replace trigger unstuck_fence before update on @table@ for each row
-when (not (@is_waiting(old)@)) execute function unstuck.@watch@_fence();
+-- The condition is short: each statement reads and prepares it anew (one that compared states took
+-- a quarter of claim and settle).
+create or replace trigger unstuck_fence before update on @table@
+for each row when (not (@is_waiting(old)@)) execute function unstuck.@watch@_fence();

@@ -1,104 +1,227 @@
--- page: the list of the operators' page: stuck tasks first, then running, pending, and ended ones, the newest first.
--- Keyset paging: each section is read in the order of an index, from where the last page ended. However many rows there
--- are, at most `p_limit` are shown and 3,000 looked at; the answer says where to go on.
+-- page: the list of the operators' page: stuck tasks first, then running, pending, and ended ones,
+-- the newest first. Keyset paging: each section is read in the order of an index, from where the
+-- last page ended. However many rows there are, at most `p_limit` are shown and 3,000 looked at;
+-- the answer says where to go on.
 
--- One section, in its order, after (`p_after`, `p_after_id`). Locks nothing. What is stuck is what the next sweep moves.
+-- One section, in its order, after (`p_after`, `p_after_id`). Locks nothing. What is stuck is what
+-- the next sweep moves. The sections, by number:
 --   0 stuck, 1 running, 2 pending: from the table, the oldest first
 --   3 ended: from the ledger, the newest first
---   4 the table by key; 5 the same, from and to a key: for tasks that the ledger does not know
--- `fits` says whether kind and owner (of ended ones: and reason) are as wanted: what does not fit counts as looked at.
--- (no sequential scans, for the reason that sweep.sql gives)
+--   4 the table by key; 5 a range of it, from a key to a key: for tasks that the ledger lacks
+-- `fits` says whether kind and owner (of ended ones: kind and reason) are as asked for; what does
+-- not fit counts as looked at. No sequential scans, for the reason that sweep.sql gives.
 create or replace function unstuck.@watch@_section(
-  p_section integer, p_now timestamptz, p_rules jsonb, p_limit integer, p_after timestamptz default null, p_after_id text default null,
+  p_section integer,
+  p_now timestamptz,
+  p_rules jsonb,
+  p_limit integer,
+  p_after timestamptz default null,
+  p_after_id text default null,
   p_filter jsonb default '{}'
-) returns table (at timestamptz, id text, fits boolean) language plpgsql stable set enable_seqscan = off as $$
+) returns table (at timestamptz, id text, fits boolean)
+language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-  v_at constant timestamptz := coalesce(p_after, case when p_section = 3 then 'infinity'::timestamptz else '-infinity' end);
-  v_id constant text := coalesce(p_after_id, '');
-  v_kind  constant text := p_filter ->> 'kind';
-  v_owner constant text := p_filter ->> 'owner';
-  v_state constant text := p_filter ->> 'state';
+  v_at constant timestamptz := coalesce(
+    p_after,
+    case when p_section = @section_ended@ then 'infinity'::timestamptz else '-infinity' end
+  );
+  v_id     constant text := coalesce(p_after_id, '');
+  v_kind   constant text := p_filter ->> 'kind';
+  v_owner  constant text := p_filter ->> 'owner';
+  v_state  constant text := p_filter ->> 'state';
   v_reason constant text := p_filter ->> 'reason';
 begin
   case p_section
-  when 0 then return query
-    select s.* from (
-      (select a.started_at as at, a.task_id as id, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) as fits
-       from unstuck.attempts a join @table@ t on t.@key@ = a.task_id::@key_type@
-       where a.watch = '@watch@' and a.ended_at is null and least(a.lease_until, a.deadline_at) <= p_now
-         and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
-         and (@is_running(t)@ or @is_pending(t)@) and (a.started_at, a.task_id) > (v_at, v_id)
-       order by 1, 2 limit p_limit)
+  when @section_stuck@ then return query
+    select s.*
+    from (
+      (
+        select
+          a.started_at as at,
+          a.task_id as id,
+          unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner) as fits
+        from unstuck.attempts a
+        join @table@ t on t.@key@ = a.task_id::@key_type@
+        where a.watch = '@watch@'
+          and a.ended_at is null
+          and least(a.lease_until, a.deadline_at) <= p_now
+          and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
+          and (@is_running(t)@ or @is_pending(t)@)
+          and (a.started_at, a.task_id) > (v_at, v_id)
+        order by 1, 2
+        limit p_limit
+      )
       union all
-      (select @queued_bound(t)@, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) from @table@ t
-       where @is_pending(t)@ and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
-         and @queued(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
-         and @queued_bound(t)@ >= v_at and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
-         and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null)
-       order by @queued_bound(t)@, t.@key@::text limit p_limit)
+      (
+        select
+          @queued_bound(t)@,
+          t.@key@::text,
+          unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
+        from @table@ t
+        where @is_pending(t)@
+          and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+          and @queued(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+          and @queued_bound(t)@ >= v_at
+          and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+          )
+        order by @queued_bound(t)@, t.@key@::text
+        limit p_limit
+      )
       union all
-      (select @alive_bound(t)@, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) from @table@ t
-       where @is_running(t)@ and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
-         and @alive(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
-         and @alive_bound(t)@ >= v_at and (@alive_bound(t)@, t.@key@::text) > (v_at, v_id)
-         and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null)
-       order by @alive_bound(t)@, t.@key@::text limit p_limit)
-    ) s order by 1, 2 limit p_limit;
-  when 1 then return query
-    select @alive_bound(t)@, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner)
-    from @table@ t left join unstuck.attempts a
-      on a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
-    where @is_running(t)@ and @alive_bound(t)@ >= v_at and (@alive_bound(t)@, t.@key@::text) > (v_at, v_id)
-      and coalesce(case when a.task_id is null then @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') > p_now
-        else least(a.lease_until, a.deadline_at) > p_now
-          or unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) > p_now end, true)
-    order by @alive_bound(t)@, t.@key@::text limit p_limit;
-  when 2 then return query
-    select @queued_bound(t)@, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner)
+      (
+        select
+          @alive_bound(t)@,
+          t.@key@::text,
+          unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
+        from @table@ t
+        where @is_running(t)@
+          and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
+          and @alive(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+          and @alive_bound(t)@ >= v_at
+          and (@alive_bound(t)@, t.@key@::text) > (v_at, v_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+          )
+        order by @alive_bound(t)@, t.@key@::text
+        limit p_limit
+      )
+    ) s
+    order by 1, 2
+    limit p_limit;
+  when @section_running@ then return query
+    select
+      @alive_bound(t)@,
+      t.@key@::text,
+      unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
     from @table@ t
-    where @is_pending(t)@ and @queued_bound(t)@ >= v_at and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
+    left join unstuck.attempts a
+      on a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+    where @is_running(t)@
+      and @alive_bound(t)@ >= v_at
+      and (@alive_bound(t)@, t.@key@::text) > (v_at, v_id)
+      and coalesce(
+        case
+          when a.task_id is null then
+            @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') > p_now
+          else
+            least(a.lease_until, a.deadline_at) > p_now
+            or unstuck.lives_until(a, (select unstuck.ready_after())) > p_now
+        end,
+        true
+      )
+    order by @alive_bound(t)@, t.@key@::text
+    limit p_limit;
+  when @section_pending@ then return query
+    select
+      @queued_bound(t)@,
+      t.@key@::text,
+      unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
+    from @table@ t
+    where @is_pending(t)@
+      and @queued_bound(t)@ >= v_at
+      and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
       and @queued_bound(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
       and @queued(t)@ > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
-      and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
-                      and least(a.lease_until, a.deadline_at) <= p_now)
-    order by @queued_bound(t)@, t.@key@::text limit p_limit;
-  when 3 then
+      and not exists (
+        select from unstuck.attempts a
+        where a.watch = '@watch@'
+          and a.task_id = t.@key@::text
+          and a.ended_at is null
+          and least(a.lease_until, a.deadline_at) <= p_now
+      )
+    order by @queued_bound(t)@, t.@key@::text
+    limit p_limit;
+  when @section_ended@ then
     if v_state in ('failed', 'cancelled') then return query
-      select a.ended_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
-      where a.watch = '@watch@' and a.outcome in ('failed', 'cancelled') and a.outcome = v_state
-        and a.ended_at <= v_at and (a.ended_at < v_at or a.task_id < v_id)
-        and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
-      order by a.ended_at desc, a.task_id desc limit p_limit;
+      select
+        a.ended_at,
+        a.task_id,
+        unstuck.fits(a.kind, v_kind) and unstuck.fits(a.reason, v_reason)
+      from unstuck.attempts a
+      where a.watch = '@watch@'
+        and a.outcome in ('failed', 'cancelled')
+        and a.outcome = v_state
+        and a.ended_at <= v_at
+        and (a.ended_at < v_at or a.task_id < v_id)
+        and not exists (
+          select from unstuck.attempts n
+          where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+        )
+      order by a.ended_at desc, a.task_id desc
+      limit p_limit;
     else return query
-      select a.ended_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
-      where a.watch = '@watch@' and a.outcome in ('completed', 'failed', 'cancelled') and (v_state is null or a.outcome = v_state)
-        and a.ended_at <= v_at and (a.ended_at < v_at or a.task_id < v_id)
-        and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
-      order by a.ended_at desc, a.task_id desc limit p_limit;
+      select
+        a.ended_at,
+        a.task_id,
+        unstuck.fits(a.kind, v_kind) and unstuck.fits(a.reason, v_reason)
+      from unstuck.attempts a
+      where a.watch = '@watch@'
+        and a.outcome in ('completed', 'failed', 'cancelled')
+        and (v_state is null or a.outcome = v_state)
+        and a.ended_at <= v_at
+        and (a.ended_at < v_at or a.task_id < v_id)
+        and not exists (
+          select from unstuck.attempts n
+          where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+        )
+      order by a.ended_at desc, a.task_id desc
+      limit p_limit;
     end if;
-  when 4 then return query
-    select null::timestamptz, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) from @table@ t
-    where p_after_id is null or t.@key@ > p_after_id::@key_type@ order by t.@key@ limit p_limit;
-  else return query
-    select null::timestamptz, t.@key@::text, (v_kind is null or @kind(t)@ = v_kind) and (v_owner is null or @owner(t)@::text = v_owner) from @table@ t
-    where t.@key@ >= p_after_id::@key_type@ and t.@key@ <= (p_filter ->> 'last')::@key_type@ order by t.@key@ limit p_limit;
+  when @section_by_key@ then return query
+    select
+      null::timestamptz,
+      t.@key@::text,
+      unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
+    from @table@ t
+    where p_after_id is null or t.@key@ > p_after_id::@key_type@
+    order by t.@key@
+    limit p_limit;
+  else return query  -- @section_range@: a range of keys
+    select
+      null::timestamptz,
+      t.@key@::text,
+      unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
+    from @table@ t
+    where t.@key@ >= p_after_id::@key_type@
+      and t.@key@ <= (p_filter ->> 'last')::@key_type@
+    order by t.@key@
+    limit p_limit;
   end case;
 end $$;
 
--- `p_filter`: {state (one of six, or stuck, open, elsewhere), kind, owner, reason, first and last (keys)}, each optional.
--- `p_after`: the `next` of the page before. Answers {tasks, next}; a `next` with `searched` goes on behind the rows looked at.
--- (no hash and no merge: with a small table they would read all of it, and such a plan is kept while it grows)
-create or replace function unstuck.@watch@_page(p_filter jsonb, p_rules jsonb, p_limit integer default 50, p_after jsonb default null)
-returns jsonb language plpgsql stable set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+-- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), kind, owner,
+-- reason, first and last (keys)}, each optional. `p_after`: the `next` of the page before. Answers
+-- {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
+-- No hash and no merge joins: with a small table they would read all of it, and such a plan is kept
+-- while it grows.
+create or replace function unstuck.@watch@_page(
+  p_filter jsonb,
+  p_rules jsonb,
+  p_limit integer default 50,
+  p_after jsonb default null
+) returns jsonb
+language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_now      constant timestamptz := clock_timestamp();
   v_state    constant text := p_filter ->> 'state';
-  v_filtered constant boolean := p_filter ?| array['kind', 'owner', 'reason'] or v_state in ('resting', 'elsewhere') or p_filter ? 'first';
-  v_sections constant integer[] := case when p_filter ? 'first' then '{5}'::integer[] else case v_state
-    when 'stuck' then '{0}'::integer[] when 'running' then '{0,1}' when 'pending' then '{0,2}' when 'open' then '{0,1,2}'
-    when 'resting' then '{4}' when 'elsewhere' then '{4}' when 'completed' then '{3}' when 'failed' then '{3}' when 'cancelled' then '{3}'
-    else '{0,1,2,3}' end end;
+  v_filtered constant boolean :=
+    p_filter ?| array['kind', 'owner', 'reason', 'first'] or v_state in ('resting', 'elsewhere');
+  v_sections constant integer[] := case
+    when p_filter ? 'first' then array[@section_range@]
+    when v_state = 'stuck' then array[@section_stuck@]
+    when v_state = 'running' then array[@section_stuck@, @section_running@]
+    when v_state = 'pending' then array[@section_stuck@, @section_pending@]
+    when v_state = 'open' then array[@section_stuck@, @section_running@, @section_pending@]
+    when v_state in ('resting', 'elsewhere') then array[@section_by_key@]
+    when v_state in ('completed', 'failed', 'cancelled') then array[@section_ended@]
+    else array[@section_stuck@, @section_running@, @section_pending@, @section_ended@]
+  end;
   v_limit   constant integer := least(p_limit, 500) + 1;
   v_budget  integer := case when p_filter ? 'reason' then 2000 else 3000 end;
   v_section integer;
@@ -115,55 +238,126 @@ declare
 begin
   foreach v_section in array v_sections loop
     continue when v_section < (p_after ->> 'section')::integer;
-    v_at := case when v_section = (p_after ->> 'section')::integer then (p_after ->> 'at')::timestamptz end;
-    v_id := case when v_section = (p_after ->> 'section')::integer then p_after ->> 'id' else p_filter ->> 'first' end;
-    v_take := case when v_filtered or v_state in ('running', 'pending') then v_budget else v_limit - cardinality(v_ids) end;
-    select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits into v_seen
+    if v_section = (p_after ->> 'section')::integer then
+      v_at := (p_after ->> 'at')::timestamptz;
+      v_id := p_after ->> 'id';
+    else
+      v_at := null;
+      v_id := p_filter ->> 'first';
+    end if;
+    v_take := case
+      when v_filtered or v_state in ('running', 'pending') then v_budget
+      else v_limit - cardinality(v_ids)
+    end;
+    select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits
+    into v_seen
     from unstuck.@watch@_section(v_section, v_now, p_rules, v_take, v_at, v_id, p_filter) s;
-    select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids into v_more from (
+    select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids
+    into v_more
+    from (
       select s.at, s.id, s.n
-      from (select u.* from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n) where u.fits) s
+      from (
+        select u.*
+        from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n)
+        where u.fits
+      ) s
       join @table@ t on t.@key@ = s.id::@key_type@
-      left join lateral (select a.reason, a.number from unstuck.attempts a
-                         where a.watch = '@watch@' and a.task_id = s.id order by a.number desc limit 1) l on true
+      left join lateral (
+        select a.reason, a.number
+        from unstuck.attempts a
+        where a.watch = '@watch@' and a.task_id = s.id
+        order by a.number desc
+        limit 1
+      ) l on true
       where (not p_filter ? 'owner' or @owner(t)@::text = p_filter ->> 'owner')
         and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
-        and case when v_state is null or v_state in ('stuck', 'open') then true
-                 when v_state = 'elsewhere' then l.number is null and (@is_failed(t)@ or @is_cancelled(t)@ or @state(t)@ = 'completed')
-                 else @state(t)@ = v_state end
-      order by s.n limit v_limit - cardinality(v_ids)) f;
+        and case
+          when v_state is null or v_state in ('stuck', 'open') then true
+          when v_state = 'elsewhere' then
+            l.number is null
+            and (@is_failed(t)@ or @is_cancelled(t)@ or @state(t)@ = 'completed')
+          else @state(t)@ = v_state
+        end
+      order by s.n
+      limit v_limit - cardinality(v_ids)
+    ) f;
     v_ids := v_ids || v_more.ids;
     v_ats := v_ats || v_more.ats;
     v_from := v_from || array_fill(v_section, array[coalesce(cardinality(v_more.ids), 0)]);
     exit when cardinality(v_ids) >= v_limit;
     v_budget := v_budget - coalesce(cardinality(v_seen.ids), 0);
     if coalesce(cardinality(v_seen.ids), 0) >= v_take then  -- looked at enough: go on from here
-      v_next := jsonb_build_object('section', v_section, 'at', v_seen.ats[v_take], 'id', v_seen.ids[v_take], 'searched', true);
+      v_next := jsonb_build_object(
+        'section', v_section,
+        'at', v_seen.ats[v_take],
+        'id', v_seen.ids[v_take],
+        'searched', true
+      );
       exit;
     end if;
   end loop;
   v_shown := least(cardinality(v_ids), v_limit - 1);
   if cardinality(v_ids) >= v_limit then
-    v_next := jsonb_build_object('section', v_from[v_shown], 'at', v_ats[v_shown], 'id', v_ids[v_shown]);
+    v_next := jsonb_build_object(
+      'section', v_from[v_shown], 'at', v_ats[v_shown], 'id', v_ids[v_shown]
+    );
   end if;
   return jsonb_build_object('next', v_next, 'tasks', coalesce((
     select jsonb_agg(jsonb_build_object(
-      'task_id', d.id, 'state', d.state, 'word', d.word, 'kind', d.kind, 'owner', d.owner, 'error', d.error, 'number', d.number,
-      'worker', d.worker, 'reason', d.reason, 'progress', d.progress, 'age', extract(epoch from v_now - d.since),
-      'late', case when d.until <= v_now then extract(epoch from v_now - d.until) end) order by d.n)
+      'task_id', d.id,
+      'state', d.state,
+      'word', d.word,
+      'kind', d.kind,
+      'owner', d.owner,
+      'error', d.error,
+      'number', d.number,
+      'worker', d.worker,
+      'reason', d.reason,
+      'progress', d.progress,
+      'age', extract(epoch from v_now - d.since),
+      'late', case when d.until <= v_now then extract(epoch from v_now - d.until) end
+    ) order by d.n)
     from (
-      select s.n, s.id, @state(t)@ as state, t.@status@::text as word, @kind(t)@ as kind, @owner(t)@::text as owner, l.number, l.worker,
+      select
+        s.n,
+        s.id,
+        @state(t)@ as state,
+        t.@status@::text as word,
+        @kind(t)@ as kind,
+        @owner(t)@::text as owner,
+        l.number,
+        l.worker,
         case when @is_failed(t)@ then coalesce(@error(t)@, l.error) end as error,
         case when @is_running(t)@ then null else coalesce(@reason(t)@, l.reason) end as reason,
         case when @is_running(t)@ then l.progress end as progress,
-        case when @is_running(t)@ then coalesce(case when l.ended_at is null then l.started_at end, @started(t)@, @alive(t)@)
-             when @is_pending(t)@ then @queued(t)@ else coalesce(l.ended_at, @alive(t)@) end as since,
-        case when l.number is not null and l.ended_at is null and (@is_running(t)@ or @is_pending(t)@)
-               then unstuck.alive_until(l.lease_until, l.lease, l.deadline_at, (select unstuck.ready_after()))
-             when @is_pending(t)@ then @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
-             when @is_running(t)@ then @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') end as until
-      from unnest(v_ids[:v_shown]) with ordinality as s (id, n) join @table@ t on t.@key@ = s.id::@key_type@
-      left join lateral (select a.* from unstuck.attempts a
-                         where a.watch = '@watch@' and a.task_id = s.id order by a.number desc limit 1) l on true
-    ) d), '[]'));
+        case
+          when @is_running(t)@ then coalesce(
+            case when l.ended_at is null then l.started_at end, @started(t)@, @alive(t)@
+          )
+          when @is_pending(t)@ then @queued(t)@
+          else coalesce(l.ended_at, @alive(t)@)
+        end as since,
+        case
+          when l.number is not null
+            and l.ended_at is null
+            and (@is_running(t)@ or @is_pending(t)@)
+          then l.lives_until
+          when @is_pending(t)@ then
+            @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+          when @is_running(t)@ then
+            @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+        end as until
+      from unnest(v_ids[:v_shown]) with ordinality as s (id, n)
+      join @table@ t on t.@key@ = s.id::@key_type@
+      left join lateral (
+        select a.*, case
+          when a.ended_at is null then unstuck.lives_until(a, (select unstuck.ready_after()))
+        end as lives_until
+        from unstuck.attempts a
+        where a.watch = '@watch@' and a.task_id = s.id
+        order by a.number desc
+        limit 1
+      ) l on true
+    ) d
+  ), '[]'));
 end $$;

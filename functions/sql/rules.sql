@@ -1,16 +1,19 @@
 -- The decisions, apart from any write: pure functions that the verbs share.
 
--- The rules, from policy.yaml, travel with each call: {"*": {...}, "image": {...}}. "*" is complete; a kind states what
--- differs there. `longest_pending_for`, in "*", bounds what a claim reads.
+-- The rule of a kind, complete. Rules come from policy.yaml and travel with each call:
+-- {"*": {...}, "image": {...}}. "*" is complete; a kind states only what differs there.
+-- `longest_pending_for`, in "*", bounds what a claim reads.
 create or replace function unstuck.rule(p_rules jsonb, p_kind text) returns jsonb
 language sql immutable parallel safe as $$
   select (p_rules -> '*') || coalesce(p_rules -> p_kind, '{}')
 $$;
 
--- For a set of tasks: each kind's rule complete, so that it is put together once and not for each row.
+-- All rules, each complete: for a set of tasks, so that a rule is put together once for each kind
+-- and not once for each row.
 create or replace function unstuck.complete_rules(p_rules jsonb) returns jsonb
 language sql immutable parallel safe as $$
-  select jsonb_object_agg(r.kind, unstuck.rule(p_rules, r.kind)) from jsonb_object_keys(p_rules) as r (kind)
+  select jsonb_object_agg(r.kind, unstuck.rule(p_rules, r.kind))
+  from jsonb_object_keys(p_rules) as r (kind)
 $$;
 
 -- One value of a kind's rule, without putting the rule together.
@@ -19,113 +22,176 @@ language sql immutable parallel safe as $$
   select coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)
 $$;
 
-create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
-language sql immutable parallel safe as $$
+-- One value of a kind's rule that is a length of time; the policy has it in seconds.
+create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text)
+returns interval language sql immutable parallel safe as $$
   select make_interval(secs => unstuck.rule_value(p_rules, p_kind, p_name)::float8)
 $$;
 
 -- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
-  select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
+  select make_interval(secs => min((value ->> p_name)::float8))
+  from jsonb_each(p_rules)
 $$;
 
--- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the
--- postmaster survives), or a standby waited as long until it took over. The walwriter starts then. 0 where the owner
--- may not see it (pg_read_all_stats). Costs 0.1 ms: asked in a sub-select, only when a lease has run out.
+-- Whether a value is the one that was asked for. Where nothing is asked for, each value fits.
+create or replace function unstuck.fits(p_value text, p_asked text) returns boolean
+language sql immutable parallel safe as $$
+  select p_asked is null or p_value = p_asked
+$$;
+
+-- How long after its start the server became ready. A recovery takes time, also the one after the
+-- crash of a single backend, which the postmaster survives; a standby waits until it takes over.
+-- The walwriter starts when it is over. 0 where our owner may not see it (pg_read_all_stats).
+-- Costs 0.1 ms: it is asked in a sub-select, so only when a lease has run out.
 create or replace function unstuck.ready_after() returns interval
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select coalesce(max(a.backend_start) - pg_postmaster_start_time(), '0')
-  from pg_stat_get_activity(null) a where a.backend_type = 'walwriter'
+  from pg_stat_get_activity(null) a
+  where a.backend_type = 'walwriter'
 $$;
 
--- Until when an attempt is believed alive. After a restart or a recovery of the database leases count from its end:
--- no worker could beat while the database was away.
-create or replace function unstuck.alive_until(p_lease_until timestamptz, p_lease interval, p_deadline timestamptz, p_ready_after interval)
+-- Until when an attempt is believed alive. After a restart or a recovery of the database its lease
+-- counts from then: no worker could send a heartbeat while the database was away.
+create or replace function unstuck.alive_until(
+  p_lease_until timestamptz,
+  p_lease interval,
+  p_deadline timestamptz,
+  p_ready_after interval
+) returns timestamptz language sql stable as $$
+  select least(
+    p_deadline,
+    greatest(p_lease_until, pg_postmaster_start_time() + p_ready_after + p_lease)
+  )
+$$;
+
+-- The same for a row of the ledger. `p_ready_after` is always `(select unstuck.ready_after())`: it
+-- stays outside, because PostgreSQL does not inline a function that has a sub-select.
+create or replace function unstuck.lives_until(p_attempt unstuck.attempts, p_ready_after interval)
 returns timestamptz language sql stable as $$
-  select least(p_deadline, greatest(p_lease_until, pg_postmaster_start_time() + p_ready_after + p_lease))
+  select unstuck.alive_until(
+    p_attempt.lease_until, p_attempt.lease, p_attempt.deadline_at, p_ready_after
+  )
 $$;
 
--- Causes after which nobody knows how far the work had come: `on_lost` says what then.
+-- Whether the attempt ended in a way that hides how far its work had come. `on_lost` of the rule
+-- says what happens then.
 create or replace function unstuck.is_loss(p_cause text) returns boolean
 language sql immutable parallel safe as $$
   select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'stale')
 $$;
 
--- Where a task goes whose try ended by `p_cause`, the decision of sweep and settle.
-create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_tries integer) returns text
-language sql immutable parallel safe as $$
+-- The next state of a task whose try ended by `p_cause`. Sweep and settle both decide by it.
+create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_tries integer)
+returns text language sql immutable parallel safe as $$
   select case
-    when p_cause = 'never_claimed'                  then 'failed'
+    when p_cause = 'never_claimed' then 'failed'
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' <> 'retry' then 'failed'
     when p_tries < (p_rule ->> 'attempts')::integer then 'pending'
     else 'failed'
   end
 $$;
 
-create or replace function unstuck.next_reason(p_rule jsonb, p_cause text, p_tries integer) returns text
-language sql immutable parallel safe as $$
+-- The reason that goes with that state.
+create or replace function unstuck.next_reason(p_rule jsonb, p_cause text, p_tries integer)
+returns text language sql immutable parallel safe as $$
   select case
-    when p_cause = 'never_claimed'                  then p_cause
+    when p_cause = 'never_claimed' then p_cause
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'uncertain' then 'uncertain'
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'fail' then p_cause
     when p_tries < (p_rule ->> 'attempts')::integer then p_cause
-    when p_cause = 'transient'                      then 'transient_exhausted'
+    when p_cause = 'transient' then 'transient_exhausted'
     else 'attempts_exhausted'
   end
 $$;
 
--- How long to wait before the next try: first x factor^(tries - 1), at most max, with a jitter of half of it.
+-- How long to wait before the next try: first x factor^(tries - 1), at most max. Up to half of it
+-- is taken away at random, so that tasks that failed together do not come back together.
 create or replace function unstuck.backoff(p_rule jsonb, p_tries integer) returns interval
 language sql volatile as $$
   select make_interval(secs => (0.5 + random() / 2) * least(
     (p_rule ->> 'backoff_max')::float8,
-    (p_rule ->> 'backoff_first')::float8 * power((p_rule ->> 'backoff_factor')::float8, least(p_tries, 64) - 1)))
+    (p_rule ->> 'backoff_first')::float8
+      * power((p_rule ->> 'backoff_factor')::float8, least(p_tries, 64) - 1)
+  ))
 $$;
 
 -- The same for a try that was lost: seconds, or null when there is no next one.
-create or replace function unstuck.retry_after(p_rule jsonb, p_cause text, p_tries integer) returns double precision
-language sql volatile as $$
+create or replace function unstuck.retry_after(p_rule jsonb, p_cause text, p_tries integer)
+returns double precision language sql volatile as $$
   select case unstuck.next_state(p_rule, p_cause, p_tries)
-    when 'pending' then extract(epoch from unstuck.backoff(p_rule, p_tries)) end
+    when 'pending' then extract(epoch from unstuck.backoff(p_rule, p_tries))
+  end
 $$;
 
--- What is to become of a task whose try was lost. In plpgsql: inlined for each field, the cases took longer to plan than to run.
+-- The decision about a task whose try was lost. In plpgsql: inlined for each field, the cases took
+-- longer to plan than to run.
 create or replace function unstuck.decided(
-  p_task text, p_kind text, p_live boolean, p_number integer, p_tries integer, p_worker text, p_rule jsonb, p_cause text, p_held boolean, p_late interval
+  p_task text,
+  p_kind text,
+  p_live boolean,
+  p_number integer,
+  p_tries integer,
+  p_worker text,
+  p_rule jsonb,
+  p_cause text,
+  p_held boolean,
+  p_late interval
 ) returns unstuck.overdue language plpgsql volatile as $$
 declare
   v_reason constant text := unstuck.next_reason(p_rule, p_cause, p_tries);
 begin
-  return row(p_task, p_kind, 'running', p_live, p_number, p_tries, p_worker,
+  return row(
+    p_task,
+    p_kind,
+    'running',
+    p_live,
+    p_number,
+    p_tries,
+    p_worker,
     case when p_held then unstuck.next_state(p_rule, p_cause, p_tries) else 'overtaken' end,
-    v_reason, p_cause, unstuck.sentence(v_reason, p_cause, p_tries),
-    case when p_held then unstuck.retry_after(p_rule, p_cause, p_tries) end, extract(epoch from p_late))::unstuck.overdue;
+    v_reason,
+    p_cause,
+    unstuck.sentence(v_reason, p_cause, p_tries),
+    case when p_held then unstuck.retry_after(p_rule, p_cause, p_tries) end,
+    extract(epoch from p_late)
+  )::unstuck.overdue;
 end $$;
 
--- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times as much.
-create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer) returns text
-language plpgsql immutable parallel safe as $$ begin
+-- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times
+-- as much.
+create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer)
+returns text language plpgsql immutable parallel safe as $$
+begin
   return case p_reason
-    when 'never_claimed'      then 'No worker picked the task up in time.'
-    when 'attempts_exhausted' then format('Gave up after %s %s. The last one: %s', p_tries,
-                                          case p_tries when 1 then 'attempt' else 'attempts' end,
-                                          unstuck.sentence(p_cause, null, p_tries))
-    when 'transient_exhausted' then format('Gave up after %s attempts that each failed for a passing reason.', p_tries)
-    when 'uncertain'          then 'The worker stopped before it could say whether the work was done. It is not repeated, since a second run could do it twice.'
-    when 'lease_lost'         then 'The worker stopped without a word.'
-    when 'deadline'           then 'The work took longer than it may.'
-    when 'out_of_memory'      then 'The work needed more memory than it may use.'
-    when 'crashed'            then 'The process that did the work crashed.'
-    when 'shutdown'           then 'The worker was shut down.'
-    when 'stale'              then 'Nothing was heard of the task for too long.'
-    when 'cancelled'          then 'The task was cancelled.'
-    when 'by_hand'            then 'It was ended by a person.'
+    when 'never_claimed' then 'No worker picked the task up in time.'
+    when 'attempts_exhausted' then format(
+      'Gave up after %s %s. The last one: %s',
+      p_tries,
+      case p_tries when 1 then 'attempt' else 'attempts' end,
+      unstuck.sentence(p_cause, null, p_tries)
+    )
+    when 'transient_exhausted' then format(
+      'Gave up after %s attempts that each failed for a passing reason.', p_tries
+    )
+    when 'uncertain' then
+      'The worker stopped before it could say whether the work was done. '
+      'It is not repeated, since a second run could do it twice.'
+    when 'lease_lost' then 'The worker stopped without a word.'
+    when 'deadline' then 'The work took longer than it may.'
+    when 'out_of_memory' then 'The work needed more memory than it may use.'
+    when 'crashed' then 'The process that did the work crashed.'
+    when 'shutdown' then 'The worker was shut down.'
+    when 'stale' then 'Nothing was heard of the task for too long.'
+    when 'cancelled' then 'The task was cancelled.'
+    when 'by_hand' then 'It was ended by a person.'
     else 'The work failed.'
   end;
 end $$;
 
--- Errors that say nothing about the row: deadlock, lock or statement timeout, shutdown, lack of resources.
+-- Whether an error says nothing about the row, such as a deadlock, a timeout, a shutdown or a lack
+-- of resources. functions/core/sqlstates.py has the list.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
   select left(p_sqlstate, 2) in (@passing_sqlstates@)

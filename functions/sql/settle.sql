@@ -1,15 +1,30 @@
--- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the worker asks for:
--- complete, fail, retry (counts against the attempts) or release (does not). Safe to repeat: the token is the key.
+-- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the
+-- worker asks for: complete, fail, retry (counts against the attempts) or release (does not). Safe
+-- to repeat: the token is the key.
 create or replace function unstuck.@watch@_settle(
-  p_task text, p_token uuid, p_outcome text, p_rules jsonb, p_result jsonb default null, p_reason text default null,
-  p_error text default null, p_detail text default null, p_delay double precision default null
+  p_task text,
+  p_token uuid,
+  p_outcome text,
+  p_rules jsonb,
+  p_result jsonb default null,
+  p_reason text default null,
+  p_error text default null,
+  p_detail text default null,
+  p_delay double precision default null
 ) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
-  v_free_releases constant integer := case when @born_running@ then 0 else 10 end;  -- then a release counts too, or a task that ends its worker would live for ever
+  -- A table without a pending status cannot take a task back, so there a release counts as a try:
+  -- a task that ends its worker each time would live for ever.
+  v_free_releases constant integer := case when @born_running@ then 0 else 10 end;
   v_attempt record;
   v_rule    jsonb;
-  v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' when 'retry' then 'pending' when 'release' then 'pending' end;
+  v_state   text := case p_outcome
+    when 'complete' then 'completed'
+    when 'fail' then 'failed'
+    when 'retry' then 'pending'
+    when 'release' then 'pending'
+  end;
   v_outcome text := v_state;
   v_reason  text := p_reason;
   v_error   text := p_error;
@@ -21,50 +36,96 @@ begin
     raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
   end if;
   if v_state <> 'completed' then
-    select a.kind, a.tries into v_attempt from unstuck.attempts a
-    where a.watch = '@watch@' and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
+    select a.kind, a.tries
+    into v_attempt
+    from unstuck.attempts a
+    where a.watch = '@watch@'
+      and a.task_id = p_task
+      and a.token = p_token
+      and a.ended_at is null
+    for update;
     if v_state = 'pending' then
       v_rule := unstuck.rule(p_rules, v_attempt.kind);
       if p_outcome = 'release' and v_free_releases > (
-        select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
-          select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
-          where watch = '@watch@' and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
-        where a.watch = '@watch@' and a.task_id = p_task)
-      then
+        select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0))
+        from unstuck.attempts a, (
+          select max(number) as number  -- the last end: a task that was put back begins anew
+          from unstuck.attempts
+          where watch = '@watch@'
+            and task_id = p_task
+            and outcome in ('completed', 'failed', 'cancelled')
+        ) e
+        where a.watch = '@watch@'
+          and a.task_id = p_task
+      ) then
         v_outcome := 'released';
         v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
       else
         v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
         v_outcome := case v_state when 'pending' then 'retried' else v_state end;
         v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
-        v_retry_at := case v_state when 'pending' then
-          v_now + coalesce(make_interval(secs => p_delay), unstuck.backoff(v_rule, v_attempt.tries)) end;
+        v_retry_at := case v_state when 'pending' then v_now + coalesce(
+          make_interval(secs => p_delay),
+          unstuck.backoff(v_rule, v_attempt.tries)
+        ) end;
       end if;
     end if;
     v_error := coalesce(p_error, unstuck.sentence(v_reason, p_reason, v_attempt.tries));
   end if;
 
   update unstuck.attempts a
-  set ended_at = v_now, outcome = v_outcome, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at
-  where a.watch = '@watch@' and a.task_id = p_task and a.token = p_token and a.ended_at is null
+  set ended_at = v_now,
+      outcome = v_outcome,
+      reason = v_reason,
+      cause = p_reason,
+      error = v_error,
+      detail = p_detail,
+      retry_at = v_retry_at
+  where a.watch = '@watch@'
+    and a.task_id = p_task
+    and a.token = p_token
+    and a.ended_at is null
   returning a.number, a.tries, a.kind, a.started_at into v_attempt;
   if not found then
     return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
   end if;
-  v_pass := set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);  -- the fence lets this statement pass
-  if v_state = 'completed' then  -- by itself: with a constant state the planner leaves nothing of the cases
-    update @table@ t set @move(t, x)@
-    from (select 'completed' as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-    where t.@key@ = p_task::@key_type@ and coalesce(@is_running(t)@, false);
+  -- the fence lets this statement pass
+  v_pass := set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);
+  -- coalesce() keeps the planner from the partial index on running rows: the primary key is faster.
+  if v_state = 'completed' then  -- apart: with a constant state the planner drops the cases
+    update @table@ t
+    set @move(t, x)@
+    from (
+      select
+        'completed' as state,
+        p_result as result,
+        v_reason as reason,
+        v_error as error,
+        v_retry_at as retry_at
+    ) x
+    where t.@key@ = p_task::@key_type@
+      and coalesce(@is_running(t)@, false);
   else
-    update @table@ t set @move(t, x)@
-    from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-    where t.@key@ = p_task::@key_type@ and coalesce(@is_running(t)@, false);  -- bare, the planner reads all running rows
+    update @table@ t
+    set @move(t, x)@
+    from (
+      select
+        v_state as state,
+        null::jsonb as result,
+        v_reason as reason,
+        v_error as error,
+        v_retry_at as retry_at
+    ) x
+    where t.@key@ = p_task::@key_type@
+      and coalesce(@is_running(t)@, false);
   end if;
   v_pass := set_config('unstuck.override', '', true);
-  if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
-    update unstuck.attempts a set outcome = 'overtaken'
-    where a.watch = '@watch@' and a.task_id = p_task and a.number = v_attempt.number;
+  if not found then  -- moved without the guard: the task is theirs, the attempt ends
+    update unstuck.attempts a
+    set outcome = 'overtaken'
+    where a.watch = '@watch@'
+      and a.task_id = p_task
+      and a.number = v_attempt.number;
     return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
   end if;
   if v_state = 'completed' then
@@ -72,25 +133,61 @@ begin
   elsif v_state = 'failed' then
     @on_failed(p_task, v_attempt.number, v_reason)@
   end if;
-  return jsonb_build_object('verdict', 'settled', 'state', v_state, 'reason', v_reason, 'error', v_error, 'number', v_attempt.number,
-    'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_now - v_attempt.started_at),
-    'retry_after', extract(epoch from v_retry_at - v_now));
+  return jsonb_build_object(
+    'verdict', 'settled',
+    'state', v_state,
+    'reason', v_reason,
+    'error', v_error,
+    'number', v_attempt.number,
+    'tries', v_attempt.tries,
+    'kind', v_attempt.kind,
+    'took', extract(epoch from v_now - v_attempt.started_at),
+    'retry_after', extract(epoch from v_retry_at - v_now)
+  );
 end $$;
 
--- The answer to a settle whose attempt is not live: said before (repeat), or lost. What was lost is filed.
-create or replace function unstuck.@watch@_refuse(p_task text, p_token uuid, p_outcome text) returns jsonb
-language plpgsql as $$
+-- The answer to a settle whose attempt is not live: it was settled so before (`repeat`), or the
+-- attempt is lost. A lost one is recorded.
+create or replace function unstuck.@watch@_refuse(p_task text, p_token uuid, p_outcome text)
+returns jsonb language plpgsql as $$
 declare
   v_attempt record;
 begin
-  select a.outcome, a.reason, a.error, a.number, a.tries, a.kind, a.ended_at - a.started_at as took, a.sweep_id into v_attempt from unstuck.attempts a
-  where a.watch = '@watch@' and a.task_id = p_task and a.token = p_token;
-  if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
-    ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'), ('release', 'failed'))
+  select
+    a.outcome, a.reason, a.error, a.number, a.tries, a.kind, a.sweep_id,
+    a.ended_at - a.started_at as took
+  into v_attempt
+  from unstuck.attempts a
+  where a.watch = '@watch@'
+    and a.task_id = p_task
+    and a.token = p_token;
+  if v_attempt.sweep_id is null
+    and v_attempt.outcome is not null
+    and (p_outcome, v_attempt.outcome) in (
+      ('complete', 'completed'),
+      ('fail', 'failed'),
+      ('retry', 'retried'),
+      ('retry', 'failed'),
+      ('release', 'released'),
+      ('release', 'retried'),
+      ('release', 'failed')
+    )
   then
-    return jsonb_build_object('verdict', 'settled', 'repeat', true, 'reason', v_attempt.reason, 'error', v_attempt.error,
-      'number', v_attempt.number, 'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_attempt.took), 'retry_after', 0,
-      'state', case when v_attempt.outcome in ('retried', 'released') then 'pending' else v_attempt.outcome end);
+    return jsonb_build_object(
+      'verdict', 'settled',
+      'repeat', true,
+      'reason', v_attempt.reason,
+      'error', v_attempt.error,
+      'number', v_attempt.number,
+      'tries', v_attempt.tries,
+      'kind', v_attempt.kind,
+      'took', extract(epoch from v_attempt.took),
+      'retry_after', 0,
+      'state', case
+        when v_attempt.outcome in ('retried', 'released') then 'pending'
+        else v_attempt.outcome
+      end
+    );
   end if;
   return unstuck.lost('@watch@', p_task, p_token, p_outcome);
 end $$;

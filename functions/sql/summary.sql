@@ -1,6 +1,7 @@
--- pulse: what the operators' page shows first: how many are stuck, what is open, the last sweep; and the charts of a day.
--- Bounded, since it is asked every 2 seconds: 20,000 rows of a state are read at most, the oldest first, and the answer
--- says when there are more (`most`). Reads open rows and the ledger, and locks nothing.
+-- pulse: what the operators' page shows first: how many tasks are stuck, what is open, the last
+-- sweep. Bounded, since it is asked every 2 seconds: at most 20,000 rows of a state are read, the
+-- oldest first, and the answer has that bound (`most`). Reads open rows and the ledger, and locks
+-- nothing.
 create or replace function unstuck.@watch@_pulse(p_rules jsonb) returns jsonb
 language plpgsql stable set enable_seqscan = off as $$
 declare
@@ -9,48 +10,143 @@ declare
 begin
   return jsonb_build_object(
     'most', v_most,
-    'stuck', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(s.at)))
-              from unstuck.@watch@_section(0, v_now, p_rules, v_most) s),
+    'stuck', (
+      select jsonb_build_object(
+        'count', count(*), 'oldest', extract(epoch from v_now - min(s.at))
+      )
+      from unstuck.@watch@_section(@section_stuck@, v_now, p_rules, v_most) s
+    ),
     'open', coalesce((
-      select jsonb_agg(jsonb_build_object('state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest) order by o.state desc, o.count desc, o.kind)
+      select jsonb_agg(jsonb_build_object(
+        'state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest
+      ) order by o.state desc, o.count desc, o.kind)
       from (
-        select 'pending' as state, p.kind, count(*) as count, extract(epoch from v_now - min(p.since)) as oldest
-        from (select @kind(t)@ as kind, @queued_bound(t)@ as since from @table@ t where @is_pending(t)@ order by @queued_bound(t)@ limit v_most) p group by p.kind
+        select
+          'pending' as state,
+          p.kind,
+          count(*) as count,
+          extract(epoch from v_now - min(p.since)) as oldest
+        from (
+          select @kind(t)@ as kind, @queued_bound(t)@ as since
+          from @table@ t
+          where @is_pending(t)@
+          order by @queued_bound(t)@
+          limit v_most
+        ) p
+        group by p.kind
         union all
         select 'running', r.kind, count(*), extract(epoch from v_now - min(r.since))
-        from (select @kind(t)@ as kind, @started(t)@ as since from @table@ t where @is_running(t)@ order by @alive_bound(t)@ limit v_most) r group by r.kind
-      ) o), '[]'),
-    'last_sweep', (select jsonb_build_object('id', s.id, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts, 'error', s.error,
-                                             'running', s.ended_at is null and s.until > v_now)
-                   from unstuck.sweeps s order by s.id desc limit 1),
-    'last_good', (select extract(epoch from v_now - g.started_at) from (
-        select s.started_at, s.ok from unstuck.sweeps s order by s.id desc limit 1000) g where g.ok order by g.started_at desc limit 1));
+        from (
+          select @kind(t)@ as kind, @started(t)@ as since
+          from @table@ t
+          where @is_running(t)@
+          order by @alive_bound(t)@
+          limit v_most
+        ) r
+        group by r.kind
+      ) o
+    ), '[]'),
+    'last_sweep', (
+      select jsonb_build_object(
+        'id', s.id,
+        'ago', extract(epoch from v_now - s.started_at),
+        'ok', s.ok,
+        'counts', s.counts,
+        'error', s.error,
+        'running', s.ended_at is null and s.until > v_now
+      )
+      from unstuck.sweeps s
+      order by s.id desc
+      limit 1
+    ),
+    'last_good', (
+      select extract(epoch from v_now - g.started_at)
+      from (
+        select s.started_at, s.ok
+        from unstuck.sweeps s
+        order by s.id desc
+        limit 1000
+      ) g
+      where g.ok
+      order by g.started_at desc
+      limit 1
+    )
+  );
 end $$;
 
--- The last `p_half_hours`: how attempts ended (of 200 in each half hour at most: a sample where `more`), and how long it
--- took from the last sign of life of an attempt to its rescue by a sweep.
+-- The last `p_half_hours`: how attempts ended (at most 200 of each half hour are read: a sample
+-- where `more`), and how long it took from the last sign of life of an attempt to its rescue by a
+-- sweep.
 create or replace function unstuck.@watch@_day(p_half_hours integer default 48) returns jsonb
 language plpgsql stable set enable_seqscan = off as $$
 declare
   v_step  constant interval := '30 min';
   v_each  constant integer := 200;
-  v_begin constant timestamptz := date_bin(v_step, clock_timestamp(), '2000-01-01') - (p_half_hours - 1) * v_step;
+  v_begin constant timestamptz :=
+    date_bin(v_step, clock_timestamp(), '2000-01-01') - (p_half_hours - 1) * v_step;
 begin
-  return jsonb_build_object('begin', extract(epoch from v_begin), 'step', extract(epoch from v_step), 'ended', (
-      select jsonb_agg(jsonb_build_object('completed', e.completed, 'failed', e.failed, 'retried', e.retried, 'more', e.seen >= v_each) order by b.n)
-      from generate_series(0, p_half_hours - 1) as b (n) cross join lateral (
-        select count(*) filter (where s.outcome = 'completed') as completed, count(*) filter (where s.outcome = 'failed') as failed,
-          count(*) filter (where s.outcome in ('retried', 'released')) as retried, count(*) as seen
-        from (select a.outcome from unstuck.attempts a
-              where a.ended_at >= v_begin + b.n * v_step and a.ended_at < v_begin + (b.n + 1) * v_step and a.watch = '@watch@'
-              order by a.ended_at limit v_each) s) e),
+  return jsonb_build_object(
+    'begin', extract(epoch from v_begin),
+    'step', extract(epoch from v_step),
+    'ended', (
+      select jsonb_agg(jsonb_build_object(
+        'completed', e.completed,
+        'failed', e.failed,
+        'retried', e.retried,
+        'more', e.seen >= v_each
+      ) order by b.n)
+      from generate_series(0, p_half_hours - 1) as b (n)
+      cross join lateral (
+        select
+          count(*) filter (where s.outcome = 'completed') as completed,
+          count(*) filter (where s.outcome = 'failed') as failed,
+          count(*) filter (where s.outcome in ('retried', 'released')) as retried,
+          count(*) as seen
+        from (
+          select a.outcome
+          from unstuck.attempts a
+          where a.ended_at >= v_begin + b.n * v_step
+            and a.ended_at < v_begin + (b.n + 1) * v_step
+            and a.watch = '@watch@'
+          order by a.ended_at
+          limit v_each
+        ) s
+      ) e
+    ),
     'rescued', coalesce((
-      select jsonb_agg(jsonb_build_object('n', r.n, 'count', r.count, 'p50', r.p50, 'max', r.max) order by r.n) from (
-        select floor(extract(epoch from s.ended_at - v_begin) / extract(epoch from v_step))::integer as n, count(*) as count,
-          percentile_cont(0.5) within group (order by s.took) as p50, max(s.took) as max
-        from (select a.ended_at, extract(epoch from a.ended_at - a.beat_at) as took from unstuck.attempts a
-              where a.sweep_id >= (select coalesce(min(w.id), 0) from (
-                                     select w.id from unstuck.sweeps w where w.started_at >= v_begin order by w.id desc limit 3000) w)
-                and a.sweep_id > 0 and a.watch = '@watch@' and a.ended_at >= v_begin and a.beat_at < a.ended_at
-              order by a.sweep_id desc limit 5000) s group by 1) r), '[]'));
+      select jsonb_agg(jsonb_build_object(
+        'n', r.n, 'count', r.count, 'p50', r.p50, 'max', r.max
+      ) order by r.n)
+      from (
+        select
+          floor(
+            extract(epoch from s.ended_at - v_begin) / extract(epoch from v_step)
+          )::integer as n,
+          count(*) as count,
+          percentile_cont(0.5) within group (order by s.took) as p50,
+          max(s.took) as max
+        from (
+          select a.ended_at, extract(epoch from a.ended_at - a.beat_at) as took
+          from unstuck.attempts a
+          where a.sweep_id >= (
+            select coalesce(min(w.id), 0)
+            from (
+              select w.id
+              from unstuck.sweeps w
+              where w.started_at >= v_begin
+              order by w.id desc
+              limit 3000
+            ) w
+          )
+            and a.sweep_id > 0
+            and a.watch = '@watch@'
+            and a.ended_at >= v_begin
+            and a.beat_at < a.ended_at
+          order by a.sweep_id desc
+          limit 5000
+        ) s
+        group by 1
+      ) r
+    ), '[]')
+  );
 end $$;

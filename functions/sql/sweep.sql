@@ -1,103 +1,230 @@
--- sweep: settles what is overdue, one batch for each call. Two sweeps at once are harmless: rows are taken with skip locked.
---   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of its index: without an order
---            the limit makes a scan of the whole table look cheap to the planner, and each batch would do one
+-- sweep: settles what is overdue, one batch for each call. Two sweeps at once are harmless: each
+-- skips the rows that the other has locked.
+--   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of
+--            its index: without an order the limit makes a scan of the whole table look cheap to
+--            the planner, and each batch would do one
 --   apply    writes the decisions, guarded again by status
---            (no sequential scans in either: a plan made while a table was small would be kept while it grows; 30 times slower seen)
---   sweep    does both; where the set fails it goes row by row, so that one bad row never stops the others
+--   sweep    does both; where the batch fails it goes row by row, so that one bad row never stops
+--            the others
+-- No sequential scans in overdue and apply: a plan that was made while a table was small would be
+-- kept while it grows (30 times slower seen).
 
+-- What is overdue now, and the decision about each task. `p_task`: only that one; null: all.
 create or replace function unstuck.@watch@_overdue(
-  p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
-) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto set enable_seqscan = off as $$  -- whatever a claim has set
+  p_now timestamptz,
+  p_rules jsonb,
+  p_limit integer,
+  p_task text,
+  p_skip text[]
+) returns unstuck.overdue[]
+language plpgsql set plan_cache_mode = auto  -- whatever a claim has set
+set enable_seqscan = off as $$
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
 begin
-  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where somebody else moved the task
-  -- (overtaken), the attempt ends and the task is theirs.
-  select array_agg(unstuck.decided(d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held, p_now - d.until)) into v_lost
+  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where
+  -- somebody else moved the task (overtaken), the attempt ends and the task is theirs.
+  select array_agg(unstuck.decided(
+    d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held, p_now - d.until
+  ))
+  into v_lost
   from (
-    select a.task_id, a.kind, a.number, a.tries, a.worker, coalesce(v_rules -> a.kind, v_rules -> '*') as rule, @is_running(t)@ as held,
+    select
+      a.task_id,
+      a.kind,
+      a.number,
+      a.tries,
+      a.worker,
+      coalesce(v_rules -> a.kind, v_rules -> '*') as rule,
+      @is_running(t)@ as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
-      unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
-    from unstuck.attempts a join @table@ t on t.@key@ = a.task_id::@key_type@
-    where a.watch = '@watch@' and a.ended_at is null
+      unstuck.lives_until(a, (select unstuck.ready_after())) as until
+    from unstuck.attempts a
+    join @table@ t on t.@key@ = a.task_id::@key_type@
+    where a.watch = '@watch@'
+      and a.ended_at is null
       and least(a.lease_until, a.deadline_at) <= p_now
-      and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
-      and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
-    order by a.task_id limit p_limit for update of a, t skip locked
+      and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
+      and (p_task is null or a.task_id = p_task)
+      and a.task_id <> all (p_skip)
+    order by a.task_id
+    limit p_limit
+    for update of a, t skip locked
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
   if p_limit > 0 then
-    -- Pending for longer than the rule, unless its lost push was sent again, for the first time or the last, only just now.
-    select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
-        'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
+    -- Pending for longer than the rule. Not where its lost push was sent again only just now, for
+    -- the first time or after the rule's time was over.
+    select array_agg(row(
+      d.task_id,
+      d.kind,
+      'pending',
+      false,
+      coalesce(l.number, 0) + 1,
+      coalesce(l.tries, 0),
+      null,
+      'failed',
+      'never_claimed',
+      'never_claimed',
+      unstuck.sentence('never_claimed', null, 0),
+      null,
+      extract(epoch from p_now - d.until)
+    )::unstuck.overdue)
     into v_waiting
     from (
-      select t.@key@::text as task_id, @kind(t)@ as kind, @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for') as until
+      select
+        t.@key@::text as task_id,
+        @kind(t)@ as kind,
+        @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for') as until
       from @table@ t
-      where @is_pending(t)@ and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+      where @is_pending(t)@
+        and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
         and @queued(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
-        and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null)
-        and not exists (select from unstuck.dispatches d where d.watch = '@watch@' and d.task_id = t.@key@::text
-                        and (d.times = 1 or d.at >= @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for'))
-                        and d.at > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after'))
-        and (p_task is null or t.@key@ = p_task::@key_type@) and t.@key@::text <> all (p_skip)
-      order by @queued_bound(t)@ limit p_limit for update skip locked
-    ) d left join lateral (
-      select a.number, a.tries from unstuck.attempts a
-      where a.watch = '@watch@' and a.task_id = d.task_id order by a.number desc limit 1
+        and not exists (
+          select from unstuck.attempts a
+          where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+        )
+        and not exists (
+          select from unstuck.dispatches d
+          where d.watch = '@watch@'
+            and d.task_id = t.@key@::text
+            and (
+              d.times = 1
+              or d.at >= @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+            )
+            and d.at > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
+        )
+        and (p_task is null or t.@key@ = p_task::@key_type@)
+        and t.@key@::text <> all (p_skip)
+      order by @queued_bound(t)@
+      limit p_limit
+      for update skip locked
+    ) d
+    left join lateral (
+      select a.number, a.tries
+      from unstuck.attempts a
+      where a.watch = '@watch@' and a.task_id = d.task_id
+      order by a.number desc
+      limit 1
     ) l on true;
     p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
 
-    -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of the table.
-    select array_agg(unstuck.decided(d.task_id, d.kind, false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0) + 1, null, d.rule, 'stale', true,
-                                     p_now - d.until)) into v_silent
+    -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of
+    -- the table.
+    select array_agg(unstuck.decided(
+      d.task_id,
+      d.kind,
+      false,
+      coalesce(l.number, 0) + 1,
+      coalesce(l.tries, 0) + 1,
+      null,
+      d.rule,
+      'stale',
+      true,
+      p_now - d.until
+    ))
+    into v_silent
     from (
-      select t.@key@::text as task_id, @kind(t)@ as kind, coalesce(v_rules -> @kind(t)@, v_rules -> '*') as rule,
+      select
+        t.@key@::text as task_id,
+        @kind(t)@ as kind,
+        coalesce(v_rules -> @kind(t)@, v_rules -> '*') as rule,
         @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') as until
       from @table@ t
-      where @is_running(t)@ and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
+      where @is_running(t)@
+        and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
         and @alive(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
-        and not exists (select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null)
-        and (p_task is null or t.@key@ = p_task::@key_type@) and t.@key@::text <> all (p_skip)
-      order by @alive_bound(t)@ limit p_limit for update skip locked
-    ) d left join lateral (
-      select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
-      from unstuck.attempts a where a.watch = '@watch@' and a.task_id = d.task_id order by a.number desc limit 1
+        and not exists (
+          select from unstuck.attempts a
+          where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+        )
+        and (p_task is null or t.@key@ = p_task::@key_type@)
+        and t.@key@::text <> all (p_skip)
+      order by @alive_bound(t)@
+      limit p_limit
+      for update skip locked
+    ) d
+    left join lateral (
+      select
+        a.number,
+        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+      from unstuck.attempts a
+      where a.watch = '@watch@' and a.task_id = d.task_id
+      order by a.number desc
+      limit 1
     ) l on true;
   end if;
 
   return v_lost || v_waiting || v_silent;
 end $$;
 
-create or replace function unstuck.@watch@_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
-language plpgsql set enable_seqscan = off as $$
+-- Writes the decisions: ends live attempts, adds an attempt that holds the reason where there was
+-- none, and moves the tasks.
+create or replace function unstuck.@watch@_apply(
+  p_now timestamptz,
+  p_found unstuck.overdue[],
+  p_sweep bigint
+) returns void language plpgsql set enable_seqscan = off as $$
 begin
   @as_role@
   update unstuck.attempts a
-  set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
-      reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),
+  set ended_at = p_now,
+      outcome = case x.state when 'pending' then 'retried' else x.state end,
+      reason = x.reason,
+      cause = x.cause,
+      error = x.error,
+      retry_at = p_now + make_interval(secs => x.retry_after),
       sweep_id = coalesce(p_sweep, 0)
   from unnest(p_found) x
-  where x.live and a.watch = '@watch@' and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
+  where x.live
+    and a.watch = '@watch@'
+    and a.task_id = x.task_id
+    and a.number = x.number
+    and a.ended_at is null;
 
-  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
-                                ended_at, outcome, reason, cause, error, retry_at, sweep_id, checkpoint)
-  select '@watch@', x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000', p_now, '0', p_now, p_now, p_now,
-         p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
-         p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0), coalesce((
-           select a.checkpoint from unstuck.attempts a  -- the next attempt starts with what the last one had done
-           where x.state = 'pending' and a.watch = '@watch@' and a.task_id = x.task_id and a.number = x.number - 1
-             and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
-  from unnest(p_found) x where not x.live;
+  insert into unstuck.attempts (
+    watch, task_id, number, tries, kind, token,
+    started_at, lease, lease_until, deadline_at, beat_at, ended_at,
+    outcome, reason, cause, error, retry_at, sweep_id, checkpoint
+  )
+  select
+    '@watch@', x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000',
+    p_now, '0', p_now, p_now, p_now, p_now,
+    case x.state when 'pending' then 'retried' else 'failed' end,
+    x.reason,
+    x.cause,
+    x.error,
+    p_now + make_interval(secs => x.retry_after),
+    coalesce(p_sweep, 0),
+    coalesce((  -- the next attempt starts with what the last one had done
+      select a.checkpoint
+      from unstuck.attempts a
+      where x.state = 'pending'
+        and a.watch = '@watch@'
+        and a.task_id = x.task_id
+        and a.number = x.number - 1
+        and a.outcome not in ('completed', 'failed', 'cancelled')
+    ), '{}')
+  from unnest(p_found) x
+  where not x.live;
 
   perform set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);
-  update @table@ t set @move(t, x)@
-  from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
-  where x.state <> 'overtaken' and t.@key@ = x.task_id::@key_type@ and @state(t)@ = x.was;
+  update @table@ t
+  set @move(t, x)@
+  from (
+    select
+      u.*,
+      p_now + make_interval(secs => u.retry_after) as retry_at,
+      null::jsonb as result
+    from unnest(p_found) u
+  ) x
+  where x.state <> 'overtaken'
+    and t.@key@ = x.task_id::@key_type@
+    and @state(t)@ = x.was;
   perform set_config('unstuck.override', '', true);
 
   @each_on_failed(p_found)@
@@ -106,8 +233,14 @@ begin
   end if;
 end $$;
 
+-- One batch: finds, decides and writes. Answers the tasks that it moved, those that it could not
+-- move, and whether there are more.
 create or replace function unstuck.@watch@_sweep(
-  p_rules jsonb, p_limit integer default 500, p_sweep bigint default null, p_task text default null, p_skip text[] default '{}'
+  p_rules jsonb,
+  p_limit integer default 500,
+  p_sweep bigint default null,
+  p_task text default null,
+  p_skip text[] default '{}'
 ) returns json language plpgsql as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
@@ -117,20 +250,34 @@ declare
   v_bad   json[] := '{}';
   v_row   unstuck.overdue;
 begin
-  begin  -- locks and writes in one subtransaction: a row that was locked outside of it gets a multixact when it is written
+  -- Locks and writes are in one subtransaction: a row that was locked outside of it gets a
+  -- multixact when it is written.
+  begin
     v_found := unstuck.@watch@_overdue(v_now, p_rules, p_limit, p_task, p_skip);
     if v_found is null then
       return '{"rescued": [], "unsweepable": [], "more": false}';
     end if;
     perform unstuck.@watch@_apply(v_now, v_found, p_sweep);
-    return json_build_object('rescued', to_json(v_found), 'unsweepable', '{}'::json[], 'more', cardinality(v_found) >= p_limit);
+    return json_build_object(
+      'rescued', to_json(v_found),
+      'unsweepable', '{}'::json[],
+      'more', cardinality(v_found) >= p_limit
+    );
   exception when others then
     if v_found is null or unstuck.is_passing(sqlstate) then
       raise;
     end if;
     if cardinality(v_found) = 1 then
-      return json_build_object('rescued', '{}'::json[], 'more', p_limit = 1, 'unsweepable',
-        json_build_array(json_build_object('task_id', v_found[1].task_id, 'kind', v_found[1].kind, 'code', sqlstate, 'error', sqlerrm)));
+      return json_build_object(
+        'rescued', '{}'::json[],
+        'more', p_limit = 1,
+        'unsweepable', json_build_array(json_build_object(
+          'task_id', v_found[1].task_id,
+          'kind', v_found[1].kind,
+          'code', sqlstate,
+          'error', sqlerrm
+        ))
+      );
     end if;
   end;
   foreach v_row in array v_found loop
@@ -138,44 +285,74 @@ begin
     v_done := v_done || array(select json_array_elements(v_one -> 'rescued'));
     v_bad := v_bad || array(select json_array_elements(v_one -> 'unsweepable'));
   end loop;
-  return json_build_object('rescued', to_json(v_done), 'unsweepable', to_json(v_bad), 'more', cardinality(v_found) >= p_limit);
+  return json_build_object(
+    'rescued', to_json(v_done),
+    'unsweepable', to_json(v_bad),
+    'more', cardinality(v_found) >= p_limit
+  );
 end $$;
 
--- Pending tasks whose push seems lost: to be sent again, once in each `redispatch_after`.
-create or replace function unstuck.@watch@_redispatch(p_rules jsonb, p_limit integer default 500) returns json
-language plpgsql set enable_seqscan = off as $$
+-- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`.
+create or replace function unstuck.@watch@_redispatch(p_rules jsonb, p_limit integer default 500)
+returns json language plpgsql set enable_seqscan = off as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
   v_sent json;
 begin
   with quiet as (
-    select t.@key@::text as task_id, @kind(t)@ as kind, extract(epoch from v_now - @queued(t)@) as age
-    from @table@ t left join unstuck.dispatches d on d.watch = '@watch@' and d.task_id = t.@key@::text
-    where @is_pending(t)@ and @queued_bound(t)@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
+    select
+      t.@key@::text as task_id,
+      @kind(t)@ as kind,
+      extract(epoch from v_now - @queued(t)@) as age
+    from @table@ t
+    left join unstuck.dispatches d on d.watch = '@watch@' and d.task_id = t.@key@::text
+    where @is_pending(t)@
+      and @queued_bound(t)@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
       and @queued(t)@ <= v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
-      and (d.at is null or d.at < @queued(t)@ or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
-                           and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for'))
-    order by @queued(t)@ limit p_limit for update of t skip locked
+      and (
+        d.at is null
+        or d.at < @queued(t)@
+        or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
+          and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+      )
+    order by @queued(t)@
+    limit p_limit
+    for update of t skip locked
   ), sent as (
-    insert into unstuck.dispatches as d (watch, task_id, at) select '@watch@', q.task_id, v_now from quiet q
-    on conflict (watch, task_id) do update set at = v_now, times = d.times + 1
+    insert into unstuck.dispatches as d (watch, task_id, at)
+    select '@watch@', q.task_id, v_now
+    from quiet q
+    on conflict (watch, task_id) do update
+    set at = v_now,
+        times = d.times + 1
     returning d.task_id, d.times
   )
-  select json_agg(json_build_object('task_id', s.task_id, 'kind', q.kind, 'times', s.times, 'age', q.age)) into v_sent
-  from sent s join quiet q using (task_id);
+  select json_agg(json_build_object(
+    'task_id', s.task_id, 'kind', q.kind, 'times', s.times, 'age', q.age
+  ))
+  into v_sent
+  from sent s
+  join quiet q using (task_id);
   return coalesce(v_sent, '[]');
 end $$;
 
--- Attempts whose task row was deleted end too. Once in each run: what others did to the table has a hook as well.
+-- Ends attempts whose task row was deleted; once in each run. Also calls on_swept, the hook in
+-- which users look for changes that were made without our functions. Returns how many attempts it
+-- ended.
 create or replace function unstuck.@watch@_orphans(p_sweep bigint) returns integer
 language plpgsql as $$
 declare
   v_count integer;
 begin
   update unstuck.attempts a
-  set ended_at = clock_timestamp(), outcome = 'overtaken', reason = 'cancelled', error = 'The task was deleted.', sweep_id = p_sweep
-  where a.watch = '@watch@' and a.ended_at is null
-    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= clock_timestamp()
+  set ended_at = clock_timestamp(),
+      outcome = 'overtaken',
+      reason = 'cancelled',
+      error = 'The task was deleted.',
+      sweep_id = p_sweep
+  where a.watch = '@watch@'
+    and a.ended_at is null
+    and unstuck.lives_until(a, (select unstuck.ready_after())) <= clock_timestamp()
     and not exists (select from @table@ t where t.@key@ = a.task_id::@key_type@);
   get diagnostics v_count = row_count;
   @on_swept()@

@@ -1,9 +1,13 @@
--- The run of a sweep: begun, ended, and what is done once in each run whatever the batches.
+-- The run of a sweep: its begin, its end, and what is done once in each run, however many batches
+-- there are.
 
--- Answers begun, or duplicate (this key was swept), or running (another run is at it). The caller names the run, so that a
--- begin whose answer was lost can be repeated.
+-- Begins a run. Verdict begun; duplicate: this key was swept; or running: another run has not
+-- ended. The caller names the run (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
-  p_key text, p_by text, p_budget double precision, p_run uuid default gen_random_uuid()
+  p_key text,
+  p_by text,
+  p_budget double precision,
+  p_run uuid default gen_random_uuid()
 ) returns jsonb language plpgsql as $$
 declare
   v_id  bigint;
@@ -13,7 +17,12 @@ begin
   if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
     return '{"verdict": "duplicate"}';
   end if;
-  select s.id, s.run into v_id, v_run from unstuck.sweeps s where s.ended_at is null and s.until > clock_timestamp() limit 1;
+  select s.id, s.run
+  into v_id, v_run
+  from unstuck.sweeps s
+  where s.ended_at is null
+    and s.until > clock_timestamp()
+  limit 1;
   if v_run = p_run then
     return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
   elsif v_id is not null then
@@ -22,68 +31,142 @@ begin
   insert into unstuck.sweeps as s (key, by, until, run)
   values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget), p_run)
   on conflict (key) do update
-    set by = p_by, started_at = clock_timestamp(), until = excluded.until, run = p_run, ended_at = null, ok = null, error = null
+  set by = p_by,
+      started_at = clock_timestamp(),
+      until = excluded.until,
+      run = p_run,
+      ended_at = null,
+      ok = null,
+      error = null
   returning id into v_id;
   return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
 end $$;
 
-create or replace function unstuck.sweep_end(p_id bigint, p_ok boolean, p_counts jsonb, p_error text default null) returns void
-language sql as $$
-  update unstuck.sweeps set ended_at = clock_timestamp(), ok = p_ok, counts = p_counts, error = p_error where id = p_id
+-- Ends a run, with what it did.
+create or replace function unstuck.sweep_end(
+  p_id bigint,
+  p_ok boolean,
+  p_counts jsonb,
+  p_error text default null
+) returns void language sql as $$
+  update unstuck.sweeps
+  set ended_at = clock_timestamp(),
+      ok = p_ok,
+      counts = p_counts,
+      error = p_error
+  where id = p_id
 $$;
 
--- Many leases that run out at once mean that the platform failed, not the workers: each gets one more lease, once.
-create or replace function unstuck.suspend(p_watch text, p_at_least integer, p_share double precision) returns integer
-language plpgsql as $$
+-- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
+-- more lease, once. Returns how many got one.
+create or replace function unstuck.suspend(
+  p_watch text,
+  p_at_least integer,
+  p_share double precision
+) returns integer language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_live    integer;
   v_expired integer;
 begin
-  select count(*), count(*) filter (where not a.extended and a.deadline_at > v_now
-                                    and a.lease_until <= v_now
-                                    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now)
-  into v_live, v_expired from unstuck.attempts a where a.watch = p_watch and a.ended_at is null;
+  select
+    count(*),
+    count(*) filter (
+      where not a.extended
+        and a.deadline_at > v_now
+        and a.lease_until <= v_now
+        and unstuck.lives_until(a, (select unstuck.ready_after())) <= v_now
+    )
+  into v_live, v_expired
+  from unstuck.attempts a
+  where a.watch = p_watch
+    and a.ended_at is null;
   if v_expired < p_at_least or v_expired <= p_share * v_live then
     return 0;
   end if;
-  update unstuck.attempts a set lease_until = v_now + a.lease, extended = true
-  where a.watch = p_watch and a.ended_at is null and not a.extended and a.deadline_at > v_now
-    and a.lease_until <= v_now and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now;
+  update unstuck.attempts a
+  set lease_until = v_now + a.lease,
+      extended = true
+  where a.watch = p_watch
+    and a.ended_at is null
+    and not a.extended
+    and a.deadline_at > v_now
+    and a.lease_until <= v_now
+    and unstuck.lives_until(a, (select unstuck.ready_after())) <= v_now;
   get diagnostics v_expired = row_count;
   return v_expired;
 end $$;
 
--- Retention: attempts, sweeps and refusals older than `p_keep` seconds go, a bounded number in each sweep.
-create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000) returns integer
-language plpgsql as $$
+-- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows in each sweep.
+-- Returns how many attempts went.
+create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000)
+returns integer language plpgsql as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
   v_count  integer;
 begin
-  with old as materialized (  -- a sub-select with a limit may be run again and again, and is then no limit
-    select o.watch, o.task_id, o.number from unstuck.attempts o
-    where o.ended_at < v_before limit p_limit for update skip locked)
-  delete from unstuck.attempts a using old
-  where a.watch = old.watch and a.task_id = old.task_id and a.number = old.number;
+  with old as materialized (  -- a sub-select with a limit may run again and again: then no limit
+    select o.watch, o.task_id, o.number
+    from unstuck.attempts o
+    where o.ended_at < v_before
+    limit p_limit
+    for update skip locked
+  )
+  delete from unstuck.attempts a
+  using old
+  where a.watch = old.watch
+    and a.task_id = old.task_id
+    and a.number = old.number;
   get diagnostics v_count = row_count;
-  delete from unstuck.sweeps s where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit) and s.started_at < v_before;
-  delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;
+  delete from unstuck.sweeps s
+  where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit)
+    and s.started_at < v_before;
+  delete from unstuck.refusals r
+  where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit)
+    and r.at < v_before;
   delete from unstuck.dispatches d where d.at < v_before;
   delete from unstuck.operations o where o.at < v_before;
-  delete from unstuck.outbox o where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit) and o.at < v_before;
+  delete from unstuck.outbox o
+  where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit)
+    and o.at < v_before;
   return v_count;
 end $$;
 
--- The runs, the newest first, those before `p_before`; without `p_all` those that did something, of 5,000 looked at.
-create or replace function unstuck.sweeps(p_limit integer default 50, p_before bigint default null, p_all boolean default false) returns jsonb
-language sql stable as $$
-  select coalesce(jsonb_agg(to_jsonb(f) order by f.id desc), '[]') from (
-    select s.id, s.by, s.ok, s.counts, s.error, extract(epoch from s.started_at) as started,
-      extract(epoch from clock_timestamp() - s.started_at) as ago, extract(epoch from s.ended_at - s.started_at) as took
-    from (select * from unstuck.sweeps s where p_before is null or s.id < p_before order by s.id desc limit 5000) s
-    where p_all or not coalesce(s.ok, false) or exists (
-      select from jsonb_each(s.counts) c
-      where c.key in ('failed', 'requeued', 'redispatched', 'suspended', 'unsweepable', 'orphaned') and c.value <> '0')
-    order by s.id desc limit least(p_limit, 500)) f
+-- The runs, the newest first, those before `p_before`. Without `p_all` only those that did
+-- something, among the last 5,000.
+create or replace function unstuck.sweeps(
+  p_limit integer default 50,
+  p_before bigint default null,
+  p_all boolean default false
+) returns jsonb language sql stable as $$
+  select coalesce(jsonb_agg(to_jsonb(f) order by f.id desc), '[]')
+  from (
+    select
+      s.id,
+      s.by,
+      s.ok,
+      s.counts,
+      s.error,
+      extract(epoch from s.started_at) as started,
+      extract(epoch from clock_timestamp() - s.started_at) as ago,
+      extract(epoch from s.ended_at - s.started_at) as took
+    from (
+      select *
+      from unstuck.sweeps s
+      where p_before is null or s.id < p_before
+      order by s.id desc
+      limit 5000
+    ) s
+    where p_all
+      or not coalesce(s.ok, false)
+      or exists (
+        select from jsonb_each(s.counts) c
+        where c.value <> '0'
+          and c.key in (
+            'failed', 'requeued', 'redispatched', 'suspended', 'unsweepable', 'orphaned'
+          )
+      )
+    order by s.id desc
+    limit least(p_limit, 500)
+  ) f
 $$;

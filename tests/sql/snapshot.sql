@@ -225,17 +225,20 @@ create index attempts_failed on unstuck.attempts (watch, ended_at) where outcome
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
--- The rules, from policy.yaml, travel with each call: {"*": {...}, "image": {...}}. "*" is complete; a kind states what
--- differs there. `longest_pending_for`, in "*", bounds what a claim reads.
+-- The rule of a kind, complete. Rules come from policy.yaml and travel with each call:
+-- {"*": {...}, "image": {...}}. "*" is complete; a kind states only what differs there.
+-- `longest_pending_for`, in "*", bounds what a claim reads.
 create or replace function unstuck.rule(p_rules jsonb, p_kind text) returns jsonb
 language sql immutable parallel safe as $$
   select (p_rules -> '*') || coalesce(p_rules -> p_kind, '{}')
 $$;
 
--- For a set of tasks: each kind's rule complete, so that it is put together once and not for each row.
+-- All rules, each complete: for a set of tasks, so that a rule is put together once for each kind
+-- and not once for each row.
 create or replace function unstuck.complete_rules(p_rules jsonb) returns jsonb
 language sql immutable parallel safe as $$
-  select jsonb_object_agg(r.kind, unstuck.rule(p_rules, r.kind)) from jsonb_object_keys(p_rules) as r (kind)
+  select jsonb_object_agg(r.kind, unstuck.rule(p_rules, r.kind))
+  from jsonb_object_keys(p_rules) as r (kind)
 $$;
 
 -- One value of a kind's rule, without putting the rule together.
@@ -244,172 +247,279 @@ language sql immutable parallel safe as $$
   select coalesce(p_rules -> p_kind ->> p_name, p_rules -> '*' ->> p_name)
 $$;
 
-create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text) returns interval
-language sql immutable parallel safe as $$
+-- One value of a kind's rule that is a length of time; the policy has it in seconds.
+create or replace function unstuck.rule_seconds(p_rules jsonb, p_kind text, p_name text)
+returns interval language sql immutable parallel safe as $$
   select make_interval(secs => unstuck.rule_value(p_rules, p_kind, p_name)::float8)
 $$;
 
 -- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
-  select make_interval(secs => min((value ->> p_name)::float8)) from jsonb_each(p_rules)
+  select make_interval(secs => min((value ->> p_name)::float8))
+  from jsonb_each(p_rules)
 $$;
 
--- How long after its start the server became ready: recovery took as long (also after the crash of one backend, which the
--- postmaster survives), or a standby waited as long until it took over. The walwriter starts then. 0 where the owner
--- may not see it (pg_read_all_stats). Costs 0.1 ms: asked in a sub-select, only when a lease has run out.
+-- Whether a value is the one that was asked for. Where nothing is asked for, each value fits.
+create or replace function unstuck.fits(p_value text, p_asked text) returns boolean
+language sql immutable parallel safe as $$
+  select p_asked is null or p_value = p_asked
+$$;
+
+-- How long after its start the server became ready. A recovery takes time, also the one after the
+-- crash of a single backend, which the postmaster survives; a standby waits until it takes over.
+-- The walwriter starts when it is over. 0 where our owner may not see it (pg_read_all_stats).
+-- Costs 0.1 ms: it is asked in a sub-select, so only when a lease has run out.
 create or replace function unstuck.ready_after() returns interval
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select coalesce(max(a.backend_start) - pg_postmaster_start_time(), '0')
-  from pg_stat_get_activity(null) a where a.backend_type = 'walwriter'
+  from pg_stat_get_activity(null) a
+  where a.backend_type = 'walwriter'
 $$;
 
--- Until when an attempt is believed alive. After a restart or a recovery of the database leases count from its end:
--- no worker could beat while the database was away.
-create or replace function unstuck.alive_until(p_lease_until timestamptz, p_lease interval, p_deadline timestamptz, p_ready_after interval)
+-- Until when an attempt is believed alive. After a restart or a recovery of the database its lease
+-- counts from then: no worker could send a heartbeat while the database was away.
+create or replace function unstuck.alive_until(
+  p_lease_until timestamptz,
+  p_lease interval,
+  p_deadline timestamptz,
+  p_ready_after interval
+) returns timestamptz language sql stable as $$
+  select least(
+    p_deadline,
+    greatest(p_lease_until, pg_postmaster_start_time() + p_ready_after + p_lease)
+  )
+$$;
+
+-- The same for a row of the ledger. `p_ready_after` is always `(select unstuck.ready_after())`: it
+-- stays outside, because PostgreSQL does not inline a function that has a sub-select.
+create or replace function unstuck.lives_until(p_attempt unstuck.attempts, p_ready_after interval)
 returns timestamptz language sql stable as $$
-  select least(p_deadline, greatest(p_lease_until, pg_postmaster_start_time() + p_ready_after + p_lease))
+  select unstuck.alive_until(
+    p_attempt.lease_until, p_attempt.lease, p_attempt.deadline_at, p_ready_after
+  )
 $$;
 
--- Causes after which nobody knows how far the work had come: `on_lost` says what then.
+-- Whether the attempt ended in a way that hides how far its work had come. `on_lost` of the rule
+-- says what happens then.
 create or replace function unstuck.is_loss(p_cause text) returns boolean
 language sql immutable parallel safe as $$
   select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'stale')
 $$;
 
--- Where a task goes whose try ended by `p_cause`, the decision of sweep and settle.
-create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_tries integer) returns text
-language sql immutable parallel safe as $$
+-- The next state of a task whose try ended by `p_cause`. Sweep and settle both decide by it.
+create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_tries integer)
+returns text language sql immutable parallel safe as $$
   select case
-    when p_cause = 'never_claimed'                  then 'failed'
+    when p_cause = 'never_claimed' then 'failed'
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' <> 'retry' then 'failed'
     when p_tries < (p_rule ->> 'attempts')::integer then 'pending'
     else 'failed'
   end
 $$;
 
-create or replace function unstuck.next_reason(p_rule jsonb, p_cause text, p_tries integer) returns text
-language sql immutable parallel safe as $$
+-- The reason that goes with that state.
+create or replace function unstuck.next_reason(p_rule jsonb, p_cause text, p_tries integer)
+returns text language sql immutable parallel safe as $$
   select case
-    when p_cause = 'never_claimed'                  then p_cause
+    when p_cause = 'never_claimed' then p_cause
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'uncertain' then 'uncertain'
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'fail' then p_cause
     when p_tries < (p_rule ->> 'attempts')::integer then p_cause
-    when p_cause = 'transient'                      then 'transient_exhausted'
+    when p_cause = 'transient' then 'transient_exhausted'
     else 'attempts_exhausted'
   end
 $$;
 
--- How long to wait before the next try: first x factor^(tries - 1), at most max, with a jitter of half of it.
+-- How long to wait before the next try: first x factor^(tries - 1), at most max. Up to half of it
+-- is taken away at random, so that tasks that failed together do not come back together.
 create or replace function unstuck.backoff(p_rule jsonb, p_tries integer) returns interval
 language sql volatile as $$
   select make_interval(secs => (0.5 + random() / 2) * least(
     (p_rule ->> 'backoff_max')::float8,
-    (p_rule ->> 'backoff_first')::float8 * power((p_rule ->> 'backoff_factor')::float8, least(p_tries, 64) - 1)))
+    (p_rule ->> 'backoff_first')::float8
+      * power((p_rule ->> 'backoff_factor')::float8, least(p_tries, 64) - 1)
+  ))
 $$;
 
 -- The same for a try that was lost: seconds, or null when there is no next one.
-create or replace function unstuck.retry_after(p_rule jsonb, p_cause text, p_tries integer) returns double precision
-language sql volatile as $$
+create or replace function unstuck.retry_after(p_rule jsonb, p_cause text, p_tries integer)
+returns double precision language sql volatile as $$
   select case unstuck.next_state(p_rule, p_cause, p_tries)
-    when 'pending' then extract(epoch from unstuck.backoff(p_rule, p_tries)) end
+    when 'pending' then extract(epoch from unstuck.backoff(p_rule, p_tries))
+  end
 $$;
 
--- What is to become of a task whose try was lost. In plpgsql: inlined for each field, the cases took longer to plan than to run.
+-- The decision about a task whose try was lost. In plpgsql: inlined for each field, the cases took
+-- longer to plan than to run.
 create or replace function unstuck.decided(
-  p_task text, p_kind text, p_live boolean, p_number integer, p_tries integer, p_worker text, p_rule jsonb, p_cause text, p_held boolean, p_late interval
+  p_task text,
+  p_kind text,
+  p_live boolean,
+  p_number integer,
+  p_tries integer,
+  p_worker text,
+  p_rule jsonb,
+  p_cause text,
+  p_held boolean,
+  p_late interval
 ) returns unstuck.overdue language plpgsql volatile as $$
 declare
   v_reason constant text := unstuck.next_reason(p_rule, p_cause, p_tries);
 begin
-  return row(p_task, p_kind, 'running', p_live, p_number, p_tries, p_worker,
+  return row(
+    p_task,
+    p_kind,
+    'running',
+    p_live,
+    p_number,
+    p_tries,
+    p_worker,
     case when p_held then unstuck.next_state(p_rule, p_cause, p_tries) else 'overtaken' end,
-    v_reason, p_cause, unstuck.sentence(v_reason, p_cause, p_tries),
-    case when p_held then unstuck.retry_after(p_rule, p_cause, p_tries) end, extract(epoch from p_late))::unstuck.overdue;
+    v_reason,
+    p_cause,
+    unstuck.sentence(v_reason, p_cause, p_tries),
+    case when p_held then unstuck.retry_after(p_rule, p_cause, p_tries) end,
+    extract(epoch from p_late)
+  )::unstuck.overdue;
 end $$;
 
--- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times as much.
-create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer) returns text
-language plpgsql immutable parallel safe as $$ begin
+-- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times
+-- as much.
+create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer)
+returns text language plpgsql immutable parallel safe as $$
+begin
   return case p_reason
-    when 'never_claimed'      then 'No worker picked the task up in time.'
-    when 'attempts_exhausted' then format('Gave up after %s %s. The last one: %s', p_tries,
-                                          case p_tries when 1 then 'attempt' else 'attempts' end,
-                                          unstuck.sentence(p_cause, null, p_tries))
-    when 'transient_exhausted' then format('Gave up after %s attempts that each failed for a passing reason.', p_tries)
-    when 'uncertain'          then 'The worker stopped before it could say whether the work was done. It is not repeated, since a second run could do it twice.'
-    when 'lease_lost'         then 'The worker stopped without a word.'
-    when 'deadline'           then 'The work took longer than it may.'
-    when 'out_of_memory'      then 'The work needed more memory than it may use.'
-    when 'crashed'            then 'The process that did the work crashed.'
-    when 'shutdown'           then 'The worker was shut down.'
-    when 'stale'              then 'Nothing was heard of the task for too long.'
-    when 'cancelled'          then 'The task was cancelled.'
-    when 'by_hand'            then 'It was ended by a person.'
+    when 'never_claimed' then 'No worker picked the task up in time.'
+    when 'attempts_exhausted' then format(
+      'Gave up after %s %s. The last one: %s',
+      p_tries,
+      case p_tries when 1 then 'attempt' else 'attempts' end,
+      unstuck.sentence(p_cause, null, p_tries)
+    )
+    when 'transient_exhausted' then format(
+      'Gave up after %s attempts that each failed for a passing reason.', p_tries
+    )
+    when 'uncertain' then
+      'The worker stopped before it could say whether the work was done. '
+      'It is not repeated, since a second run could do it twice.'
+    when 'lease_lost' then 'The worker stopped without a word.'
+    when 'deadline' then 'The work took longer than it may.'
+    when 'out_of_memory' then 'The work needed more memory than it may use.'
+    when 'crashed' then 'The process that did the work crashed.'
+    when 'shutdown' then 'The worker was shut down.'
+    when 'stale' then 'Nothing was heard of the task for too long.'
+    when 'cancelled' then 'The task was cancelled.'
+    when 'by_hand' then 'It was ended by a person.'
     else 'The work failed.'
   end;
 end $$;
 
--- Errors that say nothing about the row: deadlock, lock or statement timeout, shutdown, lack of resources.
+-- Whether an error says nothing about the row, such as a deadlock, a timeout, a shutdown or a lack
+-- of resources. functions/core/sqlstates.py has the list.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
   select left(p_sqlstate, 2) in ('08', '40', '53', '55', '57', '58', 'XX')
 $$;
 
--- beat: says that the attempt lives, and brings its progress along. A lease that was taken is not revived.
-create or replace function unstuck.beat(p_watch text, p_task text, p_token uuid, p_progress jsonb default null)
-returns jsonb language plpgsql as $$
+-- beat: the heartbeat. It says that the attempt lives, and brings its progress along. A lease that
+-- was taken away is not revived.
+create or replace function unstuck.beat(
+  p_watch text,
+  p_task text,
+  p_token uuid,
+  p_progress jsonb default null
+) returns jsonb language plpgsql as $$
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
   update unstuck.attempts a
-  set lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false,
+  set lease_until = v_now + a.lease,
+      beat_at = v_now,
+      beats = a.beats + 1,
+      extended = false,
       progress = coalesce(a.progress || p_progress, p_progress, a.progress)
-  where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
+  where a.watch = p_watch
+    and a.task_id = p_task
+    and a.token = p_token
+    and a.ended_at is null;
   if found then
     return '{"verdict": "held"}';
   end if;
   return unstuck.lost(p_watch, p_task, p_token, 'beat');
 end $$;
 
--- The answer to a write of an attempt that is no longer live: what became of it. The refused write is filed.
-create or replace function unstuck.lost(p_watch text, p_task text, p_token uuid, p_wanted text) returns jsonb
-language plpgsql as $$
+-- The answer to a write of an attempt that has ended: what became of it. The refused write is
+-- recorded in unstuck.refusals.
+create or replace function unstuck.lost(p_watch text, p_task text, p_token uuid, p_wanted text)
+returns jsonb language plpgsql as $$
 declare
   v_attempt record;
 begin
-  select a.outcome, a.reason, a.kind, a.number into v_attempt
-  from unstuck.attempts a where a.watch = p_watch and a.task_id = p_task and a.token = p_token;
+  select a.outcome, a.reason, a.kind, a.number
+  into v_attempt
+  from unstuck.attempts a
+  where a.watch = p_watch
+    and a.task_id = p_task
+    and a.token = p_token;
   insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
-  values (p_watch, p_task, 'verb', p_wanted, coalesce(v_attempt.outcome, 'unknown token'), p_token,
-          current_setting('application_name', true));
-  return jsonb_build_object('verdict', 'lost', 'outcome', v_attempt.outcome, 'reason', v_attempt.reason,
-                            'kind', v_attempt.kind, 'number', v_attempt.number);
+  values (
+    p_watch,
+    p_task,
+    'verb',
+    p_wanted,
+    coalesce(v_attempt.outcome, 'unknown token'),
+    p_token,
+    current_setting('application_name', true)
+  );
+  return jsonb_build_object(
+    'verdict', 'lost',
+    'outcome', v_attempt.outcome,
+    'reason', v_attempt.reason,
+    'kind', v_attempt.kind,
+    'number', v_attempt.number
+  );
 end $$;
 
--- checkpoint: keeps the data of one finished step; the next attempt starts with it. Also a beat.
-create or replace function unstuck.checkpoint(p_watch text, p_task text, p_token uuid, p_name text, p_data jsonb)
-returns jsonb language plpgsql as $$
+-- checkpoint: keeps the data of one finished step; the next attempt starts with it. Also a
+-- heartbeat.
+create or replace function unstuck.checkpoint(
+  p_watch text,
+  p_task text,
+  p_token uuid,
+  p_name text,
+  p_data jsonb
+) returns jsonb language plpgsql as $$
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
   update unstuck.attempts a
   set checkpoint = a.checkpoint || jsonb_build_object(p_name, p_data),
       checkpoint_at = a.checkpoint_at || jsonb_build_object(p_name, extract(epoch from v_now)),
-      lease_until = v_now + a.lease, beat_at = v_now, beats = a.beats + 1, extended = false
-  where a.watch = p_watch and a.task_id = p_task and a.token = p_token and a.ended_at is null;
+      lease_until = v_now + a.lease,
+      beat_at = v_now,
+      beats = a.beats + 1,
+      extended = false
+  where a.watch = p_watch
+    and a.task_id = p_task
+    and a.token = p_token
+    and a.ended_at is null;
   if found then
     return '{"verdict": "held"}';
   end if;
   return unstuck.lost(p_watch, p_task, p_token, 'checkpoint');
 end $$;
 
--- The run of a sweep: begun, ended, and what is done once in each run whatever the batches.
+-- The run of a sweep: its begin, its end, and what is done once in each run, however many batches
+-- there are.
 
--- Answers begun, or duplicate (this key was swept), or running (another run is at it). The caller names the run, so that a
--- begin whose answer was lost can be repeated.
+-- Begins a run. Verdict begun; duplicate: this key was swept; or running: another run has not
+-- ended. The caller names the run (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
-  p_key text, p_by text, p_budget double precision, p_run uuid default gen_random_uuid()
+  p_key text,
+  p_by text,
+  p_budget double precision,
+  p_run uuid default gen_random_uuid()
 ) returns jsonb language plpgsql as $$
 declare
   v_id  bigint;
@@ -419,7 +529,12 @@ begin
   if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
     return '{"verdict": "duplicate"}';
   end if;
-  select s.id, s.run into v_id, v_run from unstuck.sweeps s where s.ended_at is null and s.until > clock_timestamp() limit 1;
+  select s.id, s.run
+  into v_id, v_run
+  from unstuck.sweeps s
+  where s.ended_at is null
+    and s.until > clock_timestamp()
+  limit 1;
   if v_run = p_run then
     return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
   elsif v_id is not null then
@@ -428,177 +543,324 @@ begin
   insert into unstuck.sweeps as s (key, by, until, run)
   values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget), p_run)
   on conflict (key) do update
-    set by = p_by, started_at = clock_timestamp(), until = excluded.until, run = p_run, ended_at = null, ok = null, error = null
+  set by = p_by,
+      started_at = clock_timestamp(),
+      until = excluded.until,
+      run = p_run,
+      ended_at = null,
+      ok = null,
+      error = null
   returning id into v_id;
   return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
 end $$;
 
-create or replace function unstuck.sweep_end(p_id bigint, p_ok boolean, p_counts jsonb, p_error text default null) returns void
-language sql as $$
-  update unstuck.sweeps set ended_at = clock_timestamp(), ok = p_ok, counts = p_counts, error = p_error where id = p_id
+-- Ends a run, with what it did.
+create or replace function unstuck.sweep_end(
+  p_id bigint,
+  p_ok boolean,
+  p_counts jsonb,
+  p_error text default null
+) returns void language sql as $$
+  update unstuck.sweeps
+  set ended_at = clock_timestamp(),
+      ok = p_ok,
+      counts = p_counts,
+      error = p_error
+  where id = p_id
 $$;
 
--- Many leases that run out at once mean that the platform failed, not the workers: each gets one more lease, once.
-create or replace function unstuck.suspend(p_watch text, p_at_least integer, p_share double precision) returns integer
-language plpgsql as $$
+-- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
+-- more lease, once. Returns how many got one.
+create or replace function unstuck.suspend(
+  p_watch text,
+  p_at_least integer,
+  p_share double precision
+) returns integer language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_live    integer;
   v_expired integer;
 begin
-  select count(*), count(*) filter (where not a.extended and a.deadline_at > v_now
-                                    and a.lease_until <= v_now
-                                    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now)
-  into v_live, v_expired from unstuck.attempts a where a.watch = p_watch and a.ended_at is null;
+  select
+    count(*),
+    count(*) filter (
+      where not a.extended
+        and a.deadline_at > v_now
+        and a.lease_until <= v_now
+        and unstuck.lives_until(a, (select unstuck.ready_after())) <= v_now
+    )
+  into v_live, v_expired
+  from unstuck.attempts a
+  where a.watch = p_watch
+    and a.ended_at is null;
   if v_expired < p_at_least or v_expired <= p_share * v_live then
     return 0;
   end if;
-  update unstuck.attempts a set lease_until = v_now + a.lease, extended = true
-  where a.watch = p_watch and a.ended_at is null and not a.extended and a.deadline_at > v_now
-    and a.lease_until <= v_now and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= v_now;
+  update unstuck.attempts a
+  set lease_until = v_now + a.lease,
+      extended = true
+  where a.watch = p_watch
+    and a.ended_at is null
+    and not a.extended
+    and a.deadline_at > v_now
+    and a.lease_until <= v_now
+    and unstuck.lives_until(a, (select unstuck.ready_after())) <= v_now;
   get diagnostics v_expired = row_count;
   return v_expired;
 end $$;
 
--- Retention: attempts, sweeps and refusals older than `p_keep` seconds go, a bounded number in each sweep.
-create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000) returns integer
-language plpgsql as $$
+-- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows in each sweep.
+-- Returns how many attempts went.
+create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000)
+returns integer language plpgsql as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
   v_count  integer;
 begin
-  with old as materialized (  -- a sub-select with a limit may be run again and again, and is then no limit
-    select o.watch, o.task_id, o.number from unstuck.attempts o
-    where o.ended_at < v_before limit p_limit for update skip locked)
-  delete from unstuck.attempts a using old
-  where a.watch = old.watch and a.task_id = old.task_id and a.number = old.number;
+  with old as materialized (  -- a sub-select with a limit may run again and again: then no limit
+    select o.watch, o.task_id, o.number
+    from unstuck.attempts o
+    where o.ended_at < v_before
+    limit p_limit
+    for update skip locked
+  )
+  delete from unstuck.attempts a
+  using old
+  where a.watch = old.watch
+    and a.task_id = old.task_id
+    and a.number = old.number;
   get diagnostics v_count = row_count;
-  delete from unstuck.sweeps s where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit) and s.started_at < v_before;
-  delete from unstuck.refusals r where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit) and r.at < v_before;
+  delete from unstuck.sweeps s
+  where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit)
+    and s.started_at < v_before;
+  delete from unstuck.refusals r
+  where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit)
+    and r.at < v_before;
   delete from unstuck.dispatches d where d.at < v_before;
   delete from unstuck.operations o where o.at < v_before;
-  delete from unstuck.outbox o where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit) and o.at < v_before;
+  delete from unstuck.outbox o
+  where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit)
+    and o.at < v_before;
   return v_count;
 end $$;
 
--- The runs, the newest first, those before `p_before`; without `p_all` those that did something, of 5,000 looked at.
-create or replace function unstuck.sweeps(p_limit integer default 50, p_before bigint default null, p_all boolean default false) returns jsonb
-language sql stable as $$
-  select coalesce(jsonb_agg(to_jsonb(f) order by f.id desc), '[]') from (
-    select s.id, s.by, s.ok, s.counts, s.error, extract(epoch from s.started_at) as started,
-      extract(epoch from clock_timestamp() - s.started_at) as ago, extract(epoch from s.ended_at - s.started_at) as took
-    from (select * from unstuck.sweeps s where p_before is null or s.id < p_before order by s.id desc limit 5000) s
-    where p_all or not coalesce(s.ok, false) or exists (
-      select from jsonb_each(s.counts) c
-      where c.key in ('failed', 'requeued', 'redispatched', 'suspended', 'unsweepable', 'orphaned') and c.value <> '0')
-    order by s.id desc limit least(p_limit, 500)) f
+-- The runs, the newest first, those before `p_before`. Without `p_all` only those that did
+-- something, among the last 5,000.
+create or replace function unstuck.sweeps(
+  p_limit integer default 50,
+  p_before bigint default null,
+  p_all boolean default false
+) returns jsonb language sql stable as $$
+  select coalesce(jsonb_agg(to_jsonb(f) order by f.id desc), '[]')
+  from (
+    select
+      s.id,
+      s.by,
+      s.ok,
+      s.counts,
+      s.error,
+      extract(epoch from s.started_at) as started,
+      extract(epoch from clock_timestamp() - s.started_at) as ago,
+      extract(epoch from s.ended_at - s.started_at) as took
+    from (
+      select *
+      from unstuck.sweeps s
+      where p_before is null or s.id < p_before
+      order by s.id desc
+      limit 5000
+    ) s
+    where p_all
+      or not coalesce(s.ok, false)
+      or exists (
+        select from jsonb_each(s.counts) c
+        where c.value <> '0'
+          and c.key in (
+            'failed', 'requeued', 'redispatched', 'suspended', 'unsweepable', 'orphaned'
+          )
+      )
+    order by s.id desc
+    limit least(p_limit, 500)
+  ) f
 $$;
 
--- evidence: why workers died, as the platform's log tells it, for attempts that this very sweep ended as lease_lost. It says more
--- of the past and changes nothing: neither a task nor the state, the outcome or the reason of an attempt.
--- `p_found`: [{watch, task_id, number, cause, evidence}]. Returns how many attempts know more now; a repetition: none.
+-- evidence: why workers died, as the platform's log tells it, for attempts that this very sweep
+-- ended as lease_lost. It adds to the record of the past: no task changes, and no state, outcome or
+-- reason of an attempt. `p_found`: [{watch, task_id, number, cause, evidence}]. Returns how many
+-- attempts know more now; a repetition returns 0.
 create or replace function unstuck.evidence(p_sweep bigint, p_found jsonb) returns integer
 language plpgsql set enable_seqscan = off as $$
 declare
   v_count integer;
 begin
-  update unstuck.attempts a set cause = x.cause, evidence = x.evidence
-  from jsonb_to_recordset(p_found) as x (watch text, task_id text, number integer, cause text, evidence text)
-  where a.watch = x.watch and a.task_id = x.task_id and a.number = x.number
-    and a.sweep_id = p_sweep and a.ended_at is not null and a.cause = 'lease_lost' and a.evidence is null;
+  update unstuck.attempts a
+  set cause = x.cause,
+      evidence = x.evidence
+  from jsonb_to_recordset(p_found) as x (
+    watch text, task_id text, number integer, cause text, evidence text
+  )
+  where a.watch = x.watch
+    and a.task_id = x.task_id
+    and a.number = x.number
+    and a.sweep_id = p_sweep
+    and a.ended_at is not null
+    and a.cause = 'lease_lost'
+    and a.evidence is null;
   get diagnostics v_count = row_count;
   return v_count;
 end $$;
 
--- outbox: what people are to be told of failures by a sweep. Put in the sweep's own transaction, so none is lost; taken under
--- a lease and marked when it is sent, so a row of sweeps sends none twice. Who dies between the two has it sent again, with
--- the same message id.
+-- outbox: what people are to be told about failures by a sweep. A sweep puts a row for each failed
+-- task, in its own transaction, so none is lost. A later step takes them under a lease, sends them
+-- and marks them. Where it dies between the two, the message is sent again under the same id.
 
-create or replace function unstuck.outbox_put(p_watch text, p_found unstuck.overdue[]) returns void language sql as $$
+-- Puts a row for each task of the batch that has failed.
+create or replace function unstuck.outbox_put(p_watch text, p_found unstuck.overdue[]) returns void
+language sql as $$
   insert into unstuck.outbox (watch, task_id, number, kind, reason, cause)
-  select p_watch, x.task_id, x.number, x.kind, x.reason, x.cause from unnest(p_found) x where x.state = 'failed'
+  select p_watch, x.task_id, x.number, x.kind, x.reason, x.cause
+  from unnest(p_found) x
+  where x.state = 'failed'
 $$;
 
--- Takes one message for `p_lease` seconds: one whose time has come again, else a new one of all rows that belong to none.
--- Null when there is nothing to send. 500 tasks at most in one message.
-create or replace function unstuck.outbox_take(p_lease double precision, p_limit integer default 500) returns jsonb
-language plpgsql as $$
+-- Takes one message for `p_lease` seconds: one whose time has come again, else a new one of all
+-- rows that belong to none. Null when there is nothing to send. At most 500 tasks in one message.
+create or replace function unstuck.outbox_take(
+  p_lease double precision,
+  p_limit integer default 500
+) returns jsonb language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_message uuid;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('unstuck.outbox', 0));  -- two sweeps at once take different messages
-  select o.message into v_message from unstuck.outbox o
-  where o.ended_at is null and o.message is not null and o.due_at <= v_now order by o.due_at limit 1;
+  -- two sweeps at once take different messages
+  perform pg_advisory_xact_lock(hashtextextended('unstuck.outbox', 0));
+  select o.message
+  into v_message
+  from unstuck.outbox o
+  where o.ended_at is null
+    and o.message is not null
+    and o.due_at <= v_now
+  order by o.due_at
+  limit 1;
   if not found then
     v_message := gen_random_uuid();
-    update unstuck.outbox o set message = v_message
-    where o.id in (select n.id from unstuck.outbox n where n.ended_at is null and n.message is null
-                   order by n.due_at limit least(p_limit, 500));
+    update unstuck.outbox o
+    set message = v_message
+    where o.id in (
+      select n.id
+      from unstuck.outbox n
+      where n.ended_at is null and n.message is null
+      order by n.due_at
+      limit least(p_limit, 500)
+    );
     if not found then
       return null;
     end if;
   end if;
-  update unstuck.outbox o set times = o.times + 1, due_at = v_now + make_interval(secs => p_lease)
-  where o.message = v_message and o.ended_at is null;
+  update unstuck.outbox o
+  set times = o.times + 1,
+      due_at = v_now + make_interval(secs => p_lease)
+  where o.message = v_message
+    and o.ended_at is null;
   return (
-    select jsonb_build_object('message', v_message, 'times', max(o.times), 'tasks', jsonb_agg(jsonb_build_object(
-      'watch', o.watch, 'task_id', o.task_id, 'number', o.number, 'kind', o.kind, 'reason', o.reason, 'cause', o.cause, 'at', o.at)
-      order by o.id))
-    from unstuck.outbox o where o.message = v_message and o.ended_at is null);
+    select jsonb_build_object(
+      'message', v_message,
+      'times', max(o.times),
+      'tasks', jsonb_agg(jsonb_build_object(
+        'watch', o.watch,
+        'task_id', o.task_id,
+        'number', o.number,
+        'kind', o.kind,
+        'reason', o.reason,
+        'cause', o.cause,
+        'at', o.at
+      ) order by o.id)
+    )
+    from unstuck.outbox o
+    where o.message = v_message
+      and o.ended_at is null
+  );
 end $$;
 
--- Says what became of a message that was taken: sent; or, with an error, to be tried again after `p_retry_after` seconds
--- (null: given up). Safe to repeat.
-create or replace function unstuck.outbox_end(p_message uuid, p_error text default null, p_retry_after double precision default null)
-returns integer language plpgsql as $$
+-- Says what became of a message that was taken: it was sent; or, with an error, it is to be tried
+-- again after `p_retry_after` seconds (null: given up). Safe to repeat.
+create or replace function unstuck.outbox_end(
+  p_message uuid,
+  p_error text default null,
+  p_retry_after double precision default null
+) returns integer language plpgsql as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_count integer;
 begin
   update unstuck.outbox o
-  set error = p_error, due_at = coalesce(v_now + make_interval(secs => p_retry_after), o.due_at),
+  set error = p_error,
+      due_at = coalesce(v_now + make_interval(secs => p_retry_after), o.due_at),
       ended_at = case when p_error is null or p_retry_after is null then v_now end,
-      outcome = case when p_error is null then 'sent' when p_retry_after is null then 'given up' end
-  where o.message = p_message and o.ended_at is null;
+      outcome = case
+        when p_error is null then 'sent'
+        when p_retry_after is null then 'given up'
+      end
+  where o.message = p_message
+    and o.ended_at is null;
   get diagnostics v_count = row_count;
   return v_count;
 end $$;
 
 -- verbs.tasks
--- create: writes a pending task. The same idempotency key of the same owner finds the task that is there; the caller may
--- make the id, so that a create whose answer was lost can be repeated.
--- The rules for a user are asked under one lock for each owner, so that no race lets two through: `p_per_minute` tasks at
--- most in a minute, and one open task of a kind whose rule says `one_active`. That one an index holds as well, for whoever
--- writes `one_active` into a row.
+-- create: writes a pending task. The same idempotency key of the same owner finds the task that is
+-- there; the caller may make the id, so that a create whose answer was lost can be repeated.
+-- The limits of a user are checked under one lock for each owner, so that no race lets two through:
+-- at most `p_per_minute` tasks in a minute, and one open task of a kind whose rule says
+-- `one_active`. An index holds that one as well, for other writers of the column `one_active`.
 create or replace function unstuck.tasks_create(
-  p_kind text, p_input jsonb default '{}', p_owner text default null, p_key text default null,
-  p_priority integer default 0, p_delay double precision default 0, p_metadata jsonb default '{}', p_id uuid default gen_random_uuid(),
-  p_rules jsonb default '{}', p_per_minute integer default null
+  p_kind text,
+  p_input jsonb default '{}',
+  p_owner text default null,
+  p_key text default null,
+  p_priority integer default 0,
+  p_delay double precision default 0,
+  p_metadata jsonb default '{}',
+  p_id uuid default gen_random_uuid(),
+  p_rules jsonb default '{}',
+  p_per_minute integer default null
 ) returns jsonb language plpgsql as $$
 declare
-  v_one    constant boolean := coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
+  v_one    constant boolean :=
+    coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
   v_answer jsonb := '{}';
   v_found  jsonb;
 begin
   if v_one or p_owner is not null and p_per_minute is not null then
-    perform pg_advisory_xact_lock(hashtextextended(format('unstuck.create/%s/%s', 'tasks', p_owner), 0));
-    v_answer := coalesce(unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
-                         unstuck.tasks_limited(p_owner, p_per_minute),
-                         case when v_one then unstuck.tasks_active(p_kind, p_owner, p_rules) end, '{}');
+    perform pg_advisory_xact_lock(
+      hashtextextended(format('unstuck.create/%s/%s', 'tasks', p_owner), 0)
+    );
+    v_answer := coalesce(
+      unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
+      unstuck.tasks_limited(p_owner, p_per_minute),
+      case when v_one then unstuck.tasks_active(p_kind, p_owner, p_rules) end,
+      '{}'
+    );
     if v_answer ? 'verdict' then
       return v_answer;
     end if;
   end if;
   loop
     begin
-      insert into "public"."tasks" as t (id, kind, input, owner, idempotency_key, priority, scheduled_at, metadata, one_active)
-      values (p_id, p_kind, p_input, p_owner, p_key, p_priority, clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one);
+      insert into "public"."tasks" as t (
+        id, kind, input, owner, idempotency_key, priority,
+        scheduled_at, metadata, one_active
+      ) values (
+        p_id, p_kind, p_input, p_owner, p_key, p_priority,
+        clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one
+      );
       exit;
     exception when unique_violation then
-      v_found := coalesce(unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
-                          unstuck.tasks_active(p_kind, p_owner, p_rules));
-      if v_found is null then  -- a unique index of the owner's: the error names it
+      v_found := coalesce(
+        unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
+        unstuck.tasks_active(p_kind, p_owner, p_rules)
+      );
+      if v_found is null then  -- a unique index of the table's owner: the error names it
         raise;
       elsif v_found ? 'verdict' then
         return v_answer || v_found;
@@ -607,69 +869,112 @@ begin
     end;
   end loop;
   null;
-  return v_answer || jsonb_build_object('verdict', 'created', 'task_id', p_id, 'state', 'pending');
+  return v_answer
+    || jsonb_build_object('verdict', 'created', 'task_id', p_id, 'state', 'pending');
 end $$;
 
--- The task that is there by this id or key: exists, or conflict when it is another one. Null when there is none.
-create or replace function unstuck.tasks_same(p_kind text, p_input jsonb, p_owner text, p_key text, p_id uuid) returns jsonb
-language plpgsql stable as $$ begin
+-- The task that is there by this id or key: verdict exists, or conflict when it is another one.
+-- Null when there is none.
+create or replace function unstuck.tasks_same(
+  p_kind text,
+  p_input jsonb,
+  p_owner text,
+  p_key text,
+  p_id uuid
+) returns jsonb language plpgsql stable as $$
+begin
   return (
-    select jsonb_build_object('verdict', case when t.kind = p_kind and t.input = p_input then 'exists' else 'conflict' end,
-                              'task_id', t.id, 'state', case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end)
+    select jsonb_build_object(
+      'verdict', case
+        when t.kind = p_kind and t.input = p_input then 'exists'
+        else 'conflict'
+      end,
+      'task_id', t.id,
+      'state', case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
+    )
     from "public"."tasks" t
-    where t.id = p_id or coalesce(t.owner, '') = coalesce(p_owner, '') and t.idempotency_key = p_key);
+    where t.id = p_id
+      or coalesce(t.owner, '') = coalesce(p_owner, '') and t.idempotency_key = p_key
+  );
 end $$;
 
--- limited, with the seconds until the oldest of the last minute's tasks has left it. Null when there is room.
-create or replace function unstuck.tasks_limited(p_owner text, p_per_minute integer) returns jsonb
-language plpgsql as $$
+-- Verdict limited, with the seconds until the oldest of the last minute's tasks has left it. Null
+-- when there is room.
+create or replace function unstuck.tasks_limited(p_owner text, p_per_minute integer)
+returns jsonb language plpgsql as $$
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
   return (
-    select jsonb_build_object('verdict', 'limited', 'retry_after', extract(epoch from t.created_at + interval '1 minute' - v_now))
+    select jsonb_build_object(
+      'verdict', 'limited',
+      'retry_after', extract(epoch from t.created_at + interval '1 minute' - v_now)
+    )
     from "public"."tasks" t
-    where p_per_minute is not null and t.owner = p_owner and t.created_at > v_now - interval '1 minute'
-    order by t.created_at desc offset p_per_minute - 1 limit 1);
+    where p_per_minute is not null
+      and t.owner = p_owner
+      and t.created_at > v_now - interval '1 minute'
+    order by t.created_at desc
+    offset p_per_minute - 1
+    limit 1
+  );
 end $$;
 
--- active, with the open task of that kind. One that is overdue is healed first: it must not lock its user out.
-create or replace function unstuck.tasks_active(p_kind text, p_owner text, p_rules jsonb) returns jsonb
-language plpgsql as $$
+-- Verdict active, with the open task of that kind. One that is overdue is healed first: it must not
+-- lock its user out. Null when there is none.
+create or replace function unstuck.tasks_active(p_kind text, p_owner text, p_rules jsonb)
+returns jsonb language plpgsql as $$
 declare
   v_id      uuid;
   v_state   text;
   v_rescued json;
 begin
-  select t.id into v_id from "public"."tasks" t
-  where t.one_active and (t."status" = 'pending' or t."status" = 'processing') and t.kind = p_kind and coalesce(t.owner, '') = coalesce(p_owner, '');
+  select t.id
+  into v_id
+  from "public"."tasks" t
+  where t.one_active
+    and (t."status" = 'pending' or t."status" = 'processing')
+    and t.kind = p_kind
+    and coalesce(t.owner, '') = coalesce(p_owner, '');
   if not found then
     return null;
   end if;
   v_rescued := unstuck.tasks_sweep(p_rules, 1, null, v_id::text) -> 'rescued';
-  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_state from "public"."tasks" t where t.id = v_id;
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
+  into v_state
+  from "public"."tasks" t
+  where t.id = v_id;
   if v_state in ('pending', 'running') then
-    return jsonb_build_object('verdict', 'active', 'task_id', v_id, 'state', v_state, 'rescued', v_rescued);
+    return jsonb_build_object(
+      'verdict', 'active', 'task_id', v_id, 'state', v_state, 'rescued', v_rescued
+    );
   end if;
   return jsonb_build_object('rescued', v_rescued);
 end $$;
 
--- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short steps:
---   pick     locks the task
---   last     the attempt before, if any; by a statement of its own, which sees what was committed before the lock
---   take     adds the attempt and moves the task
--- The next one is never a row that the sweep wants: only rows younger than their pending rule are taken.
--- Its plans are generic: each search is by a key or by the order of an index, and to plan it anew took half of its time.
--- The caller makes the token, so that a claim whose answer was lost can be asked for again (`p_again`). No lock is waited
--- for longer than the caller waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short
+-- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
+-- committed before the lock; add the new attempt and move the task.
+-- The next task is never a row that the sweep wants: only rows younger than their pending rule are
+-- taken. The plans are generic: each search is by a key or in the order of an index, and to plan it
+-- anew took half of the time.
+-- The caller makes the token, so that a claim whose answer was lost can be asked for again
+-- (`p_again`). No lock is waited for longer than the caller waits for the answer: a claim that
+-- comes through when nobody listens would burn a try.
 create or replace function unstuck.tasks_claim(
-  p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false,
+  p_task text,
+  p_worker text,
+  p_rules jsonb,
+  p_token uuid default gen_random_uuid(),
+  p_again boolean default false,
   p_kinds text[] default null
-) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
+) returns jsonb
+language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
   v_key     constant uuid := p_task::uuid;
   v_now     constant timestamptz := clock_timestamp();
-  v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;  -- the transaction has written nothing else
+  -- whether the transaction has written nothing else
+  v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
   v_task    record;
   v_last    record;
   v_number  integer := 1;
@@ -684,10 +989,11 @@ declare
 begin
   null;
   if false then
-    raise exception 'the watch % has no word for completed: its tasks can be swept, but not run in the guard', 'tasks'
-      using errcode = 'feature_not_supported';
+    raise exception
+      'the watch % has no word for completed: its tasks can be swept, but not run in the guard',
+      'tasks' using errcode = 'feature_not_supported';
   end if;
-  if p_task is null then  -- the first call may be at it still, with any task: its repetition waits for it
+  if p_task is null then  -- the first call may still run, with any task: its repetition waits
     v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;
   end if;
   if p_again then
@@ -699,21 +1005,32 @@ begin
 
   loop
     if p_task is null then
-      select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input into v_task
+      select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input
+      into v_task
       from "public"."tasks" t
-      where t."status" = 'pending' and t."scheduled_at" <= v_now
+      where t."status" = 'pending'
+        and t."scheduled_at" <= v_now
         and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
         and (p_kinds is null or t."kind" = any (p_kinds))
         and t."id" <> all (v_held)
-      order by t."priority" desc, t."scheduled_at" limit 1 for update skip locked;
+      order by t."priority" desc, t."scheduled_at"
+      limit 1
+      for update skip locked;
       if not found then
         return '{"verdict": "none"}';
       end if;
     else
-      select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input,
-        t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready into v_task
-      from "public"."tasks" t where t."id" = v_key for update;
+      select
+        t."id" as key,
+        t."id"::text as id,
+        t."kind" as kind,
+        t."input" as input,
+        t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready
+      into v_task
+      from "public"."tasks" t
+      where t."id" = v_key
+      for update;
       if v_task.ready is not true then
         v_answer := unstuck.tasks_unready(p_task, p_rules, v_now);
         if v_answer ->> 'verdict' <> 'rescued' then
@@ -722,11 +1039,22 @@ begin
         v_rescued := v_answer -> 'rescued';
       end if;
     end if;
-    select a.number, a.tries, a.outcome, a.checkpoint into v_last
-    from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id order by a.number desc limit 1;
+    select a.number, a.tries, a.outcome, a.checkpoint
+    into v_last
+    from unstuck.attempts a
+    where a.watch = 'tasks'
+      and a.task_id = v_task.id
+    order by a.number desc
+    limit 1;
     exit when v_last.number is null or v_last.outcome is not null;
     if p_task is not null then  -- somebody put a held task back; its attempt ends first
-      return jsonb_build_object('verdict', 'held', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending', 'retry_after', 1);
+      return jsonb_build_object(
+        'verdict', 'held',
+        'task_id', v_task.id,
+        'kind', v_task.kind,
+        'state', 'pending',
+        'retry_after', 1
+      );
     end if;
     v_held := v_held || v_task.key;
   end loop;
@@ -734,7 +1062,8 @@ begin
   if v_last.number is not null then  -- tried before
     v_number := v_last.number + 1;
     v_tries := case
-      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1    -- it had ended: a person started it again
+      -- it had ended: a person started it again
+      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1
       when v_last.outcome = 'released' then greatest(v_last.tries, 1)
       else v_last.tries + 1
     end;
@@ -742,77 +1071,161 @@ begin
       v_checkpoint := v_last.checkpoint;
     end if;
   end if;
-  -- A crash of the database may forget the claim of a task that may be repeated: then it is pending still, and the token is
-  -- known to nobody. So it does not wait for the disk, which takes longer than all the rest. The settle does, and for both.
-  if v_alone and v_rescued is null and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry' then
+  -- A crash of the database may forget the claim of a task that may be repeated: then it is still
+  -- pending, and nobody knows the token. So this commit does not wait for the disk, which takes
+  -- longer than all the rest. The settle waits, and for both.
+  if v_alone
+    and v_rescued is null
+    and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry'
+  then
     v_pass := set_config('synchronous_commit', 'off', true);
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
   v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
-  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, beat_at, lease,
-                                lease_until, deadline_at, checkpoint)
-  values ('tasks', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker, v_now, v_now, v_lease,
-          v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint);
-  update "public"."tasks" t set "status" = 'processing', "started_at" = v_now, "updated_at" = v_now where t."id" = v_task.key;
+  insert into unstuck.attempts (
+    watch, task_id, number, tries, kind, token, worker,
+    started_at, beat_at, lease, lease_until, deadline_at, checkpoint
+  ) values (
+    'tasks', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker,
+    v_now, v_now, v_lease, v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint
+  );
+  update "public"."tasks" t
+  set "status" = 'processing', "started_at" = v_now, "updated_at" = v_now
+  where t."id" = v_task.key;
 
-  return jsonb_build_object('verdict', 'claimed', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'running', 'token', p_token,
-    'number', v_number, 'tries', v_tries, 'input', v_task.input, 'rescued', v_rescued, 'checkpoint', v_checkpoint);
+  return jsonb_build_object(
+    'verdict', 'claimed',
+    'task_id', v_task.id,
+    'kind', v_task.kind,
+    'state', 'running',
+    'token', p_token,
+    'number', v_number,
+    'tries', v_tries,
+    'input', v_task.input,
+    'rescued', v_rescued,
+    'checkpoint', v_checkpoint
+  );
 end $$;
 
--- What an earlier call with the same token had claimed, or null.
-create or replace function unstuck.tasks_claimed(p_task text, p_token uuid) returns jsonb language plpgsql as $$
+-- The answer of an earlier claim with the same token, or null.
+create or replace function unstuck.tasks_claimed(p_task text, p_token uuid) returns jsonb
+language plpgsql as $$
 begin
-  perform 1 from "public"."tasks" t where t."id" = p_task::uuid for update;  -- that call may be at it still
+  -- that call may still run
+  perform 1 from "public"."tasks" t where t."id" = p_task::uuid for update;
   return (
-    select jsonb_build_object('verdict', 'claimed', 'task_id', a.task_id, 'kind', a.kind, 'state', 'running', 'token', a.token,
-      'number', a.number, 'tries', a.tries, 'input', t."input", 'rescued', null, 'checkpoint', a.checkpoint)
-    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
-    where a.watch = 'tasks' and a.ended_at is null and a.token = p_token);
+    select jsonb_build_object(
+      'verdict', 'claimed',
+      'task_id', a.task_id,
+      'kind', a.kind,
+      'state', 'running',
+      'token', a.token,
+      'number', a.number,
+      'tries', a.tries,
+      'input', t."input",
+      'rescued', null,
+      'checkpoint', a.checkpoint
+    )
+    from unstuck.attempts a
+    join "public"."tasks" t on t."id" = a.task_id::uuid
+    where a.watch = 'tasks'
+      and a.ended_at is null
+      and a.token = p_token
+  );
 end $$;
 
--- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or ended. One that was
--- redelivered is rescued if its attempt is overdue, and may then be taken at once; a live attempt is left alone.
-create or replace function unstuck.tasks_unready(p_task text, p_rules jsonb, p_now timestamptz) returns jsonb language plpgsql as $$
+-- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or
+-- ended. Where its attempt is overdue the task is rescued, and may then be taken at once; a live
+-- attempt is left alone.
+create or replace function unstuck.tasks_unready(
+  p_task text,
+  p_rules jsonb,
+  p_now timestamptz
+) returns jsonb language plpgsql as $$
 declare
   v_task    record;
   v_rescued json;
 begin
-  select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."scheduled_at" as due into v_task from "public"."tasks" t where t."id" = p_task::uuid;
+  select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."scheduled_at" as due
+  into v_task
+  from "public"."tasks" t
+  where t."id" = p_task::uuid;
   if not found then
     return '{"verdict": "missing"}';
   end if;
   if v_task.state = 'pending' then
-    return jsonb_build_object('verdict', 'early', 'task_id', v_task.id, 'kind', v_task.kind, 'state', 'pending',
-      'retry_after', extract(epoch from v_task.due - p_now));
+    return jsonb_build_object(
+      'verdict', 'early',
+      'task_id', v_task.id,
+      'kind', v_task.kind,
+      'state', 'pending',
+      'retry_after', extract(epoch from v_task.due - p_now)
+    );
   end if;
   if v_task.state = 'running' then
     v_rescued := unstuck.tasks_sweep(p_rules, 1, null, p_task) -> 'rescued';
-    select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = p_task::uuid;
-    if false and v_task.state = 'running' and not exists (  -- nobody holds it: it is as good as pending
-      select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null)
-    then
+    select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
+    into v_task.state
+    from "public"."tasks" t
+    where t."id" = p_task::uuid;
+    -- rows that are born running and that nobody holds are as good as pending
+    if false and v_task.state = 'running' and not exists (
+      select from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null
+    ) then
       v_task.state := 'pending';
     end if;
   end if;
-  return jsonb_build_object('task_id', v_task.id, 'kind', v_task.kind, 'state', v_task.state, 'rescued', v_rescued,
-    'verdict', case v_task.state when 'pending' then 'rescued' when 'running' then 'held' when 'resting' then 'resting' else 'ended' end,
+  return jsonb_build_object(
+    'task_id', v_task.id,
+    'kind', v_task.kind,
+    'state', v_task.state,
+    'rescued', v_rescued,
+    'verdict', case v_task.state
+      when 'pending' then 'rescued'
+      when 'running' then 'held'
+      when 'resting' then 'resting'
+      else 'ended'
+    end,
     'retry_after', (
-      select greatest(1, extract(epoch from unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) - p_now))
-      from unstuck.attempts a where a.watch = 'tasks' and a.task_id = v_task.id and a.ended_at is null));
+      select greatest(1, extract(
+        epoch from unstuck.lives_until(a, (select unstuck.ready_after())) - p_now
+      ))
+      from unstuck.attempts a
+      where a.watch = 'tasks'
+        and a.task_id = v_task.id
+        and a.ended_at is null
+    )
+  );
 end $$;
 
--- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the worker asks for:
--- complete, fail, retry (counts against the attempts) or release (does not). Safe to repeat: the token is the key.
+-- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the
+-- worker asks for: complete, fail, retry (counts against the attempts) or release (does not). Safe
+-- to repeat: the token is the key.
 create or replace function unstuck.tasks_settle(
-  p_task text, p_token uuid, p_outcome text, p_rules jsonb, p_result jsonb default null, p_reason text default null,
-  p_error text default null, p_detail text default null, p_delay double precision default null
+  p_task text,
+  p_token uuid,
+  p_outcome text,
+  p_rules jsonb,
+  p_result jsonb default null,
+  p_reason text default null,
+  p_error text default null,
+  p_detail text default null,
+  p_delay double precision default null
 ) returns jsonb language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
-  v_free_releases constant integer := case when false then 0 else 10 end;  -- then a release counts too, or a task that ends its worker would live for ever
+  -- A table without a pending status cannot take a task back, so there a release counts as a try:
+  -- a task that ends its worker each time would live for ever.
+  v_free_releases constant integer := case when false then 0 else 10 end;
   v_attempt record;
   v_rule    jsonb;
-  v_state   text := case p_outcome when 'complete' then 'completed' when 'fail' then 'failed' when 'retry' then 'pending' when 'release' then 'pending' end;
+  v_state   text := case p_outcome
+    when 'complete' then 'completed'
+    when 'fail' then 'failed'
+    when 'retry' then 'pending'
+    when 'release' then 'pending'
+  end;
   v_outcome text := v_state;
   v_reason  text := p_reason;
   v_error   text := p_error;
@@ -824,62 +1237,108 @@ begin
     raise exception 'unknown outcome: %', p_outcome using errcode = 'invalid_parameter_value';
   end if;
   if v_state <> 'completed' then
-    select a.kind, a.tries into v_attempt from unstuck.attempts a
-    where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token and a.ended_at is null for update;
+    select a.kind, a.tries
+    into v_attempt
+    from unstuck.attempts a
+    where a.watch = 'tasks'
+      and a.task_id = p_task
+      and a.token = p_token
+      and a.ended_at is null
+    for update;
     if v_state = 'pending' then
       v_rule := unstuck.rule(p_rules, v_attempt.kind);
       if p_outcome = 'release' and v_free_releases > (
-        select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0)) from unstuck.attempts a, (
-          select max(number) as number from unstuck.attempts  -- the last end: a task that was put back begins anew
-          where watch = 'tasks' and task_id = p_task and outcome in ('completed', 'failed', 'cancelled')) e
-        where a.watch = 'tasks' and a.task_id = p_task)
-      then
+        select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0))
+        from unstuck.attempts a, (
+          select max(number) as number  -- the last end: a task that was put back begins anew
+          from unstuck.attempts
+          where watch = 'tasks'
+            and task_id = p_task
+            and outcome in ('completed', 'failed', 'cancelled')
+        ) e
+        where a.watch = 'tasks'
+          and a.task_id = p_task
+      ) then
         v_outcome := 'released';
         v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
       else
         v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
         v_outcome := case v_state when 'pending' then 'retried' else v_state end;
         v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
-        v_retry_at := case v_state when 'pending' then
-          v_now + coalesce(make_interval(secs => p_delay), unstuck.backoff(v_rule, v_attempt.tries)) end;
+        v_retry_at := case v_state when 'pending' then v_now + coalesce(
+          make_interval(secs => p_delay),
+          unstuck.backoff(v_rule, v_attempt.tries)
+        ) end;
       end if;
     end if;
     v_error := coalesce(p_error, unstuck.sentence(v_reason, p_reason, v_attempt.tries));
   end if;
 
   update unstuck.attempts a
-  set ended_at = v_now, outcome = v_outcome, reason = v_reason, cause = p_reason, error = v_error, detail = p_detail, retry_at = v_retry_at
-  where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token and a.ended_at is null
+  set ended_at = v_now,
+      outcome = v_outcome,
+      reason = v_reason,
+      cause = p_reason,
+      error = v_error,
+      detail = p_detail,
+      retry_at = v_retry_at
+  where a.watch = 'tasks'
+    and a.task_id = p_task
+    and a.token = p_token
+    and a.ended_at is null
   returning a.number, a.tries, a.kind, a.started_at into v_attempt;
   if not found then
     return unstuck.tasks_refuse(p_task, p_token, p_outcome);
   end if;
-  v_pass := set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);  -- the fence lets this statement pass
-  if v_state = 'completed' then  -- by itself: with a constant state the planner leaves nothing of the cases
-    update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+  -- the fence lets this statement pass
+  v_pass := set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);
+  -- coalesce() keeps the planner from the partial index on running rows: the primary key is faster.
+  if v_state = 'completed' then  -- apart: with a constant state the planner drops the cases
+    update "public"."tasks" t
+    set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
     "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
-    from (select 'completed' as state, p_result as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-    where t."id" = p_task::uuid and coalesce(t."status" = 'processing', false);
+    from (
+      select
+        'completed' as state,
+        p_result as result,
+        v_reason as reason,
+        v_error as error,
+        v_retry_at as retry_at
+    ) x
+    where t."id" = p_task::uuid
+      and coalesce(t."status" = 'processing', false);
   else
-    update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+    update "public"."tasks" t
+    set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
     "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
-    from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_retry_at as retry_at) x
-    where t."id" = p_task::uuid and coalesce(t."status" = 'processing', false);  -- bare, the planner reads all running rows
+    from (
+      select
+        v_state as state,
+        null::jsonb as result,
+        v_reason as reason,
+        v_error as error,
+        v_retry_at as retry_at
+    ) x
+    where t."id" = p_task::uuid
+      and coalesce(t."status" = 'processing', false);
   end if;
   v_pass := set_config('unstuck.override', '', true);
-  if not found then  -- moved by somebody who does not use the guard: the task is theirs, the attempt ends
-    update unstuck.attempts a set outcome = 'overtaken'
-    where a.watch = 'tasks' and a.task_id = p_task and a.number = v_attempt.number;
+  if not found then  -- moved without the guard: the task is theirs, the attempt ends
+    update unstuck.attempts a
+    set outcome = 'overtaken'
+    where a.watch = 'tasks'
+      and a.task_id = p_task
+      and a.number = v_attempt.number;
     return unstuck.tasks_refuse(p_task, p_token, p_outcome);
   end if;
   if v_state = 'completed' then
@@ -887,135 +1346,298 @@ begin
   elsif v_state = 'failed' then
     null;
   end if;
-  return jsonb_build_object('verdict', 'settled', 'state', v_state, 'reason', v_reason, 'error', v_error, 'number', v_attempt.number,
-    'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_now - v_attempt.started_at),
-    'retry_after', extract(epoch from v_retry_at - v_now));
+  return jsonb_build_object(
+    'verdict', 'settled',
+    'state', v_state,
+    'reason', v_reason,
+    'error', v_error,
+    'number', v_attempt.number,
+    'tries', v_attempt.tries,
+    'kind', v_attempt.kind,
+    'took', extract(epoch from v_now - v_attempt.started_at),
+    'retry_after', extract(epoch from v_retry_at - v_now)
+  );
 end $$;
 
--- The answer to a settle whose attempt is not live: said before (repeat), or lost. What was lost is filed.
-create or replace function unstuck.tasks_refuse(p_task text, p_token uuid, p_outcome text) returns jsonb
-language plpgsql as $$
+-- The answer to a settle whose attempt is not live: it was settled so before (`repeat`), or the
+-- attempt is lost. A lost one is recorded.
+create or replace function unstuck.tasks_refuse(p_task text, p_token uuid, p_outcome text)
+returns jsonb language plpgsql as $$
 declare
   v_attempt record;
 begin
-  select a.outcome, a.reason, a.error, a.number, a.tries, a.kind, a.ended_at - a.started_at as took, a.sweep_id into v_attempt from unstuck.attempts a
-  where a.watch = 'tasks' and a.task_id = p_task and a.token = p_token;
-  if v_attempt.sweep_id is null and v_attempt.outcome is not null and (p_outcome, v_attempt.outcome) in (
-    ('complete', 'completed'), ('fail', 'failed'), ('retry', 'retried'), ('retry', 'failed'), ('release', 'released'), ('release', 'retried'), ('release', 'failed'))
+  select
+    a.outcome, a.reason, a.error, a.number, a.tries, a.kind, a.sweep_id,
+    a.ended_at - a.started_at as took
+  into v_attempt
+  from unstuck.attempts a
+  where a.watch = 'tasks'
+    and a.task_id = p_task
+    and a.token = p_token;
+  if v_attempt.sweep_id is null
+    and v_attempt.outcome is not null
+    and (p_outcome, v_attempt.outcome) in (
+      ('complete', 'completed'),
+      ('fail', 'failed'),
+      ('retry', 'retried'),
+      ('retry', 'failed'),
+      ('release', 'released'),
+      ('release', 'retried'),
+      ('release', 'failed')
+    )
   then
-    return jsonb_build_object('verdict', 'settled', 'repeat', true, 'reason', v_attempt.reason, 'error', v_attempt.error,
-      'number', v_attempt.number, 'tries', v_attempt.tries, 'kind', v_attempt.kind, 'took', extract(epoch from v_attempt.took), 'retry_after', 0,
-      'state', case when v_attempt.outcome in ('retried', 'released') then 'pending' else v_attempt.outcome end);
+    return jsonb_build_object(
+      'verdict', 'settled',
+      'repeat', true,
+      'reason', v_attempt.reason,
+      'error', v_attempt.error,
+      'number', v_attempt.number,
+      'tries', v_attempt.tries,
+      'kind', v_attempt.kind,
+      'took', extract(epoch from v_attempt.took),
+      'retry_after', 0,
+      'state', case
+        when v_attempt.outcome in ('retried', 'released') then 'pending'
+        else v_attempt.outcome
+      end
+    );
   end if;
   return unstuck.lost('tasks', p_task, p_token, p_outcome);
 end $$;
 
--- sweep: settles what is overdue, one batch for each call. Two sweeps at once are harmless: rows are taken with skip locked.
---   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of its index: without an order
---            the limit makes a scan of the whole table look cheap to the planner, and each batch would do one
+-- sweep: settles what is overdue, one batch for each call. Two sweeps at once are harmless: each
+-- skips the rows that the other has locked.
+--   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of
+--            its index: without an order the limit makes a scan of the whole table look cheap to
+--            the planner, and each batch would do one
 --   apply    writes the decisions, guarded again by status
---            (no sequential scans in either: a plan made while a table was small would be kept while it grows; 30 times slower seen)
---   sweep    does both; where the set fails it goes row by row, so that one bad row never stops the others
+--   sweep    does both; where the batch fails it goes row by row, so that one bad row never stops
+--            the others
+-- No sequential scans in overdue and apply: a plan that was made while a table was small would be
+-- kept while it grows (30 times slower seen).
 
+-- What is overdue now, and the decision about each task. `p_task`: only that one; null: all.
 create or replace function unstuck.tasks_overdue(
-  p_now timestamptz, p_rules jsonb, p_limit integer, p_task text, p_skip text[]
-) returns unstuck.overdue[] language plpgsql set plan_cache_mode = auto set enable_seqscan = off as $$  -- whatever a claim has set
+  p_now timestamptz,
+  p_rules jsonb,
+  p_limit integer,
+  p_task text,
+  p_skip text[]
+) returns unstuck.overdue[]
+language plpgsql set plan_cache_mode = auto  -- whatever a claim has set
+set enable_seqscan = off as $$
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
 begin
-  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where somebody else moved the task
-  -- (overtaken), the attempt ends and the task is theirs.
-  select array_agg(unstuck.decided(d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held, p_now - d.until)) into v_lost
+  -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where
+  -- somebody else moved the task (overtaken), the attempt ends and the task is theirs.
+  select array_agg(unstuck.decided(
+    d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held, p_now - d.until
+  ))
+  into v_lost
   from (
-    select a.task_id, a.kind, a.number, a.tries, a.worker, coalesce(v_rules -> a.kind, v_rules -> '*') as rule, t."status" = 'processing' as held,
+    select
+      a.task_id,
+      a.kind,
+      a.number,
+      a.tries,
+      a.worker,
+      coalesce(v_rules -> a.kind, v_rules -> '*') as rule,
+      t."status" = 'processing' as held,
       case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
-      unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
-    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
-    where a.watch = 'tasks' and a.ended_at is null
+      unstuck.lives_until(a, (select unstuck.ready_after())) as until
+    from unstuck.attempts a
+    join "public"."tasks" t on t."id" = a.task_id::uuid
+    where a.watch = 'tasks'
+      and a.ended_at is null
       and least(a.lease_until, a.deadline_at) <= p_now
-      and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
-      and (p_task is null or a.task_id = p_task) and a.task_id <> all (p_skip)
-    order by a.task_id limit p_limit for update of a, t skip locked
+      and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
+      and (p_task is null or a.task_id = p_task)
+      and a.task_id <> all (p_skip)
+    order by a.task_id
+    limit p_limit
+    for update of a, t skip locked
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
   if p_limit > 0 then
-    -- Pending for longer than the rule, unless its lost push was sent again, for the first time or the last, only just now.
-    select array_agg(row(d.task_id, d.kind, 'pending', false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), null, 'failed',
-        'never_claimed', 'never_claimed', unstuck.sentence('never_claimed', null, 0), null, extract(epoch from p_now - d.until))::unstuck.overdue)
+    -- Pending for longer than the rule. Not where its lost push was sent again only just now, for
+    -- the first time or after the rule's time was over.
+    select array_agg(row(
+      d.task_id,
+      d.kind,
+      'pending',
+      false,
+      coalesce(l.number, 0) + 1,
+      coalesce(l.tries, 0),
+      null,
+      'failed',
+      'never_claimed',
+      'never_claimed',
+      unstuck.sentence('never_claimed', null, 0),
+      null,
+      extract(epoch from p_now - d.until)
+    )::unstuck.overdue)
     into v_waiting
     from (
-      select t."id"::text as task_id, t."kind" as kind, t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') as until
+      select
+        t."id"::text as task_id,
+        t."kind" as kind,
+        t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') as until
       from "public"."tasks" t
-      where t."status" = 'pending' and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
+      where t."status" = 'pending'
+        and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
         and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-        and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
-        and not exists (select from unstuck.dispatches d where d.watch = 'tasks' and d.task_id = t."id"::text
-                        and (d.times = 1 or d.at >= t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for'))
-                        and d.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after'))
-        and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
-      order by t."scheduled_at" limit p_limit for update skip locked
-    ) d left join lateral (
-      select a.number, a.tries from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = d.task_id order by a.number desc limit 1
+        and not exists (
+          select from unstuck.attempts a
+          where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+        )
+        and not exists (
+          select from unstuck.dispatches d
+          where d.watch = 'tasks'
+            and d.task_id = t."id"::text
+            and (
+              d.times = 1
+              or d.at >= t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+            )
+            and d.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+        )
+        and (p_task is null or t."id" = p_task::uuid)
+        and t."id"::text <> all (p_skip)
+      order by t."scheduled_at"
+      limit p_limit
+      for update skip locked
+    ) d
+    left join lateral (
+      select a.number, a.tries
+      from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = d.task_id
+      order by a.number desc
+      limit 1
     ) l on true;
     p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
 
-    -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of the table.
-    select array_agg(unstuck.decided(d.task_id, d.kind, false, coalesce(l.number, 0) + 1, coalesce(l.tries, 0) + 1, null, d.rule, 'stale', true,
-                                     p_now - d.until)) into v_silent
+    -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of
+    -- the table.
+    select array_agg(unstuck.decided(
+      d.task_id,
+      d.kind,
+      false,
+      coalesce(l.number, 0) + 1,
+      coalesce(l.tries, 0) + 1,
+      null,
+      d.rule,
+      'stale',
+      true,
+      p_now - d.until
+    ))
+    into v_silent
     from (
-      select t."id"::text as task_id, t."kind" as kind, coalesce(v_rules -> t."kind", v_rules -> '*') as rule,
+      select
+        t."id"::text as task_id,
+        t."kind" as kind,
+        coalesce(v_rules -> t."kind", v_rules -> '*') as rule,
         t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
       from "public"."tasks" t
-      where t."status" = 'processing' and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
+      where t."status" = 'processing'
+        and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
         and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
-        and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
-        and (p_task is null or t."id" = p_task::uuid) and t."id"::text <> all (p_skip)
-      order by t."updated_at" limit p_limit for update skip locked
-    ) d left join lateral (
-      select a.number, case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
-      from unstuck.attempts a where a.watch = 'tasks' and a.task_id = d.task_id order by a.number desc limit 1
+        and not exists (
+          select from unstuck.attempts a
+          where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+        )
+        and (p_task is null or t."id" = p_task::uuid)
+        and t."id"::text <> all (p_skip)
+      order by t."updated_at"
+      limit p_limit
+      for update skip locked
+    ) d
+    left join lateral (
+      select
+        a.number,
+        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+      from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = d.task_id
+      order by a.number desc
+      limit 1
     ) l on true;
   end if;
 
   return v_lost || v_waiting || v_silent;
 end $$;
 
-create or replace function unstuck.tasks_apply(p_now timestamptz, p_found unstuck.overdue[], p_sweep bigint) returns void
-language plpgsql set enable_seqscan = off as $$
+-- Writes the decisions: ends live attempts, adds an attempt that holds the reason where there was
+-- none, and moves the tasks.
+create or replace function unstuck.tasks_apply(
+  p_now timestamptz,
+  p_found unstuck.overdue[],
+  p_sweep bigint
+) returns void language plpgsql set enable_seqscan = off as $$
 begin
   null;
   update unstuck.attempts a
-  set ended_at = p_now, outcome = case x.state when 'pending' then 'retried' else x.state end,
-      reason = x.reason, cause = x.cause, error = x.error, retry_at = p_now + make_interval(secs => x.retry_after),
+  set ended_at = p_now,
+      outcome = case x.state when 'pending' then 'retried' else x.state end,
+      reason = x.reason,
+      cause = x.cause,
+      error = x.error,
+      retry_at = p_now + make_interval(secs => x.retry_after),
       sweep_id = coalesce(p_sweep, 0)
   from unnest(p_found) x
-  where x.live and a.watch = 'tasks' and a.task_id = x.task_id and a.number = x.number and a.ended_at is null;
+  where x.live
+    and a.watch = 'tasks'
+    and a.task_id = x.task_id
+    and a.number = x.number
+    and a.ended_at is null;
 
-  insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
-                                ended_at, outcome, reason, cause, error, retry_at, sweep_id, checkpoint)
-  select 'tasks', x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000', p_now, '0', p_now, p_now, p_now,
-         p_now, case x.state when 'pending' then 'retried' else 'failed' end, x.reason, x.cause, x.error,
-         p_now + make_interval(secs => x.retry_after), coalesce(p_sweep, 0), coalesce((
-           select a.checkpoint from unstuck.attempts a  -- the next attempt starts with what the last one had done
-           where x.state = 'pending' and a.watch = 'tasks' and a.task_id = x.task_id and a.number = x.number - 1
-             and a.outcome not in ('completed', 'failed', 'cancelled')), '{}')
-  from unnest(p_found) x where not x.live;
+  insert into unstuck.attempts (
+    watch, task_id, number, tries, kind, token,
+    started_at, lease, lease_until, deadline_at, beat_at, ended_at,
+    outcome, reason, cause, error, retry_at, sweep_id, checkpoint
+  )
+  select
+    'tasks', x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000',
+    p_now, '0', p_now, p_now, p_now, p_now,
+    case x.state when 'pending' then 'retried' else 'failed' end,
+    x.reason,
+    x.cause,
+    x.error,
+    p_now + make_interval(secs => x.retry_after),
+    coalesce(p_sweep, 0),
+    coalesce((  -- the next attempt starts with what the last one had done
+      select a.checkpoint
+      from unstuck.attempts a
+      where x.state = 'pending'
+        and a.watch = 'tasks'
+        and a.task_id = x.task_id
+        and a.number = x.number - 1
+        and a.outcome not in ('completed', 'failed', 'cancelled')
+    ), '{}')
+  from unnest(p_found) x
+  where not x.live;
 
   perform set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);
-  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+  update "public"."tasks" t
+  set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
     "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
-  from (select u.*, p_now + make_interval(secs => u.retry_after) as retry_at, null::jsonb as result from unnest(p_found) u) x
-  where x.state <> 'overtaken' and t."id" = x.task_id::uuid and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = x.was;
+  from (
+    select
+      u.*,
+      p_now + make_interval(secs => u.retry_after) as retry_at,
+      null::jsonb as result
+    from unnest(p_found) u
+  ) x
+  where x.state <> 'overtaken'
+    and t."id" = x.task_id::uuid
+    and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = x.was;
   perform set_config('unstuck.override', '', true);
 
   null;
@@ -1024,8 +1646,14 @@ begin
   end if;
 end $$;
 
+-- One batch: finds, decides and writes. Answers the tasks that it moved, those that it could not
+-- move, and whether there are more.
 create or replace function unstuck.tasks_sweep(
-  p_rules jsonb, p_limit integer default 500, p_sweep bigint default null, p_task text default null, p_skip text[] default '{}'
+  p_rules jsonb,
+  p_limit integer default 500,
+  p_sweep bigint default null,
+  p_task text default null,
+  p_skip text[] default '{}'
 ) returns json language plpgsql as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
@@ -1035,20 +1663,34 @@ declare
   v_bad   json[] := '{}';
   v_row   unstuck.overdue;
 begin
-  begin  -- locks and writes in one subtransaction: a row that was locked outside of it gets a multixact when it is written
+  -- Locks and writes are in one subtransaction: a row that was locked outside of it gets a
+  -- multixact when it is written.
+  begin
     v_found := unstuck.tasks_overdue(v_now, p_rules, p_limit, p_task, p_skip);
     if v_found is null then
       return '{"rescued": [], "unsweepable": [], "more": false}';
     end if;
     perform unstuck.tasks_apply(v_now, v_found, p_sweep);
-    return json_build_object('rescued', to_json(v_found), 'unsweepable', '{}'::json[], 'more', cardinality(v_found) >= p_limit);
+    return json_build_object(
+      'rescued', to_json(v_found),
+      'unsweepable', '{}'::json[],
+      'more', cardinality(v_found) >= p_limit
+    );
   exception when others then
     if v_found is null or unstuck.is_passing(sqlstate) then
       raise;
     end if;
     if cardinality(v_found) = 1 then
-      return json_build_object('rescued', '{}'::json[], 'more', p_limit = 1, 'unsweepable',
-        json_build_array(json_build_object('task_id', v_found[1].task_id, 'kind', v_found[1].kind, 'code', sqlstate, 'error', sqlerrm)));
+      return json_build_object(
+        'rescued', '{}'::json[],
+        'more', p_limit = 1,
+        'unsweepable', json_build_array(json_build_object(
+          'task_id', v_found[1].task_id,
+          'kind', v_found[1].kind,
+          'code', sqlstate,
+          'error', sqlerrm
+        ))
+      );
     end if;
   end;
   foreach v_row in array v_found loop
@@ -1056,134 +1698,255 @@ begin
     v_done := v_done || array(select json_array_elements(v_one -> 'rescued'));
     v_bad := v_bad || array(select json_array_elements(v_one -> 'unsweepable'));
   end loop;
-  return json_build_object('rescued', to_json(v_done), 'unsweepable', to_json(v_bad), 'more', cardinality(v_found) >= p_limit);
+  return json_build_object(
+    'rescued', to_json(v_done),
+    'unsweepable', to_json(v_bad),
+    'more', cardinality(v_found) >= p_limit
+  );
 end $$;
 
--- Pending tasks whose push seems lost: to be sent again, once in each `redispatch_after`.
-create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500) returns json
-language plpgsql set enable_seqscan = off as $$
+-- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`.
+create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500)
+returns json language plpgsql set enable_seqscan = off as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
   v_sent json;
 begin
   with quiet as (
-    select t."id"::text as task_id, t."kind" as kind, extract(epoch from v_now - t."scheduled_at") as age
-    from "public"."tasks" t left join unstuck.dispatches d on d.watch = 'tasks' and d.task_id = t."id"::text
-    where t."status" = 'pending' and t."scheduled_at" <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
+    select
+      t."id"::text as task_id,
+      t."kind" as kind,
+      extract(epoch from v_now - t."scheduled_at") as age
+    from "public"."tasks" t
+    left join unstuck.dispatches d on d.watch = 'tasks' and d.task_id = t."id"::text
+    where t."status" = 'pending'
+      and t."scheduled_at" <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
       and t."scheduled_at" <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
-      and (d.at is null or d.at < t."scheduled_at" or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
-                           and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for'))
-    order by t."scheduled_at" limit p_limit for update of t skip locked
+      and (
+        d.at is null
+        or d.at < t."scheduled_at"
+        or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+          and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+      )
+    order by t."scheduled_at"
+    limit p_limit
+    for update of t skip locked
   ), sent as (
-    insert into unstuck.dispatches as d (watch, task_id, at) select 'tasks', q.task_id, v_now from quiet q
-    on conflict (watch, task_id) do update set at = v_now, times = d.times + 1
+    insert into unstuck.dispatches as d (watch, task_id, at)
+    select 'tasks', q.task_id, v_now
+    from quiet q
+    on conflict (watch, task_id) do update
+    set at = v_now,
+        times = d.times + 1
     returning d.task_id, d.times
   )
-  select json_agg(json_build_object('task_id', s.task_id, 'kind', q.kind, 'times', s.times, 'age', q.age)) into v_sent
-  from sent s join quiet q using (task_id);
+  select json_agg(json_build_object(
+    'task_id', s.task_id, 'kind', q.kind, 'times', s.times, 'age', q.age
+  ))
+  into v_sent
+  from sent s
+  join quiet q using (task_id);
   return coalesce(v_sent, '[]');
 end $$;
 
--- Attempts whose task row was deleted end too. Once in each run: what others did to the table has a hook as well.
+-- Ends attempts whose task row was deleted; once in each run. Also calls on_swept, the hook in
+-- which users look for changes that were made without our functions. Returns how many attempts it
+-- ended.
 create or replace function unstuck.tasks_orphans(p_sweep bigint) returns integer
 language plpgsql as $$
 declare
   v_count integer;
 begin
   update unstuck.attempts a
-  set ended_at = clock_timestamp(), outcome = 'overtaken', reason = 'cancelled', error = 'The task was deleted.', sweep_id = p_sweep
-  where a.watch = 'tasks' and a.ended_at is null
-    and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= clock_timestamp()
+  set ended_at = clock_timestamp(),
+      outcome = 'overtaken',
+      reason = 'cancelled',
+      error = 'The task was deleted.',
+      sweep_id = p_sweep
+  where a.watch = 'tasks'
+    and a.ended_at is null
+    and unstuck.lives_until(a, (select unstuck.ready_after())) <= clock_timestamp()
     and not exists (select from "public"."tasks" t where t."id" = a.task_id::uuid);
   get diagnostics v_count = row_count;
   null;
   return v_count;
 end $$;
 
--- batch: one batch of a sweep's run, named by the caller. A batch whose answer was lost is not swept again: what it did is
--- read back from the ledger, so that each task is reported, once. While the first call is still at it, the second waits.
+-- batch: one batch of a sweep's run, named by the caller. A batch whose answer was lost is not
+-- swept again: what it did is read from the ledger, so that each task is reported once. While the
+-- first call still runs, the second waits.
 create or replace function unstuck.tasks_batch(
-  p_rules jsonb, p_limit integer, p_sweep bigint, p_batch uuid, p_skip text[] default '{}'
+  p_rules jsonb,
+  p_limit integer,
+  p_sweep bigint,
+  p_batch uuid,
+  p_skip text[] default '{}'
 ) returns json language plpgsql as $$
 declare
   v_now    timestamptz;
   v_last   record;
   v_answer json;
 begin
-  select s.batch, s.batch_at into v_last from unstuck.sweeps s where s.id = p_sweep for update;
+  select s.batch, s.batch_at
+  into v_last
+  from unstuck.sweeps s
+  where s.id = p_sweep
+  for update;
   if v_last.batch = p_batch then
     return (
-      select json_build_object('unsweepable', '{}'::json[], 'more', true, 'rescued', coalesce(json_agg(json_build_object(
-        'task_id', a.task_id, 'kind', a.kind, 'number', a.number, 'tries', a.tries, 'worker', a.worker, 'reason', a.reason,
-        'state', case a.outcome when 'retried' then 'pending' else a.outcome end, 'cause', a.cause, 'error', a.error,
-        'retry_after', extract(epoch from a.retry_at - a.ended_at), 'late', 0)), '[]'))
+      select json_build_object(
+        'unsweepable', '{}'::json[],
+        'more', true,
+        'rescued', coalesce(json_agg(json_build_object(
+          'task_id', a.task_id,
+          'kind', a.kind,
+          'number', a.number,
+          'tries', a.tries,
+          'worker', a.worker,
+          'reason', a.reason,
+          'state', case a.outcome when 'retried' then 'pending' else a.outcome end,
+          'cause', a.cause,
+          'error', a.error,
+          'retry_after', extract(epoch from a.retry_at - a.ended_at),
+          'late', 0
+        )), '[]')
+      )
       from unstuck.attempts a
-      where a.watch = 'tasks' and a.sweep_id = p_sweep and a.ended_at >= v_last.batch_at);
+      where a.watch = 'tasks'
+        and a.sweep_id = p_sweep
+        and a.ended_at >= v_last.batch_at
+    );
   end if;
   v_now := clock_timestamp();
   v_answer := unstuck.tasks_sweep(p_rules, p_limit, p_sweep, null, p_skip);
-  update unstuck.sweeps s set batch = p_batch, batch_at = v_now where s.id = p_sweep;
+  update unstuck.sweeps s
+  set batch = p_batch,
+      batch_at = v_now
+  where s.id = p_sweep;
   return v_answer;
 end $$;
 
--- status: answers a poll for one task, and heals that task if it is overdue (read-repair). A task that is not of `p_owner`,
--- where one is given, is missing.
+-- status: answers a poll for one task, and heals that task if it is overdue (read-repair). A task
+-- that is not of `p_owner`, where one is given, is missing.
 create or replace function unstuck.tasks_status(
-  p_task text, p_rules jsonb, p_heal boolean default true, p_owner text default null
-) returns jsonb
-language plpgsql as $$
+  p_task text,
+  p_rules jsonb,
+  p_heal boolean default true,
+  p_owner text default null
+) returns jsonb language plpgsql as $$
 declare
-  v_key     constant uuid := p_task::uuid;  -- here: in a scan of an empty table nobody would see that it is no key
+  -- cast here: in a scan of an empty table nobody would see that it is no key
+  v_key     constant uuid := p_task::uuid;
   v_now     timestamptz;
   v_task    record;
-  v_attempt record;
+  v_attempt unstuck.attempts;
   v_overdue boolean;
   v_rescued json;
 begin
   loop
     v_now := clock_timestamp();
-    select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner" as owner, t."result" as result,
-      t."error_message" as error, t."reason" as reason, t."scheduled_at" as queued, t."scheduled_at" as due, t."updated_at" as alive into v_task
-    from "public"."tasks" t where t."id" = v_key;
+    select
+      t."id"::text as id,
+      case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state,
+      t."status"::text as word,
+      t."kind" as kind,
+      t."owner" as owner,
+      t."result" as result,
+      t."error_message" as error,
+      t."reason" as reason,
+      t."scheduled_at" as queued,
+      t."scheduled_at" as due,
+      t."updated_at" as alive
+    into v_task
+    from "public"."tasks" t
+    where t."id" = v_key;
     if not found or p_owner is not null and v_task.owner is distinct from p_owner then
       return jsonb_build_object('verdict', 'missing');
     end if;
-    select a.* into v_attempt from unstuck.attempts a
-    where a.watch = 'tasks' and a.task_id = v_task.id order by a.number desc limit 1;
-    if false and v_task.state = 'completed' and v_attempt.outcome in ('failed', 'cancelled') then
+    select a.*
+    into v_attempt
+    from unstuck.attempts a
+    where a.watch = 'tasks'
+      and a.task_id = v_task.id
+    order by a.number desc
+    limit 1;
+    if false
+      and v_task.state = 'completed'
+      and v_attempt.outcome in ('failed', 'cancelled')
+    then
       v_task.state := v_attempt.outcome;
     end if;
     v_overdue := case
-      when v_task.state in ('pending', 'running') and v_attempt.number is not null and v_attempt.ended_at is null
-        then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
-          and unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at, unstuck.ready_after()) <= v_now
-      when v_task.state = 'pending' then v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'pending_for')
-      when v_task.state = 'running' then v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
+      when v_task.state in ('pending', 'running')
+        and v_attempt.number is not null
+        and v_attempt.ended_at is null
+      then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
+        and unstuck.lives_until(v_attempt, unstuck.ready_after()) <= v_now
+      when v_task.state = 'pending' then
+        v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'pending_for')
+      when v_task.state = 'running' then
+        v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
       else false
     end;
     exit when not p_heal or not coalesce(v_overdue, false) or v_rescued is not null;
     v_rescued := unstuck.tasks_sweep(p_rules, 1, null, v_task.id) -> 'rescued';
   end loop;
-  return jsonb_build_object('verdict', 'found', 'task_id', v_task.id, 'state', v_task.state, 'word', v_task.word, 'kind', v_task.kind,
-    'owner', v_task.owner, 'result', v_task.result, 'overdue', coalesce(v_overdue, false), 'rescued', coalesce(v_rescued, '[]'),
-    'error', coalesce(v_task.error, case when v_task.state = 'failed' then v_attempt.error end),
-    'reason', coalesce(v_task.reason, case when v_task.state in ('failed', 'cancelled') then v_attempt.reason end),
-    'queued_at', v_task.queued, 'waited', extract(epoch from v_now - v_task.queued),
-    'silent', extract(epoch from v_now - v_task.alive), 'due_in', case when v_task.state = 'pending' then greatest(0, extract(epoch from v_task.due - v_now)) end,
+  return jsonb_build_object(
+    'verdict', 'found',
+    'task_id', v_task.id,
+    'state', v_task.state,
+    'word', v_task.word,
+    'kind', v_task.kind,
+    'owner', v_task.owner,
+    'result', v_task.result,
+    'overdue', coalesce(v_overdue, false),
+    'rescued', coalesce(v_rescued, '[]'),
+    'error', coalesce(
+      v_task.error,
+      case when v_task.state = 'failed' then v_attempt.error end
+    ),
+    'reason', coalesce(
+      v_task.reason,
+      case when v_task.state in ('failed', 'cancelled') then v_attempt.reason end
+    ),
+    'queued_at', v_task.queued,
+    'waited', extract(epoch from v_now - v_task.queued),
+    'silent', extract(epoch from v_now - v_task.alive),
+    'due_in', case v_task.state
+      when 'pending' then greatest(0, extract(epoch from v_task.due - v_now))
+    end,
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
-      'number', v_attempt.number, 'tries', v_attempt.tries, 'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
-      'worker', v_attempt.worker, 'started_at', v_attempt.started_at, 'beat_at', v_attempt.beat_at, 'ended_at', v_attempt.ended_at,
-      'outcome', v_attempt.outcome, 'reason', v_attempt.reason, 'cause', v_attempt.cause, 'evidence', v_attempt.evidence, 'progress', v_attempt.progress,
-      'age', extract(epoch from v_now - v_attempt.started_at), 'silent', extract(epoch from v_now - v_attempt.beat_at),
+      'number', v_attempt.number,
+      'tries', v_attempt.tries,
+      'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
+      'worker', v_attempt.worker,
+      'started_at', v_attempt.started_at,
+      'beat_at', v_attempt.beat_at,
+      'ended_at', v_attempt.ended_at,
+      'outcome', v_attempt.outcome,
+      'reason', v_attempt.reason,
+      'cause', v_attempt.cause,
+      'evidence', v_attempt.evidence,
+      'progress', v_attempt.progress,
+      'age', extract(epoch from v_now - v_attempt.started_at),
+      'silent', extract(epoch from v_now - v_attempt.beat_at),
       'ended_ago', extract(epoch from v_now - v_attempt.ended_at),
       'took', extract(epoch from v_attempt.ended_at - v_attempt.started_at),
-      'deadline_left', case when v_attempt.ended_at is null then extract(epoch from v_attempt.deadline_at - v_now) end,
+      'deadline_left', case when v_attempt.ended_at is null then
+        extract(epoch from v_attempt.deadline_at - v_now)
+      end,
       'lease_left', case when v_attempt.ended_at is null then
-        extract(epoch from unstuck.alive_until(v_attempt.lease_until, v_attempt.lease, v_attempt.deadline_at,
-          case when v_attempt.lease_until <= v_now then unstuck.ready_after() else '0' end) - v_now) end) end);
+        extract(epoch from unstuck.lives_until(
+          v_attempt,
+          case when v_attempt.lease_until <= v_now then unstuck.ready_after() else '0' end
+        ) - v_now)
+      end
+    ) end
+  );
 end $$;
 
--- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads open rows and the ledger only.
+-- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads
+-- open rows and the ledger only.
 create or replace function unstuck.tasks_overview(p_rules jsonb) returns jsonb
 language plpgsql stable as $$
 declare
@@ -1191,138 +1954,302 @@ declare
 begin
   return jsonb_build_object(
     'open', coalesce((
-      select jsonb_agg(jsonb_build_object('state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest) order by o.state, o.kind)
+      select jsonb_agg(jsonb_build_object(
+        'state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest
+      ) order by o.state, o.kind)
       from (
-        select 'pending' as state, t."kind" as kind, count(*) as count, extract(epoch from v_now - min(t."scheduled_at")) as oldest
-        from "public"."tasks" t where t."status" = 'pending' group by 2
+        select
+          'pending' as state,
+          t."kind" as kind,
+          count(*) as count,
+          extract(epoch from v_now - min(t."scheduled_at")) as oldest
+        from "public"."tasks" t
+        where t."status" = 'pending'
+        group by 2
         union all
-        select 'running', t."kind", count(*), extract(epoch from v_now - min(t."started_at")) from "public"."tasks" t where t."status" = 'processing' group by 2
-      ) o), '[]'),
-    'live', (select count(*) from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null),
-    'live_by_kind', (select coalesce(jsonb_object_agg(l.kind, l.count), '{}') from (
-        select a.kind, count(*) as count from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null group by 1) l),
-    'overdue', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(until))) from (
-        select unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) as until
-        from unstuck.attempts a where a.watch = 'tasks' and a.ended_at is null
+        select
+          'running',
+          t."kind",
+          count(*),
+          extract(epoch from v_now - min(t."started_at"))
+        from "public"."tasks" t
+        where t."status" = 'processing'
+        group by 2
+      ) o
+    ), '[]'),
+    'live', (
+      select count(*)
+      from unstuck.attempts a
+      where a.watch = 'tasks' and a.ended_at is null
+    ),
+    'live_by_kind', (
+      select coalesce(jsonb_object_agg(l.kind, l.count), '{}')
+      from (
+        select a.kind, count(*) as count
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.ended_at is null
+        group by 1
+      ) l
+    ),
+    'overdue', (
+      select jsonb_build_object(
+        'count', count(*), 'oldest', extract(epoch from v_now - min(until))
+      )
+      from (
+        select unstuck.lives_until(a, (select unstuck.ready_after())) as until
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.ended_at is null
         union all
-        select t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') from "public"."tasks" t where t."status" = 'pending'
-      ) u where until <= v_now),
+        select t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+        from "public"."tasks" t
+        where t."status" = 'pending'
+      ) u
+      where until <= v_now
+    ),
     'ended', coalesce((
-      select jsonb_agg(jsonb_build_object('kind', e.kind, 'outcome', e.outcome, 'reason', e.reason, 'count', e.count) order by e.kind, e.outcome, e.reason)
-      from (select a.kind, a.outcome, a.reason, count(*) as count from unstuck.attempts a
-            where a.watch = 'tasks' and a.ended_at > v_now - interval '1 hour' group by 1, 2, 3) e), '[]'),
-    'refused', (select count(*) from unstuck.refusals r where r.watch = 'tasks' and r.at > v_now - interval '1 hour'),
-    'last_sweep', (select jsonb_build_object('started_at', s.started_at, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts)
-                   from unstuck.sweeps s order by s.id desc limit 1));
+      select jsonb_agg(jsonb_build_object(
+        'kind', e.kind, 'outcome', e.outcome, 'reason', e.reason, 'count', e.count
+      ) order by e.kind, e.outcome, e.reason)
+      from (
+        select a.kind, a.outcome, a.reason, count(*) as count
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.ended_at > v_now - interval '1 hour'
+        group by 1, 2, 3
+      ) e
+    ), '[]'),
+    'refused', (
+      select count(*)
+      from unstuck.refusals r
+      where r.watch = 'tasks' and r.at > v_now - interval '1 hour'
+    ),
+    'last_sweep', (
+      select jsonb_build_object(
+        'started_at', s.started_at,
+        'ago', extract(epoch from v_now - s.started_at),
+        'ok', s.ok,
+        'counts', s.counts
+      )
+      from unstuck.sweeps s
+      order by s.id desc
+      limit 1
+    )
+  );
 end $$;
 
--- find: tasks by filter, and the attempts of one, for operators. No view: it would stand in the way of the owner's `alter table`.
--- `p_filter`: {ids, states, kind, owner, reason, sweep_id, older_than (seconds)}, each optional; without states, the open ones.
--- Ordered by key, 500 at most, those after `p_after`: so that an operation on many reads the table once.
-create or replace function unstuck.tasks_find(p_filter jsonb default '{}', p_limit integer default 500, p_after text default null)
-returns json language plpgsql stable as $$
+-- find: tasks by a filter, for operators. No view: it would stand in the way of the owner's
+-- `alter table`. `p_filter`: {ids, states, kind, owner, reason, sweep_id, older_than (seconds)},
+-- each optional; without states, the open ones. Ordered by key, at most 500, those after `p_after`:
+-- so an operation on many tasks reads the table once.
+create or replace function unstuck.tasks_find(
+  p_filter jsonb default '{}',
+  p_limit integer default 500,
+  p_after text default null
+) returns json language plpgsql stable as $$
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
-  return coalesce((select json_agg(l) from (
-    select v.task_id, v.state, v.word, v.kind, v.owner, coalesce(v.error, a.error) as error, a.number, a.tries, a.worker, a.reason,
-      extract(epoch from v_now - case v.state when 'running' then coalesce(a.started_at, v.started, v.alive)
-                                              when 'pending' then v.queued else coalesce(a.ended_at, v.alive) end) as age
+  return coalesce((
+    select json_agg(l)
     from (
-      select t."id" as key, t."id"::text as task_id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner"::text as owner,
-      t."scheduled_at" as queued, t."scheduled_at" as due, t."updated_at" as alive, t."started_at" as started, t."error_message" as error,
-      (t."status" = 'pending' or t."status" = 'processing') as open
-      from "public"."tasks" t
-    ) v left join lateral (
-      select a.number, a.tries, a.worker, a.started_at, a.ended_at, a.reason, a.error, a.sweep_id from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = v.task_id order by a.number desc limit 1) a on true
-    where case when p_filter ? 'states' then p_filter -> 'states' ? v.state else v.open end
-      and (p_filter ? 'states' or v.open)
-      and (not p_filter ? 'ids' or v.key in (select i.id::uuid from jsonb_array_elements_text(p_filter -> 'ids') as i (id)))
-      and (not p_filter ? 'kind' or v.kind = p_filter ->> 'kind')
-      and (not p_filter ? 'owner' or v.owner = p_filter ->> 'owner')
-      and (not p_filter ? 'reason' or a.reason = p_filter ->> 'reason')
-      and (not p_filter ? 'sweep_id' or a.sweep_id = (p_filter ->> 'sweep_id')::bigint)
-      and (not p_filter ? 'older_than' or v_now - make_interval(secs => (p_filter ->> 'older_than')::float8)
-           >= case v.state when 'pending' then v.queued else v.alive end)
-      and (p_after is null or v.key > p_after::uuid)
-    order by v.key limit least(p_limit, 500)
-  ) l), '[]');
+      select
+        v.task_id,
+        v.state,
+        v.word,
+        v.kind,
+        v.owner,
+        coalesce(v.error, a.error) as error,
+        a.number,
+        a.tries,
+        a.worker,
+        a.reason,
+        extract(epoch from v_now - case v.state
+          when 'running' then coalesce(a.started_at, v.started, v.alive)
+          when 'pending' then v.queued
+          else coalesce(a.ended_at, v.alive)
+        end) as age
+      from (
+        select
+          t."id" as key,
+          t."id"::text as task_id,
+          case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state,
+          t."status"::text as word,
+          t."kind" as kind,
+          t."owner"::text as owner,
+          t."scheduled_at" as queued,
+          t."scheduled_at" as due,
+          t."updated_at" as alive,
+          t."started_at" as started,
+          t."error_message" as error,
+          (t."status" = 'pending' or t."status" = 'processing') as open
+        from "public"."tasks" t
+      ) v
+      left join lateral (
+        select
+          a.number, a.tries, a.worker, a.started_at, a.ended_at, a.reason, a.error, a.sweep_id
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.task_id = v.task_id
+        order by a.number desc
+        limit 1
+      ) a on true
+      where case when p_filter ? 'states' then p_filter -> 'states' ? v.state else v.open end
+        and (p_filter ? 'states' or v.open)
+        and (
+          not p_filter ? 'ids'
+          or v.key in (
+            select i.id::uuid
+            from jsonb_array_elements_text(p_filter -> 'ids') as i (id)
+          )
+        )
+        and (not p_filter ? 'kind' or v.kind = p_filter ->> 'kind')
+        and (not p_filter ? 'owner' or v.owner = p_filter ->> 'owner')
+        and (not p_filter ? 'reason' or a.reason = p_filter ->> 'reason')
+        and (not p_filter ? 'sweep_id' or a.sweep_id = (p_filter ->> 'sweep_id')::bigint)
+        and (
+          not p_filter ? 'older_than'
+          or v_now - make_interval(secs => (p_filter ->> 'older_than')::float8)
+            >= case v.state when 'pending' then v.queued else v.alive end
+        )
+        and (p_after is null or v.key > p_after::uuid)
+      order by v.key
+      limit least(p_limit, 500)
+    ) l
+  ), '[]');
 end $$;
 
 -- The attempts of one task, the first one first.
 create or replace function unstuck.tasks_history(p_task text) returns json
 language sql stable as $$
   select coalesce(json_agg(json_build_object(
-    'number', a.number, 'tries', a.tries, 'worker', a.worker, 'started_at', a.started_at, 'ended_at', a.ended_at,
-    'age', extract(epoch from clock_timestamp() - a.started_at), 'took', extract(epoch from a.ended_at - a.started_at),
-    'beats', a.beats, 'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail, 'evidence', a.evidence,
-    'progress', a.progress, 'checkpoints', (select json_agg(c) from jsonb_object_keys(a.checkpoint) c), 'sweep_id', a.sweep_id
+    'number', a.number,
+    'tries', a.tries,
+    'worker', a.worker,
+    'started_at', a.started_at,
+    'ended_at', a.ended_at,
+    'age', extract(epoch from clock_timestamp() - a.started_at),
+    'took', extract(epoch from a.ended_at - a.started_at),
+    'beats', a.beats,
+    'outcome', a.outcome,
+    'reason', a.reason,
+    'cause', a.cause,
+    'error', a.error,
+    'detail', a.detail,
+    'evidence', a.evidence,
+    'progress', a.progress,
+    'checkpoints', (select json_agg(c) from jsonb_object_keys(a.checkpoint) c),
+    'sweep_id', a.sweep_id
   ) order by a.number), '[]')
-  from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task
+  from unstuck.attempts a
+  where a.watch = 'tasks'
+    and a.task_id = p_task
 $$;
 
 -- What a sweep would do now, without doing it.
-create or replace function unstuck.tasks_preview(p_rules jsonb, p_limit integer default 500) returns json
-language sql as $$
-  select coalesce(to_json(unstuck.tasks_overdue(clock_timestamp(), p_rules, p_limit, null, '{}')), '[]')
+create or replace function unstuck.tasks_preview(p_rules jsonb, p_limit integer default 500)
+returns json language sql as $$
+  select coalesce(
+    to_json(unstuck.tasks_overdue(clock_timestamp(), p_rules, p_limit, null, '{}')),
+    '[]'
+  )
 $$;
 
--- operate: what a person does to tasks by hand. `p_action`: cancel or fail (open tasks), requeue (running ones, without
--- burning a try), retry (failed and cancelled ones start again). Returns the tasks that moved; others were not in the state.
--- The caller names the call, so that one whose answer was lost can be repeated: it would requeue a task twice otherwise.
+-- operate: what a person does to tasks by hand. `p_action`: cancel or fail (open tasks), requeue
+-- (running ones, without burning a try), retry (failed and cancelled ones start again). Returns the
+-- tasks that moved; the others were not in such a state. The caller names the call (`p_key`), so
+-- that one whose answer was lost can be repeated: it would requeue a task twice otherwise.
 create or replace function unstuck.tasks_operate(
-  p_action text, p_ids text[], p_error text default null, p_key uuid default gen_random_uuid()
+  p_action text,
+  p_ids text[],
+  p_error text default null,
+  p_key uuid default gen_random_uuid()
 ) returns json language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
-  v_state   constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'pending' end;
-  v_outcome constant text := case p_action when 'cancel' then 'cancelled' when 'fail' then 'failed' else 'released' end;
+  v_state   constant text := case p_action
+    when 'cancel' then 'cancelled'
+    when 'fail' then 'failed'
+    else 'pending'
+  end;
+  v_outcome constant text := case v_state when 'pending' then 'released' else v_state end;
   v_reason  constant text := case p_action when 'cancel' then 'cancelled' else 'by_hand' end;
   v_error   constant text := coalesce(p_error, unstuck.sentence(v_reason, null, 0));
   v_moved   text[];
 begin
   null;
   if false and v_state = 'pending' then
-    raise exception 'the watch % has no word for pending: none of its tasks can be put back', 'tasks'
-      using errcode = 'feature_not_supported', hint = 'Cancel it or fail it.';
+    raise exception 'the watch % has no word for pending: none of its tasks can be put back',
+      'tasks' using errcode = 'feature_not_supported', hint = 'Cancel it or fail it.';
   end if;
-  insert into unstuck.operations (key, watch, action) values (p_key, 'tasks', p_action) on conflict do nothing;
+  insert into unstuck.operations (key, watch, action)
+  values (p_key, 'tasks', p_action)
+  on conflict do nothing;
   if not found then
     return (select to_json(o.moved) from unstuck.operations o where o.key = p_key);
   end if;
   perform set_config('unstuck.override', 'tasks', true);  -- the fence lets a person pass
-  select array_agg(d.id) into v_moved from (
-    select t."id"::text as id from "public"."tasks" t
-    where t."id" = any (p_ids::uuid[]) and case p_action
-      when 'cancel'  then t."status" = 'pending' or t."status" = 'processing' or false
-      when 'fail'    then t."status" = 'pending' or t."status" = 'processing'
-      when 'requeue' then t."status" = 'processing'
-      when 'retry'   then (t."status" = 'failed' or t."status" = 'cancelled') and not (t.one_active and (exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and (o."status" = 'pending' or o."status" = 'processing')) or exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and o.id = any (p_ids::uuid[]) and o.id < t.id and o."status" in ('failed', 'cancelled')))) end
-    order by t."id" for update) d;
+  select array_agg(d.id)
+  into v_moved
+  from (
+    select t."id"::text as id
+    from "public"."tasks" t
+    where t."id" = any (p_ids::uuid[])
+      and case p_action
+        when 'cancel' then t."status" = 'pending' or t."status" = 'processing' or false
+        when 'fail' then t."status" = 'pending' or t."status" = 'processing'
+        when 'requeue' then t."status" = 'processing'
+        when 'retry' then (t."status" = 'failed' or t."status" = 'cancelled') and not (t.one_active and (exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and (o."status" = 'pending' or o."status" = 'processing')) or exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and o.id = any (p_ids::uuid[]) and o.id < t.id and o."status" in ('failed', 'cancelled'))))
+      end
+    order by t."id"
+    for update
+  ) d;
 
   update unstuck.attempts a
-  set ended_at = v_now, outcome = v_outcome, reason = v_reason, error = v_error, retry_at = case v_state when 'pending' then v_now end
-  where a.watch = 'tasks' and a.task_id = any (v_moved) and a.ended_at is null;
+  set ended_at = v_now,
+      outcome = v_outcome,
+      reason = v_reason,
+      error = v_error,
+      retry_at = case v_state when 'pending' then v_now end
+  where a.watch = 'tasks'
+    and a.task_id = any (v_moved)
+    and a.ended_at is null;
   if v_state <> 'pending' then  -- a task that nobody held has its reason in the ledger too
-    insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
-                                  ended_at, outcome, reason, error)
-    select 'tasks', m.id, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), t."kind", gen_random_uuid(), v_now, '0', v_now, v_now,
-           v_now, v_now, v_outcome, v_reason, v_error
-    from unnest(v_moved) as m (id) join "public"."tasks" t on t."id" = m.id::uuid left join lateral (
-      select a.number, a.tries, a.ended_at from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = m.id order by a.number desc limit 1) l on true
+    insert into unstuck.attempts (
+      watch, task_id, number, tries, kind, token,
+      started_at, lease, lease_until, deadline_at, beat_at, ended_at,
+      outcome, reason, error
+    )
+    select
+      'tasks', m.id, coalesce(l.number, 0) + 1, coalesce(l.tries, 0), t."kind",
+      gen_random_uuid(),
+      v_now, '0', v_now, v_now, v_now, v_now,
+      v_outcome, v_reason, v_error
+    from unnest(v_moved) as m (id)
+    join "public"."tasks" t on t."id" = m.id::uuid
+    left join lateral (
+      select a.number, a.tries, a.ended_at
+      from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = m.id
+      order by a.number desc
+      limit 1
+    ) l on true
     where l.ended_at is distinct from v_now;
   end if;
 
-  update "public"."tasks" t set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+  update "public"."tasks" t
+  set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
     "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
-  from (select v_state as state, null::jsonb as result, v_reason as reason, v_error as error, v_now as retry_at) x
+  from (
+    select
+      v_state as state,
+      null::jsonb as result,
+      v_reason as reason,
+      v_error as error,
+      v_now as retry_at
+  ) x
   where t."id" = any (v_moved::uuid[]);
   if p_action = 'fail' then
     null;
@@ -1332,20 +2259,28 @@ begin
     null;
   end if;
   perform set_config('unstuck.override', '', true);
-  update unstuck.operations o set moved = v_moved where o.key = p_key and v_moved is not null;
+  update unstuck.operations o
+  set moved = v_moved
+  where o.key = p_key
+    and v_moved is not null;
   return coalesce(to_json(v_moved), '[]');
 end $$;
 
--- cancel: what a user does to a task of their own (`p_owner`; null: of anybody). A worker that is at it finds its lease lost.
--- Safe to repeat. Verdict cancelled, ended (too late), or missing, which is also what another user's task is.
-create or replace function unstuck.tasks_cancel(p_task text, p_owner text default null) returns jsonb
-language plpgsql as $$
+-- cancel: what a user does to a task of their own (`p_owner`; null: of anybody). The worker that
+-- runs it finds its lease lost. Safe to repeat. Verdict cancelled; ended (too late); or missing,
+-- which is also what another user's task is.
+create or replace function unstuck.tasks_cancel(p_task text, p_owner text default null)
+returns jsonb language plpgsql as $$
 declare
   v_key  constant uuid := p_task::uuid;
   v_task record;
   v_last record;
 begin
-  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."owner" as owner into v_task from "public"."tasks" t where t."id" = v_key for update;
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."owner" as owner
+  into v_task
+  from "public"."tasks" t
+  where t."id" = v_key
+  for update;
   if not found or p_owner is not null and v_task.owner is distinct from p_owner then
     return '{"verdict": "missing"}';
   end if;
@@ -1353,114 +2288,252 @@ begin
     return jsonb_build_object('verdict', 'ended', 'task_id', p_task, 'state', v_task.state);
   end if;
   perform unstuck.tasks_operate('cancel', array[p_task]);
-  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end into v_task.state from "public"."tasks" t where t."id" = v_key;
-  select a.number, a.tries, a.reason into v_last
-  from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 1;
-  return jsonb_build_object('verdict', 'cancelled', 'task_id', p_task, 'kind', v_task.kind, 'state', v_task.state,
-                            'number', v_last.number, 'tries', v_last.tries, 'reason', v_last.reason);
+  select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
+  into v_task.state
+  from "public"."tasks" t
+  where t."id" = v_key;
+  select a.number, a.tries, a.reason
+  into v_last
+  from unstuck.attempts a
+  where a.watch = 'tasks'
+    and a.task_id = p_task
+  order by a.number desc
+  limit 1;
+  return jsonb_build_object(
+    'verdict', 'cancelled',
+    'task_id', p_task,
+    'kind', v_task.kind,
+    'state', v_task.state,
+    'number', v_last.number,
+    'tries', v_last.tries,
+    'reason', v_last.reason
+  );
 end $$;
 
--- page: the list of the operators' page: stuck tasks first, then running, pending, and ended ones, the newest first.
--- Keyset paging: each section is read in the order of an index, from where the last page ended. However many rows there
--- are, at most `p_limit` are shown and 3,000 looked at; the answer says where to go on.
+-- page: the list of the operators' page: stuck tasks first, then running, pending, and ended ones,
+-- the newest first. Keyset paging: each section is read in the order of an index, from where the
+-- last page ended. However many rows there are, at most `p_limit` are shown and 3,000 looked at;
+-- the answer says where to go on.
 
--- One section, in its order, after (`p_after`, `p_after_id`). Locks nothing. What is stuck is what the next sweep moves.
+-- One section, in its order, after (`p_after`, `p_after_id`). Locks nothing. What is stuck is what
+-- the next sweep moves. The sections, by number:
 --   0 stuck, 1 running, 2 pending: from the table, the oldest first
 --   3 ended: from the ledger, the newest first
---   4 the table by key; 5 the same, from and to a key: for tasks that the ledger does not know
--- `fits` says whether kind and owner (of ended ones: and reason) are as wanted: what does not fit counts as looked at.
--- (no sequential scans, for the reason that sweep.sql gives)
+--   4 the table by key; 5 a range of it, from a key to a key: for tasks that the ledger lacks
+-- `fits` says whether kind and owner (of ended ones: kind and reason) are as asked for; what does
+-- not fit counts as looked at. No sequential scans, for the reason that sweep.sql gives.
 create or replace function unstuck.tasks_section(
-  p_section integer, p_now timestamptz, p_rules jsonb, p_limit integer, p_after timestamptz default null, p_after_id text default null,
+  p_section integer,
+  p_now timestamptz,
+  p_rules jsonb,
+  p_limit integer,
+  p_after timestamptz default null,
+  p_after_id text default null,
   p_filter jsonb default '{}'
-) returns table (at timestamptz, id text, fits boolean) language plpgsql stable set enable_seqscan = off as $$
+) returns table (at timestamptz, id text, fits boolean)
+language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-  v_at constant timestamptz := coalesce(p_after, case when p_section = 3 then 'infinity'::timestamptz else '-infinity' end);
-  v_id constant text := coalesce(p_after_id, '');
-  v_kind  constant text := p_filter ->> 'kind';
-  v_owner constant text := p_filter ->> 'owner';
-  v_state constant text := p_filter ->> 'state';
+  v_at constant timestamptz := coalesce(
+    p_after,
+    case when p_section = 3 then 'infinity'::timestamptz else '-infinity' end
+  );
+  v_id     constant text := coalesce(p_after_id, '');
+  v_kind   constant text := p_filter ->> 'kind';
+  v_owner  constant text := p_filter ->> 'owner';
+  v_state  constant text := p_filter ->> 'state';
   v_reason constant text := p_filter ->> 'reason';
 begin
   case p_section
   when 0 then return query
-    select s.* from (
-      (select a.started_at as at, a.task_id as id, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) as fits
-       from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
-       where a.watch = 'tasks' and a.ended_at is null and least(a.lease_until, a.deadline_at) <= p_now
-         and unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) <= p_now
-         and (t."status" = 'processing' or t."status" = 'pending') and (a.started_at, a.task_id) > (v_at, v_id)
-       order by 1, 2 limit p_limit)
+    select s.*
+    from (
+      (
+        select
+          a.started_at as at,
+          a.task_id as id,
+          unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner) as fits
+        from unstuck.attempts a
+        join "public"."tasks" t on t."id" = a.task_id::uuid
+        where a.watch = 'tasks'
+          and a.ended_at is null
+          and least(a.lease_until, a.deadline_at) <= p_now
+          and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
+          and (t."status" = 'processing' or t."status" = 'pending')
+          and (a.started_at, a.task_id) > (v_at, v_id)
+        order by 1, 2
+        limit p_limit
+      )
       union all
-      (select t."scheduled_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
-       where t."status" = 'pending' and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
-         and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-         and t."scheduled_at" >= v_at and (t."scheduled_at", t."id"::text) > (v_at, v_id)
-         and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
-       order by t."scheduled_at", t."id"::text limit p_limit)
+      (
+        select
+          t."scheduled_at",
+          t."id"::text,
+          unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
+        from "public"."tasks" t
+        where t."status" = 'pending'
+          and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
+          and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+          and t."scheduled_at" >= v_at
+          and (t."scheduled_at", t."id"::text) > (v_at, v_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+          )
+        order by t."scheduled_at", t."id"::text
+        limit p_limit
+      )
       union all
-      (select t."updated_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
-       where t."status" = 'processing' and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
-         and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
-         and t."updated_at" >= v_at and (t."updated_at", t."id"::text) > (v_at, v_id)
-         and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null)
-       order by t."updated_at", t."id"::text limit p_limit)
-    ) s order by 1, 2 limit p_limit;
+      (
+        select
+          t."updated_at",
+          t."id"::text,
+          unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
+        from "public"."tasks" t
+        where t."status" = 'processing'
+          and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
+          and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+          and t."updated_at" >= v_at
+          and (t."updated_at", t."id"::text) > (v_at, v_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+          )
+        order by t."updated_at", t."id"::text
+        limit p_limit
+      )
+    ) s
+    order by 1, 2
+    limit p_limit;
   when 1 then return query
-    select t."updated_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner)
-    from "public"."tasks" t left join unstuck.attempts a
-      on a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
-    where t."status" = 'processing' and t."updated_at" >= v_at and (t."updated_at", t."id"::text) > (v_at, v_id)
-      and coalesce(case when a.task_id is null then t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') > p_now
-        else least(a.lease_until, a.deadline_at) > p_now
-          or unstuck.alive_until(a.lease_until, a.lease, a.deadline_at, (select unstuck.ready_after())) > p_now end, true)
-    order by t."updated_at", t."id"::text limit p_limit;
-  when 2 then return query
-    select t."scheduled_at", t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner)
+    select
+      t."updated_at",
+      t."id"::text,
+      unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
     from "public"."tasks" t
-    where t."status" = 'pending' and t."scheduled_at" >= v_at and (t."scheduled_at", t."id"::text) > (v_at, v_id)
+    left join unstuck.attempts a
+      on a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+    where t."status" = 'processing'
+      and t."updated_at" >= v_at
+      and (t."updated_at", t."id"::text) > (v_at, v_id)
+      and coalesce(
+        case
+          when a.task_id is null then
+            t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') > p_now
+          else
+            least(a.lease_until, a.deadline_at) > p_now
+            or unstuck.lives_until(a, (select unstuck.ready_after())) > p_now
+        end,
+        true
+      )
+    order by t."updated_at", t."id"::text
+    limit p_limit;
+  when 2 then return query
+    select
+      t."scheduled_at",
+      t."id"::text,
+      unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
+    from "public"."tasks" t
+    where t."status" = 'pending'
+      and t."scheduled_at" >= v_at
+      and (t."scheduled_at", t."id"::text) > (v_at, v_id)
       and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
       and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-      and not exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
-                      and least(a.lease_until, a.deadline_at) <= p_now)
-    order by t."scheduled_at", t."id"::text limit p_limit;
+      and not exists (
+        select from unstuck.attempts a
+        where a.watch = 'tasks'
+          and a.task_id = t."id"::text
+          and a.ended_at is null
+          and least(a.lease_until, a.deadline_at) <= p_now
+      )
+    order by t."scheduled_at", t."id"::text
+    limit p_limit;
   when 3 then
     if v_state in ('failed', 'cancelled') then return query
-      select a.ended_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
-      where a.watch = 'tasks' and a.outcome in ('failed', 'cancelled') and a.outcome = v_state
-        and a.ended_at <= v_at and (a.ended_at < v_at or a.task_id < v_id)
-        and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
-      order by a.ended_at desc, a.task_id desc limit p_limit;
+      select
+        a.ended_at,
+        a.task_id,
+        unstuck.fits(a.kind, v_kind) and unstuck.fits(a.reason, v_reason)
+      from unstuck.attempts a
+      where a.watch = 'tasks'
+        and a.outcome in ('failed', 'cancelled')
+        and a.outcome = v_state
+        and a.ended_at <= v_at
+        and (a.ended_at < v_at or a.task_id < v_id)
+        and not exists (
+          select from unstuck.attempts n
+          where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+        )
+      order by a.ended_at desc, a.task_id desc
+      limit p_limit;
     else return query
-      select a.ended_at, a.task_id, (v_kind is null or a.kind = v_kind) and (v_reason is null or a.reason = v_reason) from unstuck.attempts a
-      where a.watch = 'tasks' and a.outcome in ('completed', 'failed', 'cancelled') and (v_state is null or a.outcome = v_state)
-        and a.ended_at <= v_at and (a.ended_at < v_at or a.task_id < v_id)
-        and not exists (select from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number)
-      order by a.ended_at desc, a.task_id desc limit p_limit;
+      select
+        a.ended_at,
+        a.task_id,
+        unstuck.fits(a.kind, v_kind) and unstuck.fits(a.reason, v_reason)
+      from unstuck.attempts a
+      where a.watch = 'tasks'
+        and a.outcome in ('completed', 'failed', 'cancelled')
+        and (v_state is null or a.outcome = v_state)
+        and a.ended_at <= v_at
+        and (a.ended_at < v_at or a.task_id < v_id)
+        and not exists (
+          select from unstuck.attempts n
+          where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+        )
+      order by a.ended_at desc, a.task_id desc
+      limit p_limit;
     end if;
   when 4 then return query
-    select null::timestamptz, t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
-    where p_after_id is null or t."id" > p_after_id::uuid order by t."id" limit p_limit;
-  else return query
-    select null::timestamptz, t."id"::text, (v_kind is null or t."kind" = v_kind) and (v_owner is null or t."owner"::text = v_owner) from "public"."tasks" t
-    where t."id" >= p_after_id::uuid and t."id" <= (p_filter ->> 'last')::uuid order by t."id" limit p_limit;
+    select
+      null::timestamptz,
+      t."id"::text,
+      unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
+    from "public"."tasks" t
+    where p_after_id is null or t."id" > p_after_id::uuid
+    order by t."id"
+    limit p_limit;
+  else return query  -- 5: a range of keys
+    select
+      null::timestamptz,
+      t."id"::text,
+      unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
+    from "public"."tasks" t
+    where t."id" >= p_after_id::uuid
+      and t."id" <= (p_filter ->> 'last')::uuid
+    order by t."id"
+    limit p_limit;
   end case;
 end $$;
 
--- `p_filter`: {state (one of six, or stuck, open, elsewhere), kind, owner, reason, first and last (keys)}, each optional.
--- `p_after`: the `next` of the page before. Answers {tasks, next}; a `next` with `searched` goes on behind the rows looked at.
--- (no hash and no merge: with a small table they would read all of it, and such a plan is kept while it grows)
-create or replace function unstuck.tasks_page(p_filter jsonb, p_rules jsonb, p_limit integer default 50, p_after jsonb default null)
-returns jsonb language plpgsql stable set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+-- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), kind, owner,
+-- reason, first and last (keys)}, each optional. `p_after`: the `next` of the page before. Answers
+-- {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
+-- No hash and no merge joins: with a small table they would read all of it, and such a plan is kept
+-- while it grows.
+create or replace function unstuck.tasks_page(
+  p_filter jsonb,
+  p_rules jsonb,
+  p_limit integer default 50,
+  p_after jsonb default null
+) returns jsonb
+language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_now      constant timestamptz := clock_timestamp();
   v_state    constant text := p_filter ->> 'state';
-  v_filtered constant boolean := p_filter ?| array['kind', 'owner', 'reason'] or v_state in ('resting', 'elsewhere') or p_filter ? 'first';
-  v_sections constant integer[] := case when p_filter ? 'first' then '{5}'::integer[] else case v_state
-    when 'stuck' then '{0}'::integer[] when 'running' then '{0,1}' when 'pending' then '{0,2}' when 'open' then '{0,1,2}'
-    when 'resting' then '{4}' when 'elsewhere' then '{4}' when 'completed' then '{3}' when 'failed' then '{3}' when 'cancelled' then '{3}'
-    else '{0,1,2,3}' end end;
+  v_filtered constant boolean :=
+    p_filter ?| array['kind', 'owner', 'reason', 'first'] or v_state in ('resting', 'elsewhere');
+  v_sections constant integer[] := case
+    when p_filter ? 'first' then array[5]
+    when v_state = 'stuck' then array[0]
+    when v_state = 'running' then array[0, 1]
+    when v_state = 'pending' then array[0, 2]
+    when v_state = 'open' then array[0, 1, 2]
+    when v_state in ('resting', 'elsewhere') then array[4]
+    when v_state in ('completed', 'failed', 'cancelled') then array[3]
+    else array[0, 1, 2, 3]
+  end;
   v_limit   constant integer := least(p_limit, 500) + 1;
   v_budget  integer := case when p_filter ? 'reason' then 2000 else 3000 end;
   v_section integer;
@@ -1477,62 +2550,134 @@ declare
 begin
   foreach v_section in array v_sections loop
     continue when v_section < (p_after ->> 'section')::integer;
-    v_at := case when v_section = (p_after ->> 'section')::integer then (p_after ->> 'at')::timestamptz end;
-    v_id := case when v_section = (p_after ->> 'section')::integer then p_after ->> 'id' else p_filter ->> 'first' end;
-    v_take := case when v_filtered or v_state in ('running', 'pending') then v_budget else v_limit - cardinality(v_ids) end;
-    select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits into v_seen
+    if v_section = (p_after ->> 'section')::integer then
+      v_at := (p_after ->> 'at')::timestamptz;
+      v_id := p_after ->> 'id';
+    else
+      v_at := null;
+      v_id := p_filter ->> 'first';
+    end if;
+    v_take := case
+      when v_filtered or v_state in ('running', 'pending') then v_budget
+      else v_limit - cardinality(v_ids)
+    end;
+    select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits
+    into v_seen
     from unstuck.tasks_section(v_section, v_now, p_rules, v_take, v_at, v_id, p_filter) s;
-    select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids into v_more from (
+    select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids
+    into v_more
+    from (
       select s.at, s.id, s.n
-      from (select u.* from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n) where u.fits) s
+      from (
+        select u.*
+        from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n)
+        where u.fits
+      ) s
       join "public"."tasks" t on t."id" = s.id::uuid
-      left join lateral (select a.reason, a.number from unstuck.attempts a
-                         where a.watch = 'tasks' and a.task_id = s.id order by a.number desc limit 1) l on true
+      left join lateral (
+        select a.reason, a.number
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.task_id = s.id
+        order by a.number desc
+        limit 1
+      ) l on true
       where (not p_filter ? 'owner' or t."owner"::text = p_filter ->> 'owner')
         and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
-        and case when v_state is null or v_state in ('stuck', 'open') then true
-                 when v_state = 'elsewhere' then l.number is null and (t."status" = 'failed' or t."status" = 'cancelled' or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'completed')
-                 else case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state end
-      order by s.n limit v_limit - cardinality(v_ids)) f;
+        and case
+          when v_state is null or v_state in ('stuck', 'open') then true
+          when v_state = 'elsewhere' then
+            l.number is null
+            and (t."status" = 'failed' or t."status" = 'cancelled' or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'completed')
+          else case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state
+        end
+      order by s.n
+      limit v_limit - cardinality(v_ids)
+    ) f;
     v_ids := v_ids || v_more.ids;
     v_ats := v_ats || v_more.ats;
     v_from := v_from || array_fill(v_section, array[coalesce(cardinality(v_more.ids), 0)]);
     exit when cardinality(v_ids) >= v_limit;
     v_budget := v_budget - coalesce(cardinality(v_seen.ids), 0);
     if coalesce(cardinality(v_seen.ids), 0) >= v_take then  -- looked at enough: go on from here
-      v_next := jsonb_build_object('section', v_section, 'at', v_seen.ats[v_take], 'id', v_seen.ids[v_take], 'searched', true);
+      v_next := jsonb_build_object(
+        'section', v_section,
+        'at', v_seen.ats[v_take],
+        'id', v_seen.ids[v_take],
+        'searched', true
+      );
       exit;
     end if;
   end loop;
   v_shown := least(cardinality(v_ids), v_limit - 1);
   if cardinality(v_ids) >= v_limit then
-    v_next := jsonb_build_object('section', v_from[v_shown], 'at', v_ats[v_shown], 'id', v_ids[v_shown]);
+    v_next := jsonb_build_object(
+      'section', v_from[v_shown], 'at', v_ats[v_shown], 'id', v_ids[v_shown]
+    );
   end if;
   return jsonb_build_object('next', v_next, 'tasks', coalesce((
     select jsonb_agg(jsonb_build_object(
-      'task_id', d.id, 'state', d.state, 'word', d.word, 'kind', d.kind, 'owner', d.owner, 'error', d.error, 'number', d.number,
-      'worker', d.worker, 'reason', d.reason, 'progress', d.progress, 'age', extract(epoch from v_now - d.since),
-      'late', case when d.until <= v_now then extract(epoch from v_now - d.until) end) order by d.n)
+      'task_id', d.id,
+      'state', d.state,
+      'word', d.word,
+      'kind', d.kind,
+      'owner', d.owner,
+      'error', d.error,
+      'number', d.number,
+      'worker', d.worker,
+      'reason', d.reason,
+      'progress', d.progress,
+      'age', extract(epoch from v_now - d.since),
+      'late', case when d.until <= v_now then extract(epoch from v_now - d.until) end
+    ) order by d.n)
     from (
-      select s.n, s.id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."status"::text as word, t."kind" as kind, t."owner"::text as owner, l.number, l.worker,
+      select
+        s.n,
+        s.id,
+        case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state,
+        t."status"::text as word,
+        t."kind" as kind,
+        t."owner"::text as owner,
+        l.number,
+        l.worker,
         case when t."status" = 'failed' then coalesce(t."error_message", l.error) end as error,
         case when t."status" = 'processing' then null else coalesce(t."reason", l.reason) end as reason,
         case when t."status" = 'processing' then l.progress end as progress,
-        case when t."status" = 'processing' then coalesce(case when l.ended_at is null then l.started_at end, t."started_at", t."updated_at")
-             when t."status" = 'pending' then t."scheduled_at" else coalesce(l.ended_at, t."updated_at") end as since,
-        case when l.number is not null and l.ended_at is null and (t."status" = 'processing' or t."status" = 'pending')
-               then unstuck.alive_until(l.lease_until, l.lease, l.deadline_at, (select unstuck.ready_after()))
-             when t."status" = 'pending' then t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-             when t."status" = 'processing' then t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') end as until
-      from unnest(v_ids[:v_shown]) with ordinality as s (id, n) join "public"."tasks" t on t."id" = s.id::uuid
-      left join lateral (select a.* from unstuck.attempts a
-                         where a.watch = 'tasks' and a.task_id = s.id order by a.number desc limit 1) l on true
-    ) d), '[]'));
+        case
+          when t."status" = 'processing' then coalesce(
+            case when l.ended_at is null then l.started_at end, t."started_at", t."updated_at"
+          )
+          when t."status" = 'pending' then t."scheduled_at"
+          else coalesce(l.ended_at, t."updated_at")
+        end as since,
+        case
+          when l.number is not null
+            and l.ended_at is null
+            and (t."status" = 'processing' or t."status" = 'pending')
+          then l.lives_until
+          when t."status" = 'pending' then
+            t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+          when t."status" = 'processing' then
+            t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+        end as until
+      from unnest(v_ids[:v_shown]) with ordinality as s (id, n)
+      join "public"."tasks" t on t."id" = s.id::uuid
+      left join lateral (
+        select a.*, case
+          when a.ended_at is null then unstuck.lives_until(a, (select unstuck.ready_after()))
+        end as lives_until
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.task_id = s.id
+        order by a.number desc
+        limit 1
+      ) l on true
+    ) d
+  ), '[]'));
 end $$;
 
--- pulse: what the operators' page shows first: how many are stuck, what is open, the last sweep; and the charts of a day.
--- Bounded, since it is asked every 2 seconds: 20,000 rows of a state are read at most, the oldest first, and the answer
--- says when there are more (`most`). Reads open rows and the ledger, and locks nothing.
+-- pulse: what the operators' page shows first: how many tasks are stuck, what is open, the last
+-- sweep. Bounded, since it is asked every 2 seconds: at most 20,000 rows of a state are read, the
+-- oldest first, and the answer has that bound (`most`). Reads open rows and the ledger, and locks
+-- nothing.
 create or replace function unstuck.tasks_pulse(p_rules jsonb) returns jsonb
 language plpgsql stable set enable_seqscan = off as $$
 declare
@@ -1541,98 +2686,275 @@ declare
 begin
   return jsonb_build_object(
     'most', v_most,
-    'stuck', (select jsonb_build_object('count', count(*), 'oldest', extract(epoch from v_now - min(s.at)))
-              from unstuck.tasks_section(0, v_now, p_rules, v_most) s),
+    'stuck', (
+      select jsonb_build_object(
+        'count', count(*), 'oldest', extract(epoch from v_now - min(s.at))
+      )
+      from unstuck.tasks_section(0, v_now, p_rules, v_most) s
+    ),
     'open', coalesce((
-      select jsonb_agg(jsonb_build_object('state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest) order by o.state desc, o.count desc, o.kind)
+      select jsonb_agg(jsonb_build_object(
+        'state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest
+      ) order by o.state desc, o.count desc, o.kind)
       from (
-        select 'pending' as state, p.kind, count(*) as count, extract(epoch from v_now - min(p.since)) as oldest
-        from (select t."kind" as kind, t."scheduled_at" as since from "public"."tasks" t where t."status" = 'pending' order by t."scheduled_at" limit v_most) p group by p.kind
+        select
+          'pending' as state,
+          p.kind,
+          count(*) as count,
+          extract(epoch from v_now - min(p.since)) as oldest
+        from (
+          select t."kind" as kind, t."scheduled_at" as since
+          from "public"."tasks" t
+          where t."status" = 'pending'
+          order by t."scheduled_at"
+          limit v_most
+        ) p
+        group by p.kind
         union all
         select 'running', r.kind, count(*), extract(epoch from v_now - min(r.since))
-        from (select t."kind" as kind, t."started_at" as since from "public"."tasks" t where t."status" = 'processing' order by t."updated_at" limit v_most) r group by r.kind
-      ) o), '[]'),
-    'last_sweep', (select jsonb_build_object('id', s.id, 'ago', extract(epoch from v_now - s.started_at), 'ok', s.ok, 'counts', s.counts, 'error', s.error,
-                                             'running', s.ended_at is null and s.until > v_now)
-                   from unstuck.sweeps s order by s.id desc limit 1),
-    'last_good', (select extract(epoch from v_now - g.started_at) from (
-        select s.started_at, s.ok from unstuck.sweeps s order by s.id desc limit 1000) g where g.ok order by g.started_at desc limit 1));
+        from (
+          select t."kind" as kind, t."started_at" as since
+          from "public"."tasks" t
+          where t."status" = 'processing'
+          order by t."updated_at"
+          limit v_most
+        ) r
+        group by r.kind
+      ) o
+    ), '[]'),
+    'last_sweep', (
+      select jsonb_build_object(
+        'id', s.id,
+        'ago', extract(epoch from v_now - s.started_at),
+        'ok', s.ok,
+        'counts', s.counts,
+        'error', s.error,
+        'running', s.ended_at is null and s.until > v_now
+      )
+      from unstuck.sweeps s
+      order by s.id desc
+      limit 1
+    ),
+    'last_good', (
+      select extract(epoch from v_now - g.started_at)
+      from (
+        select s.started_at, s.ok
+        from unstuck.sweeps s
+        order by s.id desc
+        limit 1000
+      ) g
+      where g.ok
+      order by g.started_at desc
+      limit 1
+    )
+  );
 end $$;
 
--- The last `p_half_hours`: how attempts ended (of 200 in each half hour at most: a sample where `more`), and how long it
--- took from the last sign of life of an attempt to its rescue by a sweep.
+-- The last `p_half_hours`: how attempts ended (at most 200 of each half hour are read: a sample
+-- where `more`), and how long it took from the last sign of life of an attempt to its rescue by a
+-- sweep.
 create or replace function unstuck.tasks_day(p_half_hours integer default 48) returns jsonb
 language plpgsql stable set enable_seqscan = off as $$
 declare
   v_step  constant interval := '30 min';
   v_each  constant integer := 200;
-  v_begin constant timestamptz := date_bin(v_step, clock_timestamp(), '2000-01-01') - (p_half_hours - 1) * v_step;
+  v_begin constant timestamptz :=
+    date_bin(v_step, clock_timestamp(), '2000-01-01') - (p_half_hours - 1) * v_step;
 begin
-  return jsonb_build_object('begin', extract(epoch from v_begin), 'step', extract(epoch from v_step), 'ended', (
-      select jsonb_agg(jsonb_build_object('completed', e.completed, 'failed', e.failed, 'retried', e.retried, 'more', e.seen >= v_each) order by b.n)
-      from generate_series(0, p_half_hours - 1) as b (n) cross join lateral (
-        select count(*) filter (where s.outcome = 'completed') as completed, count(*) filter (where s.outcome = 'failed') as failed,
-          count(*) filter (where s.outcome in ('retried', 'released')) as retried, count(*) as seen
-        from (select a.outcome from unstuck.attempts a
-              where a.ended_at >= v_begin + b.n * v_step and a.ended_at < v_begin + (b.n + 1) * v_step and a.watch = 'tasks'
-              order by a.ended_at limit v_each) s) e),
+  return jsonb_build_object(
+    'begin', extract(epoch from v_begin),
+    'step', extract(epoch from v_step),
+    'ended', (
+      select jsonb_agg(jsonb_build_object(
+        'completed', e.completed,
+        'failed', e.failed,
+        'retried', e.retried,
+        'more', e.seen >= v_each
+      ) order by b.n)
+      from generate_series(0, p_half_hours - 1) as b (n)
+      cross join lateral (
+        select
+          count(*) filter (where s.outcome = 'completed') as completed,
+          count(*) filter (where s.outcome = 'failed') as failed,
+          count(*) filter (where s.outcome in ('retried', 'released')) as retried,
+          count(*) as seen
+        from (
+          select a.outcome
+          from unstuck.attempts a
+          where a.ended_at >= v_begin + b.n * v_step
+            and a.ended_at < v_begin + (b.n + 1) * v_step
+            and a.watch = 'tasks'
+          order by a.ended_at
+          limit v_each
+        ) s
+      ) e
+    ),
     'rescued', coalesce((
-      select jsonb_agg(jsonb_build_object('n', r.n, 'count', r.count, 'p50', r.p50, 'max', r.max) order by r.n) from (
-        select floor(extract(epoch from s.ended_at - v_begin) / extract(epoch from v_step))::integer as n, count(*) as count,
-          percentile_cont(0.5) within group (order by s.took) as p50, max(s.took) as max
-        from (select a.ended_at, extract(epoch from a.ended_at - a.beat_at) as took from unstuck.attempts a
-              where a.sweep_id >= (select coalesce(min(w.id), 0) from (
-                                     select w.id from unstuck.sweeps w where w.started_at >= v_begin order by w.id desc limit 3000) w)
-                and a.sweep_id > 0 and a.watch = 'tasks' and a.ended_at >= v_begin and a.beat_at < a.ended_at
-              order by a.sweep_id desc limit 5000) s group by 1) r), '[]'));
+      select jsonb_agg(jsonb_build_object(
+        'n', r.n, 'count', r.count, 'p50', r.p50, 'max', r.max
+      ) order by r.n)
+      from (
+        select
+          floor(
+            extract(epoch from s.ended_at - v_begin) / extract(epoch from v_step)
+          )::integer as n,
+          count(*) as count,
+          percentile_cont(0.5) within group (order by s.took) as p50,
+          max(s.took) as max
+        from (
+          select a.ended_at, extract(epoch from a.ended_at - a.beat_at) as took
+          from unstuck.attempts a
+          where a.sweep_id >= (
+            select coalesce(min(w.id), 0)
+            from (
+              select w.id
+              from unstuck.sweeps w
+              where w.started_at >= v_begin
+              order by w.id desc
+              limit 3000
+            ) w
+          )
+            and a.sweep_id > 0
+            and a.watch = 'tasks'
+            and a.ended_at >= v_begin
+            and a.beat_at < a.ended_at
+          order by a.sweep_id desc
+          limit 5000
+        ) s
+        group by 1
+      ) r
+    ), '[]')
+  );
 end $$;
 
--- timeline: all that is known of one task's attempts, for its drawing: times in seconds since 1970. The last 50 attempts.
+-- timeline: all that is known of one task's attempts, to draw them: times in seconds since 1970.
+-- The last 50 attempts.
 create or replace function unstuck.tasks_timeline(p_task text) returns jsonb
 language sql stable as $$
   select jsonb_build_object(
     'now', extract(epoch from clock_timestamp()),
-    'created', (select extract(epoch from t.created_at) from "public"."tasks" t where t."id" = p_task::uuid),
-    'due', (select extract(epoch from t."scheduled_at") from "public"."tasks" t where t."id" = p_task::uuid and t."status" = 'pending'),
+    'created', (
+      select extract(epoch from t.created_at)
+      from "public"."tasks" t
+      where t."id" = p_task::uuid
+    ),
+    'due', (
+      select extract(epoch from t."scheduled_at")
+      from "public"."tasks" t
+      where t."id" = p_task::uuid and t."status" = 'pending'
+    ),
     'attempts', coalesce((
       select jsonb_agg(jsonb_build_object(
-        'number', a.number, 'tries', a.tries, 'worker', a.worker, 'started', extract(epoch from a.started_at),
-        'beat', extract(epoch from a.beat_at), 'beats', a.beats, 'lease', extract(epoch from a.lease), 'lease_until', extract(epoch from a.lease_until),
-        'deadline', extract(epoch from a.deadline_at), 'ended', extract(epoch from a.ended_at), 'retry_at', extract(epoch from a.retry_at),
-        'outcome', a.outcome, 'reason', a.reason, 'cause', a.cause, 'error', a.error, 'detail', a.detail, 'progress', a.progress,
-        'sweep_id', a.sweep_id, 'checkpoints', a.checkpoint_at) order by a.number)
-      from (select * from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 50) a), '[]'),
+        'number', a.number,
+        'tries', a.tries,
+        'worker', a.worker,
+        'started', extract(epoch from a.started_at),
+        'beat', extract(epoch from a.beat_at),
+        'beats', a.beats,
+        'lease', extract(epoch from a.lease),
+        'lease_until', extract(epoch from a.lease_until),
+        'deadline', extract(epoch from a.deadline_at),
+        'ended', extract(epoch from a.ended_at),
+        'retry_at', extract(epoch from a.retry_at),
+        'outcome', a.outcome,
+        'reason', a.reason,
+        'cause', a.cause,
+        'error', a.error,
+        'detail', a.detail,
+        'progress', a.progress,
+        'sweep_id', a.sweep_id,
+        'checkpoints', a.checkpoint_at
+      ) order by a.number)
+      from (
+        select *
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.task_id = p_task
+        order by a.number desc
+        limit 50
+      ) a
+    ), '[]'),
     'refusals', coalesce((
-      select jsonb_agg(jsonb_build_object('at', extract(epoch from r.at), 'source', r.source, 'wanted', r.wanted, 'because', r.because,
-                                          'writer', r.writer) order by r.id)
-      from (select * from unstuck.refusals r where r.watch = 'tasks' and r.task_id = p_task order by r.id desc limit 50) r), '[]'))
+      select jsonb_agg(jsonb_build_object(
+        'at', extract(epoch from r.at),
+        'source', r.source,
+        'wanted', r.wanted,
+        'because', r.because,
+        'writer', r.writer
+      ) order by r.id)
+      from (
+        select *
+        from unstuck.refusals r
+        where r.watch = 'tasks' and r.task_id = p_task
+        order by r.id desc
+        limit 50
+      ) r
+    ), '[]')
+  )
 $$;
 
 -- What the list never shows: input and result, and the data of the last attempt's checkpoints.
 create or replace function unstuck.tasks_payload(p_task text) returns jsonb
 language sql stable as $$
-  select jsonb_build_object('input', t."input", 'result', t."result", 'checkpoints', (
-    select a.checkpoint from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task order by a.number desc limit 1))
-  from "public"."tasks" t where t."id" = p_task::uuid
+  select jsonb_build_object(
+    'input', t."input",
+    'result', t."result",
+    'checkpoints', (
+      select a.checkpoint
+      from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = p_task
+      order by a.number desc
+      limit 1
+    )
+  )
+  from "public"."tasks" t
+  where t."id" = p_task::uuid
 $$;
 
--- What one sweep did to tasks, by task; `undo` where the task is as that sweep left it, and failed. 500 at most.
-create or replace function unstuck.tasks_swept(p_sweep bigint, p_limit integer default 500, p_after text default '', p_undo boolean default false)
-returns jsonb language sql stable as $$
-  select coalesce(jsonb_agg(to_jsonb(d) order by d.task_id), '[]') from (
-    select a.task_id, a.number, a.kind, a.worker, a.outcome, a.reason, a.cause, extract(epoch from a.ended_at - a.beat_at) as silent, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state,
+-- What one sweep did to tasks, by task, at most 500. `undo`: the task is as that sweep left it, and
+-- failed. With `p_undo` only those.
+create or replace function unstuck.tasks_swept(
+  p_sweep bigint,
+  p_limit integer default 500,
+  p_after text default '',
+  p_undo boolean default false
+) returns jsonb language sql stable as $$
+  select coalesce(jsonb_agg(to_jsonb(d) order by d.task_id), '[]')
+  from (
+    select
+      a.task_id,
+      a.number,
+      a.kind,
+      a.worker,
+      a.outcome,
+      a.reason,
+      a.cause,
+      extract(epoch from a.ended_at - a.beat_at) as silent,
+      case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state,
       coalesce(t."status" = 'failed' and l.number = a.number, false) as undo
-    from unstuck.attempts a join "public"."tasks" t on t."id" = a.task_id::uuid
-    cross join lateral (select max(n.number) as number from unstuck.attempts n where n.watch = a.watch and n.task_id = a.task_id) l
-    where a.watch = 'tasks' and a.sweep_id = p_sweep and a.sweep_id > 0 and a.task_id > p_after
+    from unstuck.attempts a
+    join "public"."tasks" t on t."id" = a.task_id::uuid
+    cross join lateral (
+      select max(n.number) as number
+      from unstuck.attempts n
+      where n.watch = a.watch and n.task_id = a.task_id
+    ) l
+    where a.watch = 'tasks'
+      and a.sweep_id = p_sweep
+      and a.sweep_id > 0
+      and a.task_id > p_after
       and (not p_undo or t."status" = 'failed' and l.number = a.number)
-    order by a.task_id limit least(p_limit, 500)) d
+    order by a.task_id
+    limit least(p_limit, 500)
+  ) d
 $$;
 
--- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end a task that an attempt
--- holds; files what it refused. What we write ends the attempt first, so it would pass; it names its watch, which spares the look.
--- From one word of a state to another nothing is lost: a handler that says how far it is passes too. So does a note on a task
--- that has ended, in any other column; the time of its end stays, as some triggers of the field set it at each update.
+-- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end
+-- a task that an attempt holds; records what it refused in unstuck.refusals.
+-- Unstuck's own statements have ended the attempt before they update the row. They also set
+-- unstuck.override, so that the trigger returns without a query.
+-- A change between two status values of the same state (rendering -> uploading) is allowed. So is a
+-- note on a task that has ended, in any other column; the time of its end stays, since some tables
+-- have a trigger that sets it at each update.
 create or replace function unstuck.tasks_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -1640,7 +2962,8 @@ declare
   v_pass    text;
 begin
   v_pass := current_setting('unstuck.override', true);
-  -- An operator; the statement of settle and sweep itself, not what a trigger of yours writes meanwhile, which is one deeper.
+  -- The override of an operator; or that of settle and sweep, which is valid at one trigger depth
+  -- only: updates made by the user's own triggers run one level deeper and are checked.
   if v_pass = 'tasks' or v_pass = 'tasks' || '/' || pg_trigger_depth() - 1 then
     return new;
   end if;
@@ -1650,22 +2973,31 @@ begin
       return new;
     end if;
     v_because := 'ended';
-  elsif (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end)
-    and exists (select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null)
-  then
+  elsif (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) and exists (
+    select from unstuck.attempts a
+    where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null
+  ) then
     v_because := 'held';
   else
     return new;
   end if;
   insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
-  values ('tasks', old."id"::text, 'fence', new."status"::text, v_because, coalesce(nullif(current_setting('application_name', true), ''), session_user));
+  values (
+    'tasks',
+    old."id"::text,
+    'fence',
+    new."status"::text,
+    v_because,
+    coalesce(nullif(current_setting('application_name', true), ''), session_user)
+  );
   raise warning 'unstuck: task % stays %: it is %', old."id", old."status", v_because;
   return null;
 end $$;
 
--- Its condition is short: each statement reads and prepares it anew (one that compared states took a quarter of claim + settle).
-create or replace trigger unstuck_fence before update on "public"."tasks" for each row
-when (not (old."status" = 'pending')) execute function unstuck.tasks_fence();
+-- The condition is short: each statement reads and prepares it anew (one that compared states took
+-- a quarter of claim and settle).
+create or replace trigger unstuck_fence before update on "public"."tasks"
+for each row when (not (old."status" = 'pending')) execute function unstuck.tasks_fence();
 
 -- not wanted by the policy: observe
 do $$
@@ -1682,16 +3014,20 @@ begin
 end $$;
 
 
--- grants: our schema is for its owner and, where Supabase is, for its service role; for nobody else. Comes last, each time.
--- PostgreSQL lets everybody execute a new function, and a default privilege of one schema cannot take that away: what is
--- made here later is out of reach because nobody else may use the schema.
+-- grants: our schema is for its owner and, on Supabase, for its service role; for nobody else.
+-- Comes last, each time. PostgreSQL lets everybody execute a new function, and a default privilege
+-- of one schema cannot take that away; but nobody else may use the schema, so what is made here
+-- later is out of reach.
 revoke all on schema unstuck from public;
 revoke all on all tables in schema unstuck from public;
 revoke execute on all routines in schema unstuck from public;
 
 do $$
 begin
-  if to_regrole('anon') is null or to_regrole('authenticated') is null or to_regrole('service_role') is null then
+  if to_regrole('anon') is null
+    or to_regrole('authenticated') is null
+    or to_regrole('service_role') is null
+  then
     return;
   end if;
   revoke all on schema unstuck from anon, authenticated;

@@ -128,7 +128,8 @@ none. `cause` is the reason of one attempt, where it differs from that of its ta
 def text() -> str:
     states = [f"| {state} | {STATES[state]} | {_next_states(state) or '-'} |" for state in State]
     outcomes = [f"| `{outcome}` | {meaning} |" for outcome, meaning in OUTCOMES.items()]
-    sentences = dict(re.findall(r"when '(\w+)'\s+then '([^']+)'", template("rules")))
+    texts = re.findall(r"when '(\w+)' then((?:\s+'[^']*')+)", template("rules"))
+    sentences = {reason: "".join(re.findall(r"'([^']*)'", text)) for reason, text in texts}
     reasons = [
         f"| `{reason}` | {meaning} | {where_to_look} | {sentences.get(reason, '-')} |"
         for reason, (meaning, where_to_look) in REASONS.items()
