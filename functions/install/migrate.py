@@ -26,6 +26,9 @@ create table if not exists unstuck.migrations (
 );
 alter table unstuck.migrations enable row level security;
 """
+_RECORD_AGAIN = (
+    "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()"
+)
 
 
 class Step(NamedTuple):
@@ -80,12 +83,10 @@ def file(policy: Policy | None, supabase: str | None, more: str = "") -> str:
 
 
 def _part(step: Step) -> str:
-    record = f"insert into unstuck.migrations (name, sha256) values ({literal(step.name)}, {literal(step.sha256)})"
+    values = f"{literal(step.name)}, {literal(step.sha256)}"
+    record = f"insert into unstuck.migrations (name, sha256) values ({values})"
     if step.repeatable:
-        return (
-            f"-- {step.name}\n{step.text}\n{record}\n"
-            "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();\n"
-        )
+        return f"-- {step.name}\n{step.text}\n{record}\n{_RECORD_AGAIN};\n"
     assert "$migration$" not in step.text, "the text would end at it"
     return render(
         template("migration_step"),
@@ -109,8 +110,8 @@ def pending(
     for step in missing:
         if step.name in applied and not step.repeatable:
             raise StoreError(
-                f"migration {step.name} differs from what was applied. A released migration is never edited: "
-                "restore its text and write a new one.",
+                f"migration {step.name} differs from what was applied. "
+                "A released migration is never edited: restore its text and write a new one.",
                 retryable=False,
             )
     return [*missing, *_gone(applied, policy or load())]
@@ -155,18 +156,18 @@ def _run(connection: psycopg.Connection[Any], step: Step) -> None:
         connection.execute(step.text.encode())
     except psycopg.errors.DuplicateTable as error:
         raise StoreError(
-            f"{step.name}: {error.diag.message_primary}, and it was not made by Unstuck. Adopt that table "
-            "(leave `own` out of its watch), or name another `table` in policy.yaml.",
+            f"{step.name}: {error.diag.message_primary}, and it was not made by Unstuck. "
+            "Adopt that table (leave `own` out of its watch), or name another `table` in policy.yaml.",
             retryable=False,
         ) from None
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise StoreError(
-            f"{step.name}: {error.diag.message_primary}. Correct the names of its watch in policy.yaml.",
+            f"{step.name}: {error.diag.message_primary}. "
+            "Correct the names of its watch in policy.yaml.",
             retryable=False,
         ) from None
     if step.kept:
         connection.execute(
-            "insert into unstuck.migrations (name, sha256) values (%s, %s) "
-            "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",
+            f"insert into unstuck.migrations (name, sha256) values (%s, %s) {_RECORD_AGAIN}".encode(),
             (step.name, step.sha256),
         )

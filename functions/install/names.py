@@ -131,8 +131,8 @@ def _hooks(table: Table) -> dict[str, Value]:
 
     def call(hook: str, *arguments: str, source: str = "") -> str:
         functions = table.watch.hooks.get(hook, ())
-        given = ", ".join(arguments)
-        called = (f"perform {identifier(*f.split('.'))}({given}){source};" for f in functions)
+        passed = ", ".join(arguments)
+        called = (f"perform {identifier(*f.split('.'))}({passed}){source};" for f in functions)
         return "\n    ".join(called) or "null;"
 
     def each(hook: str, source: str, *arguments: str) -> str:

@@ -23,14 +23,13 @@ COUNTS = (
 def procedures(policy: Policy) -> str:
     """`unstuck.cron_sweep()`, and what it calls. Rules travel with each call elsewhere; here they
     stand in the text."""
-    given = {"batch": str(policy.sweep_batch), "at_least": str(policy.mass_expiry_at_least)}
+    numbers = {
+        "batch": str(policy.sweep_batch),
+        "at_least": str(policy.mass_expiry_at_least),
+        "share": repr(policy.mass_expiry_share),
+    }
     parts = [
-        render(
-            template("cron_watch"),
-            names(watch)
-            | given
-            | {"share": repr(policy.mass_expiry_share), "rules": str(watch.rules_json)},
-        )
+        render(template("cron_watch"), {**names(watch), **numbers, "rules": str(watch.rules_json)})
         for watch in policy.watches.values()
     ]
     calls = [
@@ -38,20 +37,21 @@ def procedures(policy: Policy) -> str:
         for name in policy.watches
     ]
     counts = ", ".join(f'"{name}": 0' for name in COUNTS)
-    whole = {
+    values = {
         "budget": repr(policy.sweep_budget),
         "retention": repr(policy.retention),
         "calls": "\n".join(calls),
         "counts": f'{{{counts}, "complete": true}}',
     }
-    return "\n".join([*parts, render(template("cron_sweep"), whole)])
+    return "\n".join([*parts, render(template("cron_sweep"), values)])
 
 
 def schedule(policy: Policy) -> str:
     """Asks pg_cron to sweep as often as the policy says. Again is a change of the same job."""
     return (
         "create extension if not exists pg_cron;\n"
-        f"select cron.schedule('unstuck-sweep', {literal(_expression(policy.sweep_every))}, 'call unstuck.cron_sweep()');\n"
+        f"select cron.schedule('unstuck-sweep', {literal(_expression(policy.sweep_every))}, "
+        "'call unstuck.cron_sweep()');\n"
     )
 
 
@@ -62,7 +62,11 @@ def _expression(every: float) -> str:
     if minutes < 1:
         return f"{max(1, int(every))} seconds"
     if minutes < 60:
-        step = max(one for one in range(1, minutes + 1) if 60 % one == 0)
+        step = _longest_divisor(60, minutes)
         return f"*/{step} * * * *" if step > 1 else "* * * * *"
-    hours = max(one for one in range(1, min(23, minutes // 60) + 1) if 24 % one == 0)
+    hours = _longest_divisor(24, min(23, minutes // 60))
     return f"0 */{hours} * * *" if hours > 1 else "0 * * * *"
+
+
+def _longest_divisor(whole: int, limit: int) -> int:
+    return max(step for step in range(1, limit + 1) if whole % step == 0)

@@ -78,7 +78,8 @@ def optional(watch: Watch, part: str) -> str:
 
 
 def _without(watch: Watch, trigger: str) -> str:
-    """Drops a trigger that an earlier policy asked for. What it saw would be stale by its return."""
+    """Drops a trigger that an earlier policy asked for, and what it saw, which would be stale when
+    it comes back."""
     observed = f"delete from unstuck.observed where watch = {literal(watch.name)};"
     values = {
         "trigger": trigger,

@@ -3,7 +3,7 @@ role alone, and what the owner of a task may read. The rest of the file for `sup
 are the steps of `functions.install.migrate`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from functions.core.policy import Policy, Watch
@@ -56,7 +56,8 @@ LONG = ("sweep", "batch", "orphans", "prune")
 otherwise."""
 
 _FUNCTION = re.compile(
-    r"^create or replace function unstuck\.(?P<name>\w+)\((?P<arguments>.*?)\)\s+returns (?P<type>\w+)",
+    r"^create or replace function unstuck\.(?P<name>\w+)\((?P<arguments>.*?)\)"
+    r"\s+returns (?P<type>\w+)",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -80,7 +81,7 @@ def supabase(policy: Policy, schema: str) -> str:
     """The SQL for one policy; `schema` is one of SCHEMAS. Safe to run again."""
     exposed = list(functions(policy)) if schema != OWN else []
     parts = [_wrapper(schema, function) for function in exposed]
-    parts.append(_gone(exposed, schema))
+    parts.append(_drop_stale(exposed, schema))
     parts += [_table(watch) for watch in policy.watches.values()]
     parts.append("notify pgrst, 'reload schema';\n")
     return "\n".join(parts)
@@ -88,14 +89,14 @@ def supabase(policy: Policy, schema: str) -> str:
 
 def functions(policy: Policy) -> Iterator[Function]:
     """The verbs of the policy, as they are installed."""
-    yield from _found(shared(), VERBS)
+    yield from _declared(shared(), VERBS)
     for watch in policy.watches.values():
-        yield from _found(verbs(watch), [f"{watch.name}_{verb}" for verb in WATCH_VERBS])
+        yield from _declared(verbs(watch), [f"{watch.name}_{verb}" for verb in WATCH_VERBS])
 
 
-def _found(text: str, wanted: "tuple[str, ...] | list[str]") -> Iterator[Function]:
+def _declared(text: str, names: Collection[str]) -> Iterator[Function]:
     for match in _FUNCTION.finditer(text):
-        if match["name"] in wanted:
+        if match["name"] in names:
             arguments = re.split(r",\s*(?=p_)", " ".join(match["arguments"].split()))
             yield Function(match["name"], tuple(filter(None, arguments)), match["type"])
 
@@ -103,20 +104,21 @@ def _found(text: str, wanted: "tuple[str, ...] | list[str]") -> Iterator[Functio
 def _wrapper(schema: str, function: Function) -> str:
     name = f"{schema}.{OWN}_{function.name}"
     long = " set statement_timeout = '60s'" if function.name.endswith(LONG) else ""
-    named = ", ".join(f"{one} => {one}" for one in function.names)
+    named = ", ".join(f"{argument} => {argument}" for argument in function.names)
     signature = f"{name}({', '.join(function.types)})"
     return (
-        f"create or replace function {name}({', '.join(function.arguments)}) returns {function.returns}\n"
+        f"create or replace function {name}({', '.join(function.arguments)}) "
+        f"returns {function.returns}\n"
         f"language sql{long} as $$ select unstuck.{function.name}({named}) $$;\n"
         f"revoke all on function {signature} from public, anon, authenticated;\n"
         f"grant execute on function {signature} to service_role;\n"
     )
 
 
-def _gone(exposed: list[Function], schema: str) -> str:
-    """What an earlier release or policy had exposed goes: PostgREST refuses to choose between two
-    of one name."""
-    kept = [literal(f"{schema}.{OWN}_{one.name}({', '.join(one.types)})") for one in exposed]
+def _drop_stale(exposed: list[Function], schema: str) -> str:
+    """Drops what an earlier release or policy had exposed: PostgREST refuses to choose between two
+    functions of one name."""
+    kept = [literal(f"{schema}.{OWN}_{each.name}({', '.join(each.types)})") for each in exposed]
     return render(template("drop_stale_wrappers"), {"kept": ",\n      ".join(kept)})
 
 
@@ -124,13 +126,8 @@ def _table(watch: Watch) -> str:
     table = Table(watch).name
     if watch.own:
         return render(template("row_security"), {"table": table})
-    read = {
-        match[1]
-        for clocks in watch.clocks.values()
-        for one in clocks
-        if (match := re.match(r"(\S+)\.\w+ via ", one))
-    }
-    others = (
-        f"grant select on {identifier(*one.split('.'))} to service_role;" for one in sorted(read)
-    )
-    return "\n".join([f"grant select, update on {table} to service_role;", *others, ""])
+    clocks = [clock for names in watch.clocks.values() for clock in names]
+    joined = {match[1] for clock in clocks if (match := re.match(r"(\S+)\.\w+ via ", clock))}
+    others = [identifier(*name.split(".")) for name in sorted(joined)]
+    grants = [f"grant select on {other} to service_role;" for other in others]
+    return "\n".join([f"grant select, update on {table} to service_role;", *grants, ""])

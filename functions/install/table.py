@@ -1,5 +1,6 @@
 """A watched table, made once from its description in the policy: its quoted names, its columns with
-their types, and SQL that reads a row of it. `row` is the row's alias: t, or old and new in a trigger.
+their types, and SQL that reads a row of it. `row` is the row's alias: t, or old and new in a
+trigger.
 
 Mostly a word stands for one state. A flag has two words for all of them, and some tables say `done`
 of what failed as well: there the columns that the watch names as `marks` tell the states of one
@@ -130,7 +131,7 @@ class Table:
         return times[0] if len(times) == 1 else f"coalesce({', '.join(times)})"
 
     def _time(self, row: str, name: str) -> str:
-        """A clock; `workers.last_heartbeat via worker_id=id` is one that stands in another table."""
+        """A clock; `workers.last_heartbeat via worker_id=id` is in another table."""
         match = re.fullmatch(r"(\S+)\.(\w+) via (\w+)=(\w+)", name)
         if match is None:
             return column_sql.moment(self.column(name), row)

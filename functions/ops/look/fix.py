@@ -17,11 +17,11 @@ from functions.core.states import Reason, State
 from functions.errors import StoreError
 from functions.install.column_sql import (
     Column,
-    column,
     identifier,
     literal,
     note,
     nothing,
+    qualified,
     raised,
     stamp,
 )
@@ -194,7 +194,7 @@ def _plans(test: Overdue, action_name: str) -> Iterator[dict[str, str]]:
         return
     failed = _failed(test)
     started = {
-        name: f"coalesce({column(test.columns[name])}, {now})"
+        name: f"coalesce({qualified(test.columns[name])}, {now})"
         for name in test.mapping.clock("started")
         if (now := _now(test, name))
     }
@@ -231,7 +231,7 @@ def _requeued(test: Overdue) -> dict[str, str]:
     if attempts := mapping.columns.get("attempts"):
         counter = test.columns[attempts]
         is_retries = "retr" in attempts.lower()
-        values[attempts] = raised(counter) if is_retries else f"greatest({column(counter)}, 1)"
+        values[attempts] = raised(counter) if is_retries else f"greatest({qualified(counter)}, 1)"
     return values
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from functions.core.states import State
-from functions.install.column_sql import bound, column, interval, literal, moment
+from functions.install.column_sql import bound, interval, literal, moment, qualified
 from functions.ops.look.infer import Inferred
 
 SILENCE_SECONDS = 30 * 60
@@ -65,7 +65,7 @@ class Overdue:
 
     def named(self, name: str | None) -> str:
         """A column of the task; NULL where the table has none."""
-        return column(self.columns[name]) if name else "null"
+        return qualified(self.columns[name]) if name else "null"
 
     def clock(self, *names: str) -> list[str]:
         """The moments of some clocks."""

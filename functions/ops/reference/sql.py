@@ -23,9 +23,9 @@ _BODY = re.compile(r"\s(?:language|stable|volatile|immutable)\s|\sas \$")
 
 
 def text() -> str:
-    found = list(steps(load(str(DEFAULT))))
-    tables = [part for step in found for part in _tables(step)]
-    functions = [part for step in found for part in _functions(step)]
+    installed = list(steps(load(str(DEFAULT))))
+    tables = [part for step in installed for part in _tables(step)]
+    functions = [part for step in installed for part in _functions(step)]
     return "\n".join([_HEAD, "## Tables\n", *tables, "## Functions\n", *functions])
 
 
@@ -40,7 +40,7 @@ def _statements(text: str, begin: re.Pattern[str]) -> Iterator[tuple[str, str, s
 
 
 def _tables(step: Step) -> Iterator[str]:
-    for comment, name, rest in _statements(step.text, _TABLE):
+    for above, name, rest in _statements(step.text, _TABLE):
         body = rest.partition("\n)")[0].splitlines()[1:]
         columns = [
             match.groups()
@@ -48,13 +48,13 @@ def _tables(step: Step) -> Iterator[str]:
             if (match := _COLUMN.match(line)) and match[1] not in _NO_COLUMN
         ]
         rows = [
-            f"| `{column}` | {kind.rstrip(',')} | {_cell(told or '')} |"
-            for column, kind, told in columns
+            f"| `{column}` | {kind.rstrip(',')} | {_cell(comment or '')} |"
+            for column, kind, comment in columns
         ]
         yield "\n".join(
             [
                 f"### {name}\n",
-                _prose(comment),
+                _prose(above),
                 "| column | type | meaning |",
                 "|---|---|---|",
                 *rows,
@@ -65,7 +65,8 @@ def _tables(step: Step) -> Iterator[str]:
 
 def _functions(step: Step) -> Iterator[str]:
     for comment, name, rest in _statements(step.text, _FUNCTION):
-        arguments = " ".join(_BODY.split(rest.partition("(")[2], maxsplit=1)[0].split())
+        declared = _BODY.split(rest.partition("(")[2], maxsplit=1)[0]
+        arguments = " ".join(declared.split()).replace(" )", ")")
         prose = f"{_prose(comment)}\n" if comment else ""
         yield f"### {name.rpartition('.')[2]}\n\n{prose}```sql\n{name}({arguments}\n```\n"
 
@@ -75,5 +76,5 @@ def _prose(comment: str) -> str:
     return "\n".join(line for line in lines if line) + "\n" if lines else ""
 
 
-def _cell(told: str) -> str:
-    return told.replace("|", "\\|")
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
