@@ -11,8 +11,8 @@ from functions.core.policy import DEFAULT, parse
 from functions.core.states import State
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
-from functions.ops.look.infer import Inferred
-from functions.ops.look.status import flag_state
+from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.status import flag_state
 
 KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} | dict.fromkeys(
     TEXTS, "text"

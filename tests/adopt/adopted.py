@@ -10,10 +10,10 @@ import psycopg
 from functions.core.policy import Policy, Watch, parse
 from functions.install.migrate import migrate
 from functions.ops import adopt
-from functions.ops.look import check
-from functions.ops.look.session import connect
+from functions.ops.inspect import check
+from functions.ops.inspect.session import connect
 from functions.store.postgres import PostgresStore
-from tests.ops.look.corpus import Real, insert, load
+from tests.ops.inspect.corpus import Real, insert, load
 
 HEAD = """
 platform: {timeout: 600s, margin: 15s}

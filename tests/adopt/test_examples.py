@@ -16,8 +16,8 @@ from functions.install.migrate import check, migrate
 from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import EXPIRE
-from tests.ops.look import corpus
-from tests.ops.look.corpus import needs_corpus
+from tests.ops.inspect import corpus
+from tests.ops.inspect.corpus import needs_corpus
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NUMBERS = {"concept_visualizer": "01", "reigh": "02", "mobius": "03", "opendlp": "04"}

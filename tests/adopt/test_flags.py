@@ -16,8 +16,8 @@ from functions.install.migrate import migrate
 from functions.ops import adopt
 from functions.ops.doctor import examine
 from functions.ops.doctor.finding import BREAKS
-from functions.ops.look import check
-from functions.ops.look.session import connect
+from functions.ops.inspect import check
+from functions.ops.inspect.session import connect
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import EXPIRE, HEAD

@@ -4,7 +4,7 @@ import pytest
 
 from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from tests.adopt.adopted import Adopted, adopted
-from tests.ops.look.corpus import needs_corpus, tables
+from tests.ops.inspect.corpus import needs_corpus, tables
 
 ALL = [real for real in tables() if real.adoptable]
 pytestmark = needs_corpus

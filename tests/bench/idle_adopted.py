@@ -7,9 +7,9 @@ from collections.abc import Callable
 from functions.core.policy import Policy, parse
 from functions.install.migrate import migrate
 from functions.ops import adopt
-from functions.ops.look import check, indexes, stuck
-from functions.ops.look.overdue import Limits
-from functions.ops.look.session import connect
+from functions.ops.inspect import check, indexes, stuck
+from functions.ops.inspect.overdue import Limits
+from functions.ops.inspect.session import connect
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import HEAD

@@ -30,8 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from functions.ops import adopt
-    from functions.ops.look import check
-    from functions.ops.look.session import connect
+    from functions.ops.inspect import check
+    from functions.ops.inspect.session import connect
 
     with connect(target.dsn(options)) as connection:
         inferred = check.infer_table(connection, options.table, options.map)

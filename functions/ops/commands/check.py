@@ -15,12 +15,12 @@ from functions.errors import PolicyError, StoreError
 from functions.ops.cli import target
 from functions.ops.cli.out import ERROR, FINE, FOUND, USAGE, confirmed, print_json, print_message
 from functions.ops.cli.selection import positive, seconds
-from functions.ops.look import check
-from functions.ops.look.fix import fix
-from functions.ops.look.infer import Inferred
-from functions.ops.look.overdue import Limits
-from functions.ops.look.session import Connection, connect
-from functions.ops.look.stuck import find_stuck
+from functions.ops.inspect import check
+from functions.ops.inspect.fix import fix
+from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.overdue import Limits
+from functions.ops.inspect.session import Connection, connect
+from functions.ops.inspect.stuck import find_stuck
 
 HELP = "find the tasks that are stuck in any table, with nothing installed"
 JSON = {

@@ -8,10 +8,10 @@ from flask import Blueprint, Flask, render_template, request
 
 from functions.core.policy import load
 from functions.errors import PolicyError, StoreError
-from functions.ops.look import check
-from functions.ops.look.overdue import Limits
-from functions.ops.look.session import Connection, connect
-from functions.ops.look.stuck import find_stuck
+from functions.ops.inspect import check
+from functions.ops.inspect.overdue import Limits
+from functions.ops.inspect.session import Connection, connect
+from functions.ops.inspect.stuck import find_stuck
 from functions.store.postgres import PostgresStore
 
 SHOWN_TASKS = 200

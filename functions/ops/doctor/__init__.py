@@ -16,8 +16,8 @@ from functions.ops.doctor import cost, deployment, names, rows
 from functions.ops.doctor.finding import LEVELS, Finding, breaks
 from functions.ops.doctor.session import rolled_back
 from functions.ops.doctor.tries import not_installed, try_actions, with_code
-from functions.ops.look.catalogue import Facts, facts
-from functions.ops.look.session import Connection, connect
+from functions.ops.inspect.catalogue import Facts, facts
+from functions.ops.inspect.session import Connection, connect
 
 Check = Callable[[], list[Finding]]
 

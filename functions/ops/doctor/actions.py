@@ -15,7 +15,7 @@ from functions.core.policy import Watch
 from functions.core.states import State
 from functions.install.column_sql import literal
 from functions.install.table import Table
-from functions.ops.look.session import Connection
+from functions.ops.inspect.session import Connection
 
 WORKER = "doctor"
 SENTENCE = "The doctor tried whether a long sentence about a failure fits into this column. " * 4

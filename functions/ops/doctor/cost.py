@@ -9,8 +9,8 @@ from functions.core.states import State
 from functions.install.column_sql import identifier
 from functions.install.table import Table
 from functions.ops.doctor.finding import Finding, fine, warns
-from functions.ops.look.catalogue import Facts
-from functions.ops.look.session import Connection
+from functions.ops.inspect.catalogue import Facts
+from functions.ops.inspect.session import Connection
 
 CLOCKS = {State.PENDING: "queued", State.RUNNING: "alive"}
 """The clock by which a sweep judges each open state."""

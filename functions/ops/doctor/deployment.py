@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functions.core.policy import Policy, Rule, Watch
 from functions.ops.cli.out import span
 from functions.ops.doctor.finding import MISSED_SWEEPS, NO_SWEEP, Finding, breaks, fine, warns
-from functions.ops.look.catalogue import Facts
-from functions.ops.look.session import Connection
+from functions.ops.inspect.catalogue import Facts
+from functions.ops.inspect.session import Connection
 
 OLDEST_MAJOR_VERSION = 15
 POOLER_PORTS = {6432, 6543}

@@ -7,9 +7,9 @@ from functions.core.policy import Watch
 from functions.core.states import State
 from functions.ops.adopt import KEYS
 from functions.ops.doctor.finding import Finding, breaks, fine, warns
-from functions.ops.look import word_lists
-from functions.ops.look.catalogue import Facts
-from functions.ops.look.infer import made_up
+from functions.ops.inspect import word_lists
+from functions.ops.inspect.catalogue import Facts
+from functions.ops.inspect.infer import made_up
 
 READ_ONLY = {State.RESTING}
 """States that no verb writes."""

@@ -8,10 +8,10 @@ from functions.core.policy import Watch
 from functions.install.column_sql import TEXTS
 from functions.install.table import Table
 from functions.ops.doctor.finding import Finding, breaks, fine, warns
-from functions.ops.look import columns as by_name
-from functions.ops.look.catalogue import SYSTEM_SCHEMAS, Facts
-from functions.ops.look.clocks import UTC_ZONES, moves
-from functions.ops.look.session import Connection
+from functions.ops.inspect import columns as by_name
+from functions.ops.inspect.catalogue import SYSTEM_SCHEMAS, Facts
+from functions.ops.inspect.clocks import UTC_ZONES, moves
+from functions.ops.inspect.session import Connection
 
 WIDE_ENOUGH_CHARACTERS = 200
 """Our longest sentence has 141 characters, and what a handler says is added to it."""

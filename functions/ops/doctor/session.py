@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from functions.ops.look.session import STATEMENT_TIMEOUT_SECONDS, Connection
+from functions.ops.inspect.session import STATEMENT_TIMEOUT_SECONDS, Connection
 
 SETTINGS = (
     "set local time zone 'UTC'",

@@ -11,7 +11,7 @@ from functions.core.states import State
 from functions.ops.doctor.actions import Bench, Refused, Unfit, actions
 from functions.ops.doctor.finding import Finding, breaks, fine, warns
 from functions.ops.doctor.session import rolled_back
-from functions.ops.look.session import Connection, one_line
+from functions.ops.inspect.session import Connection, one_line
 
 CURES = {
     "22001": "State the column's width in `types` of the watch (`varchar(64)`), or widen it.",

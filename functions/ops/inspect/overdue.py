@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from functions.core.states import State
 from functions.install.column_sql import bound, interval, literal, moment, qualified
-from functions.ops.look.infer import Inferred
+from functions.ops.inspect.infer import Inferred
 
 SILENCE_SECONDS = 30 * 60
 """So long a running task may give no sign of life: three times the median of 53 cleanup scripts (10

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from functions.install.column_sql import JSONS, NUMBERS, TEXT_LISTS, TEXTS, TIMES, WHOLE, Column
-from functions.ops.look.vocabulary import column_names, squashed, tokens, vocabulary
+from functions.ops.inspect.vocabulary import column_names, squashed, tokens, vocabulary
 
 Fits = Callable[[Column], bool]
 

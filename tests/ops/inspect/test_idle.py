@@ -6,12 +6,12 @@ import re
 import psycopg
 import pytest
 
-from functions.ops.look import catalogue, indexes, stuck
-from functions.ops.look.check import infer_table
-from functions.ops.look.infer import Inferred
-from functions.ops.look.overdue import Limits, open_states
-from functions.ops.look.session import connect
-from tests.ops.look.looking import World, jobs
+from functions.ops.inspect import catalogue, indexes, stuck
+from functions.ops.inspect.check import infer_table
+from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.overdue import Limits, open_states
+from functions.ops.inspect.session import connect
+from tests.ops.inspect.world import World, jobs
 
 SMALL, LARGE, OPEN = 2_000, 200_000, 100
 

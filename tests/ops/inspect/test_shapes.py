@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from functions.core.states import State
-from tests.ops.look.looking import World
+from tests.ops.inspect.world import World
 
 SHAPES = yaml.safe_load(Path(__file__).with_name("shapes.yaml").read_text(encoding="utf-8"))
 OLD = "now() - interval '1 day'"

@@ -8,9 +8,9 @@ from typing import Any
 from functions.core.states import State
 from functions.install.column_sql import literal
 from functions.ops.cli.out import span
-from functions.ops.look.catalogue import sql_of, unpadded
-from functions.ops.look.infer import Inferred
-from functions.ops.look.overdue import (
+from functions.ops.inspect.catalogue import sql_of, unpadded
+from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.overdue import (
     GRACE_SECONDS,
     SILENCE_SECONDS,
     WAIT_SECONDS,
@@ -19,8 +19,8 @@ from functions.ops.look.overdue import (
     action,
     open_states,
 )
-from functions.ops.look.sentences import REASONS
-from functions.ops.look.session import Connection, read_only
+from functions.ops.inspect.sentences import REASONS
+from functions.ops.inspect.session import Connection, read_only
 
 
 @dataclass(frozen=True)

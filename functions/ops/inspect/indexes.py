@@ -4,8 +4,8 @@ With one for each open state an idle look costs 0.13 ms at 5 million rows as at 
 without, it reads the table."""
 
 from functions.install.column_sql import identifier, literal
-from functions.ops.look.infer import Inferred
-from functions.ops.look.overdue import Limits, open_states
+from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.overdue import Limits, open_states
 
 
 def covered(inferred: Inferred) -> bool:

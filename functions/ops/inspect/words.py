@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from functions.core.states import State
-from functions.ops.look.vocabulary import (
+from functions.ops.inspect.vocabulary import (
     ambiguous_words,
     rules,
     squashed,

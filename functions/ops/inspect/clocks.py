@@ -8,10 +8,10 @@ import re
 from dataclasses import replace
 
 from functions.install.column_sql import TEXTS, Column
-from functions.ops.look import columns as by_name
-from functions.ops.look.catalogue import Facts
-from functions.ops.look.mapping import Mapping
-from functions.ops.look.sentences import Doubt, doubt, joined
+from functions.ops.inspect import columns as by_name
+from functions.ops.inspect.catalogue import Facts
+from functions.ops.inspect.mapping import Mapping
+from functions.ops.inspect.sentences import Doubt, doubt, joined
 
 Doubts = list[Doubt]
 

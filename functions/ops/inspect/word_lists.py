@@ -5,8 +5,8 @@ back is safe."""
 import re
 from collections.abc import Iterable
 
-from functions.ops.look.catalogue import Facts
-from functions.ops.look.vocabulary import ambiguous_words, squashed, sure_words
+from functions.ops.inspect.catalogue import Facts
+from functions.ops.inspect.vocabulary import ambiguous_words, squashed, sure_words
 
 _TEXT = r"'((?:[^']|'')*)'"
 _NAME = r"(?:\"[^\"]+\"|[a-z_]\w*)"

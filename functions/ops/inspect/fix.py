@@ -25,11 +25,11 @@ from functions.install.column_sql import (
     raised,
     stamp,
 )
-from functions.ops.look.catalogue import sql_of
-from functions.ops.look.indexes import covered
-from functions.ops.look.infer import Inferred
-from functions.ops.look.overdue import Limits, Overdue, action, open_states
-from functions.ops.look.session import Connection, one_line, read_only, store_error, writing
+from functions.ops.inspect.catalogue import sql_of
+from functions.ops.inspect.indexes import covered
+from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.overdue import Limits, Overdue, action, open_states
+from functions.ops.inspect.session import Connection, one_line, read_only, store_error, writing
 
 BATCH_ROWS = 500
 """Rows of one transaction: beside it a claim's p99 stays at 8 ms, beside one big UPDATE it was 196

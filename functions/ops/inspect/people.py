@@ -5,13 +5,13 @@ Ending rows of such a table is damage that nobody asked for: of 10 public reposi
 table `public.tasks`, all 10 meant a to-do list."""
 
 from functions.core.states import State
-from functions.ops.look import columns as by_name
-from functions.ops.look.catalogue import Facts
-from functions.ops.look.sentences import joined
-from functions.ops.look.sentences import refusal as say
-from functions.ops.look.status import Status
-from functions.ops.look.vocabulary import names, squashed, tokens
-from functions.ops.look.words import trades
+from functions.ops.inspect import columns as by_name
+from functions.ops.inspect.catalogue import Facts
+from functions.ops.inspect.sentences import joined
+from functions.ops.inspect.sentences import refusal as say
+from functions.ops.inspect.status import Status
+from functions.ops.inspect.vocabulary import names, squashed, tokens
+from functions.ops.inspect.words import trades
 
 _WORKERS_ONLY = {"queued", "processing", "running", "failed", "enqueued", "deadletter"}
 

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from functions.install.column_sql import TEXTS, Column, identifier, literal
-from functions.ops.look.catalogue import Connection, Facts, facts, table_oid
-from functions.ops.look.word_lists import closed_lists
+from functions.ops.inspect.catalogue import Connection, Facts, facts, table_oid
+from functions.ops.inspect.word_lists import closed_lists
 
 BESIDE = Path(__file__).parents[4] / "shared" / "corpus"
 FOLDER = Path(os.environ.get("UNSTUCK_CORPUS") or BESIDE)

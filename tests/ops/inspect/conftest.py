@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ops.look.looking import World
+from tests.ops.inspect.world import World
 
 
 @pytest.fixture

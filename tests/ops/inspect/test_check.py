@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from functions.ops.cli import out
-from functions.ops.look.session import connect
-from tests.ops.look.looking import WORDS, World, jobs
+from functions.ops.inspect.session import connect
+from tests.ops.inspect.world import WORDS, World, jobs
 
 OLD = "now() - interval '3 hours'"
 ROOT = Path(__file__).parents[3]
@@ -348,9 +348,9 @@ def test_rows_that_row_security_hides_are_said(weak: World, stuck: World) -> Non
 
 def test_a_look_writes_nothing_and_leaves_no_setting_behind(stuck: World) -> None:
     with connect(stuck.dsn) as connection:
-        from functions.ops.look import check
-        from functions.ops.look.overdue import Limits
-        from functions.ops.look.stuck import find_stuck
+        from functions.ops.inspect import check
+        from functions.ops.inspect.overdue import Limits
+        from functions.ops.inspect.stuck import find_stuck
 
         before = [
             row[0]

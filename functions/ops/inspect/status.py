@@ -8,11 +8,11 @@ from typing import Any
 
 from functions.core.states import State
 from functions.install.column_sql import TEXTS, WHOLE, Column
-from functions.ops.look import word_lists
-from functions.ops.look.catalogue import Facts
-from functions.ops.look.columns import ends_like, exact, is_time
-from functions.ops.look.vocabulary import column_names, names, squashed, sure_words, tokens
-from functions.ops.look.words import Reading, assumed, read
+from functions.ops.inspect import word_lists
+from functions.ops.inspect.catalogue import Facts
+from functions.ops.inspect.columns import ends_like, exact, is_time
+from functions.ops.inspect.vocabulary import column_names, names, squashed, sure_words, tokens
+from functions.ops.inspect.words import Reading, assumed, read
 
 ValuesOf = Callable[[str], tuple[Any, ...] | None]
 """The values that occur in a column; None when there are too many for a status."""

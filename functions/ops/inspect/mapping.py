@@ -11,7 +11,7 @@ from functions.core.states import ENDED, State
 from functions.core.yaml_lines import Value, read
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TIMES, WHOLE, Column
-from functions.ops.look.columns import Timeout
+from functions.ops.inspect.columns import Timeout
 
 CLOCKS = ("queued", "started", "alive", "finished")
 MORE_CLOCKS = ("due", "lease", "deadline")

@@ -7,14 +7,14 @@ from typing import Any
 
 from functions.core.states import State
 from functions.ops.cli.out import print_message, print_table, span
-from functions.ops.look.catalogue import candidates, facts, labels_behind, occurring, table_oid
-from functions.ops.look.fix import Fixed
-from functions.ops.look.indexes import covered, recommended
-from functions.ops.look.infer import Inferred, infer
-from functions.ops.look.mapping import load
-from functions.ops.look.sentences import alternatives, doubt
-from functions.ops.look.session import Connection, read_only
-from functions.ops.look.stuck import Stuck
+from functions.ops.inspect.catalogue import candidates, facts, labels_behind, occurring, table_oid
+from functions.ops.inspect.fix import Fixed
+from functions.ops.inspect.indexes import covered, recommended
+from functions.ops.inspect.infer import Inferred, infer
+from functions.ops.inspect.mapping import load
+from functions.ops.inspect.sentences import alternatives, doubt
+from functions.ops.inspect.session import Connection, read_only
+from functions.ops.inspect.stuck import Stuck
 
 JSON_SCHEMA = 1
 """Raised when a key of the JSON changes its meaning."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.ops.look.looking import WORDS, World, jobs
+from tests.ops.inspect.world import WORDS, World, jobs
 
 OLD = "now() - interval '3 hours'"
 ENUM = "create type job_status as enum ('queued', 'running', 'done', 'failed')"

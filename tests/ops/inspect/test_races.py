@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from functions.ops.look.check import infer_table
-from functions.ops.look.fix import fix
-from functions.ops.look.overdue import Limits
-from functions.ops.look.session import connect
-from functions.ops.look.stuck import find_stuck
-from tests.ops.look.looking import World, jobs
+from functions.ops.inspect.check import infer_table
+from functions.ops.inspect.fix import fix
+from functions.ops.inspect.overdue import Limits
+from functions.ops.inspect.session import connect
+from functions.ops.inspect.stuck import find_stuck
+from tests.ops.inspect.world import World, jobs
 
 RACES = 1_000
 WORKERS = 4

@@ -14,7 +14,7 @@ from typing import Any
 from functions.errors import StoreError
 from functions.install.column_sql import TEXTS, WHOLE, Column, identifier
 from functions.install.names import render
-from functions.ops.look.session import Connection
+from functions.ops.inspect.session import Connection
 
 HERE = Path(__file__).parent
 SYSTEM_SCHEMAS = [

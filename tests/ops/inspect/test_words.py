@@ -4,9 +4,9 @@ different tables."""
 import pytest
 
 from functions.core.states import State
-from functions.ops.look import word_lists
-from functions.ops.look.vocabulary import vocabulary
-from functions.ops.look.words import assumed, read, trades
+from functions.ops.inspect import word_lists
+from functions.ops.inspect.vocabulary import vocabulary
+from functions.ops.inspect.words import assumed, read, trades
 
 SURE = [
     (state, word)

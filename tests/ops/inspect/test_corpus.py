@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.ops.look import corpus
-from tests.ops.look.corpus import Real
-from tests.ops.look.looking import Answer, World
+from tests.ops.inspect import corpus
+from tests.ops.inspect.corpus import Real
+from tests.ops.inspect.world import Answer, World
 
 TABLES = corpus.tables()
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from functions.core.states import OPEN, State
 from functions.install.column_sql import JSONS, Column
-from functions.ops.look import columns as by_name
-from functions.ops.look import people
-from functions.ops.look.catalogue import Facts
-from functions.ops.look.clocks import caveats, clocks
-from functions.ops.look.mapping import Mapping, Override, overridden, typed, without
-from functions.ops.look.sentences import Doubt, alternatives, doubt, joined, refusal
-from functions.ops.look.status import LabelsOf, Status, ValuesOf, choose, sounds
+from functions.ops.inspect import columns as by_name
+from functions.ops.inspect import people
+from functions.ops.inspect.catalogue import Facts
+from functions.ops.inspect.clocks import caveats, clocks
+from functions.ops.inspect.mapping import Mapping, Override, overridden, typed, without
+from functions.ops.inspect.sentences import Doubt, alternatives, doubt, joined, refusal
+from functions.ops.inspect.status import LabelsOf, Status, ValuesOf, choose, sounds
 
 VIEWS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
