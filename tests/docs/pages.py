@@ -31,7 +31,7 @@ class Block:
 
     @property
     def exit_codes(self) -> set[int]:
-        return {int(one) for one in self._expected[0].split(",")}
+        return {int(code) for code in self._expected[0].split(",")}
 
     @property
     def shown(self) -> str:
@@ -52,12 +52,15 @@ class Block:
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
-    found = _BLOCK.finditer(page.read_text(encoding="utf-8"))
-    made = [Block(page, one["language"], one["text"], one["comment"] or "") for one in found]
-    return [one for one in made if one.language in languages]
+    matches = _BLOCK.finditer(page.read_text(encoding="utf-8"))
+    found_blocks = [
+        Block(page, match["language"], match["text"], match["comment"] or "") for match in matches
+    ]
+    return [block for block in found_blocks if block.language in languages]
 
 
-def given(page: Path) -> str:
+def database_of(page: Path) -> str:
+    """The SQL of what the page expects in its database."""
     match = _GIVEN.search(page.read_text(encoding="utf-8"))
     return match[1] if match else ""
 

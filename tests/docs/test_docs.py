@@ -21,9 +21,9 @@ from functions.ops.reference import DOCS
 from functions.ops.reference import PAGES as MADE
 from functions.ops.reference.reasons import OUTCOMES, REASONS, STATES
 from functions.ops.reference.settings import described
-from tests.docs.pages import PAGES, ROOT, Block, blocks, given, links, name
+from tests.docs.pages import PAGES, ROOT, Block, blocks, database_of, links, name
 
-RUN = [page for page in PAGES if any(block.runs for block in blocks(page, "sh"))]
+RUN = sorted({block.page for page in PAGES for block in blocks(page, "sh") if block.runs})
 TARGETS = set(
     re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 )
@@ -39,7 +39,7 @@ def test_links_lead_to_files_that_are_there(page: Path):
 @pytest.mark.parametrize("page", [page for page in RUN if page not in SERVED], ids=name)
 def test_the_commands_of_a_page_work_one_after_the_other(page: Path, database: str, tmp_path: Path):
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(given(page).encode() or b"select 1")
+        connection.execute(database_of(page).encode() or b"select 1")
     policy = tmp_path / "policy.yaml"
     policy.write_text(DEFAULT.read_text(encoding="utf-8"), encoding="utf-8")
     env = {**os.environ, "DATABASE_URL": database, "UNSTUCK_POLICY": str(policy), "NO_COLOR": "1"}
@@ -59,26 +59,26 @@ def run(block: Block, env: dict[str, str]) -> str:
         timeout=60,
         check=False,
     )
-    said = done.stdout + done.stderr
-    assert done.returncode in block.exit_codes, f"{block.text}\n{said}"
-    assert block.shown in said, f"{block.text}\n{said}"
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode in block.exit_codes, f"{block.text}\n{output}"
+    assert block.shown in output, f"{block.text}\n{output}"
+    return output
 
 
-def told() -> list[tuple[str, str]]:
+def calls() -> list[tuple[str, str]]:
     """(page, command line) of each call of ours in a fenced block or in backticks."""
-    found = []
+    named = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         lines = re.findall(r"`((?:python -m functions|make) [^`\n]+)`", text)
         for block in blocks(page, "sh", "", "console", "text"):
             ours = (line.strip().removeprefix(".venv/bin/") for line in block.text.splitlines())
             lines += [line for line in ours if line.startswith(("python -m functions ", "make "))]
-        found += [(name(page), line) for line in lines]
-    return found
+        named += [(name(page), line) for line in lines]
+    return named
 
 
-@pytest.mark.parametrize(("page", "line"), told())
+@pytest.mark.parametrize(("page", "line"), calls())
 def test_each_command_and_option_that_is_named_exists(page: str, line: str):
     words = shlex.split(re.sub(r"[\[\]]|\.\.\.| [|>#].*", "", line))
     if words[0] == "make":
@@ -100,7 +100,7 @@ def test_python_in_the_docs_compiles_and_imports_what_exists(block: Block):
     for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("functions"):
             module = importlib.import_module(str(node.module))
-            assert all(hasattr(module, one.name) for one in node.names), node.module
+            assert all(hasattr(module, alias.name) for alias in node.names), node.module
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,11 @@ def test_every_variable_that_is_read_is_in_the_reference():
 def test_every_function_and_table_is_in_the_reference(database: str):
     page = (DOCS / "sql.md").read_text(encoding="utf-8")
     with psycopg.connect(database) as connection:
-        found = connection.execute("""
+        rows = connection.execute("""
             select proname from pg_proc where pronamespace = 'unstuck'::regnamespace
-            union select relname from pg_class where relnamespace = 'unstuck'::regnamespace and relkind = 'r'
+            union select relname from pg_class where relnamespace = 'unstuck'::regnamespace
+              and relkind = 'r'
             except select 'migrations'""").fetchall()  # the runner's own
     assert [
-        name
-        for (name,) in found
-        if not re.search(rf"^### (unstuck[.])?{name}$", page, re.MULTILINE)
+        name for (name,) in rows if not re.search(rf"^### (unstuck[.])?{name}$", page, re.MULTILINE)
     ] == []

@@ -33,7 +33,7 @@ def files(*endings: str) -> dict[str, str]:
 
 
 def generic_names(text: str) -> set[str]:
-    fields = ("id", "arg", "attr", "name")
+    fields = ("id", "arg", "attr", "name", "asname")
     nodes = ast.walk(ast.parse(text))
     return GENERIC & {getattr(node, field, None) for node in nodes for field in fields}
 

@@ -21,7 +21,8 @@ LONGEST = 60.0
 
 
 class Shell:
-    """The second terminal: what one block sets, the next finds. Port and folder are the test's own."""
+    """The second terminal: what a block sets, the next one finds. Port and folder are the test's
+    own."""
 
     def __init__(self, port: int | None, folder: Path) -> None:
         self._port, self._folder, self._kept = port, folder, folder / "variables"
@@ -48,9 +49,9 @@ class Shell:
 
     @property
     def task(self) -> str:
-        found = re.search(r'TASK="(.{36})"', self._kept.read_text(encoding="utf-8"))
-        assert found, "the first block creates a task"
-        return found[1]
+        match = re.search(r'TASK="(.{36})"', self._kept.read_text(encoding="utf-8"))
+        assert match, "the first block creates a task"
+        return match[1]
 
 
 @pytest.fixture
@@ -75,6 +76,6 @@ def test_the_tutorial_leads_to_a_rescued_task(shell: Shell):
         }  # what the reader waits for, before the block of that number
         for number, block in enumerate(blocks(PAGE, "sh")):
             if number in reached:
-                eventually(lambda wanted=reached[number]: attempts() == wanted, LONGEST)
-            said = shell(block.text)
-            assert block.shown in said, f"{block.text}\n{said}"
+                eventually(lambda count=reached[number]: attempts() == count, LONGEST)
+            output = shell(block.text)
+            assert block.shown in output, f"{block.text}\n{output}"

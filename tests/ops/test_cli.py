@@ -27,16 +27,18 @@ from tests.missing import missing
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "commands.md"
-REFUSING = """
+TRIGGER_THAT_REFUSES = """
 create function public.refuse() returns trigger language plpgsql as $$
 begin
   if old.metadata ? 'refuse' then raise exception 'the table refuses this row'; end if;
   return new;
 end $$;
-create trigger refuse before update of status on public.tasks for each row execute function public.refuse();
+create trigger refuse before update of status on public.tasks
+  for each row execute function public.refuse();
 """
-LONG_AGO = """update public.tasks set scheduled_at = now() - interval '2 days', created_at = now() - interval '2 days',
-  updated_at = now() - interval '2 days' where id = any (%s::uuid[])"""
+MAKE_OLD = """update public.tasks set scheduled_at = now() - interval '2 days',
+  created_at = now() - interval '2 days', updated_at = now() - interval '2 days'
+where id = any (%s::uuid[])"""
 
 
 class Ran(NamedTuple):
@@ -78,7 +80,7 @@ class World:
 
     def old(self, **more: Any) -> str:
         task = self.task(**more)
-        self.db.execute(LONG_AGO, ([task],))
+        self.db.execute(MAKE_OLD, ([task],))
         return task
 
     def claimed(self, task: str | None = None) -> dict[str, Any]:
@@ -107,10 +109,10 @@ def world(
     database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    made = World(database, capsys)
-    yield made
-    made.db.close()
-    made.store.close()
+    world = World(database, capsys)
+    yield world
+    world.db.close()
+    world.store.close()
 
 
 @pytest.fixture
@@ -125,8 +127,8 @@ def terminal(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that gives up soon."""
+def store_that_gives_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a database that is not there costs no time."""
     monkeypatch.setattr(Store._verb, "__defaults__", (0.1, None))
 
 
@@ -157,20 +159,20 @@ ELSEWHERE = {"demo", "dev", "logs", "work"}
 
 def documented() -> dict[str, dict[str, tuple[str, ...]]]:
     """docs/commands.md as it is: command -> key -> keys in it."""
-    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    keys_of: dict[str, dict[str, tuple[str, ...]]] = {}
     for part in DOCS.read_text(encoding="utf-8").split("\n## ")[1:]:
         _, _, keys = part.partition("| key of `--json` |")
         rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", keys, re.MULTILINE)
-        found[part.split("\n", 1)[0]] = {
+        keys_of[part.split("\n", 1)[0]] = {
             key: tuple(re.findall(r"`(\w+)`", inner)) for key, inner in rows
         }
-    return found
+    return keys_of
 
 
 def lived(world: World) -> str:
     """Tasks in each state and of each fate, one of them refused by a trigger, and a sweep. Returns
     a task with an attempt."""
-    world.db.execute(REFUSING)
+    world.db.execute(TRIGGER_THAT_REFUSES)
     world.old()
     world("sweep")
     world.old()
@@ -206,12 +208,12 @@ def test_json_has_the_documented_keys(world: World, name: str) -> None:
         for key, value in ran.json.items():
             inner = value if isinstance(value, list) else [value]
             seen.setdefault(key, set()).update(
-                name for one in inner if isinstance(one, dict) for name in one
+                name for member in inner if isinstance(member, dict) for name in member
             )
-    wanted = documented()[name]
-    assert seen.keys() == wanted.keys()
-    assert {key: seen[key] for key, inner in wanted.items() if inner} == {
-        key: set(inner) for key, inner in wanted.items() if inner
+    expected = documented()[name]
+    assert seen.keys() == expected.keys()
+    assert {key: seen[key] for key, inner in expected.items() if inner} == {
+        key: set(inner) for key, inner in expected.items() if inner
     }
 
 
@@ -275,7 +277,7 @@ def test_the_log_lines_of_a_sweep_are_words(world: World) -> None:
 
 def test_list_shows_a_named_task_in_whatever_state(world: World) -> None:
     failed, _ = world.failed(), world.task()
-    assert [one["task_id"] for one in world("list", "--id", failed, "--json").json["tasks"]] == [
+    assert [task["task_id"] for task in world("list", "--id", failed, "--json").json["tasks"]] == [
         failed
     ]
 
@@ -381,7 +383,7 @@ def test_3_found(world: World, empty_database: str) -> None:
     assert world("migrate", "--check").code == 0
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("store_that_gives_up_soon")
 @pytest.mark.parametrize("command", ["list", "stats", "migrate", "check", "cancel", "watch"])
 def test_4_not_reachable(world: World, command: str) -> None:
     ran = world(command, "--dsn", f"postgresql://nobody@127.0.0.1:{free_port()}/none")
@@ -461,7 +463,7 @@ def test_at_a_terminal_it_asks(
 def test_many_move_in_pages_and_one_bad_row_stops_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.db.execute(REFUSING)
+    world.db.execute(TRIGGER_THAT_REFUSES)
     world.db.execute("insert into public.tasks (kind) select 'image' from generate_series(1, 1199)")
     bad = world.task(metadata='{"refuse": true}')
     pages: list[int] = []
@@ -486,10 +488,10 @@ def test_many_move_in_pages_and_one_bad_row_stops_nobody(
     assert world.words() == {"cancelled": 1199, "pending": 1}
     assert f"{bad}: tasks_operate: the table refuses this row" in ran.err
     assert ran.err.endswith("cancel: 1199 of 1200 tasks moved.\n")
-    told = world.db.execute(
+    errors = world.db.execute(
         "select distinct error from unstuck.attempts where outcome = 'cancelled'"
     ).fetchall()
-    assert told == [("Not wanted any more.",)]
+    assert errors == [("Not wanted any more.",)]
 
 
 def test_a_filter_chooses_and_a_limit_bounds(world: World) -> None:

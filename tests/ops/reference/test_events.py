@@ -22,12 +22,16 @@ def test_a_metric_counts_lines_of_an_event_and_takes_what_they_carry(name):
     metric = metrics()[name]
     event = ALL[event_of(metric)]
     taken = {*metric.get("labels", {}).values(), *filter(None, [metric.get("value")])}
-    assert {one.removeprefix("jsonPayload.") for one in taken} <= set(event.fields)
+    assert {path.removeprefix("jsonPayload.") for path in taken} <= set(event.fields)
     assert not {"task_id", "owner", "worker"} & {
-        one.removeprefix("jsonPayload.") for one in taken
+        path.removeprefix("jsonPayload.") for path in taken
     }, "each is a series"
-    counted = [one for one in ALL.values() if compiled(metric["filter"])(entry_of(line_of(one)))]
-    assert [one.name for one in counted] == [event.name]
+    counted = [
+        candidate
+        for candidate in ALL.values()
+        if compiled(metric["filter"])(entry_of(line_of(candidate)))
+    ]
+    assert [candidate.name for candidate in counted] == [event.name]
 
 
 def line_of(event):
