@@ -71,6 +71,14 @@ def _examine_cloud(options: argparse.Namespace) -> "list[Finding]":
     return examine(Cloud(google.project(options), options.region, options.name), load())
 
 
+COLUMNS = ("level", "watch", "check", "what", "why", "do")
+
+
+def _row(finding: "Finding") -> list[str | None]:
+    record = finding.as_json()
+    return [record[name] or None for name in COLUMNS]
+
+
 def _report(findings: "list[Finding]", *, as_json: bool, code: int | None = None) -> int:
     from functions.ops.doctor.finding import BREAKS, LEVELS
 
@@ -78,9 +86,7 @@ def _report(findings: "list[Finding]", *, as_json: bool, code: int | None = None
     if as_json:
         print_json({"findings": [finding.as_json() for finding in findings]})
     else:
-        columns = ("level", "watch", "check", "what", "why", "do")
-        rows = [[finding.as_json()[name] or None for name in columns] for finding in findings]
-        print_table(columns, rows)
+        print_table(COLUMNS, [_row(finding) for finding in findings])
     counts = Counter(finding.level for finding in findings)
     summary = ", ".join(f"{counts[level]} {level}" for level in LEVELS if counts[level])
     code = code or (FOUND if counts[BREAKS] else FINE)
