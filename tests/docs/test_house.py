@@ -9,9 +9,7 @@ GENERIC = {"found", "one", "said", "told", "made", "given", "known", "wanted", "
 NOT_YET = (
     "functions/core/",
     "functions/entry/",
-    "functions/handlers/",
     "functions/install/",
-    "functions/ops/reference/",
     "functions/page/",
     "functions/sql/",
     "functions/store/",
