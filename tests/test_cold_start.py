@@ -69,6 +69,7 @@ MAIN = {
     "worker.shutdown",
 }
 STORE = {
+    "core.answers",
     "core.durations",
     "core.policy",
     "core.policy_keys",
@@ -80,9 +81,9 @@ STORE = {
     "core.watch_reader",
     "core.yaml_lines",
     "store",
-    "store.answers",
     "store.page_answers",
     "store.postgres",
+    "store.reader",
     "store.verbs",
 }
 PUSH = {"core.dispatch"}
@@ -97,6 +98,7 @@ WORK = {
     "worker.handler_context",
     "worker.inbox",
     "worker.instance",
+    "worker.messages",
     "worker.preload",
     "worker.processes",
 }

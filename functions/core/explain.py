@@ -4,10 +4,9 @@ next and when.
 A pure function of what `status` answers and of the rule, so that the API, the command line and the
 page say the same."""
 
-from typing import Any
-
+from functions.core.answers import LastAttempt, TaskStatus
 from functions.core.policy import Policy, Rule, Watch
-from functions.core.states import State
+from functions.core.states import Outcome, State
 
 _LOST = {
     "lease_lost": "the worker stopped without a word",
@@ -22,18 +21,18 @@ _LOST = {
 }
 
 
-def explain(policy: Policy, watch: Watch, status: dict[str, Any]) -> str:
-    """`status` is the answer of `Store.status`, verdict found."""
-    rule = watch.rule(status["kind"])
-    match status["state"]:
+def explain(policy: Policy, watch: Watch, status: TaskStatus) -> str:
+    """`status` is the answer of `Store.status`."""
+    rule = watch.rule(status.kind)
+    match status.state:
         case State.PENDING:
             return _pending(policy, rule, status)
         case State.RUNNING:
             return _running(policy, rule, status)
         case State.RESTING:
-            return f"It waits for a person ({status['word']}). It is never swept."
+            return f"It waits for a person ({status.word}). It is never swept."
         case None:
-            return f"Its status {status['word']!r} is not a word of the watch {watch.name}. Add it to `words` in policy.yaml."
+            return f"Its status {status.word!r} is not a word of the watch {watch.name}. Add it to `words` in policy.yaml."
     return _ended(status)
 
 
@@ -49,20 +48,20 @@ def span(seconds: float) -> str:
     return " ".join([f"{count}{unit}" for count, unit in units if count][:2]) or "0s"
 
 
-def _pending(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
-    attempt, waited = status["attempt"], status["waited"]
+def _pending(policy: Policy, rule: Rule, status: TaskStatus) -> str:
+    attempt, waited = status.attempt, status.waited
     again = ""
     if (
         attempt
-        and attempt["ended_ago"] is not None
-        and attempt["outcome"] in {"retried", "released"}
+        and attempt.ended_ago is not None
+        and attempt.outcome in {Outcome.RETRIED, Outcome.RELEASED}
     ):
         again = (
-            f"Attempt {attempt['number']} ended {span(attempt['ended_ago'])} ago: {_cause(attempt)}.{_evidence(attempt)} "
+            f"Attempt {attempt.number} ended {span(attempt.ended_ago)} ago: {_cause(attempt)}.{_evidence(attempt)} "
             f"{_tries_left(attempt, rule)} "
         )
-    if status["due_in"] and status["due_in"] > 0:
-        return f"{again}It is pending; {'the next try' if again else 'it'} may start in {span(status['due_in'])}."
+    if status.due_in and status.due_in > 0:
+        return f"{again}It is pending; {'the next try' if again else 'it'} may start in {span(status.due_in)}."
     if waited is None:
         return f"{again}It waits for a worker; since when is not known, so that no sweep fails it."
     left = rule.pending_for - waited
@@ -77,73 +76,71 @@ def _pending(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
     return f"{again}It has waited {span(waited)} for a worker. {pushed} as never_claimed in {span(left)}."
 
 
-def _running(policy: Policy, rule: Rule, status: dict[str, Any]) -> str:
-    attempt = status["attempt"]
-    if not attempt or attempt["ended_ago"] is not None:
-        if status["silent"] is None:
+def _running(policy: Policy, rule: Rule, status: TaskStatus) -> str:
+    attempt = status.attempt
+    if attempt is None or attempt.lease_left is None or attempt.deadline_left is None:
+        if status.silent is None:
             return "It runs without the guard, and no clock says since when: no sweep ends it."
-        left = rule.silent_for - status["silent"]
-        told = (
-            f"It runs without the guard; the last sign of life came {span(status['silent'])} ago."
-        )
+        left = rule.silent_for - status.silent
+        told = f"It runs without the guard; the last sign of life came {span(status.silent)} ago."
         return (
             f"{told} After {span(left)} more of silence the sweep ends it."
             if left > 0
             else f"{told} That is too long: {_next_sweep(policy)} ends it."
         )
-    told = f"Attempt {attempt['number']} runs since {span(attempt['age'])}{_progress(attempt)}"
-    if attempt["lease_left"] <= 0:
-        left = "puts it back" if _retries(attempt, rule) else "fails it"
-        return f"{told}, but its lease or deadline ran out {span(-attempt['lease_left'])} ago: {_next_sweep(policy)} {left}."
+    told = f"Attempt {attempt.number} runs since {span(attempt.age)}{_progress(attempt)}"
+    if attempt.lease_left <= 0:
+        action = "puts it back" if _retries(attempt, rule) else "fails it"
+        return f"{told}, but its lease or deadline ran out {span(-attempt.lease_left)} ago: {_next_sweep(policy)} {action}."
     return (
-        f"{told}; its last beat came {span(attempt['silent'])} ago. Without another one it is taken back in "
-        f"{span(attempt['lease_left'])}, and in {span(attempt['deadline_left'])} at the latest."
+        f"{told}; its last beat came {span(attempt.silent)} ago. Without another one it is taken back in "
+        f"{span(attempt.lease_left)}, and in {span(attempt.deadline_left)} at the latest."
     )
 
 
-def _ended(status: dict[str, Any]) -> str:
-    last = status["attempt"]
-    attempt = (
-        last if last and last["outcome"] == status["state"] else None
-    )  # else somebody ended it behind the guard
-    when = f" {span(attempt['ended_ago'])} ago" if attempt else ""
-    if status["state"] == State.COMPLETED:
+def _ended(status: TaskStatus) -> str:
+    last = status.attempt
+    attempt = None
+    if last and last.outcome and last.outcome.value == status.state:
+        attempt = last  # else somebody ended it behind the guard
+    when = f" {span(attempt.ended_ago or 0)} ago" if attempt else ""
+    if status.state == State.COMPLETED:
         by = (
-            f" by attempt {attempt['number']}, which took {span(attempt['took'])}"
-            if attempt
-            else ""
+            f" by attempt {attempt.number}, which took {span(attempt.took or 0)}" if attempt else ""
         )
         return f"It was completed{when}{by}."
-    if status["state"] == State.CANCELLED:
+    if status.state == State.CANCELLED:
         return f"It was cancelled{when}."
-    why = f" as {status['reason']}" if status["reason"] else ""
-    return f"It failed{when}{why}: {status['error'] or 'no reason was written down'}{_evidence(attempt)}"
+    why = f" as {status.reason}" if status.reason else ""
+    return (
+        f"It failed{when}{why}: {status.error or 'no reason was written down'}{_evidence(attempt)}"
+    )
 
 
-def _cause(attempt: dict[str, Any]) -> str:
-    cause: str = attempt["cause"] or attempt["reason"] or attempt["outcome"]
+def _cause(attempt: LastAttempt) -> str:
+    cause = attempt.cause or attempt.reason or attempt.outcome or ""
     return _LOST.get(cause, cause)
 
 
-def _evidence(attempt: dict[str, Any] | None) -> str:
+def _evidence(attempt: LastAttempt | None) -> str:
     """What the platform's log says of a worker that stopped without a word."""
-    return f" {attempt['evidence']}" if attempt and attempt.get("evidence") else ""
+    return f" {attempt.evidence}" if attempt and attempt.evidence else ""
 
 
-def _retries(attempt: dict[str, Any], rule: Rule) -> bool:
-    return rule.on_lost == "retry" and attempt["tries"] < rule.attempts
+def _retries(attempt: LastAttempt, rule: Rule) -> bool:
+    return rule.on_lost == "retry" and attempt.tries < rule.attempts
 
 
-def _tries_left(attempt: dict[str, Any], rule: Rule) -> str:
-    burnt = attempt["tries"] - (
-        attempt["outcome"] == "released"
+def _tries_left(attempt: LastAttempt, rule: Rule) -> str:
+    burnt = attempt.tries - (
+        attempt.outcome is Outcome.RELEASED
     )  # a released try counts for nothing
     left = max(0, rule.attempts - burnt)
     return f"{left} of {rule.attempts} tries {'is' if left == 1 else 'are'} left."
 
 
-def _progress(attempt: dict[str, Any]) -> str:
-    progress = attempt["progress"] or {}
+def _progress(attempt: LastAttempt) -> str:
+    progress = attempt.progress or {}
     parts = [f"{progress['fraction']:.0%}"] if progress.get("fraction") is not None else []
     parts += [progress["message"]] if progress.get("message") else []
     return f" ({', '.join(parts)})" if parts else ""

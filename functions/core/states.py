@@ -54,6 +54,17 @@ class Outcome(StrEnum):
     """Somebody who does not use the guard moved the task; the attempt ended without touching it."""
 
 
+class SettleAs(StrEnum):
+    """How a worker asks for its attempt to end; the rule may decide otherwise."""
+
+    COMPLETE = "complete"
+    FAIL = "fail"
+    RETRY = "retry"
+    """Counts against the tries that the rule allows."""
+    RELEASE = "release"
+    """Does not count: the worker was shut down."""
+
+
 class Reason(StrEnum):
     """Why it ended: the short code beside the sentence for a person."""
 

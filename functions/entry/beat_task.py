@@ -4,13 +4,14 @@ own beat is in guard.py."""
 from typing import Any
 
 from functions.core import events
+from functions.core.answers import Held, Lost
 from functions.core.policy import policy
 from functions.entry import auth
-from functions.entry.complete_task import lost
+from functions.entry.complete_task import lease_lost
 from functions.entry.fields import task_id_of, token_of, watch_of
 from functions.entry.http import Response, body, reply
 from functions.errors import BadRequestError
-from functions.store import Answer, store
+from functions.store import store
 
 MOST = 20
 """Checkpoints in one call: each is a write of its own."""
@@ -26,21 +27,19 @@ def respond(request: Any) -> Response:
     progress, steps = _object(found, "progress"), _object(found, "checkpoint") or {}
     if len(steps) > MOST:
         raise BadRequestError(f"`checkpoint` may hold {MOST} steps at most.")
-    answer: Answer = {"verdict": "held"}
+    answer: Held | Lost = Held()
     for name, data in steps.items():
         answer = store().checkpoint(watch, task_id, token, name, data)
-        if answer["verdict"] == "lost":
+        if isinstance(answer, Lost):
             break
-    if answer["verdict"] == "held" and (progress or not steps):
+    if isinstance(answer, Held) and (progress or not steps):
         answer = store().beat(watch, task_id, token, progress)
-    if answer["verdict"] == "lost":
+    if isinstance(answer, Lost):
         wanted = "checkpoint" if steps else "beat"
-        events.emit(
-            events.LEASE_LOST,
-            **answer | {"watch": watch.name, "task_id": task_id, "wanted": wanted},
-        )
-        raise lost(task_id, answer)
-    return reply({"verdict": "held"})
+        about = {"watch": watch.name, "task_id": task_id, "wanted": wanted}
+        events.emit(events.LEASE_LOST, **vars(answer) | about)
+        raise lease_lost(task_id, answer)
+    return reply({"verdict": answer.verdict})
 
 
 def _object(found: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -4,7 +4,9 @@ its next beat."""
 from typing import Any
 
 from functions.core import events
+from functions.core.answers import Cancelled
 from functions.core.policy import policy
+from functions.core.states import State
 from functions.entry import auth
 from functions.entry.fields import task_id_of, watch_of
 from functions.entry.http import Response, body, reply
@@ -19,15 +21,12 @@ def respond(request: Any) -> Response:
     watch = watch_of(policy(), found)
     task_id = task_id_of(watch, found.get("task_id"))
     answer = store().cancel(watch, task_id, owner=user)
-    if answer["verdict"] == "missing":
+    if answer is None:
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
-    if answer["verdict"] == "cancelled":
-        events.emit(
-            events.TASK_FINISHED, **answer | {"watch": watch.name, "by": "cancel", "cause": None}
-        )
-    elif answer["state"] != "cancelled":
-        text = f"The task has ended already: it is {answer['state']}."
-        raise BadRequestError(
-            text, status=409, code="ended", task_id=task_id, state=answer["state"]
-        )
-    return reply({"task_id": task_id, "state": answer["state"]})
+    if isinstance(answer, Cancelled):
+        about = {"watch": watch.name, "by": "cancel", "cause": None}
+        events.emit(events.TASK_FINISHED, **vars(answer) | about)
+    elif answer.state is not State.CANCELLED:
+        text = f"The task has ended already: it is {answer.state}."
+        raise BadRequestError(text, status=409, code="ended", task_id=task_id, state=answer.state)
+    return reply({"task_id": task_id, "state": answer.state})

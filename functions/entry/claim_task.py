@@ -3,12 +3,13 @@
 from math import ceil
 from typing import Any
 
+from functions.core.answers import Claimed, ClaimRefusal
 from functions.core.policy import Watch, policy
 from functions.entry import auth
 from functions.entry.fields import task_id_of, token_of, watch_of
 from functions.entry.http import Response, body, reply, text
 from functions.errors import BadRequestError
-from functions.store import Answer, store
+from functions.store import store
 from functions.worker.claim import claim
 
 
@@ -29,18 +30,20 @@ def respond(request: Any) -> Response:
         )
     token = None if found.get("token") is None else token_of(found)
     answer = claim(store(), watch, task_id, _kinds(found.get("kinds")), worker=worker, token=token)
-    if answer["verdict"] in {"claimed", "none"}:
-        return reply({"task": _task(watch, answer) if answer["verdict"] == "claimed" else None})
-    if answer["verdict"] == "missing":
+    if isinstance(answer, Claimed):
+        return reply({"task": _task(watch, answer)})
+    if answer.verdict is ClaimRefusal.NONE:
+        return reply({"task": None})
+    if answer.verdict is ClaimRefusal.MISSING:
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
-    wait = {"Retry-After": str(ceil(answer["retry_after"]))} if answer.get("retry_after") else {}
+    wait = {"Retry-After": str(ceil(answer.retry_after))} if answer.retry_after else {}
     raise BadRequestError(
-        f"The task is not to be had: {answer['verdict']}.",
+        f"The task is not to be had: {answer.verdict}.",
         status=409,
-        code=answer["verdict"],
+        code=answer.verdict,
         headers=wait,
         task_id=task_id,
-        state=answer["state"],
+        state=answer.state,
     )
 
 
@@ -51,12 +54,17 @@ def _kinds(value: Any) -> list[str] | None:
     return value
 
 
-def _task(watch: Watch, answer: Answer) -> dict[str, Any]:
+def _task(watch: Watch, answer: Claimed) -> dict[str, Any]:
     """All that a worker elsewhere needs. Times are seconds from now."""
-    rule = watch.rule(answer["kind"])
-    return {name: answer[name] for name in ("task_id", "kind", "input", "token", "checkpoint")} | {
+    rule = watch.rule(answer.kind)
+    return {
+        "task_id": answer.task_id,
+        "kind": answer.kind,
+        "input": answer.input,
+        "token": answer.token,
+        "checkpoint": answer.checkpoint,
         "watch": watch.name,
-        "attempt": answer["number"],
+        "attempt": answer.number,
         "attempts": rule.attempts,
         "lease": rule.lease,
         "beat_every": policy().beat,

@@ -1,14 +1,16 @@
 """complete_task: a worker elsewhere has done its work, and says so by HTTP."""
 
-from typing import Any
+from typing import Any, assert_never
 
+from functions.core.answers import Lost, Settled
 from functions.core.policy import policy
+from functions.core.states import SettleAs
 from functions.entry import auth
 from functions.entry.fields import task_id_of, token_of, watch_of
 from functions.entry.http import Response, body, reply
 from functions.errors import BadRequestError
-from functions.store import LIMIT, Answer, store
-from functions.worker.settle import Ending, complete
+from functions.store import VERB_TIMEOUT_SECONDS, store
+from functions.worker.settle import AttemptEnd, RemoteAttempt, settle
 
 
 def respond(request: Any) -> Response:
@@ -16,28 +18,26 @@ def respond(request: Any) -> Response:
     holds the task."""
     auth.machine(request)
     found = body(request)
-    return settle(found, Ending("complete", result=found.get("result")))
+    return end_attempt(found, AttemptEnd(SettleAs.COMPLETE, result=found.get("result")))
 
 
-def settle(found: dict[str, Any], ending: Ending) -> Response:
+def end_attempt(found: dict[str, Any], end: AttemptEnd) -> Response:
     """Ends the attempt of a worker elsewhere. The answer is the same however often it asks."""
     watch = watch_of(policy(), found)
-    claimed = {"task_id": task_id_of(watch, found.get("task_id")), "token": token_of(found)}
-    answer = complete(store(), watch, claimed, ending, limit=LIMIT, by="remote")
-    if answer["verdict"] == "lost":
-        raise lost(claimed["task_id"], answer)
-    return reply(
-        {
-            "task_id": claimed["task_id"],
-            **{name: answer[name] for name in ("state", "reason", "retry_after")},
-        }
-    )
+    attempt = RemoteAttempt(task_id_of(watch, found.get("task_id")), token_of(found))
+    answer = settle(store(), watch, attempt, end, timeout=VERB_TIMEOUT_SECONDS)
+    match answer:
+        case Settled():
+            fields = {"state": answer.state, "reason": answer.reason}
+            return reply({"task_id": attempt.task_id, **fields, "retry_after": answer.retry_after})
+        case Lost():
+            raise lease_lost(attempt.task_id, answer)
+        case _:
+            assert_never(answer)
 
 
-def lost(task_id: str, answer: Answer) -> BadRequestError:
+def lease_lost(task_id: str, answer: Lost) -> BadRequestError:
     """409: the worker must stop at once, and nothing that it still writes counts."""
-    why = answer.get("reason") or answer.get("outcome") or "the token is not known"
+    why = answer.reason or answer.outcome or "the token is not known"
     text = f"This attempt does not hold the task any more: {why}. Stop the work."
-    return BadRequestError(
-        text, status=409, code="lost", task_id=task_id, reason=answer.get("reason")
-    )
+    return BadRequestError(text, status=409, code="lost", task_id=task_id, reason=answer.reason)

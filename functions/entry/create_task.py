@@ -3,17 +3,19 @@ again by the sweep."""
 
 import datetime
 from math import ceil
-from typing import Any
+from typing import Any, assert_never
 
 from functions.core import events
+from functions.core.answers import Active, Conflict, Created, Exists, Limited
 from functions.core.dispatch import push
 from functions.core.policy import policy
+from functions.core.states import State
 from functions.entry import auth, input_schema
 from functions.entry.fields import kind_of, watch_of
 from functions.entry.http import Response, body, reply, text
 from functions.entry.price import cost_of, refused
 from functions.errors import BadRequestError, StoreError
-from functions.store import Answer, store
+from functions.store import store
 
 
 def respond(request: Any) -> Response:
@@ -43,19 +45,17 @@ def respond(request: Any) -> Response:
         )
     except StoreError as error:
         raise refused(error) or error from None
-    if answer.get("rescued"):  # what stood in the way was overdue
+    if answer.rescued:  # what stood in the way was overdue
         from functions.core.report import report
 
-        report(watch, answer["rescued"], by="create")
-    _refuse(kind, answer)
-    if answer["verdict"] == "created":
-        events.emit(events.TASK_CREATED, watch=watch.name, task_id=answer["task_id"], kind=kind)
-    if answer["state"] == "pending":
-        push(watch.name, answer["task_id"], 1, delay)
-    return reply(
-        {"task_id": answer["task_id"], "state": answer["state"]},
-        201 if answer["verdict"] == "created" else 200,
-    )
+        report(watch, answer.rescued, by="create")
+    task = _accepted(kind, answer)
+    if isinstance(task, Created):
+        events.emit(events.TASK_CREATED, watch=watch.name, task_id=task.task_id, kind=kind)
+    if task.state is State.PENDING:
+        push(watch.name, task.task_id, 1, delay)
+    status = 201 if isinstance(task, Created) else 200
+    return reply({"task_id": task.task_id, "state": task.state}, status)
 
 
 def _owner(user: str | None, found: dict[str, Any]) -> str | None:
@@ -65,24 +65,30 @@ def _owner(user: str | None, found: dict[str, Any]) -> str | None:
     return user or named
 
 
-def _refuse(kind: str, answer: Answer) -> None:
-    match answer["verdict"]:
-        case "conflict":
+def _accepted(
+    kind: str, answer: Created | Exists | Conflict | Active | Limited
+) -> Created | Exists:
+    match answer:
+        case Created() | Exists():
+            return answer
+        case Conflict():
             raise BadRequestError(
                 "`idempotency_key` was used for another task.", status=409, code="conflict"
             )
-        case "active":
-            said = {name: answer.get(name) for name in ("task_id", "state")}
+        case Active():
             raise BadRequestError(
                 f"There is an open task of {kind} already. Wait for its end.",
                 status=409,
                 code="active",
-                **said,
+                task_id=answer.task_id,
+                state=answer.state,
             )
-        case "limited":
-            wait = {"Retry-After": str(max(1, ceil(answer["retry_after"])))}
+        case Limited():
+            wait = {"Retry-After": str(max(1, ceil(answer.retry_after)))}
             why = "These are too many tasks for a minute. Wait a little."
             raise BadRequestError(why, status=429, code="too_many", headers=wait)
+        case _:
+            assert_never(answer)
 
 
 def _priority(value: Any) -> int:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from functions.core.states import Reason
+from functions.core.states import Reason, SettleAs
 from functions.entry import auth
-from functions.entry.complete_task import settle
+from functions.entry.complete_task import end_attempt
 from functions.entry.http import Response, body, text
 from functions.errors import BadRequestError
-from functions.worker.settle import LONGEST, Ending
+from functions.worker.settle import ERROR_CHARACTERS, AttemptEnd
 
 
 def respond(request: Any) -> Response:
@@ -19,15 +19,17 @@ def respond(request: Any) -> Response:
     attempt no longer holds the task."""
     auth.machine(request)
     found = body(request)
-    error, retry = text(found, "error", longest=LONGEST), found.get("retry", False)
+    error, retry = text(found, "error", longest=ERROR_CHARACTERS), found.get("retry", False)
     if not error:
         raise BadRequestError("`error` is missing. Send a sentence that the user can read.")
     if not isinstance(retry, bool):
         raise BadRequestError("`retry` must be true or false.")
-    detail, after = text(found, "detail", longest=LONGEST), _after(found.get("after"))
+    detail, after = text(found, "detail", longest=ERROR_CHARACTERS), _after(found.get("after"))
     if retry:
-        return settle(found, Ending("retry", Reason.TRANSIENT, error, detail, after))
-    return settle(found, Ending("fail", Reason.HANDLER_ERROR, error, detail))
+        return end_attempt(
+            found, AttemptEnd(SettleAs.RETRY, Reason.TRANSIENT, error, detail, after)
+        )
+    return end_attempt(found, AttemptEnd(SettleAs.FAIL, Reason.HANDLER_ERROR, error, detail))
 
 
 def _after(value: Any) -> float | None:

@@ -19,7 +19,7 @@ def respond(request: Any) -> Response:
     key = request.headers.get("X-CloudScheduler-ScheduleTime")
     by = request.headers.get("X-CloudScheduler-JobName") or "http"
     done = sweep(store(), policy(), key=key, by=by[:200])
-    if done["verdict"] == "error":
+    if done.verdict == "error":
         text = "The sweep did not come to its end. See the log of this function."
-        return reply(done | {"error": {"code": "sweep", "message": text}}, 500)
-    return reply(done)
+        return reply(vars(done) | {"error": {"code": "sweep", "message": text}}, 500)
+    return reply(vars(done))

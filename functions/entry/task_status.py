@@ -3,6 +3,7 @@ scheduler lives."""
 
 from typing import Any
 
+from functions.core.answers import LastAttempt
 from functions.core.policy import policy
 from functions.core.report import report
 from functions.entry import auth
@@ -10,8 +11,6 @@ from functions.entry.fields import task_id_of, watch_of
 from functions.entry.http import Response, reply
 from functions.errors import BadRequestError
 from functions.store import store
-
-SHOWN = ("task_id", "kind", "state", "result", "error", "reason", "due_in")
 
 
 def respond(request: Any) -> Response:
@@ -21,18 +20,31 @@ def respond(request: Any) -> Response:
     watch = watch_of(policy(), named)
     task_id = task_id_of(watch, named.get("task_id") or request.path.strip("/"))
     answer = store().status(watch, task_id, owner=user)
-    if answer["verdict"] == "missing":
+    if answer is None:
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
-    report(watch, answer["rescued"], by="status")
-    return reply(
-        {name: answer[name] for name in SHOWN} | {"attempt": _attempt(answer["attempt"])},
-        Cache_Control="no-store",
-    )
+    report(watch, answer.rescued, by="status")
+    task = {
+        "task_id": answer.task_id,
+        "kind": answer.kind,
+        "state": answer.state,
+        "result": answer.result,
+        "error": answer.error,
+        "reason": answer.reason,
+        "due_in": answer.due_in,
+        "attempt": _attempt(answer.attempt),
+    }
+    return reply(task, Cache_Control="no-store")
 
 
-def _attempt(attempt: dict[str, Any] | None) -> dict[str, Any] | None:
+def _attempt(attempt: LastAttempt | None) -> dict[str, Any] | None:
     """What a user may know of the attempt: not the worker, not the technical detail."""
-    return attempt and {
-        name: attempt[name]
-        for name in ("number", "of", "progress", "outcome", "reason", "started_at")
+    if attempt is None:
+        return None
+    return {
+        "number": attempt.number,
+        "of": attempt.of,
+        "progress": attempt.progress,
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
+        "started_at": attempt.started_at,
     }

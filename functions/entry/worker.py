@@ -1,56 +1,85 @@
 """worker: receives a push and runs the task in the guard. The answer tells the queue the truth:
 2xx only when the task is settled or safely pending again."""
 
-from typing import Any
+from typing import Any, Literal, assert_never
 
+from functions.core.answers import ClaimRefusal, Lost, NotClaimed, Settled
 from functions.core.policy import policy
+from functions.core.record import Record
+from functions.core.states import Reason
 from functions.entry import auth
 from functions.entry.fields import task_id_of, watch_of
 from functions.entry.http import Response, body, reply
 from functions.errors import BadRequestError
-from functions.store import Answer, store
+from functions.store import store
 from functions.worker import shutdown
-from functions.worker.guard import guard
+from functions.worker.guard import Unwritten, guard
 
 HELD = 409
 AGAIN = 503
+
+
+class ShuttingDown(Record):
+    """No claim was made: it would only be released again."""
+
+    verdict: Literal["shutdown"] = "shutdown"
+
+
+RunAnswer = NotClaimed | Settled | Lost | Unwritten | ShuttingDown
 
 
 def respond(request: Any) -> Response:
     """POST {task_id, watch?}: 200 settled, 404 unknown, 409 held by a live attempt (come again),
     503 come again."""
     auth.machine(request)
-    answer = run(body(request))
+    task_id, answer = run(body(request))
     status = status_of(answer)
-    shown = {name: answer.get(name) for name in ("task_id", "verdict", "state", "reason")}
     if status == 404:
-        raise BadRequestError(f"There is no task {shown['task_id']}.", status=404, code="not_found")
+        raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
+    shown = {
+        "task_id": task_id,
+        "verdict": answer.verdict,
+        "state": answer.state if isinstance(answer, NotClaimed | Settled) else None,
+        "reason": answer.reason if isinstance(answer, Settled | Lost) else None,
+    }
     if status == 200:
         return reply(shown)
-    error = {"code": answer["verdict"], "message": "The task is not at its end. Deliver it again."}
-    return reply(
-        shown | {"error": error}, status, Retry_After=str(int(answer.get("retry_after") or 1) + 1)
-    )
+    wait = answer.retry_after if isinstance(answer, NotClaimed | Settled) else None
+    error = {"code": answer.verdict, "message": "The task is not at its end. Deliver it again."}
+    return reply(shown | {"error": error}, status, Retry_After=str(int(wait or 1) + 1))
 
 
-def status_of(answer: Answer) -> int:
-    match answer["verdict"]:
-        case "settled" if answer.get("reason") == "shutdown" or answer.get("pushed") is False:
-            return AGAIN
-        case "settled" | "lost" | "ended" | "resting":
+def status_of(answer: RunAnswer) -> int:
+    match answer:
+        case Settled():
+            again = answer.reason == Reason.SHUTDOWN or answer.pushed is False
+            return AGAIN if again else 200
+        case Lost():
             return 200
-        case "missing":
-            return 404
-        case "held" | "early":
-            return HELD
-    return AGAIN
+        case Unwritten() | ShuttingDown():
+            return AGAIN
+        case NotClaimed():
+            return _STATUS_OF_REFUSAL[answer.verdict]
+        case _:
+            assert_never(answer)
 
 
-def run(found: Any) -> Answer:
-    if not isinstance(found, dict):
+_STATUS_OF_REFUSAL = {
+    ClaimRefusal.HELD: HELD,
+    ClaimRefusal.EARLY: HELD,
+    ClaimRefusal.ENDED: 200,
+    ClaimRefusal.RESTING: 200,
+    ClaimRefusal.MISSING: 404,
+    ClaimRefusal.NONE: AGAIN,
+}
+
+
+def run(message: Any) -> tuple[str, RunAnswer]:
+    """Runs the task that the message names. Returns its id and how it went."""
+    if not isinstance(message, dict):
         raise BadRequestError('Send {"task_id": "..."}.')
-    watch = watch_of(policy(), found)
-    task_id = task_id_of(watch, found.get("task_id"))
-    if shutdown.requested.is_set():  # a claim would only be released again
-        return {"task_id": task_id, "verdict": "shutdown"}
-    return {"task_id": task_id} | guard(store(), policy(), watch, task_id)
+    watch = watch_of(policy(), message)
+    task_id = task_id_of(watch, message.get("task_id"))
+    if shutdown.requested.is_set():
+        return task_id, ShuttingDown()
+    return task_id, guard(store(), policy(), watch, task_id)

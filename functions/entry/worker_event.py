@@ -53,7 +53,7 @@ def _admit(request: Any) -> None:
 
 def _receive(event: Any) -> None:
     try:
-        answer = run(_message(event))
+        task_id, answer = run(_message(event))
     except BadRequestError as error:
         events.emit(
             events.REQUEST_FAILED, entry="worker_event", error=error.message, detail=error.code
@@ -65,7 +65,7 @@ def _receive(event: Any) -> None:
         events.emit(events.REQUEST_FAILED, entry="worker_event", error=text, detail=detail)
         raise RedeliverError("the task could not be run") from None
     if status_of(answer) in {HELD, AGAIN}:
-        raise RedeliverError(f"task {answer['task_id']}: {answer['verdict']}")
+        raise RedeliverError(f"task {task_id}: {answer.verdict}")
 
 
 def _message(event: Any) -> Any:

@@ -89,10 +89,12 @@ def act() -> str:
 @blueprint.post("/sweep-now")
 def sweep() -> str:
     """Runs the sweep now, as the scheduler does."""
+    from functions.sweep.sweep import SweepReport
     from functions.sweep.sweep import sweep as run
 
     done = run(page().store(), page().policy(), by=f"page: {page().who(request)}"[:200])
-    _log("sweep", "", done.get("failed", 0) + done.get("requeued", 0), None)
+    moved = done.failed + done.requeued if isinstance(done, SweepReport) else 0
+    _log("sweep", "", moved, None)
     return render_template("_swept.html", done=done)
 
 
@@ -150,7 +152,7 @@ def _matching_page(action: str, after: str | None, limit: int) -> list[str]:
     if limit <= 0:
         return []
     if action != UNDO:
-        return [task["task_id"] for task in store.find(watch(), _filter(action), limit, after)]
+        return [task.task_id for task in store.find(watch(), _filter(action), limit, after)]
     sweep_id = _filters().get("sweep_id", "")
     if not sweep_id.isdecimal() or len(sweep_id) > 18:
         abort(400, "Say which sweep is to be undone.")
@@ -181,7 +183,7 @@ def _push(moved: list[str]) -> None:
         return
     filters = {"ids": moved, "states": [State.PENDING]}
     for task in page().store().find(watch(), filters, len(moved)):
-        if not push(watch().name, task["task_id"], (task["number"] or 0) + 1):
+        if not push(watch().name, task.task_id, (task.number or 0) + 1):
             return
 
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
+from functions.core.answers import OpenCount
 from functions.core.explain import explain
 from functions.core.states import ACTIONS, OPEN, Reason
 from functions.entry.fields import task_id_of
 from functions.page import charts, list_query, redact, timeline
 from functions.page.current import link, page, watch
-from functions.store.answers import OpenCount
 from functions.store.page_answers import Summary, TaskPage
 
 blueprint = Blueprint("views", __name__)
@@ -140,14 +140,14 @@ def _list() -> dict[str, Any]:
 def _task(task_id: str) -> dict[str, Any]:
     store, key = page().store(), task_id_of(watch(), task_id)
     status = store.status(watch(), key, heal=False)
-    if status["verdict"] == "missing":
+    if status is None:
         abort(404, f"There is no task {key} in {watch().table}.")
     times = store.timeline(watch(), key)
     return {
         "status": status,
         "explanation": explain(page().policy(), watch(), status),
-        "actions": _actions(status["state"]),
-        "drawing": timeline.draw(times, is_open=status["state"] in OPEN),
+        "actions": _actions(status.state),
+        "drawing": timeline.draw(times, is_open=status.state in OPEN),
         "attempts": times.attempts[::-1],
         "title": f"Task {key[:8]}",
     }

@@ -4,9 +4,22 @@ from functools import lru_cache
 
 from functions.core.settings import settings
 from functions.errors import StoreError
-from functions.store.verbs import LIMIT, LOCK_WAIT, SWEEP_LIMIT, Answer, Store
+from functions.store.verbs import (
+    BATCH_TIMEOUT_SECONDS,
+    LOCK_WAIT_SECONDS,
+    VERB_TIMEOUT_SECONDS,
+    Answer,
+    Store,
+)
 
-__all__ = ["LIMIT", "LOCK_WAIT", "SWEEP_LIMIT", "Answer", "Store", "store"]
+__all__ = [
+    "BATCH_TIMEOUT_SECONDS",
+    "LOCK_WAIT_SECONDS",
+    "VERB_TIMEOUT_SECONDS",
+    "Answer",
+    "Store",
+    "store",
+]
 
 
 @lru_cache
@@ -14,15 +27,15 @@ def store() -> Store:
     """The store of this process, chosen by the environment. Made at the first use, after the fork.
     Where both are named it is the database itself: a verb costs a third there, and so does the cold
     start."""
-    found = settings()
-    if found.database_url:
+    now = settings()
+    if now.database_url:
         from functions.store.postgres import PostgresStore
 
-        return PostgresStore(found.database_url)
-    if found.supabase_url or found.supabase_key:
+        return PostgresStore(now.database_url)
+    if now.supabase_url or now.supabase_key:
         from functions.store.supabase import SupabaseStore
 
-        return SupabaseStore(found.supabase_url or "", found.supabase_key or "")
+        return SupabaseStore(now.supabase_url or "", now.supabase_key or "")
     raise StoreError(
         "No database is named. Set DATABASE_URL to a PostgreSQL URL, or SUPABASE_URL and SUPABASE_KEY.",
         retryable=False,

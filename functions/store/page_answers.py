@@ -3,9 +3,9 @@ run.sql). Ages and durations are seconds; moments are seconds since 1970."""
 
 from typing import Any
 
+from functions.core.answers import OpenCount, OverdueCount
 from functions.core.record import Record
 from functions.core.states import Outcome, State
-from functions.store.answers import OpenCount, OverdueCount
 
 
 class ListedTask(Record):

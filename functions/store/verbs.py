@@ -2,7 +2,7 @@
 only carries it.
 
 Every verb can be repeated: by its token, its key, or because it asks for a state that is then
-there. So a call whose answer was lost is simply made again, within its time limit."""
+there. So a call whose answer did not arrive is simply made again, within its time limit."""
 
 import json
 import random
@@ -12,9 +12,35 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import Any
 
+from functions.core.answers import (
+    Active,
+    AlreadyEnded,
+    Attempt,
+    Batch,
+    Cancelled,
+    Claimed,
+    Conflict,
+    Created,
+    Evidence,
+    Exists,
+    Held,
+    Limited,
+    Lost,
+    Message,
+    NotClaimed,
+    Overview,
+    QuietTask,
+    Rescued,
+    Settled,
+    SweepBegun,
+    SweepNotBegun,
+    TaskRow,
+    TaskStatus,
+)
 from functions.core.policy import Json, Policy, Watch
+from functions.core.record import plain
+from functions.core.states import SettleAs
 from functions.errors import StoreError
-from functions.store.answers import read, read_all
 from functions.store.page_answers import (
     LastDay,
     Payload,
@@ -25,15 +51,18 @@ from functions.store.page_answers import (
     TaskPage,
     Timeline,
 )
+from functions.store.reader import read, read_all, read_one_of
 
 Answer = dict[str, Any]
-LIMIT = 8.0
-"""Seconds that a verb may take, its repetitions included. SIGTERM grants 10 s on Cloud Run."""
-LOCK_WAIT = 2.0
-"""Seconds that the database lets a claim wait for a lock (claim.sql). A claim with less time left
-is not made: it could come through when its caller has gone, and burn a try."""
-SWEEP_LIMIT = 60.0
-"""The same for a batch of the sweep."""
+MISSING = "missing"
+"""The verdict on a task that is not there."""
+VERB_TIMEOUT_SECONDS = 8.0
+"""For a verb, its repetitions included. SIGTERM grants 10 s on Cloud Run."""
+LOCK_WAIT_SECONDS = 2.0
+"""The database lets a claim wait so long for a lock (claim.sql). A claim with less time left is not
+made: it could come through when its caller has given up, and burn a try."""
+BATCH_TIMEOUT_SECONDS = 60.0
+"""For a batch of the sweep."""
 
 
 class Store(ABC):
@@ -41,8 +70,8 @@ class Store(ABC):
     limit."""
 
     @abstractmethod
-    def call(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
-        """Calls `unstuck.function` once, with named arguments, in at most `limit` seconds, and
+    def call(self, function: str, arguments: dict[str, Any], timeout: float) -> Any:
+        """Calls `unstuck.function` once, with named arguments, in at most `timeout` seconds, and
         returns its JSON."""
 
     def close(self) -> None:  # noqa: B027 - a store may have nothing to close
@@ -59,11 +88,9 @@ class Store(ABC):
         priority: int = 0,
         delay: float = 0.0,
         metadata: Any = None,
-    ) -> Answer:
-        """Verdict created, exists (same key, same task), conflict (same key, another task), limited
-        (too many in a minute) or active (the owner has one of a kind that is `one_active`). `delay`
-        in seconds."""
-        return self._verb(
+    ) -> Created | Exists | Conflict | Limited | Active:
+        """Writes a pending task that may start after `delay` seconds."""
+        answer = self._verb(
             f"{watch.name}_create",
             p_kind=kind,
             p_input=_json(task_input),
@@ -76,6 +103,7 @@ class Store(ABC):
             p_rules=watch.rules_json,
             p_per_minute=watch.create_per_minute,
         )
+        return read_one_of(answer, Created, Exists, Conflict, Limited, Active)
 
     def claim(
         self,
@@ -84,11 +112,10 @@ class Store(ABC):
         worker: str,
         kinds: list[str] | None = None,
         token: str | None = None,
-    ) -> Answer:
-        """Claims a task, or the next one. Verdict claimed, held, early, ended, resting, missing or
-        none. With the `token` of an earlier claim, whose answer was lost, it is that claim again.
-        """
-        return self._verb(
+    ) -> Claimed | NotClaimed:
+        """Claims a task, or the next one. With the `token` of an earlier claim, whose answer never
+        came, it is that claim again."""
+        answer = self._verb(
             f"{watch.name}_claim",
             again="p_again",
             p_task=task_id,
@@ -98,99 +125,124 @@ class Store(ABC):
             p_again=token is not None,
             p_kinds=kinds,
         )
+        if answer["verdict"] == Claimed.verdict:
+            return read(Claimed, answer)
+        return read(NotClaimed, answer)
 
     def beat(
-        self, watch: Watch, task_id: str, token: str, progress: Any = None, limit: float = LIMIT
-    ) -> Answer:
-        """Verdict held or lost."""
-        return self._verb(
+        self,
+        watch: Watch,
+        task_id: str,
+        token: str,
+        progress: Any = None,
+        timeout: float = VERB_TIMEOUT_SECONDS,
+    ) -> Held | Lost:
+        """Says that the attempt lives, and how far it is."""
+        answer = self._verb(
             "beat",
-            limit,
+            timeout,
             p_watch=watch.name,
             p_task=task_id,
             p_token=token,
-            p_progress=None if progress is None else _json(progress),
+            p_progress=_json_or_null(progress),
         )
+        return read_one_of(answer, Held, Lost)
 
     def checkpoint(
-        self, watch: Watch, task_id: str, token: str, name: str, data: Any, limit: float = LIMIT
-    ) -> Answer:
-        """Verdict held or lost."""
-        return self._verb(
+        self,
+        watch: Watch,
+        task_id: str,
+        token: str,
+        name: str,
+        data: Any,
+        timeout: float = VERB_TIMEOUT_SECONDS,
+    ) -> Held | Lost:
+        """Keeps the data of a finished step; also a beat."""
+        answer = self._verb(
             "checkpoint",
-            limit,
+            timeout,
             p_watch=watch.name,
             p_task=task_id,
             p_token=token,
             p_name=name,
             p_data=_json(data),
         )
+        return read_one_of(answer, Held, Lost)
 
     def settle(
         self,
         watch: Watch,
         task_id: str,
         token: str,
-        outcome: str,
+        settle_as: SettleAs,
         *,
         result: Any = None,
         reason: str | None = None,
         error: str | None = None,
         detail: str | None = None,
         after: float | None = None,
-        limit: float = LIMIT,
-    ) -> Answer:
-        """`outcome` is complete, fail, retry or release. Verdict settled (with the state it led to)
-        or lost."""
-        return self._verb(
+        timeout: float = VERB_TIMEOUT_SECONDS,
+    ) -> Settled | Lost:
+        """Ends the attempt. `after`: seconds until the next try, else by the backoff of the rule."""
+        rule_decides = settle_as in {SettleAs.RETRY, SettleAs.RELEASE}
+        answer = self._verb(
             f"{watch.name}_settle",
-            limit,
+            timeout,
             p_task=task_id,
             p_token=token,
-            p_outcome=outcome,
-            p_rules=watch.rules_json if outcome in {"retry", "release"} else None,
-            p_result=None if result is None else _json(result),
+            p_outcome=settle_as,
+            p_rules=watch.rules_json if rule_decides else None,
+            p_result=_json_or_null(result),
             p_reason=reason,
             p_error=_text(error),
             p_detail=_text(detail),
             p_delay=after,
         )
+        return read_one_of(answer, Settled, Lost)
 
     def status(
         self, watch: Watch, task_id: str, *, heal: bool = True, owner: str | None = None
-    ) -> Answer:
-        """Verdict found or missing, which a task of anybody but `owner` is, where one is given."""
-        return self._verb(
+    ) -> TaskStatus | None:
+        """None for a task that is not there, or, where `owner` is given, belongs to another."""
+        answer = self._verb(
             f"{watch.name}_status",
             p_task=task_id,
             p_rules=watch.rules_json,
             p_heal=heal,
             p_owner=owner,
         )
+        return None if answer["verdict"] == MISSING else read(TaskStatus, answer)
 
-    def cancel(self, watch: Watch, task_id: str, *, owner: str | None = None) -> Answer:
-        """Verdict cancelled, ended or missing, as for `status`."""
-        return self._verb(f"{watch.name}_cancel", p_task=task_id, p_owner=owner)
+    def cancel(
+        self, watch: Watch, task_id: str, *, owner: str | None = None
+    ) -> Cancelled | AlreadyEnded | None:
+        """None as for `status`."""
+        answer = self._verb(f"{watch.name}_cancel", p_task=task_id, p_owner=owner)
+        if answer["verdict"] == MISSING:
+            return None
+        return read_one_of(answer, Cancelled, AlreadyEnded)
 
-    def overview(self, watch: Watch) -> Answer:
-        return self._verb(f"{watch.name}_overview", p_rules=watch.rules_json)
+    def overview(self, watch: Watch) -> Overview:
+        return read(Overview, self._verb(f"{watch.name}_overview", p_rules=watch.rules_json))
 
     def find(
-        self, watch: Watch, wanted: Answer, limit: int, after: str | None = None
-    ) -> list[Answer]:
+        self, watch: Watch, task_filter: Answer, limit: int, after: str | None = None
+    ) -> list[TaskRow]:
         """Tasks by filter ({ids, states, kind, owner, reason, sweep_id, older_than}), ordered by
         key, 500 at most."""
-        return self._verb(
-            f"{watch.name}_find", p_filter=_json(wanted), p_limit=limit, p_after=after
+        answer = self._verb(
+            f"{watch.name}_find", p_filter=_json(task_filter), p_limit=limit, p_after=after
         )
+        return read_all(TaskRow, answer)
 
-    def history(self, watch: Watch, task_id: str) -> list[Answer]:
+    def history(self, watch: Watch, task_id: str) -> list[Attempt]:
         """The attempts of a task, the first one first."""
-        return self._verb(f"{watch.name}_history", p_task=task_id)
+        return read_all(Attempt, self._verb(f"{watch.name}_history", p_task=task_id))
 
-    def preview(self, watch: Watch, limit: int) -> list[Answer]:
+    def preview(self, watch: Watch, limit: int) -> list[Rescued]:
         """What a sweep would do now, without doing it."""
-        return self._verb(f"{watch.name}_preview", p_rules=watch.rules_json, p_limit=limit)
+        answer = self._verb(f"{watch.name}_preview", p_rules=watch.rules_json, p_limit=limit)
+        return read_all(Rescued, answer)
 
     def operate(
         self, watch: Watch, action: str, task_ids: list[str], error: str | None = None
@@ -251,11 +303,14 @@ class Store(ABC):
         answer = self._verb("sweeps", p_limit=limit, p_before=before, p_all=idle)
         return read_all(SweepRun, answer)
 
-    def sweep_begin(self, key: str | None, by: str, budget: float) -> Answer:
-        """Verdict begun (with sweep_id), duplicate or running."""
-        return self._verb(
+    def sweep_begin(self, key: str | None, by: str, budget: float) -> SweepBegun | SweepNotBegun:
+        """Begins a run of `budget` seconds. A `key` is swept once."""
+        answer = self._verb(
             "sweep_begin", p_key=key, p_by=by, p_budget=float(budget), p_run=str(uuid.uuid4())
         )
+        if answer["verdict"] == SweepBegun.verdict:
+            return read(SweepBegun, answer)
+        return read(SweepNotBegun, answer)
 
     def sweep(
         self,
@@ -265,28 +320,20 @@ class Store(ABC):
         sweep_id: int | None = None,
         task_id: str | None = None,
         skip: list[str] | None = None,
-    ) -> Answer:
-        """One batch: what was rescued, what could not be, and whether there is more. Of the run
-        `sweep_id`, or of one task."""
-        if sweep_id is None or task_id is not None:
-            return self._verb(
-                f"{watch.name}_sweep",
-                SWEEP_LIMIT,
-                p_rules=watch.rules_json,
-                p_limit=limit,
-                p_sweep=sweep_id,
-                p_task=task_id,
-                p_skip=skip or [],
-            )
-        return self._verb(
-            f"{watch.name}_batch",
-            SWEEP_LIMIT,
+    ) -> Batch:
+        """One batch of the run `sweep_id`, or of one task."""
+        of_a_run = sweep_id is not None and task_id is None
+        arguments = {"p_batch": str(uuid.uuid4())} if of_a_run else {"p_task": task_id}
+        answer = self._verb(
+            f"{watch.name}_batch" if of_a_run else f"{watch.name}_sweep",
+            BATCH_TIMEOUT_SECONDS,
             p_rules=watch.rules_json,
             p_limit=limit,
             p_sweep=sweep_id,
-            p_batch=str(uuid.uuid4()),
             p_skip=skip or [],
+            **arguments,
         )
+        return read(Batch, answer)
 
     def orphans(self, watch: Watch, sweep_id: int) -> int:
         return int(self._verb(f"{watch.name}_orphans", p_sweep=sweep_id))
@@ -301,19 +348,19 @@ class Store(ABC):
             )
         )
 
-    def redispatch(self, watch: Watch, limit: int) -> list[Answer]:
-        """Pending tasks to push again. If the answer is lost, so are these pushes: the next are due
-        in `redispatch_after`."""
-        return list(self._verb(f"{watch.name}_redispatch", p_rules=watch.rules_json, p_limit=limit))
+    def redispatch(self, watch: Watch, limit: int) -> list[QuietTask]:
+        """Pending tasks to push again. If the answer does not arrive, these pushes are not sent:
+        the next are due in `redispatch_after`."""
+        answer = self._verb(f"{watch.name}_redispatch", p_rules=watch.rules_json, p_limit=limit)
+        return read_all(QuietTask, answer)
 
     def prune(self, keep: float) -> int:
         return int(self._verb("prune", p_keep=keep))
 
-    def outbox_take(self, lease: float) -> Answer | None:
-        """The next message to send ({message, times, tasks}), ours for `lease` seconds; None when
-        there is none."""
-        found: Answer | None = self._verb("outbox_take", p_lease=lease)
-        return found
+    def outbox_take(self, lease: float) -> Message | None:
+        """The next message to send, ours for `lease` seconds; None when there is none."""
+        answer = self._verb("outbox_take", p_lease=lease)
+        return None if answer is None else read(Message, answer)
 
     def outbox_end(
         self, message: str, error: str | None = None, after: float | None = None
@@ -322,10 +369,9 @@ class Store(ABC):
         up)."""
         self._verb("outbox_end", p_message=message, p_error=_text(error), p_retry_after=after)
 
-    def evidence(self, sweep_id: int, found: list[Answer]) -> int:
-        """Tells why workers died ({watch, task_id, number, cause, evidence}). Returns how many
-        attempts know more now."""
-        return int(self._verb("evidence", p_sweep=sweep_id, p_found=_json(found)))
+    def evidence(self, sweep_id: int, evidence: list[Evidence]) -> int:
+        """Writes down why workers died. Returns of how many attempts it was not known before."""
+        return int(self._verb("evidence", p_sweep=sweep_id, p_found=_json(plain(evidence))))
 
     def sweep_end(
         self, sweep_id: int, *, ok: bool, counts: Answer, error: str | None = None
@@ -333,17 +379,22 @@ class Store(ABC):
         self._verb("sweep_end", p_id=sweep_id, p_ok=ok, p_counts=_json(counts), p_error=error)
 
     def _verb(
-        self, function: str, limit: float = LIMIT, again: str | None = None, **arguments: Any
+        self,
+        function: str,
+        timeout: float = VERB_TIMEOUT_SECONDS,
+        again: str | None = None,
+        **arguments: Any,
     ) -> Any:
-        """Calls until it is answered, or the limit is over, or the error is not a passing one."""
-        until = time.monotonic() + limit
+        """Calls until it is answered, or the time is over, or the error is not a passing one. A
+        repetition sets the argument that `again` names."""
+        until = time.monotonic() + timeout
         pause = 0.05
         while True:
             try:
                 return self.call(function, arguments, max(0.1, until - time.monotonic()))
             except StoreError as error:
                 left = until - time.monotonic()
-                if not error.retryable or left <= pause + (LOCK_WAIT if again else 0.0):
+                if not error.retryable or left <= pause + (LOCK_WAIT_SECONDS if again else 0.0):
                     raise
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(1.0, pause * 2)
@@ -353,6 +404,10 @@ class Store(ABC):
 
 def _json(value: Any) -> Json:
     return Json(json.dumps(value))
+
+
+def _json_or_null(value: Any) -> Json | None:
+    return None if value is None else _json(value)
 
 
 def _text(value: str | None) -> str | None:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 
 from functions.core import events
+from functions.core.answers import Overview, Rescued
 from functions.core.policy import Policy
 from functions.core.settings import settings
-from functions.store import Answer, Store
+from functions.store import Store
 
 LIMIT = 8.0
 """Seconds that each of the two may take."""
@@ -19,32 +20,39 @@ def afterwards(
     store: Store,
     policy: Policy,
     sweep_id: int,
-    views: dict[str, Answer],
-    lost: list[Answer],
+    views: dict[str, Overview],
+    dead_workers: list[tuple[str, Rescued]],
     *,
     until: float,
 ) -> None:
-    """`views` are the overviews of the watches, `lost` the attempts that the sweep ended as
-    lease_lost, `until` when the sweep's budget is over (time.monotonic)."""
+    """`views` are the overviews of the watches, `dead_workers` the attempts that the sweep ended as
+    lease_lost with the names of their watches, `until` when the sweep's budget is over
+    (time.monotonic)."""
     project = settings().project or ""
-    if lost and (
-        error := _within(until, lambda _: _explain(store, policy, sweep_id, project, lost))
+    if dead_workers and (
+        error := _within(until, lambda _: _explain(store, policy, sweep_id, project, dead_workers))
     ):
-        events.emit(events.EVIDENCE_FAILED, count=len(lost), error=error)
+        events.emit(events.EVIDENCE_FAILED, count=len(dead_workers), error=error)
     if error := _within(until, lambda left: _write(project, policy, views, left)):
         events.emit(events.GAUGES_FAILED, error=error)
 
 
-def _write(project: str, policy: Policy, views: dict[str, Answer], left: float) -> None:
+def _write(project: str, policy: Policy, views: dict[str, Overview], left: float) -> None:
     from functions.sweep import gauges
 
     gauges.write(project, policy, views, left)
 
 
-def _explain(store: Store, policy: Policy, sweep_id: int, project: str, lost: list[Answer]) -> None:
+def _explain(
+    store: Store,
+    policy: Policy,
+    sweep_id: int,
+    project: str,
+    dead_workers: list[tuple[str, Rescued]],
+) -> None:
     from functions.sweep import evidence
 
-    evidence.explain(store, policy, sweep_id, project, lost)
+    evidence.explain(store, policy, sweep_id, project, dead_workers)
 
 
 def _within(until: float, act: Callable[[float], object]) -> str | None:

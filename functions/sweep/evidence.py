@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from functions.core import events
+from functions.core.answers import Evidence, Rescued
 from functions.core.policy import Policy
-from functions.store import Answer, Store
+from functions.store import Store
 
 MOST_TASKS = 50
 MOST_LINES = 200
@@ -47,29 +48,40 @@ class Worker(NamedTuple):
     instance: str | None
 
 
-def explain(store: Store, policy: Policy, sweep_id: int, project: str, lost: list[Answer]) -> int:
+def explain(
+    store: Store,
+    policy: Policy,
+    sweep_id: int,
+    project: str,
+    dead_workers: list[tuple[str, Rescued]],
+) -> int:
     """Returns how many attempts know more now. Raises what the client and the store raise."""
-    known = [(task, worker) for task in lost[:MOST_TASKS] if (worker := worker_of(task["worker"]))]
-    if not known:
+    tasks = [
+        (watch, task, worker)
+        for watch, task in dead_workers[:MOST_TASKS]
+        if (worker := worker_of(task.worker))
+    ]
+    if not tasks:
         return 0
     now = datetime.now(UTC)
     window = SLACK + policy.lease + policy.beat
-    begin = now - timedelta(seconds=max(float(task["late"]) for task, _ in known) + window)
-    entries = list(_entries(project, query([worker for _, worker in known], begin, now)))
-    found = []
-    for task, worker in known:
-        ended = now - timedelta(seconds=float(task["late"]))
+    begin = now - timedelta(seconds=max(task.late for _, task, _ in tasks) + window)
+    entries = list(_entries(project, query([worker for _, _, worker in tasks], begin, now)))
+    evidence = []
+    for watch, task, worker in tasks:
+        ended = now - timedelta(seconds=task.late)
         span = ended - timedelta(seconds=window), ended + timedelta(seconds=SLACK)
-        if told := verdict(entries, worker, span):
-            found.append({name: task[name] for name in ("watch", "task_id", "number")} | told)
-    return tell(store, sweep_id, found)
+        if cause := verdict(entries, worker, span):
+            evidence.append(Evidence(watch, task.task_id, task.number, *cause))
+    return write(store, sweep_id, evidence)
 
 
-def tell(store: Store, sweep_id: int, found: list[Answer]) -> int:
-    told = store.evidence(sweep_id, found) if found else 0
-    for one in found if told else ():
-        events.emit(events.EVIDENCE_FOUND, **one)
-    return told
+def write(store: Store, sweep_id: int, evidence: list[Evidence]) -> int:
+    count = store.evidence(sweep_id, evidence) if evidence else 0
+    if count:
+        for line in evidence:
+            events.emit(events.EVIDENCE_FOUND, **vars(line))
+    return count
 
 
 def worker_of(worker: str | None) -> Worker | None:
@@ -100,7 +112,7 @@ def _any(names: Iterable[str]) -> str:
 
 def verdict(
     entries: Iterable[Any], worker: Worker, span: tuple[datetime, datetime]
-) -> Answer | None:
+) -> tuple[str, str] | None:
     """The surest cause among the lines that concern this worker in that time, and the line itself."""
     found: dict[str, Any] = {}
     for entry in entries:
@@ -116,7 +128,7 @@ def verdict(
                 " ".join(_text(found[cause]).split())[:300],
                 found[cause].timestamp.astimezone(UTC),
             )
-            return {"cause": cause, "evidence": f"Cloud Run's log at {at:%H:%M:%S} UTC: {said}"}
+            return cause, f"Cloud Run's log at {at:%H:%M:%S} UTC: {said}"
     return None
 
 

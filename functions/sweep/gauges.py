@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from functions.core.answers import Overview
 from functions.core.policy import Policy
-from functions.store import Answer
 
 PREFIX = "custom.googleapis.com/unstuck"
 MOST = 200
@@ -31,7 +31,7 @@ _seen: set[Key] = set()
 _written = float("-inf")
 
 
-def write(project: str, policy: Policy, views: dict[str, Answer], limit: float) -> int:
+def write(project: str, policy: Policy, views: dict[str, Overview], limit: float) -> int:
     """Writes what the overviews say, in at most `limit` seconds; returns how many series. Raises
     what the client raises."""
     global _written  # noqa: PLW0603 - of this process
@@ -50,21 +50,21 @@ def write(project: str, policy: Policy, views: dict[str, Answer], limit: float) 
     return len(series)
 
 
-def points(policy: Policy, views: dict[str, Answer]) -> dict[Key, float]:
+def points(policy: Policy, views: dict[str, Overview]) -> dict[Key, float]:
     """Metric and labels, and the value now."""
     found = {key: 0.0 for key in _seen if dict(key[1])["watch"] in views} | _zeros(policy, views)
     for watch, view in views.items():
-        for one in view["open"]:
-            labels = {"watch": watch, "kind": one["kind"] or "", "state": one["state"]}
-            found[_key("open_tasks", **labels)] = one["count"]
-            found[_key("oldest_seconds", **labels)] = max(0.0, float(one["oldest"] or 0))
-        for kind, count in view["live_by_kind"].items():
+        for one in view.open:
+            labels = {"watch": watch, "kind": one.kind or "", "state": one.state}
+            found[_key("open_tasks", **labels)] = one.count
+            found[_key("oldest_seconds", **labels)] = max(0.0, float(one.oldest or 0))
+        for kind, count in view.live_by_kind.items():
             found[_key("live_attempts", watch=watch, kind=kind)] = count
     _seen.update(found)
     return found
 
 
-def _zeros(policy: Policy, views: dict[str, Answer]) -> dict[Key, float]:
+def _zeros(policy: Policy, views: dict[str, Overview]) -> dict[Key, float]:
     zeros: dict[Key, float] = {}
     for watch in views:
         for kind in policy.watches[watch].rules.keys() - {"*"}:

@@ -15,10 +15,12 @@ from collections import Counter
 from typing import Any
 
 from functions.core import events
+from functions.core.answers import FailedTask, Message
 from functions.core.policy import Policy
+from functions.core.record import plain
 from functions.core.settings import Settings, settings
 from functions.errors import StoreError
-from functions.store import Answer, Store
+from functions.store import Store
 
 LEASE = 60.0
 """Seconds that a message belongs to the sweep that took it. A call takes 2 * TIMEOUT at most."""
@@ -47,16 +49,16 @@ def notify(store: Store, policy: Policy, until: float) -> None:
         )
 
 
-def _send(store: Store, message: Answer) -> bool:
+def _send(store: Store, message: Message) -> bool:
     error = _post(settings(), message)
-    told = {"count": len(message["tasks"]), "times": message["times"]}
+    told: dict[str, Any] = {"count": len(message.tasks), "times": message.times}
     if error is None:
-        store.outbox_end(message["message"])
+        store.outbox_end(message.message)
         events.emit(events.NOTIFICATION_SENT, **told)
         return True
-    again = message["times"] < TIMES
-    after = min(LONGEST, FIRST * 2 ** (message["times"] - 1)) if again else None
-    store.outbox_end(message["message"], error, after)
+    again = message.times < TIMES
+    after = min(LONGEST, FIRST * 2 ** (message.times - 1)) if again else None
+    store.outbox_end(message.message, error, after)
     events.emit(
         events.NOTIFICATION_FAILED,
         level=None if again else events.ERROR,
@@ -67,7 +69,7 @@ def _send(store: Store, message: Answer) -> bool:
     return False
 
 
-def _post(settings: Settings, message: Answer) -> str | None:
+def _post(settings: Settings, message: Message) -> str | None:
     """What went wrong, in words without the URL: Slack's is a secret."""
     import requests
 
@@ -75,7 +77,7 @@ def _post(settings: Settings, message: Answer) -> str | None:
     try:
         headers = {
             "Content-Type": "application/json",
-            **signed(settings.notify_secret, message["message"], content),
+            **signed(settings.notify_secret, message.message, content),
         }
         with requests.post(
             settings.notify_url or "",
@@ -95,20 +97,20 @@ def _post(settings: Settings, message: Answer) -> str | None:
         return f"the receiver cannot be reached: {type(error).__name__}"
 
 
-def body(message: Answer) -> dict[str, Any]:
-    tasks = message["tasks"]
+def body(message: Message) -> dict[str, Any]:
+    tasks = message.tasks
     return {
         "text": _text(tasks),
-        "id": message["message"],
+        "id": message.message,
         "count": len(tasks),
-        "tasks": tasks[:LISTED],
+        "tasks": plain(tasks[:LISTED]),
         "more": max(0, len(tasks) - LISTED),
     }
 
 
-def _text(tasks: list[Answer]) -> str:
+def _text(tasks: list[FailedTask]) -> str:
     """`2 tasks failed:`, and a line for each table, kind and reason, the most frequent first."""
-    groups = Counter((one["watch"], one["kind"], one["reason"]) for one in tasks).most_common()
+    groups = Counter((one.watch, one.kind, one.reason) for one in tasks).most_common()
     lines = [
         f"{count} x {_plain(kind)} of {watch}: {reason}"
         for (watch, kind, reason), count in groups[:LINES]

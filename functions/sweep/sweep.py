@@ -4,15 +4,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from functions.core import events
+from functions.core.answers import Batch, Overview, Rescued, RescuedState, SweepNotBegun
 from functions.core.dispatch import push, pushes
 from functions.core.policy import Policy, Watch
+from functions.core.record import Record
 from functions.core.report import report
 from functions.core.settings import settings
+from functions.core.states import Reason, State
 from functions.errors import StoreError
-from functions.store import Answer, Store
+from functions.store import Store
 from functions.sweep.notify import notify
 
 
@@ -31,19 +34,39 @@ class Counts:
     oldest_pending_seconds: float = 0.0
     complete: bool = True
     skip: list[str] = field(default_factory=list, repr=False)
-    lost: list[Answer] = field(default_factory=list, repr=False)
-    """Attempts whose worker stopped without a word."""
-    views: dict[str, Answer] = field(default_factory=dict, repr=False)
+    dead_workers: list[tuple[str, Rescued]] = field(default_factory=list, repr=False)
+    """Attempts whose worker stopped without a word, with the names of their watches."""
+    views: dict[str, Overview] = field(default_factory=dict, repr=False)
     """The overview of each watch."""
 
-    def answer(self) -> Answer:
-        """Not by asdict: it would copy all of `lost`."""
+    def answer(self) -> dict[str, Any]:
+        """Not by asdict: it would copy all of `dead_workers`."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
 
 
-def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "scheduler") -> Answer:
-    """One run over all watches. Verdict ok, error, duplicate (this key was swept) or running
-    (another run is at it).
+class SweepReport(Record):
+    """A run that has ended: the Counts, and the seconds it took."""
+
+    failed: int
+    requeued: int
+    redispatched: int
+    suspended: int
+    unsweepable: int
+    orphaned: int
+    pruned: int
+    oldest_overdue_seconds: float
+    oldest_pending_seconds: float
+    complete: bool
+    sweep_id: int
+    seconds: float
+    error: str | None
+    verdict: Literal["ok", "error"]
+
+
+def sweep(
+    store: Store, policy: Policy, *, key: str | None = None, by: str = "scheduler"
+) -> SweepReport | SweepNotBegun:
+    """One run over all watches.
 
     Raises StoreError only when the run could not even begin.
     """
@@ -52,14 +75,14 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
     except StoreError as error:
         _say("error", {"sweep_id": None, "error": str(error), "seconds": 0.0, **Counts().answer()})
         raise
-    if begun["verdict"] != "begun":
-        events.emit(events.SWEEP_SKIPPED, verdict=begun["verdict"])
+    if isinstance(begun, SweepNotBegun):
+        events.emit(events.SWEEP_SKIPPED, verdict=begun.verdict)
         return begun
     started, counts, errors = time.monotonic(), Counts(), []
     for watch in policy.watches.values():  # one watch that fails must not stop the others
         try:
             _sweep_watch(
-                store, policy, watch, begun["sweep_id"], counts, started + policy.sweep_budget
+                store, policy, watch, begun.sweep_id, counts, started + policy.sweep_budget
             )
         except StoreError as problem:
             errors.append(f"{watch.name}: {problem}")
@@ -69,7 +92,7 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
     except StoreError as problem:
         errors.append(str(problem))
     answer = _end(
-        store, begun["sweep_id"], counts, "; ".join(errors) or None, time.monotonic() - started
+        store, begun.sweep_id, counts, "; ".join(errors) or None, time.monotonic() - started
     )
     if settings().metrics and settings().project:
         from functions.sweep.after_sweep import afterwards
@@ -77,9 +100,9 @@ def sweep(store: Store, policy: Policy, *, key: str | None = None, by: str = "sc
         afterwards(
             store,
             policy,
-            begun["sweep_id"],
+            begun.sweep_id,
             counts.views,
-            counts.lost,
+            counts.dead_workers,
             until=started + policy.sweep_budget,
         )
     return answer
@@ -96,13 +119,13 @@ def _sweep_watch(
     counts.skip.clear()
     for batch in _batches(store, watch, policy.sweep_batch, sweep_id, counts, until):
         _count(watch, batch, counts)
-        report(watch, batch["rescued"], by="sweep")
+        report(watch, batch.rescued, by="sweep")
     counts.orphaned += store.orphans(watch, sweep_id)
     counts.views[watch.name] = store.overview(watch)
     waits = [
-        float(one["oldest"] or 0)
-        for one in counts.views[watch.name]["open"]
-        if one["state"] == "pending"
+        float(tasks.oldest or 0)
+        for tasks in counts.views[watch.name].open
+        if tasks.state is State.PENDING
     ]
     counts.oldest_pending_seconds = max([counts.oldest_pending_seconds, *waits])
 
@@ -111,25 +134,25 @@ def _push_again(store: Store, policy: Policy, watch: Watch, counts: Counts, unti
     """Sends lost pushes again. Before anything is failed: after a long silence of the scheduler
     each gets its chance."""
     while pushes() and time.monotonic() < until:
-        lost = store.redispatch(watch, policy.sweep_batch)
-        for task in lost:
-            if not push(watch.name, task["task_id"], -task["times"]):
-                return  # the queue is away: the others wait for the next time too
-            events.emit(events.TASK_REDISPATCHED, watch=watch.name, **task)
+        quiet = store.redispatch(watch, policy.sweep_batch)
+        for task in quiet:
+            if not push(watch.name, task.task_id, -task.times):
+                return  # the queue does not answer: the others wait for the next time too
+            events.emit(events.TASK_REDISPATCHED, watch=watch.name, **vars(task))
             counts.redispatched += 1
-        if len(lost) < policy.sweep_batch:
+        if len(quiet) < policy.sweep_batch:
             return
 
 
 def _batches(
     store: Store, watch: Watch, limit: int, sweep_id: int, counts: Counts, until: float
-) -> Iterator[Answer]:
+) -> Iterator[Batch]:
     """Batches until one is not full. Rows that cannot be settled are skipped, so that they do not
     hide the others. The database settles the next batch while this one's events are written."""
 
-    def ask() -> Answer:
+    def ask() -> Batch:
         batch = store.sweep(watch, limit, sweep_id=sweep_id, skip=list(counts.skip))
-        counts.skip += [task["task_id"] for task in batch["unsweepable"]]
+        counts.skip += [task.task_id for task in batch.unsweepable]
         return batch
 
     if time.monotonic() >= until:
@@ -137,38 +160,41 @@ def _batches(
         return
     batch = ask()
     with ThreadPoolExecutor(1) as ahead:
-        while batch["more"] and time.monotonic() < until:
+        while batch.more and time.monotonic() < until:
             coming = ahead.submit(ask)
             yield batch
             batch = coming.result()
-    counts.complete &= not batch["more"]
+    counts.complete &= not batch.more
     yield batch
 
 
-def _count(watch: Watch, batch: dict[str, Any], counts: Counts) -> None:
-    for task in batch["rescued"]:
-        counts.requeued += task["state"] == "pending"
-        counts.failed += task["state"] == "failed"
-        counts.oldest_overdue_seconds = max(counts.oldest_overdue_seconds, task["late"])
-        if task["cause"] == "lease_lost" and task["state"] != "overtaken":
-            counts.lost.append({"watch": watch.name, **task})
-    for task in batch["unsweepable"]:
+def _count(watch: Watch, batch: Batch, counts: Counts) -> None:
+    for task in batch.rescued:
+        counts.requeued += task.state is RescuedState.PENDING
+        counts.failed += task.state is RescuedState.FAILED
+        counts.oldest_overdue_seconds = max(counts.oldest_overdue_seconds, task.late)
+        if task.cause == Reason.LEASE_LOST and task.state is not RescuedState.OVERTAKEN:
+            counts.dead_workers.append((watch.name, task))
+    for row in batch.unsweepable:
         counts.unsweepable += 1
-        events.emit(events.TASK_UNSWEEPABLE, watch=watch.name, **task)
+        events.emit(events.TASK_UNSWEEPABLE, watch=watch.name, **vars(row))
 
 
-def _end(store: Store, sweep_id: int, counts: Counts, error: str | None, seconds: float) -> Answer:
-    answer = counts.answer() | {"sweep_id": sweep_id, "seconds": round(seconds, 3), "error": error}
-    outcome = "error" if error else "ok"
-    _say(outcome, answer)
+def _end(
+    store: Store, sweep_id: int, counts: Counts, error: str | None, seconds: float
+) -> SweepReport:
+    verdict: Literal["ok", "error"] = "error" if error else "ok"
+    run: dict[str, Any] = {"sweep_id": sweep_id, "seconds": round(seconds, 3), "error": error}
+    done = SweepReport(**counts.answer(), **run, verdict=verdict)
+    _say(verdict, vars(done))
     try:
         store.sweep_end(sweep_id, ok=error is None, counts=counts.answer(), error=error)
     except StoreError as problem:
-        return answer | {"verdict": "error", "error": str(problem)}
-    return answer | {"verdict": outcome}
+        return SweepReport(**vars(done) | {"error": str(problem), "verdict": "error"})
+    return done
 
 
-def _say(outcome: str, answer: Answer) -> None:
+def _say(outcome: str, answer: dict[str, Any]) -> None:
     """Also for a run that failed or could not begin: the alert on a silent sweep must not fire for
     an unhealthy one."""
     events.emit(

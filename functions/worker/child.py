@@ -1,9 +1,9 @@
 """Runs a handler where the guard can end it: in a child process (default), or in a thread for tiny
 work.
 
-A child costs 4 to 16 ms (forkserver with the handlers preloaded). It is the one way that ends a CPU
-loop, a blocking call and a C call that holds the GIL alike, and that keeps a crash or a hunger for
-memory away from the beats."""
+A child costs 4 to 16 ms (forkserver with the handlers preloaded). Only a process can be ended in a
+CPU loop, in a blocking call and in a C call that holds the GIL. Its crash, or its use of memory,
+does not stop the heartbeats."""
 
 import asyncio
 import contextlib
@@ -22,19 +22,27 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from functions.core.states import Reason
+from functions.core.states import Reason, SettleAs
 from functions.errors import Fail, LeaseLostError, Retry
 from functions.worker import preload, processes
 from functions.worker.handler_context import HandlerContext, Job
 from functions.worker.inbox import Inbox
+from functions.worker.messages import (
+    Exited,
+    Failed,
+    GuardMessage,
+    LastMessage,
+    Message,
+    Result,
+    Stop,
+    Stopped,
+)
 
-FINAL = frozenset({"result", "error"})
-"""The messages after which a handler says nothing more."""
 _starting = threading.Lock()
 
 
 class Work:
-    """A handler at work: its messages, its end, and the means to end it."""
+    """A running handler: its messages, its end, and the means to end it."""
 
     def __init__(self, job: Job, isolation: str, handlers: Iterable[str] = ()) -> None:
         """`handlers` are those that a later child may need: the forkserver loads them when it
@@ -51,11 +59,10 @@ class Work:
             self._process = _start(job, end, handlers)
             end.close()
 
-    def receive(self, timeout: float) -> tuple[Any, ...] | None:
-        """The next message, None after `timeout` seconds or while a part of it is missing, or
-        ("gone", exit code) when the child ended without a word."""
+    def receive(self, timeout: float) -> Message | None:
+        """The next message, or None after `timeout` seconds or while a part of it is missing."""
         if message := self._inbox.take():
-            return self._heard(message)
+            return self._noted(message)
         waiting: list[Any] = (
             [self._pipe] if self._process is None else [self._pipe, self._process.sentinel]
         )
@@ -63,43 +70,41 @@ class Work:
         if self._pipe in ready:
             with contextlib.suppress(EOFError, OSError):
                 self._inbox.read()
-                return self._heard(self._inbox.take())
+                return self._noted(self._inbox.take())
         if not ready:
             return None
         if self._process is None:
-            return ("gone", None)
+            return Exited(None)
         self._process.join(5)
-        return ("gone", self._process.exitcode)
+        return Exited(self._process.exitcode)
 
-    def _heard(self, message: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-        self._finished = message is not None and message[0] in FINAL
+    def _noted(self, message: Message | None) -> Message | None:
+        self._finished = isinstance(message, LastMessage)
         return message
 
-    def answer(self, word: str, value: str) -> None:
+    def send(self, message: GuardMessage) -> None:
         with contextlib.suppress(OSError):
-            self._pipe.send((word, value))
+            self._pipe.send(message)
 
     def memory(self) -> int:
         """Bytes that the child and the programs that it started hold in memory; 0 for a thread."""
-        return (
-            0
-            if self._process is None or self._process.pid is None
-            else processes.memory(self._process.pid)
-        )
+        if self._process is None or self._process.pid is None:
+            return 0
+        return processes.memory(self._process.pid)
 
     def end(self) -> None:
         """Ends the work now. A thread can only be asked: an exception is raised in it when it next
         runs Python code."""
         if self._process is not None:
             if self._finished:
-                self._process.join(1.0)  # it has said all: let it flush and exit
+                self._process.join(1.0)  # its last message is here: let it flush and exit
             assert self._process.pid, "it was started"
             processes.kill_tree(self._process.pid)
             self._process.kill()
             self._process.join()
             self._process.close()
         elif self._thread is not None and self._thread.is_alive() and not self._finished:
-            self.answer("stop", "stopped")
+            self.send(Stop())
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(LeaseLostError)
             )
@@ -119,7 +124,7 @@ def _start(
         try:
             process.start()
         finally:
-            del os.environ[preload.NAME]  # for the forkserver alone, not for what else is started
+            del os.environ[preload.NAME]  # for the forkserver alone, not for other processes
     return process
 
 
@@ -128,14 +133,14 @@ def _main_hidden() -> Iterator[None]:
     """Without this each child imports the server's `__main__` again (measured: 100 - 200 ms a
     task)."""
     main = sys.modules["__main__"]
-    kept: dict[str, Any] = {
+    hidden: dict[str, Any] = {
         name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)
     }
     main.__spec__ = None
     try:
         yield
     finally:
-        vars(main).update(kept)
+        vars(main).update(hidden)
 
 
 def run_child(job: Job, pipe: Connection) -> None:
@@ -145,11 +150,10 @@ def run_child(job: Job, pipe: Connection) -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with contextlib.suppress(
-        ValueError, OSError
-    ):  # a wall behind the guard's looks, for one big jump: MemoryError
+    # The guard measures every 100 ms; this limit stops one big jump in between, as a MemoryError.
+    with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (job.memory * 2, job.memory * 2))
-    run(job, pipe, on_gone=_end_with_all)
+    run(job, pipe, on_guard_ended=_end_with_all)
 
 
 def _end_with_all() -> None:
@@ -169,41 +173,42 @@ def _die_with_parent() -> None:
     processes.die_with_parent(signal.SIGKILL)
 
 
-def run(job: Job, pipe: Connection, on_gone: Callable[[], object] = lambda: None) -> None:
+def run(job: Job, pipe: Connection, on_guard_ended: Callable[[], object] = lambda: None) -> None:
     """Runs the handler and sends how it ended as the last message."""
     context = HandlerContext(job, pipe)
 
     def listen() -> None:
         context.listen()
-        on_gone()
+        on_guard_ended()
 
     # LeaseLostError: raised in a thread that is to stop, wherever it is
     with contextlib.suppress(OSError, ValueError, LeaseLostError):
         threading.Thread(target=listen, daemon=True).start()
-        context.send(*_outcome(job, context))
+        context.send(_last_message(job, context))
 
 
-def _outcome(job: Job, context: HandlerContext) -> tuple[Any, ...]:
+def _last_message(job: Job, context: HandlerContext) -> LastMessage:
     try:
         handle = load(job.handler)
         result = handle(context, job.task_input)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
-        return ("result", json.dumps(result))
+        return Result(json.dumps(result))
     except Retry as error:
-        return ("error", "retry", Reason.TRANSIENT, *_words(error), getattr(error, "after", None))
+        after = getattr(error, "after", None)
+        return Failed(SettleAs.RETRY, Reason.TRANSIENT, *_messages(error), after)
     except Fail as error:
-        return ("error", "fail", Reason.HANDLER_ERROR, *_words(error), None)
+        return Failed(SettleAs.FAIL, Reason.HANDLER_ERROR, *_messages(error))
     except MemoryError as error:
-        return ("error", "lost", Reason.OUT_OF_MEMORY, None, _trace(error), None)
+        return Failed(SettleAs.RETRY, Reason.OUT_OF_MEMORY, None, _trace(error))
     except LeaseLostError:
-        return ("error", "gone", Reason.LEASE_LOST, None, "", None)
+        return Stopped()
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is its task's end
         if is_transient(error):
-            return ("error", "retry", Reason.TRANSIENT, None, _trace(error), None)
-        return ("error", "unknown", Reason.HANDLER_ERROR, None, _trace(error), None)
+            return Failed(SettleAs.RETRY, Reason.TRANSIENT, None, _trace(error))
+        return Failed(None, Reason.HANDLER_ERROR, None, _trace(error))
     except BaseException as error:  # noqa: BLE001 - sys.exit and the like: the guard must hear of it
-        return ("error", "lost", Reason.CRASHED, None, f"the handler ended with {error!r}", None)
+        return Failed(SettleAs.RETRY, Reason.CRASHED, None, f"the handler ended with {error!r}")
 
 
 def is_transient(error: BaseException) -> bool:
@@ -213,7 +218,7 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(reason := getattr(error, "reason", None), OSError):  # urllib.error.URLError
         return is_transient(reason)
-    known = {
+    transient = {
         ("requests", "Timeout"),
         ("requests", "ConnectionError"),
         ("requests", "ChunkedEncodingError"),
@@ -223,11 +228,13 @@ def is_transient(error: BaseException) -> bool:
         ("aiohttp", "ClientConnectionError"),
         ("aiohttp", "ClientPayloadError"),
     }
-    return any((one.__module__.split(".")[0], one.__name__) in known for one in type(error).__mro__)
+    return any(
+        (kind.__module__.split(".")[0], kind.__name__) in transient for kind in type(error).__mro__
+    )
 
 
 def load(handler: str) -> Callable[..., Any]:
-    """`package.module:function`. Raises Fail with the reason when it cannot be had."""
+    """The function of `package.module:function`. Raises Fail with the reason when there is none."""
     module, _, function = handler.partition(":")
     try:
         return getattr(importlib.import_module(module), function or "handle")
@@ -237,7 +244,7 @@ def load(handler: str) -> Callable[..., Any]:
         ) from error
 
 
-def _words(error: Retry | Fail) -> tuple[str, str]:
+def _messages(error: Retry | Fail) -> tuple[str, str]:
     """For the user and for the operator. A subclass with an `__init__` of its own may lack both."""
     return str(getattr(error, "message", error)), getattr(error, "detail", "") or _trace(error)
 

@@ -1,17 +1,17 @@
 """claim: makes a worker the holder of a task, or says why not."""
 
 import time
-from typing import Any
+from typing import assert_never
 
 from functions.core import events
+from functions.core.answers import Claimed, ClaimRefusal, NotClaimed
 from functions.core.policy import Watch
 from functions.core.report import report
-from functions.store import Answer, Store
+from functions.store import Store
 from functions.worker.instance import instance
 
-SOON = 5.0
-"""A push that comes this many seconds early is waited for: the queue's clock is not the database's.
-"""
+EARLY_SECONDS = 5.0
+"""A push that comes so much too early waits: the queue's clock is not the database's."""
 
 
 def claim(
@@ -22,24 +22,28 @@ def claim(
     *,
     worker: str | None = None,
     token: str | None = None,
-) -> Answer:
-    """Verdict claimed, held, early, ended, resting, missing or none. Raises StoreError.
+) -> Claimed | NotClaimed:
+    """Claims a task, or the next one. Raises StoreError.
 
-    `worker` is this one, unless the worker is elsewhere. `token` repeats a claim whose answer was
-    lost."""
+    `worker` is this one, unless the worker is elsewhere. `token` repeats a claim whose answer never
+    came."""
     worker = worker or instance()
     answer = store.claim(watch, task_id, worker, kinds, token)
-    if answer["verdict"] == "early" and answer["retry_after"] <= SOON:
-        time.sleep(answer["retry_after"])
+    if isinstance(answer, NotClaimed) and _is_soon(answer):
+        time.sleep(answer.retry_after or 0.0)
         answer = store.claim(watch, task_id, worker, kinds, token)
-    report(watch, answer.get("rescued") or [], by="claim")
-    _say(watch, task_id, worker, answer)
+    report(watch, answer.rescued or [], by="claim")
+    match answer:
+        case Claimed():
+            events.emit(events.TASK_CLAIMED, watch=watch.name, worker=worker, **vars(answer))
+        case NotClaimed():
+            if answer.verdict is not ClaimRefusal.NONE:
+                named = {"watch": watch.name, "task_id": answer.task_id or task_id}
+                events.emit(events.CLAIM_REFUSED, **vars(answer) | named)
+        case _:
+            assert_never(answer)
     return answer
 
 
-def _say(watch: Watch, task_id: str | None, worker: str, answer: dict[str, Any]) -> None:
-    known = {"watch": watch.name, "task_id": task_id, **answer}
-    if answer["verdict"] == "claimed":
-        events.emit(events.TASK_CLAIMED, worker=worker, **known)
-    elif answer["verdict"] != "none":
-        events.emit(events.CLAIM_REFUSED, **known)
+def _is_soon(answer: NotClaimed) -> bool:
+    return answer.verdict is ClaimRefusal.EARLY and (answer.retry_after or 0.0) <= EARLY_SECONDS

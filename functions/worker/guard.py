@@ -1,71 +1,90 @@
-"""The guard: claims a task, runs its handler apart, beats, keeps the deadline, and settles whatever
-happens.
+"""The guard: claims a task, runs its handler in another process, sends heartbeats, keeps the
+deadline, and settles whatever happens.
 
-The thread of the request is the guard: it waits for the handler's messages and beats in between, so
-the work can starve neither. Every way out leads to one settle; a way that does not (the instance is
-killed) leads to the sweep."""
+The thread of the request is the guard: it waits for the handler's messages and sends heartbeats in
+between, so that the work can delay neither. Every way out leads to one settle; a way that does not
+(the instance is killed) leads to the sweep."""
 
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, assert_never
 
 from functions.core import events, trace
+from functions.core.answers import Claimed, Held, Lost, NotClaimed, Settled
 from functions.core.policy import Policy, Rule, Watch
+from functions.core.record import Record
 from functions.core.settings import settings
-from functions.core.states import Reason
+from functions.core.states import Reason, SettleAs
 from functions.errors import StoreError
-from functions.store import Answer, Store
+from functions.store import Store
 from functions.worker import shutdown
 from functions.worker.child import Work
 from functions.worker.claim import claim
 from functions.worker.handler_context import Job
-from functions.worker.settle import Ending, complete
+from functions.worker.messages import (
+    Checkpoint,
+    CheckpointAnswer,
+    Exited,
+    Failed,
+    LogLine,
+    Message,
+    Progress,
+    Result,
+    Stopped,
+)
+from functions.worker.settle import AttemptEnd, settle
 
-TICK = 0.1
-"""Seconds between looks at memory and shutdown. A look costs 20 µs."""
-BEAT_LIMIT = 3.0
-"""Seconds that a beat may take, so that a silent database cannot hold up the deadline for longer.
-"""
+TICK_SECONDS = 0.1
+"""Between two measurements of memory and shutdown. One costs 20 µs."""
+BEAT_TIMEOUT_SECONDS = 3.0
+"""For a heartbeat, so that a silent database cannot hold up the deadline for longer."""
+SIGTERM_EXIT_CODES = (-15, 255)
+"""Of a child when SIGTERM went to all processes, as systemd's does: its own, or that of its dead
+forkserver."""
 
-KILLED_BY_TERM = (-15, 255)
-"""Exit codes of a child when SIGTERM went to all processes, as systemd's does: its own, or that of
-its dead forkserver."""
+
+class Unwritten(Record):
+    """The end could not be written: the sweep will end the attempt."""
+
+    verdict: Literal["unwritten"] = "unwritten"
 
 
 def guard(
     store: Store, policy: Policy, watch: Watch, task_id: str | None, kinds: list[str] | None = None
-) -> Answer:
+) -> NotClaimed | Settled | Lost | Unwritten:
     """Runs a task, or the next one, to the end of one attempt.
 
-    The verdict is settled (with `state`), lost, unwritten, or the claim's own when the task was not
-    claimed. Raises StoreError when the claim cannot reach the database."""
+    Raises StoreError when the claim cannot reach the database."""
     started = time.monotonic()
     claimed = claim(store, watch, task_id, kinds)
-    if claimed["verdict"] != "claimed":
+    if isinstance(claimed, NotClaimed):
         return claimed
     attempt = _Attempt(store, policy, watch, claimed, started)
-    ending = Ending("retry", Reason.CRASHED, detail="the guard itself failed")
+    end: AttemptEnd | Lost = _crashed("the guard itself failed")
     try:
-        ending = attempt.run()
+        end = attempt.run()
     except Exception as error:  # noqa: BLE001 - nothing may keep an attempt from its end
-        ending = Ending("retry", Reason.CRASHED, detail=f"the guard failed: {error!r}")
+        end = _crashed(f"the guard failed: {error!r}")
     finally:
-        answer = complete(
-            store,
-            watch,
-            claimed,
-            ending,
-            seconds=time.monotonic() - started,
-            limit=attempt.time_to_settle(),
-        )
-    return {**claimed, "state": None, **answer}
+        answer = attempt.settle(end)
+    return answer
 
 
-def _asked_to_stop() -> bool:
-    """The signal reaches the handler and this process in any order: half a second to tell it from a
-    crash."""
-    return shutdown.wait(0.5)
+def _crashed(detail: str) -> AttemptEnd:
+    return AttemptEnd(SettleAs.RETRY, Reason.CRASHED, detail=detail)
+
+
+def _out_of_memory(detail: str) -> AttemptEnd:
+    return AttemptEnd(SettleAs.RETRY, Reason.OUT_OF_MEMORY, detail=detail)
+
+
+def _shut_down(detail: str) -> AttemptEnd:
+    return AttemptEnd(SettleAs.RELEASE, Reason.SHUTDOWN, detail=detail)
+
+
+def _lost_or_none(answer: Held | Lost) -> Lost | None:
+    return answer if isinstance(answer, Lost) else None
 
 
 @dataclass
@@ -73,7 +92,7 @@ class _Attempt:
     store: Store
     policy: Policy
     watch: Watch
-    claimed: Answer
+    claimed: Claimed
     started: float
     progress: Any = None
     next_beat: float = field(init=False)
@@ -81,149 +100,144 @@ class _Attempt:
 
     def __post_init__(self) -> None:
         self.next_beat = self.started + self.policy.beat
-        left = (
-            self.started + self.policy.timeout - self.policy.margin
-        )  # the claim may have waited for a task's time
-        self.deadline = min(time.monotonic() + self.rule.run_for, left)
+        # Of the request, not of this moment: the claim may have waited for the task's time.
+        request_end = self.started + self.policy.timeout - self.policy.margin
+        self.deadline = min(time.monotonic() + self.rule.run_for, request_end)
 
     @property
     def rule(self) -> Rule:
-        return self.watch.rule(self.claimed["kind"])
+        return self.watch.rule(self.claimed.kind)
 
-    def run(self) -> Ending:
-        kind, claimed = self.claimed["kind"], self.claimed
-        work = Work(
-            Job(
-                self.watch.handler(kind),
-                claimed["task_id"],
-                kind,
-                claimed["number"],
-                claimed["input"],
-                claimed["checkpoint"],
-                self.deadline - time.monotonic(),
-                self.rule.memory,
-                trace.current.get(),
-                settings().log_api,
-            ),
-            self.rule.isolation,
-            self.watch.handlers,
+    def run(self) -> AttemptEnd | Lost:
+        claimed = self.claimed
+        job = Job(
+            self.watch.handler(claimed.kind),
+            claimed.task_id,
+            claimed.kind,
+            claimed.number,
+            claimed.input,
+            claimed.checkpoint,
+            self.deadline - time.monotonic(),
+            self.rule.memory,
+            trace.current.get(),
+            settings().log_api,
         )
+        work = Work(job, self.rule.isolation, self.watch.handlers)
         try:
             return self._watch_over(work)
         finally:
             work.end()
 
-    def time_to_settle(self) -> float:
+    def settle(self, end: AttemptEnd | Lost) -> Settled | Lost | Unwritten:
+        seconds, timeout = time.monotonic() - self.started, self._time_to_settle()
+        try:
+            return settle(
+                self.store, self.watch, self.claimed, end, seconds=seconds, timeout=timeout
+            )
+        except StoreError:
+            return Unwritten()
+
+    def _time_to_settle(self) -> float:
         """Seconds: short on SIGTERM, which grants 10 s; else what the platform's timeout leaves."""
         if shutdown.requested.is_set():
             return 6.0
         return max(5.0, self.started + self.policy.timeout - 2.0 - time.monotonic())
 
-    def _watch_over(self, work: Work) -> Ending:
-        most = 0
+    def _watch_over(self, work: Work) -> AttemptEnd | Lost:
+        most_memory = 0
         while True:
             now = time.monotonic()
-            message = work.receive(max(0.0, min(TICK, self.deadline - now, self.next_beat - now)))
-            if message and (ending := self._take(work, message, most)):
-                return ending
-            most = max(most, work.memory())
-            if ending := self._look(most) or self._beat_if_due():
-                return ending
+            pause = max(0.0, min(TICK_SECONDS, self.deadline - now, self.next_beat - now))
+            message = work.receive(pause)
+            if message and (end := self._take(work, message, most_memory)):
+                return end
+            most_memory = max(most_memory, work.memory())
+            if end := self._end_by_limits(most_memory) or self._beat_if_due():
+                return end
 
-    def _look(self, memory: int) -> Ending | None:
+    def _end_by_limits(self, memory: int) -> AttemptEnd | None:
         if shutdown.requested.is_set():
-            return Ending("release", Reason.SHUTDOWN, detail="SIGTERM")
+            return _shut_down("SIGTERM")
         if time.monotonic() >= self.deadline:
-            return Ending(
-                "retry", Reason.DEADLINE, detail=f"still at work after {self.rule.run_for:g} s"
-            )
+            detail = f"still at work after {self.rule.run_for:g} s"
+            return AttemptEnd(SettleAs.RETRY, Reason.DEADLINE, detail=detail)
         if memory > self.rule.memory:
-            return Ending(
-                "retry", Reason.OUT_OF_MEMORY, detail=f"held {memory} bytes of {self.rule.memory}"
-            )
+            return _out_of_memory(f"held {memory} bytes of {self.rule.memory}")
         return None
 
-    def _beat_if_due(self) -> Ending | None:
+    def _beat_timeout(self) -> float:
+        return min(BEAT_TIMEOUT_SECONDS, max(0.1, self.deadline - time.monotonic()))
+
+    def _beat_if_due(self) -> Lost | None:
         if time.monotonic() < self.next_beat:
             return None
         self.next_beat = time.monotonic() + self.policy.beat
-        limit = min(BEAT_LIMIT, max(0.1, self.deadline - time.monotonic()))
+        task_id, token = self.claimed.task_id, self.claimed.token
+        timeout = self._beat_timeout()
         try:
-            answer = self.store.beat(
-                self.watch, self.claimed["task_id"], self.claimed["token"], self.progress, limit
-            )
+            answer = self.store.beat(self.watch, task_id, token, self.progress, timeout)
         except StoreError as error:
             self.next_beat = time.monotonic() + min(1.0, self.policy.beat)
             if not error.retryable:
-                self.progress = None  # a NUL in it, most likely: it must not cost the next beat too
-            events.emit(
-                events.BEAT_FAILED, **self.claimed | {"watch": self.watch.name, "error": str(error)}
-            )
+                self.progress = None  # most likely it holds a NUL: the next heartbeat goes without
+            about = {"watch": self.watch.name, "error": str(error)}
+            events.emit(events.BEAT_FAILED, **vars(self.claimed) | about)
             return None
         self.progress = None
-        return self._lost(answer)
+        return _lost_or_none(answer)
 
-    @staticmethod
-    def _lost(answer: Answer) -> Ending | None:
-        return Ending("lost", answer.get("reason")) if answer["verdict"] == "lost" else None
-
-    def _take(self, work: Work, message: tuple[Any, ...], most: int) -> Ending | None:
-        """One message of the handler: an ending, or None when the work goes on."""
+    def _take(self, work: Work, message: Message, most_memory: int) -> AttemptEnd | Lost | None:
+        """One message of the handler: the end of the attempt, or None when the work goes on."""
         match message:
-            case ("checkpoint", name, data):
-                return self._checkpoint(work, name, data)
-            case ("progress", progress):
-                self.progress = progress
+            case Checkpoint():
+                return self._checkpoint(work, message)
+            case Progress():
+                self.progress = message.progress
                 return None
-            case ("log", line):
-                events.emit_lines([line])
+            case LogLine():
+                events.emit_lines([message.line])
                 return None
-            case ("result", text):
-                return Ending("complete", result=json.loads(text))
-            case ("error", how, reason, error, detail, after):
-                return self._error(how, reason, error, detail, after)
-            case ("gone", code):
-                return self._gone(code, most)
-        return Ending("retry", Reason.CRASHED, detail=f"the handler's process said {message!r}")
+            case Result():
+                return AttemptEnd(SettleAs.COMPLETE, result=json.loads(message.text))
+            case Failed():
+                return self._failed(message)
+            case Stopped():
+                return Lost(reason=Reason.LEASE_LOST)
+            case Exited():
+                return self._exited(message.exit_code, most_memory)
+            case _:
+                assert_never(message)
 
-    def _checkpoint(self, work: Work, name: str, data: Any) -> Ending | None:
-        limit = min(BEAT_LIMIT, max(0.1, self.deadline - time.monotonic()))
+    def _checkpoint(self, work: Work, step: Checkpoint) -> AttemptEnd | Lost | None:
+        task_id, token = self.claimed.task_id, self.claimed.token
+        timeout = self._beat_timeout()
         try:
             answer = self.store.checkpoint(
-                self.watch, self.claimed["task_id"], self.claimed["token"], name, data, limit
+                self.watch, task_id, token, step.name, step.data, timeout
             )
         except StoreError as error:
-            outcome, reason = (
-                ("retry", Reason.TRANSIENT)
-                if error.retryable
-                else (self.rule.on_error, Reason.HANDLER_ERROR)
-            )
-            return Ending(outcome, reason, detail=f"checkpoint {name} not written: {error}")
-        work.answer("checkpoint", answer["verdict"])
+            detail = f"checkpoint {step.name} not written: {error}"
+            if error.retryable:
+                return AttemptEnd(SettleAs.RETRY, Reason.TRANSIENT, detail=detail)
+            return AttemptEnd(self._settle_by_rule(), Reason.HANDLER_ERROR, detail=detail)
+        work.send(CheckpointAnswer(isinstance(answer, Held)))
         self.next_beat = time.monotonic() + self.policy.beat
-        return self._lost(answer)
+        return _lost_or_none(answer)
 
-    def _error(
-        self, how: str, reason: str, error: str | None, detail: str, after: float | None
-    ) -> Ending:
-        match how:
-            case "gone":
-                return Ending("lost", reason)
-            case "fail":
-                return Ending("fail", reason, error, detail)
-            case "unknown":
-                return Ending(self.rule.on_error, reason, error, detail)
-        return Ending("retry", reason, error, detail, after)
+    def _failed(self, failure: Failed) -> AttemptEnd:
+        settle_as = failure.settle_as or self._settle_by_rule()
+        return AttemptEnd(settle_as, failure.reason, failure.error, failure.detail, failure.after)
 
-    def _gone(self, code: int | None, most: int) -> Ending:
-        """The child ended without a word."""
-        if code in KILLED_BY_TERM and _asked_to_stop():
-            return Ending("release", Reason.SHUTDOWN, detail="SIGTERM to the handler as well")
-        if code == -9 and most > 0.8 * self.rule.memory:
-            return Ending(
-                "retry",
-                Reason.OUT_OF_MEMORY,
-                detail=f"killed by the system while it held {most} bytes",
-            )
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return Ending("retry", Reason.CRASHED, detail=f"the handler's process ended with {how}")
+    def _settle_by_rule(self) -> SettleAs:
+        return SettleAs(self.rule.on_error)
+
+    def _exited(self, exit_code: int | None, most_memory: int) -> AttemptEnd:
+        """The handler's process ended and did not say how the work ended."""
+        if exit_code in SIGTERM_EXIT_CODES and shutdown.wait(0.5):
+            # The signal reaches the handler and this process in any order.
+            return _shut_down("SIGTERM to the handler as well")
+        if exit_code == -9 and most_memory > 0.8 * self.rule.memory:
+            return _out_of_memory(f"killed by the system while it held {most_memory} bytes")
+        if exit_code is not None and exit_code < 0:
+            return _crashed(f"the handler's process ended with signal {-exit_code}")
+        return _crashed(f"the handler's process ended with exit code {exit_code}")

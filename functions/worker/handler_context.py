@@ -9,11 +9,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, assert_never
 
 from functions.core import events, trace
 from functions.core.trace import Trace
 from functions.errors import LeaseLostError
+from functions.worker.messages import (
+    Checkpoint,
+    CheckpointAnswer,
+    GuardMessage,
+    LogLine,
+    Message,
+    Progress,
+    Stop,
+)
 
 SEVERITIES = events.DEBUG, events.INFO, events.WARNING, events.ERROR, events.CRITICAL
 
@@ -31,8 +40,9 @@ class Job:
     seconds: float
     memory: int
     trace: Trace | None = None
-    told: bool = False
-    """Its log lines go to the guard, which has the way to Cloud Logging; else to stdout."""
+    logs_via_guard: bool = False
+    """Sends log lines over the pipe to the guard, which owns the client of Cloud Logging; else they
+    are printed."""
 
 
 class HandlerContext:
@@ -40,28 +50,30 @@ class HandlerContext:
 
     def __init__(self, job: Job, pipe: Connection) -> None:
         self.task_id, self.kind, self.attempt = job.task_id, job.kind, job.attempt
-        self._told, self.logger = job.told, _logger(job, self.log)
+        self._logs_via_guard, self.logger = job.logs_via_guard, _logger(job, self.log)
         self._pipe, self._sending, self._saving = pipe, threading.Lock(), threading.Lock()
         self._checkpoints = dict(job.checkpoints)
         self._deadline = time.monotonic() + job.seconds
-        self._answer, self._answered = "", threading.Event()
+        self._refusal: str | None = None
+        """Why the last checkpoint was not written; None when it was."""
+        self._answered = threading.Event()
         self._stop = threading.Event()
 
     def checkpoint(self, name: str, data: Any = None) -> None:
-        data = _plain(True if data is None else data)
+        data = _as_json(True if data is None else data)
         with self._saving:  # the next answer is for this one, whichever thread of the handler asks
             self._answered.clear()
-            self.send("checkpoint", name, data)
+            self.send(Checkpoint(name, data))
             self._answered.wait()
-        if self._answer != "held":
-            raise LeaseLostError(self._answer)
+        if self._refusal is not None:
+            raise LeaseLostError(self._refusal)
         self._checkpoints[name] = data
 
     def done(self, name: str) -> Any:
         return self._checkpoints.get(name)
 
     def progress(self, fraction: float | None = None, message: str = "", **more: Any) -> None:
-        self.send("progress", _plain({"fraction": fraction, "message": message, **more}))
+        self.send(Progress(_as_json({"fraction": fraction, "message": message, **more})))
 
     def remaining(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
@@ -69,37 +81,42 @@ class HandlerContext:
     def cancelled(self) -> bool:
         return self._stop.is_set()
 
-    def send(self, *message: Any) -> None:
+    def send(self, message: Message) -> None:
         with self._sending:
             self._pipe.send(message)
 
     def log(self, line: str) -> None:
-        if self._told:
+        if self._logs_via_guard:
             with contextlib.suppress(OSError, ValueError):
-                self.send("log", line)
+                self.send(LogLine(line))
                 return
         events.print_lines([line])
 
     def listen(self) -> None:
-        """Takes the guard's answers until the pipe ends, which means that the guard is gone."""
+        """Takes the guard's messages until the pipe ends, which means that the guard has ended."""
         while True:
             try:
-                word, value = self._pipe.recv()
+                message: GuardMessage = self._pipe.recv()
             except (EOFError, OSError):
-                self.answer("the guard is gone")
+                self._answer_checkpoint("the guard has ended")
                 return
-            if word == "stop":
-                self._stop.set()
-            self.answer(value)
+            match message:
+                case CheckpointAnswer():
+                    self._answer_checkpoint(None if message.held else "another attempt holds it")
+                case Stop():
+                    self._stop.set()
+                    self._answer_checkpoint("the work is to stop")
+                case _:
+                    assert_never(message)
 
-    def answer(self, value: str) -> None:
-        self._answer = value
+    def _answer_checkpoint(self, refusal: str | None) -> None:
+        self._refusal = refusal
         self._answered.set()
 
 
-def _plain(data: Any) -> Any:
-    """What JSON makes of it: the guard must not need the handler's classes. What JSON does not know
-    is an error here, in the handler's own line."""
+def _as_json(data: Any) -> Any:
+    """As JSON has it, since the guard must not need the handler's classes. Data that is not JSON
+    raises here, in the handler's own line."""
     return json.loads(json.dumps(data, allow_nan=False))
 
 

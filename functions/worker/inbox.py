@@ -1,18 +1,17 @@
-"""What a handler says, read as it comes: a child that stops in the middle of a large message must
-not hold up the guard, which beats and keeps the deadline in the same thread. `Connection.recv`
-would wait for the rest."""
+"""The messages of a handler, read piece by piece: a child that stops in the middle of a large one
+must not hold up the guard, which sends heartbeats and keeps the deadline in the same thread.
+`Connection.recv` would wait for the rest."""
 
 import os
 import pickle
 import struct
 from multiprocessing.connection import Connection
-from typing import Any
 
-CHUNK = 1 << 20
-"""Bytes of one read. A socket mostly has 200 kB: 10 MB take about 50 reads, 20 ms in all."""
+from functions.worker.messages import Message
 
-
-HEADS = struct.Struct("!i"), struct.Struct("!iQ")
+READ_BYTES = 1 << 20
+"""The most of one read. A socket mostly has 200 kB: 10 MB take about 50 reads, 20 ms in all."""
+HEADERS = struct.Struct("!i"), struct.Struct("!iQ")
 """How multiprocessing frames a message: its length; above 2 GB -1, and then the length."""
 
 
@@ -23,22 +22,22 @@ class Inbox:
         self._pipe, self._buffer = pipe, bytearray()
 
     def read(self) -> None:
-        """Takes what has come; waits where nothing has. Raises EOFError when the other end is
+        """Takes what has arrived; waits where nothing has. Raises EOFError when the other end is
         closed."""
-        if not (data := os.read(self._pipe.fileno(), CHUNK)):
+        if not (data := os.read(self._pipe.fileno(), READ_BYTES)):
             raise EOFError
         self._buffer += data
 
-    def take(self) -> tuple[Any, ...] | None:
-        """The first message that is whole, or None."""
-        for head in HEADS:
-            if len(self._buffer) < head.size:
+    def take(self) -> Message | None:
+        """The first message, or None while a part of it is missing."""
+        for header in HEADERS:
+            if len(self._buffer) < header.size:
                 return None
-            if (size := head.unpack_from(self._buffer)[-1]) >= 0:
+            if (size := header.unpack_from(self._buffer)[-1]) >= 0:
                 break
-        end = head.size + size
+        end = header.size + size
         if len(self._buffer) < end:
             return None
-        message: tuple[Any, ...] = pickle.loads(self._buffer[head.size : end])  # noqa: S301 - our own child's
+        message: Message = pickle.loads(self._buffer[header.size : end])  # noqa: S301 - our own child's
         del self._buffer[:end]
         return message

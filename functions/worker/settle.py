@@ -1,26 +1,26 @@
 """settle: the one final write of an attempt, however it ended; repeated within the time that is
 left."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from functions.core import events
+from functions.core.answers import Claimed, Lost, Settled
 from functions.core.dispatch import push
 from functions.core.policy import Watch
-from functions.core.states import Reason
+from functions.core.record import Record
+from functions.core.states import Reason, SettleAs, State
 from functions.errors import StoreError
-from functions.store import Answer, Store
+from functions.store import Store
 
-LONGEST = 8000
-"""Characters of an error's text that are kept."""
+ERROR_CHARACTERS = 8000
+"""So much of an error's text is kept."""
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How the work ended. `outcome` is complete, fail, retry, release, or lost (another attempt
-    holds the task)."""
+class AttemptEnd(Record):
+    """How the work ended. `error` is for the user, `detail` for the operator; `after`: seconds
+    until the next try."""
 
-    outcome: str
+    settle_as: SettleAs
     reason: str | None = None
     error: str | None = None
     detail: str | None = None
@@ -28,84 +28,94 @@ class Ending:
     result: Any = None
 
 
-def complete(
+class RemoteAttempt(Record):
+    """What a worker elsewhere says of the attempt that it holds."""
+
+    task_id: str
+    token: str
+
+
+def settle(
     store: Store,
     watch: Watch,
-    claimed: Answer,
-    ending: Ending,
+    attempt: Claimed | RemoteAttempt,
+    end: AttemptEnd | Lost,
     *,
-    limit: float,
+    timeout: float,
     seconds: float | None = None,
-    by: str = "guard",
-) -> Answer:
-    """Settles, says so, and pushes a task that is pending again. `seconds` is how long the work
-    took (None: as the ledger has it), `limit` how long the write may. Verdict settled, lost, or
-    unwritten (the sweep will end the task)."""
-    known = {"watch": watch.name, "by": by, **claimed}
-    if ending.outcome == "lost":
-        events.emit(events.LEASE_LOST, **known | {"wanted": "beat", "reason": ending.reason})
-        return {"verdict": "lost"}
+) -> Settled | Lost:
+    """Writes the end and its event, and pushes a task that is pending again. `seconds` is how long
+    the work took (None: as the ledger has it), `timeout` how long the write may.
+
+    Raises StoreError when the end could not be written: the sweep will end the attempt."""
+    by = "remote" if isinstance(attempt, RemoteAttempt) else "guard"
+    about = {"watch": watch.name, "by": by, **vars(attempt)}
+    if isinstance(end, Lost):
+        events.emit(events.LEASE_LOST, **about | {"wanted": "beat", "reason": end.reason})
+        return end
     try:
         answer = store.settle(
             watch,
-            claimed["task_id"],
-            claimed["token"],
-            ending.outcome,
-            result=ending.result,
-            reason=ending.reason,
-            error=_clean(ending.error),
-            detail=_clean(ending.detail),
-            after=_bounded(ending.after),
-            limit=limit,
+            attempt.task_id,
+            attempt.token,
+            end.settle_as,
+            result=end.result,
+            reason=end.reason,
+            error=_storable(end.error),
+            detail=_storable(end.detail),
+            after=_at_most_a_day(end.after),
+            timeout=timeout,
         )
     except StoreError as error:
-        if not error.retryable and ending.outcome == "complete":
-            return _as_failure(store, watch, claimed, error, seconds=seconds, limit=limit, by=by)
-        events.emit(events.SETTLE_FAILED, **known | {"wanted": ending.outcome, "error": str(error)})
-        if by == "remote":  # it is told, and asks again
-            raise
-        return {"verdict": "unwritten"}
-    took = answer.get("took") if seconds is None else seconds
-    said = {"cause": ending.reason, "detail": ending.detail, "wanted": ending.outcome}
-    return _say(watch, known | answer | said | {"seconds": took and round(took, 3)}, answer)
+        if not error.retryable and end.settle_as is SettleAs.COMPLETE:
+            failure = _result_refused(error)
+            return settle(store, watch, attempt, failure, timeout=timeout, seconds=seconds)
+        events.emit(events.SETTLE_FAILED, **about | {"wanted": end.settle_as, "error": str(error)})
+        raise
+    about |= vars(answer) | {"cause": end.reason, "detail": end.detail, "wanted": end.settle_as}
+    match answer:
+        case Lost():
+            events.emit(events.LEASE_LOST, **about)
+            return answer
+        case Settled():
+            took = round(answer.took if seconds is None else seconds, 3)
+            return _report(watch, attempt, answer, about | {"seconds": took})
+        case _:
+            assert_never(answer)
 
 
-def _as_failure(
-    store: Store, watch: Watch, claimed: Answer, error: StoreError, **more: Any
-) -> Answer:
-    """The database refuses the result itself (a CHECK, a hook, a NUL in the text): the task fails
-    with that reason."""
-    ending = Ending(
-        "fail", Reason.HANDLER_ERROR, "The result could not be stored.", f"{error.code}: {error}"
+def _result_refused(error: StoreError) -> AttemptEnd:
+    """The database refuses the result itself (a CHECK, a hook, a NUL in the text): the task fails."""
+    return AttemptEnd(
+        SettleAs.FAIL,
+        Reason.HANDLER_ERROR,
+        "The result could not be stored.",
+        f"{error.code}: {error}",
     )
-    return complete(store, watch, claimed, ending, **more)
 
 
-def _say(watch: Watch, known: dict[str, Any], answer: Answer) -> Answer:
-    if answer["verdict"] == "lost":
-        events.emit(events.LEASE_LOST, **known)
-        return answer
-    if (
-        answer.get("repeat") and known["by"] == "remote"
-    ):  # said when it was written; callers may go on for long
-        return answer
-    if answer["state"] == "pending":
-        events.emit(events.TASK_REQUEUED, **known)
-        pushed = push(
-            watch.name, known["task_id"], answer["number"] + 1, answer["retry_after"] or 0.0
-        )
-        return answer | {"pushed": pushed}
-    events.emit(
-        events.TASK_FINISHED, level=events.WARNING if answer["state"] == "failed" else None, **known
-    )
+def _report(
+    watch: Watch, attempt: Claimed | RemoteAttempt, answer: Settled, about: dict[str, Any]
+) -> Settled:
+    if answer.repeat and isinstance(attempt, RemoteAttempt):
+        return answer  # reported when it was written; a worker elsewhere may ask for long
+    if answer.state is State.PENDING:
+        events.emit(events.TASK_REQUEUED, **about)
+        delay = answer.retry_after or 0.0
+        pushed = push(watch.name, attempt.task_id, answer.number + 1, delay)
+        return Settled(**vars(answer) | {"pushed": pushed})
+    level = events.WARNING if answer.state is State.FAILED else None
+    events.emit(events.TASK_FINISHED, level=level, **about)
     return answer
 
 
-def _clean(text: str | None) -> str | None:
+def _storable(text: str | None) -> str | None:
     """What PostgreSQL can store, and no more of it than a person reads."""
-    return text.replace("\x00", "\\0").encode(errors="replace").decode()[:LONGEST] if text else None
+    if not text:
+        return None
+    return text.replace("\x00", "\\0").encode(errors="replace").decode()[:ERROR_CHARACTERS]
 
 
-def _bounded(after: float | None) -> float | None:
-    """A delay that a handler asks for: from now to a day."""
-    return None if after is None else min(max(0.0, after), 86400.0)  # in this order NaN becomes 0
+def _at_most_a_day(after: float | None) -> float | None:
+    """Not less than 0 seconds either. In this order of the two bounds NaN becomes 0."""
+    return None if after is None else min(max(0.0, after), 86400.0)

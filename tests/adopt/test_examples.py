@@ -99,8 +99,8 @@ class Example:
     def sweep(self) -> dict[str, str]:
         """The tasks that were settled, and how."""
         answer = self.store.sweep(self.watch, 500)
-        assert (answer["unsweepable"], answer["more"]) == ([], False)
-        return {task["task_id"]: task["state"] for task in answer["rescued"]}
+        assert (answer.unsweepable, answer.more) == ([], False)
+        return {task.task_id: task.state for task in answer.rescued}
 
 
 def loaded(name: str) -> Policy:
@@ -206,30 +206,25 @@ class TestEach:
         store, watch = each.store, each.watch
         key = each.add(State.PENDING)
         claimed = store.claim(watch, None, "a worker")
-        assert (claimed["verdict"], claimed["task_id"]) == ("claimed", key)
+        assert (claimed.verdict, claimed.task_id) == ("claimed", key)
         assert each.state(key) is State.RUNNING
-        assert store.beat(watch, key, claimed["token"], {"done": 0.5})["verdict"] == "held"
-        assert store.claim(watch, key, "another")["verdict"] == "held"
+        assert store.beat(watch, key, claimed.token, {"done": 0.5}).verdict == "held"
+        assert store.claim(watch, key, "another").verdict == "held"
 
         if outcome == "completed":
-            settled = store.settle(watch, key, claimed["token"], "complete", result={"url": "x"})
+            settled = store.settle(watch, key, claimed.token, "complete", result={"url": "x"})
         else:
             settled = store.settle(
-                watch,
-                key,
-                claimed["token"],
-                "fail",
-                reason="handler_error",
-                error="It is no image.",
+                watch, key, claimed.token, "fail", reason="handler_error", error="It is no image."
             )
 
-        assert (settled["state"], str(each.state(key))) == (outcome, outcome)
+        assert (settled.state, str(each.state(key))) == (outcome, outcome)
         no_error = "" if each.name == "opendlp" else None
         error = "It is no image." if outcome == "failed" else no_error
         assert each.row(key)[watch.columns["error"]] == error
         if "result" in watch.columns and outcome == "completed":
             assert each.row(key)[watch.columns["result"]] == {"url": "x"}
-        assert store.claim(watch, key, "a worker")["verdict"] == "ended"
+        assert store.claim(watch, key, "a worker").verdict == "ended"
 
     def test_a_task_that_waits_for_too_long_is_failed(self, each: Example) -> None:
         stuck = each.add(State.PENDING, each.rule.pending_for + MINUTE)
@@ -277,9 +272,9 @@ class TestEach:
         (then,) = each.sweep().values()
         before = each.row(key)
 
-        assert each.store.beat(each.watch, key, zombie["token"])["verdict"] == "lost"
+        assert each.store.beat(each.watch, key, zombie.token).verdict == "lost"
         assert (
-            each.store.settle(each.watch, key, zombie["token"], "complete", result={})["verdict"]
+            each.store.settle(each.watch, key, zombie.token, "complete", result={}).verdict
             == "lost"
         )
 
@@ -342,7 +337,7 @@ class TestReigh:
         key = reigh.add(State.PENDING)
         for number in range(1, reigh.rule.attempts + 1):
             reigh.execute("update unstuck.attempts set retry_at = now() where task_id = %s", key)
-            assert reigh.store.claim(reigh.watch, key, "a worker")["verdict"] == "claimed"
+            assert reigh.store.claim(reigh.watch, key, "a worker").verdict == "claimed"
             assert reigh.row(key)["attempts"] == number
             reigh.expire(key)
             reigh.sweep()
@@ -357,7 +352,7 @@ class TestReigh:
         assert reigh.row(key)["generation_started_at"]
         with pytest.raises(psycopg.errors.RaiseException, match="Timing fields"):
             reigh.execute("update tasks set generation_started_at = null where id::text = %s", key)
-        reigh.store.settle(reigh.watch, key, claimed["token"], "complete", result={})
+        reigh.store.settle(reigh.watch, key, claimed.token, "complete", result={})
         assert reigh.row(key)["generation_processed_at"]
 
 
@@ -396,7 +391,7 @@ class TestMobius:
         key = mobius.add(State.RESTING, 5 * mobius.rule.pending_for)
         mobius.write(key, "status = 'pending'")
         assert mobius.sweep() == {}
-        assert mobius.store.claim(mobius.watch, None, "a worker")["task_id"] == key
+        assert mobius.store.claim(mobius.watch, None, "a worker").task_id == key
 
     def test_every_write_of_the_project_is_a_sign_of_life(self, mobius: Example) -> None:
         key = mobius.add(State.RUNNING, 5 * mobius.rule.silent_for)
@@ -409,8 +404,7 @@ class TestMobius:
         mobius.write(key, "status = 'generating'")
         mobius.write(key, "status = 'auditing'")
         assert (
-            mobius.store.settle(mobius.watch, key, claimed["token"], "complete")["state"]
-            == "completed"
+            mobius.store.settle(mobius.watch, key, claimed.token, "complete").state == "completed"
         )
 
 
@@ -436,5 +430,5 @@ class TestOpendlp:
     def test_a_message_that_may_not_be_null_is_emptied(self, opendlp: Example) -> None:
         key = opendlp.add(State.PENDING)
         claimed = opendlp.store.claim(opendlp.watch, key, "a worker")
-        opendlp.store.settle(opendlp.watch, key, claimed["token"], "release", after=1.0)
+        opendlp.store.settle(opendlp.watch, key, claimed.token, "release", after=1.0)
         assert (opendlp.row(key)["status"], opendlp.row(key)["error_message"]) == ("pending", "")

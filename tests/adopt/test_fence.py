@@ -266,13 +266,13 @@ class Table:
 
     def claim(self, key: str) -> str:
         answer = self.store.claim(self.watch, key, "a worker")
-        assert answer["verdict"] == "claimed"
-        return answer["token"]
+        assert answer.verdict == "claimed"
+        return answer.token
 
     def sweep(self) -> dict[str, str]:
         answer = self.store.sweep(self.watch, 500)
-        assert (answer["unsweepable"], answer["more"]) == ([], False)
-        return {task["task_id"]: task["state"] for task in answer["rescued"]}
+        assert (answer.unsweepable, answer.more) == ([], False)
+        return {task.task_id: task.state for task in answer.rescued}
 
     def refusals(self) -> list[tuple[str, str, str, str]]:
         return self.execute(
@@ -347,7 +347,7 @@ class TestEnforce:
             assert (fenced.write(key, word), fenced.word(key)) == (0, running)
         assert fenced.refusals() == [(key, str(word), "held", "an edge function") for word in words]
 
-        assert fenced.store.settle(fenced.watch, key, token, "complete")["state"] == "completed"
+        assert fenced.store.settle(fenced.watch, key, token, "complete").state == "completed"
         assert fenced.word(key) == fenced.watch.words[State.COMPLETED][0]
 
     def test_what_is_neither_ended_nor_held_may_move(self, fenced: Table) -> None:
@@ -366,7 +366,7 @@ class TestEnforce:
         key = fenced.add(fenced.watch.words[State.PENDING][1])
         token = fenced.claim(key)
         assert fenced.write(key, fenced.watch.words[State.RUNNING][1]) == 1
-        assert fenced.store.settle(fenced.watch, key, token, "complete")["verdict"] == "settled"
+        assert fenced.store.settle(fenced.watch, key, token, "complete").verdict == "settled"
         assert fenced.refusals() == []
 
     def test_how_a_task_ended_cannot_be_rewritten(self, fenced: Table) -> None:
@@ -439,7 +439,7 @@ class TestEnforce:
         zombie = fenced.claim(lost)
         fenced.execute(EXPIRE)
         assert fenced.sweep() == {lost: "pending"}
-        assert store.settle(watch, lost, zombie, "complete")["verdict"] == "lost"
+        assert store.settle(watch, lost, zombie, "complete").verdict == "lost"
         assert [because for _, _, because, _ in fenced.refusals()] == ["retried"]
 
     def test_the_sweep_judges_by_the_clocks_as_they_are(self, fenced: Table) -> None:
@@ -481,7 +481,7 @@ def test_epoch_columns_keep_their_units(empty_database: str) -> None:
         numbered.store.settle(
             numbered.watch, key, numbered.claim(key), "retry", reason="transient", after=3000.0
         )
-        assert numbered.store.claim(numbered.watch, key, "a worker")["verdict"] == "early"
+        assert numbered.store.claim(numbered.watch, key, "a worker").verdict == "early"
         query = (
             "select run_after - extract(epoch "
             "from now()) * 1000, updated - extract(epoch from now()) * 1000 from numbered"
@@ -578,14 +578,10 @@ class TestObserve:
 
     def test_a_task_is_claimed_and_settled(self, timeless: Table) -> None:
         first, second = timeless.add("new", 2 * FRESH), timeless.add("new")
-        assert timeless.store.claim(timeless.watch, None, "a worker")["task_id"] == first, (
-            "the oldest"
-        )
+        assert timeless.store.claim(timeless.watch, None, "a worker").task_id == first, "the oldest"
         token = timeless.claim(second)
-        assert timeless.store.beat(timeless.watch, second, token)["verdict"] == "held"
-        assert (
-            timeless.store.settle(timeless.watch, second, token, "complete")["state"] == "completed"
-        )
+        assert timeless.store.beat(timeless.watch, second, token).verdict == "held"
+        assert timeless.store.settle(timeless.watch, second, token, "complete").state == "completed"
         assert timeless.word(second) == "good"
 
     def test_it_refuses_nothing(self, timeless: Table) -> None:
@@ -594,9 +590,9 @@ class TestObserve:
         assert (timeless.write(ended, "busy"), timeless.write(held, "bad")) == (1, 1)
         assert (timeless.word(ended), timeless.word(held)) == ("busy", "bad")
         assert timeless.refusals() == []
-        assert (
-            timeless.store.settle(timeless.watch, held, token, "complete")["verdict"] == "lost"
-        ), "theirs by now"
+        assert timeless.store.settle(timeless.watch, held, token, "complete").verdict == "lost", (
+            "theirs by now"
+        )
 
     def test_it_keeps_open_tasks_only(self, timeless: Table) -> None:
         ends, goes, stays = timeless.add("busy"), timeless.add("new"), timeless.add("asks")

@@ -88,12 +88,12 @@ class Table:
         return self.run(f"select {', '.join(columns)} from jobs where id::text = %s", key)[0]
 
     def state(self, key: str) -> str:
-        return self.store.status(self.watch, key, heal=False)["state"]
+        return self.store.status(self.watch, key, heal=False).state
 
     def sweep(self) -> dict[str, str]:
         answer = self.store.sweep(self.watch, 500)
-        assert answer["unsweepable"] == []
-        return {task["task_id"]: task["state"] for task in answer["rescued"]}
+        assert answer.unsweepable == []
+        return {task.task_id: task.state for task in answer.rescued}
 
     def broken(self) -> list[str]:
         return [
@@ -132,10 +132,10 @@ def test_a_flag_with_columns_for_its_ends_has_all_states(table) -> None:
     keys = (done, silent, was_done, had_failed)
     assert [jobs.state(key) for key in keys] == ["pending", "running", "completed", "failed"]
 
-    token = jobs.store.claim(jobs.watch, done, "w")["token"]
+    token = jobs.store.claim(jobs.watch, done, "w").token
     assert jobs.look(done, "is_processing", "completed_at") == (True, None)
-    assert jobs.store.beat(jobs.watch, done, token)["verdict"] == "held"
-    assert jobs.store.settle(jobs.watch, done, token, "complete", result={})["state"] == "completed"
+    assert jobs.store.beat(jobs.watch, done, token).verdict == "held"
+    assert jobs.store.settle(jobs.watch, done, token, "complete", result={}).state == "completed"
     assert jobs.state(done) == "completed"
     assert jobs.look(done, "is_processing", "completed_at is not null", "error") == (
         False,
@@ -143,9 +143,9 @@ def test_a_flag_with_columns_for_its_ends_has_all_states(table) -> None:
         None,
     )
 
-    token = jobs.store.claim(jobs.watch, None, "w")["token"]
+    token = jobs.store.claim(jobs.watch, None, "w").token
     assert (
-        jobs.store.settle(jobs.watch, lost, token, "retry", reason="transient", after=0.0)["state"]
+        jobs.store.settle(jobs.watch, lost, token, "retry", reason="transient", after=0.0).state
         == "pending"
     )
     assert (jobs.state(lost), jobs.look(lost, "is_processing", "error")) == (
@@ -203,14 +203,12 @@ def test_a_bare_flag_is_swept_and_run_but_nothing_of_it_waits(table) -> None:
     status = jobs.store.status(jobs.watch, silent)
     assert explain(jobs.policy, jobs.watch, status).startswith("It failed")
 
-    assert jobs.store.claim(jobs.watch, None, "w")["verdict"] == "none"
-    assert jobs.store.claim(jobs.watch, idle, "w")["verdict"] == "ended"
+    assert jobs.store.claim(jobs.watch, None, "w").verdict == "none"
+    assert jobs.store.claim(jobs.watch, idle, "w").verdict == "ended"
     claimed = jobs.store.claim(jobs.watch, fresh, "w")
-    assert claimed["verdict"] == "claimed"
-    assert jobs.store.claim(jobs.watch, fresh, "w")["verdict"] == "held"
-    assert (
-        jobs.store.settle(jobs.watch, fresh, claimed["token"], "complete")["state"] == "completed"
-    )
+    assert claimed.verdict == "claimed"
+    assert jobs.store.claim(jobs.watch, fresh, "w").verdict == "held"
+    assert jobs.store.settle(jobs.watch, fresh, claimed.token, "complete").state == "completed"
     assert jobs.look(fresh, "processing") == (False,)
     assert jobs.broken() == []
 
@@ -221,19 +219,19 @@ def test_rows_that_are_born_running_are_taken_by_the_worker_that_is_pushed(table
     done, gone, silent = jobs.row(FRESH), jobs.row(FRESH), jobs.row(STUCK)
     claimed = jobs.store.claim(jobs.watch, done, "w")
     assert (
-        jobs.store.settle(jobs.watch, done, claimed["token"], "complete", result=None)["state"]
+        jobs.store.settle(jobs.watch, done, claimed.token, "complete", result=None).state
         == "completed"
     )
-    assert jobs.store.claim(jobs.watch, done, "w")["verdict"] == "ended"
+    assert jobs.store.claim(jobs.watch, done, "w").verdict == "ended"
 
     assert jobs.sweep() == {silent: "failed"}
-    zombie = jobs.store.claim(jobs.watch, gone, "w")["token"]
+    zombie = jobs.store.claim(jobs.watch, gone, "w").token
     jobs.run(EXPIRE)
-    assert jobs.store.claim(jobs.watch, gone, "w")["verdict"] == "ended", (
+    assert jobs.store.claim(jobs.watch, gone, "w").verdict == "ended", (
         "a redelivery ends what cannot be tried again"
     )
     assert jobs.state(gone) == "failed"
-    assert jobs.store.settle(jobs.watch, gone, zombie, "complete")["verdict"] == "lost"
+    assert jobs.store.settle(jobs.watch, gone, zombie, "complete").verdict == "lost"
     assert jobs.broken() == []
 
 
@@ -243,9 +241,9 @@ def test_what_is_born_running_cannot_be_put_back_and_fails(
 ) -> None:
     jobs = table(BORN)
     key = jobs.row(FRESH)
-    token = jobs.store.claim(jobs.watch, key, "w")["token"]
+    token = jobs.store.claim(jobs.watch, key, "w").token
     answer = jobs.store.settle(jobs.watch, key, token, outcome, reason=reason)
-    assert (answer["state"], jobs.state(key)) == ("failed", "failed")
+    assert (answer.state, jobs.state(key)) == ("failed", "failed")
     for action in ("requeue", "retry"):
         with pytest.raises(StoreError, match="the watch jobs has no word for pending"):
             jobs.store.operate(jobs.watch, action, [key])

@@ -28,38 +28,38 @@ def test_every_verb_works_on_it(task_table: Adopted) -> None:
     done, failed, lost, twice = (task_table.row("pending") for _ in range(4))
 
     claimed = store.claim(watch, done, "w")
-    assert claimed["verdict"] == "claimed"
+    assert claimed.verdict == "claimed"
     assert task_table.means(done, "running")
-    assert store.beat(watch, done, claimed["token"])["verdict"] == "held"
+    assert store.beat(watch, done, claimed.token).verdict == "held"
     assert (
-        store.settle(watch, done, claimed["token"], "complete", result={"ok": True})["state"]
+        store.settle(watch, done, claimed.token, "complete", result={"ok": True}).state
         == "completed"
     )
     assert task_table.means(done, "completed")
 
     claimed = store.claim(watch, failed, "w")
     assert (
-        store.settle(watch, failed, claimed["token"], "fail", reason="handler_error", error="No.")[
-            "state"
-        ]
+        store.settle(
+            watch, failed, claimed.token, "fail", reason="handler_error", error="No."
+        ).state
         == "failed"
     )
     assert task_table.means(failed, "failed")
-    assert store.status(watch, failed)["error"]
+    assert store.status(watch, failed).error
 
     zombie = store.claim(watch, lost, "w")
     task_table.expire(lost)
-    assert [task["state"] for task in store.sweep(watch, 500)["rescued"]] == ["pending"]
+    assert [task.state for task in store.sweep(watch, 500).rescued] == ["pending"]
     assert task_table.means(lost, "pending")
-    assert store.settle(watch, lost, zombie["token"], "complete", result={})["verdict"] == "lost"
+    assert store.settle(watch, lost, zombie.token, "complete", result={}).verdict == "lost"
     assert task_table.means(lost, "pending")
 
     claimed = store.claim(watch, twice, "w")
-    again = store.settle(watch, twice, claimed["token"], "retry", reason="transient", after=3600.0)
-    assert again["state"] == "pending"
-    assert store.claim(watch, twice, "w")["verdict"] == "early"
-    assert store.overview(watch)["open"]
-    assert {task["task_id"] for task in store.find(watch, {}, 500)} == {lost, twice}
+    again = store.settle(watch, twice, claimed.token, "retry", reason="transient", after=3600.0)
+    assert again.state == "pending"
+    assert store.claim(watch, twice, "w").verdict == "early"
+    assert store.overview(watch).open
+    assert {task.task_id for task in store.find(watch, {}, 500)} == {lost, twice}
 
     listed = {task.task_id: task.state for task in store.page(watch, {}, 50).tasks}
     assert listed == {lost: "pending", twice: "pending", done: "completed", failed: "failed"}
@@ -85,6 +85,6 @@ def test_the_sweep_ends_what_is_stuck_and_leaves_the_rest(task_table: Adopted) -
 
     answer = store.sweep(watch, 500)
 
-    assert answer["unsweepable"] == []
-    assert {task["task_id"] for task in answer["rescued"]} == stuck
+    assert answer.unsweepable == []
+    assert {task.task_id for task in answer.rescued} == stuck
     assert {key: task_table.word(key) for key in fine} == before

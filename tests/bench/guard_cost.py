@@ -25,14 +25,14 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     watch, store = policy.watch(), PostgresStore(make_database(server, "guard_cost"))
 
     def guarded(kind: str) -> float:
-        task_id = store.create(watch, kind, {})["task_id"]
+        task_id = store.create(watch, kind, {}).task_id
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             done, seconds = timed(lambda: guard(store, policy, watch, task_id))
         assert done["state"] == "completed", done
         return seconds
 
     def bare() -> float:
-        task_id = store.create(watch, "process", {})["task_id"]
+        task_id = store.create(watch, "process", {}).task_id
         return timed(lambda: _claim_and_settle(store, policy, task_id))[1]
 
     ways: dict[str, Callable[[], float]] = {
@@ -75,7 +75,7 @@ def _policy() -> Policy:
 
 def _claim_and_settle(store: PostgresStore, policy: Policy, task_id: str) -> None:
     claimed = store.claim(policy.watch(), task_id, "bench")
-    store.settle(policy.watch(), task_id, claimed["token"], "complete", result={"done": True})
+    store.settle(policy.watch(), task_id, claimed.token, "complete", result={"done": True})
 
 
 def _forkserver_child() -> float:

@@ -83,12 +83,9 @@ def idle_run(store: PostgresStore, policy: Policy) -> Callable[[], float]:
     def once() -> float:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             done, seconds = timed(lambda: sweep(store, policy))
-        assert (done["verdict"], done["failed"], done["requeued"], done["redispatched"]) == (
-            "ok",
-            0,
-            0,
-            0,
-        ), done
+        assert (done.verdict, done.failed, done.requeued, done.redispatched) == ("ok", 0, 0, 0), (
+            done
+        )
         return seconds
 
     once()

@@ -74,9 +74,7 @@ def _rate(store: Store, callers: int, tasks: int) -> float:
 def _tasks(store: Store, count: int) -> None:
     watch = load().watch()
     for n in range(count):
-        task_id = store.create(watch, "image", {"n": n})["task_id"]
-        token = store.claim(watch, task_id, "bench")["token"]
-        assert store.beat(watch, task_id, token)["verdict"] == "held"
-        assert (
-            store.settle(watch, task_id, token, "complete", result={"n": n})["verdict"] == "settled"
-        )
+        task_id = store.create(watch, "image", {"n": n}).task_id
+        token = store.claim(watch, task_id, "bench").token
+        assert store.beat(watch, task_id, token).verdict == "held"
+        assert store.settle(watch, task_id, token, "complete", result={"n": n}).verdict == "settled"

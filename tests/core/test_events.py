@@ -18,11 +18,13 @@ import pytest
 import responses
 
 from functions.core import dispatch, events, log_api, trace
+from functions.core.answers import Evidence, Lost
 from functions.core.dispatch import DispatchError
 from functions.core.events import ALL, Event
 from functions.core.policy import DEFAULT, load
 from functions.core.report import report
 from functions.core.settings import Settings
+from functions.core.states import SettleAs
 from functions.core.trace import Trace
 from functions.entry import http
 from functions.entry.public_keys import Keys
@@ -35,7 +37,7 @@ from functions.worker.child import Work
 from functions.worker.claim import claim
 from functions.worker.guard import _Attempt
 from functions.worker.handler_context import Job
-from functions.worker.settle import Ending, complete
+from functions.worker.settle import AttemptEnd, settle
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -336,31 +338,34 @@ def test_every_line_of_the_system_says_all_that_its_event_carries(
 
 def running(store):
     """A task that is claimed."""
-    return claim(store, WATCH, store.create(WATCH, "image", {"prompt": "x"})["task_id"])
+    return claim(store, WATCH, store.create(WATCH, "image", {"prompt": "x"}).task_id)
 
 
 def endings(store, monkeypatch):
     first = running(store)
-    claim(store, WATCH, first["task_id"])  # held
+    claim(store, WATCH, first.task_id)  # held
     claim(store, WATCH, "00000000-0000-4000-8000-000000000000")  # missing
-    claim(store, WATCH, store.create(WATCH, "image", {}, delay=3600)["task_id"])  # early
-    finish(store, first, Ending("complete", result={}))
-    finish(store, first, Ending("fail", "handler_error"))  # its lease is lost
-    finish(store, running(store), Ending("fail", "handler_error", "It failed.", "detail"))
-    finish(store, running(store), Ending("retry", "transient", after=60))
-    finish(store, running(store), Ending("lost", "lease_lost"))
+    claim(store, WATCH, store.create(WATCH, "image", {}, delay=3600).task_id)  # early
+    finish(store, first, AttemptEnd(SettleAs.COMPLETE, result={}))
+    finish(store, first, AttemptEnd(SettleAs.FAIL, "handler_error"))  # its lease is lost
+    finish(
+        store, running(store), AttemptEnd(SettleAs.FAIL, "handler_error", "It failed.", "detail")
+    )
+    finish(store, running(store), AttemptEnd(SettleAs.RETRY, "transient", after=60))
+    finish(store, running(store), Lost(reason="lease_lost"))
     claimed = running(store)
     with monkeypatch.context() as patch:
         patch.setattr(store, "call", away)
-        finish(store, claimed, Ending("retry", "crashed"), limit=0)
+        with pytest.raises(StoreError):
+            finish(store, claimed, AttemptEnd(SettleAs.RETRY, "crashed"), timeout=0)
         attempt = _Attempt(store, POLICY, WATCH, claimed, started=0)
         attempt.next_beat = 0
         attempt.deadline = 0.2
         assert attempt._beat_if_due() is None
 
 
-def finish(store, claimed, ending, limit=5.0):
-    return complete(store, WATCH, claimed, ending, seconds=0.1, limit=limit)
+def finish(store, claimed, ending, timeout=5.0):
+    return settle(store, WATCH, claimed, ending, seconds=0.1, timeout=timeout)
 
 
 def away(*_):
@@ -368,7 +373,7 @@ def away(*_):
 
 
 def sweeps(store, rows, queue, monkeypatch):
-    tasks = [running(store)["task_id"] for _ in range(3)]
+    tasks = [running(store).task_id for _ in range(3)]
     rows("alter table tasks add check (status <> 'failed' or kind <> 'unsweepable')")
     for kind in ("image", "unsweepable"):
         task_id = waiting(store)
@@ -388,7 +393,7 @@ def sweeps(store, rows, queue, monkeypatch):
     rows(
         "update tasks set scheduled_at = now() - interval '5 minutes' where id = %s", waiting(store)
     )
-    assert sweep(store, POLICY, key="1")["unsweepable"] == 1
+    assert sweep(store, POLICY, key="1").unsweepable == 1
     sweep(store, POLICY, key="1")  # duplicate
     for _ in range(10):
         running(store)
@@ -397,14 +402,14 @@ def sweeps(store, rows, queue, monkeypatch):
     rows(
         "update tasks set scheduled_at = now() - interval '5 minutes' where id = %s", waiting(store)
     )
-    assert sweep(store, POLICY)["suspended"] == 10
+    assert sweep(store, POLICY).suspended == 10
     with monkeypatch.context() as patch:
         patch.setattr(store, "call", away)
         with pytest.raises(StoreError):
             sweep(store, POLICY)
-    expired = running(store)["task_id"]
+    expired = running(store).task_id
     rows("update unstuck.attempts set deadline_at = now() where task_id = %s", expired)
-    report(WATCH, store.status(WATCH, expired)["rescued"], by="status")
+    report(WATCH, store.status(WATCH, expired).rescued, by="status")
 
 
 def notifications(store, rows, monkeypatch):
@@ -423,7 +428,7 @@ def notifications(store, rows, monkeypatch):
 
 
 def waiting(store):
-    return store.create(WATCH, "image", {})["task_id"]
+    return store.create(WATCH, "image", {}).task_id
 
 
 class Request:
@@ -439,17 +444,11 @@ def after_a_sweep(store, rows, monkeypatch):
     claimed = running(store)
     rows(
         "update unstuck.attempts set lease = '0', lease_until = now() where task_id = %s",
-        claimed["task_id"],
+        claimed.task_id,
     )
-    swept = sweep(store, POLICY)["sweep_id"]
-    found = {
-        "watch": "tasks",
-        "task_id": claimed["task_id"],
-        "number": 1,
-        "cause": "crashed",
-        "evidence": "It said so.",
-    }
-    assert evidence.tell(store, swept, [found]) == 1
+    swept = sweep(store, POLICY).sweep_id
+    cause = Evidence("tasks", claimed.task_id, 1, "crashed", "It said so.")
+    assert evidence.write(store, swept, [cause]) == 1
 
 
 def elsewhere(monkeypatch):

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from functions.core.answers import Claimed, Settled, TaskStatus
 from functions.core.explain import explain, span
 from functions.core.policy import DEFAULT, Policy, parse
 from functions.install.migrate import migrate
@@ -33,20 +34,16 @@ class World:
         ).fetchone()
         return str(row and row[0])
 
-    def claimed(self, task: str | None = None) -> dict[str, Any]:
+    def claimed(self, task: str | None = None) -> Claimed:
         answer = self.store.claim(self.watch, task or self.task(), "worker-1")
-        assert answer["verdict"] == "claimed"
+        assert isinstance(answer, Claimed)
         return answer
 
     def settled(self, outcome: str, **more: Any) -> str:
         held = self.claimed()
-        assert (
-            self.store.settle(self.watch, held["task_id"], held["token"], outcome, **more)[
-                "verdict"
-            ]
-            == "settled"
-        )
-        return str(held["task_id"])
+        answer = self.store.settle(self.watch, held.task_id, held.token, outcome, **more)
+        assert isinstance(answer, Settled)
+        return held.task_id
 
     def aged(self, task: str, by: str) -> str:
         """As if it had been claimed and had ended earlier."""
@@ -73,7 +70,7 @@ def world(database: str) -> Iterator[World]:
 
 
 def due_later(world: World) -> str:
-    return str(world.store.create(world.watch, "other", {}, delay=3600)["task_id"])
+    return str(world.store.create(world.watch, "other", {}, delay=3600).task_id)
 
 
 def retried(world: World) -> str:
@@ -85,7 +82,7 @@ def retried_and_due(world: World) -> str:
 
 
 def put_back(world: World) -> str:
-    task = str(world.claimed()["task_id"])
+    task = str(world.claimed().task_id)
     world.store.operate(world.watch, "requeue", [task])
     return task
 
@@ -93,13 +90,13 @@ def put_back(world: World) -> str:
 def progressing(world: World) -> str:
     held = world.claimed()
     world.store.beat(
-        world.watch, held["task_id"], held["token"], {"fraction": 0.4, "message": "2 of 5 pages"}
+        world.watch, held.task_id, held.token, {"fraction": 0.4, "message": "2 of 5 pages"}
     )
-    return str(held["task_id"])
+    return str(held.task_id)
 
 
 def silent(world: World) -> str:
-    return world.aged(str(world.claimed()["task_id"]), "1 hour")
+    return world.aged(str(world.claimed().task_id), "1 hour")
 
 
 def silent_for_the_last_time(world: World) -> str:
@@ -252,7 +249,7 @@ def test_without_clocks_it_says_that_nobody_knows(world: World) -> None:
         ),
     ):
         status = world.store.status(world.watch, world.task(word), heal=False)
-        unknown = status | {"waited": None, "silent": None, "due_in": None}
+        unknown = TaskStatus(**vars(status) | {"waited": None, "silent": None, "due_in": None})
         assert explain(world.policy, world.watch, unknown) == wanted
 
 

@@ -173,9 +173,9 @@ def test_what_a_handler_says_goes_by_the_guard(
     """Its process has no client: one would cost each task a second."""
     policy = parse(DEFAULT.read_text(encoding="utf-8").rstrip() + POLICY)
     store = PostgresStore(database)
-    answer = guard(store, policy, policy.watch(), store.create(policy.watch(), kind, {})["task_id"])
+    answer = guard(store, policy, policy.watch(), store.create(policy.watch(), kind, {}).task_id)
     store.close()
-    assert answer["state"] == "completed"
+    assert answer.state == "completed"
     found = [entry["jsonPayload"] for entry in sent(api, 3)]
     assert [one["event"] for one in found] == ["task_claimed", "handler_log", "task_finished"]
     assert found[1]["text"] == "half of it"

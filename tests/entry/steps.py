@@ -141,5 +141,5 @@ def make_overdue(rows, task_id):
 def claimed_elsewhere(task_id):
     """Another worker holds the task. Returns its claim."""
     answer = stores.store().claim(policies.policy().watch(), task_id, "another-worker")
-    assert answer["verdict"] == "claimed"
+    assert answer.verdict == "claimed"
     return answer

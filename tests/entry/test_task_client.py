@@ -89,7 +89,7 @@ class Browser:
         tab.goto(origin)
 
     def create(self) -> str:
-        return str(self.store.create(self.policy, "image", {})["task_id"])
+        return str(self.store.create(self.policy, "image", {}).task_id)
 
     def watch(self, task_id: str, **options: Any) -> None:
         self.tab.evaluate(START, {"id": task_id, "options": {"url": self.url} | options})
@@ -123,11 +123,11 @@ def test_a_page_sees_a_task_from_its_start_to_its_end(browser):
     claimed = browser.store.claim(browser.policy, task_id, "worker")
     browser.sees("Working …")
     browser.store.beat(
-        browser.policy, task_id, claimed["token"], {"fraction": 0.4, "message": "Drawing"}
+        browser.policy, task_id, claimed.token, {"fraction": 0.4, "message": "Drawing"}
     )
     browser.sees("Drawing (40 %) …")
     browser.store.settle(
-        browser.policy, task_id, claimed["token"], "complete", result={"url": "a.png"}
+        browser.policy, task_id, claimed.token, "complete", result={"url": "a.png"}
     )
     assert browser.ended()["task"]["result"] == {"url": "a.png"}
     assert browser.messages == ["Waiting to start …", "Working …", "Drawing (40 %) …", "Done."]
@@ -137,7 +137,7 @@ def test_a_failure_is_an_end_with_a_sentence(browser):
     task_id = browser.create()
     claimed = browser.store.claim(browser.policy, task_id, "worker")
     browser.store.settle(
-        browser.policy, task_id, claimed["token"], "fail", error="The picture cannot be drawn."
+        browser.policy, task_id, claimed.token, "fail", error="The picture cannot be drawn."
     )
     browser.watch(task_id)
     assert browser.ended()["task"]["state"] == "failed"
@@ -191,7 +191,7 @@ def test_a_server_that_does_not_answer_is_noticed_and_its_return_too(browser, st
     status.kill()
     browser.sees("The server does not answer. Trying again …")
     claimed = browser.store.claim(browser.policy, task_id, "worker")
-    browser.store.settle(browser.policy, task_id, claimed["token"], "complete", result={})
+    browser.store.settle(browser.policy, task_id, claimed.token, "complete", result={})
     status.start()
     assert browser.ended()["task"]["state"] == "completed"
 
@@ -293,7 +293,7 @@ def test_a_channel_wakes_the_watch_which_else_hardly_polls(browser):
     browser.tab.wait_for_timeout(1500)  # it would poll twice in that time
     assert browser.tab.evaluate("() => window.polls") - polls <= 1, "the one that was under way"
     claimed = browser.store.claim(browser.policy, task_id, "worker")
-    browser.store.settle(browser.policy, task_id, claimed["token"], "complete", result={})
+    browser.store.settle(browser.policy, task_id, claimed.token, "complete", result={})
     browser.tab.evaluate("() => window.more.channel.changed()")
     assert browser.ended()["task"]["state"] == "completed"
     assert browser.tab.evaluate("() => window.more.channel.heard") == [

@@ -65,7 +65,7 @@ def test_a_bad_poll_is_refused(http, path):
 
 def test_a_poll_heals_an_overdue_task_and_pushes_it_again(http, pushed, rows, log):
     task_id = http.create()
-    token = claimed_elsewhere(task_id)["token"]
+    token = claimed_elsewhere(task_id).token
     make_overdue(rows, task_id)
     pushed.clear()
     shown = http.status(task_id)
@@ -81,7 +81,7 @@ def test_a_poll_heals_an_overdue_task_and_pushes_it_again(http, pushed, rows, lo
         task_id,
     )
     late = stores.store().settle(policies.policy().watch(), task_id, token, "complete", result={})
-    assert late["verdict"] == "lost", "the worker that came back has nothing to say"
+    assert late.verdict == "lost", "the worker that came back has nothing to say"
 
 
 def test_a_poll_ends_a_task_that_nobody_picked_up(http, pushed, rows, log):

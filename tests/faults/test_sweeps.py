@@ -75,8 +75,8 @@ def test_sweeps_that_run_at_once_settle_each_row_exactly_once(world: World):
     def sweep() -> list[str]:
         settled: list[str] = []
         start.wait(10)
-        while batch := store.sweep(watch, 100)["rescued"]:
-            settled += [task["task_id"] for task in batch]
+        while batch := store.sweep(watch, 100).rescued:
+            settled += [task.task_id for task in batch]
         return settled
 
     with ThreadPoolExecutor(3) as pool:

@@ -85,18 +85,18 @@ class World:
 
     def claimed(self, task: str | None = None) -> dict[str, Any]:
         answer = self.store.claim(self.watch, task or self.task(), "worker-1")
-        assert answer["verdict"] == "claimed"
+        assert answer.verdict == "claimed"
         return answer
 
     def failed(self) -> str:
         held = self.claimed()
         self.store.settle(
-            self.watch, held["task_id"], held["token"], "fail", reason="handler_error", error="No."
+            self.watch, held.task_id, held.token, "fail", reason="handler_error", error="No."
         )
-        return str(held["task_id"])
+        return str(held.task_id)
 
     def word(self, task: str) -> str:
-        return str(self.store.status(self.watch, task, heal=False)["word"])
+        return str(self.store.status(self.watch, task, heal=False).word)
 
     def words(self) -> dict[str, int]:
         return dict(
@@ -182,11 +182,11 @@ def lived(world: World) -> str:
     world.db.execute(
         "update public.tasks set metadata = '{\"refuse\": true}' where id = %s", (refused,)
     )
-    stubborn = world.claimed()["task_id"]
+    stubborn = world.claimed().task_id
     world.db.execute(
         "update public.tasks set metadata = '{\"refuse\": true}' where id = %s", (stubborn,)
     )
-    return str(world.claimed()["task_id"])
+    return str(world.claimed().task_id)
 
 
 def test_every_command_is_called_here() -> None:
@@ -509,7 +509,7 @@ def test_retry_passes_the_fence_and_a_foreign_update_does_not(world: World) -> N
     assert world.word(task) == "failed"
     assert world("retry", "--id", task, "--apply", "--json").json["moved"] == [task]
     assert world.word(task) == "pending"
-    assert world.claimed(task)["tries"] == 1
+    assert world.claimed(task).tries == 1
 
 
 def test_undo_restarts_only_what_that_sweep_failed(world: World) -> None:
@@ -544,18 +544,18 @@ def test_undo_restarts_only_what_that_sweep_failed(world: World) -> None:
 
 def test_requeue_burns_no_try(world: World) -> None:
     held = world.claimed()
-    assert world("requeue", "--apply", "--json").json["moved"] == [held["task_id"]]
-    again = world.claimed(held["task_id"])
-    assert (again["number"], again["tries"]) == (2, 1)
+    assert world("requeue", "--apply", "--json").json["moved"] == [held.task_id]
+    again = world.claimed(held.task_id)
+    assert (again.number, again.tries) == (2, 1)
 
 
 def test_cancel_ends_the_live_attempt(world: World) -> None:
     held = world.claimed()
-    task, token = held["task_id"], held["token"]
-    assert world.store.beat(world.watch, task, token)["verdict"] == "held"
+    task, token = held.task_id, held.token
+    assert world.store.beat(world.watch, task, token).verdict == "held"
     assert world("cancel", "--id", task, "--apply").code == 0
-    assert world.store.beat(world.watch, task, token)["verdict"] == "lost"
-    assert world.store.settle(world.watch, task, token, "complete", result={})["verdict"] == "lost"
+    assert world.store.beat(world.watch, task, token).verdict == "lost"
+    assert world.store.settle(world.watch, task, token, "complete", result={}).verdict == "lost"
     assert world.word(task) == "cancelled"
 
 

@@ -137,7 +137,7 @@ class Run:
                     key=str(number),
                     metadata={"cost": cost},
                 )
-                self.happened[f"creates: {answer['verdict']}"] += 1
+                self.happened[f"creates: {answer.verdict}"] += 1
             except StoreError as error:
                 if error.retryable:
                     continue
@@ -149,7 +149,7 @@ class Run:
         self.happened[f"sweeps: {answer['verdict']}"] += 1
 
     def _sweep_a_batch(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:
-        self.happened["rescued by the other sweeper"] += len(store.sweep(self.watch, 50)["rescued"])
+        self.happened["rescued by the other sweeper"] += len(store.sweep(self.watch, 50).rescued)
         store.orphans(self.watch, 0)
 
     def _by_hand(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:

@@ -10,23 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from functions.core.answers import Claimed
 from functions.core.policy import Watch, parse
 from functions.errors import StoreError
-from functions.store import Answer
 from functions.store.postgres import PostgresStore
 
 ENDS = ["complete"] * 11 + ["fail"] * 3 + ["retry"] * 3 + ["release", "silence", "silence"]
 TWICE = 0.2
 
 
-def end(store: PostgresStore, watch: Watch, claimed: Answer, outcome: str) -> None:
+def end(store: PostgresStore, watch: Watch, claimed: Claimed, outcome: str) -> None:
     with suppress(StoreError):
         store.settle(
             watch,
-            claimed["task_id"],
-            claimed["token"],
+            claimed.task_id,
+            claimed.token,
             outcome,
-            result={"url": claimed["task_id"]},
+            result={"url": claimed.task_id},
             reason="transient",
             after=0,
         )
@@ -50,7 +50,7 @@ def main(dsn: str, file: str, seed: str) -> None:
                 claimed = store.claim(watch, None, f"worker-{seed}")
             except StoreError:
                 continue
-            if claimed["verdict"] != "claimed":
+            if claimed.verdict != "claimed":
                 time.sleep(0.02)
                 continue
             outcome = dice.choice(ENDS)

@@ -13,11 +13,12 @@ import pytest
 import yaml
 from psycopg.rows import dict_row
 
+from functions.core.answers import Claimed, Lost, Settled
 from functions.core.policy import DEFAULT, Policy, Watch, parse
 from functions.errors import StoreError
 from functions.install.migrate import migrate
 from functions.ops.postgres.embedded import Postgres
-from functions.store import Answer, Store
+from functions.store import Store
 from functions.store.postgres import PostgresStore
 from tests.conftest import copied
 from tests.sql import install_clock, pass_time
@@ -86,16 +87,16 @@ class Account:
         made = self.store.create(
             self.watch, "image", {}, owner=self.owner, metadata={"cost": cost}, **more
         )
-        return str(made["task_id"])
+        return str(made.task_id)
 
-    def claim(self) -> Answer:
+    def claim(self) -> Claimed:
         task_id = self.create()
         claimed = self.store.claim(self.watch, task_id, "worker")
-        assert claimed["verdict"] == "claimed"
+        assert claimed.verdict == "claimed"
         return claimed
 
-    def settle(self, claimed: Answer, outcome: str, **more: Any) -> Answer:
-        return self.store.settle(self.watch, claimed["task_id"], claimed["token"], outcome, **more)
+    def settle(self, claimed: Claimed, outcome: str, **more: Any) -> Settled | Lost:
+        return self.store.settle(self.watch, claimed.task_id, claimed.token, outcome, **more)
 
     def swept(self) -> None:
         self.store.sweep(self.watch, 500)
@@ -138,7 +139,7 @@ def test_a_task_that_is_completed_is_paid_once(ada):
     for _ in range(2):
         ada.settle(claimed, "complete", result={})
     assert ada.has == (75, 0)
-    assert ada.entries(claimed["task_id"]) == ["hold", "capture"]
+    assert ada.entries(claimed.task_id) == ["hold", "capture"]
 
 
 def test_a_task_that_fails_gives_its_credits_back_once(ada):
@@ -146,16 +147,16 @@ def test_a_task_that_fails_gives_its_credits_back_once(ada):
     for _ in range(2):
         ada.settle(claimed, "fail")
     assert ada.has == (100, 0)
-    assert ada.entries(claimed["task_id"]) == ["hold", "release"]
+    assert ada.entries(claimed.task_id) == ["hold", "release"]
 
 
 def test_a_try_that_will_be_repeated_keeps_its_credits_held(ada):
     claimed = ada.claim()
     ada.settle(claimed, "retry", reason="transient", after=0)
     assert ada.has == (75, 25)
-    again = ada.store.claim(ada.watch, claimed["task_id"], "worker")
+    again = ada.store.claim(ada.watch, claimed.task_id, "worker")
     ada.settle(again, "complete", result={})
-    assert ada.entries(claimed["task_id"]) == ["hold", "capture"]
+    assert ada.entries(claimed.task_id) == ["hold", "capture"]
 
 
 def test_a_sweep_gives_the_credits_of_a_lost_task_back_and_the_zombie_takes_none(ada):
@@ -163,22 +164,22 @@ def test_a_sweep_gives_the_credits_of_a_lost_task_back_and_the_zombie_takes_none
     pass_time(ada.db, 3600)
     for _ in range(2):
         ada.swept()
-    assert ada.settle(claimed, "complete", result={})["verdict"] == "lost"
+    assert ada.settle(claimed, "complete", result={}).verdict == "lost"
     assert ada.has == (100, 0)
-    assert [ada.entries(one) for one in (claimed["task_id"], waiting)] == [["hold", "release"]] * 2
+    assert [ada.entries(one) for one in (claimed.task_id, waiting)] == [["hold", "release"]] * 2
 
 
 def test_a_poll_that_heals_a_task_gives_its_credits_back(ada):
     claimed = ada.claim()
     pass_time(ada.db, LEASE + 1)
     for _ in range(2):
-        assert ada.store.status(ada.watch, claimed["task_id"])["state"] == "failed"
+        assert ada.store.status(ada.watch, claimed.task_id).state == "failed"
     assert ada.has == (100, 0)
 
 
 @pytest.mark.parametrize("action", ["cancel", "fail"])
 def test_a_person_who_ends_a_task_gives_its_credits_back_once(ada, action):
-    held, waiting = ada.claim()["task_id"], ada.create()
+    held, waiting = ada.claim().task_id, ada.create()
     for _ in range(2):
         ada.store.operate(ada.watch, action, [held, waiting])
     assert ada.has == (100, 0)
@@ -187,20 +188,20 @@ def test_a_person_who_ends_a_task_gives_its_credits_back_once(ada, action):
 def test_a_user_who_cancels_gets_the_credits_back_once(ada):
     claimed = ada.claim()
     for _ in range(2):
-        ada.store.cancel(ada.watch, claimed["task_id"], owner="ada")
-    assert ada.settle(claimed, "complete", result={})["verdict"] == "lost"
-    assert (ada.has, ada.entries(claimed["task_id"])) == ((100, 0), ["hold", "release"])
+        ada.store.cancel(ada.watch, claimed.task_id, owner="ada")
+    assert ada.settle(claimed, "complete", result={}).verdict == "lost"
+    assert (ada.has, ada.entries(claimed.task_id)) == ((100, 0), ["hold", "release"])
 
 
 def test_a_task_that_is_started_again_is_held_again_and_paid_once(ada):
     claimed = ada.claim()
     ada.settle(claimed, "fail")
     for _ in range(2):
-        ada.store.operate(ada.watch, "retry", [claimed["task_id"]])
+        ada.store.operate(ada.watch, "retry", [claimed.task_id])
     assert ada.has == (75, 25)
-    ada.settle(ada.store.claim(ada.watch, claimed["task_id"], "worker"), "complete", result={})
+    ada.settle(ada.store.claim(ada.watch, claimed.task_id, "worker"), "complete", result={})
     assert ada.has == (75, 0)
-    assert ada.entries(claimed["task_id"]) == ["hold", "release", "hold", "capture"]
+    assert ada.entries(claimed.task_id) == ["hold", "release", "hold", "capture"]
 
 
 def test_a_task_is_not_started_again_without_the_credits_for_it(ada):
@@ -209,7 +210,7 @@ def test_a_task_is_not_started_again_without_the_credits_for_it(ada):
     ada.create(cost=60)
     with pytest.raises(StoreError, match="The task costs 60 cents, and 40 are left"):
         ada.store.operate(ada.watch, "retry", [task_id])
-    assert ada.store.status(ada.watch, task_id)["state"] == "cancelled"
+    assert ada.store.status(ada.watch, task_id).state == "cancelled"
     assert ada.has == (40, 60)
 
 
@@ -233,7 +234,7 @@ def test_a_task_that_costs_must_have_an_owner(ada):
 
 
 def test_a_task_that_costs_nothing_leaves_no_entry(ada):
-    task_id = str(ada.store.create(ada.watch, "image", {})["task_id"])
+    task_id = str(ada.store.create(ada.watch, "image", {}).task_id)
     ada.store.operate(ada.watch, "cancel", [task_id])
     ada.store.operate(ada.watch, "retry", [task_id])
     assert ada.entries(task_id) == []
@@ -273,7 +274,7 @@ def test_a_hold_whose_task_is_gone_is_released_though_a_worker_is_at_it(ada):
     claimed = ada.claim()
     ada.db.execute("delete from tasks")
     ada.swept()
-    assert ada.settle(claimed, "complete", result={})["verdict"] == "lost"
+    assert ada.settle(claimed, "complete", result={}).verdict == "lost"
     assert ada.has == (100, 0)
 
 
@@ -302,13 +303,13 @@ def test_no_race_of_ends_pays_or_gives_back_twice(ada, dsn):
     for _ in range(10):
         before = sum(ada.has)
         claimed = ada.claim()
-        task_id, start = claimed["task_id"], threading.Barrier(4)
+        task_id, start = claimed.task_id, threading.Barrier(4)
         ends = (
             lambda store, c=claimed: store.settle(
-                ada.watch, c["task_id"], c["token"], "complete", result={}
+                ada.watch, c.task_id, c.token, "complete", result={}
             ),
             lambda store, c=claimed: store.settle(
-                ada.watch, c["task_id"], c["token"], "complete", result={}
+                ada.watch, c.task_id, c.token, "complete", result={}
             ),
             lambda store, t=task_id: store.operate(ada.watch, "cancel", [t]),
             lambda store: store.orphans(ada.watch, 0),
@@ -320,7 +321,7 @@ def test_no_race_of_ends_pays_or_gives_back_twice(ada, dsn):
 
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(at_once, range(4)))
-        paid = COST if ada.store.status(ada.watch, task_id)["state"] == "completed" else 0
+        paid = COST if ada.store.status(ada.watch, task_id).state == "completed" else 0
         assert ada.has == (before - paid, 0)
         assert ada.entries(task_id) == ["hold", "capture" if paid else "release"]
     for one in stores:
@@ -328,7 +329,7 @@ def test_no_race_of_ends_pays_or_gives_back_twice(ada, dsn):
 
 
 def test_the_ledger_itself_refuses_a_second_end(ada):
-    task_id = ada.claim()["task_id"]
+    task_id = ada.claim().task_id
     ada.store.operate(ada.watch, "cancel", [task_id])
     for entry in ("capture", "release"):
         with pytest.raises(psycopg.errors.UniqueViolation):
@@ -377,7 +378,7 @@ def test_a_completed_task_inserts_its_outputs_once(ada, result, made):
     rows = ada.db.execute("select * from unstuck_generations order by position").fetchall()
     assert [(row["position"], row["url"], row["output"]) for row in rows] == made
     assert {(row["task_id"], row["owner"], row["kind"]) for row in rows} <= {
-        (claimed["task_id"], "ada", "image")
+        (claimed.task_id, "ada", "image")
     }
 
 

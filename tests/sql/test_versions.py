@@ -57,44 +57,43 @@ def test_the_migrations_apply_and_are_then_complete(server, db, request):
 
 def test_the_main_loop_runs(store, db, watch):
     install_clock(db)
-    done, dead = (store.create(watch, "image", {"n": n})["task_id"] for n in range(2))
+    done, dead = (store.create(watch, "image", {"n": n}).task_id for n in range(2))
     attempt = store.claim(watch, done, "w")
-    assert store.beat(watch, done, attempt["token"], {"fraction": 0.5})["verdict"] == "held"
-    assert store.checkpoint(watch, done, attempt["token"], "step", {"n": 1})["verdict"] == "held"
+    assert store.beat(watch, done, attempt.token, {"fraction": 0.5}).verdict == "held"
+    assert store.checkpoint(watch, done, attempt.token, "step", {"n": 1}).verdict == "held"
     assert (
-        store.settle(watch, done, attempt["token"], "complete", result={"n": 1})["state"]
-        == "completed"
+        store.settle(watch, done, attempt.token, "complete", result={"n": 1}).state == "completed"
     )
     zombie = store.claim(watch, None, "w")
-    assert zombie["task_id"] == dead
+    assert zombie.task_id == dead
     assert db.execute("update public.tasks set status = 'failed'").rowcount == 0, "the fence holds"
     pass_time(db, watch.rule("image").lease + 1)
     begun = store.sweep_begin("k1", "test", 45)
-    assert [
-        task["reason"] for task in store.sweep(watch, 500, sweep_id=begun["sweep_id"])["rescued"]
-    ] == ["lease_lost"]
-    assert store.orphans(watch, begun["sweep_id"]) == 0
+    assert [task.reason for task in store.sweep(watch, 500, sweep_id=begun.sweep_id).rescued] == [
+        "lease_lost"
+    ]
+    assert store.orphans(watch, begun.sweep_id) == 0
     assert store.suspend(watch, load()) == 0
-    assert store.settle(watch, dead, zombie["token"], "complete")["verdict"] == "lost"
+    assert store.settle(watch, dead, zombie.token, "complete").verdict == "lost"
     pass_time(db, watch.rule("image").pending_for - 60)
-    assert [task["task_id"] for task in store.redispatch(watch, 500)] == [dead]
+    assert [task.task_id for task in store.redispatch(watch, 500)] == [dead]
     pass_time(db, 120)
     healed = store.status(watch, dead)
-    assert (healed["state"], healed["reason"]) == ("failed", "never_claimed")
-    store.sweep_end(begun["sweep_id"], ok=True, counts={})
-    assert store.overview(watch)["refused"] == 3
+    assert (healed.state, healed.reason) == ("failed", "never_claimed")
+    store.sweep_end(begun.sweep_id, ok=True, counts={})
+    assert store.overview(watch).refused == 3
     pass_time(db, 3600)
     assert store.prune(1800) == 3
 
 
 def test_a_row_that_cannot_be_settled_does_not_stop_the_others(store, db, watch):
     bad, good = (
-        store.create(watch, "image", {}, priority=priority)["task_id"] for priority in (13, 1)
+        store.create(watch, "image", {}, priority=priority).task_id for priority in (13, 1)
     )
     pass_time(db, watch.rule("image").pending_for + 1)
     db.execute(
         "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)"
     )
     answer = store.sweep(watch, 500)
-    assert [task["task_id"] for task in answer["rescued"]] == [good]
-    assert [(task["task_id"], task["code"]) for task in answer["unsweepable"]] == [(bad, "23514")]
+    assert [task.task_id for task in answer.rescued] == [good]
+    assert [(task.task_id, task.code) for task in answer.unsweepable] == [(bad, "23514")]

@@ -8,8 +8,10 @@ from uuid import UUID
 
 import psycopg
 
+from functions.core.answers import Claimed, Created, Rescued, Settled
 from functions.core.policy import Watch
-from functions.store import Answer, Store
+from functions.core.states import SettleAs
+from functions.store import Store
 
 Db = psycopg.Connection[dict[str, Any]]
 LEASE = 30.0  # of the suite's policy
@@ -23,32 +25,32 @@ NIL = str(UUID(int=0))
 
 def created(store: Store, watch: Watch, kind: str = "image", **more: Any) -> str:
     answer = store.create(watch, kind, {}, **more)
-    assert answer["verdict"] == "created"
-    return str(answer["task_id"])
+    assert isinstance(answer, Created)
+    return answer.task_id
 
 
-def claimed(store: Store, watch: Watch, kind: str = "image", **more: Any) -> Answer:
+def claimed(store: Store, watch: Watch, kind: str = "image", **more: Any) -> Claimed:
     """A new task in the hands of a worker."""
     return claimed_again(store, watch, created(store, watch, kind, **more))
 
 
-def claimed_again(store: Store, watch: Watch, task_id: str | None) -> Answer:
+def claimed_again(store: Store, watch: Watch, task_id: str | None) -> Claimed:
     answer = store.claim(watch, task_id, "worker-1")
-    assert answer["verdict"] == "claimed"
+    assert isinstance(answer, Claimed)
     return answer
 
 
-def settled(store: Store, watch: Watch, attempt: Answer, outcome: str, **more: Any) -> Answer:
-    answer = store.settle(watch, attempt["task_id"], attempt["token"], outcome, **more)
-    assert answer["verdict"] == "settled"
+def settled(store: Store, watch: Watch, attempt: Claimed, settle_as: str, **more: Any) -> Settled:
+    answer = store.settle(watch, attempt.task_id, attempt.token, SettleAs(settle_as), **more)
+    assert isinstance(answer, Settled)
     return answer
 
 
-def swept(store: Store, watch: Watch, **more: Any) -> list[Answer]:
+def swept(store: Store, watch: Watch, **more: Any) -> list[Rescued]:
     """What one sweep rescued; all of it."""
     answer = store.sweep(watch, 500, **more)
-    assert (answer["unsweepable"], answer["more"]) == ([], False)
-    return list(answer["rescued"])
+    assert (answer.unsweepable, answer.more) == ([], False)
+    return answer.rescued
 
 
 def one(db: Db, query: str, *arguments: Any) -> dict[str, Any]:

@@ -27,8 +27,8 @@ class TestAdoptedTable:
     def test_it_is_claimed_and_settled_in_its_own_words(self, store, db, jobs, word, given):
         task_id = self.add(db, word)
         attempt = claimed_again(store, jobs, task_id if given else None)
-        assert (attempt["task_id"], attempt["kind"]) == (task_id, "render")
-        assert attempt["input"]["Job"] == int(task_id)
+        assert (attempt.task_id, attempt.kind) == (task_id, "render")
+        assert attempt.input["Job"] == int(task_id)
         assert self.state(db, task_id) == "rendering"
         settled(store, jobs, attempt, "complete", result={})
         assert self.state(db, task_id) == "done"
@@ -36,16 +36,16 @@ class TestAdoptedTable:
     def test_a_worker_may_go_on_to_another_word_for_running(self, store, db, jobs):
         attempt = claimed_again(store, jobs, self.add(db))
         db.execute("""update public."Media Jobs" set "State" = 'uploading'""")
-        assert store.claim(jobs, attempt["task_id"], "w")["verdict"] == "held"
+        assert store.claim(jobs, attempt.task_id, "w").verdict == "held"
         settled(store, jobs, attempt, "complete")
 
     def test_a_task_that_rests_is_neither_claimed_nor_swept(self, store, db, jobs):
         task_id = self.add(db, "paused")
         pass_time(db, 10 * 86_400)
-        assert store.claim(jobs, task_id, "w")["verdict"] == "resting"
-        assert (store.claim(jobs, None, "w")["verdict"], swept(store, jobs)) == ("none", [])
+        assert store.claim(jobs, task_id, "w").verdict == "resting"
+        assert (store.claim(jobs, None, "w").verdict, swept(store, jobs)) == ("none", [])
         found = store.status(jobs, task_id)
-        assert (found["state"], found["word"], found["overdue"]) == ("resting", "paused", False)
+        assert (found.state, found.word, found.overdue) == ("resting", "paused", False)
 
     def test_it_is_swept_by_the_first_clock_that_is_set(self, store, db, jobs):
         waiting, silent = self.add(db), self.add(db, "uploading")
@@ -53,16 +53,12 @@ class TestAdoptedTable:
         db.execute("""update public."Media Jobs" set queued_at = now(), touched_at = now()""")
         assert swept(store, jobs) == []
         db.execute("""update public."Media Jobs" set queued_at = null, touched_at = null""")
-        assert {task["task_id"] for task in swept(store, jobs)} == {waiting, silent}
+        assert {task.task_id for task in swept(store, jobs)} == {waiting, silent}
         assert (self.state(db, waiting), self.state(db, silent)) == ("broken", "queued")
 
     def test_the_reason_is_kept_in_the_ledger_where_the_table_has_no_column(self, store, db, jobs):
         task_id = self.add(db)
         pass_time(db, 901)
         found = store.status(jobs, task_id)
-        assert (found["state"], found["word"], found["reason"]) == (
-            "failed",
-            "broken",
-            "never_claimed",
-        )
-        assert found["error"] == "No worker picked the task up in time."
+        assert (found.state, found.word, found.reason) == ("failed", "broken", "never_claimed")
+        assert found.error == "No worker picked the task up in time."

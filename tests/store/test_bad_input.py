@@ -39,7 +39,7 @@ class TestBadInput:
     def test_a_token_that_is_none_is_refused(self, store, tasks):
         attempt = claimed(store, tasks)
         with pytest.raises(StoreError, match="invalid input syntax for type uuid") as refused:
-            store.beat(tasks, attempt["task_id"], "no token")
+            store.beat(tasks, attempt.task_id, "no token")
         assert not refused.value.retryable
 
     @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ class TestBadInput:
             tasks, text, {text: [text]}, owner=text, key=text, metadata={text: text}
         )
         attempt = store.claim(tasks, None, text, [text])
-        store.checkpoint(tasks, answer["task_id"], attempt["token"], text, text)
-        store.beat(tasks, answer["task_id"], attempt["token"], {text: text})
+        store.checkpoint(tasks, answer.task_id, attempt.token, text, text)
+        store.beat(tasks, answer.task_id, attempt.token, {text: text})
         settled(store, tasks, attempt, "fail", reason=text, error=text, detail=text, result=text)
-        found, (ended,) = row(db, answer["task_id"]), attempts(db, answer["task_id"])
+        found, (ended,) = row(db, answer.task_id), attempts(db, answer.task_id)
         assert (found["kind"], found["input"], found["owner"]) == (text, {text: [text]}, text)
         assert (found["idempotency_key"], found["metadata"]) == (text, {text: text})
         assert (found["error_message"], ended["detail"], ended["worker"]) == (text, text, text)
@@ -72,9 +72,7 @@ class TestBadInput:
         for verb in (
             lambda: store.create(tasks, text, {}),
             lambda: store.create(tasks, "image", {"x": text}),
-            lambda: store.settle(
-                tasks, attempt["task_id"], attempt["token"], "complete", result=[text]
-            ),
+            lambda: store.settle(tasks, attempt.task_id, attempt.token, "complete", result=[text]),
         ):
             with pytest.raises(StoreError) as refused:
                 verb()
@@ -84,7 +82,7 @@ class TestBadInput:
         attempt = claimed(store, tasks)
         with pytest.raises(StoreError) as refused:
             store.settle(
-                tasks, attempt["task_id"], attempt["token"], "complete", result={"x": float("nan")}
+                tasks, attempt.task_id, attempt.token, "complete", result={"x": float("nan")}
             )
         assert not refused.value.retryable
 
@@ -92,12 +90,12 @@ class TestBadInput:
     def test_whatever_an_exception_says_the_task_ends(self, store, db, tasks, text):
         attempt = claimed(store, tasks)
         settled(store, tasks, attempt, "fail", reason="handler_error", error=text, detail=text)
-        assert row(db, attempt["task_id"])["error_message"] == "a\ufffdb"
+        assert row(db, attempt.task_id)["error_message"] == "a\ufffdb"
 
     def test_large_things_are_carried(self, store, db, tasks):
         large = {"x": "y" * 1_000_000}
-        task_id = store.create(tasks, "image", large)["task_id"]
+        task_id = store.create(tasks, "image", large).task_id
         attempt = claimed_again(store, tasks, task_id)
-        assert attempt["input"] == large
+        assert attempt.input == large
         settled(store, tasks, attempt, "complete", result=large)
-        assert store.status(tasks, task_id)["result"] == large
+        assert store.status(tasks, task_id).result == large

@@ -2,6 +2,7 @@
 
 import pytest
 
+from functions.core.answers import Held
 from tests.sql import pass_time
 from tests.store.steps import (
     LEASE,
@@ -21,12 +22,12 @@ class TestCheckpoint:
         attempt = claimed(store, tasks)
 
         def save(name, data):
-            return store.checkpoint(tasks, attempt["task_id"], attempt["token"], name, data)
+            return store.checkpoint(tasks, attempt.task_id, attempt.token, name, data)
 
-        assert save("upload", {"url": "a"}) == {"verdict": "held"}
+        assert save("upload", {"url": "a"}) == Held()
         save("render", [1, 2])
         save("upload", {"url": "b"})
-        assert attempts(db, attempt["task_id"])[0]["checkpoint"] == {
+        assert attempts(db, attempt.task_id)[0]["checkpoint"] == {
             "upload": {"url": "b"},
             "render": [1, 2],
         }
@@ -34,14 +35,14 @@ class TestCheckpoint:
     def test_a_checkpoint_is_a_beat(self, store, db, tasks):
         attempt = claimed(store, tasks)
         pass_time(db, LEASE - 1)
-        store.checkpoint(tasks, attempt["task_id"], attempt["token"], "step", 1)
+        store.checkpoint(tasks, attempt.task_id, attempt.token, "step", 1)
         pass_time(db, LEASE - 1)
         assert swept(store, tasks) == []
 
     @pytest.mark.parametrize("how", ["retry", "release", "sweep", "take over"])
     def test_the_next_attempt_begins_with_the_checkpoints_of_the_last(self, store, db, tasks, how):
         attempt = claimed(store, tasks)
-        store.checkpoint(tasks, attempt["task_id"], attempt["token"], "step", {"n": 1})
+        store.checkpoint(tasks, attempt.task_id, attempt.token, "step", {"n": 1})
         if how in {"retry", "release"}:
             settled(store, tasks, attempt, how, reason="transient", after=0)
         else:
@@ -49,24 +50,24 @@ class TestCheckpoint:
         if how == "sweep":
             swept(store, tasks)
             pass_time(db, 60)
-        assert claimed_again(store, tasks, attempt["task_id"])["checkpoint"] == {"step": {"n": 1}}
+        assert claimed_again(store, tasks, attempt.task_id).checkpoint == {"step": {"n": 1}}
 
     def test_checkpoints_outlive_a_stretch_in_the_hands_of_a_worker_without_a_guard(
         self, store, db, tasks
     ):
         attempt = claimed(store, tasks)
-        store.checkpoint(tasks, attempt["task_id"], attempt["token"], "step", {"n": 1})
+        store.checkpoint(tasks, attempt.task_id, attempt.token, "step", {"n": 1})
         settled(store, tasks, attempt, "retry", reason="transient", after=0)
-        by_foreigner(db, attempt["task_id"], "processing")
+        by_foreigner(db, attempt.task_id, "processing")
         pass_time(db, SILENT_FOR + 1)
-        assert [task["cause"] for task in swept(store, tasks)] == ["stale"]
+        assert [task.cause for task in swept(store, tasks)] == ["stale"]
         pass_time(db, 60)
-        assert claimed_again(store, tasks, attempt["task_id"])["checkpoint"] == {"step": {"n": 1}}
+        assert claimed_again(store, tasks, attempt.task_id).checkpoint == {"step": {"n": 1}}
 
     def test_a_checkpoint_of_an_attempt_that_ended_is_lost(self, store, db, tasks):
         attempt = claimed(store, tasks)
         settled(store, tasks, attempt, "retry", reason="transient")
-        answer = store.checkpoint(tasks, attempt["task_id"], attempt["token"], "step", 1)
-        assert (answer["verdict"], answer["reason"]) == ("lost", "transient")
-        assert attempts(db, attempt["task_id"])[0]["checkpoint"] == {}
-        assert refusals(db, attempt["task_id"]) == [("verb", "checkpoint", "retried")]
+        answer = store.checkpoint(tasks, attempt.task_id, attempt.token, "step", 1)
+        assert (answer.verdict, answer.reason) == ("lost", "transient")
+        assert attempts(db, attempt.task_id)[0]["checkpoint"] == {}
+        assert refusals(db, attempt.task_id) == [("verb", "checkpoint", "retried")]

@@ -17,10 +17,10 @@ class TestDatabase:
     def test_when_it_is_away_a_call_says_so_within_its_limit(self, away, tasks):
         store = away(free_port())
         with pytest.raises(StoreError):
-            store.beat(tasks, NIL, NIL, limit=0.1)  # the first one loads the client
+            store.beat(tasks, NIL, NIL, timeout=0.1)  # the first one loads the client
         begun = time.monotonic()
         with pytest.raises(StoreError) as refused:
-            store.beat(tasks, NIL, NIL, limit=0.5)
+            store.beat(tasks, NIL, NIL, timeout=0.5)
         assert refused.value.retryable
         assert time.monotonic() - begun < 0.5 + A_MOMENT
 

@@ -22,12 +22,12 @@ class TestLook:
     """What operators ask for: find, history and preview. They write nothing."""
 
     def found(self, store: Store, watch: Watch, **wanted: Any) -> list[str]:
-        return [task["task_id"] for task in store.find(watch, wanted, 500)]
+        return [task.task_id for task in store.find(watch, wanted, 500)]
 
     def test_without_a_filter_the_open_tasks_are_found_in_the_order_of_their_keys(
         self, store, tasks
     ):
-        waiting, held = created(store, tasks), claimed(store, tasks)["task_id"]
+        waiting, held = created(store, tasks), claimed(store, tasks).task_id
         settled(store, tasks, claimed(store, tasks), "complete")
         assert self.found(store, tasks) == sorted([waiting, held])
 
@@ -40,10 +40,8 @@ class TestLook:
         lost = claimed(store, tasks, "once")
         pass_time(db, LEASE + 1)
         swept(store, tasks, sweep_id=42)
-        assert self.found(store, tasks, ids=[old, failed["task_id"]]) == [old]
-        assert self.found(store, tasks, ids=[failed["task_id"]], states=["failed"]) == [
-            failed["task_id"]
-        ]
+        assert self.found(store, tasks, ids=[old, failed.task_id]) == [old]
+        assert self.found(store, tasks, ids=[failed.task_id], states=["failed"]) == [failed.task_id]
         assert (
             self.found(store, tasks, kind="patient")
             == self.found(store, tasks, owner="ann")
@@ -51,9 +49,9 @@ class TestLook:
         )
         assert self.found(store, tasks, owner="bob", kind="patient") == []
         assert self.found(store, tasks, states=["failed"], reason="handler_error") == [
-            failed["task_id"]
+            failed.task_id
         ]
-        assert self.found(store, tasks, states=["failed"], sweep_id=42) == [lost["task_id"]]
+        assert self.found(store, tasks, states=["failed"], sweep_id=42) == [lost.task_id]
         assert self.found(store, tasks, older_than=900) == [old]
         assert self.found(store, tasks, older_than=10) == sorted([old, young])
         assert self.found(store, tasks, ids=[]) == []
@@ -63,8 +61,8 @@ class TestLook:
         pass_time(db, 10)
         (found,) = store.find(tasks, {}, 500)
         names = ("task_id", "state", "word", "kind", "owner", "number", "tries", "worker", "error")
-        assert [found[name] for name in names] == [
-            attempt["task_id"],
+        assert [vars(found)[name] for name in names] == [
+            attempt.task_id,
             "running",
             "processing",
             "image",
@@ -74,13 +72,13 @@ class TestLook:
             "worker-1",
             None,
         ]
-        assert 10 <= found["age"] <= 10 + A_MOMENT
+        assert 10 <= found.age <= 10 + A_MOMENT
 
     def test_many_are_read_page_by_page(self, store, tasks):
         wanted = sorted(created(store, tasks) for _ in range(5))
         pages, after = [], None
         while page := store.find(tasks, {}, 2, after):
-            pages.append([task["task_id"] for task in page])
+            pages.append([task.task_id for task in page])
             after = pages[-1][-1]
         assert pages == [wanted[:2], wanted[2:4], wanted[4:]]
 
@@ -88,14 +86,14 @@ class TestLook:
         task_id = created(store, tasks)
         assert store.history(tasks, task_id) == []
         first = claimed_again(store, tasks, task_id)
-        store.checkpoint(tasks, task_id, first["token"], "step", {"secret": 1})
+        store.checkpoint(tasks, task_id, first.token, "step", {"secret": 1})
         settled(
             store, tasks, first, "retry", reason="transient", error="Busy.", detail="503", after=0
         )
         claimed_again(store, tasks, task_id)
         history = store.history(tasks, task_id)
         names = ("number", "tries", "worker", "outcome", "reason", "error", "detail", "checkpoints")
-        assert [[one[name] for name in names] for one in history] == [
+        assert [[vars(one)[name] for name in names] for one in history] == [
             [1, 1, "worker-1", "retried", "transient", "Busy.", "503", ["step"]],
             [2, 2, "worker-1", None, None, None, None, ["step"]],
         ]
@@ -112,7 +110,7 @@ class TestLook:
         seen = store.preview(tasks, 500)
         assert db.execute("select * from public.tasks order by id").fetchall() == before
         same = ("task_id", "was", "state", "reason", "number", "tries")
-        done = {tuple(task[name] for name in same) for task in swept(store, tasks)}
-        assert {tuple(task[name] for name in same) for task in seen} == done
+        done = {tuple(vars(task)[name] for name in same) for task in swept(store, tasks)}
+        assert {tuple(vars(task)[name] for name in same) for task in seen} == done
         assert len(done) == 4
         assert store.preview(tasks, 500) == []

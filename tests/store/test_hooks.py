@@ -33,7 +33,7 @@ class TestHooks:
 
     def test_each_is_called_once_with_the_task_and_its_attempt(self, store, hooked, said):
         attempt = claimed(store, hooked)
-        task_id = attempt["task_id"]
+        task_id = attempt.task_id
         for _ in range(2):
             settled(store, hooked, attempt, "complete", result={"n": 1})
         assert said() == [
@@ -61,7 +61,7 @@ class TestHooks:
         assert said()[1:] == [("failed", task_id, 3, "transient_exhausted")]
 
     def test_a_sweep_calls_one_for_each_task_that_it_failed(self, store, db, hooked, said):
-        lost, retried = claimed(store, hooked, "once")["task_id"], claimed(store, hooked)["task_id"]
+        lost, retried = claimed(store, hooked, "once").task_id, claimed(store, hooked).task_id
         waiting = created(store, hooked)
         pass_time(db, PENDING_FOR + 1)
         assert len(swept(store, hooked)) == 3
@@ -76,21 +76,21 @@ class TestHooks:
         db.execute("alter table public.hooked disable trigger unstuck_fence")
         db.execute("update public.hooked set status = 'completed'")
         db.execute("alter table public.hooked enable trigger unstuck_fence")
-        store.settle(hooked, settled_later["task_id"], settled_later["token"], "fail")
+        store.settle(hooked, settled_later.task_id, settled_later.token, "fail")
         pass_time(db, LEASE + 1)
         store.sweep(hooked, 500)
         assert {hook for hook, *_ in said()} == {"created"}
-        assert attempts(db, swept_later["task_id"])[0]["outcome"] == "overtaken"
+        assert attempts(db, swept_later.task_id)[0]["outcome"] == "overtaken"
 
     def test_one_that_fails_takes_the_settle_back(self, store, db, hooked, said):
         attempt = claimed(store, hooked)
         with pytest.raises(StoreError, match="the hook refuses") as refused:
             store.settle(
-                hooked, attempt["task_id"], attempt["token"], "complete", result={"refuse": True}
+                hooked, attempt.task_id, attempt.token, "complete", result={"refuse": True}
             )
         assert (refused.value.retryable, refused.value.code) == (False, "P0001")
-        assert row(db, attempt["task_id"], "hooked")["status"] == "processing"
-        assert attempts(db, attempt["task_id"])[0]["ended_at"] is None
+        assert row(db, attempt.task_id, "hooked")["status"] == "processing"
+        assert attempts(db, attempt.task_id)[0]["ended_at"] is None
         settled(store, hooked, attempt, "complete", result={})
         assert [hook for hook, *_ in said()] == ["created", "completed", "ended"]
 
@@ -99,15 +99,13 @@ class TestHooks:
         good = [created(store, hooked) for _ in range(3)]
         pass_time(db, PENDING_FOR + 1)
         answer = store.sweep(hooked, 500)
-        assert {task["task_id"] for task in answer["rescued"]} == set(good)
-        assert [(task["task_id"], task["code"]) for task in answer["unsweepable"]] == [
-            (bad, "P0001")
-        ]
+        assert {task.task_id for task in answer.rescued} == set(good)
+        assert [(task.task_id, task.code) for task in answer.unsweepable] == [(bad, "P0001")]
         assert Counter(hook for hook, *_ in said()) == {"created": 4, "failed": 3}
         assert row(db, bad, "hooked")["status"] == "pending"
 
     def test_what_a_person_does_calls_one_for_each_task_that_moved(self, store, hooked, said):
-        held, waiting = claimed(store, hooked)["task_id"], created(store, hooked)
+        held, waiting = claimed(store, hooked).task_id, created(store, hooked)
         for _ in range(2):
             store.operate(hooked, "cancel", [held])
             store.operate(hooked, "fail", [waiting])
@@ -153,5 +151,5 @@ class TestHooks:
 
     def test_each_run_of_the_sweep_calls_one(self, store, hooked, tasks, said):
         for watch in (hooked, tasks):
-            store.orphans(watch, store.sweep_begin(None, "test", 0.0)["sweep_id"])
+            store.orphans(watch, store.sweep_begin(None, "test", 0.0).sweep_id)
         assert said() == [("swept", "-", None, None)]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from functions.core.answers import SweepBegun, SweepNotBegun, SweepRefusal
 from functions.errors import StoreError
 from functions.store import Store
 from tests.sql import pass_time
@@ -28,50 +29,43 @@ class TestLostAnswers:
         return store
 
     def test_a_task_is_created_once(self, forgetful, db, tasks):
-        task_id = forgetful.create(tasks, "image", {}, key="k1")["task_id"]
+        task_id = forgetful.create(tasks, "image", {}, key="k1").task_id
         assert str(one(db, "select id from public.tasks")["id"]) == task_id
 
     @pytest.mark.parametrize("given", [True, False])
     def test_a_task_is_claimed_once(self, forgetful, db, tasks, given):
-        task_ids = [forgetful.create(tasks, "image", {})["task_id"] for _ in range(2)]
+        task_ids = [forgetful.create(tasks, "image", {}).task_id for _ in range(2)]
         attempt = forgetful.claim(tasks, task_ids[0] if given else None, "w")
-        assert (attempt["verdict"], attempt["task_id"]) == ("claimed", task_ids[0])
-        assert str(one(db, "select token from unstuck.attempts")["token"]) == attempt["token"]
+        assert (attempt.verdict, attempt.task_id) == ("claimed", task_ids[0])
+        assert str(one(db, "select token from unstuck.attempts")["token"]) == attempt.token
 
     @pytest.mark.parametrize("outcome", ["complete", "fail", "retry", "release"])
     def test_an_attempt_beats_checks_in_and_is_settled_once(self, forgetful, db, tasks, outcome):
-        attempt = forgetful.claim(tasks, forgetful.create(tasks, "image", {})["task_id"], "w")
-        assert forgetful.beat(tasks, attempt["task_id"], attempt["token"])["verdict"] == "held"
+        attempt = forgetful.claim(tasks, forgetful.create(tasks, "image", {}).task_id, "w")
+        assert forgetful.beat(tasks, attempt.task_id, attempt.token).verdict == "held"
         assert (
-            forgetful.checkpoint(tasks, attempt["task_id"], attempt["token"], "step", 1)["verdict"]
-            == "held"
+            forgetful.checkpoint(tasks, attempt.task_id, attempt.token, "step", 1).verdict == "held"
         )
         settled(forgetful, tasks, attempt, outcome, reason="shutdown")
-        assert len(attempts(db, attempt["task_id"])) == 1
-        assert refusals(db, attempt["task_id"]) == []
+        assert len(attempts(db, attempt.task_id)) == 1
+        assert refusals(db, attempt.task_id) == []
 
     def test_a_run_begins_and_ends_once(self, forgetful, db):
         begun = forgetful.sweep_begin("k1", "test", 45)
-        assert begun == {
-            "verdict": "begun",
-            "sweep_id": one(db, "select id from unstuck.sweeps")["id"],
-        }
-        assert forgetful.sweep_begin("k2", "test", 45) == {"verdict": "running"}
-        forgetful.sweep_end(begun["sweep_id"], ok=True, counts={})
-        assert forgetful.sweep_begin("k1", "test", 45) == {"verdict": "duplicate"}
+        assert begun == SweepBegun(one(db, "select id from unstuck.sweeps")["id"])
+        assert forgetful.sweep_begin("k2", "test", 45) == SweepNotBegun(SweepRefusal.RUNNING)
+        forgetful.sweep_end(begun.sweep_id, ok=True, counts={})
+        assert forgetful.sweep_begin("k1", "test", 45) == SweepNotBegun(SweepRefusal.DUPLICATE)
 
     def test_each_task_of_a_batch_is_reported_once(self, forgetful, db, tasks):
-        requeued, *failed = (forgetful.create(tasks, "image", {})["task_id"] for _ in range(5))
+        requeued, *failed = (forgetful.create(tasks, "image", {}).task_id for _ in range(5))
         forgetful.claim(tasks, requeued, "w")
         pass_time(db, PENDING_FOR + 1)
-        run, said = forgetful.sweep_begin(None, "test", 45)["sweep_id"], []
+        run, said = forgetful.sweep_begin(None, "test", 45).sweep_id, []
         while True:
             batch = forgetful.sweep(tasks, 2, sweep_id=run)
-            said += [
-                (task["task_id"], task["state"], task["number"], task["reason"])
-                for task in batch["rescued"]
-            ]
-            if not batch["more"]:
+            said += [(task.task_id, task.state, task.number, task.reason) for task in batch.rescued]
+            if not batch.more:
                 break
         assert sorted(said) == sorted(
             [
@@ -82,7 +76,7 @@ class TestLostAnswers:
 
     @pytest.mark.parametrize("action", ["requeue", "cancel", "fail"])
     def test_what_a_person_did_is_done_once(self, forgetful, db, tasks, action):
-        task_id = forgetful.create(tasks, "image", {})["task_id"]
+        task_id = forgetful.create(tasks, "image", {}).task_id
         forgetful.claim(tasks, task_id, "w")
         assert forgetful.operate(tasks, action, [task_id]) == [task_id]
         assert len(attempts(db, task_id)) == 1

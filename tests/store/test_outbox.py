@@ -18,8 +18,8 @@ class TestOutbox:
     def test_a_message_tells_of_all_that_waits_and_is_taken_once(self, store, db, hooked):
         task_ids = self.failed(store, db, hooked, 2)
         message = store.outbox_take(60)
-        assert sorted(task["task_id"] for task in message["tasks"]) == task_ids
-        assert {(task["watch"], task["kind"], task["reason"]) for task in message["tasks"]} == {
+        assert sorted(task.task_id for task in message.tasks) == task_ids
+        assert {(task.watch, task.kind, task.reason) for task in message.tasks} == {
             ("hooked", "image", "never_claimed")
         }
         assert store.outbox_take(60) is None
@@ -29,18 +29,18 @@ class TestOutbox:
     ):
         self.failed(store, db, hooked, 1)
         first = store.outbox_take(60)
-        store.outbox_end(first["message"], "the receiver answered 503", 30)
+        store.outbox_end(first.message, "the receiver answered 503", 30)
         pass_time(db, 31)
         again = store.outbox_take(60)
-        assert (again["message"], again["times"]) == (first["message"], 2)
+        assert (again.message, again.times) == (first.message, 2)
         for _ in range(2):
-            store.outbox_end(first["message"])
+            store.outbox_end(first.message)
         pass_time(db, 3600)
         assert store.outbox_take(60) is None
 
     def test_one_that_is_given_up_does_not_come_again(self, store, db, hooked):
         self.failed(store, db, hooked, 1)
-        store.outbox_end(store.outbox_take(60)["message"], "the receiver answered 404")
+        store.outbox_end(store.outbox_take(60).message, "the receiver answered 404")
         pass_time(db, 3600)
         assert store.outbox_take(60) is None
         assert db.execute("select outcome, error from unstuck.outbox").fetchone() == {

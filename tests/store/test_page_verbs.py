@@ -29,11 +29,11 @@ def lived(request, policy, store, db):
         for name in ("runs", "lost", "failed", "done")
     }
     store.settle(
-        watch, tasks["failed"], held["failed"]["token"], "fail", reason="handler_error", error="No."
+        watch, tasks["failed"], held["failed"].token, "fail", reason="handler_error", error="No."
     )
-    store.settle(watch, tasks["done"], held["done"]["token"], "complete", result={"ok": 1})
-    store.checkpoint(watch, tasks["runs"], held["runs"]["token"], "half", {"secret": 1})
-    run = store.sweep_begin(None, "test", 30.0)["sweep_id"]
+    store.settle(watch, tasks["done"], held["done"].token, "complete", result={"ok": 1})
+    store.checkpoint(watch, tasks["runs"], held["runs"].token, "half", {"secret": 1})
+    run = store.sweep_begin(None, "test", 30.0).sweep_id
     store.sweep(watch, 1, sweep_id=run, task_id=tasks["swept"])
     store.sweep_end(run, ok=True, counts={"failed": 1})
     lose = "update unstuck.attempts set lease_until = now() - interval '1 min' where task_id = %s and ended_at is null"

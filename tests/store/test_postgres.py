@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from functions.core.answers import Claimed
 from functions.core.policy import Watch
 from functions.errors import StoreError
 from functions.store.postgres import PostgresStore
@@ -35,7 +36,7 @@ store, watch = PostgresStore(sys.argv[1]), load().watch()
 asked = "00000000-0000-0000-0000-000000000000"
 
 def backend():
-    assert store.status(watch, asked) == {"verdict": "missing"}
+    assert store.status(watch, asked) is None
     (idle,) = store._idle
     return idle.info.backend_pid
 
@@ -67,7 +68,7 @@ def store(conformance: str, db: Db) -> Iterator[PostgresStore]:
 
 @pytest.fixture
 def attempt(store: PostgresStore, tasks: Watch) -> dict[str, Any]:
-    return store.claim(tasks, store.create(tasks, "image", {})["task_id"], "w")
+    return store.claim(tasks, store.create(tasks, "image", {}).task_id, "w")
 
 
 def backends(db: Db) -> list[int]:
@@ -93,8 +94,8 @@ def locked(dsn: str) -> Iterator[None]:
         yield
 
 
-def beat(store: PostgresStore, watch: Watch, attempt: dict[str, Any], limit: float = 8.0) -> str:
-    return store.beat(watch, attempt["task_id"], attempt["token"], limit=limit)["verdict"]
+def beat(store: PostgresStore, watch: Watch, attempt: Claimed, limit: float = 8.0) -> str:
+    return store.beat(watch, attempt.task_id, attempt.token, timeout=limit).verdict
 
 
 def test_a_call_ends_at_its_limit_while_another_session_holds_the_row(
@@ -105,7 +106,7 @@ def test_a_call_ends_at_its_limit_while_another_session_holds_the_row(
             takes(0.5, 0.5 + GRACE),
             pytest.raises(StoreError, match=r"no answer within 0\.5 s") as refused,
         ):
-            beat(store, tasks, attempt, limit=0.5)
+            beat(store, tasks, attempt, timeout=0.5)
         assert refused.value.retryable
     assert beat(store, tasks, attempt) == "held"
 
@@ -115,15 +116,15 @@ def test_a_call_that_was_given_up_does_no_harm_when_it_is_done_after_all(
 ):
     with locked(conformance), pytest.raises(StoreError):
         store.settle(
-            tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 1}, limit=0.2
+            tasks, attempt.task_id, attempt.token, "complete", result={"n": 1}, timeout=0.2
         )
-    again = store.settle(tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 1})
-    assert (again["verdict"], again["state"]) == ("settled", "completed")
+    again = store.settle(tasks, attempt.task_id, attempt.token, "complete", result={"n": 1})
+    assert (again.verdict, again.state) == ("settled", "completed")
     assert db.execute("select count(*) from unstuck.refusals").fetchone() == {"count": 0}
 
 
 def test_a_claim_that_was_given_up_is_found_when_it_is_asked_for_again(conformance, store, tasks):
-    task_id = store.create(tasks, "image", {})["task_id"]
+    task_id = store.create(tasks, "image", {}).task_id
     wanted = {
         "p_task": task_id,
         "p_worker": "w",
@@ -149,7 +150,7 @@ def test_a_call_ends_at_its_limit_while_its_backend_is_frozen(store, db, tasks, 
     os.kill(frozen, signal.SIGSTOP)
     try:
         with takes(0.5, 0.5 + GRACE), pytest.raises(StoreError) as refused:
-            beat(store, tasks, attempt, limit=0.5)
+            beat(store, tasks, attempt, timeout=0.5)
         assert refused.value.retryable
         assert beat(store, tasks, attempt) == "held"
     finally:
@@ -160,7 +161,7 @@ def test_a_call_ends_at_its_limit_while_nobody_answers_at_the_address(tasks, att
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = PostgresStore(f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/none")
         with takes(2.0, 2.0 + GRACE), pytest.raises(StoreError) as refused:
-            beat(store, tasks, attempt, limit=2.0)
+            beat(store, tasks, attempt, timeout=2.0)
         assert refused.value.retryable
 
 
@@ -172,7 +173,7 @@ def test_a_verb_is_repeated_within_its_limit_while_the_error_is_a_passing_one(
     store = PostgresStore(conformance)
     try:
         with locked(conformance), takes(0.4, 1.0 + GRACE), pytest.raises(StoreError) as refused:
-            beat(store, tasks, attempt, limit=1.0)
+            beat(store, tasks, attempt, timeout=1.0)
         assert (refused.value.retryable, refused.value.code) == (True, "55P03")
         assert beat(store, tasks, attempt) == "held"
     finally:
@@ -234,7 +235,7 @@ def terminate(db: Db) -> None:
 
 def busy(dsn: str, store: PostgresStore, db: Db, watch: Watch, callers: int) -> None:
     """That many calls at once: each waits for rows that another session holds until all of them do."""
-    task_id = store.create(watch, "image", {})["task_id"]
+    task_id = store.create(watch, "image", {}).task_id
     together = Barrier(callers + 1)
     waiting = "select count(*) from pg_stat_activity where application_name = 'unstuck' and wait_event_type = 'Lock'"
 
@@ -256,7 +257,7 @@ def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(
     alone, database, tasks
 ):
     """Else it would come through when nobody listens, and the try would be lost."""
-    task_id = alone.create(tasks, "image", {})["task_id"]
+    task_id = alone.create(tasks, "image", {}).task_id
     wanted = {
         "p_task": task_id,
         "p_worker": "w",
@@ -273,7 +274,7 @@ def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(
         somebody.rollback()
         assert db.execute("select count(*) from unstuck.attempts").fetchone() == (0,)
     claimed = alone.claim(tasks, task_id, "w")
-    assert (claimed["verdict"], claimed["number"], claimed["tries"]) == ("claimed", 1, 1)
+    assert (claimed.verdict, claimed.number, claimed.tries) == ("claimed", 1, 1)
 
 
 def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_and_takes_no_second_task(
@@ -319,7 +320,7 @@ def test_only_a_claim_that_may_be_lost_does_not_wait_for_the_disk(
 ):
     """A crash of the database may forget it. That is one more run, which `on_lost: retry` allows
     and the others do not."""
-    task_id = alone.create(tasks, kind, {})["task_id"]
+    task_id = alone.create(tasks, kind, {}).task_id
     with psycopg.connect(database, options="-c synchronous_commit=on") as db:
         db.execute(before)
         claimed = db.execute(
@@ -335,7 +336,7 @@ def test_only_a_claim_that_may_be_lost_does_not_wait_for_the_disk(
 
 def test_a_claim_that_rescues_the_attempt_before_waits_for_the_disk(alone, database, tasks):
     """The rescue is told of: it must not be forgotten."""
-    task_id = alone.create(tasks, "image", {})["task_id"]
+    task_id = alone.create(tasks, "image", {}).task_id
     alone.claim(tasks, task_id, "dead")
     with psycopg.connect(database, options="-c synchronous_commit=on") as db:
         db.execute("update unstuck.attempts set lease_until = started_at, lease = '0'")
@@ -349,15 +350,15 @@ def test_a_claim_that_rescues_the_attempt_before_waits_for_the_disk(alone, datab
 
 def test_the_holder_of_a_claim_that_a_crash_forgot_can_end_nothing(alone, database, tasks):
     """What the crash leaves is what a rollback leaves: the token is known to nobody."""
-    task_id = alone.create(tasks, "image", {})["task_id"]
+    task_id = alone.create(tasks, "image", {}).task_id
     with psycopg.connect(database) as db:
         query = "select unstuck.tasks_claim(%s, 'forgotten', %s)"
         forgotten = db.execute(query, (task_id, tasks.rules_json)).fetchone()[0]["token"]
         db.rollback()
-    token = alone.claim(tasks, task_id, "w")["token"]
-    assert alone.beat(tasks, task_id, forgotten)["verdict"] == "lost"
-    assert alone.settle(tasks, task_id, forgotten, "complete")["verdict"] == "lost"
-    assert alone.settle(tasks, task_id, token, "complete")["verdict"] == "settled"
+    token = alone.claim(tasks, task_id, "w").token
+    assert alone.beat(tasks, task_id, forgotten).verdict == "lost"
+    assert alone.settle(tasks, task_id, forgotten, "complete").verdict == "lost"
+    assert alone.settle(tasks, task_id, token, "complete").verdict == "settled"
 
 
 @pytest.mark.parametrize("by", ["settle", "sweep"])
@@ -365,8 +366,8 @@ def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(
     alone, database, tasks, by
 ):
     """Settle and sweep pass the fence by themselves, and nobody with them."""
-    held, mine = (alone.create(tasks, "fails", {})["task_id"] for _ in range(2))
-    token = alone.claim(tasks, mine, "w")["token"]
+    held, mine = (alone.create(tasks, "fails", {}).task_id for _ in range(2))
+    token = alone.claim(tasks, mine, "w").token
     alone.claim(tasks, held, "w")
     with psycopg.connect(database, autocommit=True) as db:
         db.execute(f"""
@@ -381,9 +382,9 @@ def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(
                 "update unstuck.attempts set lease_until = started_at, lease = '0' where task_id = %s",
                 (mine,),
             )
-            assert [one["state"] for one in alone.sweep(tasks, 10)["rescued"]] == ["failed"]
+            assert [one.state for one in alone.sweep(tasks, 10).rescued] == ["failed"]
         else:
-            assert alone.settle(tasks, mine, token, "complete")["verdict"] == "settled"
+            assert alone.settle(tasks, mine, token, "complete").verdict == "settled"
         states = dict(db.execute("select id::text, status from public.tasks").fetchall())
         assert (states[held], states[mine]) == (
             "processing",

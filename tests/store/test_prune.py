@@ -18,21 +18,21 @@ class TestPrune:
     def test_what_is_old_and_ended_goes_and_the_rest_stays(self, store, db, tasks):
         old, held = claimed(store, tasks), claimed(store, tasks)
         settled(store, tasks, old, "complete")
-        store.settle(tasks, old["task_id"], NIL, "complete")
+        store.settle(tasks, old.task_id, NIL, "complete")
         created(store, tasks)
         pass_time(db, REDISPATCH_AFTER + 1)
         store.redispatch(tasks, 500)
-        store.sweep_end(store.sweep_begin("k1", "test", 45)["sweep_id"], ok=True, counts={})
+        store.sweep_end(store.sweep_begin("k1", "test", 45).sweep_id, ok=True, counts={})
         pass_time(db, 86_400)
         young = claimed(store, tasks)
         settled(store, tasks, young, "complete")
         assert store.prune(2 * 86_400) == 0
         assert store.prune(3600) == 1
-        assert attempts(db, old["task_id"]) == []
-        assert len(attempts(db, held["task_id"])) == len(attempts(db, young["task_id"])) == 1
+        assert attempts(db, old.task_id) == []
+        assert len(attempts(db, held.task_id)) == len(attempts(db, young.task_id)) == 1
         for table in ("sweeps", "refusals", "dispatches"):
             assert one(db, f"select count(*) from unstuck.{table}")["count"] == 0
-        assert row(db, old["task_id"])["status"] == "completed"
+        assert row(db, old.task_id)["status"] == "completed"
 
     def test_a_prune_is_bounded(self, store, db, tasks):
         for _ in range(5):
@@ -45,8 +45,8 @@ class TestPrune:
         first = claimed(store, tasks)
         settled(store, tasks, first, "retry", reason="transient", after=0)
         pass_time(db, 3600)
-        second = claimed_again(store, tasks, first["task_id"])
+        second = claimed_again(store, tasks, first.task_id)
         settled(store, tasks, second, "retry", reason="transient", after=0)
         assert store.prune(1800) == 1
-        third = claimed_again(store, tasks, first["task_id"])
-        assert (third["number"], third["tries"]) == (3, 3)
+        third = claimed_again(store, tasks, first.task_id)
+        assert (third.number, third.tries) == (3, 3)

@@ -32,12 +32,8 @@ class TestSettle:
         answer = settled(
             store, tasks, attempt, "complete", result={"url": "https://example.org/cat.png"}
         )
-        assert (answer["state"], answer["reason"], answer["retry_after"]) == (
-            "completed",
-            None,
-            None,
-        )
-        found, (ended,) = row(db, attempt["task_id"]), attempts(db, attempt["task_id"])
+        assert (answer.state, answer.reason, answer.retry_after) == ("completed", None, None)
+        found, (ended,) = row(db, attempt.task_id), attempts(db, attempt.task_id)
         assert (found["status"], found["result"]) == (
             "completed",
             {"url": "https://example.org/cat.png"},
@@ -59,12 +55,12 @@ class TestSettle:
             error="No such picture.",
             detail="KeyError: 'cat'",
         )
-        assert (answer["state"], answer["reason"], answer["error"]) == (
+        assert (answer.state, answer.reason, answer.error) == (
             "failed",
             "handler_error",
             "No such picture.",
         )
-        found, (ended,) = row(db, attempt["task_id"]), attempts(db, attempt["task_id"])
+        found, (ended,) = row(db, attempt.task_id), attempts(db, attempt.task_id)
         assert (found["status"], found["error_message"]) == ("failed", "No such picture.")
         assert (found["reason"], ended["detail"]) == ("handler_error", "KeyError: 'cat'")
         assert "KeyError" not in str(found)
@@ -73,7 +69,7 @@ class TestSettle:
         attempt = claimed(store, tasks)
         settled(store, tasks, attempt, "fail", reason="out_of_memory")
         assert (
-            row(db, attempt["task_id"])["error_message"]
+            row(db, attempt.task_id)["error_message"]
             == "The work needed more memory than it may use."
         )
 
@@ -84,8 +80,8 @@ class TestSettle:
             answer = settled(
                 store, tasks, attempt, "retry", reason="transient", error="The provider is busy."
             )
-            assert (answer["state"], answer["reason"]) == ("pending", "transient")
-            assert shortest <= answer["retry_after"] <= longest
+            assert (answer.state, answer.reason) == ("pending", "transient")
+            assert shortest <= answer.retry_after <= longest
             found = row(db, task_id)
             ended = attempts(db, task_id)[-1]
             assert (found["status"], found["error_message"], found["finished_at"]) == (
@@ -95,7 +91,7 @@ class TestSettle:
             )
             assert (ended["outcome"], ended["error"]) == ("retried", "The provider is busy.")
             assert found["scheduled_at"] == ended["retry_at"]
-            assert store.claim(tasks, task_id, "w")["verdict"] == "early"
+            assert store.claim(tasks, task_id, "w").verdict == "early"
             pass_time(db, longest)
 
     def test_the_backoff_grows_to_its_longest_and_is_jittered(self, db, tasks):
@@ -107,14 +103,14 @@ class TestSettle:
     def test_a_delay_overrides_the_backoff(self, store, tasks):
         attempt = claimed(store, tasks)
         answer = settled(store, tasks, attempt, "retry", reason="transient", after=3600)
-        assert answer["retry_after"] == pytest.approx(3600)
+        assert answer.retry_after == pytest.approx(3600)
 
     def test_release_puts_the_task_back_at_once(self, store, db, tasks):
         attempt = claimed(store, tasks)
         answer = settled(store, tasks, attempt, "release", reason="shutdown")
-        assert (answer["state"], answer["retry_after"]) == ("pending", 0)
-        assert attempts(db, attempt["task_id"])[0]["outcome"] == "released"
-        assert store.claim(tasks, None, "w")["task_id"] == attempt["task_id"]
+        assert (answer.state, answer.retry_after) == ("pending", 0)
+        assert attempts(db, attempt.task_id)[0]["outcome"] == "released"
+        assert store.claim(tasks, None, "w").task_id == attempt.task_id
 
     def test_after_ten_free_releases_a_release_counts(self, store, db, tasks):
         task_id = created(store, tasks)
@@ -122,7 +118,7 @@ class TestSettle:
         while "failed" not in states:
             attempt = claimed_again(store, tasks, task_id)
             states.append(
-                settled(store, tasks, attempt, "release", reason="shutdown", after=0)["state"]
+                settled(store, tasks, attempt, "release", reason="shutdown", after=0).state
             )
             assert len(states) < 20
         assert states == ["pending"] * 12 + ["failed"]
@@ -169,13 +165,9 @@ class TestSettle:
         for _ in range(3):
             attempt = claimed_again(store, tasks, task_id)
             answer = settled(store, tasks, attempt, "retry", reason=cause, after=0)
-            states.append(answer["state"])
+            states.append(answer.state)
         assert states == ["pending", "pending", "failed"]
-        assert (answer["reason"], answer["error"], answer["retry_after"]) == (
-            reason,
-            sentence,
-            None,
-        )
+        assert (answer.reason, answer.error, answer.retry_after) == (reason, sentence, None)
         found = row(db, task_id)
         assert (found["status"], found["reason"], found["error_message"]) == (
             "failed",
@@ -188,7 +180,7 @@ class TestSettle:
     def test_a_task_with_one_attempt_says_so(self, store, tasks):
         answer = settled(store, tasks, claimed(store, tasks, "once"), "retry", reason="deadline")
         assert (
-            answer["error"]
+            answer.error
             == "Gave up after 1 attempt. The last one: The work took longer than it may."
         )
 
@@ -197,17 +189,17 @@ class TestSettle:
     def test_a_loss_is_final_where_the_rule_says_so(self, store, db, tasks, kind, cause):
         attempt = claimed(store, tasks, kind)
         answer = settled(store, tasks, attempt, "retry", reason=cause)
-        assert (answer["state"], answer["reason"]) == (
+        assert (answer.state, answer.reason) == (
             "failed",
             cause if kind == "fails" else "uncertain",
         )
-        assert attempts(db, attempt["task_id"])[0]["cause"] == cause
+        assert attempts(db, attempt.task_id)[0]["cause"] == cause
 
     @pytest.mark.parametrize("cause", ["transient", "handler_error"])
     @pytest.mark.parametrize("kind", ["fails", "uncertain"])
     def test_what_is_no_loss_is_retried_even_there(self, store, tasks, kind, cause):
         answer = settled(store, tasks, claimed(store, tasks, kind), "retry", reason=cause)
-        assert (answer["state"], answer["reason"]) == ("pending", cause)
+        assert (answer.state, answer.reason) == ("pending", cause)
 
     @pytest.mark.parametrize("outcome", ["complete", "fail", "retry", "release"])
     def test_a_settle_whose_answer_was_lost_can_be_repeated(self, store, db, tasks, outcome):
@@ -215,10 +207,10 @@ class TestSettle:
         first = settled(store, tasks, attempt, outcome, reason="shutdown", error="Because.")
         again = settled(store, tasks, attempt, outcome, reason="shutdown", error="Because.")
         same = ("state", "reason", "error", "number", "tries")
-        assert [again[name] for name in same] == [first[name] for name in same]
-        assert again["repeat"] is True
-        assert refusals(db, attempt["task_id"]) == []
-        assert len(attempts(db, attempt["task_id"])) == 1
+        assert [vars(again)[name] for name in same] == [vars(first)[name] for name in same]
+        assert again.repeat is True
+        assert refusals(db, attempt.task_id) == []
+        assert len(attempts(db, attempt.task_id)) == 1
 
     @pytest.mark.parametrize("outcome", ["retry", "release"])
     def test_a_last_settle_whose_answer_was_lost_can_be_repeated(self, store, db, tasks, outcome):
@@ -230,27 +222,27 @@ class TestSettle:
         last = claimed_again(store, tasks, task_id)
         for _ in range(2):
             answer = settled(store, tasks, last, outcome, reason="shutdown")
-            assert (answer["state"], answer["reason"]) == ("failed", "attempts_exhausted")
+            assert (answer.state, answer.reason) == ("failed", "attempts_exhausted")
         assert refusals(db, task_id) == []
 
     def test_a_repeated_settle_does_not_touch_the_next_attempt(self, store, db, tasks):
         first = claimed(store, tasks)
         settled(store, tasks, first, "retry", reason="transient", after=0)
-        second = claimed_again(store, tasks, first["task_id"])
+        second = claimed_again(store, tasks, first.task_id)
         settled(store, tasks, first, "retry", reason="transient", after=0)
-        assert row(db, first["task_id"])["status"] == "processing"
-        assert attempts(db, first["task_id"])[1]["ended_at"] is None
+        assert row(db, first.task_id)["status"] == "processing"
+        assert attempts(db, first.task_id)[1]["ended_at"] is None
         settled(store, tasks, second, "complete")
 
     def test_another_word_after_the_first_is_lost_and_filed(self, store, db, tasks):
         attempt = claimed(store, tasks)
         settled(store, tasks, attempt, "fail", error="No.")
         answer = store.settle(
-            tasks, attempt["task_id"], attempt["token"], "complete", result={"late": True}
+            tasks, attempt.task_id, attempt.token, "complete", result={"late": True}
         )
-        assert (answer["verdict"], answer["outcome"]) == ("lost", "failed")
-        assert refusals(db, attempt["task_id"]) == [("verb", "complete", "failed")]
-        assert (row(db, attempt["task_id"])["status"], row(db, attempt["task_id"])["result"]) == (
+        assert (answer.verdict, answer.outcome) == ("lost", "failed")
+        assert refusals(db, attempt.task_id) == [("verb", "complete", "failed")]
+        assert (row(db, attempt.task_id)["status"], row(db, attempt.task_id)["result"]) == (
             "failed",
             None,
         )
@@ -260,30 +252,25 @@ class TestSettle:
     ):
         zombie = claimed(store, tasks)
         pass_time(db, LEASE + 1)
-        second = claimed_again(store, tasks, zombie["task_id"])
-        late = store.settle(tasks, zombie["task_id"], zombie["token"], "complete", result={"by": 1})
+        second = claimed_again(store, tasks, zombie.task_id)
+        late = store.settle(tasks, zombie.task_id, zombie.token, "complete", result={"by": 1})
         settled(store, tasks, second, "complete", result={"by": 2})
-        later = store.settle(
-            tasks, zombie["task_id"], zombie["token"], "complete", result={"by": 1}
-        )
-        assert [late["verdict"], later["verdict"]] == ["lost", "lost"]
-        assert row(db, zombie["task_id"])["result"] == {"by": 2}
-        assert refusals(db, zombie["task_id"]) == [("verb", "complete", "retried")] * 2
+        later = store.settle(tasks, zombie.task_id, zombie.token, "complete", result={"by": 1})
+        assert [late.verdict, later.verdict] == ["lost", "lost"]
+        assert row(db, zombie.task_id)["result"] == {"by": 2}
+        assert refusals(db, zombie.task_id) == [("verb", "complete", "retried")] * 2
 
     def test_what_the_sweep_failed_is_not_taken_for_a_repeat(self, store, db, tasks):
         zombie = claimed(store, tasks, "once")
         pass_time(db, LEASE + 1)
         swept(store, tasks)
         for outcome in ("fail", "retry"):
-            assert (
-                store.settle(tasks, zombie["task_id"], zombie["token"], outcome)["verdict"]
-                == "lost"
-            )
-        assert len(refusals(db, zombie["task_id"])) == 2
+            assert store.settle(tasks, zombie.task_id, zombie.token, outcome).verdict == "lost"
+        assert len(refusals(db, zombie.task_id)) == 2
 
     def test_an_unknown_token_is_lost_and_filed(self, store, db, tasks):
         attempt = claimed(store, tasks)
-        answer = store.settle(tasks, attempt["task_id"], NIL, "complete")
+        answer = store.settle(tasks, attempt.task_id, NIL, "complete")
         assert answer == {
             "verdict": "lost",
             "outcome": None,
@@ -297,30 +284,25 @@ class TestSettle:
     def test_an_unknown_outcome_is_refused(self, store, db, tasks):
         attempt = claimed(store, tasks)
         with pytest.raises(StoreError, match="unknown outcome") as refused:
-            store.settle(tasks, attempt["task_id"], attempt["token"], "completed")
+            store.settle(tasks, attempt.task_id, attempt.token, "completed")
         assert not refused.value.retryable
-        assert attempts(db, attempt["task_id"])[0]["ended_at"] is None
+        assert attempts(db, attempt.task_id)[0]["ended_at"] is None
 
     def test_a_task_that_somebody_moved_is_left_to_them(self, store, db, tasks):
         attempt = claimed(store, tasks)
-        past_the_fence(db, attempt["task_id"], status="cancelled")
+        past_the_fence(db, attempt.task_id, status="cancelled")
         for _ in range(2):
-            answer = store.settle(
-                tasks, attempt["task_id"], attempt["token"], "complete", result={}
-            )
-            assert (answer["verdict"], answer["outcome"]) == ("lost", "overtaken")
-        assert row(db, attempt["task_id"])["status"] == "cancelled"
-        assert attempts(db, attempt["task_id"])[0]["outcome"] == "overtaken"
-        assert refusals(db, attempt["task_id"]) == [("verb", "complete", "overtaken")] * 2
+            answer = store.settle(tasks, attempt.task_id, attempt.token, "complete", result={})
+            assert (answer.verdict, answer.outcome) == ("lost", "overtaken")
+        assert row(db, attempt.task_id)["status"] == "cancelled"
+        assert attempts(db, attempt.task_id)[0]["outcome"] == "overtaken"
+        assert refusals(db, attempt.task_id) == [("verb", "complete", "overtaken")] * 2
 
     def test_a_deleted_task_ends_its_attempt(self, store, db, tasks):
         attempt = claimed(store, tasks)
         db.execute("delete from public.tasks")
-        assert (
-            store.settle(tasks, attempt["task_id"], attempt["token"], "complete")["verdict"]
-            == "lost"
-        )
-        assert attempts(db, attempt["task_id"])[0]["outcome"] == "overtaken"
+        assert store.settle(tasks, attempt.task_id, attempt.token, "complete").verdict == "lost"
+        assert attempts(db, attempt.task_id)[0]["outcome"] == "overtaken"
 
     def test_a_result_that_the_table_refuses_leaves_all_as_it_was(self, store, db, tasks):
         attempt = claimed(store, tasks)
@@ -329,14 +311,12 @@ class TestSettle:
         )
         try:
             with pytest.raises(StoreError, match="small") as refused:
-                store.settle(
-                    tasks, attempt["task_id"], attempt["token"], "complete", result={"n": 13}
-                )
+                store.settle(tasks, attempt.task_id, attempt.token, "complete", result={"n": 13})
         finally:
             db.execute("alter table public.tasks drop constraint small")
         assert (refused.value.retryable, refused.value.code) == (False, "23514")
-        assert row(db, attempt["task_id"])["status"] == "processing"
-        assert attempts(db, attempt["task_id"])[0]["ended_at"] is None
+        assert row(db, attempt.task_id)["status"] == "processing"
+        assert attempts(db, attempt.task_id)[0]["ended_at"] is None
 
     def test_when_settle_and_sweep_race_exactly_one_wins_and_the_ledger_agrees(
         self, store, db, tasks
@@ -350,23 +330,23 @@ class TestSettle:
             def settle(attempt: Answer) -> Answer:
                 start.wait()
                 return store.settle(
-                    tasks, attempt["task_id"], attempt["token"], "complete", result={"by": "worker"}
+                    tasks, attempt.task_id, attempt.token, "complete", result={"by": "worker"}
                 )
 
             def sweep(attempt: Answer) -> Answer:
                 start.wait()
-                return store.sweep(tasks, 1, task_id=attempt["task_id"])
+                return store.sweep(tasks, 1, task_id=attempt.task_id)
 
             rounds = [
                 (threads.submit(settle, attempt), threads.submit(sweep, attempt))
                 for attempt in races
             ]
         for attempt, (settling, sweeping) in zip(races, rounds, strict=True):
-            said, rescued = settling.result()["verdict"], len(sweeping.result()["rescued"])
+            said, rescued = settling.result().verdict, len(sweeping.result().rescued)
             wins[said] += 1
             assert (said, rescued) in {("settled", 0), ("lost", 1)}
-            (ended,) = attempts(db, attempt["task_id"])
-            found = row(db, attempt["task_id"])
+            (ended,) = attempts(db, attempt.task_id)
+            found = row(db, attempt.task_id)
             truth = (found["status"], found["result"], ended["outcome"])
             if said == "settled":
                 assert truth == ("completed", {"by": "worker"}, "completed")

@@ -19,14 +19,14 @@ class TestSuspend:
         assert store.suspend(tasks, policy) == 0
         rescued = swept(store, tasks)
         assert len(rescued) == 12
-        assert {task["tries"] for task in rescued} == {1}
+        assert {task.tries for task in rescued} == {1}
 
     def test_a_worker_that_beats_again_is_granted_the_next_one_too(self, store, db, tasks, policy):
         held = [claimed(store, tasks) for _ in range(10)]
         pass_time(db, LEASE + 1)
         assert store.suspend(tasks, policy) == 10
         for attempt in held:
-            store.beat(tasks, attempt["task_id"], attempt["token"])
+            store.beat(tasks, attempt.task_id, attempt.token)
         pass_time(db, LEASE + 1)
         assert store.suspend(tasks, policy) == 10
 

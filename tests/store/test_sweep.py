@@ -2,6 +2,7 @@
 
 import pytest
 
+from functions.core.answers import Batch
 from tests.sql import pass_time
 from tests.store.steps import (
     A_MOMENT,
@@ -26,7 +27,7 @@ class TestSweep:
     def test_with_nothing_overdue_it_does_nothing(self, store, db, tasks):
         claimed(store, tasks)
         created(store, tasks)
-        assert store.sweep(tasks, 500) == {"rescued": [], "unsweepable": [], "more": False}
+        assert store.sweep(tasks, 500) == Batch([], [], more=False)
 
     def test_a_lost_lease_puts_the_task_back(self, store, db, tasks):
         attempt = claimed(store, tasks)
@@ -35,10 +36,10 @@ class TestSweep:
         pass_time(db, 2)
         (rescued,) = swept(store, tasks, sweep_id=42)
         assert {
-            name: rescued[name]
+            name: vars(rescued)[name]
             for name in ("task_id", "kind", "was", "live", "number", "tries", "worker")
         } == {
-            "task_id": attempt["task_id"],
+            "task_id": attempt.task_id,
             "kind": "image",
             "was": "running",
             "live": True,
@@ -46,14 +47,14 @@ class TestSweep:
             "tries": 1,
             "worker": "worker-1",
         }
-        assert (rescued["state"], rescued["reason"], rescued["cause"]) == (
+        assert (rescued.state, rescued.reason, rescued.cause) == (
             "pending",
             "lease_lost",
             "lease_lost",
         )
-        assert 1 <= rescued["retry_after"] <= 2
-        assert 1 <= rescued["late"] <= 2 + A_MOMENT
-        (ended,), found = attempts(db, attempt["task_id"]), row(db, attempt["task_id"])
+        assert 1 <= rescued.retry_after <= 2
+        assert 1 <= rescued.late <= 2 + A_MOMENT
+        (ended,), found = attempts(db, attempt.task_id), row(db, attempt.task_id)
         assert (ended["outcome"], ended["error"]) == (
             "retried",
             "The worker stopped without a word.",
@@ -73,7 +74,7 @@ class TestSweep:
             pass_time(db, LEASE + 1)
             (rescued,) = swept(store, tasks)
             pass_time(db, 20)
-        assert (rescued["state"], rescued["reason"], rescued["retry_after"]) == (
+        assert (rescued.state, rescued.reason, rescued.retry_after) == (
             "failed",
             "attempts_exhausted",
             None,
@@ -94,21 +95,17 @@ class TestSweep:
         attempt = claimed(store, tasks, kind)
         pass_time(db, LEASE + 1)
         (rescued,) = swept(store, tasks)
-        assert (rescued["state"], rescued["reason"], rescued["cause"]) == (
-            "failed",
-            reason,
-            "lease_lost",
-        )
-        assert row(db, attempt["task_id"])["reason"] == reason
+        assert (rescued.state, rescued.reason, rescued.cause) == ("failed", reason, "lease_lost")
+        assert row(db, attempt.task_id)["reason"] == reason
 
     def test_an_attempt_over_its_deadline_is_ended_though_it_beats(self, store, db, tasks):
         attempt = claimed(store, tasks, "hasty")
         pass_time(db, 79)
-        store.beat(tasks, attempt["task_id"], attempt["token"])
+        store.beat(tasks, attempt.task_id, attempt.token)
         assert swept(store, tasks) == []
         pass_time(db, 2)
         (rescued,) = swept(store, tasks)
-        assert (rescued["state"], rescued["cause"]) == ("pending", "deadline")
+        assert (rescued.state, rescued.cause) == ("pending", "deadline")
 
     def test_after_a_restart_of_the_server_leases_count_from_the_restart(self, store, db, tasks):
         attempt = claimed(store, tasks)
@@ -116,7 +113,7 @@ class TestSweep:
         lease = "update unstuck.attempts set lease = make_interval(secs => %s)"
         db.execute(lease, (86_400 + 3600,))  # the suite's server started a day before it did
         assert swept(store, tasks) == []
-        assert store.status(tasks, attempt["task_id"])["overdue"] is False
+        assert store.status(tasks, attempt.task_id).overdue is False
         db.execute(lease, (LEASE,))
         assert len(swept(store, tasks)) == 1
 
@@ -131,8 +128,8 @@ class TestSweep:
         assert swept(store, tasks) == []
         pass_time(db, 2 * A_MOMENT)
         (rescued,) = swept(store, tasks, sweep_id=7)
-        assert (rescued["was"], rescued["live"], rescued["state"]) == ("pending", False, "failed")
-        assert rescued["reason"] == "never_claimed"
+        assert (rescued.was, rescued.live, rescued.state) == ("pending", False, "failed")
+        assert rescued.reason == "never_claimed"
         found, (added,) = row(db, task_id), attempts(db, task_id)
         sentence = "No worker picked the task up in time."
         assert (found["status"], found["reason"], found["error_message"]) == (
@@ -157,11 +154,11 @@ class TestSweep:
     def test_a_task_that_was_put_back_may_wait_as_long_again(self, store, db, tasks):
         attempt = claimed(store, tasks)
         pass_time(db, PENDING_FOR)
-        assert [task["state"] for task in swept(store, tasks)] == ["pending"]
+        assert [task.state for task in swept(store, tasks)] == ["pending"]
         assert swept(store, tasks) == []
         pass_time(db, PENDING_FOR + 3)
-        assert [task["reason"] for task in swept(store, tasks)] == ["never_claimed"]
-        assert [one["number"] for one in attempts(db, attempt["task_id"])] == [1, 2]
+        assert [task.reason for task in swept(store, tasks)] == ["never_claimed"]
+        assert [one["number"] for one in attempts(db, attempt.task_id)] == [1, 2]
 
     def test_a_running_task_without_an_attempt_is_judged_by_the_clock_of_the_table(
         self, store, db, tasks
@@ -172,8 +169,8 @@ class TestSweep:
         assert swept(store, tasks) == []
         pass_time(db, 2 * A_MOMENT)
         (rescued,) = swept(store, tasks)
-        assert (rescued["was"], rescued["live"], rescued["state"]) == ("running", False, "pending")
-        assert (rescued["reason"], rescued["number"], rescued["tries"]) == ("stale", 1, 1)
+        assert (rescued.was, rescued.live, rescued.state) == ("running", False, "pending")
+        assert (rescued.reason, rescued.number, rescued.tries) == ("stale", 1, 1)
         (added,) = attempts(db, task_id)
         assert (added["outcome"], added["reason"]) == ("retried", "stale")
         assert added["error"] == "Nothing was heard of the task for too long."
@@ -186,7 +183,7 @@ class TestSweep:
             by_foreigner(db, task_id, "processing")
             pass_time(db, SILENT_FOR + 1)
             (rescued,) = swept(store, tasks)
-            seen.append((rescued["state"], rescued["tries"]))
+            seen.append((rescued.state, rescued.tries))
         assert seen == [("pending", 1), ("pending", 2), ("failed", 3)]
         assert row(db, task_id)["reason"] == "attempts_exhausted"
 
@@ -194,7 +191,7 @@ class TestSweep:
         attempt = claimed(store, tasks)
         db.execute("update public.tasks set updated_at = updated_at - interval '1 day'")
         assert swept(store, tasks) == []
-        assert store.status(tasks, attempt["task_id"])["state"] == "running"
+        assert store.status(tasks, attempt.task_id).state == "running"
 
     @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
     def test_a_task_that_ended_is_never_touched(self, store, db, tasks, status):
@@ -216,8 +213,8 @@ class TestSweep:
         batches = []
         while len(batches) < 9:
             batch = store.sweep(tasks, 4)
-            batches.append((len(batch["rescued"]), batch["more"]))
-            if not batch["more"]:
+            batches.append((len(batch.rescued), batch.more))
+            if not batch.more:
                 break
         assert batches == [(4, True), (4, True), (4, True), (3, False)]
         assert one(db, "select count(*) from unstuck.attempts where ended_at is null")["count"] == 0
@@ -225,18 +222,18 @@ class TestSweep:
     def test_it_can_be_asked_about_one_task(self, store, db, tasks):
         mine, other = claimed(store, tasks), claimed(store, tasks)
         pass_time(db, LEASE + 1)
-        assert [task["task_id"] for task in swept(store, tasks, task_id=mine["task_id"])] == [
-            mine["task_id"]
+        assert [task.task_id for task in swept(store, tasks, task_id=mine.task_id)] == [
+            mine.task_id
         ]
-        assert attempts(db, other["task_id"])[0]["ended_at"] is None
+        assert attempts(db, other.task_id)[0]["ended_at"] is None
 
     def test_it_passes_over_what_it_is_told_to_skip(self, store, db, tasks):
         skip, other = claimed(store, tasks), claimed(store, tasks)
         waiting, silent = created(store, tasks), created(store, tasks)
         by_foreigner(db, silent, "processing")
         pass_time(db, 3600)
-        rescued = swept(store, tasks, skip=[skip["task_id"], waiting, silent])
-        assert [task["task_id"] for task in rescued] == [other["task_id"]]
+        rescued = swept(store, tasks, skip=[skip.task_id, waiting, silent])
+        assert [task.task_id for task in rescued] == [other.task_id]
 
     @pytest.mark.parametrize("how", ["lost", "never claimed", "stale"])
     def test_a_row_that_cannot_be_settled_is_reported_and_the_others_are_settled(
@@ -257,16 +254,16 @@ class TestSweep:
         )
         try:
             answer = store.sweep(tasks, 500)
-            assert {task["task_id"] for task in answer["rescued"]} == {ids[0], ids[2]}
-            (bad,) = answer["unsweepable"]
-            assert (bad["task_id"], bad["kind"], bad["code"]) == (ids[1], "image", "23514")
-            assert "unlucky" in bad["error"]
+            assert {task.task_id for task in answer.rescued} == {ids[0], ids[2]}
+            (bad,) = answer.unsweepable
+            assert (bad.task_id, bad.kind, bad.code) == (ids[1], "image", "23514")
+            assert "unlucky" in bad.error
             assert row(db, ids[1])["status"] == {"never claimed": "pending"}.get(how, "processing")
             assert len(attempts(db, ids[1])) == (how == "lost")
-            assert store.sweep(tasks, 500, skip=[ids[1]])["unsweepable"] == []
+            assert store.sweep(tasks, 500, skip=[ids[1]]).unsweepable == []
         finally:
             db.execute("alter table public.tasks drop constraint unlucky, drop constraint unlucky2")
-        assert [task["task_id"] for task in swept(store, tasks)] == [ids[1]]
+        assert [task.task_id for task in swept(store, tasks)] == [ids[1]]
 
     def test_even_in_batches_of_one_a_bad_row_does_not_stop_the_others(self, store, db, tasks):
         for priority in (13, 13, 1):
@@ -277,8 +274,8 @@ class TestSweep:
         )
         skip: list[str] = []
         try:
-            while (batch := store.sweep(tasks, 1, skip=skip))["more"]:
-                skip += [task["task_id"] for task in batch["unsweepable"]]
+            while (batch := store.sweep(tasks, 1, skip=skip)).more:
+                skip += [task.task_id for task in batch.unsweepable]
                 assert len(skip) <= 2
         finally:
             db.execute("alter table public.tasks drop constraint unlucky")
@@ -290,19 +287,19 @@ class TestSweep:
         self, store, db, tasks, kind, status
     ):
         attempt = claimed(store, tasks, kind)
-        past_the_fence(db, attempt["task_id"], status=status)
+        past_the_fence(db, attempt.task_id, status=status)
         pass_time(db, LEASE + 1)
-        before = row(db, attempt["task_id"])
+        before = row(db, attempt.task_id)
         (rescued,) = swept(store, tasks)
-        assert (rescued["state"], rescued["retry_after"]) == ("overtaken", None)
-        assert row(db, attempt["task_id"]) == before
-        assert [one["outcome"] for one in attempts(db, attempt["task_id"])] == ["overtaken"]
+        assert (rescued.state, rescued.retry_after) == ("overtaken", None)
+        assert row(db, attempt.task_id) == before
+        assert [one["outcome"] for one in attempts(db, attempt.task_id)] == ["overtaken"]
 
     def test_a_held_task_that_somebody_put_back_does_not_fail_as_never_claimed_before_its_attempt_ended(
         self, store, db, tasks
     ):
         attempt = claimed(store, tasks)
-        put_back(db, attempt["task_id"])
+        put_back(db, attempt.task_id)
         pass_time(db, PENDING_FOR + 1)
         db.execute(
             "update unstuck.attempts set lease_until = clock_timestamp() + lease, deadline_at = '9999-01-01'"
@@ -311,23 +308,20 @@ class TestSweep:
         pass_time(db, LEASE + 1)
         store.sweep(tasks, 500)
         store.sweep(tasks, 500)
-        assert [one["outcome"] for one in attempts(db, attempt["task_id"])] == [
-            "overtaken",
-            "failed",
-        ]
-        put_back(db, attempt["task_id"])
-        assert store.claim(tasks, None, "w")["verdict"] == "claimed"
+        assert [one["outcome"] for one in attempts(db, attempt.task_id)] == ["overtaken", "failed"]
+        put_back(db, attempt.task_id)
+        assert store.claim(tasks, None, "w").verdict == "claimed"
 
     def test_two_sweeps_at_once_settle_each_task_once(self, store, db, tasks):
         wanted = {created(store, tasks) for _ in range(100)} | {
-            claimed(store, tasks)["task_id"] for _ in range(100)
+            claimed(store, tasks).task_id for _ in range(100)
         }
         pass_time(db, PENDING_FOR + 1)
 
         def sweep() -> list[str]:
             found = []
             for _ in range(20):
-                found += [task["task_id"] for task in store.sweep(tasks, 25)["rescued"]]
+                found += [task.task_id for task in store.sweep(tasks, 25).rescued]
             return found
 
         rescued = [task_id for some in at_once(*[sweep] * 4) for task_id in some]
@@ -338,6 +332,6 @@ class TestSweep:
         locked, other = claimed(store, tasks), claimed(store, tasks)
         pass_time(db, LEASE + 1)
         with db.transaction():
-            db.execute("select from public.tasks where id = %s for update", (locked["task_id"],))
-            assert [task["task_id"] for task in swept(store, tasks)] == [other["task_id"]]
-        assert [task["task_id"] for task in swept(store, tasks)] == [locked["task_id"]]
+            db.execute("select from public.tasks where id = %s for update", (locked.task_id,))
+            assert [task.task_id for task in swept(store, tasks)] == [other.task_id]
+        assert [task.task_id for task in swept(store, tasks)] == [locked.task_id]

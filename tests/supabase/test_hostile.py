@@ -222,36 +222,36 @@ def test_sql_in_every_field_stays_text_and_the_token_of_another_attempt_opens_no
 ):
     evil = "'; drop table public.tasks; --"
     store, watch = SupabaseStore(town.url, town.key), load().watch()
-    task_id = store.create(watch, evil, {evil: evil}, owner=evil, key=evil, metadata={evil: evil})[
-        "task_id"
-    ]
+    task_id = store.create(
+        watch, evil, {evil: evil}, owner=evil, key=evil, metadata={evil: evil}
+    ).task_id
     attempt = store.claim(watch, task_id, evil)
-    other = store.claim(watch, store.create(watch, "image", {})["task_id"], "w")
-    assert store.beat(watch, task_id, other["token"])["verdict"] == "lost"
-    assert store.settle(watch, task_id, other["token"], "complete")["verdict"] == "lost"
-    assert store.beat(watch, evil, attempt["token"])["verdict"] == "lost"
+    other = store.claim(watch, store.create(watch, "image", {}).task_id, "w")
+    assert store.beat(watch, task_id, other.token).verdict == "lost"
+    assert store.settle(watch, task_id, other.token, "complete").verdict == "lost"
+    assert store.beat(watch, evil, attempt.token).verdict == "lost"
     assert (
         store.call(
             "beat",
             {
                 "p_watch": evil,
                 "p_task": evil,
-                "p_token": attempt["token"],
+                "p_token": attempt.token,
                 "p_progress": Json('{"a": 1}'),
             },
             5,
         )["verdict"]
         == "lost"
     )
-    assert store.checkpoint(watch, task_id, attempt["token"], evil, evil)["verdict"] == "held"
+    assert store.checkpoint(watch, task_id, attempt.token, evil, evil).verdict == "held"
     assert (
         store.settle(
-            watch, task_id, attempt["token"], "fail", reason=evil, error=evil, detail=evil
-        )["verdict"]
+            watch, task_id, attempt.token, "fail", reason=evil, error=evil, detail=evil
+        ).verdict
         == "settled"
     )
-    assert store.status(watch, task_id)["error"] == evil
-    assert [
-        one["task_id"] for one in store.find(watch, {"owner": evil, "states": ["failed"]}, 5)
-    ] == [task_id]
+    assert store.status(watch, task_id).error == evil
+    assert [one.task_id for one in store.find(watch, {"owner": evil, "states": ["failed"]}, 5)] == [
+        task_id
+    ]
     store.close()

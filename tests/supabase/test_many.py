@@ -22,8 +22,8 @@ def test_all_are_swept_all_are_reported_none_twice(supabase, capsys):
         store, policy = SupabaseStore(supabase.url, supabase.key), load()
         answer = sweep(store, policy)
         store.close()
-        assert (answer["verdict"], answer["complete"]) == ("ok", True)
-        assert answer["failed"] + answer["requeued"] == MANY
+        assert (answer.verdict, answer.complete) == ("ok", True)
+        assert answer.failed + answer.requeued == MANY
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         said = [
             line["task_id"] for line in lines if line["event"] in {"task_finished", "task_requeued"}
@@ -35,4 +35,4 @@ def test_all_are_swept_all_are_reported_none_twice(supabase, capsys):
         """
         assert connection.execute(left).fetchone() == (0,)
         ended = "select count(*), count(distinct task_id) from unstuck.attempts where sweep_id = %s"
-        assert connection.execute(ended, (answer["sweep_id"],)).fetchone() == (MANY, MANY)
+        assert connection.execute(ended, (answer.sweep_id,)).fetchone() == (MANY, MANY)

@@ -12,7 +12,7 @@ from functions.install import pg_cron
 from functions.install.migrate import check, file, migrate
 from functions.install.supabase_api import OWN, VERBS, WATCH_VERBS, functions
 from functions.ops.postgres.embedded import Postgres
-from functions.store import SWEEP_LIMIT, verbs
+from functions.store import BATCH_TIMEOUT_SECONDS, verbs
 from tests.conftest import copied
 from tests.supabase.stack import bootstrap
 
@@ -156,7 +156,9 @@ def test_the_verbs_of_the_sweep_may_take_as_long_as_the_store_lets_them(bare):
         "unstuck_tasks_batch",
         "unstuck_tasks_orphans",
     }
-    assert {tuple(one) for one in found.values()} == {(f"statement_timeout={SWEEP_LIMIT:.0f}s",)}
+    assert {tuple(one) for one in found.values()} == {
+        (f"statement_timeout={BATCH_TIMEOUT_SECONDS:.0f}s",)
+    }
 
 
 CRON = """

@@ -129,29 +129,29 @@ def words(changes: list[Change]) -> list[tuple[str, str | None]]:
 
 
 def test_each_change_of_state_is_one_change_and_a_beat_is_none(store, watch, changes):
-    task_id = str(store.create(watch, "image", {"prompt": "a fox"}, owner="ada")["task_id"])
+    task_id = str(store.create(watch, "image", {"prompt": "a fox"}, owner="ada").task_id)
     (created,) = changes()
     assert (created.what, created.row["id"], created.row["owner"]) == ("insert", task_id, "ada")
 
     first = store.claim(watch, task_id, "worker")
     assert words(changes()) == [("update", "processing")]
     for number in range(3):
-        store.beat(watch, task_id, first["token"])
-        store.beat(watch, task_id, first["token"], {"done": number / 3})
-        store.checkpoint(watch, task_id, first["token"], f"step-{number}", {"url": "a.png"})
+        store.beat(watch, task_id, first.token)
+        store.beat(watch, task_id, first.token, {"done": number / 3})
+        store.checkpoint(watch, task_id, first.token, f"step-{number}", {"url": "a.png"})
     assert changes() == []
 
-    store.settle(watch, task_id, first["token"], "retry", reason="transient", after=0)
+    store.settle(watch, task_id, first.token, "retry", reason="transient", after=0)
     assert words(changes()) == [("update", "pending")]
     second = store.claim(watch, task_id, "worker")
-    store.settle(watch, task_id, second["token"], "complete", result={"url": "a.png"})
+    store.settle(watch, task_id, second.token, "complete", result={"url": "a.png"})
     *_, completed = found = changes()
     assert words(found) == [("update", "processing"), ("update", "completed")]
     assert completed.row["result"] == '{"url": "a.png"}'
 
 
 def test_what_changes_nothing_is_not_published(store, watch, changes):
-    task_id = str(store.create(watch, "image", {}, key="k")["task_id"])
+    task_id = str(store.create(watch, "image", {}, key="k").task_id)
     held = store.claim(watch, task_id, "worker")
     changes()
     store.create(watch, "image", {}, key="k")
@@ -163,12 +163,12 @@ def test_what_changes_nothing_is_not_published(store, watch, changes):
     store.orphans(watch, 0)
     assert changes() == []
     for _ in range(2):
-        store.settle(watch, task_id, held["token"], "complete", result={})
+        store.settle(watch, task_id, held.token, "complete", result={})
     assert words(changes()) == [("update", "completed")]
 
 
 def test_a_rescue_is_one_change_whoever_rescues(store, db, watch, changes):
-    lost, waits, polled = (str(store.create(watch, "image", {})["task_id"]) for _ in range(3))
+    lost, waits, polled = (str(store.create(watch, "image", {}).task_id) for _ in range(3))
     store.claim(watch, lost, "worker")
     changes()
     pass_time(db, LEASE + 1)
@@ -189,7 +189,7 @@ def test_a_rescue_is_one_change_whoever_rescues(store, db, watch, changes):
 
 
 def test_what_a_person_does_is_one_change_for_each_task(store, watch, changes):
-    task_id = str(store.create(watch, "image", {})["task_id"])
+    task_id = str(store.create(watch, "image", {}).task_id)
     changes()
     for action, word in (("cancel", "cancelled"), ("retry", "pending"), ("fail", "failed")):
         for _ in range(2):

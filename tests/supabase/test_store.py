@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 import functions.store
+from functions.core.answers import Held
 from functions.core.policy import load
 from functions.core.settings import Settings
 from functions.errors import StoreError
@@ -26,28 +27,25 @@ def test_a_task_lives_and_ends_through_the_rest_api(supabase):
     store, watch = SupabaseStore(supabase.url, supabase.key), load().watch()
     store.create(watch, "image", {"n": 1})
     attempt = store.claim(watch, None, "w")
-    assert store.beat(watch, attempt["task_id"], attempt["token"], {"part": 0.5}) == {
-        "verdict": "held"
-    }
+    assert store.beat(watch, attempt.task_id, attempt.token, {"part": 0.5}) == Held()
     assert (
-        store.settle(watch, attempt["task_id"], attempt["token"], "complete", result={"n": 2})[
-            "state"
-        ]
+        store.settle(watch, attempt.task_id, attempt.token, "complete", result={"n": 2}).state
         == "completed"
     )
-    assert store.status(watch, attempt["task_id"])["result"] == {"n": 2}
+    assert store.status(watch, attempt.task_id).result == {"n": 2}
     store.close()
 
 
 OVER_A_FORK = """
 import os, sys
+from functions.core.answers import Held
 from functions.core.policy import load
 from functions.store.supabase import SupabaseStore
 store, watch = SupabaseStore(*sys.argv[1:]), load().watch()
 asked = "00000000-0000-0000-0000-000000000000"
 
 def client():
-    assert store.status(watch, asked) == {"verdict": "missing"}
+    assert store.status(watch, asked) is None
     return id(store._client()[0])
 
 before = client()
@@ -128,7 +126,7 @@ def test_the_commands_work_by_the_rest_api(supabase):
         name: value for name, value in os.environ.items() if name != "DATABASE_URL"
     } | supabase.env
     store = SupabaseStore(supabase.url, supabase.key)
-    task_id = store.create(load().watch(), "image", {})["task_id"]
+    task_id = store.create(load().watch(), "image", {}).task_id
     store.close()
     for command, says in (
         (["explain", task_id], "is pending"),
@@ -156,8 +154,8 @@ def test_it_finds_the_verbs_in_our_own_schema_when_that_is_exposed(postgres):
             Supabase(dsn, schemas="public,unstuck") as stack,
             closing(SupabaseStore(stack.url, stack.key)) as store,
         ):
-            assert store.create(load().watch(), "image", {})["verdict"] == "created"
-            assert store.overview(load().watch())["open"][0]["count"] == 1
+            assert store.create(load().watch(), "image", {}).verdict == "created"
+            assert store.overview(load().watch()).open[0].count == 1
 
 
 def test_where_nothing_is_installed_it_says_what_to_do(postgres):
@@ -176,16 +174,14 @@ def test_a_call_that_was_given_up_and_was_done_after_all_does_no_harm_when_it_is
         closing(SupabaseStore(supabase.url, supabase.key)) as store,
         psycopg.connect(supabase.dsn) as other,
     ):
-        attempt = store.claim(watch, store.create(watch, "image", {})["task_id"], "w")
+        attempt = store.claim(watch, store.create(watch, "image", {}).task_id, "w")
         other.execute("select from unstuck.attempts for update")
         with pytest.raises(StoreError, match="no answer within") as refused:
             store.settle(
-                watch, attempt["task_id"], attempt["token"], "complete", result={"n": 1}, limit=0.3
+                watch, attempt.task_id, attempt.token, "complete", result={"n": 1}, timeout=0.3
             )
         assert refused.value.retryable
         other.rollback()
-        again = store.settle(
-            watch, attempt["task_id"], attempt["token"], "complete", result={"n": 1}
-        )
-        assert (again["verdict"], again["state"]) == ("settled", "completed")
+        again = store.settle(watch, attempt.task_id, attempt.token, "complete", result={"n": 1})
+        assert (again.verdict, again.state) == ("settled", "completed")
         assert other.execute("select count(*) from unstuck.refusals").fetchone() == (0,)

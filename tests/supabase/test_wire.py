@@ -99,7 +99,7 @@ def store() -> Iterator[SupabaseStore]:
 
 
 def beat(store: SupabaseStore, limit: float = 5.0) -> object:
-    return store.beat(load().watch(), str(uuid4()), str(uuid4()), limit=limit)
+    return store.beat(load().watch(), str(uuid4()), str(uuid4()), timeout=limit)
 
 
 @pytest.mark.parametrize("what", PASSING)

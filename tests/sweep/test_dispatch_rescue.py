@@ -69,15 +69,15 @@ def minute(database, store):
 
 def state(store, task_id):
     found = store.status(WATCH, task_id, heal=False)
-    return found["state"], found["reason"]
+    return found.state, found.reason
 
 
 def test_a_lost_push_is_sent_again_and_again_before_the_task_is_failed(store, pushed, minute):
-    task_id = store.create(WATCH, "image", {})["task_id"]
+    task_id = store.create(WATCH, "image", {}).task_id
     sent = []
     for passed in range(1, LONGEST):
         before = len(pushed)
-        assert minute()["redispatched"] == len(pushed) - before
+        assert minute().redispatched == len(pushed) - before
         sent += [passed] * (len(pushed) - before)
         assert state(store, task_id) == ("pending", None)
     assert sent == list(range(AGAIN, LONGEST, AGAIN))
@@ -85,28 +85,28 @@ def test_a_lost_push_is_sent_again_and_again_before_the_task_is_failed(store, pu
         "each under another name in the queue"
     )
     done = minute()
-    assert (done["failed"], done["redispatched"], len(pushed)) == (1, 0, len(sent))
+    assert (done.failed, done.redispatched, len(pushed)) == (1, 0, len(sent))
     assert state(store, task_id) == ("failed", "never_claimed")
 
 
 def test_a_push_that_arrives_in_the_end_saves_the_task(store, pushed, minute):
-    task_id = store.create(WATCH, "image", {})["task_id"]
+    task_id = store.create(WATCH, "image", {}).task_id
     for _ in range(LONGEST - 1):
         minute()
     claimed = store.claim(WATCH, pushed[-1][0], "worker")
-    assert claimed["verdict"] == "claimed"
+    assert claimed.verdict == "claimed"
     pushed.clear()
     done = minute()
-    assert (done["failed"], done["redispatched"], pushed) == (0, 0, [])
-    assert store.settle(WATCH, task_id, claimed["token"], "complete")["state"] == "completed"
+    assert (done.failed, done.redispatched, pushed) == (0, 0, [])
+    assert store.settle(WATCH, task_id, claimed.token, "complete").state == "completed"
 
 
 def test_the_lost_push_of_a_rescued_task_is_sent_again_too(store, pushed, minute, database):
-    task_id = store.create(WATCH, "image", {})["task_id"]
+    task_id = store.create(WATCH, "image", {}).task_id
     store.claim(WATCH, task_id, "a worker that dies")
     with psycopg.connect(database) as connection:
         connection.execute("update unstuck.attempts set deadline_at = now()")
-    assert minute()["requeued"] == 1
+    assert minute().requeued == 1
     assert pushed == [(task_id, 2)]
     pushed.clear()
     for _ in range(AGAIN + 1):  # its time to start was some seconds after the rescue
@@ -115,7 +115,7 @@ def test_the_lost_push_of_a_rescued_task_is_sent_again_too(store, pushed, minute
 
 
 def test_a_task_for_later_is_not_pushed_before_its_time(store, pushed, minute):
-    task_id = store.create(WATCH, "image", {}, delay=150)["task_id"]
+    task_id = store.create(WATCH, "image", {}, delay=150).task_id
     for _ in range(4):
         minute()
     assert pushed == []
@@ -128,14 +128,14 @@ def test_a_push_that_the_queue_refuses_does_not_count_and_is_tried_again(
 ):
     store.create(WATCH, "image", {})
     pushed.refuses = True
-    done = [minute()["redispatched"] for _ in range(AGAIN)]
+    done = [minute().redispatched for _ in range(AGAIN)]
     assert sum(done) == 0
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [line["error"] for line in lines if line["event"] == "dispatch_failed"] == [
         "the queue is gone"
     ]
     pushed.refuses = False
-    assert sum(minute()["redispatched"] for _ in range(AGAIN)) == 1
+    assert sum(minute().redispatched for _ in range(AGAIN)) == 1
 
 
 def test_a_queue_that_is_away_holds_up_one_push_and_not_one_for_each_task(
@@ -144,28 +144,28 @@ def test_a_queue_that_is_away_holds_up_one_push_and_not_one_for_each_task(
     """A push to a queue that hangs takes 10 s: 500 of them would keep the sweep from its work for
     an hour."""
     for number in range(10):
-        task_id = store.create(WATCH, "image", {})["task_id"]
+        task_id = store.create(WATCH, "image", {}).task_id
         if number % 2:
             store.claim(WATCH, task_id, "a worker that dies")
     with psycopg.connect(database) as connection:
         connection.execute("update unstuck.attempts set deadline_at = now()")
     pushed.refuses = True
-    assert minute()["requeued"] == 5
+    assert minute().requeued == 5
     assert pushed.asked == 1
-    assert minute()["redispatched"] == 0
+    assert minute().redispatched == 0
     assert pushed.asked == 2
     assert "task_redispatched" not in capfd.readouterr().out
     pushed.refuses = False
-    assert sum(minute()["redispatched"] for _ in range(AGAIN + 1)) == 10
+    assert sum(minute().redispatched for _ in range(AGAIN + 1)) == 10
 
 
 def test_where_workers_pull_nothing_is_sent_and_tasks_still_end(
     store, monkeypatch, minute, database
 ):
     monkeypatch.setattr(dispatch, "dispatcher", dispatch.NoDispatch)
-    task_id = store.create(WATCH, "image", {})["task_id"]
+    task_id = store.create(WATCH, "image", {}).task_id
     done = [minute() for _ in range(LONGEST)]
-    assert sum(one["redispatched"] for one in done) == 0
+    assert sum(one.redispatched for one in done) == 0
     assert state(store, task_id) == ("failed", "never_claimed")
     with psycopg.connect(database) as connection:
         assert connection.execute("select count(*) from unstuck.dispatches").fetchone() == (0,)
@@ -174,11 +174,11 @@ def test_where_workers_pull_nothing_is_sent_and_tasks_still_end(
 def test_after_a_long_silence_of_the_scheduler_a_lost_push_is_sent_again_before_the_task_fails(
     store, pushed, minute, database
 ):
-    task_id = store.create(WATCH, "image", {})["task_id"]
+    task_id = store.create(WATCH, "image", {}).task_id
     with psycopg.connect(database) as connection:
         connection.execute("update tasks set scheduled_at = scheduled_at - interval '1 hour'")
     first = minute()
-    assert (first["failed"], first["redispatched"], [one[0] for one in pushed]) == (0, 1, [task_id])
+    assert (first.failed, first.redispatched, [one[0] for one in pushed]) == (0, 1, [task_id])
     assert state(store, task_id) == ("pending", None)
-    assert sum(minute()["failed"] for _ in range(AGAIN)) == 1
+    assert sum(minute().failed for _ in range(AGAIN)) == 1
     assert state(store, task_id) == ("failed", "never_claimed")

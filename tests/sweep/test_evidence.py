@@ -15,6 +15,7 @@ from google.cloud import logging_v2
 
 from functions.core import explain
 from functions.core import settings as environment
+from functions.core.answers import Attempt, Evidence
 from functions.core.policy import DEFAULT, load
 from functions.store.postgres import PostgresStore
 from functions.sweep import evidence, sweep
@@ -52,7 +53,7 @@ class World:
         tries: int = 1,
     ) -> str:
         """A task whose worker stopped without a word, so that its lease ran out."""
-        task = self.store.create(WATCH, kind, {})["task_id"]
+        task = self.store.create(WATCH, kind, {}).task_id
         self.store.claim(WATCH, task, worker)
         self.db.execute(
             "update unstuck.attempts set lease = '0', lease_until = now() - make_interval(secs => %s), tries = %s "
@@ -64,10 +65,10 @@ class World:
     def wrote(self, text: str | None, ago: float = 20.0, **more: Any) -> None:
         self.api.entries.append(line(text, datetime.now(UTC) - timedelta(seconds=ago), **more))
 
-    def sweep(self) -> dict[str, Any]:
+    def sweep(self) -> sweep.SweepReport:
         return sweep.sweep(self.store, POLICY)
 
-    def attempt(self, task: str) -> dict[str, Any]:
+    def attempt(self, task: str) -> Attempt:
         return self.store.history(WATCH, task)[-1]
 
     def said(self, task: str) -> str:
@@ -140,22 +141,18 @@ def test_the_ledger_and_explain_say_why_the_worker_died(case: str, world: World,
     text, more, cause, said = KNOWN[case]
     task = world.dies()
     world.wrote(text, **more)
-    assert world.sweep()["requeued"] == 1
+    assert world.sweep().requeued == 1
     attempt = world.attempt(task)
-    assert (attempt["cause"], attempt["reason"], attempt["outcome"]) == (
-        cause,
-        "lease_lost",
-        "retried",
-    )
-    assert (text or "maximum request timeout")[:200] in attempt["evidence"]
+    assert (attempt.cause, attempt.reason, attempt.outcome) == (cause, "lease_lost", "retried")
+    assert (text or "maximum request timeout")[:200] in attempt.evidence
     assert said in world.said(task)
-    assert attempt["evidence"] in world.said(task)
+    assert attempt.evidence in world.said(task)
     [found] = log("evidence_found")
     assert (found["task_id"], found["number"], found["cause"], found["evidence"]) == (
         task,
         1,
         cause,
-        attempt["evidence"],
+        attempt.evidence,
     )
 
 
@@ -184,7 +181,7 @@ def test_what_happened_to_others_is_no_evidence(case: str, world: World) -> None
     world.wrote(text, **more)
     world.sweep()
     attempt = world.attempt(task)
-    assert (attempt["cause"], attempt["evidence"]) == ("lease_lost", None)
+    assert (attempt.cause, attempt.evidence) == ("lease_lost", None)
 
 
 def test_of_several_lines_the_surest_counts(world: World) -> None:
@@ -192,16 +189,16 @@ def test_of_several_lines_the_surest_counts(world: World) -> None:
     for text in (SIGNAL, STOPPED, OOM):
         world.wrote(text)
     world.sweep()
-    assert world.attempt(task)["cause"] == "out_of_memory"
+    assert world.attempt(task).cause == "out_of_memory"
 
 
 def test_a_failed_task_keeps_its_state_its_reason_and_its_error(world: World) -> None:
     task = world.dies(tries=3)
     world.wrote(OOM)
-    assert world.sweep()["failed"] == 1
+    assert world.sweep().failed == 1
     status = world.store.status(WATCH, task)
-    assert (status["state"], status["reason"]) == ("failed", "attempts_exhausted")
-    assert "stopped without a word" in status["error"]
+    assert (status.state, status.reason) == ("failed", "attempts_exhausted")
+    assert "stopped without a word" in status.error
     assert "Memory limit of 512 MiB exceeded" in world.said(task)
 
 
@@ -213,7 +210,7 @@ def test_one_query_serves_all_of_a_sweep_and_there_is_a_most(
     world.wrote(OOM)
     world.sweep()
     assert len(world.api.filters) == 1
-    assert [world.attempt(task)["evidence"] is None for task in tasks].count(False) == 3
+    assert [world.attempt(task).evidence is None for task in tasks].count(False) == 3
 
 
 @pytest.mark.parametrize("worker", ["local@desk", "worker@localhost", "vm-7", ""])
@@ -227,7 +224,7 @@ def test_without_an_instance_the_revision_counts(world: World) -> None:
     task = world.dies(f"{REVISION}@localhost")
     world.wrote(OOM, instance="00ffffff")
     world.sweep()
-    assert world.attempt(task)["cause"] == "out_of_memory"
+    assert world.attempt(task).cause == "out_of_memory"
 
 
 def test_other_ends_ask_nobody(world: World) -> None:
@@ -237,7 +234,7 @@ def test_other_ends_ask_nobody(world: World) -> None:
         (task,),
     )
     world.sweep()
-    assert world.attempt(task)["cause"] == "deadline"
+    assert world.attempt(task).cause == "deadline"
     assert world.api.filters == []
 
 
@@ -260,8 +257,8 @@ def test_a_log_that_cannot_be_read_is_told_and_the_sweep_is_fine(
     world.api.status = status
     task = world.dies()
     answer = world.sweep()
-    assert (answer["verdict"], answer["requeued"]) == ("ok", 1)
-    assert world.attempt(task)["cause"] == "lease_lost"
+    assert (answer.verdict, answer.requeued) == ("ok", 1)
+    assert world.attempt(task).cause == "lease_lost"
     [failed] = log("evidence_failed")
     assert failed["count"] == 1
 
@@ -273,7 +270,7 @@ def test_a_log_that_does_not_answer_holds_nobody_up(
     monkeypatch.setattr(evidence, "_entries", lambda *_: time.sleep(30))
     world.dies()
     started = time.monotonic()
-    assert world.sweep()["verdict"] == "ok"
+    assert world.sweep().verdict == "ok"
     assert time.monotonic() - started < 20
     assert "no answer within" in log("evidence_failed")[0]["error"]
 
@@ -282,28 +279,18 @@ def test_a_log_that_does_not_answer_holds_nobody_up(
 
 
 def told(world: World, task: str, sweep_id: int, cause: str = "crashed") -> int:
-    return world.store.evidence(
-        sweep_id,
-        [
-            {
-                "watch": "tasks",
-                "task_id": task,
-                "number": 1,
-                "cause": cause,
-                "evidence": "it said so",
-            }
-        ],
-    )
+    line = Evidence("tasks", task, 1, cause, "it said so")
+    return world.store.evidence(sweep_id, [line])
 
 
 def test_the_verb_tells_once_and_only_of_what_that_sweep_ended(world: World) -> None:
     task = world.dies()
     assert told(world, task, 1) == 0, "a live attempt"
-    done = world.sweep()["sweep_id"]
+    done = world.sweep().sweep_id
     assert told(world, task, done + 1) == 0, "another sweep"
-    before = world.store.status(WATCH, task, heal=False)
+    before = vars(world.store.status(WATCH, task, heal=False))
     assert told(world, task, done) == 1
-    after = world.store.status(WATCH, task, heal=False)
+    after = vars(world.store.status(WATCH, task, heal=False))
     assert {name for name in after if before[name] != after[name]} <= {
         "attempt",
         "waited",
@@ -311,4 +298,4 @@ def test_the_verb_tells_once_and_only_of_what_that_sweep_ended(world: World) -> 
         "due_in",
     }
     assert told(world, task, done, "out_of_memory") == 0, "a repetition"
-    assert world.attempt(task)["cause"] == "crashed"
+    assert world.attempt(task).cause == "crashed"

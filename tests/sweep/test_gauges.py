@@ -110,7 +110,7 @@ def log(capfd: pytest.CaptureFixture[str]) -> Any:
     ]
 
 
-def swept(store: PostgresStore) -> dict[str, Any]:
+def swept(store: PostgresStore) -> sweep.SweepReport:
     return sweep.sweep(store, POLICY)
 
 
@@ -129,7 +129,7 @@ def test_a_sweep_writes_what_is_open_and_what_is_at_work(
         connection.execute(
             "update tasks set scheduled_at = now() - interval '100 s' where kind = 'image'"
         )
-    assert swept(store)["verdict"] == "ok"
+    assert swept(store).verdict == "ok"
     found = monitoring.points()
     assert found["open_tasks", "tasks", "image", "pending"] == 2
     assert 100 <= found["oldest_seconds", "tasks", "image", "pending"] < 160
@@ -158,7 +158,7 @@ def test_the_points_are_as_the_service_wants_them(
 def test_what_is_gone_is_written_as_zero(
     store: PostgresStore, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = store.create(WATCH, "poster", {})["task_id"]
+    task = store.create(WATCH, "poster", {}).task_id
     swept(store)
     store.operate(WATCH, "cancel", [task])
     monitoring.requests.clear()
@@ -198,7 +198,7 @@ def test_a_refusal_is_told_and_the_sweep_is_fine(
     code: Any, store: PostgresStore, monitoring: Monitoring, log: Any
 ) -> None:
     monitoring.refuses = code
-    assert swept(store)["verdict"] == "ok"
+    assert swept(store).verdict == "ok"
     [failed] = log("gauges_failed")
     assert "maximum sampling period" in failed["error"]
 
@@ -209,7 +209,7 @@ def test_monitoring_that_does_not_answer_holds_nobody_up(
     monkeypatch.setattr("functions.sweep.after_sweep.LIMIT", 1.0)
     monitoring.released.clear()
     started = time.monotonic()
-    assert swept(store)["verdict"] == "ok"
+    assert swept(store).verdict == "ok"
     assert time.monotonic() - started < 20
     assert log("gauges_failed")
 
@@ -232,7 +232,7 @@ def test_without_credentials_it_says_so(
 
     monkeypatch.setattr(gauges, "client", client)
     monkeypatch.setattr(gauges, "_written", float("-inf"))
-    assert swept(store)["verdict"] == "ok"
+    assert swept(store).verdict == "ok"
     assert "credentials" in log("gauges_failed")[0]["error"]
 
 
@@ -257,5 +257,5 @@ def test_a_run_that_did_nothing_writes_nothing(
 ) -> None:
     sweep.sweep(store, POLICY, key="1")
     monitoring.requests.clear()
-    assert sweep.sweep(store, POLICY, key="1")["verdict"] == "duplicate"
+    assert sweep.sweep(store, POLICY, key="1").verdict == "duplicate"
     assert monitoring.requests == []

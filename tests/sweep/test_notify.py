@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from functions.core import settings as environment
+from functions.core.answers import FailedTask, Message
 from functions.core.policy import Policy, load
 from functions.install.migrate import migrate
 from functions.ops.postgres.embedded import Postgres
@@ -99,7 +100,7 @@ def told(wire: responses.RequestsMock) -> list[dict[str, Any]]:
 def test_a_failure_by_a_sweep_is_told_once_in_a_row_of_sweeps(store, db, policy, wire):
     wire.post(URL, "ok")
     task_ids = fail(db, 2) + fail(db, 1, "selection")
-    assert [sweep(store, policy)["verdict"] for _ in range(3)] == ["ok"] * 3
+    assert [sweep(store, policy).verdict for _ in range(3)] == ["ok"] * 3
     (message,) = told(wire)
     assert message["text"] == (
         "3 tasks failed:\n2 x image of tasks: never_claimed\n1 x selection of tasks: never_claimed"
@@ -120,16 +121,16 @@ def test_a_failure_by_a_sweep_is_told_once_in_a_row_of_sweeps(store, db, policy,
 def test_a_task_that_a_poll_ended_is_told_by_the_next_sweep(store, db, policy, wire):
     wire.post(URL, "ok")
     (task_id,) = fail(db, 1)
-    assert store.status(policy.watch(), task_id)["state"] == "failed"
+    assert store.status(policy.watch(), task_id).state == "failed"
     sweep(store, policy)
     assert [task["task_id"] for task in told(wire)[0]["tasks"]] == [task_id]
 
 
 def test_a_task_that_is_pending_again_is_not_told(store, db, policy, wire):
-    task_id = str(store.create(policy.watch(), "image", {})["task_id"])
+    task_id = str(store.create(policy.watch(), "image", {}).task_id)
     store.claim(policy.watch(), task_id, "worker")
     pass_time(db, 31)
-    assert sweep(store, policy)["requeued"] == 1
+    assert sweep(store, policy).requeued == 1
     assert told(wire) == []
 
 
@@ -161,7 +162,7 @@ def test_a_failure_of_the_receiver_fails_no_sweep_and_the_same_message_comes_aga
 ):
     wire.post(URL, "no", status=503)
     fail(db, 2)
-    assert [sweep(store, policy)["verdict"] for _ in range(2)] == ["ok", "ok"]
+    assert [sweep(store, policy).verdict for _ in range(2)] == ["ok", "ok"]
     assert len(told(wire)) == 1, "not before its time"
     fail(db, 1)
     wire.replace("POST", URL, "ok")
@@ -200,7 +201,7 @@ def test_nothing_that_goes_wrong_fails_a_sweep_or_shows_the_url(
 ):
     wire.post(URL, body=failure)
     fail(db, 1)
-    assert sweep(store, policy)["verdict"] == "ok"
+    assert sweep(store, policy).verdict == "ok"
     seen = capsys.readouterr().out + str(db.execute("select error from unstuck.outbox").fetchall())
     assert type(failure).__name__ in seen
     assert "a-secret" not in seen
@@ -212,7 +213,7 @@ def test_a_secret_that_is_none_sends_nothing_and_fails_no_sweep(
 ):
     configured(secret=secret)
     fail(db, 1)
-    assert sweep(store, policy)["verdict"] == "ok"
+    assert sweep(store, policy).verdict == "ok"
     assert told(wire) == []
 
 
@@ -237,7 +238,7 @@ def test_a_sweep_that_dies_between_the_call_and_its_mark_has_it_sent_again_with_
     assert told(wire) == [], "it belongs to the sweep that took it"
     pass_time(db, LEASE)
     sweep(store, policy)
-    assert [message["id"] for message in told(wire)] == [taken["message"]]
+    assert [message["id"] for message in told(wire)] == [taken.message]
 
 
 def test_it_is_given_up_at_last_and_said_so(store, db, policy, wire, capsys):
@@ -280,7 +281,7 @@ def test_two_sweeps_at_once_take_no_message_twice(store, db, dsn, policy):
     stores = [PostgresStore(dsn) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
         taken = list(threads.map(lambda one: one.outbox_take(LEASE), stores))
-    tasks = [task["task_id"] for message in taken if message for task in message["tasks"]]
+    tasks = [task.task_id for message in taken if message for task in message.tasks]
     assert len(tasks) == len(set(tasks)) == 12
     for one in stores:
         one.close()
@@ -294,7 +295,7 @@ def test_a_row_that_could_not_be_failed_is_not_told(store, db, policy, wire):
     )
     answer = sweep(store, policy)
     db.execute("alter table tasks drop constraint refuses")
-    assert (answer["unsweepable"], answer["failed"]) == (1, 2)
+    assert (answer.unsweepable, answer.failed) == (1, 2)
     assert sorted(task["task_id"] for task in told(wire)[0]["tasks"]) == good
 
 
@@ -319,19 +320,23 @@ def test_without_notify_in_a_watch_the_outbox_stays_empty(postgres, template):
     ):
         fail(db, 1)
         store = PostgresStore(dsn)
-        assert sweep(store, load())["failed"] == 1
+        assert sweep(store, load()).failed == 1
         store.close()
         assert db.execute("select from unstuck.outbox").fetchall() == []
 
 
+def failed_task(kind: str) -> FailedTask:
+    return FailedTask("tasks", "1", 1, kind, "stale", "stale", "2026-01-01")
+
+
 def test_a_kind_cannot_call_everybody():
-    task = {"watch": "tasks", "kind": "<!channel> & <https://x|y>", "reason": "stale"}
-    assert notify.body({"message": "1", "tasks": [task]})["text"].endswith(
+    message = Message("1", 1, [failed_task("<!channel> & <https://x|y>")])
+    assert notify.body(message)["text"].endswith(
         "1 x &lt;!channel&gt; &amp; &lt;https://x|y&gt; of tasks: stale"
     )
 
 
 def test_a_text_stays_short_whatever_failed():
-    tasks = [{"watch": "tasks", "kind": f"kind{n % 40}", "reason": "stale"} for n in range(100)]
-    lines = notify.body({"message": "1", "tasks": tasks})["text"].split("\n")
+    tasks = [failed_task(f"kind{n % 40}") for n in range(100)]
+    lines = notify.body(Message("1", 1, tasks))["text"].split("\n")
     assert (len(lines), lines[0], lines[-1]) == (12, "100 tasks failed:", "and 70 more")

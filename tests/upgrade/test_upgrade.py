@@ -117,9 +117,9 @@ def upgraded(postgres: Postgres) -> Iterator[tuple[str, dict[str, Any]]]:
         with psycopg.connect(dsn, autocommit=True) as db:
             db.execute(RELEASED.read_text(encoding="utf-8"))
         store = PostgresStore(dsn)
-        task = store.create(POLICY.watch(), "image", {"n": 1})["task_id"]
+        task = store.create(POLICY.watch(), "image", {"n": 1}).task_id
         attempt = store.claim(POLICY.watch(), task, "w")
-        store.checkpoint(POLICY.watch(), task, attempt["token"], "step", {"n": 1})
+        store.checkpoint(POLICY.watch(), task, attempt.token, "step", {"n": 1})
         store.close()
         migrate(dsn)
         yield dsn, attempt
@@ -131,11 +131,9 @@ def test_what_was_begun_before_a_migration_is_ended_after_it(upgraded):
     store = PostgresStore(dsn)
     watch = POLICY.watch()
     try:
-        assert store.beat(watch, attempt["task_id"], attempt["token"])["verdict"] == "held"
-        settled = store.settle(
-            watch, attempt["task_id"], attempt["token"], "complete", result={"n": 2}
-        )
-        assert (settled["verdict"], settled["state"]) == ("settled", "completed")
-        assert len(store.history(watch, attempt["task_id"])) == 1
+        assert store.beat(watch, attempt.task_id, attempt.token).verdict == "held"
+        settled = store.settle(watch, attempt.task_id, attempt.token, "complete", result={"n": 2})
+        assert (settled.verdict, settled.state) == ("settled", "completed")
+        assert len(store.history(watch, attempt.task_id)) == 1
     finally:
         store.close()

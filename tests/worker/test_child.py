@@ -16,6 +16,7 @@ from functions.worker import child
 from functions.worker.child import Work
 from functions.worker.handler_context import Job
 from functions.worker.inbox import Inbox
+from functions.worker.messages import Exited, Progress, Result
 from tests.waiting import eventually
 
 MUCH = 10_000_000
@@ -66,15 +67,14 @@ def message(work):
 @pytest.mark.parametrize("where", ["process", "thread"])
 def test_a_large_message_arrives_whole(where):
     with at_work(says_much, where) as work:
-        word, text = message(work)
-        assert (word, json.loads(text)) == ("result", {"much": "x" * MUCH})
+        assert json.loads(message(work).text) == {"much": "x" * MUCH}
 
 
 @pytest.mark.parametrize("where", ["process", "thread"])
 def test_messages_that_arrive_together_are_heard_one_after_the_other(where):
     with at_work(says_two_things_at_once, where) as work:
-        said = [message(work) for _ in range(3)]
-    assert [word for word, _ in said] == ["progress", "progress", "result"]
+        messages = [message(work) for _ in range(3)]
+    assert [type(one) for one in messages] == [Progress, Progress, Result]
 
 
 def test_a_child_that_stops_in_the_middle_of_a_message_does_not_hold_up_the_guard():
@@ -86,27 +86,27 @@ def test_a_child_that_stops_in_the_middle_of_a_message_does_not_hold_up_the_guar
         for _ in range(10):  # more than the socket holds
             assert work.receive(0.01) is None
         process.resume()
-        assert len(message(work)[1]) > MUCH
+        assert len(message(work).text) > MUCH
 
 
-def test_a_child_that_dies_in_the_middle_of_a_message_is_told_as_gone():
+def test_a_child_that_dies_in_the_middle_of_a_message_has_exited():
     with at_work(says_much) as work:
         eventually(lambda: child.wait([work._pipe], 0))
         os.kill(work._process.pid, signal.SIGKILL)
-        assert message(work) == ("gone", -signal.SIGKILL)
+        assert message(work) == Exited(-signal.SIGKILL)
 
 
 def test_a_message_above_two_gigabytes_is_framed_by_eight_bytes():
-    """As multiprocessing writes it: only the head is made up here."""
+    """As multiprocessing writes it: only the header is made up here."""
     ours, theirs = child.multiprocessing.Pipe()
     inbox = Inbox(ours)
     os.write(theirs.fileno(), b"\xff\xff\xff\xff")
     inbox.read()
     assert inbox.take() is None
-    text = child.multiprocessing.reduction.ForkingPickler.dumps(("result", "1"))
+    text = child.multiprocessing.reduction.ForkingPickler.dumps(Result("1"))
     os.write(theirs.fileno(), len(text).to_bytes(8) + bytes(text))
     inbox.read()
-    assert inbox.take() == ("result", "1")
+    assert inbox.take() == Result("1")
     theirs.close()
     with pytest.raises(EOFError):
         inbox.read()
@@ -116,7 +116,7 @@ def test_a_message_above_two_gigabytes_is_framed_by_eight_bytes():
 @pytest.mark.skipif(sys.platform != "linux", reason="children are known by /proc")
 def test_the_programs_that_a_handler_starts_count_in_its_memory_and_end_with_it():
     with at_work(starts_programs) as work:
-        programs = [psutil.Process(pid) for pid in json.loads(message(work)[1]["message"])]
+        programs = [psutil.Process(pid) for pid in json.loads(message(work).progress["message"])]
         family = [*programs, *(child for program in programs for child in program.children())]
         assert len(family) == 4
         assert work.memory() > 2 * GREED

@@ -20,16 +20,27 @@ import pytest
 import requests
 import urllib3
 
+from functions.core.answers import Claimed, ClaimRefusal, Held, Lost, NotClaimed, Settled
 from functions.core.policy import DEFAULT, parse
-from functions.core.states import Reason
-from functions.entry.worker import status_of
+from functions.core.states import Reason, SettleAs, State
+from functions.entry.worker import ShuttingDown, status_of
 from functions.errors import Fail, LeaseLostError, Retry, StoreError
 from functions.worker import child, shutdown
 from functions.worker import guard as guards
 from functions.worker.child import Work, is_transient
-from functions.worker.guard import _Attempt, guard
+from functions.worker.guard import Unwritten, _Attempt, guard
 from functions.worker.handler_context import Job
-from functions.worker.settle import Ending, complete
+from functions.worker.messages import (
+    Checkpoint,
+    CheckpointAnswer,
+    Exited,
+    Failed,
+    LastMessage,
+    Progress,
+    Result,
+    Stopped,
+)
+from functions.worker.settle import AttemptEnd, settle
 from tests.waiting import eventually
 
 POLICY = parse(
@@ -40,18 +51,7 @@ POLICY = parse(
 """
 )
 WATCH = POLICY.watch()
-CLAIMED = {
-    "verdict": "claimed",
-    "task_id": "1",
-    "kind": "image",
-    "state": "running",
-    "token": "t",
-    "number": 2,
-    "tries": 2,
-    "input": {},
-    "rescued": None,
-    "checkpoint": {},
-}
+CLAIMED = Claimed("1", "image", State.RUNNING, "t", 2, 2, {}, {})
 RETRY = StoreError("the database is away", retryable=True)
 REFUSED = StoreError("a check is violated", retryable=False, code="23514")
 
@@ -61,22 +61,18 @@ class FakeStore:
     verbs and their values."""
 
     def __init__(self, **answers):
-        self.answers = {
-            "claim": CLAIMED,
-            "beat": {"verdict": "held"},
-            "checkpoint": {"verdict": "held"},
-        } | answers
+        self.answers = {"claim": CLAIMED, "beat": Held(), "checkpoint": Held()} | answers
         self.calls = []
 
     def __getattr__(self, verb):
         def answer(watch, *values, **named):
             self.calls.append((verb, *values, named))
-            found = self.answers[verb]
-            if isinstance(found, list):
-                found = found.pop(0)
-            if isinstance(found, Exception):
-                raise found
-            return found
+            result = self.answers[verb]
+            if isinstance(result, list):
+                result = result.pop(0)
+            if isinstance(result, Exception):
+                raise result
+            return result
 
         return answer
 
@@ -86,13 +82,13 @@ class FakeStore:
 
 class FakeWork:
     def __init__(self, *messages):
-        self.messages, self.answers = list(messages), []
+        self.messages, self.sent = list(messages), []
 
     def receive(self, timeout):
         return self.messages.pop(0) if self.messages else None
 
-    def answer(self, *answer):
-        self.answers.append(answer)
+    def send(self, message):
+        self.sent.append(message)
 
     def memory(self):
         return 0
@@ -108,25 +104,31 @@ def log(capfd):
     return lambda: [json.loads(line) for line in capfd.readouterr().out.splitlines()]
 
 
+def claimed(kind):
+    return Claimed(**vars(CLAIMED) | {"kind": kind})
+
+
 def attempt(kind="image", store=None, started=None):
     started = time.monotonic() if started is None else started
-    return _Attempt(store or FakeStore(), POLICY, WATCH, CLAIMED | {"kind": kind}, started)
+    return _Attempt(store or FakeStore(), POLICY, WATCH, claimed(kind), started)
 
 
-def take(*message, kind="image", most=0):
-    return attempt(kind)._take(FakeWork(), message, most)
+def take(message, kind="image", most_memory=0):
+    return attempt(kind)._take(FakeWork(), message, most_memory)
 
 
 # -- what a message of the handler leads to
 
 
 def test_a_result_completes_the_task():
-    assert take("result", '{"a": [1, null]}') == Ending("complete", result={"a": [1, None]})
+    assert take(Result('{"a": [1, null]}')) == AttemptEnd(
+        SettleAs.COMPLETE, result={"a": [1, None]}
+    )
 
 
 def test_progress_goes_on_and_is_sent_with_the_next_beat():
     one = attempt()
-    assert one._take(FakeWork(), ("progress", {"fraction": 0.5}), 0) is None
+    assert one._take(FakeWork(), Progress({"fraction": 0.5}), 0) is None
     one.next_beat = 0
     assert one._beat_if_due() is None
     assert one.store.calls[-1][:4] == ("beat", "1", "t", {"fraction": 0.5})
@@ -140,60 +142,56 @@ def test_progress_goes_on_and_is_sent_with_the_next_beat():
 def test_a_checkpoint_is_written_before_the_handler_goes_on():
     one, work = attempt(), FakeWork()
     one.next_beat = 0
-    assert one._take(work, ("checkpoint", "step", {"n": 1}), 0) is None
+    assert one._take(work, Checkpoint("step", {"n": 1}), 0) is None
     assert one.store.calls[0][:5] == ("checkpoint", "1", "t", "step", {"n": 1})
-    assert work.answers == [("checkpoint", "held")]
+    assert work.sent == [CheckpointAnswer(held=True)]
     assert one.next_beat > time.monotonic(), "a checkpoint is a beat too"
 
 
 def test_a_checkpoint_of_a_lost_lease_ends_the_work():
-    one, work = (
-        attempt(store=FakeStore(checkpoint={"verdict": "lost", "reason": "deadline"})),
-        FakeWork(),
-    )
-    assert one._take(work, ("checkpoint", "step", 1), 0) == Ending("lost", "deadline")
-    assert work.answers == [("checkpoint", "lost")]
+    one, work = (attempt(store=FakeStore(checkpoint=Lost(reason="deadline"))), FakeWork())
+    assert one._take(work, Checkpoint("step", 1), 0) == Lost(reason="deadline")
+    assert work.sent == [CheckpointAnswer(held=False)]
 
 
 def test_a_checkpoint_that_the_database_cannot_take_now_is_tried_again_in_another_attempt():
     one = attempt(store=FakeStore(checkpoint=RETRY))
-    ending = one._take(FakeWork(), ("checkpoint", "step", 1), 0)
-    assert (ending.outcome, ending.reason) == ("retry", Reason.TRANSIENT)
+    ending = one._take(FakeWork(), Checkpoint("step", 1), 0)
+    assert (ending.settle_as, ending.reason) == ("retry", Reason.TRANSIENT)
     assert "step not written: the database is away" in ending.detail
 
 
 @pytest.mark.parametrize(("kind", "outcome"), [("image", "retry"), ("strict", "fail")])
 def test_a_checkpoint_that_the_database_refuses_is_the_handlers_error(kind, outcome):
     ending = attempt(kind, FakeStore(checkpoint=REFUSED))._take(
-        FakeWork(), ("checkpoint", "step", 1), 0
+        FakeWork(), Checkpoint("step", 1), 0
     )
-    assert (ending.outcome, ending.reason) == (outcome, Reason.HANDLER_ERROR)
+    assert (ending.settle_as, ending.reason) == (outcome, Reason.HANDLER_ERROR)
 
 
 @pytest.mark.parametrize(
-    ("how", "reason", "outcome", "strict"),
+    ("settle_as", "reason", "image", "strict"),
     [
-        ("retry", Reason.TRANSIENT, "retry", "retry"),
-        ("fail", Reason.HANDLER_ERROR, "fail", "fail"),
-        ("unknown", Reason.HANDLER_ERROR, "retry", "fail"),
-        ("lost", Reason.OUT_OF_MEMORY, "retry", "retry"),
-        ("lost", Reason.CRASHED, "retry", "retry"),
+        (SettleAs.RETRY, Reason.TRANSIENT, SettleAs.RETRY, SettleAs.RETRY),
+        (SettleAs.FAIL, Reason.HANDLER_ERROR, SettleAs.FAIL, SettleAs.FAIL),
+        (None, Reason.HANDLER_ERROR, SettleAs.RETRY, SettleAs.FAIL),
+        (SettleAs.RETRY, Reason.OUT_OF_MEMORY, SettleAs.RETRY, SettleAs.RETRY),
+        (SettleAs.RETRY, Reason.CRASHED, SettleAs.RETRY, SettleAs.RETRY),
     ],
 )
-def test_an_error_ends_the_attempt_as_its_class_or_the_rule_says(how, reason, outcome, strict):
-    for kind, expected in (("image", outcome), ("strict", strict)):
-        ending = take("error", how, reason, "for the user", "for the operator", None, kind=kind)
-        assert ending == Ending(expected, reason, "for the user", "for the operator")
+def test_an_error_ends_the_attempt_as_its_class_or_the_rule_says(settle_as, reason, image, strict):
+    failure = Failed(settle_as, reason, "for the user", "for the operator")
+    for kind, expected in (("image", image), ("strict", strict)):
+        ending = AttemptEnd(expected, reason, "for the user", "for the operator")
+        assert take(failure, kind=kind) == ending
 
 
 def test_a_retry_may_say_when():
-    assert take("error", "retry", Reason.TRANSIENT, "busy", "", 7.5).after == 7.5
+    assert take(Failed(SettleAs.RETRY, Reason.TRANSIENT, "busy", "", 7.5)).after == 7.5
 
 
 def test_a_handler_that_heard_of_the_lost_lease_first_leaves_the_task_alone():
-    assert take("error", "gone", Reason.LEASE_LOST, None, "", None) == Ending(
-        "lost", Reason.LEASE_LOST
-    )
+    assert take(Stopped()) == Lost(reason=Reason.LEASE_LOST)
 
 
 @pytest.mark.parametrize(
@@ -208,24 +206,27 @@ def test_a_handler_that_heard_of_the_lost_lease_first_leaves_the_task_alone():
         (-11, 399_000_000, Reason.CRASHED, "signal 11"),
     ],
 )
-def test_a_child_that_is_gone_without_a_word_is_told_by_its_exit_code(code, most, reason, says):
-    ending = take("gone", code, most=most)
-    assert (ending.outcome, ending.reason) == ("retry", reason)
+def test_a_child_that_exits_without_a_last_message_is_judged_by_its_exit_code(
+    code, most, reason, says
+):
+    ending = take(Exited(code), most_memory=most)
+    assert (ending.settle_as, ending.reason) == ("retry", reason)
     assert says in ending.detail
 
 
-@pytest.mark.parametrize("code", guards.KILLED_BY_TERM)
+@pytest.mark.parametrize("code", guards.SIGTERM_EXIT_CODES)
 def test_a_child_that_the_same_sigterm_ended_burns_no_attempt(code):
     threading.Timer(
         0.05, shutdown.requested.set
     ).start()  # the signal reaches this process a little later
-    assert take("gone", code) == Ending(
-        "release", Reason.SHUTDOWN, detail="SIGTERM to the handler as well"
+    assert take(Exited(code)) == AttemptEnd(
+        SettleAs.RELEASE, Reason.SHUTDOWN, detail="SIGTERM to the handler as well"
     )
 
 
-def test_a_message_that_nobody_knows_ends_the_attempt():
-    assert take("nonsense", 1).reason == Reason.CRASHED
+def test_a_message_that_nobody_knows_is_a_failure_of_the_guard():
+    with pytest.raises(AssertionError):
+        take("nonsense")
 
 
 # -- what the guard sees by itself
@@ -233,13 +234,15 @@ def test_a_message_that_nobody_knows_ends_the_attempt():
 
 def test_sigterm_the_deadline_and_memory_end_the_work_in_this_order():
     one = attempt()
-    assert one._look(0) is None
-    assert one._look(WATCH.rule("image").memory) is None
-    assert one._look(WATCH.rule("image").memory + 1).reason == Reason.OUT_OF_MEMORY
+    assert one._end_by_limits(0) is None
+    assert one._end_by_limits(WATCH.rule("image").memory) is None
+    assert one._end_by_limits(WATCH.rule("image").memory + 1).reason == Reason.OUT_OF_MEMORY
     one.deadline = time.monotonic()
-    assert one._look(10**12).reason == Reason.DEADLINE
+    assert one._end_by_limits(10**12).reason == Reason.DEADLINE
     shutdown.requested.set()
-    assert one._look(10**12) == Ending("release", Reason.SHUTDOWN, detail="SIGTERM")
+    assert one._end_by_limits(10**12) == AttemptEnd(
+        SettleAs.RELEASE, Reason.SHUTDOWN, detail="SIGTERM"
+    )
 
 
 def test_the_deadline_is_the_rules_but_never_beyond_the_platforms():
@@ -260,19 +263,19 @@ def test_a_beat_is_sent_when_it_is_due_and_not_before():
 
 
 def test_a_beat_of_a_lost_lease_ends_the_work():
-    one = attempt(store=FakeStore(beat={"verdict": "lost", "reason": "lease_lost"}))
+    one = attempt(store=FakeStore(beat=Lost(reason="lease_lost")))
     one.next_beat = 0
-    assert one._beat_if_due() == Ending("lost", "lease_lost")
+    assert one._beat_if_due() == Lost(reason="lease_lost")
 
 
 def test_a_checkpoint_leaves_the_deadline_its_time_too():
     one = attempt()
     one.deadline = time.monotonic() + 1
-    one._take(FakeWork(), ("checkpoint", "step", 1), 0)
-    assert one.store.calls[0][5] <= 1, "the limit of the checkpoint"
+    one._take(FakeWork(), Checkpoint("step", 1), 0)
+    assert one.store.calls[0][5] <= 1, "the timeout of the checkpoint"
     one.deadline = time.monotonic() + 100
-    one._take(FakeWork(), ("checkpoint", "step", 1), 0)
-    assert one.store.calls[1][5] == guards.BEAT_LIMIT < POLICY.beat
+    one._take(FakeWork(), Checkpoint("step", 1), 0)
+    assert one.store.calls[1][5] == guards.BEAT_TIMEOUT_SECONDS < POLICY.beat
 
 
 @pytest.mark.parametrize(("error", "kept"), [(RETRY, True), (REFUSED, False)])
@@ -291,7 +294,7 @@ def test_a_beat_leaves_the_deadline_its_time():
     one.next_beat = 0
     one.deadline = time.monotonic() + 1
     one._beat_if_due()
-    assert one.store.calls[0][4] <= 1, "the limit of the beat"
+    assert one.store.calls[0][4] <= 1, "the timeout of the beat"
 
 
 def test_messages_without_end_keep_the_guard_neither_from_its_deadline_nor_from_its_beats():
@@ -299,56 +302,50 @@ def test_messages_without_end_keep_the_guard_neither_from_its_deadline_nor_from_
     one.next_beat = 0
     one.deadline = time.monotonic() + 0.05
     flood = FakeWork()
-    flood.receive = lambda timeout: ("progress", {})
+    flood.receive = lambda timeout: Progress({})
     assert one._watch_over(flood).reason == Reason.DEADLINE
     assert "beat" in one.store.verbs()
 
 
 def test_the_final_write_has_what_the_platform_leaves_and_less_on_sigterm():
     now = time.monotonic()
-    assert attempt(started=now - 500).time_to_settle() == pytest.approx(98, abs=1)
-    assert attempt(started=now - 10_000).time_to_settle() == 5
+    assert attempt(started=now - 500)._time_to_settle() == pytest.approx(98, abs=1)
+    assert attempt(started=now - 10_000)._time_to_settle() == 5
     shutdown.requested.set()
-    assert attempt(started=now - 10).time_to_settle() < 8, "Cloud Run grants 10 s"
+    assert attempt(started=now - 10)._time_to_settle() < 8, "Cloud Run grants 10 s"
 
 
 # -- how an attempt ends
 
 
-def settled(state="completed", **more):
-    return {
-        "verdict": "settled",
-        "state": state,
-        "reason": None,
-        "number": 2,
-        "tries": 2,
-        "retry_after": None,
-    } | more
+def settled(state="completed", reason=None, retry_after=None, pushed=None):
+    return Settled(State(state), reason, None, 2, 2, "image", 0.1, retry_after, pushed=pushed)
 
 
 def test_a_task_runs_from_its_claim_to_its_end(log):
-    store = FakeStore(claim=CLAIMED | {"kind": "returns"}, settle=settled())
+    store = FakeStore(claim=claimed("returns"), settle=settled())
     answer = guard(store, POLICY, WATCH, "1")
-    assert (answer["verdict"], answer["state"]) == ("settled", "completed")
+    assert answer == settled()
     assert store.verbs() == ["claim", "settle"]
     assert store.calls[-1][1:4] == ("1", "t", "complete")
     assert store.calls[-1][-1]["result"] == {"attempt": 2}
     assert [line["event"] for line in log()] == ["task_claimed", "task_finished"]
 
 
-@pytest.mark.parametrize("verdict", ["held", "early", "ended", "resting", "missing", "none"])
+@pytest.mark.parametrize("verdict", list(ClaimRefusal))
 def test_a_task_that_is_not_claimed_is_left_alone(verdict):
-    store = FakeStore(claim={"verdict": verdict, "retry_after": 60})
-    assert guard(store, POLICY, WATCH, "1")["verdict"] == verdict
+    refusal = NotClaimed(verdict, retry_after=60)
+    store = FakeStore(claim=refusal)
+    assert guard(store, POLICY, WATCH, "1") == refusal
     assert store.verbs() == ["claim"]
 
 
 def test_a_push_that_comes_a_little_early_waits_for_its_time():
     store = FakeStore(
-        claim=[{"verdict": "early", "retry_after": 0.01}, CLAIMED | {"kind": "returns"}],
+        claim=[NotClaimed(ClaimRefusal.EARLY, retry_after=0.01), claimed("returns")],
         settle=settled(),
     )
-    assert guard(store, POLICY, WATCH, "1")["state"] == "completed"
+    assert guard(store, POLICY, WATCH, "1").state == "completed"
     assert store.verbs() == ["claim", "claim", "settle"]
 
 
@@ -363,7 +360,7 @@ def test_a_claim_that_cannot_reach_the_database_is_the_callers_to_hear():
 )
 def test_a_kind_names_a_module_of_the_handlers_and_nothing_else(kind):
     """In an adopted table whoever inserts rows chooses their kind."""
-    store = FakeStore(claim=CLAIMED | {"kind": kind}, settle=settled("failed"))
+    store = FakeStore(claim=claimed(kind), settle=settled("failed"))
     guard(store, POLICY, WATCH, "1")
     assert store.calls[-1][3] == "fail"
     assert store.calls[-1][-1]["error"] == "This kind of task cannot be done here."
@@ -376,7 +373,7 @@ def test_a_guard_that_fails_itself_still_ends_the_attempt(monkeypatch, error):
 
     monkeypatch.setattr(guards, "Work", fails)
     store = FakeStore(settle=settled("pending", reason="crashed", retry_after=2))
-    assert guard(store, POLICY, WATCH, "1")["state"] == "pending"
+    assert guard(store, POLICY, WATCH, "1").state == "pending"
     assert store.calls[-1][3] == "retry"
     assert store.calls[-1][-1]["reason"] == Reason.CRASHED
     assert repr(error) in store.calls[-1][-1]["detail"]
@@ -397,27 +394,25 @@ def test_even_the_exit_of_the_worker_settles_first(monkeypatch):
 
 def finish(ending, **answers):
     store = FakeStore(**answers)
-    return store, complete(store, WATCH, CLAIMED, ending, seconds=0.1, limit=5.0)
+    return store, settle(store, WATCH, CLAIMED, ending, seconds=0.1, timeout=5.0)
 
 
 def test_a_lost_attempt_writes_nothing(log):
-    store, answer = finish(Ending("lost", "lease_lost"))
-    assert (answer, store.calls) == ({"verdict": "lost"}, [])
+    store, answer = finish(Lost(reason="lease_lost"))
+    assert (answer, store.calls) == (Lost(reason="lease_lost"), [])
     assert [line["event"] for line in log()] == ["lease_lost"]
 
 
 def test_a_result_that_comes_too_late_is_lost(log):
-    _, answer = finish(
-        Ending("complete", result=1), settle={"verdict": "lost", "reason": "deadline"}
-    )
-    assert answer["verdict"] == "lost"
+    _, answer = finish(AttemptEnd(SettleAs.COMPLETE, result=1), settle=Lost(reason="deadline"))
+    assert answer == Lost(reason="deadline")
     [line] = log()
     assert (line["event"], line["wanted"], line["reason"]) == ("lease_lost", "complete", "deadline")
 
 
 def test_an_end_that_cannot_be_written_is_left_to_the_sweep_and_said(log):
-    _, answer = finish(Ending("complete", result=1), settle=RETRY)
-    assert answer == {"verdict": "unwritten"}
+    store = FakeStore(claim=claimed("returns"), settle=RETRY)
+    assert attempt(store=store).settle(AttemptEnd(SettleAs.COMPLETE, result=1)) == Unwritten()
     [line] = log()
     assert (line["event"], line["severity"], line["wanted"]) == (
         "settle_failed",
@@ -427,8 +422,10 @@ def test_an_end_that_cannot_be_written_is_left_to_the_sweep_and_said(log):
 
 
 def test_a_result_that_the_database_refuses_fails_the_task():
-    store, answer = finish(Ending("complete", result="\0"), settle=[REFUSED, settled("failed")])
-    assert answer["state"] == "failed"
+    store, answer = finish(
+        AttemptEnd(SettleAs.COMPLETE, result="\0"), settle=[REFUSED, settled("failed")]
+    )
+    assert answer.state == "failed"
     _, _, _, outcome, named = store.calls[-1]
     assert (outcome, named["reason"], named["result"]) == ("fail", Reason.HANDLER_ERROR, None)
     assert (named["error"], named["detail"]) == (
@@ -438,8 +435,9 @@ def test_a_result_that_the_database_refuses_fails_the_task():
 
 
 def test_a_failure_that_the_database_refuses_is_not_repeated_for_ever():
-    store, answer = finish(Ending("fail", "handler_error"), settle=REFUSED)
-    assert (answer, store.verbs()) == ({"verdict": "unwritten"}, ["settle"])
+    store = FakeStore(settle=REFUSED)
+    assert attempt(store=store).settle(AttemptEnd(SettleAs.FAIL)) == Unwritten()
+    assert store.verbs() == ["settle"]
 
 
 @pytest.mark.parametrize(
@@ -447,7 +445,9 @@ def test_a_failure_that_the_database_refuses_is_not_repeated_for_ever():
     [("a\0b", "a\\0b"), ("\ud800", "?"), ("x" * 100_000, "x" * 8000), ("", None), (None, None)],
 )
 def test_an_error_text_is_cut_to_what_can_be_stored(said, written):
-    store, _ = finish(Ending("fail", "handler_error", said, said), settle=settled("failed"))
+    store, _ = finish(
+        AttemptEnd(SettleAs.FAIL, "handler_error", said, said), settle=settled("failed")
+    )
     named = store.calls[-1][-1]
     assert (named["error"], named["detail"]) == (written, written)
 
@@ -457,7 +457,9 @@ def test_an_error_text_is_cut_to_what_can_be_stored(said, written):
     [(None, None), (7, 7), (-3, 0), (1e9, 86400), (math.inf, 86400), (math.nan, 0)],
 )
 def test_a_delay_that_a_handler_asks_for_is_bounded(asked, given):
-    store, _ = finish(Ending("retry", "transient", after=asked), settle=settled("pending"))
+    store, _ = finish(
+        AttemptEnd(SettleAs.RETRY, "transient", after=asked), settle=settled("pending")
+    )
     assert store.calls[-1][-1]["after"] == given
 
 
@@ -470,20 +472,25 @@ def test_a_task_that_is_pending_again_is_pushed_as_the_next_attempt(
     monkeypatch.setattr(
         "functions.worker.settle.push", lambda *push: pushes.append(push) or accepted
     )
-    _, answer = finish(Ending("retry", "transient"), settle=settled("pending", retry_after=wait))
+    _, answer = finish(
+        AttemptEnd(SettleAs.RETRY, "transient"), settle=settled("pending", retry_after=wait)
+    )
     assert pushes == [("tasks", "1", 3, delay)]
-    assert answer["pushed"] is accepted
+    assert answer.pushed is accepted
 
 
 @pytest.mark.parametrize("state", ["completed", "failed"])
 def test_a_task_at_its_end_is_not_pushed(monkeypatch, state):
     monkeypatch.setattr("functions.worker.settle.push", pytest.fail)
-    _, answer = finish(Ending("complete"), settle=settled(state))
-    assert "pushed" not in answer
+    _, answer = finish(AttemptEnd(SettleAs.COMPLETE), settle=settled(state))
+    assert answer.pushed is None
 
 
 def test_the_log_says_why_a_task_that_has_no_attempts_left_failed(log):
-    finish(Ending("retry", Reason.CRASHED), settle=settled("failed", reason="attempts_exhausted"))
+    finish(
+        AttemptEnd(SettleAs.RETRY, Reason.CRASHED),
+        settle=settled("failed", reason="attempts_exhausted"),
+    )
     [line] = log()
     assert (line["reason"], line["cause"], line["severity"]) == (
         "attempts_exhausted",
@@ -500,15 +507,15 @@ def test_the_log_says_why_a_task_that_has_no_attempts_left_failed(log):
         (settled("pending", reason="transient", pushed=True), 200),
         (settled("pending", reason="transient", pushed=False), 503),
         (settled("pending", reason="shutdown", pushed=True), 503),
-        ({"verdict": "lost"}, 200),
-        ({"verdict": "ended"}, 200),
-        ({"verdict": "resting"}, 200),
-        ({"verdict": "missing"}, 404),
-        ({"verdict": "held"}, 409),
-        ({"verdict": "early"}, 409),
-        ({"verdict": "unwritten"}, 503),
-        ({"verdict": "none"}, 503),
-        ({"verdict": "something new"}, 503),
+        (Lost(), 200),
+        (NotClaimed(ClaimRefusal.ENDED), 200),
+        (NotClaimed(ClaimRefusal.RESTING), 200),
+        (NotClaimed(ClaimRefusal.MISSING), 404),
+        (NotClaimed(ClaimRefusal.HELD), 409),
+        (NotClaimed(ClaimRefusal.EARLY), 409),
+        (NotClaimed(ClaimRefusal.NONE), 503),
+        (Unwritten(), 503),
+        (ShuttingDown(), 503),
     ],
 )
 def test_the_answer_tells_the_queue_the_truth(answer, status):
@@ -721,14 +728,14 @@ def begin(handler, isolation, *, checkpoints=None, task_input=None):
     )
 
 
-def hear(work, answer="held"):
-    """All messages to the last, checkpoints answered with `answer`."""
+def hear(work, held=True):
+    """All messages to the last; `held` answers each checkpoint."""
     messages = []
     try:
-        while not messages or messages[-1][0] not in {"result", "error", "gone"}:
+        while not messages or not isinstance(messages[-1], LastMessage | Exited):
             messages.append(eventually(lambda: work.receive(1), 20))
-            if messages[-1][0] == "checkpoint":
-                work.answer("checkpoint", answer)
+            if isinstance(messages[-1], Checkpoint):
+                work.send(CheckpointAnswer(held))
     finally:
         work.end()
     return messages
@@ -746,14 +753,13 @@ both = pytest.mark.parametrize("isolation", ["thread", "process"])
     ("handler", "task_input"), [(returns, {"attempt": 2}), (returns_later, {"attempt": 2})]
 )
 def test_a_handlers_result_comes_back_as_json(isolation, handler, task_input):
-    assert said(handler, isolation, task_input=task_input) == ("result", '{"attempt": 2}')
+    assert said(handler, isolation, task_input=task_input) == Result('{"attempt": 2}')
 
 
 def test_a_handler_runs_in_a_process_of_its_own_or_in_a_thread_of_ours():
     for where, inside in (("thread", True), ("process", False)):
-        word, text = said(says_who, where)
-        *who, pid, parent, remaining, cancelled = json.loads(text)
-        assert (word, who, remaining, cancelled) == ("result", ["task-1", "image", 2], True, False)
+        *who, pid, parent, remaining, cancelled = json.loads(said(says_who, where).text)
+        assert (who, remaining, cancelled) == (["task-1", "image", 2], True, False)
         assert (pid == os.getpid()) is inside
         assert (parent != os.getpid()) or inside, "the forkserver's child"
 
@@ -761,79 +767,82 @@ def test_a_handler_runs_in_a_process_of_its_own_or_in_a_thread_of_ours():
 @both
 def test_checkpoints_of_earlier_attempts_are_there_and_new_ones_are_saved_in_order(isolation):
     messages = hear(begin(saves, isolation, checkpoints={"first": 1}))
-    assert messages[:2] == [("checkpoint", "second", {"n": [1, 2]}), ("checkpoint", "third", True)]
-    assert json.loads(messages[2][1]) == [1, None, {"n": [1, 2]}, True]
+    assert messages[:2] == [Checkpoint("second", {"n": [1, 2]}), Checkpoint("third", True)]
+    assert json.loads(messages[2].text) == [1, None, {"n": [1, 2]}, True]
 
 
 @both
 def test_a_checkpoint_of_a_lost_lease_stops_the_handler_even_if_it_swallows_errors(isolation):
-    messages = hear(begin(ignores_errors, isolation), answer="lost")
-    assert messages[-1][:3] == ("error", "gone", Reason.LEASE_LOST)
+    messages = hear(begin(ignores_errors, isolation), held=False)
+    assert messages[-1] == Stopped()
 
 
 def test_what_a_handler_saves_and_tells_reaches_the_guard_without_its_classes():
     progress, checkpoint, result = hear(begin(saves_its_own_classes, "thread"))
-    assert {type(one) for one in progress[1].values()} == {float, str}
-    assert (checkpoint, type(checkpoint[2]["one"])) == (("checkpoint", "word", {"one": "one"}), str)
-    assert result == ("result", '"str"')
+    assert {type(value) for value in progress.progress.values()} == {float, str}
+    assert checkpoint == Checkpoint("word", {"one": "one"})
+    assert type(checkpoint.data["one"]) is str
+    assert result == Result('"str"')
 
 
 def test_checkpoints_of_many_threads_each_wait_for_their_own_answer():
     messages = hear(begin(saves_from_many_threads, "thread"))
     assert len(messages) == 41
-    assert messages[-1] == ("result", str(sum(range(40))))
+    assert messages[-1] == Result(str(sum(range(40))))
 
 
 @pytest.mark.parametrize(
-    ("handler", "how", "reason", "error", "after"),
+    ("handler", "settle_as", "reason", "error", "after"),
     [
-        (asks_again, "retry", Reason.TRANSIENT, "busy", 3),
-        (asks_again_its_way, "retry", Reason.TRANSIENT, "", None),
-        (asks_again_with_an_error, "retry", Reason.TRANSIENT, "busy", None),
-        (asks_for_a_strange_time, "unknown", Reason.HANDLER_ERROR, None, None),
-        (gives_up, "fail", Reason.HANDLER_ERROR, "impossible", None),
-        (breaks, "unknown", Reason.HANDLER_ERROR, None, None),
-        (breaks_later, "unknown", Reason.HANDLER_ERROR, None, None),
-        (loses_the_connection, "retry", Reason.TRANSIENT, None, None),
-        (is_greedy, "lost", Reason.OUT_OF_MEMORY, None, None),
-        (leaves, "lost", Reason.CRASHED, None, None),
-        (cancels_itself, "lost", Reason.CRASHED, None, None),
-        (returns_a_set, "unknown", Reason.HANDLER_ERROR, None, None),
-        (returns_itself, "unknown", Reason.HANDLER_ERROR, None, None),
-        (saves_a_set, "unknown", Reason.HANDLER_ERROR, None, None),
-        (saves_nan, "unknown", Reason.HANDLER_ERROR, None, None),
-        (tells_nan, "unknown", Reason.HANDLER_ERROR, None, None),
+        (asks_again, SettleAs.RETRY, Reason.TRANSIENT, "busy", 3),
+        (asks_again_its_way, SettleAs.RETRY, Reason.TRANSIENT, "", None),
+        (asks_again_with_an_error, SettleAs.RETRY, Reason.TRANSIENT, "busy", None),
+        (asks_for_a_strange_time, None, Reason.HANDLER_ERROR, None, None),
+        (gives_up, SettleAs.FAIL, Reason.HANDLER_ERROR, "impossible", None),
+        (breaks, None, Reason.HANDLER_ERROR, None, None),
+        (breaks_later, None, Reason.HANDLER_ERROR, None, None),
+        (loses_the_connection, SettleAs.RETRY, Reason.TRANSIENT, None, None),
+        (is_greedy, SettleAs.RETRY, Reason.OUT_OF_MEMORY, None, None),
+        (leaves, SettleAs.RETRY, Reason.CRASHED, None, None),
+        (cancels_itself, SettleAs.RETRY, Reason.CRASHED, None, None),
+        (returns_a_set, None, Reason.HANDLER_ERROR, None, None),
+        (returns_itself, None, Reason.HANDLER_ERROR, None, None),
+        (saves_a_set, None, Reason.HANDLER_ERROR, None, None),
+        (saves_nan, None, Reason.HANDLER_ERROR, None, None),
+        (tells_nan, None, Reason.HANDLER_ERROR, None, None),
         (
             "tests.no_such_module:handle",
-            "fail",
+            SettleAs.FAIL,
             Reason.HANDLER_ERROR,
             "This kind of task cannot be done here.",
             None,
         ),
         (
             f"{__name__}:no_such_function",
-            "fail",
+            SettleAs.FAIL,
             Reason.HANDLER_ERROR,
             "This kind of task cannot be done here.",
             None,
         ),
-        (f"{__name__}:POLICY", "unknown", Reason.HANDLER_ERROR, None, None),
+        (f"{__name__}:POLICY", None, Reason.HANDLER_ERROR, None, None),
     ],
     ids=lambda one: getattr(one, "__name__", None),
 )
-def test_whatever_a_handler_raises_is_told_by_its_class(handler, how, reason, error, after):
-    word, found, why, message, detail, when = said(handler)
-    assert (word, found, why, message, when) == ("error", how, reason, error, after)
-    assert detail, "the operator is told something"
+def test_whatever_a_handler_raises_is_told_by_its_class(handler, settle_as, reason, error, after):
+    failure = said(handler)
+    assert failure == Failed(settle_as, reason, error, failure.detail, after)
+    assert failure.detail, "the operator is told something"
 
 
 @pytest.mark.parametrize("handler", [breaks, leaves, is_greedy, returns_a_set])
 def test_a_process_tells_it_as_a_thread_does(handler):
-    assert said(handler, "process")[:3] == said(handler)[:3]
+    by_process, by_thread = said(handler, "process"), said(handler)
+    assert by_process.settle_as is by_thread.settle_as
+    assert by_process.reason is by_thread.reason
 
 
 def test_a_detail_of_the_operator_ends_with_what_was_raised_and_names_the_line():
-    detail = said(breaks)[4]
+    detail = said(breaks).detail
     assert "in breaks" in detail
     assert "a bug" in detail.splitlines()[-1]
 
@@ -843,7 +852,7 @@ def at_work(isolation):
     """A handler that is at work, until the block ends or the test ends it."""
     work = begin(works_for_ever, isolation)
     try:
-        assert eventually(lambda: work.receive(1), 20)[0] == "progress"
+        assert isinstance(eventually(lambda: work.receive(1), 20), Progress)
         yield work
     finally:
         with suppress(ValueError):  # of a process that was ended
@@ -875,7 +884,7 @@ def test_a_lost_lease_is_not_an_exception_that_handlers_catch():
 
 
 def test_a_process_that_dies_without_a_word_is_told_with_its_exit_code():
-    assert said(dies, "process") == ("gone", 7)
+    assert said(dies, "process") == Exited(7)
 
 
 def test_the_module_of_main_is_not_imported_again_in_each_child():

@@ -51,7 +51,7 @@ def run(action: str, options: argparse.Namespace) -> int:
             f"{action} applies to tasks that are {states}. Leave --state out.", USAGE
         )
     tasks = selection.tasks(store, watch, task_filter, options.limit)
-    task_ids = [task["task_id"] for task in tasks]
+    task_ids = [task.task_id for task in tasks]
     count = len(task_ids)
     if not options.json:
         _print_preview(store, watch, task_filter, count)
@@ -109,7 +109,7 @@ def print_result(action: str, count: int, moved: list[str], refused: list[dict[s
 
 def _print_preview(store: Store, watch: Watch, task_filter: dict[str, Any], count: int) -> None:
     rows = [
-        [task["task_id"], task["kind"], task["word"], span(task["age"]), task["reason"]]
+        [task.task_id, task.kind, task.word, span(task.age), task.reason]
         for task in selection.tasks(store, watch, task_filter, PREVIEW_TASKS)
     ]
     if rows:

@@ -3,11 +3,11 @@
 import argparse
 from typing import Any, NamedTuple
 
+from functions.core.answers import Attempt, TaskStatus
 from functions.core.explain import explain
 from functions.errors import StoreError
 from functions.ops.cli import target
 from functions.ops.cli.out import print_table, span
-from functions.store import Answer
 
 ATTEMPT = (
     "number",
@@ -34,9 +34,9 @@ ATTEMPT = (
 class Task(NamedTuple):
     """A task as people see it. `explanation` is a sentence: why it is where it is."""
 
-    status: Answer
+    status: TaskStatus
     explanation: str
-    attempts: list[Answer]
+    attempts: list[Attempt]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,35 +48,35 @@ def read(options: argparse.Namespace) -> Task:
     """Reads the task and changes nothing. Raises StoreError when there is none."""
     store, policy, watch = target.target(options)
     status = store.status(watch, options.id, heal=False)
-    if status["verdict"] == "missing":
+    if status is None:
         raise StoreError(
             f"There is no task {options.id} in {watch.table}. `list` shows those that are open.",
             retryable=False,
         )
-    return Task(status, explain(policy, watch, status), store.history(watch, status["task_id"]))
+    return Task(status, explain(policy, watch, status), store.history(watch, status.task_id))
 
 
 def sentence(task: Task) -> str:
     status = task.status
-    return f"{status['kind'] or 'task'} {status['task_id']} is {status['word']}. {task.explanation}"
+    return f"{status.kind or 'task'} {status.task_id} is {status.word}. {task.explanation}"
 
 
-def print_timeline(attempts: list[Answer]) -> None:
+def print_timeline(attempts: list[Attempt]) -> None:
     """Prints a table of the attempts; nothing when there were none."""
     if attempts:
         columns = ("attempt", "started (UTC)", "took", "worker", "outcome", "cause", "detail")
         print_table(columns, [_row(attempt) for attempt in attempts])
 
 
-def _row(attempt: Answer) -> list[Any]:
+def _row(attempt: Attempt) -> list[Any]:
     return [
-        attempt["number"],
-        attempt["started_at"][:19],
-        span(attempt["took"] if attempt["ended_at"] else attempt["age"]),
-        _short(attempt["worker"]),
-        attempt["outcome"] or "live",
-        attempt["cause"] or attempt["reason"],
-        attempt["evidence"] or attempt["detail"] or attempt["error"],
+        attempt.number,
+        attempt.started_at[:19],
+        span(attempt.took if attempt.ended_at else attempt.age),
+        _short(attempt.worker),
+        attempt.outcome or "live",
+        attempt.cause or attempt.reason,
+        attempt.evidence or attempt.detail or attempt.error,
     ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from functions.core import explain
+from functions.core.record import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +19,8 @@ FINE, ERROR, USAGE, FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 def print_json(value: Any) -> None:
-    """Prints one JSON object on stdout."""
-    print(json.dumps(value, default=str, ensure_ascii=False))
+    """Prints one JSON object on stdout; records in it become objects."""
+    print(json.dumps(plain(value), default=str, ensure_ascii=False))
 
 
 def print_message(text: str, code: int = FINE) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from functions.core import durations
+from functions.core.answers import TaskRow
 from functions.core.policy import Watch
 from functions.core.states import State
 from functions.store import Store
@@ -57,19 +58,15 @@ def filter_of(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def tasks(
-    store: Store, watch: Watch, task_filter: dict[str, Any], limit: int
-) -> Iterator[dict[str, Any]]:
+def tasks(store: Store, watch: Watch, task_filter: dict[str, Any], limit: int) -> Iterator[TaskRow]:
     """The tasks of the filter, `limit` at most, ordered by key."""
     return itertools.islice(itertools.chain.from_iterable(pages(store, watch, task_filter)), limit)
 
 
-def pages(
-    store: Store, watch: Watch, task_filter: dict[str, Any]
-) -> Iterator[list[dict[str, Any]]]:
+def pages(store: Store, watch: Watch, task_filter: dict[str, Any]) -> Iterator[list[TaskRow]]:
     after = None
     while page := store.find(watch, task_filter, PAGE, after):
         yield page
         if len(page) < PAGE:
             return
-        after = page[-1]["task_id"]
+        after = page[-1].task_id

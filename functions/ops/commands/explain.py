@@ -14,7 +14,7 @@ arguments = one_task.arguments
 def run(options: argparse.Namespace) -> int:
     task = one_task.read(options)
     if options.json:
-        named = {name: task.status[name] for name in ("task_id", "state")}
+        named = {"task_id": task.status.task_id, "state": task.status.state}
         print_json(named | {"explanation": task.explanation, "attempts": task.attempts})
         return FINE
     print(one_task.sentence(task))

@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
+from functions.core.answers import TaskRow
 from functions.core.states import State
 from functions.ops.cli import selection, target
 from functions.ops.cli.out import FINE, print_json, print_message, print_table, span
-from functions.store import Answer
 
 HELP = "list tasks: the open ones, or those in some states"
 JSON = {
@@ -54,19 +54,19 @@ def run(options: argparse.Namespace) -> int:
     return print_message(f"{len(tasks)} {noun}{more}")
 
 
-def rows(tasks: list[Answer]) -> list[list[Any]]:
+def rows(tasks: list[TaskRow]) -> list[list[Any]]:
     """The cells of COLUMNS for each task."""
     return [_row(task) for task in tasks]
 
 
-def _row(task: Answer) -> list[Any]:
+def _row(task: TaskRow) -> list[Any]:
     return [
-        task["task_id"],
-        task["kind"],
-        task["word"],
-        span(task["age"]),
-        task["number"],
-        task["worker"],
-        task["reason"],
-        task["error"],
+        task.task_id,
+        task.kind,
+        task.word,
+        span(task.age),
+        task.number,
+        task.worker,
+        task.reason,
+        task.error,
     ]

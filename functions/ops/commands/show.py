@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from functions.core.record import plain
 from functions.ops.cli import one_task
 from functions.ops.cli.out import FINE, print_json, print_table
 
@@ -30,7 +31,7 @@ arguments = one_task.arguments
 
 def run(options: argparse.Namespace) -> int:
     task = one_task.read(options)
-    fields = {name: task.status[name] for name in FIELDS}
+    fields = {name: plain(value) for name, value in vars(task.status).items() if name in FIELDS}
     if options.json:
         print_json({"task": fields, "explanation": task.explanation, "attempts": task.attempts})
         return FINE

@@ -4,9 +4,9 @@ ran."""
 import argparse
 from typing import Any
 
+from functions.core.answers import Overview
 from functions.ops.cli import target
 from functions.ops.cli.out import FINE, print_json, print_table, span
-from functions.store import Answer
 
 HELP = "count tasks by state and kind, and endings by reason"
 JSON = {
@@ -33,15 +33,13 @@ def run(options: argparse.Namespace) -> int:
     return FINE
 
 
-def tables(overview: Answer) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
+def tables(overview: Overview) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
     """What is open and what has ended: the columns and rows of each."""
     open_rows = [
-        [group["state"], group["kind"], group["count"], span(group["oldest"])]
-        for group in overview["open"]
+        [group.state, group.kind, group.count, span(group.oldest)] for group in overview.open
     ]
     ended_rows = [
-        [group["kind"], group["outcome"], group["reason"], group["count"]]
-        for group in overview["ended"]
+        [group.kind, group.outcome, group.reason, group.count] for group in overview.ended
     ]
     return [
         (("state", "kind", "open", "oldest"), open_rows),
@@ -49,11 +47,11 @@ def tables(overview: Answer) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
     ]
 
 
-def summary(overview: Answer) -> str:
+def summary(overview: Overview) -> str:
     """Two lines: how much is overdue, live and refused, and when the last sweep ran."""
-    last_sweep = overview["last_sweep"]
-    ago = f"{span(last_sweep['ago'])} ago" if last_sweep else "never"
+    last_sweep = overview.last_sweep
+    ago = f"{span(last_sweep.ago)} ago" if last_sweep else "never"
     return (
-        f"overdue: {overview['overdue']['count']}, live attempts: {overview['live']}, "
-        f"writes refused: {overview['refused']}\nlast sweep: {ago}"
+        f"overdue: {overview.overdue.count}, live attempts: {overview.live}, "
+        f"writes refused: {overview.refused}\nlast sweep: {ago}"
     )

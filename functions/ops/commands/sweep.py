@@ -3,8 +3,8 @@
 import argparse
 import contextlib
 import sys
-from typing import Any
 
+from functions.core.answers import Rescued
 from functions.ops.cli import target
 from functions.ops.cli.out import ERROR, FINE, print_json, print_message, print_table, span
 
@@ -50,34 +50,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from functions.sweep.sweep import sweep
+    from functions.sweep.sweep import SweepReport, sweep
 
     store, policy, watch = target.target(options)
     if options.dry_run:
         return _print_preview(store.preview(watch, 500), options)
     with contextlib.redirect_stdout(sys.stderr):  # the log lines are no data here
-        counts = sweep(store, policy, by="cli")
+        report = sweep(store, policy, by="cli")
     if options.json:
-        print_json(counts)
+        print_json(report)
+    elif isinstance(report, SweepReport):
+        print(f"{report.verdict}: {report.failed} failed, {report.requeued} requeued")
     else:
-        failed, requeued = counts.get("failed", 0), counts.get("requeued", 0)
-        print(f"{counts['verdict']}: {failed} failed, {requeued} requeued")
-    return ERROR if counts["verdict"] == "error" else FINE
+        print(f"{report.verdict}: 0 failed, 0 requeued")
+    return ERROR if report.verdict == "error" else FINE
 
 
-def _print_preview(overdue: list[dict[str, Any]], options: argparse.Namespace) -> int:
+def _print_preview(overdue: list[Rescued], options: argparse.Namespace) -> int:
     if options.json:
         print_json({"would": overdue})
         return FINE
     rows = [
-        [
-            task["task_id"],
-            task["kind"],
-            task["was"],
-            task["state"],
-            task["reason"],
-            span(task["late"]),
-        ]
+        [task.task_id, task.kind, task.was, task.state, task.reason, span(task.late)]
         for task in overdue
     ]
     print_table(("task", "kind", "is", "becomes", "reason", "late by"), rows)

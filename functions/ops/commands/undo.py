@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     sweep_id = options.sweep_id
     task_filter = {"states": ["failed"], "sweep_id": sweep_id}
     pages = selection.pages(store, watch, task_filter)
-    task_ids = [task["task_id"] for page in pages for task in page]
+    task_ids = [task.task_id for page in pages for task in page]
     count = len(task_ids)
     applied = bool(task_ids) and confirmed(f"start {count} tasks again?", yes=options.apply)
     moved, refused = many_tasks.move(store, watch, "retry", task_ids if applied else [])

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
+from functions.core.answers import Created
 from functions.core.dispatch import push
 from functions.core.policy import Watch
 from functions.entry.fields import task_id_of
@@ -56,8 +57,10 @@ def create(store: Store, watched: Watch, name: str, seed: int, count: int = 1) -
     task_ids = []
     for number in range(count):
         kind, task_input = sample(name, seed + number)
-        task_ids.append(store.create(watched, kind, task_input)["task_id"])
-        push(watched.name, task_ids[-1], 1)
+        task = store.create(watched, kind, task_input)
+        assert isinstance(task, Created), "it has neither a key nor an owner"
+        push(watched.name, task.task_id, 1)
+        task_ids.append(task.task_id)
     return task_ids
 
 

@@ -1,20 +1,11 @@
-"""What the store answers, as types, and the one place where they are made from JSON.
+"""What the verbs of the database answer, as types. store/reader.py makes them from JSON; the names of
+the fields are those of the SQL."""
 
-A field that the database adds is ignored, so that SQL may be newer than this code. A field that it
-lacks is a StoreError that names the field. No library does it: msgspec would cost a cold start as
-much as `import yaml` does, pydantic 2.5 times that (measured); the reader below costs nothing."""
-
-from collections.abc import Callable
-from enum import Enum, StrEnum
-from functools import partial
-from types import UnionType
-from typing import Any, Literal, TypeVar, get_origin
+from enum import StrEnum
+from typing import Any, Literal
 
 from functions.core.record import Record
 from functions.core.states import Outcome, State
-from functions.errors import StoreError
-
-Some = TypeVar("Some", bound=Record)
 
 
 class RescuedState(StrEnum):
@@ -27,8 +18,10 @@ class RescuedState(StrEnum):
 
 
 class Rescued(Record):
-    """An overdue task that was settled. `number` is its attempt, `late` the seconds since it should
-    have ended, `retry_after` the seconds until the next try may start."""
+    """An overdue task that was settled, or, in a preview, would be. `number` is its attempt, `late`
+    the seconds since it should have ended, `retry_after` the seconds until the next try may start,
+    `was` its state before, `live` whether an attempt of the ledger ended; both are None where the
+    answer to a batch is read back."""
 
     task_id: str
     kind: str
@@ -41,13 +34,8 @@ class Rescued(Record):
     error: str | None
     retry_after: float | None
     late: float
-
-
-class Overdue(Rescued):
-    """What a sweep would do with a task. `live`: an attempt of the ledger is to be ended."""
-
-    was: str
-    live: bool
+    was: str | None = None
+    live: bool | None = None
 
 
 class Unsweepable(Record):
@@ -168,7 +156,8 @@ class Lost(Record):
 
 class Settled(Record):
     """The attempt has ended and the task is in `state`. `took`: seconds of work. `repeat`: it had
-    been settled before, by the same call."""
+    been settled before, by the same call. `pushed`: whether the queue took the push of the next
+    try, None before it is sent (worker/settle.py)."""
 
     state: State
     reason: str | None
@@ -179,6 +168,7 @@ class Settled(Record):
     took: float
     retry_after: float | None
     repeat: bool = False
+    pushed: bool | None = None
     verdict: Literal["settled"] = "settled"
 
 
@@ -379,73 +369,3 @@ class Evidence(Record):
     number: int
     cause: str
     evidence: str
-
-
-def read(answer: type[Some], data: Any) -> Some:
-    """Makes the record from JSON. Raises StoreError."""
-    if not isinstance(data, dict):
-        raise _unreadable(answer, f"is {data!r}")
-    record = object.__new__(answer)
-    for name, convert in _converters(answer).items():
-        if name in data:
-            vars(record)[name] = convert(data[name]) if convert else data[name]
-        elif hasattr(answer, name):
-            vars(record)[name] = getattr(answer, name)
-        else:
-            raise _unreadable(answer, f"lacks `{name}`")
-    return record
-
-
-def read_all(answer: type[Some], data: Any) -> list[Some]:
-    """The same for a list; null is an empty one."""
-    return [read(answer, member) for member in data or ()]
-
-
-def read_one_of(data: Any, *answers: type[Some]) -> Some:
-    """The record whose class has the verdict of the answer. Raises StoreError."""
-    for answer in answers:
-        if data and data.get("verdict") == getattr(answer, "verdict", None):
-            return read(answer, data)
-    raise _unreadable(answers[0], f"is {data!r}")
-
-
-def _converters(answer: type[Record]) -> dict[str, Callable[[Any], Any] | None]:
-    if answer not in _made:
-        _made[answer] = {name: _converter(answer, kind) for name, kind in answer.types.items()}
-    return _made[answer]
-
-
-_made: dict[type[Record], dict[str, Callable[[Any], Any] | None]] = {}
-
-
-def _converter(answer: type[Record], kind: Any) -> Callable[[Any], Any] | None:
-    """What makes a value of that type from JSON; None where JSON has it already."""
-    if isinstance(kind, UnionType):
-        convert = _converter(answer, kind.__args__[0])
-        return convert and partial(_unless_null, convert)
-    if get_origin(kind) is list and issubclass(kind.__args__[0], Record):
-        return partial(read_all, kind.__args__[0])
-    if not isinstance(kind, type):
-        return None
-    if issubclass(kind, Record):
-        return partial(read, kind)
-    return partial(_member, answer, kind) if issubclass(kind, Enum) else None
-
-
-def _unless_null(convert: Callable[[Any], Any], value: Any) -> Any:
-    return None if value is None else convert(value)
-
-
-def _member(answer: type[Record], kind: type[Enum], value: Any) -> Enum:
-    try:
-        return kind(value)
-    except ValueError:
-        raise _unreadable(answer, f"has {value!r}, which is no {kind.__name__}") from None
-
-
-def _unreadable(answer: type[Record], problem: str) -> StoreError:
-    return StoreError(
-        f"The database's answer {answer.__name__} {problem}. Its functions are of another release: "
-        "run `python -m functions migrate --apply`.",
-        retryable=False,
-    )
