@@ -1,5 +1,5 @@
-"""What the verbs of the database answer, as types. store/reader.py makes them from JSON; the names of
-the fields are those of the SQL."""
+"""What the verbs of the database answer, as types. store/reader.py makes them from JSON; the fields
+have the names of the SQL."""
 
 from enum import StrEnum
 from typing import Any, Literal

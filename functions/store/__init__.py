@@ -27,16 +27,17 @@ def store() -> Store:
     """The store of this process, chosen by the environment. Made at the first use, after the fork.
     Where both are named it is the database itself: a verb costs a third there, and so does the cold
     start."""
-    now = settings()
-    if now.database_url:
+    configured = settings()
+    if configured.database_url:
         from functions.store.postgres import PostgresStore
 
-        return PostgresStore(now.database_url)
-    if now.supabase_url or now.supabase_key:
+        return PostgresStore(configured.database_url)
+    if configured.supabase_url or configured.supabase_key:
         from functions.store.supabase import SupabaseStore
 
-        return SupabaseStore(now.supabase_url or "", now.supabase_key or "")
+        return SupabaseStore(configured.supabase_url or "", configured.supabase_key or "")
     raise StoreError(
-        "No database is named. Set DATABASE_URL to a PostgreSQL URL, or SUPABASE_URL and SUPABASE_KEY.",
+        "No database is named. Set DATABASE_URL to a PostgreSQL URL, or SUPABASE_URL and "
+        "SUPABASE_KEY.",
         retryable=False,
     )

@@ -1,4 +1,4 @@
-"""The store by psycopg: one connection for each thread that is at work, never one that was opened
+"""The store by psycopg: one connection for each thread that calls, never one that was opened
 before a fork.
 
 Safe behind a transaction pooler: autocommit, no prepared statements, no session state (measured
@@ -20,7 +20,7 @@ from functions.store.verbs import Store
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose waits end at `until`, so that a silent server cannot hold up a deadline."""
+    """A connection whose waits end at `until`: a silent server cannot hold up a deadline."""
 
     until = float("inf")
 
@@ -36,9 +36,9 @@ class PostgresStore(Store):
         self._idle: list[_Connection] = []
         self._inherited: list[_Connection] = []
 
-    def call(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
+    def call(self, function: str, arguments: dict[str, Any], timeout: float) -> Any:
         named = ", ".join(f"{name} => %s" for name in arguments)
-        until = time.monotonic() + limit
+        until = time.monotonic() + timeout
         connection = None
         try:
             connection = self._take(until)
@@ -49,7 +49,7 @@ class PostgresStore(Store):
         except errors._WaitTimeout:  # noqa: SLF001 - its only name
             self._drop(connection)
             raise StoreError(
-                f"{function}: no answer within {limit:.1f} s", retryable=True
+                f"{function}: no answer within {timeout:.1f} s", retryable=True
             ) from None
         except psycopg.Error as error:
             if (
@@ -60,7 +60,7 @@ class PostgresStore(Store):
                 self._idle.append(connection)  # the server said no; the connection is fine
             else:
                 self._drop(connection)
-                self.close()  # what else is idle was most likely lost with it
+                self.close()  # most likely the other idle connections broke with it
             raise _explain(function, error) from None
         except UnicodeEncodeError as error:
             self._drop(connection)
@@ -76,9 +76,8 @@ class PostgresStore(Store):
             self._idle.pop().close()
 
     def _take(self, until: float) -> _Connection:
-        if (
-            self._pid != os.getpid()
-        ):  # forked: what the parent opened is the parent's, to use and to close
+        if self._pid != os.getpid():
+            # Forked: what the parent opened is the parent's, to use and to close.
             self._inherited += self._idle
             self._pid, self._idle = os.getpid(), []
         try:
@@ -107,7 +106,7 @@ def _explain(function: str, error: psycopg.Error) -> StoreError:
     hint = ""
     if code in {"42883", "3F000", "42P01"}:
         hint = " Run `python -m functions migrate --apply` on this database first."
-    lost = not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    unreachable = not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return StoreError(
-        f"{function}: {text.strip()}{hint}", retryable=lost or code[:2] in PASSING, code=code
+        f"{function}: {text.strip()}{hint}", retryable=unreachable or code[:2] in PASSING, code=code
     )

@@ -25,23 +25,27 @@ from functions.store.verbs import Store
 if TYPE_CHECKING:
     from supabase import Client
 
-IDLE = 15.0
-"""Seconds that an idle connection is kept: longer than a beat, shorter than any gateway keeps it.
-"""
-UNKNOWN = {"PGRST202", "PGRST106", "42883", "3F000", "42P01", "PGRST205"}
+IDLE_SECONDS = 15.0
+"""An idle connection is kept so long: longer than between two heartbeats, shorter than any gateway
+keeps it."""
+ABSENT_CODES = {"PGRST202", "PGRST106", "42883", "3F000", "42P01", "PGRST205"}
 """The codes for a function, a schema or a table that is not there, or not exposed."""
-PASSING_HTTP = {408, 425, 429}
-PASSING_PGRST = {"PGRST000", "PGRST001", "PGRST002", "PGRST003"}
+PASSING_STATUSES = {408, 425, 429}
+PASSING_CODES = {"PGRST000", "PGRST001", "PGRST002", "PGRST003"}
 """PostgREST cannot reach the database, does not know its schema yet, or has no connection free."""
-INSTALL = (
-    " Put the output of `python -m functions sql --supabase` into supabase/migrations/ and push it first (or run "
-    "`python -m functions migrate --supabase --apply`)."
+INSTALL_HINT = (
+    " Put the output of `python -m functions sql --supabase` into supabase/migrations/ and push it "
+    "first (or run `python -m functions migrate --supabase --apply`)."
 )
-LACKS = (
-    " The service role lacks that right. What is ours is granted by `python -m functions sql --supabase`; what is yours (a "
-    "hook, a table it writes) you grant to service_role."
+GRANT_HINT = (
+    " The service role lacks that right. What is ours is granted by "
+    "`python -m functions sql --supabase`; what is yours (a hook, a table it writes) you grant to "
+    "service_role."
 )
-REFUSED = " SUPABASE_KEY was refused: take a secret key of this very project (Dashboard, Project Settings, API Keys)."
+KEY_HINT = (
+    " SUPABASE_KEY was refused: take a secret key of this very project (Dashboard, Project "
+    "Settings, API Keys)."
+)
 
 
 class _Left(dict[str, float]):
@@ -61,7 +65,7 @@ class _Transport(httpx.HTTPTransport):
     not tell."""
 
     def __init__(self) -> None:
-        super().__init__(limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE))
+        super().__init__(limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS))
         self.until: ContextVar[float] = ContextVar("until")
         self.status: ContextVar[int] = ContextVar("status")
 
@@ -96,16 +100,16 @@ class SupabaseStore(Store):
         self._making = Lock()
         self._made: dict[int, tuple[Client, _Transport]] = {}
 
-    def call(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
+    def call(self, function: str, arguments: dict[str, Any], timeout: float) -> Any:
         try:
-            return self._rpc(function, arguments, limit)
+            return self._rpc(function, arguments, timeout)
         except StoreError as error:
             if error.code != "PGRST202" or self._exposed != "public":
                 raise
             missing = error
         self._exposed = "unstuck"  # perhaps our own schema is exposed
         try:
-            return self._rpc(function, arguments, limit)
+            return self._rpc(function, arguments, timeout)
         except StoreError as error:
             if error.code not in {"PGRST106", "PGRST202"}:
                 raise
@@ -114,17 +118,18 @@ class SupabaseStore(Store):
 
     def close(self) -> None:
         """What a parent opened before a fork is the parent's, to use and to close."""
-        if made := self._made.pop(os.getpid(), None):
-            made[1].close()
+        _, transport = self._made.pop(os.getpid(), (None, None))
+        if transport:
+            transport.close()
 
-    def _rpc(self, function: str, arguments: dict[str, Any], limit: float) -> Any:
+    def _rpc(self, function: str, arguments: dict[str, Any], timeout: float) -> Any:
         client, transport = self._client()
-        transport.until.set(time.monotonic() + limit)
+        transport.until.set(time.monotonic() + timeout)
         transport.status.set(0)
         try:
             values = {
-                name: json.loads(one) if isinstance(one, Json) else one
-                for name, one in arguments.items()
+                name: json.loads(value) if isinstance(value, Json) else value
+                for name, value in arguments.items()
             }
             if self._exposed == "public":
                 answer = client.rpc(f"unstuck_{function}", values).execute().data
@@ -134,7 +139,7 @@ class SupabaseStore(Store):
             raise _explain(function, error, transport.status.get()) from None
         except httpx.TimeoutException:
             raise StoreError(
-                f"{function}: no answer within {limit:.1f} s", retryable=True
+                f"{function}: no answer within {timeout:.1f} s", retryable=True
             ) from None
         except httpx.HTTPError as error:
             passing = not isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
@@ -167,19 +172,19 @@ def _explain(function: str, error: APIError, status: int) -> StoreError:
     code = error.code or ""
     text = " ".join((error.message or f"status {status}").split())
     hint = ""
-    if code in UNKNOWN:
-        hint = INSTALL
+    if code in ABSENT_CODES:
+        hint = INSTALL_HINT
     elif code == "42501":
-        hint = LACKS
+        hint = GRANT_HINT
     elif status in {401, 403}:
-        hint = REFUSED
+        hint = KEY_HINT
     sqlstate = len(code) == 5 and code.isalnum()
     if sqlstate:
         passing = code[:2] in PASSING
     else:
         passing = (
-            code in PASSING_PGRST
-            or status in PASSING_HTTP
+            code in PASSING_CODES
+            or status in PASSING_STATUSES
             or (status >= 500 and not code.startswith("PGRST"))
         )
     return StoreError(f"{function}: {text}{hint}", retryable=passing, code=code)

@@ -7,13 +7,17 @@ import time
 
 from functions.errors import StoreError
 
-WHERE = "Take a secret key: in the Dashboard under Project Settings, API Keys (sb_secret_..., or the legacy service_role)."
+WHERE = (
+    "Take a secret key: in the Dashboard under Project Settings, API Keys (sb_secret_..., or the "
+    "legacy service_role)."
+)
 
 
 def check_url(url: str) -> str:
     if url.startswith(("postgres://", "postgresql://")):
         raise _refused(
-            "SUPABASE_URL is a PostgreSQL URL. Set it as DATABASE_URL, or give https://REF.supabase.co."
+            "SUPABASE_URL is a PostgreSQL URL. Set it as DATABASE_URL, or give "
+            "https://REF.supabase.co."
         )
     if not url.startswith(("https://", "http://")):
         raise _refused("SUPABASE_URL is no URL of a project. Set it to https://REF.supabase.co.")
@@ -33,11 +37,13 @@ def check_key(key: str) -> str:
     claims = _claims(key)
     if claims is None:
         raise _refused(
-            f"SUPABASE_KEY is no key of Supabase: it begins neither with sb_secret_ nor is it a JWT. {WHERE}"
+            "SUPABASE_KEY is no key of Supabase: it begins neither with sb_secret_ nor is it a "
+            f"JWT. {WHERE}"
         )
     if claims.get("role") != "service_role":
         raise _refused(
-            f"SUPABASE_KEY is the key of the role {claims.get('role')!r}, which sees no task. {WHERE}"
+            f"SUPABASE_KEY is the key of the role {claims.get('role')!r}, which sees no task. "
+            f"{WHERE}"
         )
     expires = claims.get("exp")
     if isinstance(expires, int | float) and expires <= time.time():

@@ -183,7 +183,7 @@ class Store(ABC):
         after: float | None = None,
         timeout: float = VERB_TIMEOUT_SECONDS,
     ) -> Settled | Lost:
-        """Ends the attempt. `after`: seconds until the next try, else by the backoff of the rule."""
+        """Ends the attempt. `after`: seconds until the next try; None: the backoff of the rule."""
         rule_decides = settle_as in {SettleAs.RETRY, SettleAs.RELEASE}
         answer = self._verb(
             f"{watch.name}_settle",

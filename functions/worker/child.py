@@ -207,7 +207,7 @@ def _last_message(job: Job, context: HandlerContext) -> LastMessage:
         if is_transient(error):
             return Failed(SettleAs.RETRY, Reason.TRANSIENT, None, _trace(error))
         return Failed(None, Reason.HANDLER_ERROR, None, _trace(error))
-    except BaseException as error:  # noqa: BLE001 - sys.exit and the like: the guard must hear of it
+    except BaseException as error:  # noqa: BLE001 - such as sys.exit: the guard must know
         return Failed(SettleAs.RETRY, Reason.CRASHED, None, f"the handler ended with {error!r}")
 
 

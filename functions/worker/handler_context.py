@@ -156,6 +156,7 @@ def _about(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _logger(job: Job, write: Callable[[str], None]) -> logging.Logger:
-    logger = logging.Logger(f"unstuck.handler.{job.kind}", logging.INFO)  # noqa: LOG001 - one for each attempt
+    """A logger of its own for each attempt: no tree of loggers may keep it."""
+    logger = logging.Logger(f"unstuck.handler.{job.kind}", logging.INFO)  # noqa: LOG001
     logger.addHandler(_EventHandler(job, write))
     return logger

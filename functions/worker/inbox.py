@@ -38,6 +38,7 @@ class Inbox:
         end = header.size + size
         if len(self._buffer) < end:
             return None
-        message: Message = pickle.loads(self._buffer[header.size : end])  # noqa: S301 - our own child's
+        pickled = self._buffer[header.size : end]
+        message: Message = pickle.loads(pickled)  # noqa: S301 - our own child's
         del self._buffer[:end]
         return message

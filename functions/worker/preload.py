@@ -3,7 +3,7 @@ begins with them.
 
 Not by the forkserver's own means: there an import that fails ends the forkserver, and one that
 hangs holds up every task of the worker. What is not loaded here is loaded in the child, where the
-guard beats, keeps the deadline and hears the error."""
+guard sends heartbeats, keeps the deadline and learns of the error."""
 
 import contextlib
 import importlib
@@ -13,8 +13,8 @@ import time
 from typing import Any
 
 NAME = "UNSTUCK_PRELOAD"
-LIMIT = 5.0
-"""Seconds for all of them. The first task of a worker waits for them, without a beat."""
+TIMEOUT_SECONDS = 5.0
+"""For all modules. The first task of a worker waits for them, without a heartbeat."""
 
 
 def load(module: str, seconds: float) -> None:
@@ -30,7 +30,7 @@ def load(module: str, seconds: float) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-until = time.monotonic() + LIMIT
+until = time.monotonic() + TIMEOUT_SECONDS
 for name in (os.environ.get(NAME) or "").split():
     with contextlib.suppress(BaseException):
         load(name, max(0.01, until - time.monotonic()))

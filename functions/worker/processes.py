@@ -30,7 +30,7 @@ def tree(pid: int) -> Iterator[int]:
 
 def memory(pid: int) -> int:
     """Bytes that they hold; of the descendants without what is shared (libraries, mapped files)."""
-    pages = sum(_held(one, shared=one != pid) for one in tree(pid))
+    pages = sum(_held(member, shared=member != pid) for member in tree(pid))
     return pages * resource.getpagesize()
 
 
@@ -50,10 +50,9 @@ def _read(file: str) -> list[str]:
 def kill_tree(leader: int) -> None:
     """SIGKILL to all of them: those of its process group, whoever their parent is now, and those
     that left the group."""
-    for pid in [one for one in tree(leader) if one != leader]:
+    for pid in [member for member in tree(leader) if member != leader]:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(
-        OSError
-    ):  # no such group: all of it has ended, or the child has only just begun
+    with contextlib.suppress(OSError):
+        # Without such a group all of it has ended, or the child has only just begun.
         os.killpg(leader, signal.SIGKILL)

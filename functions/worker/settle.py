@@ -85,7 +85,7 @@ def settle(
 
 
 def _result_refused(error: StoreError) -> AttemptEnd:
-    """The database refuses the result itself (a CHECK, a hook, a NUL in the text): the task fails."""
+    """The database refuses the result itself (a CHECK, a hook, a NUL): the task fails."""
     return AttemptEnd(
         SettleAs.FAIL,
         Reason.HANDLER_ERROR,

@@ -37,6 +37,7 @@ from functions.worker.child import Work
 from functions.worker.claim import claim
 from functions.worker.guard import _Attempt
 from functions.worker.handler_context import Job
+from functions.worker.messages import Result
 from functions.worker.settle import AttemptEnd, settle
 from tests.waiting import eventually
 
@@ -493,7 +494,7 @@ def logs(ctx, task_input):
 
 def handlers(written):
     work = Work(Job(f"{__name__}:logs", "1", "image", 1, {}, {}, 10, 10**8), "thread")
-    assert eventually(lambda: work.receive(1)) == ("result", "null")
+    assert eventually(lambda: work.receive(1)) == Result("null")
     work.end()
     lines = [
         (values["text"], level) for event, values, level in written if event is events.HANDLER_LOG
@@ -509,6 +510,6 @@ def handlers(written):
 def test_a_handlers_logger_reaches_nobody_elses_handlers(caplog):
     with caplog.at_level(logging.DEBUG):
         work = Work(Job(f"{__name__}:logs", "1", "image", 1, {}, {}, 10, 10**8), "thread")
-        assert eventually(lambda: work.receive(1)) == ("result", "null")
+        assert eventually(lambda: work.receive(1)) == Result("null")
         work.end()
     assert caplog.records == []
