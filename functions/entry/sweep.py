@@ -6,7 +6,7 @@ from functions.core.policy import policy
 from functions.entry import auth
 from functions.entry.http import Response, reply
 from functions.store import store
-from functions.sweep.sweep import sweep
+from functions.sweep.sweep import SweepReport, sweep
 
 
 def respond(request: Any) -> Response:
@@ -19,7 +19,7 @@ def respond(request: Any) -> Response:
     key = request.headers.get("X-CloudScheduler-ScheduleTime")
     by = request.headers.get("X-CloudScheduler-JobName") or "http"
     done = sweep(store(), policy(), key=key, by=by[:200])
-    if done.verdict == "error":
+    if isinstance(done, SweepReport) and done.verdict == "error":
         text = "The sweep did not come to its end. See the log of this function."
         return reply(vars(done) | {"error": {"code": "sweep", "message": text}}, 500)
     return reply(vars(done))

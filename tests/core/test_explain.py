@@ -157,11 +157,11 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
         "No worker picked it up for <1h>: the next sweep, within 1m, fails it as never_claimed.",
     ),
     "running, healthy": (
-        lambda world: str(world.claimed()["task_id"]),
+        lambda world: str(world.claimed().task_id),
         "Attempt 1 runs since <0s>; its last beat came <0s> ago. Without another one it is taken back in <30s>, and in ...",
     ),
     "running, with its deadline": (
-        lambda world: str(world.claimed()["task_id"]),
+        lambda world: str(world.claimed().task_id),
         "... and in <10m> at the latest.",
     ),
     "running, with progress": (
