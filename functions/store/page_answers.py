@@ -1,5 +1,5 @@
 """What the verbs of the operators' page answer (functions/sql/page.sql, pulse.sql, timeline.sql,
-run.sql). Ages and durations are seconds; moments are seconds since 1970."""
+sweeps.sql). Ages and durations are seconds; moments are seconds since 1970."""
 
 from typing import Any
 

@@ -53,7 +53,7 @@ def value(dsn: str, query: str) -> Any:
 
 def objects(dsn: str) -> set[str]:
     with psycopg.connect(dsn) as connection:
-        return {one for (one,) in connection.execute(OBJECTS)}
+        return {name for (name,) in connection.execute(OBJECTS)}
 
 
 @pytest.fixture
@@ -201,7 +201,8 @@ def test_a_second_watch_is_added_beside_the_first(database):
 
 
 def test_the_tables_of_the_ledger_are_closed_to_others(database):
-    query = """select array_agg(c.relname::text) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    query = """select array_agg(c.relname::text)
+               from pg_class c join pg_namespace n on n.oid = c.relnamespace
                where n.nspname = 'unstuck' and c.relkind in ('r', 'p') and not c.relrowsecurity"""
     assert value(database, query) is None
     assert (
@@ -241,16 +242,20 @@ TWO = """
     columns: {}
     fence: observe
     rules:
-      "*": {pending_for: 1h, redispatch_after: 2m, run_for: 5m, silent_for: 30m, attempts: 3, on_lost: retry, on_error: retry,
+      "*": {pending_for: 1h, redispatch_after: 2m, run_for: 5m, silent_for: 30m,
+            attempts: 3, on_lost: retry, on_error: retry,
             backoff: {first: 2s, factor: 4, max: 5m}, isolation: process, memory: 400MB}
 """
-MORE = "create table public.more (id bigint generated always as identity primary key, status text default 'pending')"
+MORE = """create table public.more (
+  id bigint generated always as identity primary key,
+  status text default 'pending'
+)"""
 
 
 def test_a_watch_that_left_the_policy_goes_and_its_ledger_stays(database):
     run(database, MORE, "insert into public.more default values")
     before = objects(database)
-    one, two = load(str(DEFAULT)), parse(DEFAULT.read_text(encoding="utf-8") + TWO)
+    policy, two = load(str(DEFAULT)), parse(DEFAULT.read_text(encoding="utf-8") + TWO)
     migrate(database, two)
     assert value(database, "select count(*) from pg_trigger where tgname = 'unstuck_observe'") == 1
     run(
@@ -261,15 +266,15 @@ def test_a_watch_that_left_the_policy_goes_and_its_ledger_stays(database):
     with pytest.raises(
         psycopg.errors.ObjectInUse, match="has no watch tasks_more any more, but 1 of its tasks run"
     ):
-        migrate(database, one)
+        migrate(database, policy)
     assert value(database, "select count(*) from pg_trigger where tgname = 'unstuck_observe'") == 1
 
     run(database, "update unstuck.attempts set lease_until = clock_timestamp() - interval '1 s'")
-    assert check(database, one) == ["gone.tasks_more"]
-    assert migrate(database, one) == ["gone.tasks_more"]
+    assert check(database, policy) == ["gone.tasks_more"]
+    assert migrate(database, policy) == ["gone.tasks_more"]
     assert objects(database) == before
     assert value(database, "select count(*) from pg_trigger where tgname = 'unstuck_observe'") == 0
     assert value(database, "select count(*) from unstuck.attempts where watch = 'tasks_more'") == 1
     run(database, "update public.more set status = 'done'")
-    assert check(database, one) == []
+    assert check(database, policy) == []
     assert "verbs.tasks_more" in migrate(database, two)

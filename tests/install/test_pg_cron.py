@@ -20,29 +20,38 @@ from tests.sql import install_clock
 POLICY = replace(load(), sweep_batch=3)
 FILL = """
 insert into public.tasks (id, kind, status, scheduled_at, updated_at, metadata)
-select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, case when n % 3 = 0 then 'selection' else 'image' end,
+select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid,
+  case when n % 3 = 0 then 'selection' else 'image' end,
   case when n % 2 = 0 then 'pending' else 'processing' end, t, t, jsonb_build_object('bad', n = 8)
-from generate_series(1, 20) n, lateral (select now() - interval '1 hour' - n * interval '1 s' as t) a;
-insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
-                              extended)
-select 'tasks', t.id::text, 1, n, t.kind, gen_random_uuid(), now() - interval '1 hour', '30 s', now() - interval '50 min',
-  now() - interval '40 min', now() - interval '50 min', true
-from (select *, row_number() over (order by id)::int as n from public.tasks where status = 'processing') t where n <= 5;
-insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at)
-select 'tasks', gen_random_uuid()::text, 1, 1, 'gone', gen_random_uuid(), now() - interval '1 hour', '30 s',
-  now() - interval '50 min', now() - interval '40 min', now() - interval '50 min' from generate_series(1, 2);
-insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
-                              ended_at, outcome)
-select 'tasks', gen_random_uuid()::text, 1, 1, 'old', gen_random_uuid(), now() - interval '90 days', '30 s',
-  now() - interval '90 days', now() - interval '90 days', now() - interval '90 days', now() - interval '90 days', 'completed'
-from generate_series(1, 4);
+from generate_series(1, 20) n,
+  lateral (select now() - interval '1 hour' - n * interval '1 s' as t) a;
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
+                              lease_until, deadline_at, beat_at, extended)
+select 'tasks', t.id::text, 1, n, t.kind, gen_random_uuid(), now() - interval '1 hour', '30 s',
+  now() - interval '50 min', now() - interval '40 min', now() - interval '50 min', true
+from (
+  select *, row_number() over (order by id)::int as n from public.tasks where status = 'processing'
+) t where n <= 5;
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
+                              lease_until, deadline_at, beat_at)
+select 'tasks', gen_random_uuid()::text, 1, 1, 'gone', gen_random_uuid(),
+  now() - interval '1 hour', '30 s', now() - interval '50 min', now() - interval '40 min', now() - interval '50 min' from generate_series(1, 2);
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
+                              lease_until, deadline_at, beat_at, ended_at, outcome)
+select 'tasks', gen_random_uuid()::text, 1, 1, 'old', gen_random_uuid(), at, '30 s',
+  at, at, at, at, 'completed'
+from generate_series(1, 4), lateral (select now() - interval '90 days' as at) c;
 alter table public.tasks add constraint nailed check (status <> 'failed' or not (metadata ->> 'bad')::boolean)
 """
 ROWS = """
-select t.id::text, t.status, t.reason, t.error_message, a.number, a.tries, a.outcome, a.reason, a.cause, a.error, a.sweep_id
+select t.id::text, t.status, t.reason, t.error_message,
+  a.number, a.tries, a.outcome, a.reason, a.cause, a.error, a.sweep_id
 from public.tasks t left join unstuck.attempts a on a.task_id = t.id::text order by 1, a.number
 """
-OTHERS = "select kind, outcome, reason, error, count(*) from unstuck.attempts where kind in ('gone', 'old') group by 1, 2, 3, 4"
+OTHERS = """
+select kind, outcome, reason, error, count(*) from unstuck.attempts
+where kind in ('gone', 'old') group by 1, 2, 3, 4
+"""
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +89,12 @@ def by_cron(dsn: str) -> None:
 
 
 def test_the_same_rows_come_to_the_same_ends(postgres, filled, capsys):
-    found = []
+    ends = []
     for run in (by_python, by_cron):
         with copied(postgres, filled) as dsn:
             run(dsn)
-            found.append(after(dsn))
-    (rows, others, counts), (cron_rows, cron_others, cron_counts) = found
+            ends.append(after(dsn))
+    (rows, others, counts), (cron_rows, cron_others, cron_counts) = ends
     assert cron_rows == rows
     assert cron_others == others
     assert len([row for row in rows if row[6]]) == 19
@@ -109,8 +118,8 @@ def test_a_run_beside_another_does_nothing_and_a_broken_watch_is_said(postgres, 
             "alter function unstuck.tasks_sweep(jsonb, int, bigint, text, text[]) rename to gone"
         )
         connection.execute("call unstuck.cron_sweep()")
-        said = "select ok, error, counts ->> 'pruned' from unstuck.sweeps where by = 'pg_cron'"
-        ((ok, error, pruned),) = connection.execute(said).fetchall()
+        run = "select ok, error, counts ->> 'pruned' from unstuck.sweeps where by = 'pg_cron'"
+        ((ok, error, pruned),) = connection.execute(run).fetchall()
         assert (ok, pruned) == (False, "4")
         assert error.startswith("tasks: function unstuck.tasks_sweep")
 

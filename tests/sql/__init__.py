@@ -14,8 +14,11 @@ declare
 begin
   for v_statement in
     select format('update %I.%I set %s', c.table_schema, c.table_name,
-                  string_agg(format('%1$I = %1$I - make_interval(secs => $1)', c.column_name), ', '))
-    from information_schema.columns c join information_schema.tables t using (table_schema, table_name)
+                  string_agg(
+                    format('%1$I = %1$I - make_interval(secs => $1)', c.column_name), ', '
+                  ))
+    from information_schema.columns c
+    join information_schema.tables t using (table_schema, table_name)
     where c.data_type = 'timestamp with time zone' and t.table_type = 'BASE TABLE'
       and c.table_schema in ('public', 'unstuck') and c.table_name <> 'migrations'
     group by c.table_schema, c.table_name
@@ -59,7 +62,10 @@ def pass_time(db: Connection[Any], seconds: float) -> None:
     db.execute("select testing.pass_time(%s::float8)", (seconds,))
 
 
-SET_CLOCK = "set_config('testing.now', ('2026-01-01'::timestamptz + %s * interval '1 microsecond')::text, false)"
+SET_CLOCK = (
+    "set_config('testing.now', "
+    "('2026-01-01'::timestamptz + %s * interval '1 microsecond')::text, false)"
+)
 
 
 def install_still_clock(db: Connection[Any]) -> None:

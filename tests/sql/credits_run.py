@@ -154,8 +154,8 @@ class Run:
 
     def _by_hand(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:
         action = self.dice.choice(["cancel", "fail", "retry", "retry", "requeue"])
-        wanted = ("failed", "cancelled") if action == "retry" else ("pending", "processing")
-        ids = self._some(db, wanted, 5)
+        states = ("failed", "cancelled") if action == "retry" else ("pending", "processing")
+        ids = self._some(db, states, 5)
         try:
             self.happened[f"{action} by hand"] += len(store.operate(self.watch, action, ids))
         except StoreError as error:
@@ -170,16 +170,16 @@ class Run:
                 "update tasks set status = 'completed'",
             ]
         )
-        found = db.execute(f"{write} where id = any (%s) and status = 'pending'".encode(), (ids,))
-        self.happened[f"{write.split(' ', 1)[0]} by others"] += found.rowcount
+        cursor = db.execute(f"{write} where id = any (%s) and status = 'pending'".encode(), (ids,))
+        self.happened[f"{write.split(' ', 1)[0]} by others"] += cursor.rowcount
 
     def _cut(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:
-        found = db.execute(
+        cursor = db.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity "
             "where application_name = 'unstuck' and datname = current_database() "
             "order by state = 'active' desc, random() limit 1"
         )
-        self.happened["connections cut"] += found.rowcount
+        self.happened["connections cut"] += cursor.rowcount
 
     def _kill(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:
         number = self.dice.randrange(WORKERS)
@@ -286,29 +286,32 @@ def account(db: psycopg.Connection[dict[str, Any]]) -> dict[str, Any]:
         cents[entry["entry"]] += entry["amount"]
     states = Counter(task["status"] for task in tasks.values())
     wrong = [*_wrong_accounts(accounts, entries), *_wrong_tasks(tasks, entries)]
-    made = Counter(
+    outputs = Counter(
         row["task_id"] for row in db.execute("select task_id from public.unstuck_generations")
     )
     wrong += [
-        f"{task_id} made its output {count} times" for task_id, count in made.items() if count > 1
+        f"{task_id} outputs its output {count} times"
+        for task_id, count in outputs.items()
+        if count > 1
     ]
     completed = {task_id for task_id, task in tasks.items() if task["status"] == "completed"}
     wrong += [
-        f"{task_id} made something and is not completed" for task_id in made.keys() - completed
+        f"{task_id} outputs something and is not completed"
+        for task_id in outputs.keys() - completed
     ]
     return {"tasks": dict(states), "entries": len(entries), "cents": dict(cents), "wrong": wrong}
 
 
 def _wrong_accounts(accounts: dict[str, Any], entries: list[dict[str, Any]]) -> Iterator[str]:
-    for owner, found in accounts.items():
+    for owner, account in accounts.items():
         sums: Counter[str] = Counter()
         for entry in entries:
             if entry["owner"] == owner:
                 sums[entry["entry"]] += entry["amount"]
-        if found["balance"] != sums["grant"] - sums["hold"] + sums["release"]:
-            yield f"the balance of {owner} is {found['balance']}, and its entries say {dict(sums)}"
-        if found["held"] != 0 or sums["hold"] != sums["capture"] + sums["release"]:
-            yield f"{found['held']} of {owner} are held, though all has ended: {dict(sums)}"
+        if account["balance"] != sums["grant"] - sums["hold"] + sums["release"]:
+            yield f"the balance of {owner} is {account['balance']}, and its entries say {dict(sums)}"
+        if account["held"] != 0 or sums["hold"] != sums["capture"] + sums["release"]:
+            yield f"{account['held']} of {owner} are held, though all has ended: {dict(sums)}"
 
 
 def _wrong_tasks(tasks: dict[str, Any], entries: list[dict[str, Any]]) -> Iterator[str]:
@@ -319,16 +322,17 @@ def _wrong_tasks(tasks: dict[str, Any], entries: list[dict[str, Any]]) -> Iterat
         if entry["task_id"]:
             of.setdefault(entry["task_id"], []).append(entry)
     for task_id in tasks.keys() | of.keys():
-        task, found = tasks.get(task_id), of.get(task_id, [])
-        cost = int(task["metadata"]["cost"]) if task else found[0]["amount"]
+        task, entries = tasks.get(task_id), of.get(task_id, [])
+        cost = int(task["metadata"]["cost"]) if task else entries[0]["amount"]
         last = "capture" if task and task["status"] == "completed" else "release"
-        lives = len(found) // 2
+        lives = len(entries) // 2
         expected = (
             [("hold", cost), ("release", cost)] * (lives - 1) + [("hold", cost), (last, cost)]
             if cost
             else []
         )
-        if [(entry["entry"], entry["amount"]) for entry in found] != expected or any(
-            entry["open"] for entry in found
+        if [(entry["entry"], entry["amount"]) for entry in entries] != expected or any(
+            entry["open"] for entry in entries
         ):
-            yield f"{task_id} ({task and task['status']}) costs {cost}: {[(one['entry'], one['amount']) for one in found]}"
+            listed = [(entry["entry"], entry["amount"]) for entry in entries]
+            yield f"{task_id} ({task and task['status']}) costs {cost}: {listed}"

@@ -62,9 +62,9 @@ def db(dsn: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
 
 @pytest.fixture
 def store(dsn: str, db: object) -> Iterator[Store]:
-    made = PostgresStore(dsn)
-    yield made
-    made.close()
+    opened = PostgresStore(dsn)
+    yield opened
+    opened.close()
 
 
 class Account:
@@ -84,10 +84,10 @@ class Account:
         return int(row["left"])
 
     def create(self, cost: int = COST, **more: Any) -> str:
-        made = self.store.create(
+        answer = self.store.create(
             self.watch, "image", {}, owner=self.owner, metadata={"cost": cost}, **more
         )
-        return str(made.task_id)
+        return str(answer.task_id)
 
     def claim(self) -> Claimed:
         task_id = self.create()
@@ -110,10 +110,10 @@ class Account:
         ).fetchone()
         assert row is not None
         sums: Counter[str] = Counter()
-        for one in self.db.execute(
+        for entry in self.db.execute(
             "select * from public.unstuck_credit_entries where owner = %s", (self.owner,)
         ):
-            sums[one["entry"]] += one["amount"]
+            sums[entry["entry"]] += entry["amount"]
         assert row["balance"] == sums["grant"] - sums["hold"] + sums["release"]
         assert row["held"] == sums["hold"] - sums["capture"] - sums["release"]
         return row["balance"], row["held"]
@@ -166,7 +166,7 @@ def test_a_sweep_gives_the_credits_of_a_lost_task_back_and_the_zombie_takes_none
         ada.swept()
     assert ada.settle(claimed, "complete", result={}).verdict == "lost"
     assert ada.has == (100, 0)
-    assert [ada.entries(one) for one in (claimed.task_id, waiting)] == [["hold", "release"]] * 2
+    assert [ada.entries(task) for task in (claimed.task_id, waiting)] == [["hold", "release"]] * 2
 
 
 def test_a_poll_that_heals_a_task_gives_its_credits_back(ada):
@@ -292,8 +292,8 @@ def test_no_race_of_creates_spends_more_than_there_is(ada, dsn):
         list(threads.map(create, range(40)))
     assert ada.has == (100 % 7, 100 // 7 * 7)
     assert refused == ["PT402"] * (40 - 100 // 7)
-    for one in stores:
-        one.close()
+    for opened in stores:
+        opened.close()
 
 
 def test_no_race_of_ends_pays_or_gives_back_twice(ada, dsn):
@@ -324,8 +324,8 @@ def test_no_race_of_ends_pays_or_gives_back_twice(ada, dsn):
         paid = COST if ada.store.status(ada.watch, task_id).state == "completed" else 0
         assert ada.has == (before - paid, 0)
         assert ada.entries(task_id) == ["hold", "capture" if paid else "release"]
-    for one in stores:
-        one.close()
+    for opened in stores:
+        opened.close()
 
 
 def test_the_ledger_itself_refuses_a_second_end(ada):
@@ -360,7 +360,7 @@ def test_an_idle_sweep_reads_the_open_holds_only(ada, dsn):
 
 
 @pytest.mark.parametrize(
-    ("result", "made"),
+    ("result", "outputs"),
     [
         ({"url": "a.png", "width": 8}, [(1, "a.png", {"url": "a.png", "width": 8})]),
         (
@@ -371,12 +371,12 @@ def test_an_idle_sweep_reads_the_open_holds_only(ada, dsn):
         (None, []),
     ],
 )
-def test_a_completed_task_inserts_its_outputs_once(ada, result, made):
+def test_a_completed_task_inserts_its_outputs_once(ada, result, outputs):
     claimed = ada.claim()
     for _ in range(2):
         ada.settle(claimed, "complete", result=result)
     rows = ada.db.execute("select * from unstuck_generations order by position").fetchall()
-    assert [(row["position"], row["url"], row["output"]) for row in rows] == made
+    assert [(row["position"], row["url"], row["output"]) for row in rows] == outputs
     assert {(row["task_id"], row["owner"], row["kind"]) for row in rows} <= {
         (claimed.task_id, "ada", "image")
     }

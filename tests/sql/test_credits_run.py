@@ -16,16 +16,17 @@ TASKS = int(os.environ.get("CREDITS_TASKS", "300"))
 @pytest.mark.timeout(max(120, TASKS))
 def test_the_ledger_balances_and_no_hold_is_left_on_an_ended_task(postgres, tmp_path, capsys):
     with copied(postgres, None) as dsn:
-        found = Run(dsn, tmp_path, TASKS)()
+        report = Run(dsn, tmp_path, TASKS)()
     with capsys.disabled():
         if TASKS > 1000:
-            print(json.dumps(found, indent=2))
-    assert found["wrong"] == []
+            print(json.dumps(report, indent=2))
+    assert report["wrong"] == []
     for happened in MUST_HAPPEN:
-        assert found[happened] > 0, happened
-    assert [name for name in found if name.startswith("creates: refused")] == [
+        assert report[happened] > 0, happened
+    assert [name for name in report if name.startswith("creates: refused")] == [
         "creates: refused with PT402"
     ]
     assert (
-        sum(found["tasks"].values()) + found.get("delete by others", 0) == found["creates: created"]
+        sum(report["tasks"].values()) + report.get("delete by others", 0)
+        == report["creates: created"]
     )

@@ -20,10 +20,11 @@ BEATS = 1_000
 
 FILL = f"""
 insert into public.tasks (kind, owner, status, scheduled_at, created_at, updated_at, finished_at)
-select 'image', 'user-' || n % 1000, case n % 10 when 0 then 'failed' else 'completed' end, at, at, at, at
+select 'image', 'user-' || n % 1000,
+  case n % 10 when 0 then 'failed' else 'completed' end, at, at, at, at
 from generate_series(1, {FINISHED}) n, lateral (select now() - n * interval '1 minute' as at) c;
-insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease, lease_until, deadline_at, beat_at,
-                              ended_at, outcome)
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
+                              lease_until, deadline_at, beat_at, ended_at, outcome)
 select 'tasks', id::text, 1, 1, kind, gen_random_uuid(), at, '30 s', at, at, at, at, status
 from public.tasks, lateral (select created_at as at) c;
 insert into public.tasks (kind) select 'image' from generate_series(1, {OPEN});
@@ -60,8 +61,8 @@ def counted(db: Db, work: Callable[[], None]) -> dict[str, dict[str, int]]:
 
     def look() -> dict[str, dict[str, int]]:
         db.execute("select pg_stat_force_next_flush()")
-        found = db.execute(READ).fetchall()
-        return {one.pop("table"): one for one in found}
+        rows = db.execute(READ).fetchall()
+        return {row.pop("table"): row for row in rows}
 
     before = look()
     work()
@@ -173,14 +174,16 @@ def test_a_beat_touches_no_index(db):
     live = db.execute(
         "select task_id, token from unstuck.attempts where ended_at is null"
     ).fetchall()
-    updates = "select n_tup_upd as all, n_tup_hot_upd as hot from pg_stat_user_tables where relname = 'attempts'"
-    size = "select pg_relation_size('unstuck.attempts_live') as live, pg_indexes_size('unstuck.attempts') as all"
+    updates = """select n_tup_upd as all, n_tup_hot_upd as hot
+                 from pg_stat_user_tables where relname = 'attempts'"""
+    size = """select pg_relation_size('unstuck.attempts_live') as live,
+                     pg_indexes_size('unstuck.attempts') as all"""
     before, size_before = db.execute(updates).fetchone(), db.execute(size).fetchone()
     for n in range(BEATS):
-        one = live[n % len(live)]
+        attempt = live[n % len(live)]
         progress = json.dumps({"fraction": n / BEATS, "message": f"step {n}"})
         query = "select unstuck.beat('tasks', %s, %s, %s)"
-        assert db.execute(query, (one["task_id"], one["token"], progress)).fetchone() == {
+        assert db.execute(query, (attempt["task_id"], attempt["token"], progress)).fetchone() == {
             "beat": {"verdict": "held"}
         }
     db.execute("select pg_stat_force_next_flush()")
@@ -191,13 +194,15 @@ def test_a_beat_touches_no_index(db):
 
 def test_each_question_of_a_sweep_has_its_index(db):
     """So that a plan that only today's statistics favour does not hide a missing one."""
-    open_ones = "select indexdef from pg_indexes where schemaname = 'public' and tablename = 'tasks' and indexdef ~ 'WHERE'"
-    found = sorted(
-        one["indexdef"].partition(" USING ")[2] for one in db.execute(open_ones).fetchall()
-    )
-    assert found == [
+    partial = """select indexdef from pg_indexes
+                 where schemaname = 'public' and tablename = 'tasks' and indexdef ~ 'WHERE'"""
+    rows = db.execute(partial).fetchall()
+    assert sorted(row["indexdef"].partition(" USING ")[2] for row in rows) == [
         "btree (COALESCE(owner, ''::text), idempotency_key) WHERE (idempotency_key IS NOT NULL)",
-        "btree (kind, COALESCE(owner, ''::text)) WHERE (one_active AND (status = ANY (ARRAY['pending'::text, 'processing'::text])))",
+        (
+            "btree (kind, COALESCE(owner, ''::text)) WHERE (one_active AND "
+            "(status = ANY (ARRAY['pending'::text, 'processing'::text])))"
+        ),
         "btree (owner, created_at) WHERE (owner IS NOT NULL)",
         "btree (priority DESC, scheduled_at) WHERE (status = 'pending'::text)",
         "btree (scheduled_at) WHERE (status = 'pending'::text)",

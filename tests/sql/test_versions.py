@@ -39,9 +39,9 @@ def db(server: Postgres) -> Iterator[Db]:
 
 @pytest.fixture
 def store(server: Postgres) -> Iterator[PostgresStore]:
-    made = PostgresStore(server.dsn())
-    yield made
-    made.close()
+    opened = PostgresStore(server.dsn())
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

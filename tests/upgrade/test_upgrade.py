@@ -32,11 +32,13 @@ END = {
 }
 FUNCTIONS = """
 select p.proname::text, p.pronargs, p.pronargdefaults, p.proargnames::text[] as names,
-       array(select format_type(t, null) from unnest(p.proargtypes::oid[]) t) as types, format_type(p.prorettype, null)
+       array(select format_type(t, null) from unnest(p.proargtypes::oid[]) t) as types,
+       format_type(p.prorettype, null)
 from pg_proc p where p.pronamespace = 'unstuck'::regnamespace and p.prokind = 'f'
 """
 COLUMNS = """
-select table_schema || '.' || table_name || '.' || column_name, data_type from information_schema.columns
+select table_schema || '.' || table_name || '.' || column_name, data_type
+from information_schema.columns
 where table_schema in ('unstuck', 'public')
 """
 
@@ -59,10 +61,10 @@ def walked(dsn: str) -> Walk:
 
 
 def test_the_functions_of_today_work_on_the_sql_of_the_last_release(released):
-    found = walked(released)
-    assert found.states == END
+    walk = walked(released)
+    assert walk.states == END
     verbs = {name for name in vars(Store) if not name.startswith("_")} - {"call", "close"}
-    assert set(found.answers) == verbs, "each verb is walked"
+    assert set(walk.answers) == verbs, "each verb is walked"
 
 
 def test_the_functions_of_the_last_release_find_what_they_call_in_the_sql_of_today(
@@ -78,7 +80,7 @@ def test_the_functions_of_the_last_release_find_what_they_call_in_the_sql_of_tod
             f"{name}: an argument is gone, or has another type"
         )
         assert returned == result, name
-        new = [one for one in more if one not in arguments]
+        new = [argument for argument in more if argument not in arguments]
         assert new == list(more)[len(more) - len(new) :], f"{name}: what is new stands last"
         assert len(new) <= defaults, f"{name}: {new} have no default"
 
@@ -112,7 +114,7 @@ def test_no_column_is_gone_or_has_another_type(released, database):
 
 @pytest.fixture
 def upgraded(postgres: Postgres) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A database of the last release with work in it, which is migrated then; and what there was."""
+    """A database of the last release with work in it, then migrated; and the attempt in it."""
     with copied(postgres, None) as dsn:
         with psycopg.connect(dsn, autocommit=True) as db:
             db.execute(RELEASED.read_text(encoding="utf-8"))

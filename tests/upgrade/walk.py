@@ -79,8 +79,8 @@ class Walk:
         self.call("redispatch", self.watch, 10)
         [rescued] = self.call("sweep", self.watch, 500, sweep_id=begun.sweep_id).rescued
         assert (rescued.task_id, rescued.state) == (lost, "pending")
-        found = Evidence(self.watch.name, lost, 1, "out_of_memory", "a line")
-        self.call("evidence", begun.sweep_id, [found])
+        evidence = Evidence(self.watch.name, lost, 1, "out_of_memory", "a line")
+        self.call("evidence", begun.sweep_id, [evidence])
         self.call("orphans", self.watch, begun.sweep_id)
         self.call("prune", 30 * DAY)
         self.call("sweep_end", begun.sweep_id, ok=True, counts={})
@@ -108,7 +108,7 @@ def keys(answer: Any) -> Iterable[str]:
     if isinstance(answer, dict):
         return set(answer)
     return (
-        {key for one in answer if isinstance(one, dict) for key in one}
+        {key for item in answer if isinstance(item, dict) for key in item}
         if isinstance(answer, list)
         else set()
     )
