@@ -66,7 +66,7 @@ RULES = {
     "fails": replace(DEFAULT, on_lost="fail", attempts=2),
 }
 WATCH: Watch = replace(load().watch(), rules=RULES)
-MOST_ATTEMPTS = max(one.attempts for one in RULES.values())
+MOST_ATTEMPTS = max(rule.attempts for rule in RULES.values())
 KINDS = st.sampled_from(["plain", "once", "uncertain", "fails"])
 OUTCOMES = st.sampled_from(["complete", "fail", "retry", "release"])
 REASONS = st.sampled_from([None, "transient", "handler_error", "crashed", "deadline", "shutdown"])
@@ -123,7 +123,7 @@ class Task:
     @property
     def life(self) -> list[Attempt]:
         """The attempts since it was created, or put back after an end."""
-        ends = [one.number for one in self.history if one.outcome in ENDED]
+        ends = [attempt.number for attempt in self.history if attempt.outcome in ENDED]
         return self.history[max(ends, default=0) :]
 
     @property
@@ -238,7 +238,7 @@ class Machine(RuleBasedStateMachine):
         for table in ("public.tasks", "unstuck.attempts", "unstuck.refusals", "unstuck.dispatches"):
             db.execute(f"delete from {table}")
         db.execute("select setseed(0)")
-        self.known: list[Task] = []
+        self.created: list[Task] = []
         self.refused = 0
         self.now = 0
         self.agreed = False
@@ -251,19 +251,19 @@ class Machine(RuleBasedStateMachine):
         self.now += A_STEP
         places = ", ".join(["%s"] * len(arguments))
         query = f"select {SET_CLOCK}, unstuck.{function}({places}) as answer"
-        found = self.db.execute(query, (self.now, *arguments)).fetchone()
-        return found and found["answer"]
+        row = self.db.execute(query, (self.now, *arguments)).fetchone()
+        return row and row["answer"]
 
     @initialize(target=tasks, kinds=st.lists(KINDS, min_size=1, max_size=3))
     def begin(self, kinds: list[str]) -> Any:
         return multiple(*(self.create(kind, n % 2) for n, kind in enumerate(kinds)))
 
-    @precondition(lambda self: len(self.known) < 4)
+    @precondition(lambda self: len(self.created) < 4)
     @rule(target=tasks, kind=KINDS, priority=st.integers(0, 1))
     def create(self, kind: str, priority: int) -> Task:
         answer = self.call("tasks_create", kind, "{}", None, None, priority)
         task = Task(answer["task_id"], kind, priority, self.now, self.now)
-        self.known.append(task)
+        self.created.append(task)
         return task
 
     @rule(target=attempts, task=tasks)
@@ -279,13 +279,13 @@ class Machine(RuleBasedStateMachine):
             if task.overdue(self.now):
                 self.rescue(task, answer["rescued"])
                 due = self.now
-        wanted = {"pending": "claimed", "running": "held"}.get(task.state, "ended")
-        if wanted == "claimed" and due > self.now:
-            wanted = "early"
-        elif wanted == "claimed" and task.held:
-            wanted = "held"
-        assert (answer["verdict"], answer["task_id"]) == (wanted, task.id)
-        return self.take(task, token, answer) if wanted == "claimed" else multiple()
+        verdict = {"pending": "claimed", "running": "held"}.get(task.state, "ended")
+        if verdict == "claimed" and due > self.now:
+            verdict = "early"
+        elif verdict == "claimed" and task.held:
+            verdict = "held"
+        assert (answer["verdict"], answer["task_id"]) == (verdict, task.id)
+        return self.take(task, token, answer) if verdict == "claimed" else multiple()
 
     @rule(target=attempts, task=tasks)
     def get_and_claim(self, task: Task) -> Any:
@@ -309,7 +309,7 @@ class Machine(RuleBasedStateMachine):
         self.pass_time(LEASE)
         return task.held or multiple()
 
-    @precondition(lambda self: any(task.state == "pending" for task in self.known))
+    @precondition(lambda self: any(task.state == "pending" for task in self.created))
     @rule(target=attempts, after=JUMPS)
     def claim_next(self, after: int) -> Any:
         self.pass_time(after)
@@ -317,7 +317,7 @@ class Machine(RuleBasedStateMachine):
         answer = self.call("tasks_claim", None, "w", WATCH.rules_json, token)
         young = [
             task
-            for task in self.known
+            for task in self.created
             if task.state == "pending"
             and not task.deleted
             and not task.held
@@ -327,8 +327,8 @@ class Machine(RuleBasedStateMachine):
             assert answer == {"verdict": "none"}
             return multiple()
         (task,) = [task for task in young if task.id == answer["task_id"]]
-        assert task.priority == max(one.priority for one in young)
-        assert task.due <= min(one.due for one in young if one.priority == task.priority)
+        assert task.priority == max(other.priority for other in young)
+        assert task.due <= min(other.due for other in young if other.priority == task.priority)
         return self.take(task, token, answer)
 
     def take(self, task: Task, token: str, answer: dict[str, Any]) -> Attempt:
@@ -356,13 +356,13 @@ class Machine(RuleBasedStateMachine):
     def extend(self, attempt: Attempt, answer: dict[str, Any]) -> bool:
         if attempt.outcome:
             self.refused += 1
-            said = {
+            past = {
                 "outcome": attempt.outcome,
                 "reason": attempt.reason,
                 "number": attempt.number,
                 "kind": attempt.task.kind,
             }
-            assert answer == {"verdict": "lost", **said}
+            assert answer == {"verdict": "lost", **past}
             return False
         attempt.lease_until, attempt.extended = self.now + LEASE * SECOND, False
         assert answer == {"verdict": "held"}
@@ -390,7 +390,7 @@ class Machine(RuleBasedStateMachine):
         state, why = {"complete": ("completed", reason), "fail": ("failed", reason)}.get(
             outcome, ("pending", reason)
         )
-        free = sum(one.outcome == "released" for one in task.life) < FREE_RELEASES
+        free = sum(attempt.outcome == "released" for attempt in task.life) < FREE_RELEASES
         if outcome == "retry" or (outcome == "release" and not free):
             state, why = task.after(reason, attempt.tries)
         attempt.outcome, attempt.reason = state, why
@@ -415,19 +415,19 @@ class Machine(RuleBasedStateMachine):
 
     # ---- the rescue
 
-    @precondition(lambda self: any(task.overdue(self.now) for task in self.known))
+    @precondition(lambda self: any(task.overdue(self.now) for task in self.created))
     @rule()
     def sweep(self) -> None:
         answer = self.call("tasks_sweep", WATCH.rules_json)
         assert (answer["unsweepable"], answer["more"]) == ([], False)
         overdue = {
-            task.id: task for task in self.known if not task.deleted and task.overdue(self.now)
+            task.id: task for task in self.created if not task.deleted and task.overdue(self.now)
         }
-        found = {one["task_id"]: one for one in answer["rescued"]}
-        assert found.keys() == overdue.keys()
-        assert len(found) == len(answer["rescued"])
+        rescued = {answered["task_id"]: answered for answered in answer["rescued"]}
+        assert rescued.keys() == overdue.keys()
+        assert len(rescued) == len(answer["rescued"])
         for task in overdue.values():
-            self.rescue(task, [found[task.id]])
+            self.rescue(task, [rescued[task.id]])
 
     @rule(task=tasks)
     def poll(self, task: Task) -> None:
@@ -446,48 +446,57 @@ class Machine(RuleBasedStateMachine):
             task.last and (task.last.number, task.last.tries, task.last.outcome)
         )
 
-    def rescue(self, task: Task, said: list[dict[str, Any]]) -> None:
-        (one,) = said
+    def rescue(self, task: Task, rescued: list[dict[str, Any]]) -> None:
+        (decision,) = rescued
         state, reason = task.rescued(self.now)
-        assert (one["task_id"], one["state"], one["reason"]) == (task.id, state, reason)
-        assert (one["number"], one["tries"]) == (task.history[-1].number, task.history[-1].tries)
+        assert (decision["task_id"], decision["state"], decision["reason"]) == (
+            task.id,
+            state,
+            reason,
+        )
+        assert (decision["number"], decision["tries"]) == (
+            task.history[-1].number,
+            task.history[-1].tries,
+        )
         if state == "pending":
-            self.wait(task, one["retry_after"])
+            self.wait(task, decision["retry_after"])
         else:
-            assert one["retry_after"] is None
+            assert decision["retry_after"] is None
 
-    @precondition(lambda self: any(task.deleted and task.held for task in self.known))
+    @precondition(lambda self: any(task.deleted and task.held for task in self.created))
     @rule()
     def orphans(self) -> None:
         gone = [
             task.held
-            for task in self.known
+            for task in self.created
             if task.deleted and task.held and task.overdue(self.now)
         ]
         assert self.call("tasks_orphans", 1) == len(gone)
         for attempt in gone:
             attempt.outcome, attempt.reason, attempt.swept = "overtaken", "cancelled", True
 
-    @precondition(lambda self: any(task.held and task.overdue(self.now) for task in self.known))
+    @precondition(lambda self: any(task.held and task.overdue(self.now) for task in self.created))
     @rule()
     def suspend(self) -> None:
-        live = [task.held for task in self.known if task.held]
+        live = [task.held for task in self.created if task.held]
         expired = [
-            one for one in live if not one.extended and one.lease_until <= self.now < one.deadline
+            attempt
+            for attempt in live
+            if not attempt.extended and attempt.lease_until <= self.now < attempt.deadline
         ]
         granted = expired if len(expired) >= 2 and len(expired) > len(live) / 2 else []
         assert self.call("suspend", "tasks", 2, 0.5) == len(granted)
         for attempt in granted:
             attempt.lease_until, attempt.extended = self.now + LEASE * SECOND, True
 
-    @precondition(lambda self: any(task.quiet(self.now) for task in self.known))
+    @precondition(lambda self: any(task.quiet(self.now) for task in self.created))
     @rule()
     def redispatch(self) -> None:
         sent = self.call("tasks_redispatch", WATCH.rules_json)
-        quiet = {task.id: task for task in self.known if task.quiet(self.now)}
+        quiet = {task.id: task for task in self.created if task.quiet(self.now)}
         for task in quiet.values():
             task.pushed.append(self.now)
-        assert {one["task_id"]: one["times"] for one in sent} == {
+        assert {dispatch["task_id"]: dispatch["times"] for dispatch in sent} == {
             task.id: len(task.pushed) for task in quiet.values()
         }
 
@@ -531,7 +540,7 @@ class Machine(RuleBasedStateMachine):
             )
             task.due = self.now
 
-    @precondition(lambda self: len(self.known) > 2)
+    @precondition(lambda self: len(self.created) > 2)
     @rule(task=consumes(tasks))
     def delete(self, task: Task) -> None:
         self.db.execute("delete from public.tasks where id = %s", (task.id,))
@@ -559,36 +568,40 @@ class Machine(RuleBasedStateMachine):
         self.agreed = True
 
     def every_task_is_where_the_model_says(self) -> None:
-        found = self.db.execute("select id::text, status, result from public.tasks").fetchall()
-        assert {one["id"]: (one["status"], one["result"]) for one in found} == {
-            task.id: (WORDS[task.state], task.result) for task in self.known if not task.deleted
+        rows = self.db.execute("select id::text, status, result from public.tasks").fetchall()
+        assert {row["id"]: (row["status"], row["result"]) for row in rows} == {
+            task.id: (WORDS[task.state], task.result) for task in self.created if not task.deleted
         }
 
     def the_ledger_is_whole(self) -> None:
         rows = self.db.execute("select * from unstuck.attempts order by task_id, number").fetchall()
-        for task in self.known:
-            mine = [one for one in rows if one["task_id"] == task.id]
-            assert [one["number"] for one in mine] == list(range(1, len(mine) + 1)), (
+        for task in self.created:
+            mine = [attempt for attempt in rows if attempt["task_id"] == task.id]
+            assert [attempt["number"] for attempt in mine] == list(range(1, len(mine) + 1)), (
                 "numbers are dense"
             )
-            assert sum(one["ended_at"] is None for one in mine) <= 1, "at most one attempt lives"
-            for one in mine[:-1]:
-                assert one["ended_at"], "only the last attempt may live"
-            for one in mine:
-                assert (one["ended_at"] is None) == (one["outcome"] is None)
-                assert not one["ended_at"] or one["ended_at"] >= one["started_at"]
-            said = [(one["outcome"], one["reason"], one["tries"]) for one in mine]
-            assert said == [(one.outcome, one.reason, one.tries) for one in task.history]
+            assert sum(attempt["ended_at"] is None for attempt in mine) <= 1, (
+                "at most one attempt lives"
+            )
+            for attempt in mine[:-1]:
+                assert attempt["ended_at"], "only the last attempt may live"
+            for attempt in mine:
+                assert (attempt["ended_at"] is None) == (attempt["outcome"] is None)
+                assert not attempt["ended_at"] or attempt["ended_at"] >= attempt["started_at"]
+            ends = [(attempt["outcome"], attempt["reason"], attempt["tries"]) for attempt in mine]
+            assert ends == [
+                (attempt.outcome, attempt.reason, attempt.tries) for attempt in task.history
+            ]
 
     def no_task_is_tried_more_often_than_its_rule_allows(self) -> None:
-        for task in self.known:
-            tries = [one.tries for one in task.life if one.outcome != "overtaken"]
-            overtaken = sum(one.outcome == "overtaken" for one in task.life)
+        for task in self.created:
+            tries = [attempt.tries for attempt in task.life if attempt.outcome != "overtaken"]
+            overtaken = sum(attempt.outcome == "overtaken" for attempt in task.life)
             assert max(tries, default=0) <= task.rule.attempts + overtaken
 
     def every_refused_write_is_filed(self) -> None:
-        found = self.db.execute("select count(*) from unstuck.refusals").fetchone()
-        assert found == {"count": self.refused}
+        row = self.db.execute("select count(*) from unstuck.refusals").fetchone()
+        assert row == {"count": self.refused}
 
     # ---- and in the end
 
@@ -600,8 +613,8 @@ class Machine(RuleBasedStateMachine):
             return  # a step has failed
         self.pass_time(LEASE)
         self.sweep_all()
-        assert not any(task.held for task in self.known)
-        poisoned = [task for task in self.known if task.state == "pending" and not task.deleted]
+        assert not any(task.held for task in self.created)
+        poisoned = [task for task in self.created if task.state == "pending" and not task.deleted]
         for _ in range(MOST_ATTEMPTS):
             self.pass_time(BACKOFF_MAX)
             for task in poisoned:
@@ -614,7 +627,7 @@ class Machine(RuleBasedStateMachine):
         self.sweep_all()
         self.pass_time(BACKOFF_MAX + PENDING_FOR)
         self.sweep_all()
-        assert all(task.state in ENDED for task in self.known if not task.deleted)
+        assert all(task.state in ENDED for task in self.created if not task.deleted)
         self.all_is_well()
 
     def sweep_all(self) -> None:
