@@ -122,16 +122,15 @@ def note(column: Column, text: str, code: str, row: str = "t") -> str | None:
     more line. None where no text fits."""
     if column.generated or column.labels:
         return None
+    before = qualified(column, row)
     if column.type in TEXTS and column.width:
         return f"left({text}, {column.width})"
+    if column.type in TEXTS and re.search(r"logs?$", column.name.lower()):
+        return f"concat_ws(E'\\n', nullif({before}, ''), {text})"
     if column.type in TEXTS:
-        return (
-            f"concat_ws(E'\\n', nullif({qualified(column, row)}, ''), {text})"
-            if re.search(r"logs?$", column.name.lower())
-            else text
-        )
+        return text
     if column.type in TEXT_LISTS:
-        return f"coalesce({qualified(column, row)}, '{{}}') || array[{text}]::{column.type.lstrip('_')}[]"
+        return f"coalesce({before}, '{{}}') || array[{text}]::{column.type.lstrip('_')}[]"
     if column.type in JSONS:
         return f"({_merged(column, text, code, row)})::{column.type}"
     return None

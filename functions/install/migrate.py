@@ -157,7 +157,8 @@ def _run(connection: psycopg.Connection[Any], step: Step) -> None:
     except psycopg.errors.DuplicateTable as error:
         raise StoreError(
             f"{step.name}: {error.diag.message_primary}, and it was not made by Unstuck. "
-            "Adopt that table (leave `own` out of its watch), or name another `table` in policy.yaml.",
+            "Adopt that table (leave `own` out of its watch), "
+            "or name another `table` in policy.yaml.",
             retryable=False,
         ) from None
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
@@ -167,7 +168,5 @@ def _run(connection: psycopg.Connection[Any], step: Step) -> None:
             retryable=False,
         ) from None
     if step.kept:
-        connection.execute(
-            f"insert into unstuck.migrations (name, sha256) values (%s, %s) {_RECORD_AGAIN}".encode(),
-            (step.name, step.sha256),
-        )
+        record = f"insert into unstuck.migrations (name, sha256) values (%s, %s) {_RECORD_AGAIN}"
+        connection.execute(record.encode(), (step.name, step.sha256))

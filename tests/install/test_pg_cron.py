@@ -1,4 +1,4 @@
-"""The sweep in SQL alone does what functions/sweep/sweep.py does: both are run over the same rows."""
+"""The sweep in SQL alone does what functions/sweep/sweep.py does: both run over the same rows."""
 
 import json
 from collections.abc import Iterator
@@ -35,13 +35,15 @@ from (
 insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
                               lease_until, deadline_at, beat_at)
 select 'tasks', gen_random_uuid()::text, 1, 1, 'gone', gen_random_uuid(),
-  now() - interval '1 hour', '30 s', now() - interval '50 min', now() - interval '40 min', now() - interval '50 min' from generate_series(1, 2);
+  now() - interval '1 hour', '30 s', now() - interval '50 min', now() - interval '40 min', now() - interval '50 min'
+from generate_series(1, 2);
 insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
                               lease_until, deadline_at, beat_at, ended_at, outcome)
 select 'tasks', gen_random_uuid()::text, 1, 1, 'old', gen_random_uuid(), at, '30 s',
   at, at, at, at, 'completed'
 from generate_series(1, 4), lateral (select now() - interval '90 days' as at) c;
-alter table public.tasks add constraint nailed check (status <> 'failed' or not (metadata ->> 'bad')::boolean)
+alter table public.tasks add constraint nailed
+  check (status <> 'failed' or not (metadata ->> 'bad')::boolean)
 """
 ROWS = """
 select t.id::text, t.status, t.reason, t.error_message,
