@@ -26,8 +26,9 @@ from tests.sql import install_clock, pass_time
 COST = 25
 LEASE = 30
 EMPTY = """
-delete from public.unstuck_credit_entries; delete from public.unstuck_credits; delete from public.unstuck_generations;
-delete from public.tasks; delete from unstuck.attempts; delete from unstuck.refusals; delete from unstuck.sweeps
+delete from public.unstuck_credit_entries; delete from public.unstuck_credits;
+delete from public.unstuck_generations; delete from public.tasks;
+delete from unstuck.attempts; delete from unstuck.refusals; delete from unstuck.sweeps
 """
 
 
@@ -343,7 +344,8 @@ def test_the_ledger_itself_refuses_a_second_end(ada):
 def test_an_idle_sweep_reads_the_open_holds_only(ada, dsn):
     ada.db.execute(
         "insert into unstuck_credit_entries (owner, entry, amount, watch, task_id, life) "
-        "select 'ada', e, 1, 'tasks', gen_random_uuid(), 1 from generate_series(1, 2000), (values ('hold'), ('release')) v (e)"
+        "select 'ada', e, 1, 'tasks', gen_random_uuid(), 1 "
+        "from generate_series(1, 2000), (values ('hold'), ('release')) v (e)"
     )
     ada.create()
     ada.db.execute("analyze unstuck_credit_entries")
