@@ -270,7 +270,7 @@ def test_what_a_sweep_did_is_seen_and_undone(deployed, quiet):
     done = sweep(deployed.store, load(), by="test")
     assert deployed.states(tasks) == {"failed": 5}
     quiet.goto(f"{deployed.url}/sweeps")
-    quiet.click(f"a[href$='/sweeps/{done['sweep_id']}']")
+    quiet.click(f"a[href$='/sweeps/{done.sweep_id}']")
     assert quiet.locator("tbody tr", has_text="never_claimed").count() == 5
     (again,) = tasks[:1]
     deployed.store.operate(deployed.watch, "retry", [again])

@@ -146,7 +146,7 @@ class Run:
 
     def _sweep(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:
         answer = sweep(store, self.policy)
-        self.happened[f"sweeps: {answer['verdict']}"] += 1
+        self.happened[f"sweeps: {answer.verdict}"] += 1
 
     def _sweep_a_batch(self, db: psycopg.Connection[dict[str, Any]], store: Store) -> None:
         self.happened["rescued by the other sweeper"] += len(store.sweep(self.watch, 50).rescued)

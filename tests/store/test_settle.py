@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from functions.core.answers import Lost
 from functions.errors import StoreError
 from functions.store import Answer
 from tests.sql import pass_time
@@ -271,13 +272,7 @@ class TestSettle:
     def test_an_unknown_token_is_lost_and_filed(self, store, db, tasks):
         attempt = claimed(store, tasks)
         answer = store.settle(tasks, attempt.task_id, NIL, "complete")
-        assert answer == {
-            "verdict": "lost",
-            "outcome": None,
-            "reason": None,
-            "kind": None,
-            "number": None,
-        }
+        assert answer == Lost()
         assert refusals(db, attempt["task_id"]) == [("verb", "complete", "unknown token")]
         assert row(db, attempt["task_id"])["status"] == "processing"
 

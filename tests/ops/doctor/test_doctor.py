@@ -126,7 +126,7 @@ def test_nothing_breaks_in_the_default_watch_with_tasks_in_each_state(database: 
     completed, failed = store.claim(watch, None, "w"), store.claim(watch, None, "w")
     store.settle(watch, completed.task_id, completed.token, "complete", result={})
     store.settle(watch, failed.task_id, failed.token, "fail")
-    store.operate(watch, "cancel", [store.claim(watch, None, "w")["task_id"]])
+    store.operate(watch, "cancel", [store.claim(watch, None, "w").task_id])
     store.claim(watch, None, "w")
     store.close()
     findings = examine(database, policy, [watch])
