@@ -123,7 +123,7 @@ class TestSettle:
             )
             assert len(states) < 20
         assert states == ["pending"] * 12 + ["failed"]
-        outcomes = Counter(attempt["outcome"] for attempt in attempts(db, task_id))
+        outcomes = Counter(attempt.outcome for attempt in attempts(db, task_id))
         assert outcomes == {"released": 10, "retried": 2, "failed": 1}
         assert attempts(db, task_id)[-1]["reason"] == "attempts_exhausted"
 
@@ -273,8 +273,8 @@ class TestSettle:
         attempt = claimed(store, tasks)
         answer = store.settle(tasks, attempt.task_id, NIL, "complete")
         assert answer == Lost()
-        assert refusals(db, attempt["task_id"]) == [("verb", "complete", "unknown token")]
-        assert row(db, attempt["task_id"])["status"] == "processing"
+        assert refusals(db, attempt.task_id) == [("verb", "complete", "unknown token")]
+        assert row(db, attempt.task_id)["status"] == "processing"
 
     def test_an_unknown_outcome_is_refused(self, store, db, tasks):
         attempt = claimed(store, tasks)
