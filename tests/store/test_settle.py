@@ -123,7 +123,7 @@ class TestSettle:
             )
             assert len(states) < 20
         assert states == ["pending"] * 12 + ["failed"]
-        outcomes = Counter(attempt.outcome for attempt in attempts(db, task_id))
+        outcomes = Counter(attempt["outcome"] for attempt in attempts(db, task_id))
         assert outcomes == {"released": 10, "retried": 2, "failed": 1}
         assert attempts(db, task_id)[-1]["reason"] == "attempts_exhausted"
 
