@@ -1,14 +1,15 @@
-"""The map: one entry point for each deployed function. Holds no state: it is executed again for
-each target."""
+"""The map: one entry point for each deployed function. What a process keeps is in `app`."""
 
 from typing import Any
 
 import functions_framework
 
+from functions.entry.app import App
 from functions.entry.http import Response, answer
 from functions.worker import shutdown
 
 shutdown.install()
+app = App()
 
 
 @functions_framework.http
@@ -16,7 +17,7 @@ def create_task(request: Any) -> Response:
     """POST: a client's task. 201 {task_id, state}."""
     from functions.entry import create_task
 
-    return answer(request, "create_task", ("POST",), create_task.respond)
+    return answer(app, request, "create_task", ("POST",), create_task.respond)
 
 
 @functions_framework.http
@@ -24,7 +25,7 @@ def task_status(request: Any) -> Response:
     """GET: how a task is; heals it if it is overdue."""
     from functions.entry import task_status
 
-    return answer(request, "task_status", ("GET",), task_status.respond)
+    return answer(app, request, "task_status", ("GET",), task_status.respond)
 
 
 @functions_framework.http
@@ -32,7 +33,7 @@ def cancel_task(request: Any) -> Response:
     """POST: a user's own task ends. 200 {task_id, state}."""
     from functions.entry import cancel_task
 
-    return answer(request, "cancel_task", ("POST",), cancel_task.respond)
+    return answer(app, request, "cancel_task", ("POST",), cancel_task.respond)
 
 
 @functions_framework.http
@@ -40,7 +41,7 @@ def worker(request: Any) -> Response:
     """POST: a push of Cloud Tasks. Runs the task in the guard."""
     from functions.entry import worker
 
-    return answer(request, "worker", ("POST",), worker.respond)
+    return answer(app, request, "worker", ("POST",), worker.respond)
 
 
 @functions_framework.cloud_event
@@ -48,7 +49,7 @@ def worker_event(event: Any) -> None:
     """A push of Pub/Sub. Runs the task in the guard."""
     from functions.entry import worker_event
 
-    worker_event.receive(event)
+    worker_event.receive(app, event)
 
 
 @functions_framework.http
@@ -57,7 +58,7 @@ def claim_task(request: Any) -> Response:
     or {task: null}."""
     from functions.entry import claim_task
 
-    return answer(request, "claim_task", ("POST",), claim_task.respond)
+    return answer(app, request, "claim_task", ("POST",), claim_task.respond)
 
 
 @functions_framework.http
@@ -65,7 +66,7 @@ def beat_task(request: Any) -> Response:
     """POST: it lives, and tells how far it is. 409 when it has lost the task."""
     from functions.entry import beat_task
 
-    return answer(request, "beat_task", ("POST",), beat_task.respond)
+    return answer(app, request, "beat_task", ("POST",), beat_task.respond)
 
 
 @functions_framework.http
@@ -73,7 +74,7 @@ def complete_task(request: Any) -> Response:
     """POST: it has done its work. 409 when it has lost the task."""
     from functions.entry import complete_task
 
-    return answer(request, "complete_task", ("POST",), complete_task.respond)
+    return answer(app, request, "complete_task", ("POST",), complete_task.respond)
 
 
 @functions_framework.http
@@ -81,7 +82,7 @@ def fail_task(request: Any) -> Response:
     """POST: it has not. Failed, or pending again where another try may help."""
     from functions.entry import fail_task
 
-    return answer(request, "fail_task", ("POST",), fail_task.respond)
+    return answer(app, request, "fail_task", ("POST",), fail_task.respond)
 
 
 @functions_framework.http
@@ -89,7 +90,7 @@ def sweep(request: Any) -> Response:
     """POST: Cloud Scheduler's tick. Settles what is overdue."""
     from functions.entry import sweep
 
-    return answer(request, "sweep", ("POST",), sweep.respond)
+    return answer(app, request, "sweep", ("POST",), sweep.respond)
 
 
 @functions_framework.http
@@ -97,4 +98,4 @@ def page(request: Any) -> Any:
     """What operators look at: stuck tasks first. Read-only unless PAGE_WRITE is on; behind IAM."""
     from functions.entry import page
 
-    return page.respond(request)
+    return page.respond(app, request)

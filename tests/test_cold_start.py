@@ -63,6 +63,7 @@ MAIN = {
     "core.settings",
     "core.trace",
     "entry",
+    "entry.app",
     "entry.http",
     "errors",
     "worker",
@@ -104,6 +105,7 @@ WORK = {
 }
 PAGE = {
     "core.explain",
+    "core.jwt_payload",
     "entry.fields",
     "entry.page",
     "page",
@@ -116,13 +118,14 @@ PAGE = {
     "page.timeline",
     "page.views",
     "page.who",
+    "store.operate",
 }
 CALLED = MAIN | STORE | PUSH | ASKED
 LOADED = {
     "create_task": CALLED | {"entry.create_task", "entry.price", "entry.input_schema"},
     "task_status": CALLED | {"entry.task_status", "core.report"},
     "cancel_task": MAIN | STORE | ASKED | {"entry.cancel_task"},
-    "claim_task": CALLED | {"entry.claim_task", "worker.claim", "worker.instance", "core.report"},
+    "claim_task": CALLED | {"entry.claim_task", "worker.claim", "core.report"},
     "beat_task": CALLED | SETTLE | {"entry.beat_task", "entry.complete_task"},
     "complete_task": CALLED | SETTLE | {"entry.complete_task"},
     "fail_task": CALLED | SETTLE | {"entry.complete_task", "entry.fail_task"},

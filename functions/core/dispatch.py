@@ -1,20 +1,19 @@
-"""Dispatch: tells a worker that a task is there. A push may be lost or doubled: the claim and the
-sweep see to both."""
+"""Dispatch: tells a worker that a task is there (a push). A push may be lost or arrive twice: the
+sweep sends a lost one again, and the second claim of a task is refused."""
 
 import threading
 import time
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from functions.core import events
-from functions.core.settings import Settings, settings
+from functions.core.settings import Settings
 
-DEADLINES = 15.0, 1800.0
-"""Seconds that Cloud Tasks lets a worker take: it refuses a task with another `dispatch_deadline`.
-"""
-FARTHEST = 30 * 86400 - 60.0
-"""Seconds: it refuses a task for later than 30 days from now."""
+SHORTEST_DEADLINE_SECONDS, LONGEST_DEADLINE_SECONDS = 15.0, 1800.0
+"""Cloud Tasks refuses a task with another `dispatch_deadline`."""
+LONGEST_DELAY_SECONDS = 30 * 86400 - 60.0
+"""Cloud Tasks refuses a task for later than 30 days from now."""
 
 
 class Dispatcher(Protocol):
@@ -66,11 +65,15 @@ class CloudTasksDispatch:
     """Google Cloud Tasks over REST (no gRPC channel that a fork could break)."""
 
     def __init__(self, queue: str, url: str, invoker: str | None, deadline: float) -> None:
-        self._queue, self._url, self._invoker, self._deadline = queue, url, invoker, deadline
+        self._queue, self._url, self._invoker = queue, url, invoker
+        self._deadline = min(max(deadline, SHORTEST_DEADLINE_SECONDS), LONGEST_DEADLINE_SECONDS)
 
-    @property
+    @cached_property
     def client(self) -> Any:
-        return _client()
+        """Made at the first push, after the fork."""
+        from google.cloud import tasks_v2
+
+        return tasks_v2.CloudTasksClient(transport="rest")
 
     def push(self, watch: str, task_id: str, number: int, delay: float = 0.0) -> None:
         from google.api_core.exceptions import Conflict, GoogleAPIError
@@ -103,13 +106,11 @@ class CloudTasksDispatch:
                 "service_account_email": self._invoker,
                 "audience": audience_of(self._url),
             }
-        at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=min(delay, FARTHEST))
+        wait = datetime.timedelta(seconds=min(delay, LONGEST_DELAY_SECONDS))
         return {
             "name": f"{self._queue}/tasks/{name_of(watch, task_id, number)}",
-            "schedule_time": at,
-            "dispatch_deadline": datetime.timedelta(
-                seconds=min(max(self._deadline, DEADLINES[0]), DEADLINES[1])
-            ),
+            "schedule_time": datetime.datetime.now(datetime.UTC) + wait,
+            "dispatch_deadline": datetime.timedelta(seconds=self._deadline),
             "http_request": request,
         }
 
@@ -128,36 +129,25 @@ def name_of(watch: str, task_id: str, number: int) -> str:
     return f"{hashlib.sha256(f'{watch}/{task_id}/{number}'.encode()).hexdigest()[:32]}-{number}"
 
 
-@lru_cache
-def _client() -> Any:
-    from google.cloud import tasks_v2
-
-    return tasks_v2.CloudTasksClient(transport="rest")
-
-
-def choose(found: Settings, timeout: float) -> Dispatcher:
-    if found.queue:
-        return CloudTasksDispatch(found.queue, found.worker_url or "", found.invoker, timeout)
-    return HttpDispatch(found.worker_url, timeout) if found.worker_url else NoDispatch()
+def dispatcher_of(settings: Settings, timeout: float) -> Dispatcher:
+    """Cloud Tasks, HTTP or none, as the environment names it; `timeout` seconds for a worker."""
+    if settings.queue:
+        return CloudTasksDispatch(
+            settings.queue, settings.worker_url or "", settings.invoker, timeout
+        )
+    return HttpDispatch(settings.worker_url, timeout) if settings.worker_url else NoDispatch()
 
 
-@lru_cache
-def dispatcher() -> Dispatcher:
-    from functions.core.policy import policy
-
-    return choose(settings(), policy().timeout)
-
-
-def pushes() -> bool:
+def pushes(dispatcher: Dispatcher) -> bool:
     """False where workers pull: then there is nothing to send again."""
-    return not isinstance(dispatcher(), NoDispatch)
+    return not isinstance(dispatcher, NoDispatch)
 
 
-def push(watch: str, task_id: str, number: int, delay: float = 0.0) -> bool:
+def push(dispatcher: Dispatcher, watch: str, task_id: str, number: int, delay: float = 0.0) -> bool:
     """Pushes, and says whether it was accepted. What was not is sent again by the sweep."""
     try:
-        dispatcher().push(watch, task_id, number, delay)
-    except Exception as error:  # noqa: BLE001 - the task is written: whatever became of its push, the sweep sends it again
+        dispatcher.push(watch, task_id, number, delay)
+    except Exception as error:  # noqa: BLE001 - the task is written, and the sweep pushes it again
         text = str(error) if isinstance(error, DispatchError) else repr(error)
         events.emit(events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=text)
         return False

@@ -5,12 +5,11 @@ payloads are never logged."""
 import json
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from functions.core import trace
-from functions.core.settings import settings
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
 
@@ -40,10 +39,10 @@ class Event:
         entry: dict[str, Any] = {"severity": level or self.level, "event": self.name}
         entry |= {name: values.get(name) for name in self.fields}
         entry["message"] = self.sentence.format_map(
-            {name: "-" if one is None else one for name, one in entry.items()}
+            {name: "-" if value is None else value for name, value in entry.items()}
         )
-        if found := trace.current.get():
-            entry |= found.fields()
+        if current := trace.current.get():
+            entry |= current.fields()
         return _encode(entry | dict(about) if about else entry)
 
 
@@ -55,14 +54,19 @@ TASK_CLAIMED = Event(
     INFO,
     "task {task_id} ({kind}) claimed as attempt {number}",
     ("watch", "task_id", "kind", "number", "tries", "worker"),
-    uncounted="Each claim ends as task_finished, task_requeued or lease_lost, and those are counted.",
+    uncounted=(
+        "Each claim ends as task_finished, task_requeued or lease_lost, and those are counted."
+    ),
 )
 CLAIM_REFUSED = Event(
     "claim_refused",
     INFO,
     "task {task_id} not claimed: {verdict}",
     ("watch", "task_id", "kind", "verdict", "retry_after"),
-    uncounted="Normal after a redelivery: the task is held, early or ended. A task that nobody can claim shows as pending.",
+    uncounted=(
+        "Normal after a redelivery: the task is held, early or ended. A task that nobody can "
+        "claim shows as pending."
+    ),
 )
 TASK_FINISHED = Event(
     "task_finished",
@@ -91,7 +95,8 @@ TASK_REQUEUED = Event(
 TASK_OVERTAKEN = Event(
     "task_overtaken",
     WARNING,
-    "task {task_id} ({kind}) was moved by somebody who does not use the guard; its attempt {number} ended",
+    "task {task_id} ({kind}) was moved by somebody who does not use the guard; its attempt "
+    "{number} ended",
     ("watch", "task_id", "kind", "by", "number"),
 )
 TASK_REDISPATCHED = Event(
@@ -127,7 +132,8 @@ SETTLE_FAILED = Event(
 SWEEP_FINISHED = Event(
     "sweep_finished",
     INFO,
-    "sweep {outcome} in {seconds} s: {failed} failed, {requeued} requeued, {redispatched} pushed again",
+    "sweep {outcome} in {seconds} s: {failed} failed, {requeued} requeued, {redispatched} "
+    "pushed again",
     (
         "outcome",
         "sweep_id",
@@ -157,21 +163,29 @@ GAUGES_FAILED = Event(
     WARNING,
     "gauges not written: {error}",
     ("error",),
-    uncounted="Gauges are for the dashboard. The alerts rest on log lines alone, so that Monitoring can be away.",
+    uncounted=(
+        "Gauges are for the dashboard. The alerts rest on log lines alone, so that Monitoring can"
+        " be away."
+    ),
 )
 EVIDENCE_FOUND = Event(
     "evidence_found",
     INFO,
     "why attempt {number} of task {task_id} died: {cause}. {evidence}",
     ("watch", "task_id", "number", "cause", "evidence"),
-    uncounted="It says more of an attempt that was counted before, and of a platform event that has an alert of its own.",
+    uncounted=(
+        "It says more of an attempt that was counted before, and of a platform event that has an "
+        "alert of its own."
+    ),
 )
 EVIDENCE_FAILED = Event(
     "evidence_failed",
     WARNING,
     "no look at why {count} workers died: {error}",
     ("count", "error"),
-    uncounted="Only the reason of an attempt stays as vague as it was. That its task ended is counted.",
+    uncounted=(
+        "Only the reason of an attempt stays as vague as it was. That its task ended is counted."
+    ),
 )
 LOG_FAILED = Event(
     "log_failed",
@@ -221,14 +235,20 @@ KEYS_NOT_FETCHED = Event(
     ERROR,
     "the keys of {issuer} could not be fetched: {error}",
     ("issuer", "error"),
-    uncounted="Keys that are kept go on serving. Without any the callers get 503, which the platform counts.",
+    uncounted=(
+        "Keys that are kept go on serving. Without any the callers get 503, which the platform "
+        "counts."
+    ),
 )
 OPERATOR_ACTED = Event(
     "operator_acted",
     WARNING,
     "{who}: {action}, {count} tasks of {watch} moved",
     ("who", "action", "watch", "count", "wanted"),
-    uncounted="What a person does by hand is for the audit, and is rare; the tasks that end by it are in the ledger.",
+    uncounted=(
+        "What a person does by hand is for the audit, and is rare; the tasks that end by it are "
+        "in the ledger."
+    ),
 )
 HANDLER_LOG = Event(
     "handler_log",
@@ -248,17 +268,8 @@ def emit(
 
 
 def emit_lines(lines: Iterable[str]) -> None:
-    """To stdout, which Cloud Run reads; elsewhere, with LOG_TRANSPORT=api, to Cloud Logging itself."""
-    if settings().log_api:
-        from functions.core import log_api
-
-        log_api.send(
-            lines,
-            print_lines,
-            lambda count, error: LOG_FAILED.line({"count": count, "error": error}),
-        )
-    else:
-        print_lines(lines)
+    """To stdout, which Cloud Run reads, or to where `write_by` leads them."""
+    _write(lines)
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -269,3 +280,20 @@ def print_lines(lines: Iterable[str]) -> None:
         for line in lines:
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
+
+
+Writer = Callable[[Iterable[str]], None]
+_write: Writer = print_lines
+"""Of the whole process, as stdout is: each part of the code may write a line, also before there is
+an App."""
+
+
+def write_by(writer: Writer) -> None:
+    """From now on each line of this process goes to `writer`."""
+    global _write  # noqa: PLW0603 - see there
+    _write = writer
+
+
+def printed() -> bool:
+    """Whether lines go to stdout, where each process can write its own."""
+    return _write is print_lines

@@ -1,5 +1,5 @@
-"""explain: one or two sentences about a task: where it is, why, since when, and what will happen
-next and when.
+"""One or two sentences about a task: where it is, why, since when, and what will happen next and
+when.
 
 A pure function of what `status` answers and of the rule, so that the API, the command line and the
 page say the same."""
@@ -8,7 +8,7 @@ from functions.core.answers import LastAttempt, TaskStatus
 from functions.core.policy import Policy, Rule, Watch
 from functions.core.states import Outcome, State
 
-_LOST = {
+_CAUSES = {
     "lease_lost": "the worker stopped without a word",
     "deadline": "the work took longer than it may",
     "out_of_memory": "the work needed more memory than it may use",
@@ -32,7 +32,10 @@ def explain(policy: Policy, watch: Watch, status: TaskStatus) -> str:
         case State.RESTING:
             return f"It waits for a person ({status.word}). It is never swept."
         case None:
-            return f"Its status {status.word!r} is not a word of the watch {watch.name}. Add it to `words` in policy.yaml."
+            return (
+                f"Its status {status.word!r} is not a word of the watch {watch.name}. "
+                "Add it to `words` in policy.yaml."
+            )
     return _ended(status)
 
 
@@ -57,23 +60,26 @@ def _pending(policy: Policy, rule: Rule, status: TaskStatus) -> str:
         and attempt.outcome in {Outcome.RETRIED, Outcome.RELEASED}
     ):
         again = (
-            f"Attempt {attempt.number} ended {span(attempt.ended_ago)} ago: {_cause(attempt)}.{_evidence(attempt)} "
-            f"{_tries_left(attempt, rule)} "
+            f"Attempt {attempt.number} ended {span(attempt.ended_ago)} ago: "
+            f"{_cause(attempt)}.{_evidence(attempt)} {_tries_left(attempt, rule)} "
         )
     if status.due_in and status.due_in > 0:
-        return f"{again}It is pending; {'the next try' if again else 'it'} may start in {span(status.due_in)}."
+        what = "the next try" if again else "it"
+        return f"{again}It is pending; {what} may start in {span(status.due_in)}."
     if waited is None:
         return f"{again}It waits for a worker; since when is not known, so that no sweep fails it."
     left = rule.pending_for - waited
     if left <= 0:
-        return f"{again}No worker picked it up for {span(waited)}: {_next_sweep(policy)} fails it as never_claimed."
-    push = rule.redispatch_after - waited
-    pushed = (
-        f"It is pushed again in {span(push)}, and fails"
-        if push > 0
-        else "It was pushed again, and fails"
+        return (
+            f"{again}No worker picked it up for {span(waited)}: "
+            f"{_next_sweep(policy)} fails it as never_claimed."
+        )
+    until_push = rule.redispatch_after - waited
+    push = f"is pushed again in {span(until_push)}" if until_push > 0 else "was pushed again"
+    return (
+        f"{again}It has waited {span(waited)} for a worker. "
+        f"It {push}, and fails as never_claimed in {span(left)}."
     )
-    return f"{again}It has waited {span(waited)} for a worker. {pushed} as never_claimed in {span(left)}."
 
 
 def _running(policy: Policy, rule: Rule, status: TaskStatus) -> str:
@@ -82,19 +88,21 @@ def _running(policy: Policy, rule: Rule, status: TaskStatus) -> str:
         if status.silent is None:
             return "It runs without the guard, and no clock says since when: no sweep ends it."
         left = rule.silent_for - status.silent
-        told = f"It runs without the guard; the last sign of life came {span(status.silent)} ago."
-        return (
-            f"{told} After {span(left)} more of silence the sweep ends it."
-            if left > 0
-            else f"{told} That is too long: {_next_sweep(policy)} ends it."
-        )
-    told = f"Attempt {attempt.number} runs since {span(attempt.age)}{_progress(attempt)}"
+        so_far = f"It runs without the guard; the last sign of life came {span(status.silent)} ago."
+        if left > 0:
+            return f"{so_far} After {span(left)} more of silence the sweep ends it."
+        return f"{so_far} That is too long: {_next_sweep(policy)} ends it."
+    so_far = f"Attempt {attempt.number} runs since {span(attempt.age)}{_progress(attempt)}"
     if attempt.lease_left <= 0:
         action = "puts it back" if _retries(attempt, rule) else "fails it"
-        return f"{told}, but its lease or deadline ran out {span(-attempt.lease_left)} ago: {_next_sweep(policy)} {action}."
+        return (
+            f"{so_far}, but its lease or deadline ran out {span(-attempt.lease_left)} ago: "
+            f"{_next_sweep(policy)} {action}."
+        )
     return (
-        f"{told}; its last beat came {span(attempt.silent)} ago. Without another one it is taken back in "
-        f"{span(attempt.lease_left)}, and in {span(attempt.deadline_left)} at the latest."
+        f"{so_far}; its last beat came {span(attempt.silent)} ago. "
+        f"Without another one it is taken back in {span(attempt.lease_left)}, "
+        f"and in {span(attempt.deadline_left)} at the latest."
     )
 
 
@@ -119,7 +127,7 @@ def _ended(status: TaskStatus) -> str:
 
 def _cause(attempt: LastAttempt) -> str:
     cause = attempt.cause or attempt.reason or attempt.outcome or ""
-    return _LOST.get(cause, cause)
+    return _CAUSES.get(cause, cause)
 
 
 def _evidence(attempt: LastAttempt | None) -> str:
@@ -132,10 +140,8 @@ def _retries(attempt: LastAttempt, rule: Rule) -> bool:
 
 
 def _tries_left(attempt: LastAttempt, rule: Rule) -> str:
-    burnt = attempt.tries - (
-        attempt.outcome is Outcome.RELEASED
-    )  # a released try counts for nothing
-    left = max(0, rule.attempts - burnt)
+    is_released = attempt.outcome is Outcome.RELEASED  # such a try does not count
+    left = max(0, rule.attempts - attempt.tries + is_released)
     return f"{left} of {rule.attempts} tries {'is' if left == 1 else 'are'} left."
 
 

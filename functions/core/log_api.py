@@ -13,20 +13,22 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
-from functions.core.settings import settings
+from functions.core import events
+from functions.core.settings import Settings
 
-LOG = "unstuck"
-WAITING = 1000
+LOG_NAME = "unstuck"
+WAITING_LINES = 1000
 """Lines that may wait to be sent; more are printed."""
-BATCH = 100
-FLUSH = 3.0
-"""Seconds that the last lines may take at the end of the process: SIGTERM grants 10 s."""
-QUIET = 60.0
-"""Seconds between two words about a failure."""
+BATCH_LINES = 100
+FLUSH_SECONDS = 3.0
+"""For the last lines, at the end of the process: SIGTERM grants 10 s."""
+QUIET_SECONDS = 60.0
+"""Between two lines that say that sending fails."""
 _PLACES = {
     "severity": "severity",
     "logging.googleapis.com/trace": "trace",
@@ -37,32 +39,39 @@ _PLACES = {
 }
 """The special fields of a line, as the client calls them."""
 
-Print = Callable[[Iterable[str]], None]
-Failed = Callable[[int, str], str]
 Line = tuple[str, datetime]
-_senders: dict[int, "Sender"] = {}
-_making = threading.Lock()
 
 
-def send(lines: Iterable[str], instead: Print, failed: Failed) -> None:
-    """Leaves the lines to this process's sender. `instead` prints those that it cannot take,
-    `failed` makes a line of why."""
-    with _making:  # after a fork the thread is the parent's: each process has its own
-        sender = _senders.get(os.getpid())
-        if sender is None:
-            sender = _senders[os.getpid()] = Sender(instead, failed)
-    sender.send(lines)
+class CloudLogging:
+    """The writer of a process (events.write_by) and of those that it forks: a thread is not
+    forked, so that each of them has a sender of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.senders: dict[int, Sender] = {}
+        self._making = threading.Lock()
+
+    def write(self, lines: Iterable[str]) -> None:
+        with self._making:
+            sender = self.senders.get(os.getpid())
+            if sender is None:
+                sender = self.senders[os.getpid()] = Sender(self._settings)
+        sender.send(lines)
 
 
 class Sender:
-    def __init__(self, instead: Print, failed: Failed) -> None:
-        self._waiting: queue.Queue[Line | None] = queue.Queue(WAITING)
-        self._instead, self._failed, self._told = instead, failed, float("-inf")
+    def __init__(self, settings: Settings) -> None:
+        self._waiting: queue.Queue[Line | None] = queue.Queue(WAITING_LINES)
+        self._settings, self._failed_at = settings, float("-inf")
         self._sending: list[Line] = []
         self._closing = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         atexit.register(self.close)
+
+    @cached_property
+    def _client(self) -> Any:
+        return client(self._settings)
 
     def send(self, lines: Iterable[str]) -> None:
         now, left = datetime.now(UTC), []
@@ -71,9 +80,9 @@ class Sender:
                 self._waiting.put_nowait((line, now))
             except queue.Full:
                 left.append(line)
-        self._instead(left)
+        events.print_lines(left)
 
-    def close(self, limit: float = FLUSH) -> None:
+    def close(self, limit: float = FLUSH_SECONDS) -> None:
         """Sends what waits, in at most `limit` seconds, and prints the rest."""
         until = time.monotonic() + limit
         with contextlib.suppress(queue.Full):
@@ -84,7 +93,7 @@ class Sender:
         with contextlib.suppress(queue.Empty):
             while True:
                 left += filter(None, [self._waiting.get_nowait()])
-        self._instead(line for line, _ in left)
+        events.print_lines(line for line, _ in left)
 
     def _run(self) -> None:
         while not self._closing:
@@ -94,34 +103,37 @@ class Sender:
 
     def _take(self) -> list[Line]:
         """Waits for a line, and takes what waits beside it."""
-        found: list[Line] = []
+        batch: list[Line] = []
         with contextlib.suppress(queue.Empty):
-            while len(found) < BATCH:
-                one = self._waiting.get(block=not found)
-                if one is None:
+            while len(batch) < BATCH_LINES:
+                line = self._waiting.get(block=not batch)
+                if line is None:
                     self._closing = True
                     break
-                found.append(one)
-        return found
+                batch.append(line)
+        return batch
 
     def _write(self) -> None:
         try:
-            batch = client().logger(LOG, resource=_resource()).batch()
+            resource = _resource(self._settings)
+            batch = self._client.logger(LOG_NAME, resource=resource).batch()
             for line, at in self._sending:
-                batch.log_struct(**_entry(line, at))
+                batch.log_struct(**_entry(line, at, resource))
             batch.commit()
-        except Exception as error:  # noqa: BLE001 - without credentials, network, rights: the lines are printed
-            self._instead([*self._words(error), *(line for line, _ in self._sending)])
+        except Exception as error:  # noqa: BLE001 - no credentials, network or rights: printed
+            events.print_lines([*self._failure(error), *(line for line, _ in self._sending)])
         self._sending = []
 
-    def _words(self, error: Exception) -> list[str]:
-        if time.monotonic() - self._told < QUIET:
+    def _failure(self, error: Exception) -> list[str]:
+        """The line that says so, unless one did just before."""
+        if time.monotonic() - self._failed_at < QUIET_SECONDS:
             return []
-        self._told = time.monotonic()
-        return [self._failed(len(self._sending), f"{type(error).__name__}: {error}")]
+        self._failed_at = time.monotonic()
+        text = f"{type(error).__name__}: {error}"
+        return [events.LOG_FAILED.line({"count": len(self._sending), "error": text})]
 
 
-def _entry(line: str, at: datetime) -> dict[str, Any]:
+def _entry(line: str, at: datetime, resource: Any) -> dict[str, Any]:
     """What the client's log_struct takes."""
     payload = json.loads(line)
     special = {name: payload.pop(place) for place, name in _PLACES.items() if place in payload}
@@ -129,33 +141,28 @@ def _entry(line: str, at: datetime) -> dict[str, Any]:
     return {
         "info": payload,
         "timestamp": at,
-        "resource": _resource(),
+        "resource": resource,
         **special,
         "labels": ours | special.get("labels", {}),
     }
 
 
-def _resource() -> Any:
+def _resource(settings: Settings) -> Any:
     from google.cloud.logging_v2 import Resource
 
-    service = settings().service
     labels = {
-        "project_id": settings().project or "",
-        "service_name": service,
-        "revision_name": f"{service}-outside",
-        "configuration_name": service,
+        "project_id": settings.project or "",
+        "service_name": settings.service,
+        "revision_name": f"{settings.service}-outside",
+        "configuration_name": settings.service,
         "location": "global",
     }
     return Resource(type="cloud_run_revision", labels=labels)
 
 
-_clients: dict[int, Any] = {}
-
-
-def client() -> Any:
+def client(settings: Settings) -> Any:
     """By HTTP: a gRPC channel must not be there when a process forks."""
     from google.cloud import logging_v2
 
-    if os.getpid() not in _clients:
-        _clients[os.getpid()] = logging_v2.Client(project=settings().project, _use_grpc=False)  # type: ignore[no-untyped-call]
-    return _clients[os.getpid()]
+    make: Any = logging_v2.Client  # it has no types
+    return make(project=settings.project, _use_grpc=False)

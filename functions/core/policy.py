@@ -17,13 +17,12 @@ from functions.core.policy_keys import (
     whole,
 )
 from functions.core.rule import Rule
-from functions.core.settings import settings
 from functions.core.watch import Json, Watch
 from functions.core.watch_reader import NAME_PATTERN, read_watch
 from functions.core.yaml_lines import Value, read
 from functions.errors import PolicyError
 
-__all__ = ["DEFAULT", "Json", "Policy", "Rule", "Watch", "load", "parse", "policy"]
+__all__ = ["DEFAULT", "Json", "Policy", "Rule", "Watch", "load", "parse"]
 
 DEFAULT = Path(__file__).parents[1] / "policy.yaml"
 BEATS_IN_A_LEASE = 3
@@ -256,8 +255,3 @@ def _check_alerts(root: Value, policy: Policy) -> None:
         root["alerts"]["pending"].fail(
             f"must be shorter than pending_for ({longest:g}s), at which a task fails. Lower it."
         )
-
-
-@lru_cache
-def policy() -> Policy:
-    return load(settings().policy)

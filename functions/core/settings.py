@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,11 @@ class Settings:
         return self.jwks_url or (f"{self.issuer}/.well-known/jwks.json" if self.issuer else None)
 
     @classmethod
-    def read(cls, env: Mapping[str, str]) -> "Settings":
-        env = {
-            name: value.strip() for name, value in env.items()
-        }  # secrets like to end with a newline
+    def read(cls, env: Mapping[str, str] | None = None) -> "Settings":
+        env = os.environ if env is None else env
+        # A secret often ends with a newline.
+        env = {name: value.strip() for name, value in env.items()}
+        entry_point = env.get("K_REVISION") or env.get("FUNCTION_TARGET") or "local"
         return cls(
             database_url=env.get("DATABASE_URL"),
             supabase_url=env.get("SUPABASE_URL"),
@@ -121,14 +121,9 @@ class Settings:
             revision=env.get("K_REVISION"),
             page_write=env.get("PAGE_WRITE", "").lower() == "on",
             page_redact=_listed(env.get("PAGE_REDACT")),
-            instance=f"{env.get('K_REVISION') or env.get('FUNCTION_TARGET') or 'local'}@{os.uname().nodename}",
+            instance=f"{entry_point}@{os.uname().nodename}",
         )
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
-    return tuple(one.strip() for one in (text or "").split(",") if one.strip())
-
-
-@lru_cache
-def settings() -> Settings:
-    return Settings.read(os.environ)
+    return tuple(filter(None, map(str.strip, (text or "").split(","))))

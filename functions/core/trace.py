@@ -33,6 +33,7 @@ class Trace(NamedTuple):
 
 
 current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+"""Of each request, in the thread that answers it. Not in the App: that is of the whole process."""
 
 
 def of(headers: Mapping[str, str], project: str | None) -> Trace | None:
@@ -40,15 +41,12 @@ def of(headers: Mapping[str, str], project: str | None) -> Trace | None:
     is part of its name."""
     if not project:
         return None
-    if found := _PARENT.fullmatch(headers.get("traceparent") or ""):
-        return Trace(
-            f"projects/{project}/traces/{found[1]}", found[2], sampled=bool(int(found[3], 16) & 1)
-        )
-    if found := _CLOUD.match(headers.get("X-Cloud-Trace-Context") or ""):
-        span = int(found[2] or 0)  # decimal there, 16 hex digits everywhere else
-        return Trace(
-            f"projects/{project}/traces/{found[1]}",
-            f"{span:016x}" if 0 < span < 2**64 else None,
-            sampled=found[3] == "1",
-        )
+    if match := _PARENT.fullmatch(headers.get("traceparent") or ""):
+        name = f"projects/{project}/traces/{match[1]}"
+        return Trace(name, match[2], sampled=bool(int(match[3], 16) & 1))
+    if match := _CLOUD.match(headers.get("X-Cloud-Trace-Context") or ""):
+        name = f"projects/{project}/traces/{match[1]}"
+        span = int(match[2] or 0)  # decimal there, 16 hex digits everywhere else
+        span_id = f"{span:016x}" if 0 < span < 2**64 else None
+        return Trace(name, span_id, sampled=match[3] == "1")
     return None

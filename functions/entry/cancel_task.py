@@ -1,26 +1,25 @@
-"""cancel: what a user does to a task of their own. A worker that is at it finds its lease lost with
-its next beat."""
+"""cancel_task: a user ends a task of their own. A worker that runs it learns by its next heartbeat
+that it has lost its lease."""
 
 from typing import Any
 
 from functions.core import events
 from functions.core.answers import Cancelled
-from functions.core.policy import policy
 from functions.core.states import State
 from functions.entry import auth
+from functions.entry.app import App
 from functions.entry.fields import task_id_of, watch_of
 from functions.entry.http import Response, body, reply
 from functions.errors import BadRequestError
-from functions.store import store
 
 
-def respond(request: Any) -> Response:
+def respond(app: App, request: Any) -> Response:
     """POST {task_id, watch?}: 200 {task_id, state}, also when it was cancelled before; 409 ended
     otherwise; 404."""
-    user, found = auth.user(request), body(request)
-    watch = watch_of(policy(), found)
-    task_id = task_id_of(watch, found.get("task_id"))
-    answer = store().cancel(watch, task_id, owner=user)
+    user, fields = auth.user(app, request), body(request)
+    watch = watch_of(app.policy, fields)
+    task_id = task_id_of(watch, fields.get("task_id"))
+    answer = app.store.cancel(watch, task_id, owner=user)
     if answer is None:
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
     if isinstance(answer, Cancelled):

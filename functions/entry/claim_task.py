@@ -4,34 +4,39 @@ from math import ceil
 from typing import Any
 
 from functions.core.answers import Claimed, ClaimRefusal
-from functions.core.policy import Watch, policy
+from functions.core.policy import Watch
 from functions.entry import auth
+from functions.entry.app import App
 from functions.entry.fields import task_id_of, token_of, watch_of
 from functions.entry.http import Response, body, reply, text
 from functions.errors import BadRequestError
-from functions.store import store
 from functions.worker.claim import claim
 
+MAX_KINDS = 100
+"""That one claim may name."""
 
-def respond(request: Any) -> Response:
+
+def respond(app: App, request: Any) -> Response:
     """POST {worker_id, kinds?, task_id?, token?, watch?}: 200 with the task, or with `"task": null`
     when none is due.
 
-    For one given task also 404, and 409 held, early, ended or resting.
+    With a `task_id` also 404, and 409 held, early, ended or resting.
     """
-    auth.machine(request)
-    found = body(request)
-    watch = watch_of(policy(), found)
-    task_id = None if found.get("task_id") is None else task_id_of(watch, found["task_id"])
-    worker = text(found, "worker_id")
+    auth.machine(app, request)
+    fields = body(request)
+    watch = watch_of(app.policy, fields)
+    task_id = None if fields.get("task_id") is None else task_id_of(watch, fields["task_id"])
+    worker = text(fields, "worker_id")
     if not worker:
         raise BadRequestError(
             "`worker_id` is missing. Send a name by which a person finds this worker."
         )
-    token = None if found.get("token") is None else token_of(found)
-    answer = claim(store(), watch, task_id, _kinds(found.get("kinds")), worker=worker, token=token)
+    token = None if fields.get("token") is None else token_of(fields)
+    answer = claim(
+        app.store, watch, task_id, _kinds(fields.get("kinds")), worker=worker, token=token
+    )
     if isinstance(answer, Claimed):
-        return reply({"task": _task(watch, answer)})
+        return reply({"task": _task(app, watch, answer)})
     if answer.verdict is ClaimRefusal.NONE:
         return reply({"task": None})
     if answer.verdict is ClaimRefusal.MISSING:
@@ -48,13 +53,15 @@ def respond(request: Any) -> Response:
 
 
 def _kinds(value: Any) -> list[str] | None:
-    wanted = value is None or (isinstance(value, list) and 0 < len(value) <= 100)
-    if not wanted or not all(isinstance(one, str) and len(one) <= 200 for one in value or []):
-        raise BadRequestError("`kinds` must be a list of 1 to 100 names of kinds.")
-    return value
+    if value is None:
+        return None
+    is_list = isinstance(value, list) and 0 < len(value) <= MAX_KINDS
+    if not is_list or not all(isinstance(kind, str) and len(kind) <= 200 for kind in value):
+        raise BadRequestError(f"`kinds` must be a list of 1 to {MAX_KINDS} names of kinds.")
+    return list(value)
 
 
-def _task(watch: Watch, answer: Claimed) -> dict[str, Any]:
+def _task(app: App, watch: Watch, answer: Claimed) -> dict[str, Any]:
     """All that a worker elsewhere needs. Times are seconds from now."""
     rule = watch.rule(answer.kind)
     return {
@@ -67,6 +74,6 @@ def _task(watch: Watch, answer: Claimed) -> dict[str, Any]:
         "attempt": answer.number,
         "attempts": rule.attempts,
         "lease": rule.lease,
-        "beat_every": policy().beat,
+        "beat_every": app.policy.beat,
         "deadline": rule.run_for,
     }

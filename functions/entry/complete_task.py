@@ -3,33 +3,39 @@
 from typing import Any, assert_never
 
 from functions.core.answers import Lost, Settled
-from functions.core.policy import policy
 from functions.core.states import SettleAs
 from functions.entry import auth
+from functions.entry.app import App
 from functions.entry.fields import task_id_of, token_of, watch_of
 from functions.entry.http import Response, body, reply
 from functions.errors import BadRequestError
-from functions.store import VERB_TIMEOUT_SECONDS, store
+from functions.store import VERB_TIMEOUT_SECONDS
 from functions.worker.settle import AttemptEnd, RemoteAttempt, settle
 
 
-def respond(request: Any) -> Response:
+def respond(app: App, request: Any) -> Response:
     """POST {task_id, token, result?, watch?}: 200 {task_id, state}; 409 when the attempt no longer
     holds the task."""
-    auth.machine(request)
-    found = body(request)
-    return end_attempt(found, AttemptEnd(SettleAs.COMPLETE, result=found.get("result")))
+    auth.machine(app, request)
+    fields = body(request)
+    return end_attempt(app, fields, AttemptEnd(SettleAs.COMPLETE, result=fields.get("result")))
 
 
-def end_attempt(found: dict[str, Any], end: AttemptEnd) -> Response:
+def end_attempt(app: App, fields: dict[str, Any], end: AttemptEnd) -> Response:
     """Ends the attempt of a worker elsewhere. The answer is the same however often it asks."""
-    watch = watch_of(policy(), found)
-    attempt = RemoteAttempt(task_id_of(watch, found.get("task_id")), token_of(found))
-    answer = settle(store(), watch, attempt, end, timeout=VERB_TIMEOUT_SECONDS)
+    watch = watch_of(app.policy, fields)
+    attempt = RemoteAttempt(task_id_of(watch, fields.get("task_id")), token_of(fields))
+    answer = settle(app.store, app.dispatcher, watch, attempt, end, timeout=VERB_TIMEOUT_SECONDS)
     match answer:
         case Settled():
-            fields = {"state": answer.state, "reason": answer.reason}
-            return reply({"task_id": attempt.task_id, **fields, "retry_after": answer.retry_after})
+            return reply(
+                {
+                    "task_id": attempt.task_id,
+                    "state": answer.state,
+                    "reason": answer.reason,
+                    "retry_after": answer.retry_after,
+                }
+            )
         case Lost():
             raise lease_lost(attempt.task_id, answer)
         case _:

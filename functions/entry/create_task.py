@@ -1,5 +1,5 @@
-"""create: writes a pending task and pushes it. The row comes first: a push that is lost is sent
-again by the sweep."""
+"""create_task: writes a pending task and pushes it. The row comes first: a push that is lost is
+sent again by the sweep."""
 
 import datetime
 from math import ceil
@@ -8,38 +8,40 @@ from typing import Any, assert_never
 from functions.core import events
 from functions.core.answers import Active, Conflict, Created, Exists, Limited
 from functions.core.dispatch import push
-from functions.core.policy import policy
 from functions.core.states import State
 from functions.entry import auth, input_schema
+from functions.entry.app import App
 from functions.entry.fields import kind_of, watch_of
 from functions.entry.http import Response, body, reply, text
 from functions.entry.price import cost_of, refused
 from functions.errors import BadRequestError, StoreError
-from functions.store import store
+
+LONGEST_DELAY_SECONDS = 30 * 86400.0
+"""Of `scheduled_at`: Cloud Tasks takes nothing for later."""
 
 
-def respond(request: Any) -> Response:
+def respond(app: App, request: Any) -> Response:
     """POST {kind, input, idempotency_key?, priority?, scheduled_at?, cost?, watch?}: 201, or 200
     when the key was used before. 402 when the owner's credits are too few, 409 when the price is
     another one, or one of the kind is active, 429 limited, 422 for an input that its schema
-    refuses. `owner` only where the caller is nobody's user."""
-    user, found = auth.user(request), body(request)
-    watch = watch_of(policy(), found)
+    refuses. `owner` only where no user is asked for a token, or by the service role."""
+    user, fields = auth.user(app, request), body(request)
+    watch = watch_of(app.policy, fields)
     if not watch.own:
         raise BadRequestError(f"Tasks of {watch.table} are created by its own application.")
-    kind, task_input = kind_of(watch, found), found.get("input", {})
+    kind, task_input = kind_of(watch, fields), fields.get("input", {})
     if not isinstance(task_input, dict):
         raise BadRequestError("`input` must be a JSON object.")
     input_schema.check(watch, kind, task_input)
-    delay, cost = _delay(found.get("scheduled_at")), cost_of(watch, kind, found)
+    delay, cost = _delay(fields.get("scheduled_at")), cost_of(watch, kind, fields)
     try:
-        answer = store().create(
+        answer = app.store.create(
             watch,
             kind,
             task_input,
-            owner=_owner(user, found),
-            key=text(found, "idempotency_key"),
-            priority=_priority(found.get("priority", 0)),
+            owner=_owner(user, fields),
+            key=text(fields, "idempotency_key"),
+            priority=_priority(fields.get("priority", 0)),
             delay=delay,
             metadata={"cost": cost} if cost else None,
         )
@@ -48,18 +50,18 @@ def respond(request: Any) -> Response:
     if answer.rescued:  # what stood in the way was overdue
         from functions.core.report import report
 
-        report(watch, answer.rescued, by="create")
+        report(app.dispatcher, watch, answer.rescued, by="create")
     task = _accepted(kind, answer)
     if isinstance(task, Created):
         events.emit(events.TASK_CREATED, watch=watch.name, task_id=task.task_id, kind=kind)
     if task.state is State.PENDING:
-        push(watch.name, task.task_id, 1, delay)
+        push(app.dispatcher, watch.name, task.task_id, 1, delay)
     status = 201 if isinstance(task, Created) else 200
     return reply({"task_id": task.task_id, "state": task.state}, status)
 
 
-def _owner(user: str | None, found: dict[str, Any]) -> str | None:
-    named = text(found, "owner")
+def _owner(user: str | None, fields: dict[str, Any]) -> str | None:
+    named = text(fields, "owner")
     if user and named not in {None, user}:
         raise BadRequestError("`owner` is you: leave it out.", status=403, code="another_owner")
     return user or named
@@ -92,10 +94,8 @@ def _accepted(
 
 
 def _priority(value: Any) -> int:
-    whole = (
-        isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-    )  # 1.0 is 1 in JSON
-    if not whole or not -1000 <= value <= 1000:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or value != value // 1 or not -1000 <= value <= 1000:  # 1.0 is 1 in JSON
         raise BadRequestError("`priority` must be a whole number from -1000 to 1000.")
     return int(value)
 
@@ -111,6 +111,6 @@ def _delay(value: Any) -> float:
         raise BadRequestError(
             "`scheduled_at` must be a time with a zone, such as 2026-01-31T12:00:00Z."
         ) from None
-    if delay > 30 * 86400:
+    if delay > LONGEST_DELAY_SECONDS:
         raise BadRequestError("`scheduled_at` may be 30 days ahead at most.")
     return max(0.0, delay)

@@ -1,9 +1,9 @@
-"""Checks of what callers name: watches, task ids, kinds."""
+"""Checks of what callers name: watches, task ids, tokens, kinds."""
 
 import importlib.util
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from functions.core.policy import Policy, Watch
@@ -11,8 +11,9 @@ from functions.entry.http import text
 from functions.errors import BadRequestError
 
 
-def watch_of(policy: Policy, found: dict[str, Any]) -> Watch:
-    name = text(found, "watch")
+def watch_of(policy: Policy, fields: Mapping[str, Any]) -> Watch:
+    """The watch that `watch` names, else the first. Raises BadRequestError."""
+    name = text(fields, "watch")
     if name and name not in policy.watches:
         raise BadRequestError(
             f"No watch is called {name!r}. There are: {', '.join(policy.watches)}."
@@ -26,48 +27,48 @@ def task_id_of(watch: Watch, value: Any) -> str:
         raise BadRequestError(
             '`task_id` is missing. Send {"task_id": "..."}, or ?task_id=... to task_status.'
         )
-    found = str(value)
     try:
-        return _FORMS[watch.key_type](found)
+        return _KEY_FORMS[watch.key_type](str(value))
     except ValueError:
         raise BadRequestError(f"`task_id` must be a {watch.key_type}.") from None
 
 
-def token_of(found: dict[str, Any]) -> str:
+def token_of(fields: Mapping[str, Any]) -> str:
     """The token of an attempt. Raises BadRequestError."""
     try:
-        return str(uuid.UUID(text(found, "token") or ""))
+        return str(uuid.UUID(text(fields, "token") or ""))
     except ValueError:
         raise BadRequestError(
             "`token` must be the uuid that claim_task gave with the task."
         ) from None
 
 
-def _whole(found: str, bits: int) -> str:
-    number = int(found)
+def _whole_number(text: str, bits: int) -> str:
+    number = int(text)
     if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
-        raise ValueError(found)
+        raise ValueError(text)
     return str(number)
 
 
-def _plain(found: str) -> str:
-    found.encode()  # fails on half a surrogate pair
-    if "\0" in found:
-        raise ValueError(found)
-    return found
+def _storable_text(text: str) -> str:
+    text.encode()  # fails on half a surrogate pair
+    if "\0" in text:
+        raise ValueError(text)
+    return text
 
 
-_FORMS: dict[str, Callable[[str], str]] = {
-    "uuid": lambda found: str(uuid.UUID(found)),
-    "text": _plain,
-    "integer": lambda found: _whole(found, 32),
-    "bigint": lambda found: _whole(found, 64),
+_KEY_FORMS: dict[str, Callable[[str], str]] = {
+    "uuid": lambda text: str(uuid.UUID(text)),
+    "text": _storable_text,
+    "integer": lambda text: _whole_number(text, 32),
+    "bigint": lambda text: _whole_number(text, 64),
 }
+"""By the type of the key: the one form of an id, or ValueError for what is no such key."""
 
 
-def kind_of(watch: Watch, found: dict[str, Any]) -> str:
+def kind_of(watch: Watch, fields: Mapping[str, Any]) -> str:
     """A kind that has a handler here. Raises BadRequestError."""
-    kind = text(found, "kind")
+    kind = text(fields, "kind")
     if not kind:
         raise BadRequestError('`kind` is missing. Send {"kind": "...", "input": {...}}.')
     if watch.rule(kind).handler or kind in watch.rules.keys() - {"*"}:

@@ -3,20 +3,21 @@
 import json
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from functions.core import events, trace
-from functions.core.settings import settings
+from functions.entry.app import App
 from functions.errors import BadRequestError, PolicyError, StoreError
 
 Response = tuple[str, int, dict[str, str]]
-LOGGED = {401, 403, 429}
-"""Refusals that an operator wants to see: somebody tries doors, or runs hot."""
-MAX_BODY = 1_000_000
-"""Bytes. A task's input belongs in a bucket when it is larger than that."""
-DEEPEST = 200
-"""Levels of objects and lists in each other. Python 3.11 reads some 990 at most (seen)."""
+LOGGED_STATUSES = {401, 403, 429}
+"""Refusals that are logged: 401 and 403 hint at an attack or a wrong key, 429 at a client in a
+loop."""
+MAX_BODY_BYTES = 1_000_000
+"""A task's input belongs in a bucket when it is larger than that."""
+MAX_NESTING_LEVELS = 200
+"""Of objects and lists in each other. Python 3.11 reads some 990 at most (measured)."""
 FOR_CLIENTS = {"create_task", "task_status", "cancel_task"}
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -27,19 +28,23 @@ def reply(body: Any, status: int = 200, **headers: str) -> Response:
 
 
 def answer(
-    request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]
+    app: App,
+    request: Any,
+    entry: str,
+    methods: tuple[str, ...],
+    respond: Callable[[App, Any], Response],
 ) -> Response:
-    """Runs `respond(request)` and turns what it raises into an answer. Pages of CORS_ORIGINS may
-    ask what a client asks."""
-    cors = _cors(request, methods) if entry in FOR_CLIENTS else {}
+    """Runs `respond(app, request)` and turns what it raises into an answer. Web pages of
+    CORS_ORIGINS may call the entry points that are for clients."""
+    cors = _cors(app, request, methods) if entry in FOR_CLIENTS else {}
     if cors and request.method == "OPTIONS":
         return "", 204, cors
-    text, status, headers = _answer(request, entry, methods, respond)
+    text, status, headers = _answer(app, request, entry, methods, respond)
     return text, status, headers | cors
 
 
-def _cors(request: Any, methods: tuple[str, ...]) -> dict[str, str]:
-    origin, allowed = request.headers.get("Origin"), settings().cors_origins
+def _cors(app: App, request: Any, methods: tuple[str, ...]) -> dict[str, str]:
+    origin, allowed = request.headers.get("Origin"), app.settings.cors_origins
     if origin is None or not {origin, "*"} & set(allowed):
         return {}
     return {
@@ -53,87 +58,79 @@ def _cors(request: Any, methods: tuple[str, ...]) -> dict[str, str]:
 
 
 def _answer(
-    request: Any, entry: str, methods: tuple[str, ...], respond: Callable[[Any], Response]
+    app: App,
+    request: Any,
+    entry: str,
+    methods: tuple[str, ...],
+    respond: Callable[[App, Any], Response],
 ) -> Response:
-    token = trace.current.set(trace.of(request.headers, settings().project))
+    token = trace.current.set(trace.of(request.headers, app.settings.project))
     try:
         if request.method not in methods:
             text = f"{entry} takes {' or '.join(methods)}, not {request.method}."
-            return reply(
-                {"error": {"code": "method_not_allowed", "message": text}},
-                405,
-                Allow=", ".join(methods),
-            )
-        return respond(request)
+            return _error("method_not_allowed", text, 405, Allow=", ".join(methods))
+        return respond(app, request)
     except BadRequestError as error:
-        if error.status in LOGGED:
+        if error.status in LOGGED_STATUSES:
             events.emit(events.REQUEST_REFUSED, entry=entry, status=error.status, reason=error.code)
-        said = {"error": {"code": error.code, "message": error.message}}
-        return reply(error.more | said, error.status, **error.headers)
+        problem = {"error": {"code": error.code, "message": error.message}}
+        return reply(error.more | problem, error.status, **error.headers)
     except StoreError as error:
         events.emit(events.REQUEST_FAILED, entry=entry, error=str(error), detail=error.code)
         if error.retryable:
             text = "The database cannot be reached now. Try again."
-            return reply({"error": {"code": "unavailable", "message": text}}, 503, Retry_After="5")
-        return reply(
-            {
-                "error": {
-                    "code": "store",
-                    "message": "The database refused. See the log of this function.",
-                }
-            },
-            500,
-        )
+            return _error("unavailable", text, 503, Retry_After="5")
+        return _error("store", "The database refused. See the log of this function.", 500)
     except PolicyError as error:
         events.emit(events.REQUEST_FAILED, entry=entry, error=str(error), detail=None)
-        text = "The policy cannot be used. See the log of this function."
-        return reply({"error": {"code": "policy", "message": text}}, 500)
+        return _error("policy", "The policy cannot be used. See the log of this function.", 500)
     except Exception as error:  # noqa: BLE001 - the caller gets an answer, the log gets the trace
         events.emit(
             events.REQUEST_FAILED, entry=entry, error=repr(error), detail=traceback.format_exc()
         )
-        return reply(
-            {"error": {"code": "internal", "message": "Something is wrong here. See the log."}}, 500
-        )
+        return _error("internal", "Something is wrong here. See the log.", 500)
     finally:
         trace.current.reset(token)
 
 
+def _error(code: str, message: str, status: int, **headers: str) -> Response:
+    return reply({"error": {"code": code, "message": message}}, status, **headers)
+
+
 def body(request: Any) -> dict[str, Any]:
     """The JSON object of the request. Raises BadRequestError (400, 413)."""
-    if (request.content_length or 0) > MAX_BODY:
-        raise BadRequestError(
-            f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large"
-        )
+    too_large = BadRequestError(
+        f"The body is larger than {MAX_BODY_BYTES} bytes.", status=413, code="too_large"
+    )
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise too_large
     data = request.get_data()
-    if len(data) > MAX_BODY:  # sent in chunks, without a length
-        raise BadRequestError(
-            f"The body is larger than {MAX_BODY} bytes.", status=413, code="too_large"
-        )
+    if len(data) > MAX_BODY_BYTES:  # sent in chunks, without a length
+        raise too_large
     try:
-        found = json.loads(data or b"null")
+        fields = json.loads(data or b"null")
     except (ValueError, RecursionError):
         raise BadRequestError("The body is not JSON.") from None
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise BadRequestError("The body must be a JSON object.")
-    if _deeper(found, DEEPEST):
-        raise BadRequestError(f"The body is nested deeper than {DEEPEST} levels.")
-    if not _storable(found):
+    if _is_nested_deeper(fields, MAX_NESTING_LEVELS):
+        raise BadRequestError(f"The body is nested deeper than {MAX_NESTING_LEVELS} levels.")
+    if not _is_storable(fields):
         raise BadRequestError(
             "The body holds NaN, NUL or half a surrogate pair, which PostgreSQL cannot store."
         )
-    return found
+    return fields
 
 
-def _deeper(found: Any, levels: int) -> bool:
+def _is_nested_deeper(data: Any, levels: int) -> bool:
     """Not by recursion: how deep that may go differs between the Python that creates a task and the
     one that runs it."""
-    level = [found]
+    level = [data]
     for _ in range(levels):
         level = [
             inner
-            for one in level
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, dict | list)
         ]
         if not level:
@@ -141,18 +138,18 @@ def _deeper(found: Any, levels: int) -> bool:
     return True
 
 
-def _storable(found: Any) -> bool:
+def _is_storable(data: Any) -> bool:
     try:
-        written = json.dumps(found, ensure_ascii=False, allow_nan=False)
+        written = json.dumps(data, ensure_ascii=False, allow_nan=False)
         written.encode()
     except (ValueError, RecursionError):
         return False
     return not _NUL.search(written)
 
 
-def text(found: dict[str, Any], name: str, *, longest: int = 200) -> str | None:
+def text(fields: Mapping[str, Any], name: str, *, longest: int = 200) -> str | None:
     """An optional text field. Raises BadRequestError."""
-    value = found.get(name)
+    value = fields.get(name)
     if value is not None and (not isinstance(value, str) or not 0 < len(value) <= longest):
         raise BadRequestError(f"`{name}` must be a text of 1 to {longest} characters.")
     return value

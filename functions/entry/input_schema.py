@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def check(watch: Watch, kind: str, task_input: dict[str, Any]) -> None:
-    """Raises BadRequestError (422), which says where the input is not as the handler wants it."""
+    """Raises BadRequestError (422), which says where the input is not what the handler takes."""
     accepts = _of(watch.handler(kind).partition(":")[0], kind)
     if accepts is None:
         return
@@ -23,7 +23,7 @@ def check(watch: Watch, kind: str, task_input: dict[str, Any]) -> None:
     try:
         accepts(task_input)
     except fastjsonschema.JsonSchemaValueException as error:
-        path = "/".join(["", *(str(one) for one in error.path[1:])])
+        path = "/".join(["", *(str(step) for step in error.path[1:])])
         why = error.message.removeprefix(error.name or "").strip()
         text = f"`input{path}` is not what {kind} takes: it {why}."
         raise BadRequestError(text[:500], status=422, code="invalid_input", path=path) from None
@@ -37,9 +37,9 @@ def check(watch: Watch, kind: str, task_input: dict[str, Any]) -> None:
 def _of(module: str, kind: str) -> Any:
     """Checks an input, or None where the kind has no schema."""
     file = file_of(module, kind)
-    if (
-        not re.fullmatch(r"\w[\w.-]*", kind) or not file.is_file()
-    ):  # a kind is data: it must not name another folder
+    if not re.fullmatch(r"\w[\w.-]*", kind):  # it comes from a row: it must name no other folder
+        return None
+    if not file.is_file():
         return None
     import fastjsonschema
 

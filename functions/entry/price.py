@@ -1,4 +1,4 @@
-"""price: what a task costs, and how the answer says that a hook or an index refused to take it on."""
+"""What a task costs, and the answer when a hook or an index of the owner refuses to take it on."""
 
 import re
 from http import HTTPStatus
@@ -8,25 +8,29 @@ from functions.core.policy import Watch
 from functions.errors import BadRequestError, StoreError
 
 
-def cost_of(watch: Watch, kind: str, found: dict[str, Any]) -> int:
-    """Cents: by the rule of the kind, or `cost` of the request within the rule's bounds. Who sends
-    it agrees to that price.
+def cost_of(watch: Watch, kind: str, fields: dict[str, Any]) -> int:
+    """Cents: by the rule of the kind, or `cost` of the request within the rule's bounds. A caller
+    who sends `cost` agrees to that price.
 
     Raises BadRequestError with 409 when the price is another one.
     """
-    rule, given = watch.rule(kind), found.get("cost")
+    rule, cost = watch.rule(kind), fields.get("cost")
     least, most = rule.cost_at_least, rule.cost_at_most
-    if given is None and least == most:
+    if cost is None and least == most:
         return least
     price = f"{least}" if least == most else f"from {least} to {most}"
-    if isinstance(given, bool) or not isinstance(given, int):
+    if isinstance(cost, bool) or not isinstance(cost, int):
         raise BadRequestError(
             f"`cost` must be whole cents: a task of the kind {kind} costs {price}."
         )
-    if not least <= given <= most:
-        text = f"A task of the kind {kind} costs {price} cents, not {given}. Show that price and ask again."
-        raise BadRequestError(text, status=409, code="price")
-    return given
+    if not least <= cost <= most:
+        raise BadRequestError(
+            f"A task of the kind {kind} costs {price} cents, not {cost}. "
+            "Show that price and ask again.",
+            status=409,
+            code="price",
+        )
+    return cost
 
 
 def refused(error: StoreError) -> BadRequestError | None:
@@ -38,7 +42,7 @@ def refused(error: StoreError) -> BadRequestError | None:
             "There is such a task already. See which ones are open.", status=409, code="unique"
         )
     match = re.fullmatch(r"PT(4\d\d)", error.code)
-    status = next((one for one in HTTPStatus if match and str(one.value) == match[1]), None)
-    if status is None:
+    if match is None or int(match[1]) not in set(HTTPStatus):
         return None
+    status = HTTPStatus(int(match[1]))
     return BadRequestError(str(error).partition(": ")[2], status=status, code=status.name.lower())

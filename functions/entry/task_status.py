@@ -1,28 +1,27 @@
-"""status: answers a poll for one task, and heals that task if it is overdue, whether or not the
-scheduler lives."""
+"""task_status: answers a poll for one task. If the task is overdue it is settled first, so that a
+poll rescues it even when no scheduler runs."""
 
 from typing import Any
 
 from functions.core.answers import LastAttempt
-from functions.core.policy import policy
 from functions.core.report import report
 from functions.entry import auth
+from functions.entry.app import App
 from functions.entry.fields import task_id_of, watch_of
 from functions.entry.http import Response, reply
 from functions.errors import BadRequestError
-from functions.store import store
 
 
-def respond(request: Any) -> Response:
+def respond(app: App, request: Any) -> Response:
     """GET ?task_id=...: 200 with the task, 404 when there is none, or none of this user."""
-    user = auth.user(request)
-    named = request.args.to_dict()
-    watch = watch_of(policy(), named)
-    task_id = task_id_of(watch, named.get("task_id") or request.path.strip("/"))
-    answer = store().status(watch, task_id, owner=user)
+    user = auth.user(app, request)
+    query = request.args.to_dict()
+    watch = watch_of(app.policy, query)
+    task_id = task_id_of(watch, query.get("task_id") or request.path.strip("/"))
+    answer = app.store.status(watch, task_id, owner=user)
     if answer is None:
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
-    report(watch, answer.rescued, by="status")
+    report(app.dispatcher, watch, answer.rescued, by="status")
     task = {
         "task_id": answer.task_id,
         "kind": answer.kind,

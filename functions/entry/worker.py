@@ -4,14 +4,13 @@
 from typing import Any, Literal, assert_never
 
 from functions.core.answers import ClaimRefusal, Lost, NotClaimed, Settled
-from functions.core.policy import policy
 from functions.core.record import Record
 from functions.core.states import Reason
 from functions.entry import auth
+from functions.entry.app import App
 from functions.entry.fields import task_id_of, watch_of
 from functions.entry.http import Response, body, reply
 from functions.errors import BadRequestError
-from functions.store import store
 from functions.worker import shutdown
 from functions.worker.guard import Unwritten, guard
 
@@ -28,11 +27,11 @@ class ShuttingDown(Record):
 RunAnswer = NotClaimed | Settled | Lost | Unwritten | ShuttingDown
 
 
-def respond(request: Any) -> Response:
+def respond(app: App, request: Any) -> Response:
     """POST {task_id, watch?}: 200 settled, 404 unknown, 409 held by a live attempt (come again),
     503 come again."""
-    auth.machine(request)
-    task_id, answer = run(body(request))
+    auth.machine(app, request)
+    task_id, answer = run(app, body(request))
     status = status_of(answer)
     if status == 404:
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
@@ -74,12 +73,12 @@ _STATUS_OF_REFUSAL = {
 }
 
 
-def run(message: Any) -> tuple[str, RunAnswer]:
+def run(app: App, message: Any) -> tuple[str, RunAnswer]:
     """Runs the task that the message names. Returns its id and how it went."""
     if not isinstance(message, dict):
         raise BadRequestError('Send {"task_id": "..."}.')
-    watch = watch_of(policy(), message)
+    watch = watch_of(app.policy, message)
     task_id = task_id_of(watch, message.get("task_id"))
     if shutdown.requested.is_set():
         return task_id, ShuttingDown()
-    return task_id, guard(store(), policy(), watch, task_id)
+    return task_id, guard(app.store, app.policy, app.dispatcher, watch, task_id, worker=app.worker)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from functions.entry.app import App
 from functions.errors import PolicyError, StoreError
 from functions.ops.cli.google import CloudError
 from functions.ops.cli.out import ERROR, FINE, INTERRUPTED, UNREACHABLE, USAGE, print_message
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code: 0 fine, 1 error, 2 usage, 3 found, 4 not reachable,
     130 interrupted."""
     options = parser().parse_args(argv)
+    options.app = App()
     try:
         with contextlib.ExitStack() as options.closing:  # what the command opens, such as a store
             code = int(options.run(options))

@@ -92,7 +92,8 @@ def sweep() -> str:
     from functions.sweep.sweep import SweepReport
     from functions.sweep.sweep import sweep as run
 
-    done = run(page().store(), page().policy(), by=f"page: {page().who(request)}"[:200])
+    app, by = page().app, f"page: {page().who(request)}"[:200]
+    done = run(app.store, app.policy, app.dispatcher, app.settings, by=by)
     moved = done.failed + done.requeued if isinstance(done, SweepReport) else 0
     _log("sweep", "", moved, None)
     return render_template("_swept.html", done=done)
@@ -179,11 +180,12 @@ def _move(action: str, task_ids: list[str]) -> tuple[list[str], list[Refusal]]:
 def _push(moved: list[str]) -> None:
     """To the workers, those that are pending again. What the queue does not accept is pushed by the
     next sweeps."""
-    if not pushes():
+    dispatcher = page().app.dispatcher
+    if not pushes(dispatcher):
         return
     filters = {"ids": moved, "states": [State.PENDING]}
     for task in page().store().find(watch(), filters, len(moved)):
-        if not push(watch().name, task.task_id, (task.number or 0) + 1):
+        if not push(dispatcher, watch().name, task.task_id, (task.number or 0) + 1):
             return
 
 

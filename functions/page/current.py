@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, current_app, request
 
 from functions.core.policy import Policy, Watch
+from functions.entry.app import App
 from functions.entry.fields import watch_of
 from functions.store import Store
 
@@ -20,14 +21,19 @@ class Page:
     """What the page works with. `who` names the caller of a request; `extras` are the buttons of
     the local server."""
 
-    store: Callable[[], Store]
-    policy: Callable[[], Policy]
+    app: App
     who: Callable[[Any], str]
     write: bool = False
     redact: Iterable[str] = ()
     extras: tuple[Blueprint, ...] = ()
     dev: dict[str, Any] = field(default_factory=dict)
     """What the templates of the local server need; empty where the page is deployed."""
+
+    def store(self) -> Store:
+        return self.app.store
+
+    def policy(self) -> Policy:
+        return self.app.policy
 
 
 def page() -> Page:

@@ -1,10 +1,10 @@
 """Who asks, for the log, and whether a write comes from the page itself. Who may ask at all is
 decided before the page: by Google's IAM, or by its Identity-Aware Proxy (IAP)."""
 
-import base64
-import json
 from typing import Any
 from urllib.parse import urlsplit
+
+from functions.core.jwt_payload import claims_of
 
 IAP = "@gcp-sa-iap.iam.gserviceaccount.com"
 
@@ -15,18 +15,10 @@ def caller(request: Any) -> str:
 
     The token is not verified again: the platform did, and removed its signature. IAP's header
     counts only where IAP itself is the caller, since anybody can send a header."""
-    email = _email(request.headers.get("Authorization", ""))
+    claims = claims_of(request.headers.get("Authorization", "")) or {}
+    email = str(claims.get("email") or "")
     named = str(request.headers.get("X-Goog-Authenticated-User-Email", "")).rpartition(":")[2]
     return (named if not email or email.endswith(IAP) else email)[:200] or "unknown"
-
-
-def _email(authorization: str) -> str:
-    try:
-        part = authorization.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-        return str(claims.get("email") or "")
-    except (IndexError, ValueError, AttributeError):
-        return ""
 
 
 def same_origin(request: Any) -> bool:

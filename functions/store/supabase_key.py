@@ -1,10 +1,9 @@
 """SUPABASE_URL and SUPABASE_KEY are checked before the first call: the client takes anything, and
 with the key of a browser the database would answer that there are no rows."""
 
-import base64
-import json
 import time
 
+from functions.core.jwt_payload import claims_of
 from functions.errors import StoreError
 
 WHERE = (
@@ -34,7 +33,7 @@ def check_key(key: str) -> str:
         )
     if key.startswith("sb_secret_") and len(key) > len("sb_secret_"):
         return key
-    claims = _claims(key)
+    claims = claims_of(key)
     if claims is None:
         raise _refused(
             "SUPABASE_KEY is no key of Supabase: it begins neither with sb_secret_ nor is it a "
@@ -49,18 +48,6 @@ def check_key(key: str) -> str:
     if isinstance(expires, int | float) and expires <= time.time():
         raise _refused(f"SUPABASE_KEY has expired. {WHERE}")
     return key
-
-
-def _claims(key: str) -> dict[str, object] | None:
-    """What a JWT says. Whether it is signed is the server's business."""
-    parts = key.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except ValueError:
-        return None
-    return claims if isinstance(claims, dict) else None
 
 
 def _refused(text: str) -> StoreError:

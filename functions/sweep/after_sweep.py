@@ -1,6 +1,5 @@
-"""afterwards: what follows a sweep that has ended and is in the ledger: gauges for Cloud
-Monitoring, and a look at why workers died. Nothing of it may fail the sweep, or hold it up beyond
-its budget."""
+"""What follows a sweep that has ended and is in the ledger: gauges for Cloud Monitoring, and a
+search for why workers died. Nothing of it may fail the sweep, or delay it beyond its budget."""
 
 import threading
 import time
@@ -9,16 +8,16 @@ from collections.abc import Callable
 from functions.core import events
 from functions.core.answers import Overview, Rescued
 from functions.core.policy import Policy
-from functions.core.settings import settings
 from functions.store import Store
 
-LIMIT = 8.0
-"""Seconds that each of the two may take."""
+TIMEOUT_SECONDS = 8.0
+"""For each of the two."""
 
 
 def afterwards(
     store: Store,
     policy: Policy,
+    project: str,
     sweep_id: int,
     views: dict[str, Overview],
     dead_workers: list[tuple[str, Rescued]],
@@ -28,7 +27,6 @@ def afterwards(
     """`views` are the overviews of the watches, `dead_workers` the attempts that the sweep ended as
     lease_lost with the names of their watches, `until` when the sweep's budget is over
     (time.monotonic)."""
-    project = settings().project or ""
     if dead_workers and (
         error := _within(until, lambda _: _explain(store, policy, sweep_id, project, dead_workers))
     ):
@@ -58,7 +56,7 @@ def _explain(
 def _within(until: float, act: Callable[[float], object]) -> str | None:
     """Runs it in a thread that is left alone when its time is over: a token server that does not
     answer has no limit of its own. Returns its error, if any, as a text."""
-    left = min(LIMIT, until - time.monotonic())
+    left = min(TIMEOUT_SECONDS, until - time.monotonic())
     if left < 1:
         return "the sweep used up its budget"
     errors = [f"no answer within {left:.1f} s"]

@@ -1,4 +1,4 @@
-"""evidence: why a worker died that stopped without a word, as the platform's own log tells it.
+"""Why a worker died that stopped without a word, as the platform's own log tells it.
 
 A process that is killed cannot say why; Cloud Run writes it down: memory, request timeout, a
 signal, a new revision. After the sweep one query asks for the lines of all workers whose attempts
@@ -15,10 +15,12 @@ from functions.core.answers import Evidence, Rescued
 from functions.core.policy import Policy
 from functions.store import Store
 
-MOST_TASKS = 50
-MOST_LINES = 200
-SLACK = 60.0
-"""Seconds that the platform's line may lie before the last beat or after the end of the lease."""
+MAX_TASKS = 50
+"""That one sweep asks about."""
+MAX_LINES = 200
+"""That one answer holds."""
+SLACK_SECONDS = 60.0
+"""So far the platform's line may lie before the last heartbeat or after the end of the lease."""
 _WORKER = re.compile(r"(?P<revision>(?P<service>[a-z][a-z0-9-]*)-\d{5}-[a-z]{3})@(?P<instance>\w+)")
 _NO_INSTANCE = "localhost"
 """The host name of every instance of Cloud Run."""
@@ -28,8 +30,9 @@ _CAUSES = (
     ("shutdown", r"shutting down user disabled instance|reason: deployment_rollout"),
     ("crashed", r"container terminated on signal|container called exit\("),
 )
-"""What the platform writes (2026-08), the surest first: a signal and a new revision are what else
-may be seen of it."""
+"""What the platform writes (2026-08), the most specific first: a kill for memory also logs
+"terminated on signal" and may coincide with a rollout, so those two count only when nothing else
+matched."""
 _TEXTS = (
     "memory limit",
     "Out-of-memory event",
@@ -55,22 +58,23 @@ def explain(
     project: str,
     dead_workers: list[tuple[str, Rescued]],
 ) -> int:
-    """Returns how many attempts know more now. Raises what the client and the store raise."""
+    """Writes what the log says to the ledger. Returns of how many attempts it says something.
+    Raises what the client and the store raise."""
     tasks = [
         (watch, task, worker)
-        for watch, task in dead_workers[:MOST_TASKS]
+        for watch, task in dead_workers[:MAX_TASKS]
         if (worker := worker_of(task.worker))
     ]
     if not tasks:
         return 0
     now = datetime.now(UTC)
-    window = SLACK + policy.lease + policy.beat
+    window = SLACK_SECONDS + policy.lease + policy.beat
     begin = now - timedelta(seconds=max(task.late for _, task, _ in tasks) + window)
     entries = list(_entries(project, query([worker for _, _, worker in tasks], begin, now)))
     evidence = []
     for watch, task, worker in tasks:
         ended = now - timedelta(seconds=task.late)
-        span = ended - timedelta(seconds=window), ended + timedelta(seconds=SLACK)
+        span = ended - timedelta(seconds=window), ended + timedelta(seconds=SLACK_SECONDS)
         if cause := verdict(entries, worker, span):
             evidence.append(Evidence(watch, task.task_id, task.number, *cause))
     return write(store, sweep_id, evidence)
@@ -99,10 +103,14 @@ def query(workers: Iterable[Worker], begin: datetime, end: datetime) -> str:
     """In the Logging query language, where OR binds before AND."""
     workers = list(workers)
     texts = " OR ".join(f'textPayload:"{text}"' for text in _TEXTS)
+    revisions = _any(worker.revision for worker in workers)
+    services = _any(worker.service for worker in workers)
     return (
-        f'resource.type="cloud_run_revision" AND timestamp>="{begin.isoformat()}" AND timestamp<="{end.isoformat()}" AND ('
-        f"(resource.labels.revision_name=({_any(one.revision for one in workers)}) AND ({texts} OR httpRequest.status=504)) OR "
-        f'(resource.labels.service_name=({_any(one.service for one in workers)}) AND textPayload:"{_ROLLOUT}"))'
+        'resource.type="cloud_run_revision" AND '
+        f'timestamp>="{begin.isoformat()}" AND timestamp<="{end.isoformat()}" AND ('
+        f"(resource.labels.revision_name=({revisions}) AND "
+        f"({texts} OR httpRequest.status=504)) OR "
+        f'(resource.labels.service_name=({services}) AND textPayload:"{_ROLLOUT}"))'
     )
 
 
@@ -113,22 +121,19 @@ def _any(names: Iterable[str]) -> str:
 def verdict(
     entries: Iterable[Any], worker: Worker, span: tuple[datetime, datetime]
 ) -> tuple[str, str] | None:
-    """The surest cause among the lines that concern this worker in that time, and the line itself."""
-    found: dict[str, Any] = {}
+    """The most specific cause among the lines that concern this worker in that time, and the
+    line."""
+    lines: dict[str, Any] = {}
     for entry in entries:
-        if (
-            _concerns(entry, worker)
-            and span[0] <= entry.timestamp <= span[1]
-            and (cause := _cause(entry))
-        ):
-            found.setdefault(cause, entry)
+        if not _concerns(entry, worker) or not span[0] <= entry.timestamp <= span[1]:
+            continue
+        if cause := _cause(entry):
+            lines.setdefault(cause, entry)
     for cause, _ in _CAUSES:
-        if cause in found:
-            said, at = (
-                " ".join(_text(found[cause]).split())[:300],
-                found[cause].timestamp.astimezone(UTC),
-            )
-            return cause, f"Cloud Run's log at {at:%H:%M:%S} UTC: {said}"
+        if cause in lines:
+            text = " ".join(_text(lines[cause]).split())[:300]
+            at = lines[cause].timestamp.astimezone(UTC)
+            return cause, f"Cloud Run's log at {at:%H:%M:%S} UTC: {text}"
     return None
 
 
@@ -156,23 +161,21 @@ def _text(entry: Any) -> str:
     """A request that was cut off has a status, and not always a text."""
     if isinstance(entry.payload, str):
         return entry.payload
-    status = (entry.http_request or {}).get("status")
-    return (
-        "The request has been terminated because it has reached the maximum request timeout."
-        if status == 504
-        else ""
-    )
+    if (entry.http_request or {}).get("status") == 504:
+        return "The request has been terminated because it has reached the maximum request timeout."
+    return ""
 
 
 def _entries(project: str, text: str) -> Iterable[Any]:
     return client(project).list_entries(
-        filter_=text, order_by="timestamp asc", page_size=MOST_LINES, max_results=MOST_LINES
+        filter_=text, order_by="timestamp asc", page_size=MAX_LINES, max_results=MAX_LINES
     )
 
 
 @lru_cache
 def client(project: str) -> Any:
-    """Made after the fork. By HTTP: a gRPC channel is much for one question in a minute."""
+    """Made after the fork, once for a process. By HTTP: a gRPC channel is much for one question in
+    a minute."""
     from google.cloud import logging_v2
 
     return logging_v2.Client(project=project, _use_grpc=False)  # type: ignore[no-untyped-call]

@@ -1,5 +1,4 @@
-"""gauges: how many tasks are open, since when, and how many are at work, as metrics of Cloud
-Monitoring.
+"""How many tasks are open, since when, and how many are running, as metrics of Cloud Monitoring.
 
     custom.googleapis.com/unstuck/open_tasks       watch, kind, state (pending, running)
     custom.googleapis.com/unstuck/oldest_seconds   watch, kind, state: the age of the oldest of them
@@ -19,31 +18,31 @@ from functions.core.answers import Overview
 from functions.core.policy import Policy
 
 PREFIX = "custom.googleapis.com/unstuck"
-MOST = 200
-"""Time series that one request may write."""
-LEAST = 10.0
-"""Seconds between two points of a series: Cloud Monitoring refuses them when they are closer than 5
-s."""
+MAX_SERIES = 200
+"""That one request may write."""
+PAUSE_SECONDS = 10.0
+"""Between two points of a series: Cloud Monitoring refuses what is closer than 5 s."""
 STATES = ("pending", "running")
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 _seen: set[Key] = set()
-_written = float("-inf")
+_written_at = float("-inf")
+"""What this instance has written, and when: of the process, as its series are."""
 
 
 def write(project: str, policy: Policy, views: dict[str, Overview], limit: float) -> int:
     """Writes what the overviews say, in at most `limit` seconds; returns how many series. Raises
     what the client raises."""
-    global _written  # noqa: PLW0603 - of this process
+    global _written_at  # noqa: PLW0603 - of this process
     until = time.monotonic() + limit
-    if time.monotonic() - _written < LEAST:
+    if time.monotonic() - _written_at < PAUSE_SECONDS:
         return 0
-    _written = time.monotonic()
+    _written_at = time.monotonic()
     series = list(_series(project, points(policy, views), time.time()))
-    for at in range(0, len(series), MOST):
+    for at in range(0, len(series), MAX_SERIES):
         client().create_time_series(
             name=f"projects/{project}",
-            time_series=series[at : at + MOST],
+            time_series=series[at : at + MAX_SERIES],
             retry=None,
             timeout=max(0.1, until - time.monotonic()),
         )
@@ -52,16 +51,17 @@ def write(project: str, policy: Policy, views: dict[str, Overview], limit: float
 
 def points(policy: Policy, views: dict[str, Overview]) -> dict[Key, float]:
     """Metric and labels, and the value now."""
-    found = {key: 0.0 for key in _seen if dict(key[1])["watch"] in views} | _zeros(policy, views)
+    values = {key: 0.0 for key in _seen if dict(key[1])["watch"] in views}
+    values |= _zeros(policy, views)
     for watch, view in views.items():
-        for one in view.open:
-            labels = {"watch": watch, "kind": one.kind or "", "state": one.state}
-            found[_key("open_tasks", **labels)] = one.count
-            found[_key("oldest_seconds", **labels)] = max(0.0, float(one.oldest or 0))
+        for tasks in view.open:
+            labels = {"watch": watch, "kind": tasks.kind or "", "state": tasks.state}
+            values[_key("open_tasks", **labels)] = tasks.count
+            values[_key("oldest_seconds", **labels)] = max(0.0, float(tasks.oldest or 0))
         for kind, count in view.live_by_kind.items():
-            found[_key("live_attempts", watch=watch, kind=kind)] = count
-    _seen.update(found)
-    return found
+            values[_key("live_attempts", watch=watch, kind=kind)] = count
+    _seen.update(values)
+    return values
 
 
 def _zeros(policy: Policy, views: dict[str, Overview]) -> dict[Key, float]:
@@ -79,7 +79,7 @@ def _key(metric: str, **labels: str) -> Key:
     return metric, tuple(labels.items())
 
 
-def _series(project: str, found: dict[Key, float], now: float) -> Iterator[Any]:
+def _series(project: str, values: dict[Key, float], now: float) -> Iterator[Any]:
     from google.cloud import monitoring_v3
 
     resource = {
@@ -93,17 +93,14 @@ def _series(project: str, found: dict[Key, float], now: float) -> Iterator[Any]:
         },
     }
     interval = {"end_time": {"seconds": int(now), "nanos": int(now % 1 * 1e9)}}
-    for (metric, labels), value in sorted(found.items()):
-        typed = (
-            {"double_value": float(value)}
-            if metric == "oldest_seconds"
-            else {"int64_value": int(value)}
-        )
+    for (metric, labels), value in sorted(values.items()):
+        is_age = metric == "oldest_seconds"
+        typed = {"double_value": float(value)} if is_age else {"int64_value": int(value)}
         yield monitoring_v3.TimeSeries(
             metric={"type": f"{PREFIX}/{metric}", "labels": dict(labels)},
             resource=resource,
             metric_kind="GAUGE",
-            value_type="DOUBLE" if metric == "oldest_seconds" else "INT64",
+            value_type="DOUBLE" if is_age else "INT64",
             points=[{"interval": interval, "value": typed}],
         )
 

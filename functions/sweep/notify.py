@@ -1,10 +1,10 @@
-"""notify: tells people of the tasks that a sweep failed, many in one message. From: the outbox,
-which the sweep's own transaction fills where a watch says `notify: true`. To: NOTIFY_URL, as JSON
-that Slack shows, signed with NOTIFY_SECRET by the rules of Standard Webhooks.
+"""Tells people of the tasks that a sweep failed, many in one message. From: the outbox, which the
+sweep's own transaction fills where a watch has `notify: true`. To: NOTIFY_URL, as JSON that Slack
+shows, signed with NOTIFY_SECRET by the rules of Standard Webhooks.
 
-None is lost, and a row of sweeps sends none twice. A receiver sees a message twice only when this
-process died, or the database was away, between the call and its mark: `webhook-id` is the same
-then. Nothing here makes a sweep fail."""
+No failure is left out. A receiver sees a message twice only when this process died, or could not
+reach the database, after the message was sent and before that was recorded; `webhook-id` is the
+same then. Nothing here makes a sweep fail."""
 
 import base64
 import hashlib
@@ -18,30 +18,32 @@ from functions.core import events
 from functions.core.answers import FailedTask, Message
 from functions.core.policy import Policy
 from functions.core.record import plain
-from functions.core.settings import Settings, settings
+from functions.core.settings import Settings
 from functions.errors import StoreError
 from functions.store import Store
 
-LEASE = 60.0
-"""Seconds that a message belongs to the sweep that took it. A call takes 2 * TIMEOUT at most."""
-TIMEOUT = 5.0
-"""Seconds to connect, and again to the answer."""
-FIRST, LONGEST, TIMES = 30.0, 3600.0, 12
-"""Seconds before a message is tried again, doubled each time up to LONGEST; given up after so many
-tries: 5 hours."""
-LISTED = 50
+LEASE_SECONDS = 60.0
+"""So long a message belongs to the sweep that took it. A call takes 2 * TIMEOUT_SECONDS at most."""
+TIMEOUT_SECONDS = 5.0
+"""To connect, and again to the answer."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 3600.0
+"""Before a message is tried again: doubled after each try, up to the longest."""
+MAX_TRIES = 12
+"""Then a message is given up, after about 5 hours."""
+LISTED_TASKS = 50
 """Tasks that a message names; it counts the others."""
-LINES = 10
+TEXT_LINES = 10
 
 
-def notify(store: Store, policy: Policy, until: float) -> None:
-    """Sends what waits, until the time of `time.monotonic()`, or until the receiver does not take
-    one."""
-    if not settings().notify_url or not any(watch.notify for watch in policy.watches.values()):
+def notify(store: Store, policy: Policy, settings: Settings, until: float) -> None:
+    """Sends what waits, until `until` (time.monotonic), or until the receiver does not take one."""
+    if not settings.notify_url or not any(watch.notify for watch in policy.watches.values()):
         return
     try:
-        while time.monotonic() + 2 * TIMEOUT < until and (message := store.outbox_take(LEASE)):
-            if not _send(store, message):
+        while time.monotonic() + 2 * TIMEOUT_SECONDS < until and (
+            message := store.outbox_take(LEASE_SECONDS)
+        ):
+            if not _send(store, settings, message):
                 return
     except StoreError as error:
         events.emit(
@@ -49,22 +51,26 @@ def notify(store: Store, policy: Policy, until: float) -> None:
         )
 
 
-def _send(store: Store, message: Message) -> bool:
-    error = _post(settings(), message)
-    told: dict[str, Any] = {"count": len(message.tasks), "times": message.times}
+def _send(store: Store, settings: Settings, message: Message) -> bool:
+    error = _post(settings, message)
+    about: dict[str, Any] = {"count": len(message.tasks), "times": message.times}
     if error is None:
         store.outbox_end(message.message)
-        events.emit(events.NOTIFICATION_SENT, **told)
+        events.emit(events.NOTIFICATION_SENT, **about)
         return True
-    again = message.times < TIMES
-    after = min(LONGEST, FIRST * 2 ** (message.times - 1)) if again else None
+    again = message.times < MAX_TRIES
+    after = (
+        min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (message.times - 1))
+        if again
+        else None
+    )
     store.outbox_end(message.message, error, after)
     events.emit(
         events.NOTIFICATION_FAILED,
         level=None if again else events.ERROR,
         outcome="retried" if again else "given up",
         error=error,
-        **told,
+        **about,
     )
     return False
 
@@ -83,17 +89,14 @@ def _post(settings: Settings, message: Message) -> str | None:
             settings.notify_url or "",
             data=content,
             headers=headers,
-            timeout=TIMEOUT,
+            timeout=TIMEOUT_SECONDS,
             allow_redirects=False,
             stream=True,
         ) as answer:
             if 200 <= answer.status_code < 300:
                 return None
             return f"the receiver answered {answer.status_code}"
-    except (
-        requests.RequestException,
-        ValueError,
-    ) as error:  # ValueError: a URL or a secret that is none
+    except (requests.RequestException, ValueError) as error:  # ValueError: no URL, no secret
         return f"the receiver cannot be reached: {type(error).__name__}"
 
 
@@ -103,24 +106,24 @@ def body(message: Message) -> dict[str, Any]:
         "text": _text(tasks),
         "id": message.message,
         "count": len(tasks),
-        "tasks": plain(tasks[:LISTED]),
-        "more": max(0, len(tasks) - LISTED),
+        "tasks": plain(tasks[:LISTED_TASKS]),
+        "more": max(0, len(tasks) - LISTED_TASKS),
     }
 
 
 def _text(tasks: list[FailedTask]) -> str:
     """`2 tasks failed:`, and a line for each table, kind and reason, the most frequent first."""
-    groups = Counter((one.watch, one.kind, one.reason) for one in tasks).most_common()
+    groups = Counter((task.watch, task.kind, task.reason) for task in tasks).most_common()
     lines = [
-        f"{count} x {_plain(kind)} of {watch}: {reason}"
-        for (watch, kind, reason), count in groups[:LINES]
+        f"{count} x {_escaped(kind)} of {watch}: {reason}"
+        for (watch, kind, reason), count in groups[:TEXT_LINES]
     ]
-    rest = sum(count for _, count in groups[LINES:])
+    rest = sum(count for _, count in groups[TEXT_LINES:])
     lines += [f"and {rest} more"] if rest else []
     return "\n".join([f"{len(tasks)} task{'s' * (len(tasks) > 1)} failed:", *lines])
 
 
-def _plain(kind: str) -> str:
+def _escaped(kind: str) -> str:
     """A kind is data: Slack must not read it as a link or as a mention of everybody."""
     return kind.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:100]
 

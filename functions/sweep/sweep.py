@@ -1,4 +1,4 @@
-"""sweep: the scheduled run that settles all that is overdue, batch by batch, inside a time budget."""
+"""The scheduled run that settles all that is overdue, batch by batch, inside a time budget."""
 
 import time
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from functions.core import events
 from functions.core.answers import Batch, Overview, Rescued, RescuedState, SweepNotBegun
-from functions.core.dispatch import push, pushes
+from functions.core.dispatch import Dispatcher, push, pushes
 from functions.core.policy import Policy, Watch
 from functions.core.record import Record
 from functions.core.report import report
-from functions.core.settings import settings
+from functions.core.settings import Settings
 from functions.core.states import Reason, State
 from functions.errors import StoreError
 from functions.store import Store
@@ -41,7 +41,7 @@ class Counts:
 
     def answer(self) -> dict[str, Any]:
         """Not by asdict: it would copy all of `dead_workers`."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
+        return {count.name: getattr(self, count.name) for count in fields(self) if count.repr}
 
 
 class SweepReport(Record):
@@ -64,7 +64,13 @@ class SweepReport(Record):
 
 
 def sweep(
-    store: Store, policy: Policy, *, key: str | None = None, by: str = "scheduler"
+    store: Store,
+    policy: Policy,
+    dispatcher: Dispatcher,
+    settings: Settings,
+    *,
+    key: str | None = None,
+    by: str = "scheduler",
 ) -> SweepReport | SweepNotBegun:
     """One run over all watches.
 
@@ -79,14 +85,13 @@ def sweep(
         events.emit(events.SWEEP_SKIPPED, verdict=begun.verdict)
         return begun
     started, counts, errors = time.monotonic(), Counts(), []
+    until = started + policy.sweep_budget
     for watch in policy.watches.values():  # one watch that fails must not stop the others
         try:
-            _sweep_watch(
-                store, policy, watch, begun.sweep_id, counts, started + policy.sweep_budget
-            )
+            _sweep_watch(store, policy, dispatcher, watch, begun.sweep_id, counts, until)
         except StoreError as problem:
             errors.append(f"{watch.name}: {problem}")
-    notify(store, policy, started + policy.sweep_budget)
+    notify(store, policy, settings, until)
     try:
         counts.pruned = store.prune(policy.retention)
     except StoreError as problem:
@@ -94,32 +99,39 @@ def sweep(
     answer = _end(
         store, begun.sweep_id, counts, "; ".join(errors) or None, time.monotonic() - started
     )
-    if settings().metrics and settings().project:
+    if settings.metrics and settings.project:
         from functions.sweep.after_sweep import afterwards
 
         afterwards(
             store,
             policy,
+            settings.project,
             begun.sweep_id,
             counts.views,
             counts.dead_workers,
-            until=started + policy.sweep_budget,
+            until=until,
         )
     return answer
 
 
 def _sweep_watch(
-    store: Store, policy: Policy, watch: Watch, sweep_id: int, counts: Counts, until: float
+    store: Store,
+    policy: Policy,
+    dispatcher: Dispatcher,
+    watch: Watch,
+    sweep_id: int,
+    counts: Counts,
+    until: float,
 ) -> None:
     suspended = store.suspend(watch, policy)
     if suspended:
         counts.suspended += suspended
         events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
-    _push_again(store, policy, watch, counts, until)
+    _push_again(store, policy, dispatcher, watch, counts, until)
     counts.skip.clear()
     for batch in _batches(store, watch, policy.sweep_batch, sweep_id, counts, until):
         _count(watch, batch, counts)
-        report(watch, batch.rescued, by="sweep")
+        report(dispatcher, watch, batch.rescued, by="sweep")
     counts.orphaned += store.orphans(watch, sweep_id)
     counts.views[watch.name] = store.overview(watch)
     waits = [
@@ -130,13 +142,15 @@ def _sweep_watch(
     counts.oldest_pending_seconds = max([counts.oldest_pending_seconds, *waits])
 
 
-def _push_again(store: Store, policy: Policy, watch: Watch, counts: Counts, until: float) -> None:
-    """Sends lost pushes again. Before anything is failed: after a long silence of the scheduler
-    each gets its chance."""
-    while pushes() and time.monotonic() < until:
+def _push_again(
+    store: Store, policy: Policy, dispatcher: Dispatcher, watch: Watch, counts: Counts, until: float
+) -> None:
+    """Sends lost pushes again. It runs before the sweep fails anything: after an outage of the
+    scheduler a task gets one more push before `pending_for` ends it."""
+    while pushes(dispatcher) and time.monotonic() < until:
         quiet = store.redispatch(watch, policy.sweep_batch)
         for task in quiet:
-            if not push(watch.name, task.task_id, -task.times):
+            if not push(dispatcher, watch.name, task.task_id, -task.times):
                 return  # the queue does not answer: the others wait for the next time too
             events.emit(events.TASK_REDISPATCHED, watch=watch.name, **vars(task))
             counts.redispatched += 1

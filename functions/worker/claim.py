@@ -8,7 +8,6 @@ from functions.core.answers import Claimed, ClaimRefusal, NotClaimed
 from functions.core.policy import Watch
 from functions.core.report import report
 from functions.store import Store
-from functions.worker.instance import instance
 
 EARLY_SECONDS = 5.0
 """A push that comes so much too early waits: the queue's clock is not the database's."""
@@ -20,19 +19,17 @@ def claim(
     task_id: str | None,
     kinds: list[str] | None = None,
     *,
-    worker: str | None = None,
+    worker: str,
     token: str | None = None,
 ) -> Claimed | NotClaimed:
     """Claims a task, or the next one. Raises StoreError.
 
-    `worker` is this one, unless the worker is elsewhere. `token` repeats a claim whose answer never
-    came."""
-    worker = worker or instance()
+    `worker` is the name of who claims. `token` repeats a claim whose answer never came."""
     answer = store.claim(watch, task_id, worker, kinds, token)
     if isinstance(answer, NotClaimed) and _is_soon(answer):
         time.sleep(answer.retry_after or 0.0)
         answer = store.claim(watch, task_id, worker, kinds, token)
-    report(watch, answer.rescued or [], by="claim")
+    report(None, watch, answer.rescued or [], by="claim")
     match answer:
         case Claimed():
             events.emit(events.TASK_CLAIMED, watch=watch.name, worker=worker, **vars(answer))

@@ -12,9 +12,9 @@ from typing import Any, Literal, assert_never
 
 from functions.core import events, trace
 from functions.core.answers import Claimed, Held, Lost, NotClaimed, Settled
+from functions.core.dispatch import Dispatcher
 from functions.core.policy import Policy, Rule, Watch
 from functions.core.record import Record
-from functions.core.settings import settings
 from functions.core.states import Reason, SettleAs
 from functions.errors import StoreError
 from functions.store import Store
@@ -51,16 +51,24 @@ class Unwritten(Record):
 
 
 def guard(
-    store: Store, policy: Policy, watch: Watch, task_id: str | None, kinds: list[str] | None = None
+    store: Store,
+    policy: Policy,
+    dispatcher: Dispatcher,
+    watch: Watch,
+    task_id: str | None,
+    kinds: list[str] | None = None,
+    *,
+    worker: str,
 ) -> NotClaimed | Settled | Lost | Unwritten:
     """Runs a task, or the next one, to the end of one attempt.
 
-    Raises StoreError when the claim cannot reach the database."""
+    `worker` is the name of this worker in the ledger. Raises StoreError when the claim cannot reach
+    the database."""
     started = time.monotonic()
-    claimed = claim(store, watch, task_id, kinds)
+    claimed = claim(store, watch, task_id, kinds, worker=worker)
     if isinstance(claimed, NotClaimed):
         return claimed
-    attempt = _Attempt(store, policy, watch, claimed, started)
+    attempt = _Attempt(store, policy, dispatcher, watch, claimed, started)
     end: AttemptEnd | Lost = _crashed("the guard itself failed")
     try:
         end = attempt.run()
@@ -91,6 +99,7 @@ def _lost_or_none(answer: Held | Lost) -> Lost | None:
 class _Attempt:
     store: Store
     policy: Policy
+    dispatcher: Dispatcher
     watch: Watch
     claimed: Claimed
     started: float
@@ -120,7 +129,7 @@ class _Attempt:
             self.deadline - time.monotonic(),
             self.rule.memory,
             trace.current.get(),
-            settings().log_api,
+            not events.printed(),
         )
         work = Work(job, self.rule.isolation, self.watch.handlers)
         try:
@@ -132,7 +141,13 @@ class _Attempt:
         seconds, timeout = time.monotonic() - self.started, self._time_to_settle()
         try:
             return settle(
-                self.store, self.watch, self.claimed, end, seconds=seconds, timeout=timeout
+                self.store,
+                self.dispatcher,
+                self.watch,
+                self.claimed,
+                end,
+                seconds=seconds,
+                timeout=timeout,
             )
         except StoreError:
             return Unwritten()

@@ -3,25 +3,23 @@ platform's own log carries both, so that its lines about a dead worker are found
 for the id, once, after the fork."""
 
 import http.client
-from functools import lru_cache
 
-from functions.core.settings import settings
+from functions.core.settings import Settings
 
-HOST = "metadata.google.internal"
-TIMEOUT_SECONDS = 0.5
+METADATA_HOST = "metadata.google.internal"
+METADATA_TIMEOUT_SECONDS = 0.5
 """The metadata server is on the same machine."""
 
 
-@lru_cache
-def instance() -> str:
-    configured = settings()
-    if configured.revision and (number := _instance_id(configured.metadata or HOST)):
-        return f"{configured.revision}@{number}"
-    return configured.instance
+def worker_name(settings: Settings) -> str:
+    """Revision and instance on Cloud Run, else the entry point and the host."""
+    if settings.revision and (instance := _instance_id(settings.metadata or METADATA_HOST)):
+        return f"{settings.revision}@{instance}"
+    return settings.instance
 
 
 def _instance_id(host: str) -> str | None:
-    connection = http.client.HTTPConnection(host, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(host, timeout=METADATA_TIMEOUT_SECONDS)
     try:
         connection.request(
             "GET", "/computeMetadata/v1/instance/id", headers={"Metadata-Flavor": "Google"}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from functions.core import events
 from functions.core.answers import ClaimRefusal
+from functions.core.dispatch import Dispatcher
 from functions.core.policy import Policy, Watch
 from functions.errors import StoreError
 from functions.store import Store
@@ -21,19 +22,21 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
 def pull(
     store: Store,
     policy: Policy,
+    dispatcher: Dispatcher,
     watches: Sequence[Watch],
     kinds: list[str] | None = None,
     *,
+    worker: str,
     once: bool = False,
 ) -> int:
     """Runs what is due until SIGTERM or Ctrl-C, after which the running task is released; with
     `once`, until nothing is due.
 
-    Returns how many attempts were run. Waits while the database cannot be reached; raises
+    `worker` is the name of this worker in the ledger. Returns how many attempts were run. Waits while the database cannot be reached; raises
     StoreError when it refuses."""
     attempts, pause = 0, FIRST_PAUSE_SECONDS
     while not shutdown.requested.is_set():
-        if in_this_round := _round(store, policy, watches, kinds):
+        if in_this_round := _round(store, policy, dispatcher, watches, kinds, worker):
             attempts, pause = attempts + in_this_round, FIRST_PAUSE_SECONDS
         elif once:
             break
@@ -49,12 +52,19 @@ def stop_on_signals() -> None:
         signal.signal(number, lambda *_: shutdown.requested.set())
 
 
-def _round(store: Store, policy: Policy, watches: Sequence[Watch], kinds: list[str] | None) -> int:
+def _round(
+    store: Store,
+    policy: Policy,
+    dispatcher: Dispatcher,
+    watches: Sequence[Watch],
+    kinds: list[str] | None,
+    worker: str,
+) -> int:
     """One task of each watch, so that a full table does not starve the others."""
     attempts = 0
     for watch in watches:
         try:
-            answer = guard(store, policy, watch, None, kinds)
+            answer = guard(store, policy, dispatcher, watch, None, kinds, worker=worker)
             attempts += answer.verdict is not ClaimRefusal.NONE
         except StoreError as error:
             events.emit(events.REQUEST_FAILED, entry="pull", error=str(error), detail=error.code)

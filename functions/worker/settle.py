@@ -5,7 +5,7 @@ from typing import Any, assert_never
 
 from functions.core import events
 from functions.core.answers import Claimed, Lost, Settled
-from functions.core.dispatch import push
+from functions.core.dispatch import Dispatcher, push
 from functions.core.policy import Watch
 from functions.core.record import Record
 from functions.core.states import Reason, SettleAs, State
@@ -37,6 +37,7 @@ class RemoteAttempt(Record):
 
 def settle(
     store: Store,
+    dispatcher: Dispatcher,
     watch: Watch,
     attempt: Claimed | RemoteAttempt,
     end: AttemptEnd | Lost,
@@ -69,7 +70,9 @@ def settle(
     except StoreError as error:
         if not error.retryable and end.settle_as is SettleAs.COMPLETE:
             failure = _result_refused(error)
-            return settle(store, watch, attempt, failure, timeout=timeout, seconds=seconds)
+            return settle(
+                store, dispatcher, watch, attempt, failure, timeout=timeout, seconds=seconds
+            )
         events.emit(events.SETTLE_FAILED, **about | {"wanted": end.settle_as, "error": str(error)})
         raise
     about |= vars(answer) | {"cause": end.reason, "detail": end.detail, "wanted": end.settle_as}
@@ -79,7 +82,7 @@ def settle(
             return answer
         case Settled():
             took = round(answer.took if seconds is None else seconds, 3)
-            return _report(watch, attempt, answer, about | {"seconds": took})
+            return _report(dispatcher, watch, attempt, answer, about | {"seconds": took})
         case _:
             assert_never(answer)
 
@@ -95,14 +98,18 @@ def _result_refused(error: StoreError) -> AttemptEnd:
 
 
 def _report(
-    watch: Watch, attempt: Claimed | RemoteAttempt, answer: Settled, about: dict[str, Any]
+    dispatcher: Dispatcher,
+    watch: Watch,
+    attempt: Claimed | RemoteAttempt,
+    answer: Settled,
+    about: dict[str, Any],
 ) -> Settled:
     if answer.repeat and isinstance(attempt, RemoteAttempt):
         return answer  # reported when it was written; a worker elsewhere may ask for long
     if answer.state is State.PENDING:
         events.emit(events.TASK_REQUEUED, **about)
         delay = answer.retry_after or 0.0
-        pushed = push(watch.name, attempt.task_id, answer.number + 1, delay)
+        pushed = push(dispatcher, watch.name, attempt.task_id, answer.number + 1, delay)
         return Settled(**vars(answer) | {"pushed": pushed})
     level = events.WARNING if answer.state is State.FAILED else None
     events.emit(events.TASK_FINISHED, level=level, **about)

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 requested = threading.Event()
+"""Of the whole process, as the signal is: gunicorn hears it outside of any request."""
 
 
 def wait(seconds: float) -> bool:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
+from functions.core.dispatch import NoDispatch
 from functions.core.policy import Policy, load
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
@@ -27,7 +28,9 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     def guarded(kind: str) -> float:
         task_id = store.create(watch, kind, {}).task_id
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            done, seconds = timed(lambda: guard(store, policy, watch, task_id))
+            done, seconds = timed(
+                lambda: guard(store, policy, NoDispatch(), watch, task_id, worker="bench")
+            )
         assert done["state"] == "completed", done
         return seconds
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functions.core.policy import Policy, load
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
-from functions.sweep.sweep import sweep
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
 from tests.bench.server import (
     Connection,
@@ -20,6 +19,7 @@ from tests.bench.server import (
     make_database,
     settle_down,
 )
+from tests.sweep.steps import sweep
 
 OPEN = 100
 """Healthy open rows in each table, half of them pending, half processing with a live attempt: 1 %

@@ -14,18 +14,19 @@ import responses
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
-from functions.core import dispatch
 from functions.core.dispatch import (
     CloudTasksDispatch,
     DispatchError,
     HttpDispatch,
     NoDispatch,
-    choose,
+    dispatcher_of,
     name_of,
     push,
+    pushes,
 )
-from functions.core.policy import policy
+from functions.core.policy import load
 from functions.core.settings import Settings
+from functions.entry.app import App
 from functions.ops.postgres.embedded import free_port
 from tests.waiting import eventually
 
@@ -39,10 +40,6 @@ TASK = "6f1c7a52-0d3c-4c54-9f2f-0a1d9d5f7a10"
 @pytest.fixture
 def log(capfd):
     return lambda: [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-
-
-def use(monkeypatch, dispatcher):
-    monkeypatch.setattr(dispatch, "dispatcher", lambda: dispatcher)
 
 
 # -- by HTTP, on one machine
@@ -81,9 +78,8 @@ def worker():
         server.shutdown()
 
 
-def test_a_push_by_http_reaches_the_worker_and_does_not_wait_for_it(worker, monkeypatch):
-    use(monkeypatch, HttpDispatch(worker.url))
-    assert push("tasks", TASK, 3) is True
+def test_a_push_by_http_reaches_the_worker_and_does_not_wait_for_it(worker):
+    assert push(HttpDispatch(worker.url), "tasks", TASK, 3) is True
     [(_, path, content_type, body)] = eventually(lambda: worker.received)
     assert (path, content_type) == ("/work", "application/json")
     assert body == {"watch": "tasks", "task_id": TASK, "number": 3}
@@ -127,10 +123,8 @@ def google(monkeypatch):
     monkeypatch.setattr(
         "google.auth.default", lambda *_, **__: (AnonymousCredentials(), "our-project")
     )
-    dispatch._client.cache_clear()
     with responses.RequestsMock() as wire:
         yield wire
-    dispatch._client.cache_clear()
 
 
 def cloud_tasks(url=WORKER, invoker=INVOKER, deadline=600.0):
@@ -235,10 +229,9 @@ def refused(status, word):
     }
 
 
-def test_a_push_that_was_accepted_before_is_accepted(google, monkeypatch, log):
+def test_a_push_that_was_accepted_before_is_accepted(google, log):
     google.post(TASKS, **refused(409, "ALREADY_EXISTS"))
-    use(monkeypatch, cloud_tasks())
-    assert push("tasks", TASK, 1) is True
+    assert push(cloud_tasks(), "tasks", TASK, 1) is True
     assert log() == []
 
 
@@ -260,12 +253,9 @@ def test_a_push_that_was_accepted_before_is_accepted(google, monkeypatch, log):
     ],
     ids=lambda trouble: str(trouble.get("status") or type(trouble["body"]).__name__),
 )
-def test_a_push_that_is_not_accepted_is_reported_and_nothing_more(
-    google, monkeypatch, log, trouble
-):
+def test_a_push_that_is_not_accepted_is_reported_and_nothing_more(google, log, trouble):
     google.post(TASKS, **trouble)
-    use(monkeypatch, cloud_tasks())
-    assert push("tasks", TASK, 1) is False
+    assert push(cloud_tasks(), "tasks", TASK, 1) is False
     [line] = log()
     assert (line["event"], line["task_id"]) == ("dispatch_failed", TASK)
     assert line["error"]
@@ -284,60 +274,52 @@ def test_a_push_without_credentials_is_reported(monkeypatch, log):
         raise DefaultCredentialsError("nobody is logged in")
 
     monkeypatch.setattr("google.auth.default", none_here)
-    dispatch._client.cache_clear()
-    use(monkeypatch, cloud_tasks())
-    assert push("tasks", TASK, 1) is False
+    assert push(cloud_tasks(), "tasks", TASK, 1) is False
     assert "nobody is logged in" in log()[0]["error"]
 
 
-def test_a_queue_whose_name_is_none_is_reported(google, monkeypatch, log):
-    use(monkeypatch, CloudTasksDispatch("tasks", WORKER, INVOKER, 600))
-    assert push("tasks", TASK, 1) is False
+def test_a_queue_whose_name_is_none_is_reported(google, log):
+    assert push(CloudTasksDispatch("tasks", WORKER, INVOKER, 600), "tasks", TASK, 1) is False
     assert log()[0]["event"] == "dispatch_failed"
 
 
 # -- which one
 
 
-def environment(**found):
-    return Settings.read({"DATABASE_URL": "x"} | found)
+def environment(**variables):
+    return Settings.read({"DATABASE_URL": "x"} | variables)
 
 
-def test_a_process_has_one_dispatcher_with_the_timeout_of_the_policy(google, monkeypatch):
+def test_a_process_has_one_dispatcher_with_the_timeout_of_the_policy(google):
     google.post(TASKS, json={"name": "x"})
-    found = environment(TASKS_QUEUE=QUEUE, WORKER_URL=WORKER, TASKS_INVOKER=INVOKER)
-    monkeypatch.setattr(dispatch, "settings", lambda: found)
-    dispatch.dispatcher.cache_clear()
-    try:
-        assert push("tasks", TASK, 1) is True
-        assert dispatch.dispatcher() is dispatch.dispatcher()
-    finally:
-        dispatch.dispatcher.cache_clear()
+    app = App({"TASKS_QUEUE": QUEUE, "WORKER_URL": WORKER, "TASKS_INVOKER": INVOKER})
+    assert push(app.dispatcher, "tasks", TASK, 1) is True
+    assert app.dispatcher is app.dispatcher
     task = sent(google)
-    assert task["dispatchDeadline"] == f"{policy().timeout:g}s"
+    assert task["dispatchDeadline"] == f"{load().timeout:g}s"
     assert task["httpRequest"]["url"] == WORKER
     assert task["httpRequest"]["oidcToken"]["serviceAccountEmail"] == INVOKER
 
 
 def test_the_environment_chooses_the_way():
-    cloud = choose(environment(TASKS_QUEUE=QUEUE, WORKER_URL=WORKER, TASKS_INVOKER=INVOKER), 600)
+    cloud = dispatcher_of(
+        environment(TASKS_QUEUE=QUEUE, WORKER_URL=WORKER, TASKS_INVOKER=INVOKER), 600
+    )
     assert isinstance(cloud, CloudTasksDispatch)
-    assert isinstance(choose(environment(WORKER_URL=WORKER), 600), HttpDispatch)
-    assert isinstance(choose(environment(), 600), NoDispatch)
+    assert isinstance(dispatcher_of(environment(WORKER_URL=WORKER), 600), HttpDispatch)
+    assert isinstance(dispatcher_of(environment(), 600), NoDispatch)
 
 
 def test_a_queue_without_a_worker_is_a_mistake_that_is_said_and_not_taken_for_workers_that_pull(
-    monkeypatch, log
+    log,
 ):
-    use(monkeypatch, choose(environment(TASKS_QUEUE=QUEUE), 600))
-    assert dispatch.pushes() is True
-    assert push("tasks", TASK, 1) is False
+    dispatcher = dispatcher_of(environment(TASKS_QUEUE=QUEUE), 600)
+    assert pushes(dispatcher) is True
+    assert push(dispatcher, "tasks", TASK, 1) is False
     assert "Set WORKER_URL." in log()[0]["error"]
 
 
-def test_where_workers_pull_nothing_is_sent_again(monkeypatch):
-    use(monkeypatch, NoDispatch())
-    assert dispatch.pushes() is False
-    assert push("tasks", TASK, 1) is True
-    use(monkeypatch, cloud_tasks())
-    assert dispatch.pushes() is True
+def test_where_workers_pull_nothing_is_sent_again():
+    assert pushes(NoDispatch()) is False
+    assert push(NoDispatch(), "tasks", TASK, 1) is True
+    assert pushes(cloud_tasks()) is True

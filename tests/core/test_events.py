@@ -11,15 +11,15 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 
 import psycopg
 import pytest
 import responses
 
-from functions.core import dispatch, events, log_api, trace
+from functions.core import events, log_api, trace
 from functions.core.answers import Evidence, Lost
-from functions.core.dispatch import DispatchError
+from functions.core.dispatch import DispatchError, NoDispatch
 from functions.core.events import ALL, Event
 from functions.core.policy import DEFAULT, load
 from functions.core.report import report
@@ -27,18 +27,19 @@ from functions.core.settings import Settings
 from functions.core.states import SettleAs
 from functions.core.trace import Trace
 from functions.entry import http
+from functions.entry.app import App
 from functions.entry.public_keys import Keys
 from functions.errors import BadRequestError, StoreError
 from functions.store.postgres import PostgresStore
 from functions.sweep import evidence, gauges, notify
 from functions.sweep.after_sweep import afterwards
-from functions.sweep.sweep import sweep
 from functions.worker.child import Work
 from functions.worker.claim import claim
 from functions.worker.guard import _Attempt
 from functions.worker.handler_context import Job
 from functions.worker.messages import Result
 from functions.worker.settle import AttemptEnd, settle
+from tests.sweep.steps import sweep
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -300,10 +301,8 @@ class Queue:
 
 
 @pytest.fixture
-def queue(monkeypatch):
-    queue = Queue()
-    monkeypatch.setattr(dispatch, "dispatcher", lambda: queue)
-    return queue
+def queue():
+    return Queue()
 
 
 @pytest.fixture
@@ -326,7 +325,7 @@ def test_every_line_of_the_system_says_all_that_its_event_carries(
     sweeps(store, rows, queue, monkeypatch)
     requests()
     handlers(written)
-    notifications(store, rows, monkeypatch)
+    notifications(store, rows)
     after_a_sweep(store, rows, monkeypatch)
     elsewhere(monkeypatch)
     assert {event.name for event, _, _ in written} == set(ALL), "each event is provoked here"
@@ -339,14 +338,14 @@ def test_every_line_of_the_system_says_all_that_its_event_carries(
 
 def running(store):
     """A task that is claimed."""
-    return claim(store, WATCH, store.create(WATCH, "image", {"prompt": "x"}).task_id)
+    return claim(store, WATCH, store.create(WATCH, "image", {"prompt": "x"}).task_id, worker="w")
 
 
 def endings(store, monkeypatch):
     first = running(store)
-    claim(store, WATCH, first.task_id)  # held
-    claim(store, WATCH, "00000000-0000-4000-8000-000000000000")  # missing
-    claim(store, WATCH, store.create(WATCH, "image", {}, delay=3600).task_id)  # early
+    claim(store, WATCH, first.task_id, worker="w")  # held
+    claim(store, WATCH, "00000000-0000-4000-8000-000000000000", worker="w")  # missing
+    claim(store, WATCH, store.create(WATCH, "image", {}, delay=3600).task_id, worker="w")  # early
     finish(store, first, AttemptEnd(SettleAs.COMPLETE, result={}))
     finish(store, first, AttemptEnd(SettleAs.FAIL, "handler_error"))  # its lease is lost
     finish(
@@ -359,14 +358,14 @@ def endings(store, monkeypatch):
         patch.setattr(store, "call", away)
         with pytest.raises(StoreError):
             finish(store, claimed, AttemptEnd(SettleAs.RETRY, "crashed"), timeout=0)
-        attempt = _Attempt(store, POLICY, WATCH, claimed, started=0)
+        attempt = _Attempt(store, POLICY, NoDispatch(), WATCH, claimed, started=0)
         attempt.next_beat = 0
         attempt.deadline = 0.2
         assert attempt._beat_if_due() is None
 
 
 def finish(store, claimed, ending, timeout=5.0):
-    return settle(store, WATCH, claimed, ending, seconds=0.1, timeout=timeout)
+    return settle(store, NoDispatch(), WATCH, claimed, ending, seconds=0.1, timeout=timeout)
 
 
 def away(*_):
@@ -394,8 +393,8 @@ def sweeps(store, rows, queue, monkeypatch):
     rows(
         "update tasks set scheduled_at = now() - interval '5 minutes' where id = %s", waiting(store)
     )
-    assert sweep(store, POLICY, key="1").unsweepable == 1
-    sweep(store, POLICY, key="1")  # duplicate
+    assert sweep(store, POLICY, queue, key="1").unsweepable == 1
+    sweep(store, POLICY, queue, key="1")  # duplicate
     for _ in range(10):
         running(store)
     rows("update unstuck.attempts set lease = '0', lease_until = now() where ended_at is null")
@@ -403,29 +402,27 @@ def sweeps(store, rows, queue, monkeypatch):
     rows(
         "update tasks set scheduled_at = now() - interval '5 minutes' where id = %s", waiting(store)
     )
-    assert sweep(store, POLICY).suspended == 10
+    assert sweep(store, POLICY, queue).suspended == 10
     with monkeypatch.context() as patch:
         patch.setattr(store, "call", away)
         with pytest.raises(StoreError):
-            sweep(store, POLICY)
+            sweep(store, POLICY, queue)
     expired = running(store).task_id
     rows("update unstuck.attempts set deadline_at = now() where task_id = %s", expired)
-    report(WATCH, store.status(WATCH, expired).rescued, by="status")
+    report(queue, WATCH, store.status(WATCH, expired).rescued, by="status")
 
 
-def notifications(store, rows, monkeypatch):
+def notifications(store, rows):
     policy = replace(POLICY, watches={"tasks": replace(WATCH, notify=True)})
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            notify, "settings", lambda: Settings.read({"NOTIFY_URL": "https://receiver.example/"})
+    settings = Settings.read({"NOTIFY_URL": "https://receiver.example/"})
+    for status in (200, 500):
+        rows(
+            "insert into unstuck.outbox (watch, task_id, number, kind, reason) "
+            "values ('tasks', '1', 1, 'image', 'stale')"
         )
-        for status in (200, 500):
-            rows(
-                "insert into unstuck.outbox (watch, task_id, number, kind, reason) values ('tasks', '1', 1, 'image', 'stale')"
-            )
-            with responses.RequestsMock() as wire:
-                wire.post("https://receiver.example/", status=status)
-                notify.notify(store, policy, time.monotonic() + 60)
+        with responses.RequestsMock() as wire:
+            wire.post("https://receiver.example/", status=status)
+            notify.notify(store, policy, settings, time.monotonic() + 60)
 
 
 def waiting(store):
@@ -441,7 +438,7 @@ def after_a_sweep(store, rows, monkeypatch):
     """Google is away; then its log says why a worker died."""
     monkeypatch.setattr(gauges, "write", raising(ConnectionError("Monitoring is away")))
     monkeypatch.setattr(evidence, "explain", raising(ConnectionError("Logging is away")))
-    afterwards(store, POLICY, 1, {}, [{}], until=time.monotonic() + 60)
+    afterwards(store, POLICY, "our-project", 1, {}, [{}], until=time.monotonic() + 60)
     claimed = running(store)
     rows(
         "update unstuck.attempts set lease = '0', lease_until = now() where task_id = %s",
@@ -455,11 +452,11 @@ def after_a_sweep(store, rows, monkeypatch):
 def elsewhere(monkeypatch):
     """A worker outside of Google Cloud, and Cloud Logging is away."""
     with monkeypatch.context() as patch:
-        patch.setattr(events, "settings", lambda: SimpleNamespace(log_api=True))
         patch.setattr(log_api, "client", raising(ConnectionError("Logging is away")))
-        patch.setattr(log_api, "_senders", {})
+        transport = log_api.CloudLogging(Settings.read({}))
+        patch.setattr(events, "_write", transport.write)
         events.emit_lines(["a line"])
-        for sender in log_api._senders.values():
+        for sender in transport.senders.values():
             sender.close()
 
 
@@ -471,7 +468,7 @@ def requests():
         ValueError("a bug"),
         refused,
     ):
-        http.answer(Request(), "sweep", ("POST",), raising(error))
+        http.answer(App({}), Request(), "sweep", ("POST",), raising(error))
     with pytest.raises(BadRequestError):
         Keys("http://127.0.0.1:1").find("k")
     events.emit(events.TASK_CREATED, watch="tasks", task_id="1", kind="image")

@@ -21,8 +21,9 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import logging_v2
 
 from functions.core import events, log_api, trace
-from functions.core import settings as environment
+from functions.core.dispatch import NoDispatch
 from functions.core.policy import DEFAULT, parse
+from functions.core.settings import Settings
 from functions.store.postgres import PostgresStore
 from functions.worker.guard import guard
 from tests.chain.definitions import from_files
@@ -43,20 +44,24 @@ TASK = {
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoggingApi]:
+def transport(monkeypatch: pytest.MonkeyPatch) -> log_api.CloudLogging:
+    """The writer of this process, for the time of a test."""
+    monkeypatch.setattr(events, "_write", events.print_lines)  # what is undone at its end
+    settings = Settings.read({"LOG_TRANSPORT": "api", "GOOGLE_CLOUD_PROJECT": PROJECT})
+    made = log_api.CloudLogging(settings)
+    events.write_by(made.write)
+    return made
+
+
+@pytest.fixture
+def api(transport: log_api.CloudLogging, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoggingApi]:
     """Cloud Logging at the wire, and a process that sends there."""
-    monkeypatch.setenv("LOG_TRANSPORT", "api")
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
-    monkeypatch.delenv("K_SERVICE", raising=False)
     client = logging_v2.Client(project=PROJECT, credentials=AnonymousCredentials(), _use_grpc=False)
-    monkeypatch.setattr(log_api, "client", lambda: client)
-    monkeypatch.setattr(log_api, "_senders", {})
-    environment.settings.cache_clear()
+    monkeypatch.setattr(log_api, "client", lambda _: client)
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
         yield LoggingApi(mock)
-        for sender in log_api._senders.values():
+        for sender in transport.senders.values():
             sender.close()
-    environment.settings.cache_clear()
 
 
 @pytest.fixture
@@ -131,7 +136,7 @@ def test_what_is_refused_is_printed(status: int, api: LoggingApi, printed: Any) 
 def test_without_credentials_it_is_as_if_it_were_off(
     api: LoggingApi, printed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def client() -> Any:
+    def client(_: Settings) -> Any:
         raise DefaultCredentialsError("no credentials")
 
     monkeypatch.setattr(log_api, "client", client)
@@ -143,16 +148,16 @@ def test_without_credentials_it_is_as_if_it_were_off(
 
 
 def test_a_network_that_hangs_holds_nobody_up_and_loses_no_line(
-    api: LoggingApi, printed: Any, monkeypatch: pytest.MonkeyPatch
+    api: LoggingApi, transport: log_api.CloudLogging, printed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
-    monkeypatch.setattr(log_api, "client", lambda: released.wait(60))
-    monkeypatch.setattr(log_api, "WAITING", 50)
+    monkeypatch.setattr(log_api, "client", lambda _: released.wait(60))
+    monkeypatch.setattr(log_api, "WAITING_LINES", 50)
     started = time.monotonic()
     for number in range(200):
         events.emit(events.TASK_FINISHED, **TASK | {"number": number})
     assert time.monotonic() - started < 10
-    [sender] = log_api._senders.values()
+    [sender] = transport.senders.values()
     sender.close(0.1)
     assert sorted(one["number"] for one in printed()) == list(range(200))
     released.set()
@@ -173,7 +178,14 @@ def test_what_a_handler_says_goes_by_the_guard(
     """Its process has no client: one would cost each task a second."""
     policy = parse(DEFAULT.read_text(encoding="utf-8").rstrip() + POLICY)
     store = PostgresStore(database)
-    answer = guard(store, policy, policy.watch(), store.create(policy.watch(), kind, {}).task_id)
+    answer = guard(
+        store,
+        policy,
+        NoDispatch(),
+        policy.watch(),
+        store.create(policy.watch(), kind, {}).task_id,
+        worker="w",
+    )
     store.close()
     assert answer.state == "completed"
     found = [entry["jsonPayload"] for entry in sent(api, 3)]
@@ -199,11 +211,13 @@ PROCESS = """
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import logging_v2
     from functions.core import events, log_api
+    from functions.entry.app import App
 
     there = logging_v2.Client(
         project="p", credentials=AnonymousCredentials(), _use_grpc=False, client_options={"api_endpoint": sys.argv[1]}
     )
-    log_api.client = lambda: there
+    log_api.client = lambda _: there
+    App().settings  # LOG_TRANSPORT=api
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     for number in range(50):
         events.emit(events.TASK_CREATED, watch="tasks", task_id=str(number), kind="image")

@@ -6,10 +6,9 @@ import os
 import re
 from pathlib import Path
 
-import pytest
-
 from functions.core import settings
 from functions.core.settings import Settings
+from functions.entry.app import App
 
 ROOT = Path(__file__).parents[2]
 TEXT = Path(settings.__file__).read_text(encoding="utf-8")
@@ -146,16 +145,10 @@ def test_a_secret_may_end_with_a_newline():
     )
 
 
-@pytest.fixture
-def fresh():
-    settings.settings.cache_clear()
-    yield
-    settings.settings.cache_clear()
-
-
-def test_the_environment_is_read_once_in_a_process(fresh, monkeypatch):
+def test_the_environment_is_read_once_in_a_process(monkeypatch):
+    app = App()
     monkeypatch.setenv("WORKER_URL", "https://first")
-    first = settings.settings()
+    first = app.settings
     monkeypatch.setenv("WORKER_URL", "https://second")
-    assert settings.settings() is first
+    assert app.settings is first
     assert first.worker_url == "https://first"

@@ -12,7 +12,6 @@ import responses
 import yaml
 from psycopg.rows import dict_row
 
-from functions.core import dispatch
 from functions.core.policy import DEFAULT
 from functions.store import Store
 from tests.conftest import copied
@@ -21,7 +20,6 @@ from tests.entry.steps import (
     DATABASE_PASSWORD,
     EntryPoints,
     RecordedPushes,
-    forget,
     policy_with_test_handlers,
 )
 
@@ -61,11 +59,9 @@ def issuing() -> Iterator[responses.RequestsMock]:
 
 
 @pytest.fixture
-def pushed(monkeypatch):
+def pushed():
     """The pushes that were sent."""
-    pushes = RecordedPushes()
-    monkeypatch.setattr(dispatch, "dispatcher", lambda: pushes)
-    return pushes
+    return RecordedPushes()
 
 
 @pytest.fixture
@@ -77,9 +73,9 @@ def served(db, pushed, monkeypatch):
     monkeypatch.setenv("FUNCTION_TARGET", "set by the framework")
     monkeypatch.setattr(sys, "path", [*sys.path])  # the framework appends to it
     monkeypatch.setitem(sys.modules, "main", None)
-    forget()
-    yield EntryPoints()
-    forget()
+    entry_points = EntryPoints(pushed)
+    yield entry_points
+    entry_points.stop()
 
 
 @pytest.fixture
@@ -107,7 +103,7 @@ def another_policy(http, monkeypatch, tmp_path):
         yield policy
         (tmp_path / "another.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
         monkeypatch.setenv("UNSTUCK_POLICY", str(tmp_path / "another.yaml"))
-        forget()
+        http.restart()
 
     return changing
 
@@ -157,7 +153,7 @@ def store_without_retries(monkeypatch):
 @pytest.fixture
 def postgres_down(http, store_without_retries, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", f"postgresql://user:{DATABASE_PASSWORD}@127.0.0.1:1/db")
-    forget()
+    http.restart()
 
 
 @pytest.fixture

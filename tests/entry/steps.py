@@ -3,18 +3,15 @@ the pushes recorded in place of being sent."""
 
 import base64
 import json
+import sys
 from pathlib import Path
 
 import functions_framework
 import yaml
 
-from functions import store as stores
 from functions.core import dispatch
-from functions.core import policy as policies
-from functions.core import settings as environment
 from functions.core.policy import DEFAULT
-from functions.entry.public_keys import keys
-from functions.worker.instance import instance
+from functions.entry.app import App
 from tests.entry.handlers import HANDLERS
 
 MAIN = Path(__file__).parents[2] / "main.py"
@@ -43,17 +40,32 @@ DATABASE_PASSWORD = "the-password-of-the-database"
 
 
 class EntryPoints:
-    """The entry points over HTTP, without a socket in between."""
+    """The entry points over HTTP, without a socket in between. All of them share one App, which
+    reads the environment of the test and pushes to `pushes`."""
 
-    def __init__(self) -> None:
-        self._clients = {}
+    def __init__(self, pushes):
+        self._pushes, self._modules, self._clients = pushes, {}, {}
+        self.app = None
+        self.restart()
+
+    def restart(self):
+        """As a new process would: the environment is read again."""
+        self.stop()
+        self.app = App()
+        self.app.dispatcher = self._pushes
+        for module in self._modules.values():
+            module.app = self.app
+
+    def stop(self):
+        if self.app and "store" in vars(self.app):
+            self.app.store.close()
 
     def client(self, target):
         if target not in self._clients:
             signature = "cloudevent" if target == "worker_event" else "http"
-            self._clients[target] = functions_framework.create_app(
-                target, str(MAIN), signature
-            ).test_client()
+            server = functions_framework.create_app(target, str(MAIN), signature)
+            self._modules[target], self._clients[target] = sys.modules["main"], server.test_client()
+            self._modules[target].app = self.app
         return self._clients[target]
 
     def ask(self, target, path="/", *, method=None, **request):
@@ -112,14 +124,6 @@ def policy_with_test_handlers():
     return policy
 
 
-def forget():
-    """Clears what a process keeps from its environment."""
-    if stores.store.cache_info().currsize:
-        stores.store().close()
-    for kept in (environment.settings, stores.store, policies.policy, instance, keys):
-        kept.cache_clear()
-
-
 def error_code(answer):
     """The code of an error, which has the one form of all errors."""
     assert answer.content_type == "application/json"
@@ -138,8 +142,8 @@ def make_overdue(rows, task_id):
     )
 
 
-def claimed_elsewhere(task_id):
+def claimed_elsewhere(app, task_id):
     """Another worker holds the task. Returns its claim."""
-    answer = stores.store().claim(policies.policy().watch(), task_id, "another-worker")
+    answer = app.store.claim(app.policy.watch(), task_id, "another-worker")
     assert answer.verdict == "claimed"
     return answer

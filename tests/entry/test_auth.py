@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from functions.entry import public_keys as key_module
 from functions.entry.auth import GOOGLE_KEYS
-from functions.entry.public_keys import FRESH, PAUSE, Keys
+from functions.entry.public_keys import FRESH_SECONDS, PAUSE_SECONDS, Keys
 from functions.errors import BadRequestError
 from tests.entry.issuers import (
     EC,
@@ -26,7 +26,7 @@ from tests.entry.issuers import (
     published,
     user,
 )
-from tests.entry.steps import error_code, forget
+from tests.entry.steps import error_code
 
 
 def create(api, text, **more):
@@ -127,7 +127,7 @@ def test_a_public_key_is_no_secret(api):
 def test_without_the_secret_no_token_by_HS256_is_taken(api, monkeypatch):  # noqa: N802
     monkeypatch.delenv("SUPABASE_JWT_SECRET")
     monkeypatch.setenv("JWT_AUDIENCE", "authenticated")
-    forget()
+    api.restart()
     assert error_code(create(api, user())) == "wrong_algorithm"
     assert create(api, user(key=EC, alg="ES256", kid="ec")).status_code == 201
 
@@ -135,7 +135,7 @@ def test_without_the_secret_no_token_by_HS256_is_taken(api, monkeypatch):  # noq
 def test_the_keys_may_be_elsewhere_and_the_audience_another(api, issuing, monkeypatch):
     monkeypatch.setenv("SUPABASE_JWKS_URL", "https://keys.example/jwks")
     monkeypatch.setenv("JWT_AUDIENCE", "our-app")
-    forget()
+    api.restart()
     issuing.get("https://keys.example/jwks", json={"keys": [published("ours", STRANGER)]})
     assert (
         create(api, user(key=STRANGER, alg="ES256", kid="ours", aud="our-app")).status_code == 201
@@ -167,7 +167,7 @@ def test_without_configuration_iam_has_asked_and_the_owner_is_given(api, db, mon
     monkeypatch.delenv("SUPABASE_JWT_SECRET")
     for name in ("OIDC_AUDIENCE", "OIDC_ACCOUNTS"):
         monkeypatch.delenv(name)
-    forget()
+    api.restart()
     assert create(api, None, owner="bob").status_code == 201
     assert sweep(api, None).status_code == 200
     assert db.execute("select owner from tasks").fetchall() == [{"owner": "bob"}]
@@ -234,7 +234,7 @@ def pushed(task_id):
 def test_half_a_configuration_lets_nobody_pass(api, monkeypatch, capfd, left):
     """With the audience alone, anybody at Google could make a token that fits."""
     monkeypatch.delenv({"OIDC_AUDIENCE", "OIDC_ACCOUNTS"}.difference({left}).pop())
-    forget()
+    api.restart()
     answer = sweep(api, google())
     assert (answer.status_code, error_code(answer)) == (500, "policy")
     assert "Set both" in capfd.readouterr().out
@@ -280,7 +280,7 @@ def calls(issuer):
 def test_keys_are_fetched_once_and_kept(issuer, clock):
     keys = Keys(URL)
     assert keys.find("old") is keys.find("old")
-    clock.now += FRESH - 1
+    clock.now += FRESH_SECONDS - 1
     keys.find("old")
     assert calls(issuer) == 1
     assert issuer.calls[0].request.req_kwargs["timeout"] == key_module.TIMEOUT
@@ -290,7 +290,7 @@ def test_keys_that_are_old_are_looked_after(issuer, clock):
     keys = Keys(URL)
     keys.find("old")
     rotated(issuer)
-    clock.now += FRESH + 1
+    clock.now += FRESH_SECONDS + 1
     assert keys.find("new") is not None
     assert keys.find("old") is None, "a key that was taken back is not believed for ever"
 
@@ -301,7 +301,7 @@ def test_a_new_key_is_fetched_at_once_and_made_up_ones_are_not_asked_for_again_a
     keys = Keys(URL)
     keys.find("old")
     rotated(issuer)
-    clock.now += PAUSE + 1
+    clock.now += PAUSE_SECONDS + 1
     assert keys.find("new") is not None
     for n in range(20):
         assert keys.find(f"made up {n}") is None
@@ -322,7 +322,7 @@ def test_when_the_issuer_is_away_what_is_kept_goes_on(issuer, clock, capfd, how)
     keys = Keys(URL)
     keys.find("old")
     away(issuer, **how)
-    clock.now += FRESH + 1
+    clock.now += FRESH_SECONDS + 1
     for _ in range(5):
         assert keys.find("old") is not None
     assert calls(issuer) == 2, "no request waits for it again and again"
@@ -336,7 +336,7 @@ def test_without_any_key_callers_are_asked_to_come_again(issuer, clock):
         keys.find("old")
     assert (error.value.status, error.value.headers["Retry-After"]) == (503, "10")
     issuer.replace("GET", URL, json={"keys": [published("old", EC)]})
-    clock.now += PAUSE + 1
+    clock.now += PAUSE_SECONDS + 1
     assert keys.find("old") is not None
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from functions.entry.http import MAX_BODY
+from functions.entry.http import MAX_BODY_BYTES
 from tests.entry.issuers import RSA, STRANGER, bearer, google, user
 from tests.entry.steps import METHODS, NOBODY, error_code
 
@@ -242,7 +242,7 @@ def test_sql_in_a_query_is_a_text(api, world, dump, text):
 
 
 BODIES = {
-    "too large": b'{"kind": "returns", "input": {"x": "' + b"a" * MAX_BODY + b'"}}',
+    "too large": b'{"kind": "returns", "input": {"x": "' + b"a" * MAX_BODY_BYTES + b'"}}',
     "nested too deeply": b'{"input": ' + b"[" * 100_000,
     "nested, but whole": b'{"kind": "returns", "input": {"x": ' + b"[" * 199 + b"]" * 199 + b"}}",
     "malformed": b'{"kind": ',

@@ -6,23 +6,16 @@ import json
 
 import pytest
 
-from functions.entry.http import MAX_BODY
-from tests.entry.steps import (
-    BODY_FOR_ALL,
-    DATABASE_PASSWORD,
-    METHODS,
-    NOBODY,
-    PAYLOAD,
-    error_code,
-    forget,
-)
+from functions.entry.app import App
+from functions.entry.http import MAX_BODY_BYTES
+from tests.entry.steps import BODY_FOR_ALL, DATABASE_PASSWORD, METHODS, NOBODY, PAYLOAD, error_code
 
 
 @pytest.fixture
 def cors(http, monkeypatch):
     def ask(target, origin, method, allowed="https://app.example https://beta.example"):
         monkeypatch.setenv("CORS_ORIGINS", allowed)
-        forget()
+        http.restart()
         answer = http.client(target).open(
             "/", method=method, headers={"Origin": origin} if origin else {}
         )
@@ -58,7 +51,7 @@ def test_no_other_page_may_and_nobody_s_page_asks_what_a_worker_asks(cors, targe
 
 
 def test_a_body_that_is_too_large_is_refused(http):
-    answer = http.ask("create_task", data=b" " * (MAX_BODY + 1))
+    answer = http.ask("create_task", data=b" " * (MAX_BODY_BYTES + 1))
     assert (answer.status_code, error_code(answer)) == (413, "too_large")
 
 
@@ -68,7 +61,7 @@ def test_a_body_without_a_length_is_measured_too(http):
         "HTTP_TRANSFER_ENCODING": "chunked",
         "CONTENT_LENGTH": "",
     }
-    body = b" " * (MAX_BODY + 1)
+    body = b" " * (MAX_BODY_BYTES + 1)
     answer = http.ask("create_task", input_stream=io.BytesIO(body), environ_overrides=chunked)
     assert (answer.status_code, error_code(answer)) == (413, "too_large")
     task = io.BytesIO(b'{"kind": "returns"}')
@@ -94,24 +87,23 @@ def test_a_database_that_refuses_is_an_error_with_the_next_step_in_the_log(
     http, empty_database, monkeypatch, log, target
 ):
     monkeypatch.setenv("DATABASE_URL", empty_database)
-    forget()
+    http.restart()
     path = f"/?task_id={NOBODY}" if target == "task_status" else "/"
     answer = http.ask(target, path, json=BODY_FOR_ALL)
     assert (answer.status_code, error_code(answer)) == (500, "store")
     assert "unstuck" not in answer.json["error"]["message"]
     assert "python -m functions migrate --apply" in log("request_failed")[0]["error"]
-    forget()  # or its connection keeps the database from being dropped
+    http.stop()  # or its connection keeps the database from being dropped
 
 
 @pytest.mark.parametrize("target", METHODS)
 def test_an_unexpected_error_is_logged_whole_and_told_without_internals(
     http, monkeypatch, log, target
 ):
-    def fails():
+    def fails(_):
         raise RuntimeError(DATABASE_PASSWORD)
 
-    for module in METHODS.keys() - {"fail_task"}:  # it settles as complete_task does
-        monkeypatch.setattr(f"functions.entry.{module}.policy", fails)
+    monkeypatch.setattr(App, "policy", property(fails))
     answer = http.ask(target, json=BODY_FOR_ALL)
     assert (answer.status_code, error_code(answer)) == (500, "internal")
     assert DATABASE_PASSWORD not in answer.text
@@ -127,7 +119,7 @@ def test_a_policy_that_cannot_be_used_is_told_to_the_operator_only(
 ):
     (tmp_path / "broken.yaml").write_text("watches: 7", encoding="utf-8")
     monkeypatch.setenv("UNSTUCK_POLICY", str(tmp_path / "broken.yaml"))
-    forget()
+    http.restart()
     answer = http.ask(target, json=BODY_FOR_ALL)
     assert (answer.status_code, error_code(answer)) == (500, "policy")
     assert "yaml" not in answer.text

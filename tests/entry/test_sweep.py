@@ -33,7 +33,7 @@ def test_a_sweep_tells_its_counts(http, pushed, rows, log):
     pushed_again = "insert into unstuck.dispatches (watch, task_id, times, at) values ('tasks', %s, 2, now() - interval '20 h')"
     rows(f"{pushed_again} returning 1", waiting)
     for task_id in (lost, spent):
-        claimed_elsewhere(task_id)
+        claimed_elsewhere(http.app, task_id)
         make_overdue(rows, task_id)
     rows("update unstuck.attempts set tries = 3 where task_id = %s returning 1", spent)
     pushed.clear()
@@ -77,7 +77,7 @@ def test_the_same_call_twice_sweeps_once(http, rows, log):
     headers = {"X-CloudScheduler-ScheduleTime": "2026-01-31T12:00:00Z"}
     assert http.ask("sweep", headers=headers).json["verdict"] == "ok"
     task_id = http.create()
-    claimed_elsewhere(task_id)
+    claimed_elsewhere(http.app, task_id)
     make_overdue(rows, task_id)
     answer = http.ask("sweep", headers=headers)
     assert (answer.status_code, answer.json) == (200, {"verdict": "duplicate"})

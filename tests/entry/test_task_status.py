@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions import store as stores
-from functions.core import policy as policies
 from tests.entry.steps import NOBODY, PAYLOAD, claimed_elsewhere, error_code, make_overdue
 from tests.entry.strategies import FUZZ
 
@@ -65,7 +63,7 @@ def test_a_bad_poll_is_refused(http, path):
 
 def test_a_poll_heals_an_overdue_task_and_pushes_it_again(http, pushed, rows, log):
     task_id = http.create()
-    token = claimed_elsewhere(task_id).token
+    token = claimed_elsewhere(http.app, task_id).token
     make_overdue(rows, task_id)
     pushed.clear()
     shown = http.status(task_id)
@@ -80,7 +78,7 @@ def test_a_poll_heals_an_overdue_task_and_pushes_it_again(http, pushed, rows, lo
         1,
         task_id,
     )
-    late = stores.store().settle(policies.policy().watch(), task_id, token, "complete", result={})
+    late = http.app.store.settle(http.app.policy.watch(), task_id, token, "complete", result={})
     assert late.verdict == "lost", "the worker that came back has nothing to say"
 
 

@@ -8,7 +8,6 @@ import threading
 import pytest
 from hypothesis import given
 
-from functions.core import settings as environment
 from functions.worker import shutdown
 from tests.entry.steps import NOBODY, claimed_elsewhere, error_code, make_overdue
 from tests.entry.strategies import BODIES, FUZZ
@@ -26,7 +25,7 @@ def test_a_pushed_task_is_run_to_its_end(http, log):
     }
     assert http.status(task_id)["state"] == "completed"
     claimed, finished = log("task_claimed", "task_finished")
-    assert (claimed["worker"], claimed["number"]) == (environment.settings().instance, 1)
+    assert (claimed["worker"], claimed["number"]) == (http.app.worker, 1)
     assert (finished["state"], finished["by"], finished["severity"]) == (
         "completed",
         "guard",
@@ -71,7 +70,7 @@ def test_a_bad_push_is_refused(http, body):
 
 def test_a_push_of_a_held_task_asks_to_come_again_and_leaves_the_holder_alone(http, rows):
     task_id = http.create()
-    claimed_elsewhere(task_id)
+    claimed_elsewhere(http.app, task_id)
     answer = http.work(task_id)
     assert (answer.status_code, error_code(answer)) == (409, "held")
     assert (answer.json["task_id"], answer.json["state"]) == (task_id, "running")
@@ -83,7 +82,7 @@ def test_a_push_of_a_held_task_asks_to_come_again_and_leaves_the_holder_alone(ht
 
 def test_a_push_of_a_task_whose_worker_is_overdue_takes_it_over(http, rows, log):
     task_id = http.create()
-    claimed_elsewhere(task_id)
+    claimed_elsewhere(http.app, task_id)
     make_overdue(rows, task_id)
     assert http.work(task_id).status_code == 200
     [line] = log("task_requeued")

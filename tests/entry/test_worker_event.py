@@ -37,7 +37,7 @@ def test_a_message_in_one_piece_runs_its_task_too(http):
 
 def test_a_message_of_a_held_task_is_delivered_again(http):
     task_id = http.create()
-    claimed_elsewhere(task_id)
+    claimed_elsewhere(http.app, task_id)
     assert http.event({"task_id": task_id}).status_code == 500
 
 

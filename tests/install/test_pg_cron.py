@@ -13,9 +13,10 @@ from functions.core.policy import load
 from functions.install import pg_cron
 from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from functions.store.postgres import PostgresStore
-from functions.sweep.sweep import Counts, sweep
+from functions.sweep.sweep import Counts
 from tests.conftest import copied
 from tests.sql import install_clock
+from tests.sweep.steps import sweep
 
 POLICY = replace(load(), sweep_batch=3)
 FILL = """

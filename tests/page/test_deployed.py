@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from functions.sweep.sweep import sweep
 from tests.page.axe import violations
+from tests.sweep.steps import sweep
 from tests.waiting import eventually
 
 NOBODY = "00000000-0000-4000-8000-000000000000"

@@ -6,7 +6,7 @@ import psycopg
 
 from functions.core.policy import load
 from functions.store.supabase import SupabaseStore
-from functions.sweep.sweep import sweep
+from tests.sweep.steps import sweep
 
 MANY = 5080
 OVERDUE = """

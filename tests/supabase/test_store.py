@@ -9,12 +9,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import functions.store
 from functions.core.answers import Held
 from functions.core.policy import load
 from functions.core.settings import Settings
 from functions.errors import StoreError
 from functions.install.migrate import migrate
+from functions.store import store_of
 from functions.store.supabase import SupabaseStore
 from tests.conftest import copied
 from tests.supabase.stack import Supabase, bootstrap
@@ -87,9 +87,8 @@ def test_a_client_is_never_shared_over_a_fork(supabase):
         ),
     ],
 )
-def test_the_environment_chooses_the_store(env, chosen, monkeypatch):
-    monkeypatch.setattr(functions.store, "settings", lambda: Settings.read(env))
-    assert type(functions.store.store.__wrapped__()).__name__ == chosen
+def test_the_environment_chooses_the_store(env, chosen):
+    assert type(store_of(Settings.read(env))).__name__ == chosen
 
 
 @pytest.mark.parametrize(
@@ -100,10 +99,9 @@ def test_the_environment_chooses_the_store(env, chosen, monkeypatch):
         ({"SUPABASE_KEY": "sb_secret_x"}, "SUPABASE_URL is no URL"),
     ],
 )
-def test_an_environment_that_is_not_whole_is_refused(env, says, monkeypatch):
-    monkeypatch.setattr(functions.store, "settings", lambda: Settings.read(env))
+def test_an_environment_that_is_not_whole_is_refused(env, says):
     with pytest.raises(StoreError, match=says):
-        functions.store.store.__wrapped__()
+        store_of(Settings.read(env))
 
 
 def test_a_cold_start_loads_the_store_that_is_chosen_and_not_the_other(supabase):

@@ -12,7 +12,7 @@ import pytest
 from functions.core import dispatch
 from functions.core.policy import DEFAULT, load
 from functions.store.postgres import PostgresStore
-from functions.sweep.sweep import sweep
+from tests.sweep.steps import sweep
 
 POLICY = load(str(DEFAULT))
 WATCH = POLICY.watch()
@@ -33,10 +33,8 @@ class Pushes(list):
 
 
 @pytest.fixture
-def pushed(monkeypatch):
-    found = Pushes()
-    monkeypatch.setattr(dispatch, "dispatcher", lambda: found)
-    return found
+def pushed():
+    return Pushes()
 
 
 @pytest.fixture
@@ -47,7 +45,7 @@ def store(database):
 
 
 @pytest.fixture
-def minute(database, store):
+def minute(database, store, pushed):
     """A minute passes, and the sweep comes. Returns what it did."""
     clocks = {
         "tasks": ("scheduled_at",),
@@ -55,14 +53,14 @@ def minute(database, store):
         "unstuck.attempts": ("deadline_at", "retry_at"),  # who holds a task goes on beating
     }
 
-    def passes():
+    def passes(dispatcher=pushed):
         with psycopg.connect(database) as connection:
             for table, columns in clocks.items():
                 moved = ", ".join(
                     f"{column} = {column} - interval '1 minute'" for column in columns
                 )
                 connection.execute(f"update {table} set {moved}")
-        return sweep(store, POLICY)
+        return sweep(store, POLICY, dispatcher)
 
     return passes
 
@@ -159,13 +157,10 @@ def test_a_queue_that_is_away_holds_up_one_push_and_not_one_for_each_task(
     assert sum(minute().redispatched for _ in range(AGAIN + 1)) == 10
 
 
-def test_where_workers_pull_nothing_is_sent_and_tasks_still_end(
-    store, monkeypatch, minute, database
-):
-    monkeypatch.setattr(dispatch, "dispatcher", dispatch.NoDispatch)
+def test_where_workers_pull_nothing_is_sent_and_tasks_still_end(store, minute, database):
     task_id = store.create(WATCH, "image", {}).task_id
-    done = [minute() for _ in range(LONGEST)]
-    assert sum(one.redispatched for one in done) == 0
+    done = [minute(dispatch.NoDispatch()) for _ in range(LONGEST)]
+    assert sum(report.redispatched for report in done) == 0
     assert state(store, task_id) == ("failed", "never_claimed")
     with psycopg.connect(database) as connection:
         assert connection.execute("select count(*) from unstuck.dispatches").fetchone() == (0,)

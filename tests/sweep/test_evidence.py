@@ -14,11 +14,11 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import logging_v2
 
 from functions.core import explain
-from functions.core import settings as environment
 from functions.core.answers import Attempt, Evidence
 from functions.core.policy import DEFAULT, load
 from functions.store.postgres import PostgresStore
-from functions.sweep import evidence, sweep
+from functions.sweep import evidence
+from functions.sweep.sweep import SweepReport
 from tests.chain.logging_api import LoggingApi
 from tests.chain.platform import (
     EXIT,
@@ -31,6 +31,7 @@ from tests.chain.platform import (
     TIMEOUT,
     line,
 )
+from tests.sweep.steps import sweep
 
 POLICY = load(str(DEFAULT))
 WATCH = POLICY.watch()
@@ -65,8 +66,8 @@ class World:
     def wrote(self, text: str | None, ago: float = 20.0, **more: Any) -> None:
         self.api.entries.append(line(text, datetime.now(UTC) - timedelta(seconds=ago), **more))
 
-    def sweep(self) -> sweep.SweepReport:
-        return sweep.sweep(self.store, POLICY)
+    def sweep(self) -> SweepReport:
+        return sweep(self.store, POLICY)
 
     def attempt(self, task: str) -> Attempt:
         return self.store.history(WATCH, task)[-1]
@@ -88,12 +89,10 @@ def world(database: str, api: LoggingApi, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr("functions.sweep.gauges.write", lambda *_: 0)
     client = logging_v2.Client(project=PROJECT, credentials=AnonymousCredentials(), _use_grpc=False)
     monkeypatch.setattr(evidence, "client", lambda _: client)
-    environment.settings.cache_clear()
     made = World(database, api)
     yield made
     made.db.close()
     made.store.close()
-    environment.settings.cache_clear()
 
 
 @pytest.fixture
@@ -205,7 +204,7 @@ def test_a_failed_task_keeps_its_state_its_reason_and_its_error(world: World) ->
 def test_one_query_serves_all_of_a_sweep_and_there_is_a_most(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "MOST_TASKS", 3)
+    monkeypatch.setattr(evidence, "MAX_TASKS", 3)
     tasks = [world.dies() for _ in range(5)]
     world.wrote(OOM)
     world.sweep()
@@ -244,7 +243,6 @@ def test_nobody_is_asked_unless_it_is_switched_on(
 ) -> None:
     for name, value in off.items():
         monkeypatch.setenv(name, value)
-    environment.settings.cache_clear()
     world.dies()
     world.sweep()
     assert world.api.filters == []
@@ -266,7 +264,7 @@ def test_a_log_that_cannot_be_read_is_told_and_the_sweep_is_fine(
 def test_a_log_that_does_not_answer_holds_nobody_up(
     world: World, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
-    monkeypatch.setattr("functions.sweep.after_sweep.LIMIT", 1.0)
+    monkeypatch.setattr("functions.sweep.after_sweep.TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(evidence, "_entries", lambda *_: time.sleep(30))
     world.dies()
     started = time.monotonic()

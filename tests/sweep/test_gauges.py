@@ -17,10 +17,11 @@ from google.cloud.monitoring_v3 import CreateTimeSeriesRequest, MetricServiceCli
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 from google.protobuf import empty_pb2
 
-from functions.core import settings as environment
 from functions.core.policy import DEFAULT, load
 from functions.store.postgres import PostgresStore
-from functions.sweep import gauges, sweep
+from functions.sweep import gauges
+from functions.sweep.sweep import SweepReport
+from tests.sweep.steps import sweep
 
 POLICY = load(str(DEFAULT))
 WATCH = POLICY.watch()
@@ -84,7 +85,7 @@ def monitoring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitoring]:
     channel = grpc.insecure_channel(f"127.0.0.1:{port}")
     client = MetricServiceClient(transport=MetricServiceGrpcTransport(channel=channel))
     monkeypatch.setattr(gauges, "client", lambda: client)
-    monkeypatch.setattr(gauges, "_written", float("-inf"))
+    monkeypatch.setattr(gauges, "_written_at", float("-inf"))
     monkeypatch.setattr(gauges, "_seen", set())
     yield handler
     handler.released.set()
@@ -96,11 +97,9 @@ def monitoring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitoring]:
 def store(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresStore]:
     monkeypatch.setenv("METRICS", "on")
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
-    environment.settings.cache_clear()
     made = PostgresStore(database)
     yield made
     made.close()
-    environment.settings.cache_clear()
 
 
 @pytest.fixture
@@ -110,13 +109,13 @@ def log(capfd: pytest.CaptureFixture[str]) -> Any:
     ]
 
 
-def swept(store: PostgresStore) -> sweep.SweepReport:
-    return sweep.sweep(store, POLICY)
+def swept(store: PostgresStore) -> SweepReport:
+    return sweep(store, POLICY)
 
 
 def again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the last points were long written."""
-    monkeypatch.setattr(gauges, "_written", float("-inf"))
+    monkeypatch.setattr(gauges, "_written_at", float("-inf"))
 
 
 def test_a_sweep_writes_what_is_open_and_what_is_at_work(
@@ -206,7 +205,7 @@ def test_a_refusal_is_told_and_the_sweep_is_fine(
 def test_monitoring_that_does_not_answer_holds_nobody_up(
     store: PostgresStore, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
-    monkeypatch.setattr("functions.sweep.after_sweep.LIMIT", 1.0)
+    monkeypatch.setattr("functions.sweep.after_sweep.TIMEOUT_SECONDS", 1.0)
     monitoring.released.clear()
     started = time.monotonic()
     assert swept(store).verdict == "ok"
@@ -219,7 +218,7 @@ def test_a_sweep_that_used_up_its_budget_leaves_them_out(
 ) -> None:
     from functions.sweep.after_sweep import afterwards
 
-    afterwards(store, POLICY, 1, {}, [], until=time.monotonic() + 0.5)
+    afterwards(store, POLICY, PROJECT, 1, {}, [], until=time.monotonic() + 0.5)
     assert log("gauges_failed")[0]["error"] == "the sweep used up its budget"
     assert monitoring.requests == []
 
@@ -231,7 +230,7 @@ def test_without_credentials_it_says_so(
         raise DefaultCredentialsError("Your default credentials were not found.")
 
     monkeypatch.setattr(gauges, "client", client)
-    monkeypatch.setattr(gauges, "_written", float("-inf"))
+    monkeypatch.setattr(gauges, "_written_at", float("-inf"))
     assert swept(store).verdict == "ok"
     assert "credentials" in log("gauges_failed")[0]["error"]
 
@@ -255,7 +254,7 @@ def test_the_ledger_has_the_sweep_before_monitoring_is_asked(
 def test_a_run_that_did_nothing_writes_nothing(
     store: PostgresStore, monitoring: Monitoring
 ) -> None:
-    sweep.sweep(store, POLICY, key="1")
+    sweep(store, POLICY, key="1")
     monitoring.requests.clear()
-    assert sweep.sweep(store, POLICY, key="1").verdict == "duplicate"
+    assert sweep(store, POLICY, key="1").verdict == "duplicate"
     assert monitoring.requests == []

@@ -16,7 +16,6 @@ import responses
 from psycopg.rows import dict_row
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from functions.core import settings as environment
 from functions.core.answers import FailedTask, Message
 from functions.core.policy import Policy, load
 from functions.install.migrate import migrate
@@ -24,10 +23,10 @@ from functions.ops.postgres.embedded import Postgres
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from functions.sweep import notify
-from functions.sweep.notify import FIRST, LEASE, LISTED, TIMES
-from functions.sweep.sweep import sweep
+from functions.sweep.notify import FIRST_PAUSE_SECONDS, LEASE_SECONDS, LISTED_TASKS, MAX_TRIES
 from tests.conftest import copied
 from tests.sql import install_clock, pass_time
+from tests.sweep.steps import sweep
 
 URL = "https://hooks.slack.com/services/T0/B0/a-secret-of-the-owner"
 SECRET = f"whsec_{base64.b64encode(b'a secret that both know').decode()}"
@@ -67,15 +66,13 @@ def store(dsn: str, db: Db) -> Iterator[Store]:
 
 
 @pytest.fixture(autouse=True)
-def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def configured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def configure(url: str | None = URL, secret: str | None = SECRET) -> None:
         for name, value in (("NOTIFY_URL", url), ("NOTIFY_SECRET", secret)):
             monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
-        environment.settings.cache_clear()
 
     configure()
-    yield configure
-    environment.settings.cache_clear()
+    return configure
 
 
 @pytest.fixture
@@ -166,7 +163,7 @@ def test_a_failure_of_the_receiver_fails_no_sweep_and_the_same_message_comes_aga
     assert len(told(wire)) == 1, "not before its time"
     fail(db, 1)
     wire.replace("POST", URL, "ok")
-    pass_time(db, FIRST)
+    pass_time(db, FIRST_PAUSE_SECONDS)
     sweep(store, policy)
     first, again, other = told(wire)
     for task in first["tasks"] + again["tasks"]:
@@ -233,10 +230,10 @@ def test_a_sweep_that_dies_between_the_call_and_its_mark_has_it_sent_again_with_
     wire.post(URL, "ok")
     fail(db, 2)
     store.sweep(policy.watch(), 500)
-    taken = store.outbox_take(LEASE)
+    taken = store.outbox_take(LEASE_SECONDS)
     sweep(store, policy)
     assert told(wire) == [], "it belongs to the sweep that took it"
-    pass_time(db, LEASE)
+    pass_time(db, LEASE_SECONDS)
     sweep(store, policy)
     assert [message["id"] for message in told(wire)] == [taken.message]
 
@@ -244,19 +241,19 @@ def test_a_sweep_that_dies_between_the_call_and_its_mark_has_it_sent_again_with_
 def test_it_is_given_up_at_last_and_said_so(store, db, policy, wire, capsys):
     wire.post(URL, "no", status=404)
     fail(db, 1)
-    for _ in range(TIMES + 2):
+    for _ in range(MAX_TRIES + 2):
         sweep(store, policy)
         pass_time(db, HOUR)
-    assert len(told(wire)) == TIMES
+    assert len(told(wire)) == MAX_TRIES
     assert db.execute("select outcome, times from unstuck.outbox").fetchall() == [
-        {"outcome": "given up", "times": TIMES}
+        {"outcome": "given up", "times": MAX_TRIES}
     ]
     lines = [
         line
         for line in map(json.loads, capsys.readouterr().out.splitlines())
         if "notification" in line["event"]
     ]
-    assert [line["outcome"] for line in lines] == ["retried"] * (TIMES - 1) + ["given up"]
+    assert [line["outcome"] for line in lines] == ["retried"] * (MAX_TRIES - 1) + ["given up"]
     assert lines[-1]["severity"] == "ERROR"
 
 
@@ -267,8 +264,8 @@ def test_a_mass_of_failures_is_a_message_for_each_500(store, db, policy, wire):
     messages = told(wire)
     assert [message["count"] for message in messages] == [500, 500, 100]
     assert [(len(message["tasks"]), message["more"]) for message in messages] == [
-        (LISTED, 500 - LISTED)
-    ] * 2 + [(LISTED, 100 - LISTED)]
+        (LISTED_TASKS, 500 - LISTED_TASKS)
+    ] * 2 + [(LISTED_TASKS, 100 - LISTED_TASKS)]
     assert len(db.execute("select from unstuck.outbox where outcome = 'sent'").fetchall()) == len(
         task_ids
     )
@@ -280,7 +277,7 @@ def test_two_sweeps_at_once_take_no_message_twice(store, db, dsn, policy):
         store.sweep(policy.watch(), 500)
     stores = [PostgresStore(dsn) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
-        taken = list(threads.map(lambda one: one.outbox_take(LEASE), stores))
+        taken = list(threads.map(lambda one: one.outbox_take(LEASE_SECONDS), stores))
     tasks = [task.task_id for message in taken if message for task in message.tasks]
     assert len(tasks) == len(set(tasks)) == 12
     for one in stores:

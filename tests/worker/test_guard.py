@@ -21,6 +21,7 @@ import requests
 import urllib3
 
 from functions.core.answers import Claimed, ClaimRefusal, Held, Lost, NotClaimed, Settled
+from functions.core.dispatch import NoDispatch
 from functions.core.policy import DEFAULT, parse
 from functions.core.states import Reason, SettleAs, State
 from functions.entry.worker import ShuttingDown, status_of
@@ -110,7 +111,7 @@ def claimed(kind):
 
 def attempt(kind="image", store=None, started=None):
     started = time.monotonic() if started is None else started
-    return _Attempt(store or FakeStore(), POLICY, WATCH, claimed(kind), started)
+    return _Attempt(store or FakeStore(), POLICY, NoDispatch(), WATCH, claimed(kind), started)
 
 
 def take(message, kind="image", most_memory=0):
@@ -324,7 +325,7 @@ def settled(state="completed", reason=None, retry_after=None, pushed=None):
 
 def test_a_task_runs_from_its_claim_to_its_end(log):
     store = FakeStore(claim=claimed("returns"), settle=settled())
-    answer = guard(store, POLICY, WATCH, "1")
+    answer = guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w")
     assert answer == settled()
     assert store.verbs() == ["claim", "settle"]
     assert store.calls[-1][1:4] == ("1", "t", "complete")
@@ -336,7 +337,7 @@ def test_a_task_runs_from_its_claim_to_its_end(log):
 def test_a_task_that_is_not_claimed_is_left_alone(verdict):
     refusal = NotClaimed(verdict, retry_after=60)
     store = FakeStore(claim=refusal)
-    assert guard(store, POLICY, WATCH, "1") == refusal
+    assert guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w") == refusal
     assert store.verbs() == ["claim"]
 
 
@@ -345,13 +346,13 @@ def test_a_push_that_comes_a_little_early_waits_for_its_time():
         claim=[NotClaimed(ClaimRefusal.EARLY, retry_after=0.01), claimed("returns")],
         settle=settled(),
     )
-    assert guard(store, POLICY, WATCH, "1").state == "completed"
+    assert guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w").state == "completed"
     assert store.verbs() == ["claim", "claim", "settle"]
 
 
 def test_a_claim_that_cannot_reach_the_database_is_the_callers_to_hear():
     with pytest.raises(StoreError):
-        guard(FakeStore(claim=RETRY), POLICY, WATCH, "1")
+        guard(FakeStore(claim=RETRY), POLICY, NoDispatch(), WATCH, "1", worker="w")
 
 
 @pytest.mark.parametrize(
@@ -361,7 +362,7 @@ def test_a_claim_that_cannot_reach_the_database_is_the_callers_to_hear():
 def test_a_kind_names_a_module_of_the_handlers_and_nothing_else(kind):
     """In an adopted table whoever inserts rows chooses their kind."""
     store = FakeStore(claim=claimed(kind), settle=settled("failed"))
-    guard(store, POLICY, WATCH, "1")
+    guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w")
     assert store.calls[-1][3] == "fail"
     assert store.calls[-1][-1]["error"] == "This kind of task cannot be done here."
 
@@ -373,7 +374,7 @@ def test_a_guard_that_fails_itself_still_ends_the_attempt(monkeypatch, error):
 
     monkeypatch.setattr(guards, "Work", fails)
     store = FakeStore(settle=settled("pending", reason="crashed", retry_after=2))
-    assert guard(store, POLICY, WATCH, "1").state == "pending"
+    assert guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w").state == "pending"
     assert store.calls[-1][3] == "retry"
     assert store.calls[-1][-1]["reason"] == Reason.CRASHED
     assert repr(error) in store.calls[-1][-1]["detail"]
@@ -388,13 +389,13 @@ def test_even_the_exit_of_the_worker_settles_first(monkeypatch):
     monkeypatch.setattr(guards, "Work", exits)
     store = FakeStore(settle=settled("pending"))
     with pytest.raises(SystemExit):
-        guard(store, POLICY, WATCH, "1")
+        guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w")
     assert store.verbs() == ["claim", "settle"]
 
 
 def finish(ending, **answers):
     store = FakeStore(**answers)
-    return store, settle(store, WATCH, CLAIMED, ending, seconds=0.1, timeout=5.0)
+    return store, settle(store, NoDispatch(), WATCH, CLAIMED, ending, seconds=0.1, timeout=5.0)
 
 
 def test_a_lost_attempt_writes_nothing(log):
@@ -470,7 +471,7 @@ def test_a_task_that_is_pending_again_is_pushed_as_the_next_attempt(
 ):
     pushes = []
     monkeypatch.setattr(
-        "functions.worker.settle.push", lambda *push: pushes.append(push) or accepted
+        "functions.worker.settle.push", lambda _, *push: pushes.append(push) or accepted
     )
     _, answer = finish(
         AttemptEnd(SettleAs.RETRY, "transient"), settle=settled("pending", retry_after=wait)

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from functions.core import settings as environment
-from functions.worker import instance
+from functions.entry.app import App
 
 
 class Metadata(ThreadingHTTPServer):
@@ -36,13 +35,8 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def on_cloud_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K_REVISION", "worker-00007-abc")
-    for one in (environment.settings, instance.instance):
-        one.cache_clear()
-    yield
-    for one in (environment.settings, instance.instance):
-        one.cache_clear()
 
 
 @pytest.fixture
@@ -56,14 +50,15 @@ def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
 
 
 def test_on_cloud_run_it_is_the_revision_and_the_instance(metadata: Metadata) -> None:
-    assert [instance.instance() for _ in range(3)] == ["worker-00007-abc@00f1a2b3c4"] * 3
+    app = App()
+    assert [app.worker for _ in range(3)] == ["worker-00007-abc@00f1a2b3c4"] * 3
     assert metadata.asked == 1
 
 
 @pytest.mark.parametrize("said", ["", "<html>", "a b", "ä"])
 def test_an_answer_that_is_no_id_is_none(said: str, metadata: Metadata) -> None:
     metadata.said = said
-    assert instance.instance() == environment.settings().instance
+    assert App().worker == App().settings.instance
 
 
 def test_a_metadata_server_that_does_not_answer_is_not_waited_for(
@@ -74,11 +69,11 @@ def test_a_metadata_server_that_does_not_answer_is_not_waited_for(
         silent.listen()
         monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
-        assert instance.instance() == environment.settings().instance
+        assert App().worker == App().settings.instance
         assert time.monotonic() - started < 10
 
 
 def test_elsewhere_nobody_is_asked(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("K_REVISION")
-    assert "@" in instance.instance()
+    assert "@" in App().worker
     assert metadata.asked == 0

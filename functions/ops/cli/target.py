@@ -8,7 +8,6 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from functions.core.policy import Policy, Watch, load
-from functions.core.settings import settings
 from functions.errors import PolicyError
 from functions.store import Store
 from functions.store.postgres import PostgresStore
@@ -54,7 +53,7 @@ def target(options: argparse.Namespace) -> Target:
 
 def _store(options: argparse.Namespace) -> Store:
     """The database of --dsn; without it Supabase's REST API, where the environment names one."""
-    environment = settings()
+    environment = options.app.settings
     if options.dsn or not environment.supabase_url:
         return PostgresStore(dsn(options))
     from functions.store.supabase import SupabaseStore

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _print_preview(store.preview(watch, 500), options)
     with contextlib.redirect_stdout(sys.stderr):  # the log lines are no data here
-        report = sweep(store, policy, by="cli")
+        report = sweep(store, policy, options.app.dispatcher, options.app.settings, by="cli")
     if options.json:
         print_json(report)
     elif isinstance(report, SweepReport):

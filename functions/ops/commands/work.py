@@ -33,7 +33,15 @@ def run(options: argparse.Namespace) -> int:
     stop_on_signals()
     print_message(f"pulling tasks of {', '.join(names)}; Ctrl-C ends it")
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
-        ran = pull(store, policy, watches, options.kind, once=options.once)
+        ran = pull(
+            store,
+            policy,
+            options.app.dispatcher,
+            watches,
+            options.kind,
+            worker=options.app.worker,
+            once=options.once,
+        )
     if options.json:
         print_json({"ran": ran})
     return print_message(f"{ran} attempts were run", FINE)

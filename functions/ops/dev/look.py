@@ -6,13 +6,12 @@ from typing import Any
 import psycopg
 from flask import Blueprint, Flask, render_template, request
 
-from functions.core.policy import load
+from functions.entry.app import App
 from functions.errors import PolicyError, StoreError
 from functions.ops.inspect import check
 from functions.ops.inspect.overdue import Limits
 from functions.ops.inspect.session import Connection, connect
 from functions.ops.inspect.stuck import find_stuck
-from functions.store.postgres import PostgresStore
 
 SHOWN_TASKS = 200
 HAS_FUNCTION = """
@@ -34,7 +33,7 @@ def create(dsn: str, table: str | None) -> Flask:
     from functions.page.app import create as frame
     from functions.page.current import Page
 
-    page = Page(lambda: PostgresStore(dsn), load, lambda _: "local", extras=(_look(dsn, table),))
+    page = Page(App({"DATABASE_URL": dsn}), lambda _: "local", extras=(_look(dsn, table),))
     app = frame(page)
     app.view_functions["views.index"] = app.view_functions["look.index"]
     return app

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, abort, render_template, request
 
 from functions.core.answers import Created
-from functions.core.dispatch import push
+from functions.core.dispatch import Dispatcher, push
 from functions.core.policy import Watch
 from functions.entry.fields import task_id_of
 from functions.ops.local.processes import children, family, is_frozen
@@ -52,14 +52,16 @@ def sample(name: str, seed: int) -> tuple[str, dict[str, Any]]:
     }
 
 
-def create(store: Store, watched: Watch, name: str, seed: int, count: int = 1) -> list[str]:
+def create(
+    store: Store, dispatcher: Dispatcher, watched: Watch, name: str, seed: int, count: int = 1
+) -> list[str]:
     """Creates and pushes `count` tasks. Returns their ids."""
     task_ids = []
     for number in range(count):
         kind, task_input = sample(name, seed + number)
         task = store.create(watched, kind, task_input)
         assert isinstance(task, Created), "it has neither a key nor an owner"
-        push(watched.name, task.task_id, 1)
+        push(dispatcher, watched.name, task.task_id, 1)
         task_ids.append(task.task_id)
     return task_ids
 
@@ -73,7 +75,8 @@ def blueprint(workers: int) -> Blueprint:
         name, count = request.form.get("name", ""), request.form.get("count", "1")
         if name not in SAMPLES or not count.isdecimal() or not 0 < int(count[:6]) <= 1000:
             abort(400, f"Choose one of {', '.join(SAMPLES)}, and 1 to 1000 of it.")
-        task_ids = create(page().store(), watch(), name, random.randrange(1000), int(count))
+        app, seed = page().app, random.randrange(1000)
+        task_ids = create(app.store, app.dispatcher, watch(), name, seed, int(count))
         text = f"created {len(task_ids)}"
         return render_template("dev_done.html", text=text, task_id=task_ids[0])
 

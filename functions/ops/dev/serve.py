@@ -71,11 +71,10 @@ def front(options: argparse.Namespace) -> targets.Wsgi:
 
 def _page(workers_pid: int | None) -> Any:
     """Whoever reaches the port may write: it listens on this machine only."""
-    from functions.core.policy import policy
+    from functions.entry.app import App
     from functions.ops.dev import play
     from functions.page.app import create
     from functions.page.current import Page
-    from functions.store import store
 
     buttons = (
         {"extras": (play.blueprint(workers_pid),), "dev": {"frozen": play.any_frozen}}
@@ -84,8 +83,7 @@ def _page(workers_pid: int | None) -> Any:
     )
     return create(
         Page(
-            store,
-            policy,
+            App(),
             lambda _: f"{getpass.getuser()} (local)",
             write=bool(workers_pid),
             **buttons,  # type: ignore[arg-type]

@@ -1,0 +1,68 @@
+"""The App: what one process of a deployed function keeps for its whole life. main.py makes it, and
+each entry point is given it.
+
+Each part is made when a request first uses it: after gunicorn has forked, and so that a cold start
+loads only what is used."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from functions.core.settings import Settings
+
+if TYPE_CHECKING:
+    from functions.core.dispatch import Dispatcher
+    from functions.core.policy import Policy
+    from functions.entry.public_keys import Keys
+    from functions.store import Store
+
+
+class App:
+    """`environment`: the variables; None for those of the process."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment
+        self._keys: dict[str, Keys] = {}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The environment. With LOG_TRANSPORT=api, log lines go to Cloud Logging from now on."""
+        settings = Settings.read(self._environment)
+        if settings.log_api:
+            from functions.core import events, log_api
+
+            events.write_by(log_api.CloudLogging(settings).write)
+        return settings
+
+    @cached_property
+    def policy(self) -> "Policy":
+        """Raises PolicyError."""
+        from functions.core.policy import load
+
+        return load(self.settings.policy)
+
+    @cached_property
+    def store(self) -> "Store":
+        """Raises StoreError where no database is named."""
+        from functions.store import store_of
+
+        return store_of(self.settings)
+
+    @cached_property
+    def dispatcher(self) -> "Dispatcher":
+        from functions.core.dispatch import dispatcher_of
+
+        return dispatcher_of(self.settings, self.policy.timeout)
+
+    @cached_property
+    def worker(self) -> str:
+        """The name of this worker in the ledger."""
+        from functions.worker.instance import worker_name
+
+        return worker_name(self.settings)
+
+    def keys(self, url: str) -> "Keys":
+        """The public keys of the issuer that publishes them there."""
+        from functions.entry.public_keys import Keys
+
+        return self._keys.setdefault(url, Keys(url))
