@@ -36,7 +36,8 @@ from (
 insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
                               lease_until, deadline_at, beat_at)
 select 'tasks', gen_random_uuid()::text, 1, 1, 'gone', gen_random_uuid(),
-  now() - interval '1 hour', '30 s', now() - interval '50 min', now() - interval '40 min', now() - interval '50 min'
+  now() - interval '1 hour', '30 s', now() - interval '50 min', now() - interval '40 min',
+  now() - interval '50 min'
 from generate_series(1, 2);
 insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
                               lease_until, deadline_at, beat_at, ended_at, outcome)
