@@ -283,7 +283,7 @@ def test_keys_are_fetched_once_and_kept(issuer, clock):
     clock.now += FRESH_SECONDS - 1
     keys.find("old")
     assert calls(issuer) == 1
-    assert issuer.calls[0].request.req_kwargs["timeout"] == key_module.TIMEOUT
+    assert issuer.calls[0].request.req_kwargs["timeout"] == key_module.TIMEOUT_SECONDS
 
 
 def test_keys_that_are_old_are_looked_after(issuer, clock):

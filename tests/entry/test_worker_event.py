@@ -58,7 +58,7 @@ def test_a_message_that_finds_no_database_is_delivered_again(postgres_down, http
 def test_an_unexpected_error_of_a_message_is_logged_whole_and_the_message_delivered_again(
     http, monkeypatch, log
 ):
-    def fails(*_):
+    def fails(*_, **__):
         raise RuntimeError(DATABASE_PASSWORD)
 
     monkeypatch.setattr("functions.entry.worker.guard", fails)
