@@ -230,6 +230,13 @@ REQUEST_REFUSED = Event(
     ("entry", "status", "reason"),
     uncounted="401, 403 and 429 by a reason code: what callers do wrong. No task is touched by it.",
 )
+SETTING_IGNORED = Event(
+    "setting_ignored",
+    WARNING,
+    "{variable}: these options of other tools are ignored: {ignored}",
+    ("variable", "ignored"),
+    uncounted="Once in a process, of a URL that was copied from another tool. Nothing fails by it.",
+)
 KEYS_NOT_FETCHED = Event(
     "keys_not_fetched",
     ERROR,

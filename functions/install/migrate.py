@@ -16,6 +16,7 @@ from functions.install import supabase_api
 from functions.install.column_sql import literal
 from functions.install.names import names, render
 from functions.install.render import SQL, optional, routines, shared, template, verbs
+from functions.store.dsn import connect
 
 _RECORD = """
 create schema if not exists unstuck;
@@ -132,7 +133,7 @@ def _gone(applied: dict[str, str], policy: Policy) -> Iterator[Step]:
 
 def check(dsn: str, policy: Policy | None = None, supabase: str | None = None) -> list[str]:
     """The names of the steps that `migrate` would run; empty when the database is up to date."""
-    with psycopg.connect(dsn, prepare_threshold=None) as connection:
+    with connect(dsn, prepare_threshold=None) as connection:
         return [step.name for step in pending(connection, policy, supabase)]
 
 
@@ -141,7 +142,7 @@ def migrate(dsn: str, policy: Policy | None = None, supabase: str | None = None)
 
     Raises StoreError when a table of that name exists and is not ours.
     """
-    with psycopg.connect(dsn, prepare_threshold=None) as connection, connection.transaction():
+    with connect(dsn, prepare_threshold=None) as connection, connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtextextended('unstuck.migrate', 0))")
         connection.execute(_RECORD)
         missing = pending(connection, policy, supabase)

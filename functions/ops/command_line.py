@@ -12,6 +12,7 @@ from functions.errors import PolicyError, StoreError
 from functions.ops.cli.google import CloudError
 from functions.ops.cli.out import ERROR, FINE, INTERRUPTED, UNREACHABLE, USAGE, print_message
 from functions.ops.commands import NAMES
+from functions.store.dsn import CODE_REFUSED
 
 _NOT_A_KEY = {"22P02", "22003"}
 """SQLSTATEs of a text that is no uuid or no number, and of a number that is too large."""
@@ -45,6 +46,8 @@ def _print_store_error(error: StoreError) -> int:
     if error.retryable:
         advice = "The database does not answer. See that it runs and that --dsn leads to it"
         return print_message(f"{error}\n{advice}; then try again.", UNREACHABLE)
+    if error.code == CODE_REFUSED:
+        return print_message(str(error), UNREACHABLE)
     if error.code in _NOT_A_KEY:
         return print_message(f"{error}. Give the task's key as `list` shows it.", USAGE)
     return print_message(str(error), ERROR)

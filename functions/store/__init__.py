@@ -24,9 +24,15 @@ def store_of(settings: Settings) -> Store:
     """The store that the environment names. Where it names both it is the database itself: a verb
     costs a third there, and so does the cold start. Raises StoreError when it names none."""
     if settings.database_url:
+        from functions.core import events
         from functions.store.postgres import PostgresStore
 
-        return PostgresStore(settings.database_url)
+        database = PostgresStore(settings.database_url)
+        if database.ignored:
+            events.emit(
+                events.SETTING_IGNORED, variable="DATABASE_URL", ignored=", ".join(database.ignored)
+            )
+        return database
     if settings.supabase_url or settings.supabase_key:
         from functions.store.supabase import SupabaseStore
 

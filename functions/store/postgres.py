@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 
 from functions.core.sqlstates import PASSING
 from functions.errors import StoreError
+from functions.store.dsn import readable, refused
 from functions.store.verbs import Store
 
 
@@ -30,8 +31,10 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
 
 class PostgresStore(Store):
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+    def __init__(self, dsn: str, source: str = "DATABASE_URL") -> None:
+        """`source` is where the DSN comes from, for errors. Raises StoreError for what is none."""
+        self._dsn, self.ignored = readable(dsn, source)
+        self._source, self._has_connected = source, False
         self._pid = os.getpid()
         self._idle: list[_Connection] = []
         self._inherited: list[_Connection] = []
@@ -83,7 +86,11 @@ class PostgresStore(Store):
         try:
             return self._idle.pop()
         except IndexError:
-            return _Connection.connect(
+            return self._open(until)
+
+    def _open(self, until: float) -> _Connection:
+        try:
+            connection = _Connection.connect(
                 self._dsn,
                 autocommit=True,
                 prepare_threshold=None,
@@ -93,6 +100,13 @@ class PostgresStore(Store):
                 keepalives_interval=5,
                 keepalives_count=3,
             )
+        except psycopg.Error as error:
+            refusal = refused(error, self._source)
+            # a password that was good before may be on its way to the server: ask again
+            refusal.retryable = refusal.retryable or self._has_connected
+            raise refusal from None
+        self._has_connected = True
+        return connection
 
     @staticmethod
     def _drop(connection: _Connection | None) -> None:

@@ -143,11 +143,12 @@ class SupabaseStore(Store):
             ) from None
         except httpx.HTTPError as error:
             passing = not isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
-            raise StoreError(
-                f"{function}: {type(error).__name__}: {error}", retryable=passing
-            ) from None
+            # httpx may quote the key or the URL
+            text = f"{function}: SUPABASE_URL does not answer ({type(error).__name__})"
+            raise StoreError(text, retryable=passing) from None
         except ValueError as error:  # what is no JSON: half of a surrogate pair, not a number
-            raise StoreError(f"{function}: {error}", retryable=False) from None
+            text = f"{function}: a value cannot be sent ({type(error).__name__})"
+            raise StoreError(text, retryable=False) from None
         if isinstance(answer, str):  # no verb answers a text: it is a page of something between
             raise StoreError(f"{function}: the answer is not JSON: {answer[:80]!r}", retryable=True)
         return answer

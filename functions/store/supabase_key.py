@@ -1,7 +1,9 @@
 """SUPABASE_URL and SUPABASE_KEY are checked before the first call: the client takes anything, and
 with the key of a browser the database would answer that there are no rows."""
 
+import re
 import time
+from urllib.parse import urlsplit
 
 from functions.core.jwt_payload import claims_of
 from functions.errors import StoreError
@@ -18,15 +20,26 @@ def check_url(url: str) -> str:
             "SUPABASE_URL is a PostgreSQL URL. Set it as DATABASE_URL, or give "
             "https://REF.supabase.co."
         )
-    if not url.startswith(("https://", "http://")):
+    if not re.fullmatch(r"https?://[^\s@?#\[\]]+", url) or not _has_readable_port(url):
         raise _refused("SUPABASE_URL is no URL of a project. Set it to https://REF.supabase.co.")
     return url.rstrip("/").removesuffix("/rest/v1")
+
+
+def _has_readable_port(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def check_key(key: str) -> str:
     """Raises StoreError for a key that may not call the verbs. Never shows the key."""
     if not key:
         raise _refused(f"SUPABASE_KEY is not set. {WHERE}")
+    if not re.fullmatch(r"[!-~]+", key):
+        raise _refused(
+            f"SUPABASE_KEY has a blank, a line end or a sign in it that no key has. {WHERE}"
+        )
     if key.startswith("sb_publishable_"):
         raise _refused(
             f"SUPABASE_KEY is the publishable key, which is for browsers and sees no task. {WHERE}"

@@ -30,6 +30,7 @@ from functions.entry import http
 from functions.entry.app import App
 from functions.entry.public_keys import Keys
 from functions.errors import BadRequestError, StoreError
+from functions.store import store_of
 from functions.store.postgres import PostgresStore
 from functions.sweep import evidence, gauges, notify
 from functions.sweep.after_sweep import afterwards
@@ -450,7 +451,9 @@ def after_a_sweep(store, rows, monkeypatch):
 
 
 def elsewhere(monkeypatch):
-    """A worker outside of Google Cloud, and Cloud Logging is away."""
+    """A URL of Prisma's; then a worker outside of Google Cloud, and Cloud Logging is away."""
+    url = "postgresql://nobody@127.0.0.1:1/none?pgbouncer=true"
+    store_of(Settings.read({"DATABASE_URL": url}))
     with monkeypatch.context() as patch:
         patch.setattr(log_api, "client", raising(ConnectionError("Logging is away")))
         transport = log_api.CloudLogging(Settings.read({}))

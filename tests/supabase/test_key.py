@@ -26,6 +26,9 @@ def test_a_key_that_may_do_the_work_is_taken(key):
         ("eyJhbGciOiJub25lIn0.W10.x", "no key of Supabase"),
         ("sb_secret_", "no key of Supabase"),
         (jwt("service_role", exp=int(time.time()) - 1), "expired"),
+        (SECRET_KEY[:20] + "\n" + SECRET_KEY[20:], "line end"),
+        (SECRET_KEY + "\ufeff", "sign in it"),
+        (SECRET_KEY + "\0", "sign in it"),
     ],
 )
 def test_any_other_is_refused_with_the_next_step_and_not_shown(key, says):
@@ -55,6 +58,8 @@ def test_the_url_of_a_project_is_taken_as_people_copy_it(url, taken):
         ("postgresql://u@h/db", "DATABASE_URL"),
         ("ref.supabase.co", "https://REF"),
         ("", "https://REF"),
+        ("https://ref.supabase.co:port", "https://REF"),
+        ("https://user:word@ref.supabase.co", "https://REF"),
     ],
 )
 def test_any_other_url_is_refused(url, says):

@@ -4,12 +4,11 @@ import argparse
 import os
 from typing import NamedTuple
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-
 from functions.core.policy import Policy, Watch, load
-from functions.errors import PolicyError
+from functions.errors import PolicyError, StoreError
+from functions.ops.cli.out import print_message
 from functions.store import Store
+from functions.store.dsn import readable
 from functions.store.postgres import PostgresStore
 
 
@@ -55,21 +54,28 @@ def _store(options: argparse.Namespace) -> Store:
     """The database of --dsn; without it Supabase's REST API, where the environment names one."""
     environment = options.app.settings
     if options.dsn or not environment.supabase_url:
-        return PostgresStore(dsn(options))
+        return PostgresStore(dsn(options), _source(options))
     from functions.store.supabase import SupabaseStore
 
     return SupabaseStore(environment.supabase_url, environment.supabase_key or "")
 
 
 def dsn(options: argparse.Namespace) -> str:
-    """The DSN of the options. Raises PolicyError when none is named, or when it is none."""
+    """The DSN of the options, as PostgreSQL's library takes it. Raises PolicyError when none is
+    named, or when it is none."""
     if not options.dsn:
         raise PolicyError("No database is named. Give --dsn, or set DATABASE_URL.")
+    source = _source(options)
     try:
-        conninfo_to_dict(options.dsn)
-    except ProgrammingError as error:
-        reason = " ".join(str(error).split())
-        raise PolicyError(
-            f"--dsn is no PostgreSQL URL ({reason}). Write postgresql://user@host:5432/database."
-        ) from None
-    return str(options.dsn)
+        text, ignored = readable(options.dsn, source)
+    except StoreError as error:
+        raise PolicyError(str(error)) from None
+    if ignored:
+        print_message(
+            f"{source}: ignored, since PostgreSQL has no such option: {', '.join(ignored)}"
+        )
+    return text
+
+
+def _source(options: argparse.Namespace) -> str:
+    return "DATABASE_URL" if options.dsn == os.environ.get("DATABASE_URL") else "--dsn"

@@ -9,6 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
+from functions.ops.cli import target
 from functions.ops.cli.out import ERROR, print_message
 
 HELP = "serve everything on one port of this machine, with the page to look at"
@@ -60,15 +61,17 @@ def run(options: argparse.Namespace) -> int:
     from functions.ops.dev.run import run as serve
     from functions.ops.postgres.embedded import PostgresError
 
-    names = ("port", "sweep_every", "dsn", "table", "apply", "reload", "samples")
+    names = ("port", "sweep_every", "table", "apply", "reload", "samples")
     try:
         return serve(
             Options(
                 data=(options.data or DATA).resolve(),
+                dsn=target.dsn(options) if options.dsn else None,
                 **{name: getattr(options, name) for name in names},
             )
         )
     except (DevError, PostgresError) as error:
         return print_message(str(error), ERROR)
     except psycopg.OperationalError as error:
-        raise StoreError(f"dev: {str(error).strip()}", retryable=True) from None
+        reason = error.diag.message_primary or "the connection broke"
+        raise StoreError(f"dev: {reason}", retryable=True) from None

@@ -16,6 +16,7 @@ from functions.ops.cli.out import (
     print_message,
     print_table,
 )
+from functions.store.dsn import CODE_REFUSED
 
 if TYPE_CHECKING:
     from functions.ops.doctor.finding import Finding
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         findings = examine(dsn, policy, watches)
     except StoreError as error:
-        if not error.retryable:
+        if not error.retryable and error.code != CODE_REFUSED:
             raise
         findings, code = [unreachable(str(error))], UNREACHABLE
     return _report(findings, as_json=options.json, code=code)

@@ -37,9 +37,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         steps = (migrate if options.apply else check)(dsn, supabase=options.supabase)
     except psycopg.OperationalError as error:
-        raise StoreError(f"migrate: {str(error).strip()}", retryable=True) from None
+        reason = error.diag.message_primary or "the connection broke"
+        raise StoreError(f"migrate: {reason}", retryable=True) from None
     except psycopg.Error as error:
-        reason = error.diag.message_primary or str(error)
+        reason = error.diag.message_primary or type(error).__name__
         raise StoreError(
             f"migrate: {reason}. Nothing was written. "
             "Mend that, or connect as the tables' owner; then run it again.",

@@ -29,6 +29,7 @@ from functions.ops.local.provider import Provider
 from functions.ops.local.queue import LocalQueue
 from functions.ops.local.servers import Server, Tick
 from functions.ops.postgres.embedded import create_database, database, drop_database
+from functions.store.dsn import connect
 
 POLICY = Path(__file__).with_name("policy.yaml")
 WORKERS = 4
@@ -73,7 +74,7 @@ class _Stage:
             self.say("starting PostgreSQL")
             dsn = opened.enter_context(_own_database())
             migrate(dsn, load(str(POLICY)))
-            self.connection = opened.enter_context(psycopg.connect(dsn, autocommit=True))
+            self.connection = opened.enter_context(connect(dsn, autocommit=True))
             audit.install(self.connection)
             provider = opened.enter_context(Provider())
             self.say(f"starting {WORKERS} workers and 3 functions under functions-framework")

@@ -3,7 +3,6 @@ task tables, and what is stuck in one of them."""
 
 from typing import Any
 
-import psycopg
 from flask import Blueprint, Flask, render_template, request
 
 from functions.entry.app import App
@@ -23,7 +22,7 @@ select exists (
 
 def installed(dsn: str, watch: str) -> bool:
     """Whether the page's own functions are there."""
-    with psycopg.connect(dsn, prepare_threshold=None, connect_timeout=10) as connection:
+    with connect(dsn) as connection:
         row = connection.execute(HAS_FUNCTION, (f"{watch}_page",)).fetchone()
     return bool(row and row[0])
 

@@ -176,12 +176,12 @@ def _migrate(env: dict[str, str], started: float) -> None:
 
 def _create_samples(env: dict[str, str]) -> None:
     """Tasks to look at and to play with, in a database that has none."""
-    import psycopg
+    from functions.store.dsn import connect
 
     watch = load(env["UNSTUCK_POLICY"]).watch()
     if not watch.own:
         return
-    with psycopg.connect(env["DATABASE_URL"], autocommit=True) as connection:
+    with connect(env["DATABASE_URL"], autocommit=True) as connection:
         if connection.execute(f"select 1 from {watch.table} limit 1").fetchone():
             return
     import requests

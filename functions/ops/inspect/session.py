@@ -4,12 +4,12 @@ a plain SET reaches other clients too)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 
 from functions.core.sqlstates import PASSING
 from functions.errors import StoreError
+from functions.store import dsn as dsn_of
 
 STATEMENT_TIMEOUT_SECONDS = 60
 """A look that takes longer costs more than it tells. Without an index, 5 million rows take 0.7
@@ -25,32 +25,18 @@ ADVICE = {
 }
 """The next step after an error, by its SQLSTATE."""
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+Connection = dsn_of.Connection
 
 
 def connect(dsn: str) -> Connection:
     """Raises StoreError: retryable, when the database can't be reached; with the next step."""
-    try:
-        return psycopg.connect(
-            dsn,
-            autocommit=True,
-            prepare_threshold=None,
-            connect_timeout=10,
-            application_name="unstuck check",
-        )
-    except psycopg.ProgrammingError as error:
-        raise StoreError(
-            f"--dsn is no PostgreSQL URL ({_sentence(error)}). "
-            "Write postgresql://user@host:5432/database.",
-            retryable=False,
-            code="dsn",
-        ) from None
-    except psycopg.Error as error:
-        raise StoreError(
-            f"the database can't be reached: {_sentence(error)}. "
-            "Check host, port, user and password of --dsn.",
-            retryable=True,
-        ) from None
+    return dsn_of.connect(
+        dsn,
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=10,
+        application_name="unstuck check",
+    )
 
 
 @contextmanager

@@ -46,6 +46,7 @@ from functions.ops.postgres.postmaster import (
     start_watchdog,
     stop_leftover,
 )
+from functions.store.dsn import connect, readable
 
 __all__ = [
     "Postgres",
@@ -269,7 +270,7 @@ def database(data_dir: Path | None = None, *, durable: bool = True) -> Iterator[
     """A DSN to work with: `DATABASE_URL` if it is set, else an embedded server while the block
     runs."""
     if url := os.environ.get("DATABASE_URL"):
-        yield url
+        yield readable(url)[0]
         return
     with Postgres(data_dir, durable=durable) as server:
         yield server.dsn()
@@ -277,14 +278,14 @@ def database(data_dir: Path | None = None, *, durable: bool = True) -> Iterator[
 
 def create_database(dsn_admin: str, name: str, template: str | None = None) -> None:
     statement = sql.SQL("create database {} template {}")
-    with psycopg.connect(dsn_admin, autocommit=True) as connection:
+    with connect(dsn_admin, autocommit=True) as connection:
         connection.execute(
             statement.format(sql.Identifier(name), sql.Identifier(template or "template1"))
         )
 
 
 def drop_database(dsn_admin: str, name: str) -> None:
-    with psycopg.connect(dsn_admin, autocommit=True) as connection:
+    with connect(dsn_admin, autocommit=True) as connection:
         connection.execute(
             sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
         )
