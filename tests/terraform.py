@@ -32,7 +32,8 @@ def binary() -> str:
         or (str(CACHED) if CACHED.exists() else None)
     )
     return found or missing(
-        "terraform is not here: run `make terraform`, or put terraform >= 1.11 into PATH or TERRAFORM"
+        "terraform is not here: run `make terraform`, or put terraform >= 1.11 into PATH or "
+        "TERRAFORM"
     )
 
 

@@ -145,14 +145,17 @@ PROBE = """
 
     target = sys.argv[1]
     event = target == "worker_event"
-    client = functions_framework.create_app(target, "main.py", "cloudevent" if event else "http").test_client()
+    client = functions_framework.create_app(target, "main.py", "cloudevent" if event else
+      "http").test_client()
     before = sorted(sys.modules)
-    headers = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"} if event else {}
+    headers = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"} if event
+      else {}
     method, path, body = json.loads(sys.argv[2])
     answer = client.open(path, method=method, json=body, headers=headers)
     loaded = sorted(sys.modules)
     print()
-    print(json.dumps({"status": answer.status_code, "body": answer.text, "before": before, "loaded": loaded}))
+    print(json.dumps({"status": answer.status_code, "body": answer.text, "before": before,
+      "loaded": loaded}))
 """
 
 

@@ -64,8 +64,8 @@ def _pending(policy: Policy, rule: Rule, status: TaskStatus) -> str:
             f"{_cause(attempt)}.{_evidence(attempt)} {_tries_left(attempt, rule)} "
         )
     if status.due_in and status.due_in > 0:
-        what = "the next try" if again else "it"
-        return f"{again}It is pending; {what} may start in {span(status.due_in)}."
+        subject = "the next try" if again else "it"
+        return f"{again}It is pending; {subject} may start in {span(status.due_in)}."
     if waited is None:
         return f"{again}It waits for a worker; since when is not known, so that no sweep fails it."
     left = rule.pending_for - waited

@@ -29,8 +29,8 @@ class Settings:
     invoker: str | None
     """TASKS_INVOKER: the service account whose OIDC token Cloud Tasks sends to the worker."""
     jwt_secret: str | None
-    """SUPABASE_JWT_SECRET: the project's legacy secret, to accept users' tokens that are signed with
-    HS256."""
+    """SUPABASE_JWT_SECRET: the project's legacy secret, to accept users' tokens that are signed
+    with HS256."""
     jwks_url: str | None
     """SUPABASE_JWKS_URL: where the project publishes its public keys (ES256, RS256). Default:
     SUPABASE_URL + `/auth/v1/.well-known/jwks.json`."""
@@ -46,13 +46,14 @@ class Settings:
     project: str | None
     """GOOGLE_CLOUD_PROJECT: the project, so that the log lines of one request share a trace."""
     cors_origins: tuple[str, ...]
-    """CORS_ORIGINS: the origins, separated by commas, whose pages may create, query and cancel tasks
-    from a browser; * for any."""
+    """CORS_ORIGINS: the origins, separated by commas, whose pages may create, query and cancel
+    tasks from a browser; * for any."""
     notify_url: str | None
     """NOTIFY_URL: the webhook that is told which tasks a sweep failed: an incoming webhook of Slack
     (its URL is a secret), or a URL of yours."""
     notify_secret: str | None
-    """NOTIFY_SECRET: signs these messages by Standard Webhooks: `whsec_` and base64, or any text."""
+    """NOTIFY_SECRET: signs these messages by Standard Webhooks: `whsec_` and base64, or any text.
+    """
     log_api: bool
     """LOG_TRANSPORT: `api` sends log lines to the API of Cloud Logging, for workers outside Google
     Cloud. Default: stdout."""
@@ -60,8 +61,8 @@ class Settings:
     """K_SERVICE: the service that log lines with LOG_TRANSPORT=api are counted for. Cloud Run sets
     it. Default: unstuck-worker."""
     metrics: bool
-    """METRICS: `on` lets the sweep write gauges to Cloud Monitoring, and look up in Cloud Logging why
-    workers died."""
+    """METRICS: `on` lets the sweep write gauges to Cloud Monitoring, and look up in Cloud Logging
+    why workers died."""
     metadata: str | None
     """GCE_METADATA_HOST: a metadata server other than Google's. Google's own clients read this
     variable too."""

@@ -32,8 +32,8 @@ def pull(
     """Runs what is due until SIGTERM or Ctrl-C, after which the running task is released; with
     `once`, until nothing is due.
 
-    `worker` is the name of this worker in the ledger. Returns how many attempts were run. Waits while the database cannot be reached; raises
-    StoreError when it refuses."""
+    `worker` is the name of this worker in the ledger. Returns how many attempts were run. Waits
+    while the database cannot be reached; raises StoreError when it refuses."""
     attempts, pause = 0, FIRST_PAUSE_SECONDS
     while not shutdown.requested.is_set():
         if in_this_round := _round(store, policy, dispatcher, watches, kinds, worker):

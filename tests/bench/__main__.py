@@ -34,7 +34,8 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.names) - set(BENCHMARKS):
         parser.error(
-            f"there is no benchmark {', '.join(sorted(unknown))}: name some of {' '.join(BENCHMARKS)}"
+            f"there is no benchmark {', '.join(sorted(unknown))}: "
+            f"name some of {' '.join(BENCHMARKS)}"
         )
     found = {}
     with bench_server() as server:

@@ -76,7 +76,8 @@ def _wal(server: Postgres, beat: object, beats: int) -> float:
 def _hot(connection: Connection) -> float:
     connection.execute("select pg_stat_force_next_flush()")
     row = connection.execute(
-        "select n_tup_hot_upd::float8 / n_tup_upd from pg_stat_user_tables where relid = 'unstuck.attempts'::regclass"
+        "select n_tup_hot_upd::float8 / n_tup_upd from pg_stat_user_tables "
+        "where relid = 'unstuck.attempts'::regclass"
     ).fetchone()
     assert row
     return float(row[0])

@@ -16,8 +16,10 @@ CLIENTS = {1: 2_000, 4: 4_000, 16: 16_000}
 """The number of jobs that so many clients do in one round."""
 ROUNDS = 3
 
-OURS = """select c ->> 'task_id' as id, c ->> 'token' as token from unstuck.tasks_claim(null, 'bench', :rules) c \\gset job_
-select unstuck.tasks_settle(:job_id, :job_token, 'complete', null, '{"url": "https://example.org/cat.png"}');
+OURS = """select c ->> 'task_id' as id, c ->> 'token' as token from unstuck.tasks_claim(null,
+    'bench', :rules) c \\gset job_
+select unstuck.tasks_settle(:job_id, :job_token, 'complete', null,
+  '{"url": "https://example.org/cat.png"}');
 """
 PUSHED = OURS.replace("(null,", "((select id from pushed where n = (select nextval('push'))),")
 """As a worker does it that was told which task: Cloud Tasks has picked it, not the database."""

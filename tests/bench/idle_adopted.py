@@ -19,11 +19,13 @@ from tests.bench.server import connected, make_database, settle_down
 
 ROUNDS = 25
 TABLE = """create table public.jobs (id bigserial primary key, status text not null default 'queued'
-  check (status in ('queued', 'running', 'done', 'failed')), payload text default repeat('x', 100), error text,
+  check (status in ('queued', 'running', 'done', 'failed')), payload text default repeat('x', 100),
+    error text,
   created_at timestamptz not null default now(), updated_at timestamptz not null default now())"""
 
 FINISHED = """insert into jobs (status, created_at, updated_at)
-  select 'done', now() - n * interval '1 s', now() - n * interval '1 s' from generate_series(1, %s) n"""
+  select 'done', now() - n * interval '1 s', now() - n * interval '1 s' from generate_series(1,
+    %s) n"""
 HEALTHY = """insert into jobs (status)
   select case n %% 2 when 0 then 'queued' else 'running' end from generate_series(1, %s) n"""
 

@@ -23,9 +23,11 @@ OVERDUE = 20_000
 FINISHED = 100_000
 ROUNDS = 5
 
-FAIL = """update public.tasks set status = 'failed', error_message = 'No worker picked the task up in time.',
+FAIL = """update public.tasks set status = 'failed',
+    error_message = 'No worker picked the task up in time.',
   reason = 'never_claimed', finished_at = clock_timestamp(), updated_at = clock_timestamp()"""
-REQUEUE = """update public.tasks set status = 'pending', error_message = null, reason = null, finished_at = null,
+REQUEUE = """update public.tasks set status = 'pending', error_message = null, reason = null,
+    finished_at = null,
   scheduled_at = now() + interval '2 s', updated_at = clock_timestamp()"""
 
 
@@ -97,7 +99,8 @@ class Case:
         """Overdue tasks in place of those of the round before."""
         self._connection.execute("""
             with gone as (delete from public.tasks where status <> 'completed' returning id::text)
-            delete from unstuck.attempts a using gone where a.watch = 'tasks' and a.task_id = gone.id""")
+            delete from unstuck.attempts a using gone where a.watch = 'tasks'
+              and a.task_id = gone.id""")
         if self._state == "pending":
             ids = add_pending(self._connection, self._count, "1 h")
         else:

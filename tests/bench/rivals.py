@@ -18,9 +18,12 @@ PGQUEUER = (
     "import datetime, uuid\n"
     "from pgqueuer.adapters.persistence import qb\n"
     "queue = qb.QueryQueueBuilder()\n"
-    "dequeue = queue.build_dequeue_query(batch_size=1, entrypoints=['bench'], concurrency_limits=[0], "
-    "queue_manager_id=uuid.uuid4(), global_concurrency_limit=None, heartbeat_timeout=datetime.timedelta(seconds=30))\n"
-    "say(qb.QueryBuilderEnvironment().build_install_query(), dequeue.sql, queue.build_log_job_query())"
+    "dequeue = queue.build_dequeue_query(batch_size=1, entrypoints=['bench'], "
+    "concurrency_limits=[0], "
+    "queue_manager_id=uuid.uuid4(), global_concurrency_limit=None, "
+    "heartbeat_timeout=datetime.timedelta(seconds=30))\n"
+    "say(qb.QueryBuilderEnvironment().build_install_query(), dequeue.sql, "
+    "queue.build_log_job_query())"
 )
 HOW = "make rivals"
 
@@ -41,7 +44,8 @@ def procrastinate() -> Rival | None:
     worker of its own."""
     found = _ask(
         "from procrastinate import sql, schema\n"
-        "say(schema.SchemaManager.get_schema(), sql.queries['fetch_job'], sql.queries['finish_job'])"
+        "say(schema.SchemaManager.get_schema(), sql.queries['fetch_job'], "
+        "sql.queries['finish_job'])"
     )
     if not found:
         return None
@@ -55,11 +59,13 @@ def procrastinate() -> Rival | None:
         insert into procrastinate_workers (last_heartbeat) select now() from generate_series(1, 64);
         insert into procrastinate_jobs (queue_name, task_name, args, status, attempts)
           select 'bench', 'image', jsonb_build_object('prompt', repeat('a cat ', 8), 'n', n),
-            case when n <= {finished} then 'succeeded' else 'todo' end::procrastinate_job_status, (n <= {finished})::int
+            case when n <= {finished} then 'succeeded' else 'todo' end::procrastinate_job_status,
+              (n <= {finished})::int
           from generate_series(1, {finished} + {waiting}) n;
         insert into procrastinate_events (job_id, type, at)
           select id, e::procrastinate_job_event_type, now() from procrastinate_jobs,
-            unnest(case status when 'todo' then '{{deferred}}' else '{{deferred,started,succeeded}}' end::text[]) e;
+            unnest(case status when 'todo' then '{{deferred}}' else
+              '{{deferred,started,succeeded}}' end::text[]) e;
         set session_replication_role = origin;"""
     return Rival("procrastinate", schema, fill, _script(fetch, finish))
 
@@ -81,7 +87,8 @@ def pgqueuer() -> Rival | None:
           from generate_series(1, {finished} + {waiting}) n;
         insert into pgqueuer_log (job_id, status, priority, entrypoint)
           select id, s::pgqueuer_status, 0, 'bench' from pgqueuer,
-            unnest(case when id <= {finished} then '{{queued,picked,successful}}' else '{{queued}}' end::text[]) s;
+            unnest(case when id <= {finished} then '{{queued,picked,successful}}' else '{{queued}}'
+              end::text[]) s;
         delete from pgqueuer where id <= {finished};
         set session_replication_role = origin;"""
     return Rival("pgqueuer", schema, fill, _script(dequeue, log))

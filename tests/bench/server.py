@@ -60,14 +60,19 @@ def add_finished(connection: Connection, count: int) -> None:
     connection.execute(
         """
         with made as (
-          insert into public.tasks (kind, input, result, owner, status, scheduled_at, created_at, started_at, updated_at,
+          insert into public.tasks (kind, input, result, owner, status, scheduled_at, created_at,
+            started_at, updated_at,
                                     finished_at, metadata)
-          select 'image', jsonb_build_object('prompt', repeat('a cat ', 8), 'n', n), '{"url": "https://example.org/cat.png"}',
-            'user-' || n %% 1000, 'completed', at, at, at + interval '1 s', at + interval '30 s', at + interval '30 s',
+          select 'image', jsonb_build_object('prompt', repeat('a cat ', 8), 'n', n),
+            '{"url": "https://example.org/cat.png"}',
+            'user-' || n %% 1000, 'completed', at, at, at + interval '1 s', at + interval '30 s',
+              at + interval '30 s',
             '{"plan": "free"}'
-          from generate_series(1, %s) n, lateral (select now() - n %% 1728000 * interval '1 s' as at) c
+          from generate_series(1, %s) n, lateral (select now() - n %% 1728000 * interval '1 s'
+            as at) c
           returning id, kind, started_at, finished_at)
-        insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, lease, lease_until,
+        insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker,
+          started_at, lease, lease_until,
                                       deadline_at, beat_at, ended_at, outcome)
         select 'tasks', id, 1, 1, kind, gen_random_uuid(), 'bench', started_at, '30 s', finished_at,
           finished_at + interval '10 m', finished_at, finished_at, 'completed' from made
@@ -81,8 +86,10 @@ def add_pending(connection: Connection, count: int, age: str = "0 s") -> list[st
     rows = connection.execute(
         """
         insert into public.tasks (kind, input, owner, scheduled_at, created_at, updated_at)
-        select 'image', jsonb_build_object('prompt', repeat('a cat ', 8), 'n', n), 'user-' || n %% 1000, at, at, at
-        from generate_series(1, %s) n, lateral (select now() - %s::interval - n * interval '10 us' as at) c
+        select 'image', jsonb_build_object('prompt', repeat('a cat ', 8), 'n', n),
+          'user-' || n %% 1000, at, at, at
+        from generate_series(1, %s) n, lateral (select now() - %s::interval - n * interval '10 us'
+          as at) c
         returning id::text
         """,
         (count, age),
@@ -97,14 +104,19 @@ def add_running(
     one extension. Without, they are the work of someone who does not use the guard. Returns their
     ids."""
     ids = add_pending(connection, count, "1 m")
-    fresh = "update public.tasks set status = 'processing', started_at = now(), updated_at = now() where id = any(%s::uuid[])"
+    fresh = (
+        "update public.tasks set status = 'processing', started_at = now(), updated_at = now() "
+        "where id = any(%s::uuid[])"
+    )
     connection.execute(fresh, (ids,))
     if held:
         connection.execute(
             """
-            insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, lease, lease_until,
+            insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker,
+              started_at, lease, lease_until,
                                           deadline_at, beat_at, extended)
-            select 'tasks', id, 1, 1, 'image', gen_random_uuid(), 'bench', now(), '0 s', now() + %s::interval,
+            select 'tasks', id, 1, 1, 'image', gen_random_uuid(), 'bench', now(), '0 s',
+              now() + %s::interval,
               now() + interval '2 h', now(), true
             from unnest(%s::text[]) id
             """,

@@ -83,7 +83,8 @@ def _ours(connection: Connection) -> System:
 
     def silence() -> None:
         connection.execute(
-            "update unstuck.attempts set lease = '0', lease_until = clock_timestamp() where ended_at is null"
+            "update unstuck.attempts set lease = '0', lease_until = clock_timestamp() "
+            "where ended_at is null"
         )
         _one(connection, "select unstuck.tasks_sweep(%s)", rules)
         connection.execute(
@@ -113,7 +114,8 @@ def _procrastinate(connection: Connection) -> System | None:
     schema, fetch, finish, stalled, retry = found
     connection.execute(schema.encode())
     connection.execute(
-        "insert into procrastinate_jobs (queue_name, task_name, args) values ('bench', 'image', '{}')"
+        "insert into procrastinate_jobs (queue_name, task_name, args) values ('bench', 'image', "
+        "'{}')"
     )
 
     def take() -> tuple[str, ...] | None:

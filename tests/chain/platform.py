@@ -10,17 +10,22 @@ OOM = (
     "https://cloud.google.com/run/docs/configuring/memory-limits"
 )
 TIMEOUT = (
-    "The request has been terminated because it has reached the maximum request timeout. To change this limit, see "
+    "The request has been terminated because it has reached the maximum request timeout. To "
+    "change this limit, see "
     "https://cloud.google.com/run/docs/configuring/request-timeout"
 )
 SIGNAL = "Container terminated on signal 9."
 EXIT = "Container called exit(1)."
 STOPPED = "Shutting down user disabled instance"
 ROLLOUT = (
-    "Starting new instance. Reason: DEPLOYMENT_ROLLOUT - Instance started due to traffic shifting between revisions due to "
+    "Starting new instance. Reason: DEPLOYMENT_ROLLOUT - Instance started due to traffic shifting "
+    "between revisions due to "
     "deployment, traffic split adjustment, or deployment health check."
 )
-STARTED = "Starting new instance. Reason: AUTOSCALING - Instance started due to configured scaling factors."
+STARTED = (
+    "Starting new instance. Reason: AUTOSCALING - Instance started due to configured scaling "
+    "factors."
+)
 
 
 def line(

@@ -138,7 +138,8 @@ class _Parser:
         name = self._next()
         if name.sort != "word" or name.text in {"AND", "OR", "NOT"}:
             raise QueryError(
-                f"a field should stand where {name.text!r} does: searches of all fields are not known here"
+                f"a field should stand where {name.text!r} does: searches of all fields are not "
+                f"known here"
             )
         path = _path(name.text)
         sign = self._next()

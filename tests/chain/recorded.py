@@ -79,7 +79,8 @@ def _loses(world: World) -> None:
 def _overdue(world: World, by: str) -> str:
     task = world.begin("waits")
     world.do(
-        "update unstuck.attempts set deadline_at = now() - %s::interval, tries = 3 where task_id = %s and ended_at is null",
+        "update unstuck.attempts set deadline_at = now() - %s::interval, tries = 3 "
+        "where task_id = %s and ended_at is null",
         by,
         task,
     )

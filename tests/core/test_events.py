@@ -231,7 +231,8 @@ def test_lines_of_many_threads_do_not_mix(tmp_path):
         def write(name):
             for number in range(100):
                 text = "x" * (20_000 if number % 3 else 10)
-                events.emit(events.HANDLER_LOG, task_id=name, kind="k", number=number, text=text, logger="l")
+                events.emit(events.HANDLER_LOG, task_id=name, kind="k", number=number, text=text,
+                  logger="l")
 
         threads = [threading.Thread(target=write, args=(name,)) for name in range(16)]
         for thread in threads:
@@ -263,7 +264,10 @@ def test_each_line_is_an_entry_of_its_own_where_the_framework_adds_execution_ids
             return "done"
     """)
     )
-    code = "import functions_framework as f; f.create_app('batch', 'main.py', 'http').test_client().get('/')"
+    code = (
+        "import functions_framework as f; f.create_app('batch', 'main.py', "
+        "'http').test_client().get('/')"
+    )
     env = os.environ | {"LOG_EXECUTION_ID": "true", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
     out = subprocess.run(

@@ -29,7 +29,8 @@ class World:
     def task(self, status: str = "pending", ago: str = "0s", kind: str = "other") -> str:
         row = self.db.execute(
             "insert into public.tasks (kind, status, created_at, scheduled_at, updated_at) "
-            "values (%s, %s, now() - %s::interval, now() - %s::interval, now() - %s::interval) returning id::text",
+            "values (%s, %s, now() - %s::interval, now() - %s::interval, now() - %s::interval) "
+            "returning id::text",
             (kind, status, ago, ago, ago),
         ).fetchone()
         return str(row and row[0])
@@ -48,7 +49,8 @@ class World:
     def aged(self, task: str, by: str) -> str:
         """As if it had been claimed and had ended earlier."""
         self.db.execute(
-            "update unstuck.attempts set started_at = started_at - %s::interval, beat_at = beat_at - %s::interval, "
+            "update unstuck.attempts set started_at = started_at - %s::interval, "
+            "beat_at = beat_at - %s::interval, "
             "ended_at = ended_at - %s::interval, lease_until = lease_until - %s::interval, "
             "deadline_at = deadline_at - %s::interval where task_id = %s",
             (*[by] * 5, task),
@@ -129,16 +131,25 @@ def by_hand(action: str, **more: Any) -> Callable[[World], str]:
 CASES: dict[str, tuple[Callable[[World], str], str]] = {
     "pending, fresh": (
         World.task,
-        "It has waited <0s> for a worker. It is pushed again in <2m>, and fails as never_claimed in <15m>.",
+        (
+            "It has waited <0s> for a worker. It is pushed again in <2m>, and fails as never_claimed "
+            "in <15m>."
+        ),
     ),
     "pending, pushed again": (
         lambda world: world.task(ago="5m"),
-        "It has waited <5m> for a worker. It was pushed again, and fails as never_claimed in <10m>.",
+        (
+            "It has waited <5m> for a worker. It was pushed again, and fails as never_claimed in "
+            "<10m>."
+        ),
     ),
     "pending, due later": (due_later, "It is pending; it may start in <1h>."),
     "pending, after a retry": (
         retried,
-        "Attempt 1 ended <1m> ago: it failed for a passing reason. 2 of 3 tries are left. It is pending; the next try ...",
+        (
+            "Attempt 1 ended <1m> ago: it failed for a passing reason. 2 of 3 tries are left. It is "
+            "pending; the next try ..."
+        ),
     ),
     "pending, after a retry, due later": (
         retried,
@@ -146,11 +157,17 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     ),
     "pending, after a retry, due": (
         retried_and_due,
-        "Attempt 1 ended <0s> ago: the handler raised an error. 2 of 3 tries are left. It has waited <0s> for a worker. ...",
+        (
+            "Attempt 1 ended <0s> ago: the handler raised an error. 2 of 3 tries are left. It has "
+            "waited <0s> for a worker. ..."
+        ),
     ),
     "pending, put back by a person": (
         put_back,
-        "Attempt 1 ended <0s> ago: a person put it back. 3 of 3 tries are left. It has waited <0s> for a worker. ...",
+        (
+            "Attempt 1 ended <0s> ago: a person put it back. 3 of 3 tries are left. It has waited "
+            "<0s> for a worker. ..."
+        ),
     ),
     "pending, overdue": (
         lambda world: world.task(ago="1h"),
@@ -158,7 +175,10 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     ),
     "running, healthy": (
         lambda world: str(world.claimed().task_id),
-        "Attempt 1 runs since <0s>; its last beat came <0s> ago. Without another one it is taken back in <30s>, and in ...",
+        (
+            "Attempt 1 runs since <0s>; its last beat came <0s> ago. Without another one it is taken "
+            "back in <30s>, and in ..."
+        ),
     ),
     "running, with its deadline": (
         lambda world: str(world.claimed().task_id),
@@ -170,7 +190,10 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     ),
     "running, overdue": (
         silent,
-        "Attempt 1 runs since <1h>, but its lease or deadline ran out <50m> ago: the next sweep, within 1m, puts it back.",
+        (
+            "Attempt 1 runs since <1h>, but its lease or deadline ran out <50m> ago: the next sweep, "
+            "within 1m, puts it back."
+        ),
     ),
     "running, overdue, the last try": (
         silent_for_the_last_time,
@@ -178,7 +201,10 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     ),
     "running, without the guard": (
         lambda world: world.task("processing", "5m"),
-        "It runs without the guard; the last sign of life came <5m> ago. After <10m> more of silence the sweep ends it.",
+        (
+            "It runs without the guard; the last sign of life came <5m> ago. After <10m> more of "
+            "silence the sweep ends it."
+        ),
     ),
     "running, without the guard, overdue": (
         lambda world: world.task("processing", "1h"),

@@ -214,7 +214,8 @@ PROCESS = """
     from functions.entry.app import App
 
     there = logging_v2.Client(
-        project="p", credentials=AnonymousCredentials(), _use_grpc=False, client_options={"api_endpoint": sys.argv[1]}
+        project="p", credentials=AnonymousCredentials(), _use_grpc=False,
+          client_options={"api_endpoint": sys.argv[1]}
     )
     log_api.client = lambda _: there
     App().settings  # LOG_TRANSPORT=api

@@ -137,7 +137,8 @@ def error_code(answer):
 def make_overdue(rows, task_id):
     """The deadline of its attempt passes."""
     rows(
-        "update unstuck.attempts set lease_until = now(), deadline_at = now() where task_id = %s returning 1",
+        "update unstuck.attempts set lease_until = now(), deadline_at = now() where task_id = %s "
+        "returning 1",
         task_id,
     )
 

@@ -179,7 +179,8 @@ def test_no_line_and_no_error_shows_what_a_task_is_about(http, rows, capfd):
         )
         assert PAYLOAD not in again.text
     rows(
-        "update tasks set scheduled_at = now() - interval '1 day' where status = 'pending' returning 1"
+        "update tasks set scheduled_at = now() - interval '1 day' where status = 'pending' "
+        "returning 1"
     )
     http.ask("sweep")
     said = capfd.readouterr()

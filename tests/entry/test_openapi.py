@@ -167,7 +167,8 @@ def ask(server, folder, document):
 
 
 def narrowed(held):
-    """The document with what is there in place of what may be: so that good requests are good ones."""
+    """The document with what is there in place of what may be: so that good requests are good
+    ones."""
     document = copy.deepcopy(API)
     schemas = document["components"]["schemas"]
     schemas["Watch"] = {"enum": ["tasks", None]}
@@ -201,10 +202,12 @@ def body_of(document, target):
 SCHEMA = ROOT / "functions" / "handlers" / "image.schema.json"
 PREPARE = """
 insert into tasks (id, kind, owner)
-select format('00000000-0000-4000-8000-%%s', lpad(n::text, 12, '0'))::uuid, 'selection', 'ann' from generate_series(1, 30) n
+select format('00000000-0000-4000-8000-%%s', lpad(n::text, 12, '0'))::uuid, 'selection', 'ann'
+  from generate_series(1, 30) n
 """
 CLAIM = """
-select unstuck.tasks_claim(format('00000000-0000-4000-8000-00000000000%%s', n), 'w', %s, %s) from generate_series(1, 3) n
+select unstuck.tasks_claim(format('00000000-0000-4000-8000-00000000000%%s', n), 'w', %s, %s)
+  from generate_series(1, 3) n
 """
 TOKEN = "00000000-0000-4000-9000-000000000001"
 """Ids and token are the same in each run: what schemathesis makes depends on them."""

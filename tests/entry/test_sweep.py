@@ -30,7 +30,10 @@ def test_a_sweep_tells_its_counts(http, pushed, rows, log):
         "update tasks set scheduled_at = now() - interval '1 day' where id = %s returning 1",
         waiting,
     )
-    pushed_again = "insert into unstuck.dispatches (watch, task_id, times, at) values ('tasks', %s, 2, now() - interval '20 h')"
+    pushed_again = (
+        "insert into unstuck.dispatches (watch, task_id, times, at) "
+        "values ('tasks', %s, 2, now() - interval '20 h')"
+    )
     rows(f"{pushed_again} returning 1", waiting)
     for task_id in (lost, spent):
         claimed_elsewhere(http.app, task_id)

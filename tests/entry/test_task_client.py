@@ -30,7 +30,8 @@ async ({id, options}) => {
   const onUpdate = (update) => watch.updates.push(update);
   watchTask(id, { ...options, ...(window.more ?? {}), onUpdate, signal: aborter.signal }).then(
     (task) => { watch.ended = { task }; },
-    (error) => { watch.ended = { name: error.name, code: error.code, message: error.message, task: error.task ?? null }; },
+    (error) => { watch.ended = { name: error.name, code: error.code, message: error.message, task:
+      error.task ?? null }; },
   );
   window.watch = watch;
 }
@@ -271,7 +272,8 @@ CHANNEL = """
 () => {
   const channel = {
     heard: [], ended: false,
-    on(type, filter, changed) { this.heard.push(type, filter); this.changed = changed; return this; },
+    on(type, filter, changed) { this.heard.push(type, filter); this.changed = changed; return this;
+      },
     subscribe(told) { this.told = told; return this; },
     unsubscribe() { this.ended = true; },
   };

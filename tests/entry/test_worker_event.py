@@ -1,4 +1,5 @@
-"""worker_event: a message of Pub/Sub runs its task, and is delivered again only where that helps."""
+"""worker_event: a message of Pub/Sub runs its task, and is delivered again only where that
+helps."""
 
 import base64
 import json

@@ -1,4 +1,5 @@
-"""What a handler has finished it need not do again: checkpoints survive whatever ended the attempt."""
+"""What a handler has finished it need not do again: checkpoints survive whatever ended the
+attempt."""
 
 import pytest
 

@@ -164,7 +164,8 @@ def short(policy: dict[str, Any]) -> None:
 def test_connections_that_died_with_the_database_cost_the_next_task_nothing(
     private: Postgres, mortal: Make
 ):
-    """The worker keeps those that are idle. All are dead now, and only the first call may notice."""
+    """The worker keeps those that are idle. All are dead now, and only the first call may
+    notice."""
     world = mortal()
     world.run("ok")
     tasks = world.begin_all(["waits"] * 7)
@@ -193,7 +194,8 @@ def test_connections_that_died_with_the_database_cost_the_next_task_nothing(
 def test_a_database_that_stands_still_does_not_hold_up_the_deadline(
     private: Postgres, mortal: Make
 ):
-    """It accepts and never answers: the handler is ended, even though that cannot be written yet."""
+    """It accepts and never answers: the handler is ended, even though that cannot be written
+    yet."""
     world = mortal()
     world.run(
         "ok"
@@ -206,7 +208,8 @@ def test_a_database_that_stands_still_does_not_hold_up_the_deadline(
     try:
         eventually(lambda: not lives(world.handler(task)), RUN_FOR + 3.5, "the handler goes on")
         print(
-            f"figure: ended {time.monotonic() - pushed:.2f} s after its push, beside a silent database"
+            f"figure: ended {time.monotonic() - pushed:.2f} s after its push, beside a silent "
+            f"database"
         )
     finally:
         for process in family:

@@ -13,7 +13,8 @@ def test_an_attempt_that_was_ended_by_somebody_else_is_stopped_at_its_next_beat(
     eventually(lambda: world.trail(task))
     assert lives(world.handler(task))
     world.do(
-        "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'cancelled', reason = 'cancelled'"
+        "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'cancelled', "
+        "reason = 'cancelled'"
         " where task_id = %s",
         task,
     )
@@ -33,7 +34,8 @@ def test_a_checkpoint_of_a_lost_attempt_is_refused(world: World):
         "select unstuck.tasks_claim(%s, 'test', %s)", task, world.policy.watch().rules_json
     )
     world.do(
-        "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'cancelled' where task_id = %s",
+        "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'cancelled' "
+        "where task_id = %s",
         task,
     )
     answer = world.one(

@@ -70,7 +70,8 @@ def test_a_task_that_is_released_again_and_again_does_not_live_for_ever(world: W
             world.policy.watch().rules_json,
         )
         world.do(
-            "update tasks set scheduled_at = clock_timestamp() where id = %s and status = 'pending'",
+            "update tasks set scheduled_at = clock_timestamp() where id = %s "
+            "and status = 'pending'",
             task,
         )
     assert world.task(task)["status"] == "failed"

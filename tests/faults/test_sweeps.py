@@ -19,8 +19,10 @@ with made as (
 ), held as (
   insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
                                 lease_until, deadline_at, beat_at)
-  select 'tasks', id, 1, 1, kind, gen_random_uuid(), clock_timestamp() - interval '1 hour', interval '1 s',
-         clock_timestamp() - interval '1 hour', clock_timestamp() - interval '1 hour', clock_timestamp() - interval '1 hour'
+  select 'tasks', id, 1, 1, kind, gen_random_uuid(), clock_timestamp() - interval '1 hour',
+    interval '1 s',
+         clock_timestamp() - interval '1 hour', clock_timestamp() - interval '1 hour',
+           clock_timestamp() - interval '1 hour'
   from made where %(held)s
 ), pushed_again as (
   insert into unstuck.dispatches (watch, task_id, at)
@@ -30,15 +32,18 @@ select id::text from made
 """
 BAD_TRIGGER = """
 create function refuse() returns trigger language plpgsql as
-$$ begin if old.metadata ->> 'bad' = 'true' then raise 'this row is nailed down'; end if; return new; end $$;
+$$ begin if old.metadata ->> 'bad' = 'true' then raise 'this row is nailed down'; end if; return
+  new; end $$;
 create trigger refuse before update on tasks for each row execute function refuse();
 """
 BAD_CHECK = """
 alter table tasks add constraint nailed_down
-check (not (metadata ->> 'bad' = 'true' and (status = 'failed' or scheduled_at > created_at))) not valid;
+check (not (metadata ->> 'bad' = 'true' and (status = 'failed' or scheduled_at > created_at))) not
+  valid;
 """
 SLOW_TRIGGER = """
-create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.005); return new; end $$;
+create function slow() returns trigger language plpgsql
+  as $$ begin perform pg_sleep(0.005); return new; end $$;
 create trigger slow before update on tasks for each row execute function slow();
 """
 
@@ -63,7 +68,8 @@ def small_batches(policy):
 def half_settled(world: World) -> int:
     """Tasks that moved without the end of their attempt, or the other way round."""
     return world.one("""
-      select count(*) from tasks t left join unstuck.attempts a on a.task_id = t.id::text and a.ended_at is null
+      select count(*) from tasks t left join unstuck.attempts a on a.task_id = t.id::text
+        and a.ended_at is null
       where (t.status = 'processing') <> (a.task_id is not null)""")
 
 
@@ -240,5 +246,8 @@ def test_the_sweep_pushes_a_task_again_whose_push_was_lost(world: World):
 
 
 def _all_expire(world: World, n: int) -> None:
-    query = "select count(*) from unstuck.attempts where ended_at is null and lease_until < clock_timestamp()"
+    query = (
+        "select count(*) from unstuck.attempts where ended_at is null "
+        "and lease_until < clock_timestamp()"
+    )
     eventually(lambda: world.one(query) == n, message="the leases do not run out")

@@ -1,4 +1,5 @@
-"""`isolation: thread` is for tiny work: it costs less, and the guard can settle it but not stop it."""
+"""`isolation: thread` is for tiny work: it costs less, and the guard can settle it but not stop
+it."""
 
 import pytest
 

@@ -66,7 +66,8 @@ def test_a_result_that_comes_in_the_moment_of_the_rescue_is_refused(world: World
         )
         eventually(lambda: not lives(world.handler(task)), message="the handler did not finish")
         rescuer.execute(
-            "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'retried', reason = 'lease_lost',"
+            "update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'retried', "
+            "reason = 'lease_lost',"
             " sweep_id = 0 where task_id = %s",
             (task,),
         )

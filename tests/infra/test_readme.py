@@ -131,6 +131,6 @@ def test_each_variable_that_is_named_exists():
 def test_the_numbers_of_conditions_and_metrics_are_right():
     metrics = yaml.safe_load((ROOT / "infra" / "alerts" / "metrics.yaml").read_text())["metrics"]
     assert (
-        f"{len(RULES)} conditions with PromQL each minute, {len(LOG_MATCH)} on log lines; {len(metrics)} metrics"
-        in TEXT
+        f"{len(RULES)} conditions with PromQL each minute, {len(LOG_MATCH)} on log lines; "
+        f"{len(metrics)} metrics" in TEXT
     )

@@ -342,7 +342,8 @@ def archive(infra, shared):
 
 
 def ignored_by_gcloud(path: str) -> bool:
-    """`.gcloudignore`, of which these are all the lines: a new one must be understood here first."""
+    """`.gcloudignore`, of which these are all the lines: a new one must be understood here
+    first."""
     lines = (ROOT / ".gcloudignore").read_text(encoding="utf-8").split("\n")
     assert [line for line in lines if line and not line.startswith("#")] == [
         "*",

@@ -309,7 +309,9 @@ def _wrong_accounts(accounts: dict[str, Any], entries: list[dict[str, Any]]) -> 
             if entry["owner"] == owner:
                 sums[entry["entry"]] += entry["amount"]
         if account["balance"] != sums["grant"] - sums["hold"] + sums["release"]:
-            yield f"the balance of {owner} is {account['balance']}, and its entries say {dict(sums)}"
+            yield (
+                f"the balance of {owner} is {account['balance']}, and its entries say {dict(sums)}"
+            )
         if account["held"] != 0 or sums["hold"] != sums["capture"] + sums["release"]:
             yield f"{account['held']} of {owner} are held, though all has ended: {dict(sums)}"
 

@@ -352,7 +352,8 @@ def test_an_idle_sweep_reads_the_open_holds_only(ada, dsn):
     with psycopg.connect(dsn, row_factory=dict_row) as fresh:  # its counters hold nothing else
         fresh.execute("select unstuck.tasks_credits_on_swept()")
         read = fresh.execute(
-            "select seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where relname = 'unstuck_credit_entries'"
+            "select seq_scan, idx_tup_fetch from pg_stat_xact_user_tables "
+            "where relname = 'unstuck_credit_entries'"
         ).fetchone()
     assert read is not None
     assert (read["seq_scan"], read["idx_tup_fetch"] < 10) == (0, True)

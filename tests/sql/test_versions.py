@@ -24,7 +24,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
         find_binaries(request.param)
     except PostgresError:
         missing(
-            f"PostgreSQL {request.param} is not installed here: apt install postgresql-{request.param}"
+            f"PostgreSQL {request.param} is not installed here: apt install "
+            f"postgresql-{request.param}"
         )
     with Postgres(version=request.param, durable=False) as server:
         migrate(server.dsn())
@@ -92,7 +93,8 @@ def test_a_row_that_cannot_be_settled_does_not_stop_the_others(store, db, watch)
     )
     pass_time(db, watch.rule("image").pending_for + 1)
     db.execute(
-        "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)"
+        "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> "
+        "13)"
     )
     answer = store.sweep(watch, 500)
     assert [task.task_id for task in answer.rescued] == [good]

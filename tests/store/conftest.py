@@ -33,11 +33,14 @@ OWN = """
     key: id
     key_type: uuid
     status: status
-    words: {pending: [pending], running: [processing], completed: [completed], failed: [failed], cancelled: [cancelled]}
+    words: {pending: [pending], running: [processing], completed: [completed], failed: [failed],
+      cancelled: [cancelled]}
     columns:
-      {kind: kind, input: input, result: result, error: error_message, reason: reason, owner: owner, priority: priority}
+      {kind: kind, input: input, result: result, error: error_message, reason: reason, owner:
+        owner, priority: priority}
     clocks:
-      {queued: scheduled_at, due: scheduled_at, started: started_at, alive: updated_at, touched: updated_at,
+      {queued: scheduled_at, due: scheduled_at, started: started_at, alive: updated_at, touched:
+        updated_at,
        finished: finished_at}
     rules:
       "*": &default
@@ -61,7 +64,8 @@ OWN = """
 POLICY = f"""
 platform: {{timeout: 600s, margin: 15s}}
 lease: {{beat: 10s, for: 30s}}
-sweep: {{every: 60s, budget: 45s, batch: 500, retention: 30d, mass_expiry: {{at_least: 10, share: 0.5}}}}
+sweep: {{every: 60s, budget: 45s, batch: 500, retention: 30d, mass_expiry: {{at_least: 10, share:
+  0.5}}}}
 watches:
   tasks:
     table: public.tasks
@@ -90,7 +94,8 @@ watches:
       cancelled: [withdrawn]
       resting: [paused]
     columns: {{kind: Kind}}
-    clocks: {{queued: [queued_at, created_at], alive: [touched_at, created_at], touched: touched_at}}
+    clocks: {{queued: [queued_at, created_at], alive: [touched_at, created_at], touched:
+      touched_at}}
     rules:
       "*": *default
 """
@@ -103,7 +108,8 @@ create table public."Media Jobs" (
   queued_at timestamptz,
   touched_at timestamptz
 );
-create table public.said (hook text not null, task_id text not null, number integer, what text, refuse boolean);
+create table public.said (hook text not null, task_id text not null, number integer, what text,
+  refuse boolean);
 create function public.hooked_created(p_task text) returns void language plpgsql as $$
 begin
   if exists (select from public.hooked h where h.id = p_task::uuid and h.metadata ? 'dear') then
@@ -111,23 +117,27 @@ begin
   end if;
   insert into public.said values ('created', p_task);
 end $$;
-create function public.hooked_completed(p_task text, p_number integer, p_result jsonb) returns void language plpgsql as $$
+create function public.hooked_completed(p_task text, p_number integer,
+  p_result jsonb) returns void language plpgsql as $$
 begin
   if p_result ? 'refuse' then
     raise exception 'the hook refuses %', p_task;
   end if;
   insert into public.said values ('completed', p_task, p_number, p_result::text);
 end $$;
-create function public.hooked_failed(p_task text, p_number integer, p_reason text) returns void language plpgsql as $$
+create function public.hooked_failed(p_task text, p_number integer,
+  p_reason text) returns void language plpgsql as $$
 begin
   if exists (select from public.hooked h where h.id = p_task::uuid and h.metadata ? 'refuse') then
     raise exception 'the hook refuses %', p_task;
   end if;
   insert into public.said values ('failed', p_task, p_number, p_reason);
 end $$;
-create function public.hooked_ended(p_task text, p_number integer, p_result jsonb) returns void language sql
+create function public.hooked_ended(p_task text, p_number integer,
+  p_result jsonb) returns void language sql
   as $$ insert into public.said values ('ended', p_task, p_number) $$;
-create function public.hooked_cancelled(p_task text, p_number integer, p_reason text) returns void language sql
+create function public.hooked_cancelled(p_task text, p_number integer,
+  p_reason text) returns void language sql
   as $$ insert into public.said values ('cancelled', p_task, p_number, p_reason) $$;
 create function public.hooked_reopened(p_task text) returns void language plpgsql as $$
 begin
@@ -136,11 +146,14 @@ begin
   end if;
   insert into public.said values ('reopened', p_task);
 end $$;
-create function public.hooked_swept() returns void language sql as $$ insert into public.said values ('swept', '-') $$;
+create function public.hooked_swept() returns void language sql as $$ insert into public.said
+  values ('swept', '-') $$;
 """
 EMPTY = """
-delete from public.tasks; delete from public.hooked; delete from public."Media Jobs"; delete from public.said;
-delete from unstuck.attempts; delete from unstuck.sweeps; delete from unstuck.refusals; delete from unstuck.dispatches;
+delete from public.tasks; delete from public.hooked; delete from public."Media Jobs"; delete
+  from public.said;
+delete from unstuck.attempts; delete from unstuck.sweeps; delete from unstuck.refusals; delete
+  from unstuck.dispatches;
 delete from unstuck.operations;
 delete from unstuck.outbox;
 reset all

@@ -1,4 +1,5 @@
-"""The steps that the tests of the verbs share: make a task, claim it, let time pass, look at its rows."""
+"""The steps that the tests of the verbs share: make a task, claim it, let time pass, look at its
+rows."""
 
 import threading
 from collections.abc import Callable

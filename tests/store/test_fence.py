@@ -32,7 +32,8 @@ class TestFence:
         attempt = claimed(store, tasks)
         settled(store, tasks, attempt, "complete")
         before = row(db, attempt.task_id)
-        note = """update public.tasks set metadata = '{"seen": true}', finished_at = clock_timestamp() + interval '1 h'"""
+        note = """update public.tasks set metadata = '{"seen": true}',
+            finished_at = clock_timestamp() + interval '1 h'"""
         assert db.execute(note).rowcount == 1
         assert row(db, attempt.task_id) == before | {"metadata": {"seen": True}}
         assert refusals(db, attempt.task_id) == []

@@ -12,7 +12,8 @@ from tests.store.steps import PENDING_FOR, attempts, one, refusals, settled
 
 
 class TestLostAnswers:
-    """A verb that was done but whose answer never came is repeated by the store, and does no harm."""
+    """A verb that was done but whose answer never came is repeated by the store, and does no
+    harm."""
 
     @pytest.fixture
     def forgetful(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:

@@ -7,7 +7,8 @@ from tests.store.steps import PENDING_FOR, Db, claimed, created, settled, swept
 
 
 class TestOutbox:
-    """What people are to be told of: the tasks that a sweep failed, where the watch says `notify`."""
+    """What people are to be told of: the tasks that a sweep failed, where the watch says
+    `notify`."""
 
     def failed(self, store: Store, db: Db, watch: Watch, count: int) -> list[str]:
         task_ids = sorted(created(store, watch) for _ in range(count))

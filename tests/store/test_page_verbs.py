@@ -11,12 +11,15 @@ def lived(request, policy, store, db):
     """A watch with a task in each situation: {name: task id}."""
     watch = policy.watch(request.param)
     make = {
-        "tasks": "insert into public.tasks (kind, input) values ('image', '{\"n\": 1}') returning id::text as id",
-        "jobs": """insert into public."Media Jobs" ("Kind") values ('image') returning "Job"::text as id""",
+        "tasks": "insert into public.tasks (kind, input) values ('image', '{\"n\": 1}') "
+        "returning id::text as id",
+        "jobs": """insert into public."Media Jobs" ("Kind") values ('image') returning "Job"::text
+            as id""",
     }[request.param]
     age = {
         "tasks": "update public.tasks set scheduled_at = now() - interval '2 d' where id = %s",
-        "jobs": """update public."Media Jobs" set created_at = now() - interval '2 d' where "Job" = %s""",
+        "jobs": """update public."Media Jobs" set created_at = now() - interval '2 d'
+            where "Job" = %s""",
     }[request.param]
     tasks = {
         name: db.execute(make).fetchone()["id"]
@@ -36,7 +39,10 @@ def lived(request, policy, store, db):
     run = store.sweep_begin(None, "test", 30.0).sweep_id
     store.sweep(watch, 1, sweep_id=run, task_id=tasks["swept"])
     store.sweep_end(run, ok=True, counts={"failed": 1})
-    lose = "update unstuck.attempts set lease_until = now() - interval '1 min' where task_id = %s and ended_at is null"
+    lose = (
+        "update unstuck.attempts set lease_until = now() - interval '1 min' where task_id = %s "
+        "and ended_at is null"
+    )
     db.execute(lose, (tasks["lost"],))
     return watch, tasks | {"run": run}
 

@@ -73,7 +73,10 @@ def attempt(store: PostgresStore, tasks: Watch) -> dict[str, Any]:
 
 def backends(db: Db) -> list[int]:
     """The server's processes that work for stores of this test's database."""
-    query = "select pid from pg_stat_activity where application_name = 'unstuck' and datname = current_database()"
+    query = (
+        "select pid from pg_stat_activity where application_name = 'unstuck' "
+        "and datname = current_database()"
+    )
     found = db.execute(query).fetchall()
     return [one["pid"] for one in found]
 
@@ -234,10 +237,14 @@ def terminate(db: Db) -> None:
 
 
 def busy(dsn: str, store: PostgresStore, db: Db, watch: Watch, callers: int) -> None:
-    """That many calls at once: each waits for rows that another session holds until all of them do."""
+    """That many calls at once: each waits for rows that another session holds until all of them
+    do."""
     task_id = store.create(watch, "image", {}).task_id
     together = Barrier(callers + 1)
-    waiting = "select count(*) from pg_stat_activity where application_name = 'unstuck' and wait_event_type = 'Lock'"
+    waiting = (
+        "select count(*) from pg_stat_activity where application_name = 'unstuck' "
+        "and wait_event_type = 'Lock'"
+    )
 
     def call() -> None:
         together.wait()
@@ -269,7 +276,10 @@ def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(
         with pytest.raises(StoreError) as error:
             alone._verb("tasks_claim", 3.0, again="p_again", **wanted)
         assert (error.value.code, error.value.retryable) == ("55P03", True)
-        waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        waiting = (
+            "select count(*) from pg_stat_activity where datname = current_database() "
+            "and wait_event_type = 'Lock'"
+        )
         assert db.execute(waiting).fetchone() == (0,), "nobody waits any more"
         somebody.rollback()
         assert db.execute("select count(*) from unstuck.attempts").fetchone() == (0,)
@@ -277,9 +287,7 @@ def test_a_claim_waits_for_a_lock_no_longer_than_its_caller_and_burns_no_try(
     assert (claimed.verdict, claimed.number, claimed.tries) == ("claimed", 1, 1)
 
 
-def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_and_takes_no_second_task(
-    alone, database, tasks
-):
+def test_a_repeated_claim_waits_for_its_first_call_and_takes_no_second_task(alone, database, tasks):
     """Its answer was given up, not its work: the next task is another one by then, with the same
     token."""
     for _ in range(2):
@@ -292,7 +300,10 @@ def test_the_repetition_of_a_claim_waits_for_a_first_call_that_is_at_it_still_an
             again = pool.submit(
                 lambda: db.execute(query.replace("%s)", "%s, true)"), wanted).fetchone()[0]
             )
-            waiting = "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+            waiting = (
+                "select from pg_stat_activity where datname = current_database() "
+                "and wait_event = 'advisory'"
+            )
             with psycopg.connect(database, autocommit=True) as looking:
                 eventually(lambda: looking.execute(waiting).fetchone() is not None)
             first.commit()
@@ -376,10 +387,12 @@ def test_what_a_trigger_writes_while_we_write_is_not_let_through_by_the_fence(
               return null;
             end $$;
             create trigger meddle after update on public.tasks for each row
-            when (new.id = '{mine}' and new.finished_at is not null) execute function public.meddle()""")
+            when (new.id = '{mine}' and new.finished_at is not null) execute function
+              public.meddle()""")
         if by == "sweep":
             db.execute(
-                "update unstuck.attempts set lease_until = started_at, lease = '0' where task_id = %s",
+                "update unstuck.attempts set lease_until = started_at, lease = '0' "
+                "where task_id = %s",
                 (mine,),
             )
             assert [one.state for one in alone.sweep(tasks, 10).rescued] == ["failed"]

@@ -96,7 +96,10 @@ class TestSettle:
             pass_time(db, longest)
 
     def test_the_backoff_grows_to_its_longest_and_is_jittered(self, db, tasks):
-        query = "select extract(epoch from unstuck.backoff(unstuck.rule(%s, 'image'), %s))::float8 as seconds"
+        query = (
+            "select extract(epoch from unstuck.backoff(unstuck.rule(%s, 'image'), %s))::float8 "
+            "as seconds"
+        )
         for tries, longest in ((1, 2.0), (2, 8.0), (3, 20.0), (4, 20.0), (1000, 20.0)):
             waits = [one(db, query, tasks.rules_json, tries)["seconds"] for _ in range(20)]
             assert longest / 2 <= min(waits) < max(waits) <= longest
@@ -302,7 +305,8 @@ class TestSettle:
     def test_a_result_that_the_table_refuses_leaves_all_as_it_was(self, store, db, tasks):
         attempt = claimed(store, tasks)
         db.execute(
-            "alter table public.tasks add constraint small check (result is null or result ->> 'n' <> '13')"
+            "alter table public.tasks add constraint small check (result is null or result ->> "
+            "'n' <> '13')"
         )
         try:
             with pytest.raises(StoreError, match="small") as refused:

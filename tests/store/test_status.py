@@ -93,7 +93,8 @@ class TestStatus:
         task_id = created(store, tasks, priority=13)
         pass_time(db, PENDING_FOR + 1)
         db.execute(
-            "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)"
+            "alter table public.tasks add constraint unlucky check (status <> 'failed' or "
+            "priority <> 13)"
         )
         try:
             found = store.status(tasks, task_id)

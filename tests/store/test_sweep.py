@@ -247,10 +247,12 @@ class TestSweep:
                 by_foreigner(db, task_id, "processing")
         pass_time(db, 3600)
         db.execute(
-            "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)"
+            "alter table public.tasks add constraint unlucky check (status <> 'failed' or "
+            "priority <> 13)"
         )
         db.execute(
-            "alter table public.tasks add constraint unlucky2 check (status <> 'pending' or priority <> 13) not valid"
+            "alter table public.tasks add constraint unlucky2 check (status <> 'pending' or "
+            "priority <> 13) not valid"
         )
         try:
             answer = store.sweep(tasks, 500)
@@ -270,7 +272,8 @@ class TestSweep:
             created(store, tasks, priority=priority)
         pass_time(db, PENDING_FOR + 1)
         db.execute(
-            "alter table public.tasks add constraint unlucky check (status <> 'failed' or priority <> 13)"
+            "alter table public.tasks add constraint unlucky check (status <> 'failed' or "
+            "priority <> 13)"
         )
         skip: list[str] = []
         try:
@@ -295,14 +298,15 @@ class TestSweep:
         assert row(db, attempt.task_id) == before
         assert [one["outcome"] for one in attempts(db, attempt.task_id)] == ["overtaken"]
 
-    def test_a_held_task_that_somebody_put_back_does_not_fail_as_never_claimed_before_its_attempt_ended(
+    def test_a_held_task_that_was_put_back_does_not_fail_before_its_attempt_ended(
         self, store, db, tasks
     ):
         attempt = claimed(store, tasks)
         put_back(db, attempt.task_id)
         pass_time(db, PENDING_FOR + 1)
         db.execute(
-            "update unstuck.attempts set lease_until = clock_timestamp() + lease, deadline_at = '9999-01-01'"
+            "update unstuck.attempts set lease_until = clock_timestamp() + lease, "
+            "deadline_at = '9999-01-01'"
         )
         assert swept(store, tasks) == []
         pass_time(db, LEASE + 1)

@@ -87,7 +87,10 @@ class TestOneActive:
         assert [task.reason for task in answer.rescued] == ["deadline"]
 
     def test_another_writer_of_the_table_is_held_to_it_as_well(self, store, db, tasks):
-        insert = "insert into public.tasks (kind, owner, one_active) values ('alone', 'ann', true) on conflict do nothing"
+        insert = (
+            "insert into public.tasks (kind, owner, one_active) values ('alone', 'ann', true) "
+            "on conflict do nothing"
+        )
         assert [db.execute(insert).rowcount for _ in range(2)] == [1, 0]
         assert store.create(tasks, "alone", {}, owner="ann").verdict == "active"
 

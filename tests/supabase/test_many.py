@@ -31,7 +31,8 @@ def test_all_are_swept_all_are_reported_none_twice(supabase, capsys):
         assert len(said) == len(set(said)) == MANY
         left = """
         select count(*) from public.tasks
-        where status = 'processing' or status = 'pending' and scheduled_at < now() - interval '1 hour'
+        where status = 'processing' or status = 'pending' and scheduled_at < now() - interval
+          '1 hour'
         """
         assert connection.execute(left).fetchone() == (0,)
         ended = "select count(*), count(distinct task_id) from unstuck.attempts where sweep_id = %s"

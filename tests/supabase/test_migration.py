@@ -19,16 +19,19 @@ from tests.supabase.stack import bootstrap
 ROLES = ("anon", "authenticated", "service_role")
 EXPOSED = """
 select p.proname, r.rolname from pg_proc p, pg_roles r
-where p.pronamespace = 'public'::regnamespace and p.proname like 'unstuck%%' and r.rolname = any (%s)
+where p.pronamespace = 'public'::regnamespace and p.proname like 'unstuck%%' and r.rolname = any
+  (%s)
   and has_function_privilege(r.rolname, p.oid, 'execute')
 """
 REACHED = """
 select format('%%s %%s', r.rolname, p.oid::regprocedure) from pg_proc p, pg_roles r
-where p.pronamespace = 'unstuck'::regnamespace and r.rolname = any (%s) and has_function_privilege(r.rolname, p.oid, 'execute')
+where p.pronamespace = 'unstuck'::regnamespace and r.rolname = any (%s) and
+  has_function_privilege(r.rolname, p.oid, 'execute')
 union all
 select format('%%s %%s', r.rolname, c.oid::regclass) from pg_class c, pg_roles r
 where c.relnamespace = 'unstuck'::regnamespace and c.relkind in ('r', 'v') and r.rolname = any (%s)
-  and has_table_privilege(r.rolname, c.oid, 'select, insert, update, delete, truncate, references, trigger')
+  and has_table_privilege(r.rolname, c.oid,
+    'select, insert, update, delete, truncate, references, trigger')
 union all
 select format('%%s schema', rolname) from pg_roles
 where rolname = any (%s) and has_schema_privilege(rolname, 'unstuck', 'usage, create')
@@ -77,7 +80,8 @@ def test_it_is_the_service_roles_and_nobody_elses(bare):
     others = ["anon", "authenticated"]
     assert rows(bare, REACHED, others, others, others) == []
     granted = """
-    select grantee, privilege_type from information_schema.role_table_grants where table_name = 'tasks' and grantee = any (%s)
+    select grantee, privilege_type from information_schema.role_table_grants
+      where table_name = 'tasks' and grantee = any (%s)
     """
     found = set(rows(bare, granted, others))
     assert found == {("authenticated", "SELECT")}
@@ -120,7 +124,8 @@ def test_a_verb_of_an_earlier_release_goes(bare):
     do(bare, "create function unstuck.older(a int) returns int language sql as 'select 1'")
     do(
         bare,
-        "create function public.unstuck_beat(a int) returns int language sql as ' select unstuck.older(a) '",
+        "create function public.unstuck_beat(a int) returns int language sql "
+        "as ' select unstuck.older(a) '",
     )
     push(bare)
     assert rows(bare, "select count(*) from pg_proc where proname = 'unstuck_beat'") == [(1,)]
@@ -140,15 +145,24 @@ def test_a_function_that_comes_later_is_out_of_reach(bare):
 def test_without_the_roles_of_supabase_nobody_but_the_owner_may_call(empty_database):
     migrate(empty_database)
     with psycopg.connect(empty_database) as connection:
-        public = "select proname from pg_proc where pronamespace = 'unstuck'::regnamespace and proacl is null"
+        public = (
+            "select proname from pg_proc where pronamespace = 'unstuck'::regnamespace "
+            "and proacl is null"
+        )
         assert connection.execute(public).fetchall() == []
-        to_all = "select p.proname from pg_proc p, aclexplode(p.proacl) a where a.grantee = 0 and p.pronamespace = 'unstuck'::"
+        to_all = (
+            "select p.proname from pg_proc p, aclexplode(p.proacl) a where a.grantee = 0 "
+            "and p.pronamespace = 'unstuck'::"
+        )
         assert connection.execute(f"{to_all}regnamespace").fetchall() == []
 
 
 def test_the_verbs_of_the_sweep_may_take_as_long_as_the_store_lets_them(bare):
     push(bare)
-    limited = "select proname, proconfig from pg_proc where starts_with(proname, 'unstuck_') and proconfig is not null"
+    limited = (
+        "select proname, proconfig from pg_proc where starts_with(proname, 'unstuck_') "
+        "and proconfig is not null"
+    )
     found = dict(rows(bare, limited))
     assert set(found) == {
         "unstuck_prune",
@@ -165,7 +179,8 @@ CRON = """
 create schema cron;
 create table cron.job (jobname text primary key, schedule text, command text);
 create function cron.schedule(text, text, text) returns void language sql as $$
-  insert into cron.job values ($1, $2, $3) on conflict (jobname) do update set schedule = $2, command = $3
+  insert into cron.job values ($1, $2, $3) on conflict (jobname) do update set schedule = $2,
+    command = $3
 $$;
 """
 """In the place of pg_cron, which the embedded server does not have."""

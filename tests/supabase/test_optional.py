@@ -30,7 +30,10 @@ def db(postgres: Postgres) -> Iterator[psycopg.Connection[Any]]:
             db.execute(
                 "select public.unstuck_credits_grant(%s, 100, %s)", (owner, f"welcome {owner}")
             )
-            create = "select unstuck.tasks_create('image', p_owner => %s, p_metadata => '{\"cost\": 25}')"
+            create = (
+                "select unstuck.tasks_create('image', p_owner => %s, p_metadata => "
+                "'{\"cost\": 25}')"
+            )
             task_id = db.execute(create, (owner,)).fetchone()[0]["task_id"]
             rules = given.watch().rules_json
             token = db.execute(

@@ -41,7 +41,8 @@ class Changes:
             "select pg_logical_emit_message(true, 'flush', '')"
         )  # only what is on the disk is published
         rows = self._db.execute(
-            "select data from pg_logical_slot_get_binary_changes(%s, null, null, 'proto_version', '1', "
+            "select data from pg_logical_slot_get_binary_changes(%s, null, null, 'proto_version', "
+            "'1', "
             "'publication_names', 'supabase_realtime')",
             (self._slot,),
         ).fetchall()
@@ -199,6 +200,7 @@ def test_what_a_person_does_is_one_change_for_each_task(store, watch, changes):
 
 def test_only_the_tasks_are_published(db):
     rows = db.execute(
-        "select schemaname, tablename from pg_publication_tables where pubname = 'supabase_realtime'"
+        "select schemaname, tablename from pg_publication_tables "
+        "where pubname = 'supabase_realtime'"
     )
     assert rows.fetchall() == [("public", "tasks")]

@@ -166,7 +166,8 @@ def test_where_nothing_is_installed_it_says_what_to_do(postgres):
 
 
 def test_a_call_that_was_given_up_and_was_done_after_all_does_no_harm_when_it_is_repeated(supabase):
-    """A client that goes away does not stop PostgREST: the settle is written when the lock is free."""
+    """A client that goes away does not stop PostgREST: the settle is written when the lock is
+    free."""
     watch = load().watch()
     with (
         closing(SupabaseStore(supabase.url, supabase.key)) as store,

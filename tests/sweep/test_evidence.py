@@ -57,7 +57,8 @@ class World:
         task = self.store.create(WATCH, kind, {}).task_id
         self.store.claim(WATCH, task, worker)
         self.db.execute(
-            "update unstuck.attempts set lease = '0', lease_until = now() - make_interval(secs => %s), tries = %s "
+            "update unstuck.attempts set lease = '0', "
+            "lease_until = now() - make_interval(secs => %s), tries = %s "
             "where task_id = %s",
             (late, tries, task),
         )

@@ -84,7 +84,8 @@ def wire() -> Iterator[responses.RequestsMock]:
 def fail(db: Db, count: int, kind: str = "image") -> list[str]:
     """Tasks that the next sweep will fail: nobody has claimed them for an hour."""
     rows = db.execute(
-        "insert into tasks (kind, scheduled_at) select %s, now() - interval '1 hour' from generate_series(1, %s) returning id",
+        "insert into tasks (kind, scheduled_at) select %s, now() - interval '1 hour' "
+        "from generate_series(1, %s) returning id",
         (kind, count),
     )
     return sorted(str(row["id"]) for row in rows)
@@ -288,7 +289,8 @@ def test_a_row_that_could_not_be_failed_is_not_told(store, db, policy, wire):
     wire.post(URL, "ok")
     bad, *good = fail(db, 3)
     db.execute(
-        f"alter table tasks add constraint refuses check (id <> '{bad}' or status = 'pending')".encode()
+        f"alter table tasks add constraint refuses check (id <> '{bad}' or status = "
+        f"'pending')".encode()
     )
     answer = sweep(store, policy)
     db.execute("alter table tasks drop constraint refuses")
