@@ -132,8 +132,8 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     "pending, fresh": (
         World.task,
         (
-            "It has waited <0s> for a worker. It is pushed again in <2m>, and fails as never_claimed "
-            "in <15m>."
+            "It has waited <0s> for a worker. It is pushed again in <2m>, and fails as "
+            "never_claimed in <15m>."
         ),
     ),
     "pending, pushed again": (
@@ -147,8 +147,8 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     "pending, after a retry": (
         retried,
         (
-            "Attempt 1 ended <1m> ago: it failed for a passing reason. 2 of 3 tries are left. It is "
-            "pending; the next try ..."
+            "Attempt 1 ended <1m> ago: it failed for a passing reason. 2 of 3 tries are left. "
+            "It is pending; the next try ..."
         ),
     ),
     "pending, after a retry, due later": (
@@ -176,8 +176,8 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     "running, healthy": (
         lambda world: str(world.claimed().task_id),
         (
-            "Attempt 1 runs since <0s>; its last beat came <0s> ago. Without another one it is taken "
-            "back in <30s>, and in ..."
+            "Attempt 1 runs since <0s>; its last beat came <0s> ago. Without another one it is "
+            "taken back in <30s>, and in ..."
         ),
     ),
     "running, with its deadline": (
@@ -191,8 +191,8 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     "running, overdue": (
         silent,
         (
-            "Attempt 1 runs since <1h>, but its lease or deadline ran out <50m> ago: the next sweep, "
-            "within 1m, puts it back."
+            "Attempt 1 runs since <1h>, but its lease or deadline ran out <50m> ago: the next "
+            "sweep, within 1m, puts it back."
         ),
     ),
     "running, overdue, the last try": (
