@@ -2,10 +2,16 @@
 
 Tables come from functions/sql/migrations, each once and never edited after a release. Functions
 come from the verb files and are replaced whenever their text has changed. Everything happens in one
-transaction under a lock, so that two runs at once, or one that dies, leave the database whole."""
+transaction under a lock, so that two runs at once, or one that dies, leave the database whole. Only
+an index on a table that is in use is built after it, beside the writers.
+
+A table that is in use is never locked for long: whoever writes to it queues behind a migration that
+waits. So each try waits for a lock only briefly, is undone, and comes again later."""
 
 import hashlib
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import psycopg
@@ -16,6 +22,7 @@ from functions.install import supabase_api
 from functions.install.column_sql import literal
 from functions.install.names import names, render
 from functions.install.render import SQL, optional, routines, shared, template, verbs
+from functions.install.table import Table
 from functions.store.dsn import connect
 
 _RECORD = """
@@ -27,6 +34,36 @@ create table if not exists unstuck.migrations (
 );
 alter table unstuck.migrations enable row level security;
 """
+LOCK_TIMEOUT_SECONDS = 0.5
+"""How long one try may make the writers of a table wait."""
+PATIENCE_SECONDS = 60.0
+"""How long `migrate` tries again in all."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 5.0
+FILE_LOCK_TIMEOUT_SECONDS = 2
+"""The same for the file, which nobody runs again at once."""
+_HOLDERS = """
+select distinct
+  l.pid,
+  coalesce(a.state, 'of another user'),
+  extract(epoch from clock_timestamp() - a.xact_start)::integer as seconds,
+  upper(substring(a.query from '\\w+')),
+  l.relation::regclass::text
+from pg_locks l
+left join pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'relation'
+  and l.granted
+  and l.pid is distinct from pg_backend_pid()
+  and l.database = (select oid from pg_database where datname = current_database())
+  and l.relation = any (array(
+    select c.oid from pg_class c where c.relnamespace = to_regnamespace('unstuck') and c.relkind = 'r'
+    union all select to_regclass(t) from unnest(%s::text[]) t
+  ))
+order by seconds desc nulls last
+limit 3
+"""
+"""Who holds a lock of our tables or of a watched one: the oldest transactions."""
+_BUILDING = "select from pg_stat_progress_create_index where datname = current_database()"
+_INDEX = re.compile(r"index concurrently if not exists (\S+)\s+on (\S+)")
 _RECORD_AGAIN = (
     "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()"
 )
@@ -39,9 +76,27 @@ class Step(NamedTuple):
     kept: bool = True
     """Whether it is written down that it ran."""
 
+    watch: str | None = None
+    """The watch whose own table it changes."""
+
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def beside_writers(self) -> bool:
+        """Whether it only builds indexes, which on a table in use no transaction may do."""
+        return not self.repeatable and "index concurrently" in self.text
+
+    @property
+    def in_transaction(self) -> str:
+        """The text as it can run in a transaction."""
+        return self.text.replace("index concurrently", "index")
+
+    @property
+    def statements(self) -> list[str]:
+        """Of a step that runs beside the writers, which are indexes alone."""
+        return [statement for statement in self.text.split(";") if statement.strip()]
 
 
 def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator[Step]:
@@ -56,9 +111,9 @@ def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator
             yield Step(path.stem, text, repeatable=False)
         for watch in watches:
             if "@table@" in text and watch.own:
-                yield Step(
-                    f"{path.stem}.{watch.name}", render(text, names(watch)), repeatable=False
-                )
+                rendered = render(text, names(watch))
+                name = f"{path.stem}.{watch.name}"
+                yield Step(name, rendered, repeatable=False, watch=watch.name)
     yield Step("shared", shared(), repeatable=True)
     for watch in watches:
         yield Step(f"verbs.{watch.name}", verbs(watch), repeatable=True)
@@ -71,16 +126,36 @@ def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator
 def script(policy: Policy | None = None, more: str = "") -> str:
     """The SQL as text, for review. `more` is SQL that no database needs."""
     return "\n".join(
-        [*(f"-- {step.name}\n{step.text}" for step in steps(policy)), more, template("grants")]
+        [
+            *(f"-- {step.name}\n{step.in_transaction}" for step in steps(policy)),
+            more,
+            template("grants"),
+        ]
     )
 
 
 def file(policy: Policy | None, supabase: str | None, more: str = "") -> str:
     """The SQL for `supabase/migrations/`: it does what `migrate` does, keeps the same record, and
-    may be run again."""
+    may be run again. It ends at a lock that is not free soon, before writers queue behind it."""
+    policy = policy or load()
     return "\n".join(
-        [_RECORD, *(_part(step) for step in steps(policy, supabase)), more, template("grants")]
+        [
+            f"set lock_timeout = '{FILE_LOCK_TIMEOUT_SECONDS}s';",
+            _RECORD,
+            *_owners(policy),
+            *(_part(step) for step in steps(policy, supabase)),
+            more,
+            template("grants"),
+            "reset lock_timeout;\n",
+        ]
     )
+
+
+def _owners(policy: Policy) -> Iterator[str]:
+    """Checks that no watch of the database belongs to the table of another policy."""
+    for watch in policy.watches.values():
+        yield render(template("check_watch"), names(watch))
+    yield render(template("check_policy"), {"watches": literal(list(policy.watches))})
 
 
 def _part(step: Step) -> str:
@@ -91,7 +166,7 @@ def _part(step: Step) -> str:
     assert "$migration$" not in step.text, "the text would end at it"
     return render(
         template("migration_step"),
-        {"name": step.name, "sha256": step.sha256, "record": record, "text": step.text},
+        {"name": step.name, "sha256": step.sha256, "record": record, "text": step.in_transaction},
     )
 
 
@@ -99,7 +174,10 @@ def pending(
     connection: psycopg.Connection[Any], policy: Policy | None = None, supabase: str | None = None
 ) -> list[Step]:
     """The steps that the database still lacks. Raises StoreError when a released migration was
-    edited."""
+    edited, or when the database has the watches of another policy."""
+    policy = policy or load()
+    for statement in _owners(policy):
+        _refused(connection, statement)
     installed = connection.execute("select to_regclass('unstuck.migrations')").fetchone() != (None,)
     rows = (
         connection.execute("select name, sha256 from unstuck.migrations").fetchall()
@@ -115,7 +193,7 @@ def pending(
                 "A released migration is never edited: restore its text and write a new one.",
                 retryable=False,
             )
-    return [*missing, *_gone(applied, policy or load())]
+    return [*missing, *_gone(applied, policy)]
 
 
 def _gone(applied: dict[str, str], policy: Policy) -> Iterator[Step]:
@@ -137,24 +215,120 @@ def check(dsn: str, policy: Policy | None = None, supabase: str | None = None) -
         return [step.name for step in pending(connection, policy, supabase)]
 
 
-def migrate(dsn: str, policy: Policy | None = None, supabase: str | None = None) -> list[str]:
-    """Brings the database up to date and returns the names of the steps that ran.
+def _refused(connection: psycopg.Connection[Any], statement: str) -> None:
+    try:
+        connection.execute(statement.encode())
+    except psycopg.errors.ObjectNotInPrerequisiteState as error:
+        text = f"{error.diag.message_primary}. {error.diag.message_hint}"
+        raise StoreError(f"migrate: {text} Nothing was written.", retryable=False) from None
 
-    Raises StoreError when a table of that name exists and is not ours.
+
+def migrate(
+    dsn: str,
+    policy: Policy | None = None,
+    supabase: str | None = None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> list[str]:
+    """Brings the database up to date and returns the names of the steps that ran. `tell` gets a
+    sentence for each wait: who holds the lock.
+
+    Raises StoreError when a table of that name exists and is not ours, when the database has the
+    watches of another policy, or, retryable, when a lock was not free for `PATIENCE_SECONDS`.
     """
-    with connect(dsn, prepare_threshold=None) as connection, connection.transaction():
+    policy = policy or load()
+    until = time.monotonic() + PATIENCE_SECONDS
+    pause = FIRST_PAUSE_SECONDS
+    with connect(dsn, prepare_threshold=None, autocommit=True) as connection:
+        while True:
+            try:
+                missing, later = _migrated(connection, policy, supabase)
+                for step in later:
+                    _build(connection, step, policy, tell)
+                return [step.name for step in missing]
+            except psycopg.errors.LockNotAvailable:
+                holders = _holders(connection, policy)
+                if time.monotonic() + pause > until:
+                    raise StoreError(
+                        f"migrate: a lock was not free for {PATIENCE_SECONDS:g} s; {holders}. "
+                        "End that transaction, or run it again at a quieter time. "
+                        "What was not written is made by the next run.",
+                        retryable=True,
+                    ) from None
+                tell(f"{holders}; the next try is in {pause:g} s")
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _migrated(
+    connection: psycopg.Connection[Any], policy: Policy, supabase: str | None
+) -> tuple[list[Step], list[Step]]:
+    """One try, in one transaction: the steps that were missing, and those of them that remain to be
+    done beside the writers of their table."""
+    with connection.transaction():
+        # behind another run, which holds up nobody else
+        connection.execute(f"set local lock_timeout = '{PATIENCE_SECONDS}s'".encode())
         connection.execute("select pg_advisory_xact_lock(hashtextextended('unstuck.migrate', 0))")
+        milliseconds = int(1000 * LOCK_TIMEOUT_SECONDS)
+        connection.execute(f"set local lock_timeout = {milliseconds}".encode())
         connection.execute(_RECORD)
         missing = pending(connection, policy, supabase)
+        created = {step.name for step in missing}
+        later = []
         for step in missing:
-            _run(connection, step)
+            table = f"0002_tasks.{step.watch}" if step.watch else "0001_ledger"
+            if step.beside_writers and table not in created:
+                later.append(step)
+            else:
+                _run(connection, step)
         connection.execute(template("grants").encode())
-        return [step.name for step in missing]
+    return missing, later
+
+
+def _build(
+    connection: psycopg.Connection[Any], step: Step, policy: Policy, tell: Callable[[str], object]
+) -> None:
+    """Builds indexes outside of a transaction. PostgreSQL waits for the transactions that are open
+    then, which holds up nobody. A build that failed leaves an index that is not valid, and is made
+    anew."""
+    tell(f"{step.name}: builds an index beside the writers; {_holders(connection, policy)}")
+    connection.execute(f"set lock_timeout = '{PATIENCE_SECONDS}s'".encode())
+    for index, table in _INDEX.findall(step.text):
+        # one that another run builds now is not valid either
+        if _is_broken(connection, index, table) and not connection.execute(_BUILDING).fetchone():
+            schema = table.rpartition(".")[0]
+            connection.execute(f"drop index concurrently if exists {schema}.{index}".encode())
+    for statement in step.statements:
+        connection.execute(statement.encode())
+    if not any(_is_broken(connection, *names) for names in _INDEX.findall(step.text)):
+        _record(connection, step)  # else another run is at it, and records it
+
+
+def _is_broken(connection: psycopg.Connection[Any], index: str, table: str) -> bool:
+    """Whether the index is there and not valid."""
+    query = "select from pg_index where not indisvalid and indexrelid = to_regclass(%s)"
+    name = f"{table.rpartition('.')[0]}.{index}"
+    return connection.execute(query, (name,)).fetchone() is not None
+
+
+def _holders(connection: psycopg.Connection[Any], policy: Policy) -> str:
+    """Who holds a lock of our tables or of a watched one, in words. Of a query only its verb: the
+    rest may hold a secret."""
+    tables = [Table(watch).name for watch in policy.watches.values()]
+    rows = connection.execute(_HOLDERS.encode(), (tables,)).fetchall()
+    if not rows:
+        return "nobody holds a lock of its tables now"
+    holders = [
+        f"pid {pid} ({state}, since {seconds} s, {verb}) holds {table}"
+        if pid
+        else f"a prepared transaction holds {table}"
+        for pid, state, seconds, verb, table in rows
+    ]
+    return ", ".join(holders)
 
 
 def _run(connection: psycopg.Connection[Any], step: Step) -> None:
     try:
-        connection.execute(step.text.encode())
+        connection.execute(step.in_transaction.encode())
     except psycopg.errors.DuplicateTable as error:
         raise StoreError(
             f"{step.name}: {error.diag.message_primary}, and it was not made by Unstuck. "
@@ -169,5 +343,9 @@ def _run(connection: psycopg.Connection[Any], step: Step) -> None:
             retryable=False,
         ) from None
     if step.kept:
-        record = f"insert into unstuck.migrations (name, sha256) values (%s, %s) {_RECORD_AGAIN}"
-        connection.execute(record.encode(), (step.name, step.sha256))
+        _record(connection, step)
+
+
+def _record(connection: psycopg.Connection[Any], step: Step) -> None:
+    record = f"insert into unstuck.migrations (name, sha256) values (%s, %s) {_RECORD_AGAIN}"
+    connection.execute(record.encode(), (step.name, step.sha256))

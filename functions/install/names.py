@@ -45,6 +45,7 @@ def _words(table: Table) -> dict[str, Value]:
     return {
         "watch": watch.name,
         "table": table.name,
+        "table_literal": literal(table.name),
         "key": table.key,
         "key_type": watch.key_type,
         "status": table.status,

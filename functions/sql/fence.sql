@@ -46,5 +46,7 @@ end $$;
 
 -- The condition is short: each statement reads and prepares it anew (one that compared states took
 -- a quarter of claim and settle).
-create or replace trigger unstuck_fence before update on @table@
-for each row when (not (@is_waiting(old)@)) execute function unstuck.@watch@_fence();
+select unstuck.keep_trigger(@table_literal@, 'unstuck_fence', $trigger$
+before update on @table@
+for each row when (not (@is_waiting(old)@)) execute function unstuck.@watch@_fence()
+$trigger$);

@@ -22,8 +22,10 @@ begin
   return null;
 end $$;
 
-create or replace trigger unstuck_observe after insert or update or delete on @table@
-for each row execute function unstuck.@watch@_observe();
+select unstuck.keep_trigger(@table_literal@, 'unstuck_observe', $trigger$
+after insert or update or delete on @table@
+for each row execute function unstuck.@watch@_observe()
+$trigger$);
 
 -- Tasks that are open already count from now.
 insert into unstuck.observed (watch, task_id, status_at, touched_at)

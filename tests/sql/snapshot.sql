@@ -807,6 +807,27 @@ begin
   return v_count;
 end $$;
 
+-- keep_trigger: makes the trigger `unstuck_...` of a watched table. Not where it is there already:
+-- to make one anew locks the table, and all who write to it wait while it waits for its lock. The
+-- definition is kept as the trigger's comment.
+create or replace function unstuck.keep_trigger(
+  p_table regclass,
+  p_name text,
+  p_definition text
+) returns void language plpgsql as $$
+begin
+  if not exists (
+    select from pg_trigger t
+    where t.tgrelid = p_table
+      and t.tgname = p_name
+      and t.tgenabled <> 'D'
+      and obj_description(t.oid, 'pg_trigger') = p_definition
+  ) then
+    execute format('create or replace trigger %I %s', p_name, p_definition);
+    execute format('comment on trigger %I on %s is %L', p_name, p_table, p_definition);
+  end if;
+end $$;
+
 -- verbs.tasks
 -- create: writes a pending task. The same idempotency key of the same owner finds the task that is
 -- there; the caller may make the id, so that a create whose answer was lost can be repeated.
@@ -2996,8 +3017,10 @@ end $$;
 
 -- The condition is short: each statement reads and prepares it anew (one that compared states took
 -- a quarter of claim and settle).
-create or replace trigger unstuck_fence before update on "public"."tasks"
-for each row when (not (old."status" = 'pending')) execute function unstuck.tasks_fence();
+select unstuck.keep_trigger('"public"."tasks"', 'unstuck_fence', $trigger$
+before update on "public"."tasks"
+for each row when (not (old."status" = 'pending')) execute function unstuck.tasks_fence()
+$trigger$);
 
 -- not wanted by the policy: observe
 do $$

@@ -35,7 +35,10 @@ def run(options: argparse.Namespace) -> int:
 
     dsn = target.dsn(options)
     try:
-        steps = (migrate if options.apply else check)(dsn, supabase=options.supabase)
+        if options.apply:
+            steps = migrate(dsn, supabase=options.supabase, tell=print_message)
+        else:
+            steps = check(dsn, supabase=options.supabase)
     except psycopg.OperationalError as error:
         reason = error.diag.message_primary or "the connection broke"
         raise StoreError(f"migrate: {reason}", retryable=True) from None
