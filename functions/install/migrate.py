@@ -55,7 +55,10 @@ where l.locktype = 'relation'
   and l.pid is distinct from pg_backend_pid()
   and l.database = (select oid from pg_database where datname = current_database())
   and l.relation = any (array(
-    select c.oid from pg_class c where c.relkind = 'r' and c.relnamespace = to_regnamespace('unstuck')
+    select c.oid
+    from pg_class c
+    where c.relkind = 'r'
+      and c.relnamespace = to_regnamespace('unstuck')
     union all
     select to_regclass(t) from unnest(%s::text[]) t
   ))
