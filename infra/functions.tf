@@ -26,7 +26,7 @@ locals {
         LOG_EXECUTION_ID     = "true" # the platform adds it; without this line each plan would want to remove it
       },
       var.database == "supabase" || (group == "api" && var.users != "none" && var.supabase_url != null) ? { SUPABASE_URL = var.supabase_url } : {},
-      group == "api" && var.users != "none" ? { JWT_AUDIENCE = var.jwt_audience } : {},
+      group == "api" ? (var.users == "none" ? { USERS = "none" } : { JWT_AUDIENCE = var.jwt_audience }) : {},
       group == "api" && length(var.cors_origins) > 0 ? { CORS_ORIGINS = join(",", var.cors_origins) } : {},
       group == "sweep" && var.gauges ? { METRICS = "on" } : {},
     )

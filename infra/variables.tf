@@ -168,6 +168,10 @@ variable "jwt_audience" {
   description = "The audience (aud) of users' tokens."
   type        = string
   default     = "authenticated"
+  validation {
+    condition     = can(regex("^\\S+$", var.jwt_audience))
+    error_message = "jwt_audience must not be empty: it is what users' tokens are checked for. Leave it out for Supabase's own."
+  }
 }
 
 variable "api_invokers" {

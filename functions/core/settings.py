@@ -4,11 +4,20 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from functions.errors import PolicyError
+
+MAY_BE_EMPTY = {"DATABASE_URL", "WORKER_URL"}
+"""Empty is as good as unset: nothing is opened by it, and it hides a variable of the surrounding
+environment. Any other variable of ours that is set and empty is a mistake, such as an empty version
+of a secret, and would switch a check off."""
+USER_TOKEN_VARIABLES = ("JWT_AUDIENCE", "JWT_ISSUER", "SUPABASE_JWT_SECRET", "SUPABASE_JWKS_URL")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`None` or "" where a variable is not set."""
+    """`None` where a variable is not set."""
 
     database_url: str | None
     """DATABASE_URL: the URL of PostgreSQL, directly or through a pooler."""
@@ -28,6 +37,10 @@ class Settings:
     pushed to WORKER_URL directly."""
     invoker: str | None
     """TASKS_INVOKER: the service account whose OIDC token Cloud Tasks sends to the worker."""
+    users: str
+    """USERS: `none` says that no user's token is checked, because IAM alone decides who may call
+    create_task, task_status and cancel_task. Default: `tokens`, which requires SUPABASE_URL,
+    SUPABASE_JWT_SECRET or SUPABASE_JWKS_URL."""
     jwt_secret: str | None
     """SUPABASE_JWT_SECRET: the project's legacy secret, to accept users' tokens that are signed
     with HS256."""
@@ -35,8 +48,10 @@ class Settings:
     """SUPABASE_JWKS_URL: where the project publishes its public keys (ES256, RS256). Default:
     SUPABASE_URL + `/auth/v1/.well-known/jwks.json`."""
     jwt_audience: str | None
-    """JWT_AUDIENCE: the audience (`aud`) of users' tokens. Default: authenticated. With none of
-    JWT_AUDIENCE, SUPABASE_JWT_SECRET and SUPABASE_JWKS_URL no user token is checked."""
+    """JWT_AUDIENCE: the audience (`aud`) of users' tokens. Default: authenticated."""
+    jwt_issuer: str | None
+    """JWT_ISSUER: the issuer (`iss`) of users' tokens. Default: SUPABASE_URL + `/auth/v1`. Set it
+    where SUPABASE_JWKS_URL has keys that other tenants use as well."""
     oidc_audience: tuple[str, ...]
     """OIDC_AUDIENCE: the audiences of the tokens of workers and schedulers, separated by commas.
     Leave it unset when IAM checks these tokens."""
@@ -81,24 +96,28 @@ class Settings:
     def asks_users(self) -> bool:
         """Whether create_task, task_status and cancel_task demand the token of a user. If not, only
         IAM protects them."""
-        return bool(self.jwt_secret or self.jwks_url or self.jwt_audience)
+        return self.users != "none"
 
     @property
     def issuer(self) -> str | None:
         """The issuer (`iss`) of users' tokens."""
-        return f"{self.supabase_url.rstrip('/')}/auth/v1" if self.supabase_url else None
+        return self.jwt_issuer or self._supabase_auth
 
     @property
     def users_keys(self) -> str | None:
-        return self.jwks_url or (f"{self.issuer}/.well-known/jwks.json" if self.issuer else None)
+        auth = self._supabase_auth
+        return self.jwks_url or (f"{auth}/.well-known/jwks.json" if auth else None)
+
+    @property
+    def _supabase_auth(self) -> str | None:
+        return f"{self.supabase_url.rstrip('/')}/auth/v1" if self.supabase_url else None
 
     @classmethod
     def read(cls, env: Mapping[str, str] | None = None) -> "Settings":
-        env = os.environ if env is None else env
-        # A secret often ends with a newline.
-        env = {name: value.strip() for name, value in env.items()}
+        """Raises PolicyError for a variable that is set and empty, and for two that contradict."""
+        env = _Variables(os.environ if env is None else env)
         entry_point = env.get("K_REVISION") or env.get("FUNCTION_TARGET") or "local"
-        return cls(
+        settings = cls(
             database_url=env.get("DATABASE_URL"),
             supabase_url=env.get("SUPABASE_URL"),
             supabase_key=env.get("SUPABASE_KEY"),
@@ -108,7 +127,9 @@ class Settings:
             invoker=env.get("TASKS_INVOKER"),
             jwt_secret=env.get("SUPABASE_JWT_SECRET"),
             jwks_url=env.get("SUPABASE_JWKS_URL"),
+            users=env.get("USERS", "tokens"),
             jwt_audience=env.get("JWT_AUDIENCE"),
+            jwt_issuer=env.get("JWT_ISSUER"),
             oidc_audience=_listed(env.get("OIDC_AUDIENCE")),
             oidc_accounts=_listed(env.get("OIDC_ACCOUNTS")),
             project=env.get("GOOGLE_CLOUD_PROJECT"),
@@ -124,6 +145,27 @@ class Settings:
             page_redact=_listed(env.get("PAGE_REDACT")),
             instance=f"{entry_point}@{os.uname().nodename}",
         )
+        if settings.users not in {"none", "tokens"}:
+            raise PolicyError("USERS is neither none nor tokens. Write one of them.")
+        checks = [name for name in USER_TOKEN_VARIABLES if name in env]
+        if checks and not settings.asks_users:
+            raise PolicyError(
+                f"USERS is none, but {checks[0]} is set, by which tokens are checked. Remove one."
+            )
+        return settings
+
+
+class _Variables(dict[str, str]):
+    """The environment without blanks around the values: a secret often ends with a newline."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__({name: value.strip() for name, value in environment.items()})
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Raises PolicyError for one that is set and empty: a list of nothing is empty too."""
+        if name in self and name not in MAY_BE_EMPTY and not self[name].strip(", \t\n"):
+            raise PolicyError(f"{name} is set, but empty. Give it a value, or remove it.")
+        return super().get(name, default)
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

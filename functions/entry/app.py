@@ -21,6 +21,8 @@ class App:
     """`environment`: the variables; None for those of the process."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """Raises PolicyError for an environment that cannot be meant: then nothing is served."""
+        Settings.read(environment)
         self._environment = environment
         self._keys: dict[str, Keys] = {}
 

@@ -1,7 +1,8 @@
 """Who calls: users by their Supabase JWT, workers and schedulers by their Google OIDC token, in
 `Authorization: Bearer`.
 
-Where neither is configured, IAM stands in front and has checked the caller. It takes the signature
+USERS=none says that IAM alone decides which clients may call. Where OIDC_* is not set, IAM decides
+it for workers and schedulers. IAM takes the signature
 out of the tokens that it has checked, so OIDC_* is for functions that the world can reach. Behind
 IAM a user's JWT stays in Authorization when the caller's own token is in
 X-Serverless-Authorization."""
@@ -30,6 +31,12 @@ def user(app: App, request: Any) -> str | None:
     settings = app.settings
     if not settings.asks_users:
         return None
+    if not (settings.jwt_secret or settings.users_keys):
+        raise PolicyError(
+            "Users' tokens cannot be checked: there is no key. Set SUPABASE_URL (or "
+            "SUPABASE_JWT_SECRET, SUPABASE_JWKS_URL); or USERS=none, if IAM alone decides who may "
+            "call."
+        )
     token = _bearer(request)
 
     def key(header: Claims) -> Any:
@@ -38,17 +45,24 @@ def user(app: App, request: Any) -> str | None:
     # Unverified: the role only selects which checks follow; every branch then verifies the
     # signature or refuses.
     role = _claims(token, verify=False).get("role")
-    if role == "service_role":  # a backend, for any user; its token names neither audience nor user
-        _claims(token, key, options={"require": ["exp"], "verify_aud": False})
-        return None
     if role == "anon":
         raise refused(
             "anonymous", "This is the anon key. Send the access token of a user who is signed in."
         )
+    audience = settings.jwt_audience or "authenticated"
+    if role == "service_role":  # a backend, for any user
+        if _is_signed_by_secret(token):  # the project's own: its token names no audience
+            _claims(token, key, options={"require": ["exp"], "verify_aud": False})
+            return None
+        if not settings.issuer:  # the keys may be shared: another tenant's user could claim it
+            raise refused("wrong_issuer", _REFUSALS["wrong_issuer"])
+        required = {"require": ["exp", "aud", "iss"]}
+        _claims(token, key, audience=audience, issuer=settings.issuer, options=required)
+        return None
     claims = _claims(
         token,
         key,
-        audience=settings.jwt_audience or "authenticated",
+        audience=audience,
         issuer=settings.issuer,
         options={"require": ["exp", "sub", "aud"]},
     )
@@ -98,6 +112,12 @@ def _bearer(request: Any) -> str:
             "Behind IAM, leave OIDC_AUDIENCE and OIDC_ACCOUNTS unset.",
         )
     return str(token.strip())
+
+
+def _is_signed_by_secret(token: str) -> bool:
+    import jwt
+
+    return bool(jwt.get_unverified_header(token).get("alg") == "HS256")
 
 
 def _users_key(app: App, header: Claims) -> Any:

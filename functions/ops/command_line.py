@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code: 0 fine, 1 error, 2 usage, 3 found, 4 not reachable,
     130 interrupted."""
     options = parser().parse_args(argv)
-    options.app = App()
     try:
+        options.app = App()
         with contextlib.ExitStack() as options.closing:  # what the command opens, such as a store
             code = int(options.run(options))
         sys.stdout.flush()

@@ -87,3 +87,21 @@ run "a_trigger_of_pubsub_that_would_be_cut_off_is_refused" {
   }
   expect_failures = [google_cloudfunctions2_function.this]
 }
+
+run "an_empty_audience_is_refused" {
+  command = plan
+  variables {
+    users        = "supabase"
+    supabase_url = "https://ref.supabase.co"
+    jwt_audience = " "
+  }
+  expect_failures = [var.jwt_audience]
+}
+
+run "the_world_is_let_in_only_where_tokens_are_checked" {
+  command = plan
+  variables {
+    api_invokers = ["allUsers"]
+  }
+  expect_failures = [var.api_invokers]
+}

@@ -6,9 +6,13 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 from functions.core import settings
-from functions.core.settings import Settings
+from functions.core.settings import MAY_BE_EMPTY, Settings
 from functions.entry.app import App
+from functions.errors import PolicyError
+from functions.ops.reference.settings import described
 
 ROOT = Path(__file__).parents[2]
 TEXT = Path(settings.__file__).read_text(encoding="utf-8")
@@ -115,27 +119,21 @@ def test_without_any_variable_there_is_nothing_but_a_name():
     assert Settings.read({"FUNCTION_TARGET": "worker"}).instance.startswith("worker@")
 
 
-def test_a_variable_that_is_set_to_nothing_counts_as_not_set():
-    """Terraform and compose files set variables to "" where a value is left out."""
-    names = (
-        "DATABASE_URL",
-        "UNSTUCK_POLICY",
-        "WORKER_URL",
-        "TASKS_QUEUE",
-        "TASKS_INVOKER",
-        "GOOGLE_CLOUD_PROJECT",
-    )
-    found = Settings.read(dict.fromkeys(names, ""))
-    assert not any(
-        (
-            found.database_url,
-            found.policy,
-            found.worker_url,
-            found.queue,
-            found.invoker,
-            found.project,
-        )
-    )
+@pytest.mark.parametrize("value", ["", " ", "\n", " , "])
+@pytest.mark.parametrize("name", sorted({name for name, _ in described()} - MAY_BE_EMPTY))
+def test_a_variable_that_is_set_and_empty_is_a_refusal_to_start(name, value):
+    """Such as an empty version of a secret: it must not switch a check off."""
+    with pytest.raises(PolicyError, match=f"{name} is set, but empty"):
+        Settings.read({name: value})
+    with pytest.raises(PolicyError):
+        App({name: value})
+
+
+def test_two_variables_that_contradict_are_a_refusal_to_start():
+    with pytest.raises(PolicyError, match="Remove one"):
+        Settings.read({"USERS": "none", "JWT_AUDIENCE": "authenticated"})
+    with pytest.raises(PolicyError, match="Write one"):
+        Settings.read({"USERS": "all"})
 
 
 def test_a_secret_may_end_with_a_newline():

@@ -83,6 +83,8 @@ def http(served, policy_file, monkeypatch):
     """The entry points behind IAM."""
     monkeypatch.setenv("UNSTUCK_POLICY", str(policy_file))
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "our-project")
+    monkeypatch.setenv("USERS", "none")
+    served.restart()
     return served
 
 

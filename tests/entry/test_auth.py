@@ -156,6 +156,32 @@ def test_the_service_role_acts_for_any_user(api, db, task_of):
     )
 
 
+@pytest.mark.parametrize(
+    ("issuer", "claims", "status"),
+    [
+        ("https://issuer.example/ours", {}, 201),
+        ("https://issuer.example/ours", {"iss": "https://issuer.example/theirs"}, 401),
+        ("https://issuer.example/ours", {"aud": "their-app"}, 401),
+        ("https://issuer.example/ours", {"aud": None}, 401),
+        (None, {}, 401),
+    ],
+)
+def test_a_tenant_of_a_shared_issuer_is_no_service_role_of_ours(
+    api, issuing, monkeypatch, issuer, claims, status
+):
+    """All tenants' tokens are signed by the same published keys, and each chooses its claims."""
+    monkeypatch.delenv("SUPABASE_URL")
+    monkeypatch.setenv("SUPABASE_JWKS_URL", "https://issuer.example/jwks")
+    monkeypatch.setenv("JWT_AUDIENCE", "our-app")
+    if issuer:
+        monkeypatch.setenv("JWT_ISSUER", issuer)
+    api.restart()
+    issuing.get("https://issuer.example/jwks", json={"keys": [published("shared", STRANGER)]})
+    ours = {"aud": "our-app", "iss": "https://issuer.example/ours", "role": "service_role"}
+    text = user(key=STRANGER, alg="ES256", kid="shared", **ours | claims)
+    assert create(api, text, owner="bob").status_code == status
+
+
 def test_a_user_cannot_create_in_the_name_of_another(api, db):
     answer = create(api, user(), owner="bob")
     assert (answer.status_code, error_code(answer)) == (403, "another_owner")
@@ -163,8 +189,25 @@ def test_a_user_cannot_create_in_the_name_of_another(api, db):
     assert db.execute("select owner from tasks").fetchall() == [{"owner": "ann"}]
 
 
-def test_without_configuration_iam_has_asked_and_the_owner_is_given(api, db, monkeypatch):
+@pytest.mark.parametrize("url", [None, "https://ref.supabase.co"])
+def test_users_are_checked_unless_the_configuration_says_that_they_are_not(
+    api, db, monkeypatch, url
+):
+    for name in ("SUPABASE_JWT_SECRET", "SUPABASE_URL", "OIDC_AUDIENCE", "OIDC_ACCOUNTS"):
+        monkeypatch.delenv(name)
+    if url:
+        monkeypatch.setenv("SUPABASE_URL", url)
+    api.restart()
+    answer = create(api, None, owner="bob")
+    assert (answer.status_code, error_code(answer)) == (
+        (401, "no_token") if url else (500, "policy")
+    )
+    assert db.execute("select owner from tasks").fetchall() == []
+
+
+def test_where_the_word_is_written_iam_has_checked_and_the_owner_is_given(api, db, monkeypatch):
     monkeypatch.delenv("SUPABASE_JWT_SECRET")
+    monkeypatch.setenv("USERS", "none")
     for name in ("OIDC_AUDIENCE", "OIDC_ACCOUNTS"):
         monkeypatch.delenv(name)
     api.restart()

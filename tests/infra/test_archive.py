@@ -169,6 +169,7 @@ def serve(
         "DATABASE_URL": database,
         "HOME": str(logs),
         "LOG_EXECUTION_ID": "true",
+        "USERS": "none",
     }
     command = [str(python), "-m", "functions_framework", "--target", name, "--signature-type", how]
     command += ["--host", "127.0.0.1", "--port", str(port)]

@@ -323,6 +323,13 @@ def test_who_lets_the_world_in_asks_users_for_their_token(infra):
             assert Settings.read(env).asks_users, entry
 
 
+def test_where_only_iam_decides_who_calls_the_configuration_says_so(infra):
+    for entry, function in infra.of_type("google_cloudfunctions2_function").items():
+        env = block(function, "service_config")["environment_variables"]
+        if env and entry in {"create_task", "task_status", "cancel_task"}:
+            assert env["USERS"] == "none", entry
+
+
 def test_each_function_runs_as_the_account_of_its_part(infra):
     for entry, one in infra.of_type("google_cloudfunctions2_function").items():
         part = {"worker": "worker", "sweep": "sweep"}.get(entry, "api")

@@ -121,7 +121,8 @@ class Supabase:
     @property
     def env(self) -> dict[str, str]:
         """The environment of functions that are to use it."""
-        return {"DATABASE_URL": "", "SUPABASE_URL": self.url, "SUPABASE_KEY": self.key}
+        stores = {"DATABASE_URL": "", "SUPABASE_URL": self.url, "SUPABASE_KEY": self.key}
+        return stores | {"USERS": "none"}
 
     def start(self) -> Self:
         binary = postgrest_binary()

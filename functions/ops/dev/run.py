@@ -25,7 +25,7 @@ from functions.core.policy import DEFAULT, load, parse
 from functions.ops.dev.serve import READY
 from functions.ops.dev.sources import Sources
 from functions.ops.local.processes import session
-from functions.ops.local.servers import ROOT, Tick
+from functions.ops.local.servers import ROOT, Tick, users_unchecked
 
 if TYPE_CHECKING:
     from functions.ops.postgres.embedded import Postgres
@@ -65,6 +65,7 @@ def run(options: Options) -> int:
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "WORKER_URL": f"{_url(inner)}/worker",
+            **users_unchecked(os.environ),
         }
         database = None if options.dsn else opened.enter_context(_database(options))
         env |= _own_database(opened, options, database) if database else _users_database(options)

@@ -14,10 +14,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from functions.core.settings import USER_TOKEN_VARIABLES
 from functions.ops.local.processes import children
 from functions.ops.postgres.embedded import free_port
 
 ROOT = Path(__file__).parents[3]
+
+
+def users_unchecked(environment: Mapping[str, str]) -> dict[str, str]:
+    """The word that lets callers of this machine in without a token, unless the environment says
+    how tokens are checked."""
+    checked = ("USERS", "SUPABASE_URL", *USER_TOKEN_VARIABLES)
+    return {} if any(name in environment for name in checked) else {"USERS": "none"}
 
 
 class Server:
@@ -37,6 +45,7 @@ class Server:
         self.target, self.name, self.port = target, name or target, port or free_port()
         self._signature, self._log = signature, log
         self.env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+        self.env = users_unchecked(self.env) | self.env
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
