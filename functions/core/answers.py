@@ -187,7 +187,7 @@ class LastAttempt(Record):
     reason: str | None
     cause: str | None
     evidence: str | None
-    progress: dict[str, Any] | None
+    progress: Any
     age: float
     silent: float
     ended_ago: float | None
@@ -268,7 +268,7 @@ class Attempt(Record):
     error: str | None
     detail: str | None
     evidence: str | None
-    progress: dict[str, Any] | None
+    progress: Any
     checkpoints: list[str] | None
     sweep_id: int | None
 

@@ -6,6 +6,7 @@ page say the same."""
 
 from functions.core.answers import LastAttempt, TaskStatus
 from functions.core.policy import Policy, Rule, Watch
+from functions.core.progress import progress_of
 from functions.core.states import Outcome, State
 
 _CAUSES = {
@@ -146,9 +147,9 @@ def _tries_left(attempt: LastAttempt, rule: Rule) -> str:
 
 
 def _progress(attempt: LastAttempt) -> str:
-    progress = attempt.progress or {}
-    parts = [f"{progress['fraction']:.0%}"] if progress.get("fraction") is not None else []
-    parts += [progress["message"]] if progress.get("message") else []
+    fraction, message = progress_of(attempt.progress)
+    parts = [f"{fraction:.0%}"] if fraction is not None else []
+    parts += [message] if message else []
     return f" ({', '.join(parts)})" if parts else ""
 
 

@@ -7,6 +7,7 @@ from flask import Flask, Response, render_template, request
 
 from functions.core import events
 from functions.core.explain import span
+from functions.core.progress import progress_of
 from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.page import actions, views
 from functions.page.current import ASSETS, Page, link, page, short
@@ -33,7 +34,7 @@ def create(page: Page) -> Flask:
     app.config["PAGE"] = page
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters |= {"span": _span, "short": short}
+    app.jinja_env.filters |= {"span": _span, "short": short, "progress": progress_of}
     for blueprint in (views.blueprint, actions.blueprint, *page.extras):
         app.register_blueprint(blueprint)
     app.context_processor(_context)
@@ -89,5 +90,5 @@ def _failed(error: Exception) -> tuple[str, int] | Any:
         detail = None if isinstance(error, StoreError | PolicyError) else traceback.format_exc()
         events.emit(events.REQUEST_FAILED, entry="page", error=str(error), detail=detail)
     if request.headers.get("HX-Request"):
-        return text, status
+        return Response(text, status, mimetype="text/plain")
     return render_template("error.html", text=text, status=status), status

@@ -5,10 +5,13 @@ import base64
 import json
 import re
 import uuid
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from functions.core.policy import Watch
 from functions.core.states import State
+from functions.entry.fields import task_id_of
+from functions.errors import BadRequestError
 from functions.store.page_answers import Place
 
 FIELDS = ("state", "kind", "reason", "owner", "q")
@@ -16,6 +19,7 @@ STATES = ("stuck", "open", *State, "elsewhere")
 LABELS = {"elsewhere": "ended outside the ledger"}
 """Of those states whose name does not say what they are."""
 FIELD_CHARACTERS = 200
+_UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
 
 
 class ListQuery(NamedTuple):
@@ -37,7 +41,7 @@ def typed_fields(arguments: Any, names: tuple[str, ...] = FIELDS) -> dict[str, s
 def read(arguments: Any, watch: Watch) -> ListQuery:
     """From the query string. A value that makes no sense matches nothing, and is shown in the form
     as it was typed."""
-    typed, after = typed_fields(arguments), place(arguments.get("after"))
+    typed, after = typed_fields(arguments), _place_in(watch, arguments.get("after"))
     if typed.get("state", "open") not in STATES:
         return ListQuery(typed, None, after)
     filters = {name: value for name, value in typed.items() if name != "q"}
@@ -65,19 +69,26 @@ def key_range(key_type: str, text: str) -> tuple[str, str] | None:
     return None
 
 
+def _place_in(watch: Watch, text: str | None) -> Place | None:
+    """A place whose key is none of this table is the first page."""
+    after = place(text)
+    try:
+        return after and Place(after.section, after.at, task_id_of(watch, after.id))
+    except BadRequestError:
+        return None
+
+
 def place(text: str | None) -> Place | None:
     """A place from the address. One that cannot be read is the first page."""
     padding = "=" * (-len(text or "") % 4)
     try:
         parts = json.loads(base64.urlsafe_b64decode((text or "") + padding))
         section, at, key = int(parts["section"]), parts.get("at"), str(parts["id"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if at is not None:
+            datetime.fromisoformat(at if re.fullmatch(r"[\d:.+T -]{10,40}", at) else "")
+    except (*_UNREADABLE, KeyError, AttributeError):
         return None
-    if not 0 <= section <= 5:
-        return None
-    if at is not None and not re.fullmatch(r"[\d:.+T -]{10,40}", str(at)):
-        return None
-    return Place(section, at, key)
+    return Place(section, at, key) if 0 <= section <= 5 else None
 
 
 def address(after: Place) -> str:

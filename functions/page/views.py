@@ -72,7 +72,7 @@ def sweep(sweep_id: int) -> str:
     runs = page().store().sweeps(1, sweep_id + 1, idle=True)
     if not runs or runs[0].id != sweep_id:
         abort(404, f"There is no sweep {sweep_id}. Sweeps older than the retention are deleted.")
-    after = request.args.get("after", "")
+    after = request.args.get("after", "").replace("\0", "")
     moved = page().store().swept(watch(), sweep_id, PAGE_ROWS, after)
     more = None
     if len(moved) == PAGE_ROWS:

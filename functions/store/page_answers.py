@@ -21,7 +21,7 @@ class ListedTask(Record):
     number: int | None
     worker: str | None
     reason: str | None
-    progress: dict[str, Any] | None
+    progress: Any
     age: float | None
     late: float | None
 
@@ -108,7 +108,7 @@ class TimedAttempt(Record):
     cause: str | None
     error: str | None
     detail: str | None
-    progress: dict[str, Any] | None
+    progress: Any
     sweep_id: int | None
     checkpoints: dict[str, float] | None
 
