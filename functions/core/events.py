@@ -151,13 +151,7 @@ SWEEP_FINISHED = Event(
         "error",
     ),
 )
-SWEEP_SKIPPED = Event(
-    "sweep_skipped",
-    INFO,
-    "sweep not run: {verdict}",
-    ("verdict",),
-    uncounted="A repeated call of the scheduler; the run that it repeats writes sweep_finished.",
-)
+SWEEP_SKIPPED = Event("sweep_skipped", INFO, "sweep not run: {verdict}", ("verdict",))
 GAUGES_FAILED = Event(
     "gauges_failed",
     WARNING,

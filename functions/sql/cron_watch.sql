@@ -10,6 +10,7 @@ declare
   v_rules constant jsonb := '@rules@';
   v_batch json;
   v_skip  text[] := '{}';
+  v_view  jsonb;
 begin
   begin
     p_counts := unstuck.cron_add(
@@ -17,6 +18,7 @@ begin
     );
   exception when others then
     p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
+    p_counts := p_counts || '{"complete": false}';
     return;
   end;
   commit;
@@ -29,6 +31,7 @@ begin
       v_batch := unstuck.@watch@_sweep(v_rules, @batch@, p_sweep, null, v_skip);
     exception when others then
       p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
+      p_counts := p_counts || '{"complete": false}';
       return;
     end;
     commit;  -- each batch: a claim beside it stays fast
@@ -40,13 +43,18 @@ begin
   end loop;
   begin
     p_counts := unstuck.cron_add(p_counts, 'orphaned', unstuck.@watch@_orphans(p_sweep));
+    v_view := unstuck.@watch@_overview(v_rules);
+    p_counts := unstuck.cron_oldest(
+      p_counts, 'oldest_overdue_seconds', (v_view #>> '{overdue,oldest}')::float8
+    );
     p_counts := unstuck.cron_oldest(p_counts, 'oldest_pending_seconds', (
       select max((o ->> 'oldest')::float8)
-      from jsonb_array_elements(unstuck.@watch@_overview(v_rules) -> 'open') o
+      from jsonb_array_elements(v_view -> 'open') o
       where o ->> 'state' = 'pending'
     ));
   exception when others then
     p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
+    p_counts := p_counts || '{"complete": false}';
     return;
   end;
   commit;

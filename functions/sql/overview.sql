@@ -1,3 +1,85 @@
+-- What is open and overdue now: for the page, the overview, the gauges and the alerts. Not what a
+-- sweep could end: a row that somebody holds is late as well. `until` is when it should have ended.
+-- The oldest first by `at`, after (`p_after`, `p_after_id`). No sequential scans, for the reason
+-- that sweep.sql gives.
+create or replace function unstuck.@watch@_late(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_limit integer default null,
+  p_after timestamptz default '-infinity',
+  p_after_id text default ''
+) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
+language plpgsql stable set enable_seqscan = off as $$
+#variable_conflict use_column
+begin
+  return query
+    select s.*
+    from (
+      (
+        select
+          a.started_at as at,
+          a.task_id as id,
+          @kind(t)@::text as kind,
+          @owner(t)@::text as owner,
+          unstuck.lives_until(a, (select unstuck.ready_after())) as until
+        from unstuck.attempts a
+        join @table@ t on t.@key@ = a.task_id::@key_type@
+        where a.watch = '@watch@'
+          and a.ended_at is null
+          and least(a.lease_until, a.deadline_at) <= p_now
+          and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
+          and (@is_running(t)@ or @is_pending(t)@)
+          and (a.started_at, a.task_id) > (p_after, p_after_id)
+        order by 1, 2
+        limit p_limit
+      )
+      union all
+      (
+        select
+          @queued_bound(t)@,
+          t.@key@::text,
+          @kind(t)@::text,
+          @owner(t)@::text,
+          @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+        from @table@ t
+        where @is_pending(t)@
+          and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+          and @queued(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+          and @queued_bound(t)@ >= p_after
+          and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+          )
+        order by @queued_bound(t)@, t.@key@::text
+        limit p_limit
+      )
+      union all
+      (
+        select
+          @alive_bound(t)@,
+          t.@key@::text,
+          @kind(t)@::text,
+          @owner(t)@::text,
+          @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+        from @table@ t
+        where @is_running(t)@
+          and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
+          and @alive(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+          and @alive_bound(t)@ >= p_after
+          and (@alive_bound(t)@, t.@key@::text) > (p_after, p_after_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+          )
+        order by @alive_bound(t)@, t.@key@::text
+        limit p_limit
+      )
+    ) s
+    order by 1, 2
+    limit p_limit;
+end $$;
+
 -- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads
 -- open rows and the ledger only.
 create or replace function unstuck.@watch@_overview(p_rules jsonb) returns jsonb
@@ -46,18 +128,9 @@ begin
     ),
     'overdue', (
       select jsonb_build_object(
-        'count', count(*), 'oldest', extract(epoch from v_now - min(until))
+        'count', count(*), 'oldest', extract(epoch from v_now - min(l.until))
       )
-      from (
-        select unstuck.lives_until(a, (select unstuck.ready_after())) as until
-        from unstuck.attempts a
-        where a.watch = '@watch@' and a.ended_at is null
-        union all
-        select @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
-        from @table@ t
-        where @is_pending(t)@
-      ) u
-      where until <= v_now
+      from unstuck.@watch@_late(v_now, p_rules) l
     ),
     'ended', coalesce((
       select jsonb_agg(jsonb_build_object(

@@ -34,65 +34,9 @@ declare
 begin
   case p_section
   when @section_stuck@ then return query
-    select s.*
-    from (
-      (
-        select
-          a.started_at as at,
-          a.task_id as id,
-          unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner) as fits
-        from unstuck.attempts a
-        join @table@ t on t.@key@ = a.task_id::@key_type@
-        where a.watch = '@watch@'
-          and a.ended_at is null
-          and least(a.lease_until, a.deadline_at) <= p_now
-          and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
-          and (@is_running(t)@ or @is_pending(t)@)
-          and (a.started_at, a.task_id) > (v_at, v_id)
-        order by 1, 2
-        limit p_limit
-      )
-      union all
-      (
-        select
-          @queued_bound(t)@,
-          t.@key@::text,
-          unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
-        from @table@ t
-        where @is_pending(t)@
-          and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
-          and @queued(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
-          and @queued_bound(t)@ >= v_at
-          and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
-          )
-        order by @queued_bound(t)@, t.@key@::text
-        limit p_limit
-      )
-      union all
-      (
-        select
-          @alive_bound(t)@,
-          t.@key@::text,
-          unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
-        from @table@ t
-        where @is_running(t)@
-          and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
-          and @alive(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
-          and @alive_bound(t)@ >= v_at
-          and (@alive_bound(t)@, t.@key@::text) > (v_at, v_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
-          )
-        order by @alive_bound(t)@, t.@key@::text
-        limit p_limit
-      )
-    ) s
-    order by 1, 2
-    limit p_limit;
+    select l.at, l.id, unstuck.fits(l.kind, v_kind) and unstuck.fits(l.owner, v_owner)
+    from unstuck.@watch@_late(p_now, p_rules, p_limit, v_at, v_id) l
+    order by 1, 2;
   when @section_running@ then return query
     select
       @alive_bound(t)@,

@@ -3,11 +3,13 @@
     custom.googleapis.com/unstuck/open_tasks       watch, kind, state (pending, running)
     custom.googleapis.com/unstuck/oldest_seconds   watch, kind, state: the age of the oldest of them
     custom.googleapis.com/unstuck/live_attempts    watch, kind
+    custom.googleapis.com/unstuck/overdue_tasks    watch: open and past their time now
+    custom.googleapis.com/unstuck/overdue_seconds  watch: how late the oldest of them is
 
-For the dashboard: alerts rest on log lines. A kind that has no open task is written as 0, when the
-policy names it or it was seen before by this instance; else its line would stop at its last value.
-One sweep runs at a time, so that all points are of one resource (generic_task, task_id "sweep"),
-whichever instance writes them."""
+For the dashboard: alerts rest on log lines. A watch that could not be read gets no point. A kind
+that has no open task is written as 0, when the policy names it or it was seen before by this
+instance; else its line would stop at its last value. One sweep runs at a time, so that all points
+are of one resource (generic_task, task_id "sweep"), whichever instance writes them."""
 
 import time
 from collections.abc import Iterator
@@ -60,6 +62,8 @@ def points(policy: Policy, views: dict[str, Overview]) -> dict[Key, float]:
             values[_key("oldest_seconds", **labels)] = max(0.0, float(tasks.oldest or 0))
         for kind, count in view.live_by_kind.items():
             values[_key("live_attempts", watch=watch, kind=kind)] = count
+        values[_key("overdue_tasks", watch=watch)] = view.overdue.count
+        values[_key("overdue_seconds", watch=watch)] = max(0.0, float(view.overdue.oldest or 0))
     _seen.update(values)
     return values
 
@@ -94,7 +98,7 @@ def _series(project: str, values: dict[Key, float], now: float) -> Iterator[Any]
     }
     interval = {"end_time": {"seconds": int(now), "nanos": int(now % 1 * 1e9)}}
     for (metric, labels), value in sorted(values.items()):
-        is_age = metric == "oldest_seconds"
+        is_age = metric.endswith("_seconds")
         typed = {"double_value": float(value)} if is_age else {"int64_value": int(value)}
         yield monitoring_v3.TimeSeries(
             metric={"type": f"{PREFIX}/{metric}", "labels": dict(labels)},

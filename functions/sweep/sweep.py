@@ -21,7 +21,8 @@ from functions.sweep.notify import notify
 
 @dataclass
 class Counts:
-    """What a sweep did, by task."""
+    """What a sweep did, by task, and how late the oldest task is that is overdue or waits: None
+    where a watch could not be read."""
 
     failed: int = 0
     requeued: int = 0
@@ -30,9 +31,11 @@ class Counts:
     unsweepable: int = 0
     orphaned: int = 0
     pruned: int = 0
-    oldest_overdue_seconds: float = 0.0
-    oldest_pending_seconds: float = 0.0
+    oldest_overdue_seconds: float | None = None
+    oldest_pending_seconds: float | None = None
     complete: bool = True
+    ended_late: float = field(default=0.0, repr=False)
+    """How late the latest task was that this sweep ended, in seconds."""
     skip: list[str] = field(default_factory=list, repr=False)
     dead_workers: list[tuple[str, Rescued]] = field(default_factory=list, repr=False)
     """Attempts whose worker stopped without a word, with the names of their watches."""
@@ -54,8 +57,8 @@ class SweepReport(Record):
     unsweepable: int
     orphaned: int
     pruned: int
-    oldest_overdue_seconds: float
-    oldest_pending_seconds: float
+    oldest_overdue_seconds: float | None
+    oldest_pending_seconds: float | None
     complete: bool
     sweep_id: int
     seconds: float
@@ -79,7 +82,15 @@ def sweep(
     try:
         begun = store.sweep_begin(key, by, policy.sweep_budget)
     except StoreError as error:
-        _say("error", {"sweep_id": None, "error": str(error), "seconds": 0.0, **Counts().answer()})
+        _say(
+            "error",
+            {
+                "sweep_id": None,
+                "error": str(error),
+                "seconds": 0.0,
+                **Counts(complete=False).answer(),
+            },
+        )
         raise
     if isinstance(begun, SweepNotBegun):
         events.emit(events.SWEEP_SKIPPED, verdict=begun.verdict)
@@ -96,6 +107,7 @@ def sweep(
         counts.pruned = store.prune(policy.retention)
     except StoreError as problem:
         errors.append(str(problem))
+    _measure(policy, counts)
     answer = _end(
         store, begun.sweep_id, counts, "; ".join(errors) or None, time.monotonic() - started
     )
@@ -134,12 +146,6 @@ def _sweep_watch(
         report(dispatcher, watch, batch.rescued, by="sweep")
     counts.orphaned += store.orphans(watch, sweep_id)
     counts.views[watch.name] = store.overview(watch)
-    waits = [
-        float(tasks.oldest or 0)
-        for tasks in counts.views[watch.name].open
-        if tasks.state is State.PENDING
-    ]
-    counts.oldest_pending_seconds = max([counts.oldest_pending_seconds, *waits])
 
 
 def _push_again(
@@ -186,12 +192,31 @@ def _count(watch: Watch, batch: Batch, counts: Counts) -> None:
     for task in batch.rescued:
         counts.requeued += task.state is RescuedState.PENDING
         counts.failed += task.state is RescuedState.FAILED
-        counts.oldest_overdue_seconds = max(counts.oldest_overdue_seconds, task.late)
+        counts.ended_late = max(counts.ended_late, task.late)
         if task.cause == Reason.LEASE_LOST and task.state is not RescuedState.OVERTAKEN:
             counts.dead_workers.append((watch.name, task))
     for row in batch.unsweepable:
         counts.unsweepable += 1
         events.emit(events.TASK_UNSWEEPABLE, watch=watch.name, **vars(row))
+
+
+def _measure(policy: Policy, counts: Counts) -> None:
+    """What is late when the sweep is done, whether it could end it or not: a row that somebody
+    holds is passed over by each sweep. A zero says that every watch was read and nothing is."""
+    views = counts.views.values()
+    overdue = [counts.ended_late, *(float(view.overdue.oldest or 0) for view in views)]
+    waits = [0.0, *(wait for view in views for wait in _waits(view))]
+    every_watch_read = len(counts.views) == len(policy.watches)
+    counts.complete &= every_watch_read
+    if every_watch_read or max(overdue) > 0:
+        counts.oldest_overdue_seconds = max(overdue)
+    if every_watch_read or max(waits) > 0:
+        counts.oldest_pending_seconds = max(waits)
+
+
+def _waits(view: Overview) -> list[float]:
+    """For how many seconds the oldest task of each kind waits."""
+    return [float(tasks.oldest or 0) for tasks in view.open if tasks.state is State.PENDING]
 
 
 def _end(

@@ -1966,6 +1966,88 @@ begin
   );
 end $$;
 
+-- What is open and overdue now: for the page, the overview, the gauges and the alerts. Not what a
+-- sweep could end: a row that somebody holds is late as well. `until` is when it should have ended.
+-- The oldest first by `at`, after (`p_after`, `p_after_id`). No sequential scans, for the reason
+-- that sweep.sql gives.
+create or replace function unstuck.tasks_late(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_limit integer default null,
+  p_after timestamptz default '-infinity',
+  p_after_id text default ''
+) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
+language plpgsql stable set enable_seqscan = off as $$
+#variable_conflict use_column
+begin
+  return query
+    select s.*
+    from (
+      (
+        select
+          a.started_at as at,
+          a.task_id as id,
+          t."kind"::text as kind,
+          t."owner"::text as owner,
+          unstuck.lives_until(a, (select unstuck.ready_after())) as until
+        from unstuck.attempts a
+        join "public"."tasks" t on t."id" = a.task_id::uuid
+        where a.watch = 'tasks'
+          and a.ended_at is null
+          and least(a.lease_until, a.deadline_at) <= p_now
+          and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
+          and (t."status" = 'processing' or t."status" = 'pending')
+          and (a.started_at, a.task_id) > (p_after, p_after_id)
+        order by 1, 2
+        limit p_limit
+      )
+      union all
+      (
+        select
+          t."scheduled_at",
+          t."id"::text,
+          t."kind"::text,
+          t."owner"::text,
+          t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+        from "public"."tasks" t
+        where t."status" = 'pending'
+          and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
+          and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+          and t."scheduled_at" >= p_after
+          and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+          )
+        order by t."scheduled_at", t."id"::text
+        limit p_limit
+      )
+      union all
+      (
+        select
+          t."updated_at",
+          t."id"::text,
+          t."kind"::text,
+          t."owner"::text,
+          t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+        from "public"."tasks" t
+        where t."status" = 'processing'
+          and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
+          and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+          and t."updated_at" >= p_after
+          and (t."updated_at", t."id"::text) > (p_after, p_after_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+          )
+        order by t."updated_at", t."id"::text
+        limit p_limit
+      )
+    ) s
+    order by 1, 2
+    limit p_limit;
+end $$;
+
 -- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads
 -- open rows and the ledger only.
 create or replace function unstuck.tasks_overview(p_rules jsonb) returns jsonb
@@ -2014,18 +2096,9 @@ begin
     ),
     'overdue', (
       select jsonb_build_object(
-        'count', count(*), 'oldest', extract(epoch from v_now - min(until))
+        'count', count(*), 'oldest', extract(epoch from v_now - min(l.until))
       )
-      from (
-        select unstuck.lives_until(a, (select unstuck.ready_after())) as until
-        from unstuck.attempts a
-        where a.watch = 'tasks' and a.ended_at is null
-        union all
-        select t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-        from "public"."tasks" t
-        where t."status" = 'pending'
-      ) u
-      where until <= v_now
+      from unstuck.tasks_late(v_now, p_rules) l
     ),
     'ended', coalesce((
       select jsonb_agg(jsonb_build_object(
@@ -2367,65 +2440,9 @@ declare
 begin
   case p_section
   when 0 then return query
-    select s.*
-    from (
-      (
-        select
-          a.started_at as at,
-          a.task_id as id,
-          unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner) as fits
-        from unstuck.attempts a
-        join "public"."tasks" t on t."id" = a.task_id::uuid
-        where a.watch = 'tasks'
-          and a.ended_at is null
-          and least(a.lease_until, a.deadline_at) <= p_now
-          and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
-          and (t."status" = 'processing' or t."status" = 'pending')
-          and (a.started_at, a.task_id) > (v_at, v_id)
-        order by 1, 2
-        limit p_limit
-      )
-      union all
-      (
-        select
-          t."scheduled_at",
-          t."id"::text,
-          unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
-        from "public"."tasks" t
-        where t."status" = 'pending'
-          and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
-          and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-          and t."scheduled_at" >= v_at
-          and (t."scheduled_at", t."id"::text) > (v_at, v_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
-          )
-        order by t."scheduled_at", t."id"::text
-        limit p_limit
-      )
-      union all
-      (
-        select
-          t."updated_at",
-          t."id"::text,
-          unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
-        from "public"."tasks" t
-        where t."status" = 'processing'
-          and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
-          and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
-          and t."updated_at" >= v_at
-          and (t."updated_at", t."id"::text) > (v_at, v_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
-          )
-        order by t."updated_at", t."id"::text
-        limit p_limit
-      )
-    ) s
-    order by 1, 2
-    limit p_limit;
+    select l.at, l.id, unstuck.fits(l.kind, v_kind) and unstuck.fits(l.owner, v_owner)
+    from unstuck.tasks_late(p_now, p_rules, p_limit, v_at, v_id) l
+    order by 1, 2;
   when 1 then return query
     select
       t."updated_at",
@@ -2711,7 +2728,7 @@ begin
       select jsonb_build_object(
         'count', count(*), 'oldest', extract(epoch from v_now - min(s.at))
       )
-      from unstuck.tasks_section(0, v_now, p_rules, v_most) s
+      from unstuck.tasks_late(v_now, p_rules, v_most) s
     ),
     'open', coalesce((
       select jsonb_agg(jsonb_build_object(
