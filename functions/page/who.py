@@ -11,14 +11,19 @@ IAP = "@gcp-sa-iap.iam.gserviceaccount.com"
 
 def caller(request: Any) -> str:
     """The e-mail address in the token that IAM accepted; behind IAP that of the person whom IAP
-    accepted.
+    accepted; else "unknown".
 
-    The token is not verified again: the platform did, and removed its signature. IAP's header
-    counts only where IAP itself is the caller, since anybody can send a header."""
-    claims = claims_of(request.headers.get("Authorization", "")) or {}
+    The token is not verified again: the platform did, and removed its signature. Where there is an
+    X-Serverless-Authorization (of `gcloud run services proxy`, and of IAP) the platform verifies
+    that one, and hands Authorization on as anybody wrote it. IAP's own header counts only where IAP
+    is the verified caller."""
+    headers = request.headers
+    verified = headers.get("X-Serverless-Authorization") or headers.get("Authorization", "")
+    claims = claims_of(verified) or {}
     email = str(claims.get("email") or "")
-    named = str(request.headers.get("X-Goog-Authenticated-User-Email", "")).rpartition(":")[2]
-    return (named if not email or email.endswith(IAP) else email)[:200] or "unknown"
+    if email.endswith(IAP):
+        email = str(headers.get("X-Goog-Authenticated-User-Email", "")).rpartition(":")[2]
+    return email[:200] or "unknown"
 
 
 def same_origin(request: Any) -> bool:

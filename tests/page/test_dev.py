@@ -176,6 +176,19 @@ def test_no_button_reaches_a_process_that_is_not_a_worker(dev):
     )
 
 
+@pytest.mark.parametrize("target", ["create_task", "claim_task", "sweep", "worker", "play/create"])
+def test_no_page_of_another_origin_can_use_it(dev, target):
+    """Each is a request that a browser sends without asking first."""
+    elsewhere = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    elsewhere |= {"Content-Type": "text/plain"}
+    answer = requests.post(f"{dev.url}/{target}", data="{}", headers=elsewhere, timeout=20)
+    assert answer.status_code == 403
+    rebound = {"Host": "evil.example", "Sec-Fetch-Site": "same-origin"}
+    answer = requests.post(f"{dev.url}/{target}", data="{}", headers=rebound, timeout=20)
+    assert answer.status_code == 403
+    assert requests.get(dev.url, headers={"Host": "evil.example"}, timeout=20).status_code == 403
+
+
 def dsn_of(dev: Dev) -> str:
     """As its servers got it."""
     servers = psutil.Process(dev.process.pid).children()

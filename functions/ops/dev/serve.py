@@ -12,7 +12,9 @@ import signal
 import sys
 from typing import Any
 
+from functions.core.settings import Settings
 from functions.ops.dev import targets
+from functions.ops.dev.visitors import own_only
 from functions.worker.processes import die_with_parent
 
 READY = "unstuck dev: ready"
@@ -35,7 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     die_with_parent(signal.SIGTERM)
     if os.getppid() == 1:  # the parent ended before this was asked for
         sys.exit("dev has ended")
-    _serve(workers() if options.part == "workers" else front(options), options)
+    app = workers() if options.part == "workers" else front(options)
+    _serve(own_only(app, Settings.read().cors_origins), options)
 
 
 def workers() -> targets.Wsgi:

@@ -9,6 +9,8 @@ from functions.ops.local.servers import ROOT
 
 Wsgi = Callable[..., Iterable[bytes]]
 SOURCE = str(ROOT / "main.py")
+_NOT_FORWARDED = {"host", "content-length", "connection", "origin", "sec-fetch-site"}
+"""Those of the connection, and those by which the front has judged the request."""
 
 
 def signatures() -> dict[str, str]:
@@ -52,9 +54,7 @@ def forward(url: str) -> Wsgi:
     def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
         headers = {
-            name: value
-            for name, value in request.headers
-            if name.lower() not in {"host", "content-length", "connection"}
+            name: value for name, value in request.headers if name.lower() not in _NOT_FORWARDED
         }
         try:
             answer = requests.request(
