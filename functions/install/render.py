@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 
 from functions.core.policy import Watch
-from functions.core.sqlstates import PASSING
+from functions.core.sqlstates import sqlstates_of_weather
 from functions.install.column_sql import literal
 from functions.install.names import names, render
 from functions.install.table import Table
@@ -49,7 +49,7 @@ def template(name: str) -> str:
 def shared() -> str:
     """The functions that serve every watch."""
     text = "\n".join(template(name) for name in SHARED)
-    return render(text, {"passing_sqlstates": ", ".join(map(literal, PASSING))})
+    return render(text, {"passing_sqlstates": ", ".join(map(literal, sqlstates_of_weather()))})
 
 
 def verbs(watch: Watch) -> str:

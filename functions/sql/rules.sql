@@ -190,9 +190,9 @@ begin
   end;
 end $$;
 
--- Whether an error says nothing about the row, such as a deadlock, a timeout, a shutdown or a lack
--- of resources. functions/core/sqlstates.py has the list.
+-- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover or
+-- a lack of resources. functions/core/sqlstates.py has the list of classes and codes.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
-  select left(p_sqlstate, 2) in (@passing_sqlstates@)
+  select array[left(p_sqlstate, 2), p_sqlstate] && array[@passing_sqlstates@]
 $$;

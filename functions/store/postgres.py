@@ -2,32 +2,23 @@
 before a fork.
 
 Safe behind a transaction pooler: autocommit, no prepared statements, no session state (measured
-with PgBouncer: 39 of 240 queries failed with psycopg's default, none with prepare_threshold=None).
+with PgBouncer: 39 of 240 queries failed with psycopg's default of prepared statements).
 """
 
 import os
 import time
-from math import ceil
 from typing import Any
 
 import psycopg
-from psycopg import errors
-from psycopg.pq import TransactionStatus
 
-from functions.core.sqlstates import PASSING
+from functions.core.sqlstates import LOCKS_AND_LIMITS, Meaning, meaning_of
 from functions.errors import StoreError
+from functions.store.connection import Connection, RefusedError
 from functions.store.dsn import readable, refused
 from functions.store.verbs import Store
 
-
-class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose waits end at `until`: a silent server cannot hold up a deadline."""
-
-    until = float("inf")
-
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        left = max(0.0, self.until - time.monotonic())
-        return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+NO_TEXT = "22021"
+"""PostgreSQL's code for a text that it cannot store, where the client finds it already."""
 
 
 class PostgresStore(Store):
@@ -36,49 +27,46 @@ class PostgresStore(Store):
         self._dsn, self.ignored = readable(dsn, source)
         self._source, self._has_connected = source, False
         self._pid = os.getpid()
-        self._idle: list[_Connection] = []
-        self._inherited: list[_Connection] = []
+        self._idle: list[Connection] = []
+        self._inherited: list[Connection] = []
+        self._suspected_at = 0.0
 
     def call(self, function: str, arguments: dict[str, Any], timeout: float) -> Any:
-        named = ", ".join(f"{name} => %s" for name in arguments)
         until = time.monotonic() + timeout
-        connection = None
+        connection = self._take(until)
         try:
-            connection = self._take(until)
-            connection.until = until
-            row = connection.execute(
-                f"select unstuck.{function}({named})", tuple(arguments.values())
-            ).fetchone()
-        except errors._WaitTimeout:  # noqa: SLF001 - its only name
-            self._drop(connection)
+            answer = connection.call(function, arguments, until)
+        except TimeoutError:
+            self._suspect(connection)
             raise StoreError(
                 f"{function}: no answer within {timeout:.1f} s", retryable=True
             ) from None
-        except psycopg.Error as error:
-            if (
-                connection
-                and not connection.closed
-                and connection.info.transaction_status == TransactionStatus.IDLE
-            ):
-                self._idle.append(connection)  # the server said no; the connection is fine
+        except RefusedError as error:
+            if connection.is_usable and _serves_on(error.code):
+                self._give_back(connection)
             else:
-                self._drop(connection)
-                self.close()  # most likely the other idle connections broke with it
+                self._suspect(connection)
             raise _explain(function, error) from None
-        except UnicodeEncodeError as error:
-            self._drop(connection)
-            raise StoreError(f"{function}: {error}", retryable=False) from None
+        except psycopg.Error as error:
+            self._suspect(connection)
+            raise StoreError(f"{function}: {str(error).strip()}", retryable=True) from None
+        except UnicodeError as error:
+            self._give_back(connection)
+            raise StoreError(f"{function}: {error}", retryable=False, code=NO_TEXT) from None
         except BaseException:
-            self._drop(connection)
+            connection.close()
             raise
-        self._idle.append(connection)
-        return row[0] if row else None
+        self._give_back(connection)
+        return answer
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:  # another thread may have taken the last one
+                return
 
-    def _take(self, until: float) -> _Connection:
+    def _take(self, until: float) -> Connection:
         if self._pid != os.getpid():
             # Forked: what the parent opened is the parent's, to use and to close.
             self._inherited += self._idle
@@ -88,18 +76,22 @@ class PostgresStore(Store):
         except IndexError:
             return self._open(until)
 
-    def _open(self, until: float) -> _Connection:
+    def _give_back(self, connection: Connection) -> None:
+        if connection.opened_at > self._suspected_at:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _suspect(self, connection: Connection) -> None:
+        """No connection that was opened before now is used again: most likely the others broke too,
+        or lead to the same server, which only reads now. The next call opens a new one."""
+        self._suspected_at = time.monotonic()
+        connection.close()
+        self.close()
+
+    def _open(self, until: float) -> Connection:
         try:
-            connection = _Connection.connect(
-                self._dsn,
-                autocommit=True,
-                prepare_threshold=None,
-                connect_timeout=max(1, ceil(until - time.monotonic())),
-                application_name="unstuck",
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
-            )
+            connection = Connection.open(self._dsn, until)
         except psycopg.Error as error:
             refusal = refused(error, self._source)
             # a password that was good before may be on its way to the server: ask again
@@ -108,19 +100,15 @@ class PostgresStore(Store):
         self._has_connected = True
         return connection
 
-    @staticmethod
-    def _drop(connection: _Connection | None) -> None:
-        if connection is not None:
-            connection.close()
+
+def _serves_on(code: str) -> bool:
+    """The server refused the row, or ended the statement: the connection is as good as new."""
+    return code in LOCKS_AND_LIMITS or meaning_of(code) is Meaning.ROW
 
 
-def _explain(function: str, error: psycopg.Error) -> StoreError:
-    code = error.sqlstate or ""
-    text = (error.diag.message_primary if code else str(error)) or str(error)
+def _explain(function: str, error: RefusedError) -> StoreError:
     hint = ""
-    if code in {"42883", "3F000", "42P01"}:
+    if error.code in {"42883", "3F000", "42P01"}:
         hint = " Run `python -m functions migrate --apply` on this database first."
-    unreachable = not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return StoreError(
-        f"{function}: {text.strip()}{hint}", retryable=unreachable or code[:2] in PASSING, code=code
-    )
+    passing = not error.code or meaning_of(error.code) is Meaning.WEATHER
+    return StoreError(f"{function}: {error}{hint}", retryable=passing, code=error.code)

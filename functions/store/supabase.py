@@ -17,7 +17,7 @@ import httpx
 from postgrest.exceptions import APIError
 
 from functions.core.policy import Json
-from functions.core.sqlstates import PASSING
+from functions.core.sqlstates import CLASSES, Meaning, meaning_of
 from functions.errors import StoreError
 from functions.store.supabase_key import check_key, check_url
 from functions.store.verbs import Store
@@ -28,11 +28,10 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 15.0
 """An idle connection is kept so long: longer than between two heartbeats, shorter than any gateway
 keeps it."""
+NO_JSON = "22032"
+"""PostgreSQL's code for a text that is no JSON, where the client finds it already."""
 ABSENT_CODES = {"PGRST202", "PGRST106", "42883", "3F000", "42P01", "PGRST205"}
 """The codes for a function, a schema or a table that is not there, or not exposed."""
-PASSING_STATUSES = {408, 425, 429}
-PASSING_CODES = {"PGRST000", "PGRST001", "PGRST002", "PGRST003"}
-"""PostgREST cannot reach the database, does not know its schema yet, or has no connection free."""
 INSTALL_HINT = (
     " Put the output of `python -m functions sql --supabase` into supabase/migrations/ and push it "
     "first (or run `python -m functions migrate --supabase --apply`)."
@@ -146,9 +145,14 @@ class SupabaseStore(Store):
             # httpx may quote the key or the URL
             text = f"{function}: SUPABASE_URL does not answer ({type(error).__name__})"
             raise StoreError(text, retryable=passing) from None
-        except ValueError as error:  # what is no JSON: half of a surrogate pair, not a number
-            text = f"{function}: a value cannot be sent ({type(error).__name__})"
-            raise StoreError(text, retryable=False) from None
+        except ValueError as error:
+            kind = type(error).__name__
+            if transport.status.get():
+                text = f"{function}: the answer is not JSON ({kind})"
+                raise StoreError(text, retryable=True) from None
+            # What is to be sent is none: half of a surrogate pair, not a number.
+            text = f"{function}: a value cannot be sent ({kind})"
+            raise StoreError(text, retryable=False, code=NO_JSON) from None
         if isinstance(answer, str):  # no verb answers a text: it is a page of something between
             raise StoreError(f"{function}: the answer is not JSON: {answer[:80]!r}", retryable=True)
         return answer
@@ -170,7 +174,7 @@ class SupabaseStore(Store):
 
 
 def _explain(function: str, error: APIError, status: int) -> StoreError:
-    code = error.code or ""
+    code = _code(error.code or "", status)
     text = " ".join((error.message or f"status {status}").split())
     hint = ""
     if code in ABSENT_CODES:
@@ -179,13 +183,12 @@ def _explain(function: str, error: APIError, status: int) -> StoreError:
         hint = GRANT_HINT
     elif status in {401, 403}:
         hint = KEY_HINT
-    sqlstate = len(code) == 5 and code.isalnum()
-    if sqlstate:
-        passing = code[:2] in PASSING
-    else:
-        passing = (
-            code in PASSING_CODES
-            or status in PASSING_STATUSES
-            or (status >= 500 and not code.startswith("PGRST"))
-        )
+    passing = meaning_of(code) is Meaning.WEATHER
     return StoreError(f"{function}: {text}{hint}", retryable=passing, code=code)
+
+
+def _code(code: str, status: int) -> str:
+    """PostgREST's code, or the status where a gateway answered: its body may have any code."""
+    known = code[:2] in CLASSES or code.startswith(("PGRST", "PT"))
+    by_a_hook = len(code) == 5 and status == 400
+    return code if known or by_a_hook else str(status)

@@ -327,6 +327,7 @@ class Store(ABC):
         answer = self._verb(
             f"{watch.name}_batch" if of_a_run else f"{watch.name}_sweep",
             BATCH_TIMEOUT_SECONDS,
+            longest_call=BATCH_TIMEOUT_SECONDS,
             p_rules=watch.rules_json,
             p_limit=limit,
             p_sweep=sweep_id,
@@ -383,15 +384,18 @@ class Store(ABC):
         function: str,
         timeout: float = VERB_TIMEOUT_SECONDS,
         again: str | None = None,
+        longest_call: float = VERB_TIMEOUT_SECONDS,
         **arguments: Any,
     ) -> Any:
-        """Calls until it is answered, or the time is over, or the error is not a passing one. A
+        """Calls until it is answered, or the time is over, or the error is not weather. One call
+        takes `longest_call` seconds at most, since its connection may be dead and nobody says so. A
         repetition sets the argument that `again` names."""
         until = time.monotonic() + timeout
         pause = 0.05
         while True:
             try:
-                return self.call(function, arguments, max(0.1, until - time.monotonic()))
+                left = until - time.monotonic()
+                return self.call(function, arguments, max(0.1, min(left, longest_call)))
             except StoreError as error:
                 left = until - time.monotonic()
                 if not error.retryable or left <= pause + (LOCK_WAIT_SECONDS if again else 0.0):

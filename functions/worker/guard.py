@@ -33,7 +33,7 @@ from functions.worker.messages import (
     Result,
     Stopped,
 )
-from functions.worker.settle import AttemptEnd, settle
+from functions.worker.settle import AttemptEnd, is_about_the_row, settle
 
 TICK_SECONDS = 0.1
 """Between two measurements of memory and shutdown. One costs 20 µs."""
@@ -193,7 +193,7 @@ class _Attempt:
             answer = self.store.beat(self.watch, task_id, token, self.progress, timeout)
         except StoreError as error:
             self.next_beat = time.monotonic() + min(1.0, self.policy.beat)
-            if not error.retryable:
+            if is_about_the_row(error):
                 self.progress = None  # most likely it holds a NUL: the next heartbeat goes without
             about = {"watch": self.watch.name, "error": str(error)}
             events.emit(events.BEAT_FAILED, **vars(self.claimed) | about)
@@ -232,9 +232,9 @@ class _Attempt:
             )
         except StoreError as error:
             detail = f"checkpoint {step.name} not written: {error}"
-            if error.retryable:
-                return AttemptEnd(SettleAs.RETRY, Reason.TRANSIENT, detail=detail)
-            return AttemptEnd(self._settle_by_rule(), Reason.HANDLER_ERROR, detail=detail)
+            if is_about_the_row(error):
+                return AttemptEnd(self._settle_by_rule(), Reason.HANDLER_ERROR, detail=detail)
+            return AttemptEnd(SettleAs.RETRY, Reason.TRANSIENT, detail=detail)
         work.send(CheckpointAnswer(isinstance(answer, Held)))
         self.next_beat = time.monotonic() + self.policy.beat
         return _lost_or_none(answer)

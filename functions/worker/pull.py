@@ -10,6 +10,7 @@ from functions.core import events
 from functions.core.answers import ClaimRefusal
 from functions.core.dispatch import Dispatcher
 from functions.core.policy import Policy, Watch
+from functions.core.sqlstates import Meaning, meaning_of
 from functions.errors import StoreError
 from functions.store import Store
 from functions.worker import shutdown
@@ -32,11 +33,16 @@ def pull(
     """Runs what is due until SIGTERM or Ctrl-C, after which the running task is released; with
     `once`, until nothing is due.
 
-    `worker` is the name of this worker in the ledger. Returns how many attempts were run. Waits
-    while the database cannot be reached; raises StoreError when it refuses."""
+    `worker` is the name of this worker in the ledger. Returns how many attempts were run.
+
+    An error of the database is logged, and the worker goes on. Raises StoreError only when its
+    configuration is wrong from the start, or with `once`."""
     attempts, pause = 0, FIRST_PAUSE_SECONDS
+    answered: set[str] = set()
     while not shutdown.requested.is_set():
-        if in_this_round := _round(store, policy, dispatcher, watches, kinds, worker):
+        if in_this_round := _round(
+            store, policy, dispatcher, watches, kinds, worker, answered, once=once
+        ):
             attempts, pause = attempts + in_this_round, FIRST_PAUSE_SECONDS
         elif once:
             break
@@ -59,15 +65,21 @@ def _round(
     watches: Sequence[Watch],
     kinds: list[str] | None,
     worker: str,
+    answered: set[str],
+    *,
+    once: bool,
 ) -> int:
-    """One task of each watch, so that a full table does not starve the others."""
+    """One task of each watch, so that a full table does not starve the others. `answered` are the
+    watches whose claims were answered before."""
     attempts = 0
     for watch in watches:
         try:
             answer = guard(store, policy, dispatcher, watch, None, kinds, worker=worker)
             attempts += answer.verdict is not ClaimRefusal.NONE
+            answered.add(watch.name)
         except StoreError as error:
             events.emit(events.REQUEST_FAILED, entry="pull", error=str(error), detail=error.code)
-            if not error.retryable:
+            is_wrong = not error.retryable and meaning_of(error.code) is Meaning.CONFIGURATION
+            if (is_wrong and watch.name not in answered) or (once and not error.retryable):
                 raise
     return attempts

@@ -1,6 +1,7 @@
 """settle: the one final write of an attempt, however it ended; repeated within the time that is
 left."""
 
+import time
 from typing import Any, assert_never
 
 from functions.core import events
@@ -8,12 +9,16 @@ from functions.core.answers import Claimed, Lost, Settled
 from functions.core.dispatch import Dispatcher, push
 from functions.core.policy import Watch
 from functions.core.record import Record
+from functions.core.sqlstates import Meaning, meaning_of
 from functions.core.states import Reason, SettleAs, State
 from functions.errors import StoreError
 from functions.store import Store
 
 ERROR_CHARACTERS = 8000
 """So much of an error's text is kept."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+"""Until a configuration that is wrong is tried again, doubled each time: a password may be changed
+just now, or a migration under way."""
 
 
 class AttemptEnd(Record):
@@ -48,33 +53,23 @@ def settle(
     """Writes the end and its event, and pushes a task that is pending again. `seconds` is how long
     the work took (None: as the ledger has it), `timeout` how long the write may.
 
+    Only an error about the row says that the result cannot be stored, which fails the task. After
+    any other the write is tried until the time is over.
+
     Raises StoreError when the end could not be written: the sweep will end the attempt."""
     by = "remote" if isinstance(attempt, RemoteAttempt) else "guard"
     about = {"watch": watch.name, "by": by, **vars(attempt)}
     if isinstance(end, Lost):
         events.emit(events.LEASE_LOST, **about | {"wanted": "beat", "reason": end.reason})
         return end
+    until = time.monotonic() + timeout
     try:
-        answer = store.settle(
-            watch,
-            attempt.task_id,
-            attempt.token,
-            end.settle_as,
-            result=end.result,
-            reason=end.reason,
-            error=_storable(end.error),
-            detail=_storable(end.detail),
-            after=_at_most_a_day(end.after),
-            timeout=timeout,
-        )
+        answer = _write(store, watch, attempt, end, until, about)
     except StoreError as error:
-        if not error.retryable and end.settle_as is SettleAs.COMPLETE:
-            failure = _result_refused(error)
-            return settle(
-                store, dispatcher, watch, attempt, failure, timeout=timeout, seconds=seconds
-            )
-        events.emit(events.SETTLE_FAILED, **about | {"wanted": end.settle_as, "error": str(error)})
-        raise
+        if end.settle_as is not SettleAs.COMPLETE or not is_about_the_row(error):
+            raise
+        end = _result_refused(error)
+        answer = _write(store, watch, attempt, end, until, about)
     about |= vars(answer) | {"cause": end.reason, "detail": end.detail, "wanted": end.settle_as}
     match answer:
         case Lost():
@@ -85,6 +80,46 @@ def settle(
             return _report(dispatcher, watch, attempt, answer, about | {"seconds": took})
         case _:
             assert_never(answer)
+
+
+def _write(
+    store: Store,
+    watch: Watch,
+    attempt: Claimed | RemoteAttempt,
+    end: AttemptEnd,
+    until: float,
+    about: dict[str, Any],
+) -> Settled | Lost:
+    """Raises StoreError. A configuration that is wrong is told at once, and tried again."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return store.settle(
+                watch,
+                attempt.task_id,
+                attempt.token,
+                end.settle_as,
+                result=end.result,
+                reason=end.reason,
+                error=_storable(end.error),
+                detail=_storable(end.detail),
+                after=_at_most_a_day(end.after),
+                timeout=until - time.monotonic(),
+            )
+        except StoreError as error:
+            if end.settle_as is SettleAs.COMPLETE and is_about_the_row(error):
+                raise
+            failure = {"wanted": end.settle_as, "error": str(error)}
+            events.emit(events.SETTLE_FAILED, **about | failure)
+            is_over = time.monotonic() + pause >= until
+            if error.retryable or is_over or is_about_the_row(error):
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def is_about_the_row(error: StoreError) -> bool:
+    return not error.retryable and meaning_of(error.code) is Meaning.ROW
 
 
 def _result_refused(error: StoreError) -> AttemptEnd:

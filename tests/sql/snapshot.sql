@@ -415,11 +415,11 @@ begin
   end;
 end $$;
 
--- Whether an error says nothing about the row, such as a deadlock, a timeout, a shutdown or a lack
--- of resources. functions/core/sqlstates.py has the list.
+-- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover or
+-- a lack of resources. functions/core/sqlstates.py has the list of classes and codes.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
-  select left(p_sqlstate, 2) in ('08', '40', '53', '55', '57', '58', 'XX')
+  select array[left(p_sqlstate, 2), p_sqlstate] && array['00', '01', '02', '03', '08', '0A', '0B', '24', '25', '26', '34', '40', '53', '55', '57', '58', '72', 'F0', 'HV', 'XX', '42P05']
 $$;
 
 -- beat: the heartbeat. It says that the attempt lives, and brings its progress along. A lease that

@@ -38,7 +38,7 @@ asked = "00000000-0000-0000-0000-000000000000"
 def backend():
     assert store.status(watch, asked) is None
     (idle,) = store._idle
-    return idle.info.backend_pid
+    return idle.pgconn.backend_pid
 
 before = backend()
 if not (child := os.fork()):
@@ -97,20 +97,17 @@ def locked(dsn: str) -> Iterator[None]:
         yield
 
 
-def beat(store: PostgresStore, watch: Watch, attempt: Claimed, limit: float = 8.0) -> str:
-    return store.beat(watch, attempt.task_id, attempt.token, timeout=limit).verdict
+def beat(store: PostgresStore, watch: Watch, attempt: Claimed, timeout: float = 8.0) -> str:
+    return store.beat(watch, attempt.task_id, attempt.token, timeout=timeout).verdict
 
 
 def test_a_call_ends_at_its_limit_while_another_session_holds_the_row(
     conformance, store, tasks, attempt
 ):
     with locked(conformance):
-        with (
-            takes(0.5, 0.5 + GRACE),
-            pytest.raises(StoreError, match=r"no answer within 0\.5 s") as refused,
-        ):
+        with takes(0.4, 0.5 + GRACE), pytest.raises(StoreError) as refused:
             beat(store, tasks, attempt, timeout=0.5)
-        assert refused.value.retryable
+        assert (refused.value.code, refused.value.retryable) == ("55P03", True)
     assert beat(store, tasks, attempt) == "held"
 
 
@@ -143,7 +140,7 @@ def test_a_claim_that_was_given_up_is_found_when_it_is_asked_for_again(conforman
             store.call("tasks_claim", dict(wanted), 0.2)
         again.start()
         waiting = "select count(*) from pg_locks where not granted"
-        eventually(lambda: watcher.execute(waiting).fetchone() == (2,))
+        eventually(lambda: watcher.execute(waiting).fetchone() == (1,), message="the first waits")
     again.join()
     assert (answers[0]["verdict"], answers[0]["token"]) == ("claimed", wanted["p_token"])
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import respx
 
+from functions.core.answers import Held
 from functions.core.policy import load
 from functions.errors import StoreError
 from functions.store.supabase import SupabaseStore
@@ -106,7 +107,7 @@ def beat(store: SupabaseStore, limit: float = 5.0) -> object:
 def test_a_passing_fault_is_outlived(store, what):
     with respx.mock:
         asked = respx.post(BEAT).mock(side_effect=[PASSING[what], httpx.Response(200, json=HELD)])
-        assert beat(store) == HELD
+        assert beat(store) == Held()
         assert asked.call_count == 2
 
 
@@ -140,7 +141,7 @@ def test_our_own_schema_is_looked_into_when_public_has_no_such_function(store):
         own = respx.post(f"{URL}/rest/v1/rpc/beat", headers={"Content-Profile": "unstuck"}).respond(
             json=HELD
         )
-        assert [beat(store), beat(store)] == [HELD, HELD]
+        assert [beat(store), beat(store)] == [Held(), Held()]
         assert (public.call_count, own.call_count) == (1, 2)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from functions.core.sqlstates import PASSING
+from functions.core.sqlstates import Meaning, meaning_of
 from functions.core.states import Reason, State
 from functions.errors import StoreError
 from functions.install.column_sql import (
@@ -161,7 +161,7 @@ class _Fix:
         try:
             return [row[0] for row in self.connection.execute(statement)]
         except psycopg.Error as error:
-            if not error.sqlstate or error.sqlstate[:2] in PASSING:
+            if not error.sqlstate or meaning_of(error.sqlstate) is Meaning.WEATHER:
                 raise store_error(error) from None
             raise _BadRowError(error) from None
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from functions.core.sqlstates import PASSING
+from functions.core.sqlstates import Meaning, meaning_of
 from functions.errors import StoreError
 from functions.store import dsn as dsn_of
 
@@ -77,7 +77,7 @@ def store_error(error: psycopg.Error) -> StoreError:
     """A refusal of the database as a sentence with the next step."""
     code = error.sqlstate or ""
     text = f"{_sentence(error)}{ADVICE[code]}" if code in ADVICE else one_line(error)
-    passing = not code or code[:2] in PASSING
+    passing = not code or meaning_of(code) is Meaning.WEATHER
     return StoreError(text, retryable=passing, code=code)
 
 
