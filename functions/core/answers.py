@@ -39,12 +39,14 @@ class Rescued(Record):
 
 
 class Unsweepable(Record):
-    """An overdue task that the database refuses to settle, with the SQLSTATE and the error."""
+    """An overdue task that the database refuses to settle, with the SQLSTATE, the error, and the
+    time of the first refusal."""
 
     task_id: str
     kind: str
     code: str
     error: str
+    since: str | None = None
 
 
 class Batch(Record):

@@ -197,8 +197,8 @@ SWEEP_SUSPENDED = Event(
 TASK_UNSWEEPABLE = Event(
     "task_unsweepable",
     ERROR,
-    "task {task_id} cannot be settled: {error}",
-    ("watch", "task_id", "kind", "code", "error"),
+    "task {task_id} cannot be settled since {since}: {error}",
+    ("watch", "task_id", "kind", "code", "error", "since"),
 )
 NOTIFICATION_SENT = Event(
     "notification_sent",

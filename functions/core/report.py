@@ -3,23 +3,26 @@ again."""
 
 from functions.core import events
 from functions.core.answers import Rescued, RescuedState
-from functions.core.dispatch import Dispatcher, push
+from functions.core.dispatch import Dispatcher, Push, push_all
 from functions.core.policy import Watch
 
 
 def report(dispatcher: Dispatcher | None, watch: Watch, rescued: list[Rescued], *, by: str) -> None:
     """Writes one event for each task. `by` is sweep, status, create or claim. Without a dispatcher
-    nothing is pushed: a claim takes the task itself."""
+    nothing is pushed: a claim takes the task itself, and a sweep pushes later."""
     if rescued:
         events.emit_lines([_line(watch, task, by) for task in rescued])
     if dispatcher is not None:
-        for task in rescued:
-            if task.state is RescuedState.PENDING and not push(
-                dispatcher, watch.name, task.task_id, task.number + 1, task.retry_after or 0.0
-            ):
-                # A queue that does not answer may hold up one push, not 500: the sweep sends the
-                # others again.
-                return
+        push_all(dispatcher, pushes_of(watch, rescued))
+
+
+def pushes_of(watch: Watch, rescued: list[Rescued]) -> list[Push]:
+    """The pushes of the tasks that are pending again."""
+    return [
+        Push(watch.name, task.task_id, task.number + 1, task.retry_after or 0.0)
+        for task in rescued
+        if task.state is RescuedState.PENDING
+    ]
 
 
 def _line(watch: Watch, task: Rescued, by: str) -> str:

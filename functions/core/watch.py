@@ -233,11 +233,21 @@ class Watch:
         """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy
         cannot differ. They are short, since each call reads them: what Python alone uses is left
         out, and a kind states only what differs from "*"."""
+        return self._rules_json({})
+
+    @cached_property
+    def pushed_rules_json(self) -> Json:
+        """The same where workers are pushed to: no task fails as never_claimed before its push was
+        sent again."""
+        return self._rules_json({"pushes": True})
+
+    def _rules_json(self, more: dict[str, Any]) -> Json:
         rules = {kind: _sql_fields(rule) for kind, rule in self.rules.items()}
         star = rules.pop("*")
         longest = max(rule.pending_for for rule in self.rules.values())
         differing = {kind: _differing(rule, star) for kind, rule in rules.items()}
-        return Json(json.dumps({"*": star | {"longest_pending_for": _short(longest)}, **differing}))
+        star |= {"longest_pending_for": _short(longest), **more}
+        return Json(json.dumps({"*": star, **differing}))
 
 
 def _sql_fields(rule: Rule) -> dict[str, Any]:

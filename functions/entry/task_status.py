@@ -4,6 +4,7 @@ poll rescues it even when no scheduler runs."""
 from typing import Any
 
 from functions.core.answers import LastAttempt
+from functions.core.dispatch import pushes
 from functions.core.report import report
 from functions.entry import auth
 from functions.entry.app import App
@@ -18,7 +19,7 @@ def respond(app: App, request: Any) -> Response:
     query = request.args.to_dict()
     watch = watch_of(app.policy, query)
     task_id = task_id_of(watch, query.get("task_id") or request.path.strip("/"))
-    answer = app.store.status(watch, task_id, owner=user)
+    answer = app.store.status(watch, task_id, owner=user, pushes=pushes(app.dispatcher))
     if answer is None:
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
     report(app.dispatcher, watch, answer.rescued, by="status")

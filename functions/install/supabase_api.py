@@ -41,6 +41,7 @@ WATCH_VERBS = (
     "operate",
     "sweep",
     "batch",
+    "pass_over",
     "orphans",
     "redispatch",
     "page",

@@ -9,7 +9,6 @@ create or replace procedure unstuck.@watch@_cron(
 declare
   v_rules constant jsonb := '@rules@';
   v_batch json;
-  v_skip  text[] := '{}';
   v_view  jsonb;
 begin
   begin
@@ -28,17 +27,14 @@ begin
       exit;
     end if;
     begin
-      v_batch := unstuck.@watch@_sweep(v_rules, @batch@, p_sweep, null, v_skip);
+      v_batch := unstuck.@watch@_sweep(v_rules, @batch@, p_sweep);
     exception when others then
       p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
       p_counts := p_counts || '{"complete": false}';
-      return;
+      exit;
     end;
     commit;  -- each batch: a claim beside it stays fast
     p_counts := unstuck.cron_count(p_counts, v_batch);
-    v_skip := v_skip || array(
-      select t ->> 'task_id' from json_array_elements(v_batch -> 'unsweepable') t
-    );
     exit when not (v_batch ->> 'more')::boolean;
   end loop;
   begin

@@ -5,7 +5,7 @@
 --            the planner, and each batch would do one
 --   apply    writes the decisions, guarded again by status
 --   sweep    does both; where the batch fails it goes row by row, so that one bad row never stops
---            the others
+--            the others, whether it is wrong, locked or slow
 -- No sequential scans in overdue and apply: a plan that was made while a table was small would be
 -- kept while it grows (30 times slower seen).
 
@@ -21,6 +21,7 @@ language plpgsql set plan_cache_mode = auto  -- whatever a claim has set
 set enable_seqscan = off as $$
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
+  v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
@@ -57,8 +58,9 @@ begin
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
   if p_limit > 0 then
-    -- Pending for longer than the rule. Not where its lost push was sent again only just now, for
-    -- the first time or after the rule's time was over.
+    -- Pending for longer than the rule. Where workers are pushed to, not before its push was sent
+    -- again; and not where that was only just now, for the first time or after the rule's time was
+    -- over.
     select array_agg(row(
       d.task_id,
       d.kind,
@@ -88,6 +90,10 @@ begin
           select from unstuck.attempts a
           where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
         )
+        and (not v_pushes or exists (
+          select from unstuck.dispatches d
+          where d.watch = '@watch@' and d.task_id = t.@key@::text and d.at >= @queued(t)@
+        ))
         and not exists (
           select from unstuck.dispatches d
           where d.watch = '@watch@'
@@ -234,61 +240,131 @@ begin
 end $$;
 
 -- One batch: finds, decides and writes. Answers the tasks that it moved, those that it could not
--- move, and whether there are more.
+-- move, and whether there are more. Where the batch fails it goes row by row. A row that fails alone
+-- is written down as unsweepable, and comes again when nothing else is left: once in each run.
+-- No lock is waited for longer than a small part of a run's budget: a row or an account that
+-- somebody has locked must not keep the others.
 create or replace function unstuck.@watch@_sweep(
   p_rules jsonb,
   p_limit integer default 500,
   p_sweep bigint default null,
   p_task text default null,
   p_skip text[] default '{}'
-) returns json language plpgsql as $$
+) returns json language plpgsql set lock_timeout = '200ms' as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
+  v_until timestamptz;
+  v_known text[] := '{}';
+  v_ids   text[];
+  v_id    text;
   v_found unstuck.overdue[];
-  v_one   json;
-  v_done  json[] := '{}';
+  v_one   unstuck.overdue[];
+  v_done  unstuck.overdue[] := '{}';
   v_bad   json[] := '{}';
-  v_row   unstuck.overdue;
+  v_more  boolean := false;
 begin
+  if p_task is null then
+    v_known := array(select u.task_id from unstuck.unsweepable u where u.watch = '@watch@');
+  end if;
   -- Locks and writes are in one subtransaction: a row that was locked outside of it gets a
   -- multixact when it is written.
   begin
-    v_found := unstuck.@watch@_overdue(v_now, p_rules, p_limit, p_task, p_skip);
-    if v_found is null then
-      return '{"rescued": [], "unsweepable": [], "more": false}';
-    end if;
-    perform unstuck.@watch@_apply(v_now, v_found, p_sweep);
-    return json_build_object(
-      'rescued', to_json(v_found),
-      'unsweepable', '{}'::json[],
-      'more', cardinality(v_found) >= p_limit
-    );
-  exception when others then
-    if v_found is null or unstuck.is_passing(sqlstate) then
-      raise;
-    end if;
-    if cardinality(v_found) = 1 then
+    v_found := unstuck.@watch@_overdue(v_now, p_rules, p_limit, p_task, p_skip || v_known);
+    v_more := v_found is not null
+      and (cardinality(v_found) >= p_limit or v_known <> '{}' and p_sweep is not null);
+    if v_found is not null then
+      perform unstuck.@watch@_apply(v_now, v_found, p_sweep);
       return json_build_object(
-        'rescued', '{}'::json[],
-        'more', p_limit = 1,
-        'unsweepable', json_build_array(json_build_object(
-          'task_id', v_found[1].task_id,
-          'kind', v_found[1].kind,
-          'code', sqlstate,
-          'error', sqlerrm
-        ))
+        'rescued', to_json(v_found), 'unsweepable', v_bad, 'more', v_more
       );
     end if;
+  exception when others then
+    if v_found is null or unstuck.stops_batch(sqlstate) then
+      raise;
+    end if;
   end;
-  foreach v_row in array v_found loop
-    v_one := unstuck.@watch@_sweep(p_rules, 1, p_sweep, v_row.task_id);
-    v_done := v_done || array(select json_array_elements(v_one -> 'rescued'));
-    v_bad := v_bad || array(select json_array_elements(v_one -> 'unsweepable'));
+  if v_found is null then
+    v_ids := array(
+      select u.task_id
+      from unstuck.unsweepable u
+      where u.watch = '@watch@'
+        and u.task_id = any (v_known)
+        and u.task_id <> all (p_skip)
+        and (p_sweep is null or u.sweep_id is distinct from p_sweep)
+      order by u.tried_at
+      limit p_limit
+    );
+    v_more := p_sweep is not null and cardinality(v_ids) >= p_limit;
+  else
+    v_ids := array(select f.task_id from unnest(v_found) f);
+  end if;
+  if v_ids = '{}' then
+    return json_build_object('rescued', v_done, 'unsweepable', v_bad, 'more', false);
+  end if;
+
+  v_until := v_now + unstuck.half_of_limit();
+  perform set_config('lock_timeout', '100ms', true);
+  foreach v_id in array v_ids loop
+    if clock_timestamp() >= v_until then  -- what was done so far must come to its commit
+      v_more := true;
+      exit;
+    end if;
+    v_one := null;
+    begin
+      v_one := unstuck.@watch@_overdue(v_now, p_rules, 1, v_id, '{}');
+      if v_one is null then  -- settled or locked by somebody, in the meantime
+        update unstuck.unsweepable u
+        set sweep_id = p_sweep
+        where u.watch = '@watch@' and u.task_id = v_id;
+      else
+        perform unstuck.@watch@_apply(v_now, v_one, p_sweep);
+        delete from unstuck.unsweepable u where u.watch = '@watch@' and u.task_id = v_id;
+        v_done := v_done || v_one;
+      end if;
+    exception when others then
+      if unstuck.stops_batch(sqlstate) then
+        raise;
+      end if;
+      v_bad := v_bad || unstuck.pass_over(
+        '@watch@', v_id, v_one[1].kind, p_sweep, sqlstate, sqlerrm
+      );
+    end;
   end loop;
   return json_build_object(
-    'rescued', to_json(v_done),
-    'unsweepable', to_json(v_bad),
-    'more', cardinality(v_found) >= p_limit
+    'rescued', to_json(v_done), 'unsweepable', to_json(v_bad), 'more', v_more
+  );
+end $$;
+
+-- Writes down the next overdue task as unsweepable, for a caller whose batch of one was stopped by a
+-- time limit: nothing of such a batch is kept. Null where none is overdue.
+create or replace function unstuck.@watch@_pass_over(
+  p_rules jsonb,
+  p_sweep bigint,
+  p_code text,
+  p_error text
+) returns json language plpgsql as $$
+declare
+  v_known constant text[] := array(
+    select u.task_id from unstuck.unsweepable u where u.watch = '@watch@'
+  );
+  v_next  unstuck.overdue := (
+    unstuck.@watch@_overdue(clock_timestamp(), p_rules, 1, null, v_known)
+  )[1];
+begin
+  if v_next.task_id is null then  -- then it was one of those that are known
+    select u.task_id, u.kind
+    into v_next.task_id, v_next.kind
+    from unstuck.unsweepable u
+    where u.watch = '@watch@'
+      and u.sweep_id is distinct from p_sweep
+    order by u.tried_at
+    limit 1;
+  end if;
+  if v_next.task_id is null then
+    return null;
+  end if;
+  return unstuck.pass_over(
+    '@watch@', v_next.task_id, v_next.kind, p_sweep, p_code, p_error
   );
 end $$;
 
@@ -337,8 +413,8 @@ begin
 end $$;
 
 -- Ends attempts whose task row was deleted; once in each run. Also calls on_swept, the hook in
--- which users look for changes that were made without our functions. Returns how many attempts it
--- ended.
+-- which users look for changes that were made without our functions. What was unsweepable and is
+-- open no more is forgotten. Returns how many attempts it ended.
 create or replace function unstuck.@watch@_orphans(p_sweep bigint) returns integer
 language plpgsql as $$
 declare
@@ -355,6 +431,17 @@ begin
     and unstuck.lives_until(a, (select unstuck.ready_after())) <= clock_timestamp()
     and not exists (select from @table@ t where t.@key@ = a.task_id::@key_type@);
   get diagnostics v_count = row_count;
+  delete from unstuck.unsweepable u
+  where u.watch = '@watch@'
+    and not exists (
+      select from @table@ t
+      where t.@key@ = u.task_id::@key_type@
+        and (@is_pending(t)@ or @is_running(t)@)
+    )
+    and not exists (
+      select from unstuck.attempts a
+      where a.watch = '@watch@' and a.task_id = u.task_id and a.ended_at is null
+    );
   @on_swept()@
   return v_count;
 end $$;

@@ -57,6 +57,42 @@ create or replace function unstuck.sweep_end(
   where id = p_id
 $$;
 
+-- Writes down that an overdue task cannot be settled, and why. Answers it, with since when.
+create or replace function unstuck.pass_over(
+  p_watch text,
+  p_task text,
+  p_kind text,
+  p_sweep bigint,
+  p_code text,
+  p_error text
+) returns json language sql as $$
+  insert into unstuck.unsweepable as u (watch, task_id, kind, sweep_id, code, error)
+  values (p_watch, p_task, coalesce(p_kind, ''), p_sweep, p_code, p_error)
+  on conflict (watch, task_id) do update
+  set kind = coalesce(p_kind, u.kind),
+      sweep_id = p_sweep,
+      tried_at = clock_timestamp(),
+      code = p_code,
+      error = p_error
+  returning json_build_object(
+    'task_id', u.task_id, 'kind', u.kind, 'since', u.since, 'code', u.code, 'error', u.error
+  )
+$$;
+
+-- Whether an error would meet each row of a batch: the connection, the server or its resources.
+-- Anything else, such as a wrong value or a lock that somebody holds, may be that of one row.
+create or replace function unstuck.stops_batch(p_sqlstate text) returns boolean
+language sql immutable parallel safe as $$
+  select left(p_sqlstate, 2) in ('08', '53', '57', '58')
+$$;
+
+-- For how long a statement may go row by row: half of its limit, at most 10 seconds.
+create or replace function unstuck.half_of_limit() returns interval language sql stable as $$
+  select least(10000, nullif(s.setting::integer, 0) / 2) * interval '1 ms'
+  from pg_settings s
+  where s.name = 'statement_timeout'
+$$;
+
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
 -- more lease, once. Returns how many got one.
 create or replace function unstuck.suspend(

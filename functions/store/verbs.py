@@ -36,6 +36,7 @@ from functions.core.answers import (
     SweepNotBegun,
     TaskRow,
     TaskStatus,
+    Unsweepable,
 )
 from functions.core.policy import Json, Policy, Watch
 from functions.core.record import plain
@@ -63,6 +64,8 @@ LOCK_WAIT_SECONDS = 2.0
 made: it could come through when its caller has given up, and burn a try."""
 BATCH_TIMEOUT_SECONDS = 60.0
 """For a batch of the sweep."""
+CANCELLED = "57014"
+"""The SQLSTATE of a statement that a time limit of the database, or a person, has stopped."""
 
 
 class Store(ABC):
@@ -201,13 +204,20 @@ class Store(ABC):
         return read_one_of(answer, Settled, Lost)
 
     def status(
-        self, watch: Watch, task_id: str, *, heal: bool = True, owner: str | None = None
+        self,
+        watch: Watch,
+        task_id: str,
+        *,
+        heal: bool = True,
+        owner: str | None = None,
+        pushes: bool = False,
     ) -> TaskStatus | None:
-        """None for a task that is not there, or, where `owner` is given, belongs to another."""
+        """None for a task that is not there, or, where `owner` is given, belongs to another.
+        `pushes` as for `sweep`."""
         answer = self._verb(
             f"{watch.name}_status",
             p_task=task_id,
-            p_rules=watch.rules_json,
+            p_rules=watch.pushed_rules_json if pushes else watch.rules_json,
             p_heal=heal,
             p_owner=owner,
         )
@@ -320,21 +330,40 @@ class Store(ABC):
         sweep_id: int | None = None,
         task_id: str | None = None,
         skip: list[str] | None = None,
+        pushes: bool = False,
+        timeout: float = BATCH_TIMEOUT_SECONDS,
     ) -> Batch:
-        """One batch of the run `sweep_id`, or of one task."""
+        """One batch of the run `sweep_id`, or of one task. `pushes`: lost pushes are sent again, so
+        that no task fails as never_claimed before it had that chance. A batch that a time limit of the
+        database stopped is not tried again: the caller asks for a smaller one."""
         of_a_run = sweep_id is not None and task_id is None
         arguments = {"p_batch": str(uuid.uuid4())} if of_a_run else {"p_task": task_id}
         answer = self._verb(
             f"{watch.name}_batch" if of_a_run else f"{watch.name}_sweep",
-            BATCH_TIMEOUT_SECONDS,
-            longest_call=BATCH_TIMEOUT_SECONDS,
-            p_rules=watch.rules_json,
+            timeout,
+            longest_call=timeout,
+            final=CANCELLED,
+            p_rules=watch.pushed_rules_json if pushes else watch.rules_json,
             p_limit=limit,
             p_sweep=sweep_id,
             p_skip=skip or [],
             **arguments,
         )
         return read(Batch, answer)
+
+    def pass_over(
+        self, watch: Watch, sweep_id: int, code: str, error: str, timeout: float
+    ) -> Unsweepable | None:
+        """Writes down the next overdue task as unsweepable; None where there is none."""
+        answer = self._verb(
+            f"{watch.name}_pass_over",
+            timeout,
+            p_rules=watch.rules_json,
+            p_sweep=sweep_id,
+            p_code=code,
+            p_error=_text(error),
+        )
+        return None if answer is None else read(Unsweepable, answer)
 
     def orphans(self, watch: Watch, sweep_id: int) -> int:
         return int(self._verb(f"{watch.name}_orphans", p_sweep=sweep_id))
@@ -385,11 +414,12 @@ class Store(ABC):
         timeout: float = VERB_TIMEOUT_SECONDS,
         again: str | None = None,
         longest_call: float = VERB_TIMEOUT_SECONDS,
+        final: str | None = None,
         **arguments: Any,
     ) -> Any:
-        """Calls until it is answered, or the time is over, or the error is not weather. One call
-        takes `longest_call` seconds at most, since its connection may be dead and nobody says so. A
-        repetition sets the argument that `again` names."""
+        """Calls until it is answered, or the time is over, or the error is not weather, or has the
+        SQLSTATE `final`. One call takes `longest_call` seconds at most, since its connection may be
+        dead and nobody says so. A repetition sets the argument that `again` names."""
         until = time.monotonic() + timeout
         pause = 0.05
         while True:
@@ -398,7 +428,9 @@ class Store(ABC):
                 return self.call(function, arguments, max(0.1, min(left, longest_call)))
             except StoreError as error:
                 left = until - time.monotonic()
-                if not error.retryable or left <= pause + (LOCK_WAIT_SECONDS if again else 0.0):
+                if not error.retryable or error.code == final:
+                    raise
+                if left <= pause + (LOCK_WAIT_SECONDS if again else 0.0):
                     raise
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(1.0, pause * 2)

@@ -24,8 +24,8 @@ from functions.store import Store
 
 LEASE_SECONDS = 60.0
 """So long a message belongs to the sweep that took it. A call takes 2 * TIMEOUT_SECONDS at most."""
-TIMEOUT_SECONDS = 5.0
-"""To connect, and again to the answer."""
+LEAST_TIMEOUT_SECONDS, TIMEOUT_SECONDS = 1.0, 5.0
+"""To connect, and again to the answer: half of the time that is left, within these bounds."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 3600.0
 """Before a message is tried again: doubled after each try, up to the longest."""
 MAX_TRIES = 12
@@ -40,10 +40,10 @@ def notify(store: Store, policy: Policy, settings: Settings, until: float) -> No
     if not settings.notify_url or not any(watch.notify for watch in policy.watches.values()):
         return
     try:
-        while time.monotonic() + 2 * TIMEOUT_SECONDS < until and (
+        while (left := until - time.monotonic()) > 2 * LEAST_TIMEOUT_SECONDS and (
             message := store.outbox_take(LEASE_SECONDS)
         ):
-            if not _send(store, settings, message):
+            if not _send(store, settings, message, min(TIMEOUT_SECONDS, left / 2)):
                 return
     except StoreError as error:
         events.emit(
@@ -51,8 +51,8 @@ def notify(store: Store, policy: Policy, settings: Settings, until: float) -> No
         )
 
 
-def _send(store: Store, settings: Settings, message: Message) -> bool:
-    error = _post(settings, message)
+def _send(store: Store, settings: Settings, message: Message, timeout: float) -> bool:
+    error = _post(settings, message, timeout)
     about: dict[str, Any] = {"count": len(message.tasks), "times": message.times}
     if error is None:
         store.outbox_end(message.message)
@@ -75,7 +75,7 @@ def _send(store: Store, settings: Settings, message: Message) -> bool:
     return False
 
 
-def _post(settings: Settings, message: Message) -> str | None:
+def _post(settings: Settings, message: Message, timeout: float) -> str | None:
     """What went wrong, in words without the URL: Slack's is a secret."""
     import requests
 
@@ -89,7 +89,7 @@ def _post(settings: Settings, message: Message) -> str | None:
             settings.notify_url or "",
             data=content,
             headers=headers,
-            timeout=TIMEOUT_SECONDS,
+            timeout=timeout,
             allow_redirects=False,
             stream=True,
         ) as answer:

@@ -1,22 +1,39 @@
 """The scheduled run that settles all that is overdue, batch by batch, inside a time budget."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from functions.core import events
 from functions.core.answers import Batch, Overview, Rescued, RescuedState, SweepNotBegun
-from functions.core.dispatch import Dispatcher, push, pushes
+from functions.core.dispatch import Dispatcher, Push, push_all, pushes
 from functions.core.policy import Policy, Watch
 from functions.core.record import Record
-from functions.core.report import report
+from functions.core.report import pushes_of, report
 from functions.core.settings import Settings
 from functions.core.states import Reason, State
 from functions.errors import StoreError
 from functions.store import Store
 from functions.sweep.notify import notify
+from functions.sweep.time_share import within
+
+SHARES = {
+    "settle": 0.5,
+    "push": 0.65,
+    "notify": 0.82,
+    "clean": 0.87,
+    "prune": 0.9,
+    "overview": 0.93,
+}
+"""The part of the budget at which each step ends at the latest; the next one has the time between.
+What follows the run has the rest."""
+LEAST_BATCH_SECONDS = 1.0
+"""So long a batch may take in any case."""
+MAX_LOST_PUSHES = 200
+"""Pushes that are marked as sent again at once; those of them for which no time is left wait for
+the next `redispatch_after`."""
 
 
 @dataclass
@@ -36,7 +53,6 @@ class Counts:
     complete: bool = True
     ended_late: float = field(default=0.0, repr=False)
     """How late the latest task was that this sweep ended, in seconds."""
-    skip: list[str] = field(default_factory=list, repr=False)
     dead_workers: list[tuple[str, Rescued]] = field(default_factory=list, repr=False)
     """Attempts whose worker stopped without a word, with the names of their watches."""
     views: dict[str, Overview] = field(default_factory=dict, repr=False)
@@ -81,7 +97,7 @@ def sweep(
     """
     try:
         begun = store.sweep_begin(key, by, policy.sweep_budget)
-    except StoreError as error:
+    except Exception as error:
         _say(
             "error",
             {
@@ -95,22 +111,15 @@ def sweep(
     if isinstance(begun, SweepNotBegun):
         events.emit(events.SWEEP_SKIPPED, verdict=begun.verdict)
         return begun
-    started, counts, errors = time.monotonic(), Counts(), []
-    until = started + policy.sweep_budget
-    for watch in policy.watches.values():  # one watch that fails must not stop the others
-        try:
-            _sweep_watch(store, policy, dispatcher, watch, begun.sweep_id, counts, until)
-        except StoreError as problem:
-            errors.append(f"{watch.name}: {problem}")
-    notify(store, policy, settings, until)
+    run = _Run(store, policy, dispatcher, settings, begun.sweep_id)
     try:
-        counts.pruned = store.prune(policy.retention)
-    except StoreError as problem:
-        errors.append(str(problem))
-    _measure(policy, counts)
-    answer = _end(
-        store, begun.sweep_id, counts, "; ".join(errors) or None, time.monotonic() - started
-    )
+        run.go()
+    except BaseException as error:
+        run.fail("sweep", error)
+        run.end()
+        if not isinstance(error, Exception):
+            raise
+    answer = run.answer or run.end()
     if settings.metrics and settings.project:
         from functions.sweep.after_sweep import afterwards
 
@@ -119,73 +128,200 @@ def sweep(
             policy,
             settings.project,
             begun.sweep_id,
-            counts.views,
-            counts.dead_workers,
-            until=until,
+            run.counts.views,
+            run.counts.dead_workers,
+            until=run.started + policy.sweep_budget,
         )
     return answer
 
 
-def _sweep_watch(
-    store: Store,
-    policy: Policy,
-    dispatcher: Dispatcher,
-    watch: Watch,
-    sweep_id: int,
-    counts: Counts,
-    until: float,
-) -> None:
-    suspended = store.suspend(watch, policy)
-    if suspended:
-        counts.suspended += suspended
-        events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
-    _push_again(store, policy, dispatcher, watch, counts, until)
-    counts.skip.clear()
-    for batch in _batches(store, watch, policy.sweep_batch, sweep_id, counts, until):
-        _count(watch, batch, counts)
-        report(dispatcher, watch, batch.rescued, by="sweep")
-    counts.orphaned += store.orphans(watch, sweep_id)
-    counts.views[watch.name] = store.overview(watch)
+class _Run:
+    """A run that has begun. It settles first; each other step has a share of the time, and may fail
+    or be slow without the others."""
 
+    def __init__(
+        self,
+        store: Store,
+        policy: Policy,
+        dispatcher: Dispatcher,
+        settings: Settings,
+        sweep_id: int,
+    ) -> None:
+        self.store, self.policy, self.dispatcher = store, policy, dispatcher
+        self.settings, self.sweep_id = settings, sweep_id
+        self.started = time.monotonic()
+        self.counts = Counts()
+        self.errors: list[str] = []
+        self.answer: SweepReport | None = None
+        self.unfinished: list[Watch] = []
+        """Watches in which more may be overdue."""
+        self.pushes: list[Push] = []
+        """Of the tasks that were put back."""
+        self.sizes: dict[str, BatchSize] = {}
+        names = list(policy.watches)
+        first = sweep_id % len(names)
+        self.watches = [policy.watches[name] for name in names[first:] + names[:first]]
+        """Each run begins with another one, so that a slow one does not always come first."""
 
-def _push_again(
-    store: Store, policy: Policy, dispatcher: Dispatcher, watch: Watch, counts: Counts, until: float
-) -> None:
-    """Sends lost pushes again. It runs before the sweep fails anything: after an outage of the
-    scheduler a task gets one more push before `pending_for` ends it."""
-    while pushes(dispatcher) and time.monotonic() < until:
-        quiet = store.redispatch(watch, policy.sweep_batch)
-        for task in quiet:
-            if not push(dispatcher, watch.name, task.task_id, -task.times):
-                return  # the queue does not answer: the others wait for the next time too
-            events.emit(events.TASK_REDISPATCHED, watch=watch.name, **vars(task))
-            counts.redispatched += 1
-        if len(quiet) < policy.sweep_batch:
+    def go(self) -> None:
+        for watch, until in self._shared(self.watches, self._until("settle")):
+            self._guarded(watch, self._suspend)
+            self._guarded(watch, self._settle, until)
+        for name, step in {
+            "push": self._push,
+            "notify": lambda until: notify(self.store, self.policy, self.settings, until),
+            "clean": self._clean,
+            "prune": self._prune,
+            "overview": self._overview,
+        }.items():
+            if error := within(self._until(name), step):
+                self.errors.append(f"{name}: {error}")
+        unfinished, self.unfinished = self.unfinished, []
+        for watch, until in self._shared(unfinished, self._until("overview")):
+            self._guarded(watch, self._settle, until)
+
+    def fail(self, part: str, error: BaseException) -> None:
+        text = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+        self.errors.append(f"{part}: {text}")
+
+    def end(self) -> SweepReport:
+        self.counts.complete = not self.unfinished
+        _measure(self.policy, self.counts)
+        seconds = time.monotonic() - self.started
+        errors = "; ".join(self.errors) or None
+        self.answer = _end(self.store, self.sweep_id, self.counts, errors, seconds)
+        return self.answer
+
+    def _until(self, step: str) -> float:
+        return self.started + SHARES[step] * self.policy.sweep_budget
+
+    def _shared(self, watches: list[Watch], until: float) -> Iterator[tuple[Watch, float]]:
+        """Each watch, with the end of its part of the time that is left."""
+        for number, watch in enumerate(watches):
+            now = time.monotonic()
+            yield watch, now + (until - now) / (len(watches) - number)
+
+    def _guarded(self, watch: Watch, step: Callable[..., None], *arguments: float) -> None:
+        """One watch that fails does not stop the others."""
+        try:
+            step(watch, *arguments)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and says so
+            self.fail(watch.name, error)
+
+    def _suspend(self, watch: Watch) -> None:
+        suspended = self.store.suspend(watch, self.policy)
+        if suspended:
+            self.counts.suspended += suspended
+            events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
+
+    def _settle(self, watch: Watch, until: float) -> None:
+        self.unfinished.append(watch)
+        for batch in self._batches(watch, until):
+            _count(watch, batch, self.counts)
+            report(None, watch, batch.rescued, by="sweep")
+            self.pushes += pushes_of(watch, batch.rescued)
+            if not batch.more:
+                self.unfinished.remove(watch)
+
+    def _batches(self, watch: Watch, until: float) -> Iterator[Batch]:
+        """Batches until one is not full, or the time is over. The database settles the next batch
+        while this one's events are written."""
+        with ThreadPoolExecutor(1) as ahead:
+            batch = self._batch(watch, until)
+            while batch and batch.more:
+                coming = ahead.submit(self._batch, watch, until)
+                yield batch
+                batch = coming.result()
+            if batch:
+                yield batch
+
+    def _batch(self, watch: Watch, until: float) -> Batch | None:
+        """The next batch; None when the time is over. One that fails is tried again at half of its
+        size. Where a single task fails, whatever the error, it is passed over and reported."""
+        size = self.sizes.setdefault(watch.name, BatchSize(self.policy.sweep_batch))
+        while (left := until - time.monotonic()) > 0:
+            timeout = max(LEAST_BATCH_SECONDS, left / 3)
+            try:
+                batch = self.store.sweep(
+                    watch,
+                    size.rows,
+                    sweep_id=self.sweep_id,
+                    pushes=pushes(self.dispatcher),
+                    timeout=timeout,
+                )
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                if size.rows > 1:
+                    size.halve()
+                    continue
+                row = self.store.pass_over(
+                    watch, self.sweep_id, error.code, str(error), LEAST_BATCH_SECONDS
+                )
+                if row is None:
+                    raise
+                del self.sizes[watch.name]
+                return Batch([], [row], more=True)
+            size.grow()
+            return batch
+        return None
+
+    def _push(self, until: float) -> None:
+        """Pushes what was put back, then sends lost pushes again."""
+        if not pushes(self.dispatcher):
             return
+        accepted = push_all(self.dispatcher, self.pushes, until)
+        if not all(accepted):
+            return  # the queue does not answer: what is left waits for the next run
+        for watch, end in self._shared(self.watches, until):
+            self._guarded(watch, self._push_again, end)
+
+    def _push_again(self, watch: Watch, until: float) -> None:
+        limit = min(self.policy.sweep_batch, MAX_LOST_PUSHES)
+        while time.monotonic() < until:
+            quiet = self.store.redispatch(watch, limit)
+            lost = [Push(watch.name, task.task_id, -task.times) for task in quiet]
+            accepted = push_all(self.dispatcher, lost, until)
+            for task, is_accepted in zip(quiet, accepted, strict=True):
+                if is_accepted:
+                    events.emit(events.TASK_REDISPATCHED, watch=watch.name, **vars(task))
+                    self.counts.redispatched += 1
+            if len(quiet) < limit or not all(accepted):
+                return
+
+    def _clean(self, _: float) -> None:
+        for watch in self.watches:
+            self._guarded(watch, self._orphans)
+
+    def _orphans(self, watch: Watch) -> None:
+        self.counts.orphaned += self.store.orphans(watch, self.sweep_id)
+
+    def _prune(self, _: float) -> None:
+        self.counts.pruned = self.store.prune(self.policy.retention)
+
+    def _overview(self, _: float) -> None:
+        for watch in self.watches:
+            self._guarded(watch, self._look)
+
+    def _look(self, watch: Watch) -> None:
+        self.counts.views[watch.name] = self.store.overview(watch)
 
 
-def _batches(
-    store: Store, watch: Watch, limit: int, sweep_id: int, counts: Counts, until: float
-) -> Iterator[Batch]:
-    """Batches until one is not full. Rows that cannot be settled are skipped, so that they do not
-    hide the others. The database settles the next batch while this one's events are written."""
+class BatchSize:
+    """How many rows a batch may have: half as many after one that failed; then again more, but not
+    as many as failed."""
 
-    def ask() -> Batch:
-        batch = store.sweep(watch, limit, sweep_id=sweep_id, skip=list(counts.skip))
-        counts.skip += [task.task_id for task in batch.unsweepable]
-        return batch
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._most = rows
 
-    if time.monotonic() >= until:
-        counts.complete = False
-        return
-    batch = ask()
-    with ThreadPoolExecutor(1) as ahead:
-        while batch.more and time.monotonic() < until:
-            coming = ahead.submit(ask)
-            yield batch
-            batch = coming.result()
-    counts.complete &= not batch.more
-    yield batch
+    def halve(self) -> None:
+        self._most = self.rows - 1
+        self.rows //= 2
+
+    def grow(self) -> None:
+        if self.rows * 2 <= self._most:
+            self.rows *= 2
 
 
 def _count(watch: Watch, batch: Batch, counts: Counts) -> None:

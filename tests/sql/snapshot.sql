@@ -222,6 +222,22 @@ drop index unstuck.attempts_started, unstuck.attempts_failed;
 create index attempts_ended on unstuck.attempts (ended_at) where ended_at is not null;
 create index attempts_failed on unstuck.attempts (watch, ended_at) where outcome in ('failed', 'cancelled');
 
+-- 0010_unsweepable
+-- Overdue tasks that the database refuses to settle: since when, and why. A sweep tries them after all others, once in each run.
+create table unstuck.unsweepable (
+  watch    text        not null,
+  task_id  text        not null,
+  kind     text        not null,
+  since    timestamptz not null default clock_timestamp(),
+  tried_at timestamptz not null default clock_timestamp(),
+  sweep_id bigint,                                      -- the last run that tried
+  code     text        not null,                        -- the SQLSTATE
+  error    text        not null,
+  primary key (watch, task_id)
+);
+
+alter table unstuck.unsweepable enable row level security;
+
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
@@ -567,6 +583,42 @@ create or replace function unstuck.sweep_end(
       counts = p_counts,
       error = p_error
   where id = p_id
+$$;
+
+-- Writes down that an overdue task cannot be settled, and why. Answers it, with since when.
+create or replace function unstuck.pass_over(
+  p_watch text,
+  p_task text,
+  p_kind text,
+  p_sweep bigint,
+  p_code text,
+  p_error text
+) returns json language sql as $$
+  insert into unstuck.unsweepable as u (watch, task_id, kind, sweep_id, code, error)
+  values (p_watch, p_task, coalesce(p_kind, ''), p_sweep, p_code, p_error)
+  on conflict (watch, task_id) do update
+  set kind = coalesce(p_kind, u.kind),
+      sweep_id = p_sweep,
+      tried_at = clock_timestamp(),
+      code = p_code,
+      error = p_error
+  returning json_build_object(
+    'task_id', u.task_id, 'kind', u.kind, 'since', u.since, 'code', u.code, 'error', u.error
+  )
+$$;
+
+-- Whether an error would meet each row of a batch: the connection, the server or its resources.
+-- Anything else, such as a wrong value or a lock that somebody holds, may be that of one row.
+create or replace function unstuck.stops_batch(p_sqlstate text) returns boolean
+language sql immutable parallel safe as $$
+  select left(p_sqlstate, 2) in ('08', '53', '57', '58')
+$$;
+
+-- For how long a statement may go row by row: half of its limit, at most 10 seconds.
+create or replace function unstuck.half_of_limit() returns interval language sql stable as $$
+  select least(10000, nullif(s.setting::integer, 0) / 2) * interval '1 ms'
+  from pg_settings s
+  where s.name = 'statement_timeout'
 $$;
 
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
@@ -1433,7 +1485,7 @@ end $$;
 --            the planner, and each batch would do one
 --   apply    writes the decisions, guarded again by status
 --   sweep    does both; where the batch fails it goes row by row, so that one bad row never stops
---            the others
+--            the others, whether it is wrong, locked or slow
 -- No sequential scans in overdue and apply: a plan that was made while a table was small would be
 -- kept while it grows (30 times slower seen).
 
@@ -1449,6 +1501,7 @@ language plpgsql set plan_cache_mode = auto  -- whatever a claim has set
 set enable_seqscan = off as $$
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
+  v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
@@ -1485,8 +1538,9 @@ begin
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
   if p_limit > 0 then
-    -- Pending for longer than the rule. Not where its lost push was sent again only just now, for
-    -- the first time or after the rule's time was over.
+    -- Pending for longer than the rule. Where workers are pushed to, not before its push was sent
+    -- again; and not where that was only just now, for the first time or after the rule's time was
+    -- over.
     select array_agg(row(
       d.task_id,
       d.kind,
@@ -1516,6 +1570,10 @@ begin
           select from unstuck.attempts a
           where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
         )
+        and (not v_pushes or exists (
+          select from unstuck.dispatches d
+          where d.watch = 'tasks' and d.task_id = t."id"::text and d.at >= t."scheduled_at"
+        ))
         and not exists (
           select from unstuck.dispatches d
           where d.watch = 'tasks'
@@ -1668,61 +1726,131 @@ begin
 end $$;
 
 -- One batch: finds, decides and writes. Answers the tasks that it moved, those that it could not
--- move, and whether there are more.
+-- move, and whether there are more. Where the batch fails it goes row by row. A row that fails alone
+-- is written down as unsweepable, and comes again when nothing else is left: once in each run.
+-- No lock is waited for longer than a small part of a run's budget: a row or an account that
+-- somebody has locked must not keep the others.
 create or replace function unstuck.tasks_sweep(
   p_rules jsonb,
   p_limit integer default 500,
   p_sweep bigint default null,
   p_task text default null,
   p_skip text[] default '{}'
-) returns json language plpgsql as $$
+) returns json language plpgsql set lock_timeout = '200ms' as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
+  v_until timestamptz;
+  v_known text[] := '{}';
+  v_ids   text[];
+  v_id    text;
   v_found unstuck.overdue[];
-  v_one   json;
-  v_done  json[] := '{}';
+  v_one   unstuck.overdue[];
+  v_done  unstuck.overdue[] := '{}';
   v_bad   json[] := '{}';
-  v_row   unstuck.overdue;
+  v_more  boolean := false;
 begin
+  if p_task is null then
+    v_known := array(select u.task_id from unstuck.unsweepable u where u.watch = 'tasks');
+  end if;
   -- Locks and writes are in one subtransaction: a row that was locked outside of it gets a
   -- multixact when it is written.
   begin
-    v_found := unstuck.tasks_overdue(v_now, p_rules, p_limit, p_task, p_skip);
-    if v_found is null then
-      return '{"rescued": [], "unsweepable": [], "more": false}';
-    end if;
-    perform unstuck.tasks_apply(v_now, v_found, p_sweep);
-    return json_build_object(
-      'rescued', to_json(v_found),
-      'unsweepable', '{}'::json[],
-      'more', cardinality(v_found) >= p_limit
-    );
-  exception when others then
-    if v_found is null or unstuck.is_passing(sqlstate) then
-      raise;
-    end if;
-    if cardinality(v_found) = 1 then
+    v_found := unstuck.tasks_overdue(v_now, p_rules, p_limit, p_task, p_skip || v_known);
+    v_more := v_found is not null
+      and (cardinality(v_found) >= p_limit or v_known <> '{}' and p_sweep is not null);
+    if v_found is not null then
+      perform unstuck.tasks_apply(v_now, v_found, p_sweep);
       return json_build_object(
-        'rescued', '{}'::json[],
-        'more', p_limit = 1,
-        'unsweepable', json_build_array(json_build_object(
-          'task_id', v_found[1].task_id,
-          'kind', v_found[1].kind,
-          'code', sqlstate,
-          'error', sqlerrm
-        ))
+        'rescued', to_json(v_found), 'unsweepable', v_bad, 'more', v_more
       );
     end if;
+  exception when others then
+    if v_found is null or unstuck.stops_batch(sqlstate) then
+      raise;
+    end if;
   end;
-  foreach v_row in array v_found loop
-    v_one := unstuck.tasks_sweep(p_rules, 1, p_sweep, v_row.task_id);
-    v_done := v_done || array(select json_array_elements(v_one -> 'rescued'));
-    v_bad := v_bad || array(select json_array_elements(v_one -> 'unsweepable'));
+  if v_found is null then
+    v_ids := array(
+      select u.task_id
+      from unstuck.unsweepable u
+      where u.watch = 'tasks'
+        and u.task_id = any (v_known)
+        and u.task_id <> all (p_skip)
+        and (p_sweep is null or u.sweep_id is distinct from p_sweep)
+      order by u.tried_at
+      limit p_limit
+    );
+    v_more := p_sweep is not null and cardinality(v_ids) >= p_limit;
+  else
+    v_ids := array(select f.task_id from unnest(v_found) f);
+  end if;
+  if v_ids = '{}' then
+    return json_build_object('rescued', v_done, 'unsweepable', v_bad, 'more', false);
+  end if;
+
+  v_until := v_now + unstuck.half_of_limit();
+  perform set_config('lock_timeout', '100ms', true);
+  foreach v_id in array v_ids loop
+    if clock_timestamp() >= v_until then  -- what was done so far must come to its commit
+      v_more := true;
+      exit;
+    end if;
+    v_one := null;
+    begin
+      v_one := unstuck.tasks_overdue(v_now, p_rules, 1, v_id, '{}');
+      if v_one is null then  -- settled or locked by somebody, in the meantime
+        update unstuck.unsweepable u
+        set sweep_id = p_sweep
+        where u.watch = 'tasks' and u.task_id = v_id;
+      else
+        perform unstuck.tasks_apply(v_now, v_one, p_sweep);
+        delete from unstuck.unsweepable u where u.watch = 'tasks' and u.task_id = v_id;
+        v_done := v_done || v_one;
+      end if;
+    exception when others then
+      if unstuck.stops_batch(sqlstate) then
+        raise;
+      end if;
+      v_bad := v_bad || unstuck.pass_over(
+        'tasks', v_id, v_one[1].kind, p_sweep, sqlstate, sqlerrm
+      );
+    end;
   end loop;
   return json_build_object(
-    'rescued', to_json(v_done),
-    'unsweepable', to_json(v_bad),
-    'more', cardinality(v_found) >= p_limit
+    'rescued', to_json(v_done), 'unsweepable', to_json(v_bad), 'more', v_more
+  );
+end $$;
+
+-- Writes down the next overdue task as unsweepable, for a caller whose batch of one was stopped by a
+-- time limit: nothing of such a batch is kept. Null where none is overdue.
+create or replace function unstuck.tasks_pass_over(
+  p_rules jsonb,
+  p_sweep bigint,
+  p_code text,
+  p_error text
+) returns json language plpgsql as $$
+declare
+  v_known constant text[] := array(
+    select u.task_id from unstuck.unsweepable u where u.watch = 'tasks'
+  );
+  v_next  unstuck.overdue := (
+    unstuck.tasks_overdue(clock_timestamp(), p_rules, 1, null, v_known)
+  )[1];
+begin
+  if v_next.task_id is null then  -- then it was one of those that are known
+    select u.task_id, u.kind
+    into v_next.task_id, v_next.kind
+    from unstuck.unsweepable u
+    where u.watch = 'tasks'
+      and u.sweep_id is distinct from p_sweep
+    order by u.tried_at
+    limit 1;
+  end if;
+  if v_next.task_id is null then
+    return null;
+  end if;
+  return unstuck.pass_over(
+    'tasks', v_next.task_id, v_next.kind, p_sweep, p_code, p_error
   );
 end $$;
 
@@ -1771,8 +1899,8 @@ begin
 end $$;
 
 -- Ends attempts whose task row was deleted; once in each run. Also calls on_swept, the hook in
--- which users look for changes that were made without our functions. Returns how many attempts it
--- ended.
+-- which users look for changes that were made without our functions. What was unsweepable and is
+-- open no more is forgotten. Returns how many attempts it ended.
 create or replace function unstuck.tasks_orphans(p_sweep bigint) returns integer
 language plpgsql as $$
 declare
@@ -1789,6 +1917,17 @@ begin
     and unstuck.lives_until(a, (select unstuck.ready_after())) <= clock_timestamp()
     and not exists (select from "public"."tasks" t where t."id" = a.task_id::uuid);
   get diagnostics v_count = row_count;
+  delete from unstuck.unsweepable u
+  where u.watch = 'tasks'
+    and not exists (
+      select from "public"."tasks" t
+      where t."id" = u.task_id::uuid
+        and (t."status" = 'pending' or t."status" = 'processing')
+    )
+    and not exists (
+      select from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = u.task_id and a.ended_at is null
+    );
   null;
   return v_count;
 end $$;
