@@ -36,6 +36,7 @@ TABLES = (
     "migrations",
     "outbox",
     "operations",
+    "unsweepable",
 )
 INTRUDERS = {
     "anon": (PUBLISHABLE_KEY, ""),

@@ -24,7 +24,7 @@ SHARED = [
     "prune",
     "evidence",
 ]
-LEDGER = ("attempts", "sweeps", "refusals", "dispatches", "observed")
+LEDGER = ("attempts", "sweeps", "refusals", "dispatches", "observed", "unsweepable")
 
 
 def unreachable(text: str) -> Finding:
