@@ -22,6 +22,9 @@ from tests.upgrade.walk import Walk
 
 RELEASED = Path(__file__).with_name("released.sql")
 POLICY = load(str(DEFAULT))
+NEWER_VERBS = {"pass_over"}
+"""The last release has no such function. It is asked for only when a batch of one has failed; then
+that watch ends its part of the run, as it did before."""
 END = {
     "done": "completed",
     "failed": "pending",
@@ -64,7 +67,7 @@ def test_the_functions_of_today_work_on_the_sql_of_the_last_release(released):
     walk = walked(released)
     assert walk.states == END
     verbs = {name for name in vars(Store) if not name.startswith("_")} - {"call", "close"}
-    assert set(walk.answers) == verbs, "each verb is walked"
+    assert set(walk.answers) == verbs - NEWER_VERBS, "each verb is walked"
 
 
 def test_the_functions_of_the_last_release_find_what_they_call_in_the_sql_of_today(
