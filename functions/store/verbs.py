@@ -334,8 +334,8 @@ class Store(ABC):
         timeout: float = BATCH_TIMEOUT_SECONDS,
     ) -> Batch:
         """One batch of the run `sweep_id`, or of one task. `pushes`: lost pushes are sent again, so
-        that no task fails as never_claimed before it had that chance. A batch that a time limit of the
-        database stopped is not tried again: the caller asks for a smaller one."""
+        that no task fails as never_claimed before it had that chance. A batch that a time limit of
+        the database stopped is not tried again: the caller asks for a smaller one."""
         of_a_run = sweep_id is not None and task_id is None
         arguments = {"p_batch": str(uuid.uuid4())} if of_a_run else {"p_task": task_id}
         answer = self._verb(
