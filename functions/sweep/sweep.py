@@ -21,11 +21,11 @@ from functions.sweep.time_share import within
 
 SHARES = {
     "settle": 0.5,
-    "push": 0.65,
-    "notify": 0.82,
-    "clean": 0.87,
-    "prune": 0.9,
-    "overview": 0.93,
+    "push": 0.62,
+    "notify": 0.8,
+    "clean": 0.84,
+    "prune": 0.88,
+    "overview": 0.94,
 }
 """The part of the budget at which each step ends at the latest; the next one has the time between.
 What follows the run has the rest."""

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-GRACE_SECONDS = 0.2
-"""A step ends itself when its time is over; so long it may take to notice that."""
+LAST_CALL_SECONDS = 1.0
+"""Kept free at the end of a step, at most a quarter of its time: so long its last call may take."""
 
 
 def within(
@@ -17,14 +17,14 @@ def within(
     least: float = 0.05,
     longest: float = float("inf"),
 ) -> str | None:
-    """Runs `step(end)` in a thread that is left alone at that end (time.monotonic): a server that
-    answers byte by byte has no limit of its own. The step has the time until `until`, but not more
-    than `longest` seconds, and is not begun with less than `least`. Returns its error, if any, as a
-    text."""
+    """Runs `step(end)` in a thread: the step ends itself at that end (time.monotonic), and is left
+    alone at `until`, since a server that answers byte by byte has no limit of its own. It has
+    `longest` seconds at most, and is not begun with less than `least`. Returns its error, if any,
+    as a text."""
     left = min(longest, until - time.monotonic())
     if left < least:
         return "the sweep used up its budget"
-    end = time.monotonic() + left
+    end = time.monotonic() + left - min(LAST_CALL_SECONDS, left / 4)
     errors = [f"no answer within {left:.1f} s"]
 
     def run() -> None:
@@ -37,5 +37,5 @@ def within(
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(run,), daemon=True)
     thread.start()
-    thread.join(left + GRACE_SECONDS)
+    thread.join(left)
     return errors[0] if errors else None

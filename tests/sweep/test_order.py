@@ -211,9 +211,9 @@ def test_a_step_that_hangs_has_its_share_and_no_more(store, db, monkeypatch):
     hanging = threading.Event()
     monkeypatch.setattr(store, "prune", lambda _: hanging.wait(30))
     waiting(db, 1)
-    done = sweep(store, replace(POLICY, sweep_budget=1.0))
+    done = sweep(store, replace(POLICY, sweep_budget=4.0))
     hanging.set()
-    assert (done.failed, done.seconds < 1.5) == (1, True)
+    assert (done.failed, done.seconds < 4) == (1, True)
     assert done.error.startswith("prune: no answer within")
     assert done.oldest_pending_seconds == 0.0
 
