@@ -608,10 +608,11 @@ create or replace function unstuck.pass_over(
 $$;
 
 -- Whether an error would meet each row of a batch: the connection, the server or its resources.
--- Anything else, such as a wrong value or a lock that somebody holds, may be that of one row.
+-- Anything else, such as a wrong value, a deadlock or a lock that somebody holds, may be that of one
+-- row; so may an internal error.
 create or replace function unstuck.stops_batch(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
-  select left(p_sqlstate, 2) in ('08', '53', '57', '58')
+  select unstuck.is_passing(p_sqlstate) and left(p_sqlstate, 2) not in ('40', '55', 'XX')
 $$;
 
 -- For how long a statement may go row by row: half of its limit, at most 10 seconds.
