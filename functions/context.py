@@ -17,7 +17,8 @@ class Context(Protocol):
         """Saves JSON `data` under `name` durably before it returns; the next attempt finds it by
         `done`.
 
-        Raises LeaseLostError when another attempt holds the task.
+        While the database cannot be reached it waits, until the deadline at most. Raises ValueError
+        when the data cannot be stored, LeaseLostError when another attempt holds the task.
         """
 
     def done(self, name: str) -> Any:

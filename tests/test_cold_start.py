@@ -99,6 +99,7 @@ WORK = {
     "worker.handler_context",
     "worker.inbox",
     "worker.instance",
+    "worker.lease_clock",
     "worker.messages",
     "worker.preload",
     "worker.processes",

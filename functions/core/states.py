@@ -8,7 +8,7 @@ read.
 | pending   | failed    | sweep, status: never_claimed                                    |
 | running   | completed | settle                                                          |
 | running   | failed    | settle; sweep, status, claim when the attempt is overdue        |
-| running   | pending   | settle as retry or release; sweep, status, claim when overdue   |
+| running   | pending   | settle, not as complete or fail; sweep, status, claim when overdue |
 | resting   | pending   | a person, outside Unstuck: resting tasks are never swept        |
 """
 
@@ -62,7 +62,10 @@ class SettleAs(StrEnum):
     RETRY = "retry"
     """Counts against the tries that the rule allows."""
     RELEASE = "release"
-    """Does not count: the worker was shut down."""
+    """Does not count: the worker was shut down. Work that must not be repeated is lost then."""
+    RETURN = "return"
+    """The handler had not begun, so that nothing can be done twice. Counts only when it ended by
+    something else than a shutdown."""
 
 
 class Reason(StrEnum):

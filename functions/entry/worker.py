@@ -5,7 +5,7 @@ from typing import Any, Literal, assert_never
 
 from functions.core.answers import ClaimRefusal, Lost, NotClaimed, Settled
 from functions.core.record import Record
-from functions.core.states import Reason
+from functions.core.states import Reason, State
 from functions.entry import auth
 from functions.entry.app import App
 from functions.entry.fields import task_id_of, watch_of
@@ -51,8 +51,8 @@ def respond(app: App, request: Any) -> Response:
 def status_of(answer: RunAnswer) -> int:
     match answer:
         case Settled():
-            again = answer.reason == Reason.SHUTDOWN or answer.pushed is False
-            return AGAIN if again else 200
+            pushed = answer.reason != Reason.SHUTDOWN and answer.pushed is not False
+            return 200 if pushed or answer.state is not State.PENDING else AGAIN
         case Lost():
             return 200
         case Unwritten() | ShuttingDown():

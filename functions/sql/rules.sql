@@ -79,7 +79,7 @@ $$;
 -- says what happens then.
 create or replace function unstuck.is_loss(p_cause text) returns boolean
 language sql immutable parallel safe as $$
-  select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'stale')
+  select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'shutdown', 'stale')
 $$;
 
 -- The next state of a task whose try ended by `p_cause`. Sweep and settle both decide by it.

@@ -190,6 +190,7 @@ def run(job: Job, pipe: Connection, on_guard_ended: Callable[[], object] = lambd
 def _last_message(job: Job, context: HandlerContext) -> LastMessage:
     try:
         handle = load(job.handler)
+        context.wait_to_begin()
         result = handle(context, job.task_input)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
@@ -205,7 +206,7 @@ def _last_message(job: Job, context: HandlerContext) -> LastMessage:
         return Stopped()
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is its task's end
         if is_transient(error):
-            return Failed(SettleAs.RETRY, Reason.TRANSIENT, None, _trace(error))
+            return Failed(None, Reason.TRANSIENT, None, _trace(error))
         return Failed(None, Reason.HANDLER_ERROR, None, _trace(error))
     except BaseException as error:  # noqa: BLE001 - such as sys.exit: the guard must know
         return Failed(SettleAs.RETRY, Reason.CRASHED, None, f"the handler ended with {error!r}")

@@ -14,13 +14,17 @@ from typing import Any, assert_never
 from functions.core import events, trace
 from functions.core.trace import Trace
 from functions.errors import LeaseLostError
+from functions.worker import lease_clock
 from functions.worker.messages import (
+    Begin,
+    Cancel,
     Checkpoint,
     CheckpointAnswer,
     GuardMessage,
     LogLine,
     Message,
     Progress,
+    Ready,
     Stop,
 )
 
@@ -54,19 +58,22 @@ class HandlerContext:
         self._pipe, self._sending, self._saving = pipe, threading.Lock(), threading.Lock()
         self._checkpoints = dict(job.checkpoints)
         self._deadline = time.monotonic() + job.seconds
-        self._refusal: str | None = None
-        """Why the last checkpoint was not written; None when it was."""
         self._answered = threading.Event()
+        self._refusal: BaseException | None = None
+        """Of the last question to the guard; None when it was granted."""
+        self._lease_until = 0.0
         self._stop = threading.Event()
+
+    def wait_to_begin(self) -> None:
+        """Returns when the handler may begin: the guard holds the lease, and it cannot have passed
+        since, however long this process was frozen. Raises LeaseLostError when it is to stop."""
+        while lease_clock.now() >= self._lease_until:
+            self._ask(Ready())
 
     def checkpoint(self, name: str, data: Any = None) -> None:
         data = _as_json(True if data is None else data)
         with self._saving:  # the next answer is for this one, whichever thread of the handler asks
-            self._answered.clear()
-            self.send(Checkpoint(name, data))
-            self._answered.wait()
-        if self._refusal is not None:
-            raise LeaseLostError(self._refusal)
+            self._ask(Checkpoint(name, data))
         self._checkpoints[name] = data
 
     def done(self, name: str) -> Any:
@@ -98,20 +105,39 @@ class HandlerContext:
             try:
                 message: GuardMessage = self._pipe.recv()
             except (EOFError, OSError):
-                self._answer_checkpoint("the guard has ended")
+                self._answer(LeaseLostError("the guard has ended"))
                 return
             match message:
+                case Begin():
+                    self._lease_until = message.until
+                    self._answer(None)
                 case CheckpointAnswer():
-                    self._answer_checkpoint(None if message.held else "another attempt holds it")
+                    self._answer(_refusal(message))
+                case Cancel():
+                    self._stop.set()
                 case Stop():
                     self._stop.set()
-                    self._answer_checkpoint("the work is to stop")
+                    self._answer(LeaseLostError("the work is to stop"))
                 case _:
                     assert_never(message)
 
-    def _answer_checkpoint(self, refusal: str | None) -> None:
+    def _ask(self, question: Ready | Checkpoint) -> None:
+        """Waits for the guard's answer, and raises it when it is a refusal."""
+        self._answered.clear()
+        self.send(question)
+        self._answered.wait()
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _answer(self, refusal: BaseException | None) -> None:
         self._refusal = refusal
         self._answered.set()
+
+
+def _refusal(answer: CheckpointAnswer) -> BaseException | None:
+    if answer.error is not None:
+        return ValueError(answer.error)
+    return None if answer.held else LeaseLostError("another attempt holds it")
 
 
 def _as_json(data: Any) -> Any:

@@ -6,6 +6,10 @@ from functions.core.record import Record
 from functions.core.states import Reason, SettleAs
 
 
+class Ready(Record):
+    """All is loaded. The handler begins when Begin is here, and not before."""
+
+
 class Checkpoint(Record):
     """A finished step. The handler waits for a CheckpointAnswer."""
 
@@ -29,7 +33,8 @@ class Result(Record):
 
 class Failed(Record):
     """The handler has raised. `error` is for the user, `detail` for the operator; `settle_as` None:
-    the rule decides by its `on_error`. `after`: seconds until the next try."""
+    the rule decides, by `on_lost` where a request got no answer (`transient`), else by `on_error`.
+    `after`: seconds until the next try."""
 
     settle_as: Literal[SettleAs.RETRY, SettleAs.FAIL] | None
     reason: Reason
@@ -50,17 +55,30 @@ class Exited(Record):
 
 LastMessage = Result | Failed | Stopped
 """After these a handler sends nothing more."""
-Message = Checkpoint | Progress | LogLine | LastMessage | Exited
+Message = Ready | Checkpoint | Progress | LogLine | LastMessage | Exited
+
+
+class Begin(Record):
+    """The handler may begin while the lease is certain: until `until` of lease_clock. Later it asks
+    again, by another Ready."""
+
+    until: float
 
 
 class CheckpointAnswer(Record):
-    """Whether the checkpoint was written: not when the attempt does not hold its task any more."""
+    """Whether the checkpoint was written. `held`: whether the attempt still holds its task.
+    `error`: why the database refuses this very data, else None."""
 
     held: bool
+    error: str | None = None
+
+
+class Cancel(Record):
+    """The work should stop by itself: `ctx.cancelled()` is true from now on."""
 
 
 class Stop(Record):
-    """The work is to stop."""
+    """The work is to stop now."""
 
 
-GuardMessage = CheckpointAnswer | Stop
+GuardMessage = Begin | CheckpointAnswer | Cancel | Stop

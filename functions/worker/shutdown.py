@@ -9,7 +9,26 @@ import threading
 import time
 from typing import Any
 
-requested = threading.Event()
+GRANTED_SECONDS = 10.0
+"""From SIGTERM to the platform's SIGKILL."""
+
+
+class Request(threading.Event):
+    """Set when the signal arrives."""
+
+    _at: float | None = None
+
+    def set(self) -> None:
+        if self._at is None:
+            self._at = time.monotonic()
+        super().set()
+
+    def seconds_ago(self) -> float:
+        """0 while it is not set."""
+        return 0.0 if self._at is None else time.monotonic() - self._at
+
+
+requested = Request()
 """Of the whole process, as the signal is: gunicorn hears it outside of any request."""
 
 

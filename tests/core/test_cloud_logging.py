@@ -20,8 +20,9 @@ from functions.store.postgres import PostgresStore
 from functions.worker.child import Work
 from functions.worker.guard import guard
 from functions.worker.handler_context import Job
+from functions.worker.messages import Result
 from tests.speaking import logs
-from tests.waiting import eventually
+from tests.worker import first_message
 
 PROJECT = "our-project"
 ID, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -125,7 +126,7 @@ def test_a_line_has_the_fields_that_the_library_writes(case, level, library):
 def test_a_handlers_line_has_the_fields_that_the_library_writes(library, ours):
     found = trace.Trace(f"projects/{PROJECT}/traces/{ID}", SPAN, sampled=True)
     work = Work(Job("tests.speaking:logs", "1", "image", 1, {}, {}, 10, 10**8, found), "thread")
-    assert eventually(lambda: work.receive(1)) == ("result", "null")
+    assert first_message(work) == Result("null")
     work.end()
     [line] = ours()
     record = logging.LogRecord(
@@ -191,6 +192,6 @@ def test_all_lines_of_a_request_carry_its_trace_down_to_the_handlers_process(kin
 
 def test_a_handler_without_a_request_has_no_trace(ours):
     work = Work(Job("tests.speaking:logs", "1", "image", 1, {}, {}, 10, 10**8), "thread")
-    assert eventually(lambda: work.receive(1)) == ("result", "null")
+    assert first_message(work) == Result("null")
     work.end()
     assert [name for line in ours() for name in line if "trace" in name] == []

@@ -41,7 +41,7 @@ from functions.worker.handler_context import Job
 from functions.worker.messages import Result
 from functions.worker.settle import AttemptEnd, settle
 from tests.sweep.steps import sweep
-from tests.waiting import eventually
+from tests.worker import first_message
 
 ROOT = Path(__file__).parents[2]
 DEPLOYED = [
@@ -366,7 +366,7 @@ def endings(store, monkeypatch):
         attempt = _Attempt(store, POLICY, NoDispatch(), WATCH, claimed, started=0)
         attempt.next_beat = 0
         attempt.deadline = 0.2
-        assert attempt._beat_if_due() is None
+        assert attempt._beat() is None
 
 
 def finish(store, claimed, ending, timeout=5.0):
@@ -498,7 +498,7 @@ def logs(ctx, task_input):
 
 def handlers(written):
     work = Work(Job(f"{__name__}:logs", "1", "image", 1, {}, {}, 10, 10**8), "thread")
-    assert eventually(lambda: work.receive(1)) == Result("null")
+    assert first_message(work) == Result("null")
     work.end()
     lines = [
         (values["text"], level) for event, values, level in written if event is events.HANDLER_LOG
@@ -514,6 +514,6 @@ def handlers(written):
 def test_a_handlers_logger_reaches_nobody_elses_handlers(caplog):
     with caplog.at_level(logging.DEBUG):
         work = Work(Job(f"{__name__}:logs", "1", "image", 1, {}, {}, 10, 10**8), "thread")
-        assert eventually(lambda: work.receive(1)) == Result("null")
+        assert first_message(work) == Result("null")
         work.end()
     assert caplog.records == []

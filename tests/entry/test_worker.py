@@ -3,7 +3,6 @@
 Handlers run in threads: what they do in processes is in faults/."""
 
 import datetime
-import threading
 
 import pytest
 from hypothesis import given
@@ -119,7 +118,7 @@ def test_a_task_that_could_not_be_pushed_again_is_asked_to_come_again(http, push
 
 def test_a_worker_that_is_shut_down_claims_nothing_more(http, rows, monkeypatch):
     task_id = http.create("works_on")
-    monkeypatch.setattr(shutdown, "requested", threading.Event())
+    monkeypatch.setattr(shutdown, "requested", shutdown.Request())
     shutdown.requested.set()
     answer = http.work(task_id)
     assert (answer.status_code, error_code(answer), answer.headers["Retry-After"]) == (

@@ -320,7 +320,7 @@ $$;
 -- says what happens then.
 create or replace function unstuck.is_loss(p_cause text) returns boolean
 language sql immutable parallel safe as $$
-  select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'stale')
+  select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'shutdown', 'stale')
 $$;
 
 -- The next state of a task whose try ended by `p_cause`. Sweep and settle both decide by it.
@@ -1273,9 +1273,13 @@ begin
   );
 end $$;
 
--- settle: ends an attempt and moves its task, together or not at all. `p_outcome` is what the
--- worker asks for: complete, fail, retry (counts against the attempts) or release (does not). Safe
--- to repeat: the token is the key.
+-- settle: ends an attempt and moves its task, together or not at all. Safe to repeat: the token is
+-- the key. `p_outcome` is what the worker asks for:
+--   complete, fail
+--   retry    counts against the attempts
+--   release  does not, since the worker was shut down
+--   return   the handler had not begun: nothing can be done twice, so `on_lost` is not asked. Counts
+--            unless the worker was shut down
 create or replace function unstuck.tasks_settle(
   p_task text,
   p_token uuid,
@@ -1299,7 +1303,10 @@ declare
     when 'fail' then 'failed'
     when 'retry' then 'pending'
     when 'release' then 'pending'
+    when 'return' then 'pending'
   end;
+  v_cause   text := coalesce(p_reason, case p_outcome when 'release' then 'shutdown' end);
+  v_free    boolean;
   v_outcome text := v_state;
   v_reason  text := p_reason;
   v_error   text := p_error;
@@ -1321,7 +1328,14 @@ begin
     for update;
     if v_state = 'pending' then
       v_rule := unstuck.rule(p_rules, v_attempt.kind);
-      if p_outcome = 'release' and v_free_releases > (
+      if p_outcome = 'return' then
+        v_rule := v_rule || '{"on_lost": "retry"}';
+      end if;
+      v_free := case p_outcome
+        when 'release' then v_rule ->> 'on_lost' = 'retry'
+        else p_outcome = 'return' and p_reason = 'shutdown'
+      end;
+      if v_free and v_free_releases > (
         select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0))
         from unstuck.attempts a, (
           select max(number) as number  -- the last end: a task that was put back begins anew
@@ -1336,9 +1350,9 @@ begin
         v_outcome := 'released';
         v_retry_at := v_now + make_interval(secs => coalesce(p_delay, 0));
       else
-        v_state := unstuck.next_state(v_rule, p_reason, v_attempt.tries);
+        v_state := unstuck.next_state(v_rule, v_cause, v_attempt.tries);
         v_outcome := case v_state when 'pending' then 'retried' else v_state end;
-        v_reason := unstuck.next_reason(v_rule, p_reason, v_attempt.tries);
+        v_reason := unstuck.next_reason(v_rule, v_cause, v_attempt.tries);
         v_retry_at := case v_state when 'pending' then v_now + coalesce(
           make_interval(secs => p_delay),
           unstuck.backoff(v_rule, v_attempt.tries)
@@ -1457,7 +1471,10 @@ begin
       ('retry', 'failed'),
       ('release', 'released'),
       ('release', 'retried'),
-      ('release', 'failed')
+      ('release', 'failed'),
+      ('return', 'released'),
+      ('return', 'retried'),
+      ('return', 'failed')
     )
   then
     return jsonb_build_object(

@@ -33,7 +33,7 @@ from functions.core.policy import Rule, Watch, load
 from tests.sql import SET_CLOCK, install_still_clock
 
 ENDED = ("completed", "failed", "cancelled")
-LOSSES = ("lease_lost", "deadline", "out_of_memory", "crashed", "stale")
+LOSSES = ("lease_lost", "deadline", "out_of_memory", "crashed", "shutdown", "stale")
 WORDS = {
     "pending": "pending",
     "running": "processing",
@@ -68,7 +68,7 @@ RULES = {
 WATCH: Watch = replace(load().watch(), rules=RULES)
 MOST_ATTEMPTS = max(rule.attempts for rule in RULES.values())
 KINDS = st.sampled_from(["plain", "once", "uncertain", "fails"])
-OUTCOMES = st.sampled_from(["complete", "fail", "retry", "release"])
+OUTCOMES = st.sampled_from(["complete", "fail", "retry", "release", "return"])
 REASONS = st.sampled_from([None, "transient", "handler_error", "crashed", "deadline", "shutdown"])
 JUMPS = st.sampled_from([1, BACKOFF_MAX, LEASE - 1, LEASE, 100, PENDING_FOR, RUN_FOR])
 
@@ -155,9 +155,9 @@ class Task:
         )
         return self.state == "pending" and not self.deleted and self.due <= recently and again
 
-    def after(self, cause: str | None, tries: int) -> tuple[str, str | None]:
+    def after(self, cause: str | None, tries: int, *, begun: bool = True) -> tuple[str, str | None]:
         """The state and the reason that follow when a try ends by `cause`."""
-        if cause in LOSSES and self.rule.on_lost != "retry":
+        if begun and cause in LOSSES and self.rule.on_lost != "retry":
             return "failed", "uncertain" if self.rule.on_lost == "uncertain" else cause
         if tries < self.rule.attempts:
             return "pending", cause
@@ -225,6 +225,9 @@ REPEATS = {
     ("release", "released"),
     ("release", "retried"),
     ("release", "failed"),
+    ("return", "released"),
+    ("return", "retried"),
+    ("return", "failed"),
 }
 
 
@@ -390,12 +393,17 @@ class Machine(RuleBasedStateMachine):
         state, why = {"complete": ("completed", reason), "fail": ("failed", reason)}.get(
             outcome, ("pending", reason)
         )
-        free = sum(attempt.outcome == "released" for attempt in task.life) < FREE_RELEASES
-        if outcome == "retry" or (outcome == "release" and not free):
-            state, why = task.after(reason, attempt.tries)
+        may_be_free = {"release": task.rule.on_lost == "retry", "return": reason == "shutdown"}.get(
+            outcome, False
+        )
+        releases = sum(attempt.outcome == "released" for attempt in task.life)
+        free = may_be_free and releases < FREE_RELEASES
+        if outcome in {"retry", "release", "return"} and not free:
+            cause = "shutdown" if outcome == "release" and reason is None else reason
+            state, why = task.after(cause, attempt.tries, begun=outcome != "return")
         attempt.outcome, attempt.reason = state, why
         if state == "pending":
-            attempt.outcome = "released" if outcome == "release" and free else "retried"
+            attempt.outcome = "released" if free else "retried"
         if task.deleted or task.state != "running":
             attempt.outcome = "overtaken"
             self.refused += 1

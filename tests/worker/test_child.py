@@ -18,6 +18,7 @@ from functions.worker.handler_context import Job
 from functions.worker.inbox import Inbox
 from functions.worker.messages import Exited, Progress, Result
 from tests.waiting import eventually
+from tests.worker import first_message, lets_begin, next_message
 
 MUCH = 10_000_000
 GREED = 80_000_000
@@ -60,40 +61,38 @@ def at_work(handler, where="process"):
             work.end()
 
 
-def message(work):
-    return eventually(lambda: work.receive(1))
-
-
 @pytest.mark.parametrize("where", ["process", "thread"])
 def test_a_large_message_arrives_whole(where):
     with at_work(says_much, where) as work:
-        assert json.loads(message(work).text) == {"much": "x" * MUCH}
+        assert json.loads(first_message(work).text) == {"much": "x" * MUCH}
 
 
 @pytest.mark.parametrize("where", ["process", "thread"])
 def test_messages_that_arrive_together_are_heard_one_after_the_other(where):
     with at_work(says_two_things_at_once, where) as work:
-        messages = [message(work) for _ in range(3)]
+        messages = [first_message(work), next_message(work), next_message(work)]
     assert [type(one) for one in messages] == [Progress, Progress, Result]
 
 
 def test_a_child_that_stops_in_the_middle_of_a_message_does_not_hold_up_the_guard():
     with at_work(says_much) as work:
         process = psutil.Process(work._process.pid)
+        lets_begin(work)
         eventually(lambda: child.wait([work._pipe], 0))
         process.suspend()
         eventually(lambda: process.status() == psutil.STATUS_STOPPED)
         for _ in range(10):  # more than the socket holds
             assert work.receive(0.01) is None
         process.resume()
-        assert len(message(work).text) > MUCH
+        assert len(next_message(work).text) > MUCH
 
 
 def test_a_child_that_dies_in_the_middle_of_a_message_has_exited():
     with at_work(says_much) as work:
+        lets_begin(work)
         eventually(lambda: child.wait([work._pipe], 0))
         os.kill(work._process.pid, signal.SIGKILL)
-        assert message(work) == Exited(-signal.SIGKILL)
+        assert next_message(work) == Exited(-signal.SIGKILL)
 
 
 def test_a_message_above_two_gigabytes_is_framed_by_eight_bytes():
@@ -116,7 +115,9 @@ def test_a_message_above_two_gigabytes_is_framed_by_eight_bytes():
 @pytest.mark.skipif(sys.platform != "linux", reason="children are known by /proc")
 def test_the_programs_that_a_handler_starts_count_in_its_memory_and_end_with_it():
     with at_work(starts_programs) as work:
-        programs = [psutil.Process(pid) for pid in json.loads(message(work).progress["message"])]
+        programs = [
+            psutil.Process(pid) for pid in json.loads(first_message(work).progress["message"])
+        ]
         family = [*programs, *(child for program in programs for child in program.children())]
         assert len(family) == 4
         assert work.memory() > 2 * GREED

@@ -26,29 +26,35 @@ from functions.core.policy import DEFAULT, parse
 from functions.core.states import Reason, SettleAs, State
 from functions.entry.worker import ShuttingDown, status_of
 from functions.errors import Fail, LeaseLostError, Retry, StoreError
-from functions.worker import child, shutdown
+from functions.worker import child, lease_clock, shutdown
 from functions.worker import guard as guards
 from functions.worker.child import Work, is_transient
 from functions.worker.guard import Unwritten, _Attempt, guard
 from functions.worker.handler_context import Job
 from functions.worker.messages import (
+    Begin,
+    Cancel,
     Checkpoint,
     CheckpointAnswer,
     Exited,
     Failed,
     LastMessage,
     Progress,
+    Ready,
     Result,
     Stopped,
 )
 from functions.worker.settle import AttemptEnd, settle
 from tests.waiting import eventually
+from tests.worker import first_message, next_message
 
 POLICY = parse(
     DEFAULT.read_text(encoding="utf-8")
     + f"""
       returns: {{handler: "{__name__}:returns", isolation: thread}}
       strict: {{on_error: fail}}
+      mail: {{on_lost: uncertain}}
+      fragile: {{on_lost: fail}}
 """
 )
 WATCH = POLICY.watch()
@@ -97,7 +103,7 @@ class FakeWork:
 
 @pytest.fixture(autouse=True)
 def nobody_asks_to_stop(monkeypatch):
-    monkeypatch.setattr(shutdown, "requested", threading.Event())
+    monkeypatch.setattr(shutdown, "requested", shutdown.Request())
 
 
 @pytest.fixture
@@ -109,13 +115,22 @@ def claimed(kind):
     return Claimed(**vars(CLAIMED) | {"kind": kind})
 
 
-def attempt(kind="image", store=None, started=None):
+def attempt(kind="image", store=None, started=None, *, begun=True):
     started = time.monotonic() if started is None else started
-    return _Attempt(store or FakeStore(), POLICY, NoDispatch(), WATCH, claimed(kind), started)
+    return _Attempt(
+        store or FakeStore(),
+        POLICY,
+        NoDispatch(),
+        WATCH,
+        claimed(kind),
+        started,
+        lease_clock.now(),
+        begun=begun,
+    )
 
 
-def take(message, kind="image", most_memory=0):
-    return attempt(kind)._take(FakeWork(), message, most_memory)
+def take(message, kind="image", most_memory=0, *, begun=True):
+    return attempt(kind, begun=begun)._take(FakeWork(), message, most_memory)
 
 
 # -- what a message of the handler leads to
@@ -131,10 +146,10 @@ def test_progress_goes_on_and_is_sent_with_the_next_beat():
     one = attempt()
     assert one._take(FakeWork(), Progress({"fraction": 0.5}), 0) is None
     one.next_beat = 0
-    assert one._beat_if_due() is None
+    assert one._beat_if_due(FakeWork()) is None
     assert one.store.calls[-1][:4] == ("beat", "1", "t", {"fraction": 0.5})
     one.next_beat = 0
-    one._beat_if_due()
+    one._beat_if_due(FakeWork())
     assert one.store.calls[-1][:4] == ("beat", "1", "t", None), (
         "the same progress is not sent twice"
     )
@@ -155,19 +170,38 @@ def test_a_checkpoint_of_a_lost_lease_ends_the_work():
     assert work.sent == [CheckpointAnswer(held=False)]
 
 
-def test_a_checkpoint_that_the_database_cannot_take_now_is_tried_again_in_another_attempt():
+def test_a_checkpoint_is_asked_again_like_a_beat_until_the_database_is_back(log):
+    one, work = attempt(store=FakeStore(checkpoint=[RETRY, RETRY, Held()])), FakeWork()
+    assert one._take(work, Checkpoint("step", {"n": 1}), 0) is None
+    for written in (False, True):
+        assert work.sent == [], "the handler waits"
+        assert 0 < one.next_beat - time.monotonic() <= 1
+        one.next_beat = 0
+        assert one._beat_if_due(work) is None
+        assert (one.waiting_step is None) is written
+    assert work.sent == [CheckpointAnswer(held=True)]
+    assert [call[:5] for call in one.store.calls] == [
+        ("checkpoint", "1", "t", "step", {"n": 1})
+    ] * 3
+    assert [line["event"] for line in log()] == ["beat_failed"] * 2
+
+
+def test_a_checkpoint_that_waits_ends_its_attempt_at_the_deadline_and_says_so():
     one = attempt(store=FakeStore(checkpoint=RETRY))
-    ending = one._take(FakeWork(), Checkpoint("step", 1), 0)
-    assert (ending.settle_as, ending.reason) == ("retry", Reason.TRANSIENT)
-    assert "step not written: the database is away" in ending.detail
+    one._take(FakeWork(), Checkpoint("step", 1), 0)
+    one.deadline = 0
+    ending = one._end_by_limits(0)
+    assert (ending.settle_as, ending.reason) == ("retry", Reason.DEADLINE)
+    assert "checkpoint step was not written yet" in ending.detail
 
 
-@pytest.mark.parametrize(("kind", "outcome"), [("image", "retry"), ("strict", "fail")])
-def test_a_checkpoint_that_the_database_refuses_is_the_handlers_error(kind, outcome):
-    ending = attempt(kind, FakeStore(checkpoint=REFUSED))._take(
-        FakeWork(), Checkpoint("step", 1), 0
-    )
-    assert (ending.settle_as, ending.reason) == (outcome, Reason.HANDLER_ERROR)
+def test_data_that_the_database_refuses_is_the_error_of_the_line_that_saved_it():
+    one, work = attempt(store=FakeStore(checkpoint=REFUSED)), FakeWork()
+    assert one._take(work, Checkpoint("step", 1), 0) is None
+    assert work.sent == [
+        CheckpointAnswer(held=True, error="checkpoint step not stored: a check is violated")
+    ]
+    assert one.waiting_step is None
 
 
 @pytest.mark.parametrize(
@@ -176,8 +210,7 @@ def test_a_checkpoint_that_the_database_refuses_is_the_handlers_error(kind, outc
         (SettleAs.RETRY, Reason.TRANSIENT, SettleAs.RETRY, SettleAs.RETRY),
         (SettleAs.FAIL, Reason.HANDLER_ERROR, SettleAs.FAIL, SettleAs.FAIL),
         (None, Reason.HANDLER_ERROR, SettleAs.RETRY, SettleAs.FAIL),
-        (SettleAs.RETRY, Reason.OUT_OF_MEMORY, SettleAs.RETRY, SettleAs.RETRY),
-        (SettleAs.RETRY, Reason.CRASHED, SettleAs.RETRY, SettleAs.RETRY),
+        (None, Reason.TRANSIENT, SettleAs.RETRY, SettleAs.RETRY),
     ],
 )
 def test_an_error_ends_the_attempt_as_its_class_or_the_rule_says(settle_as, reason, image, strict):
@@ -185,6 +218,24 @@ def test_an_error_ends_the_attempt_as_its_class_or_the_rule_says(settle_as, reas
     for kind, expected in (("image", image), ("strict", strict)):
         ending = AttemptEnd(expected, reason, "for the user", "for the operator")
         assert take(failure, kind=kind) == ending
+
+
+def test_a_request_without_an_answer_is_uncertain_where_a_second_one_could_do_it_twice():
+    failure = Failed(None, Reason.TRANSIENT, None, "a timeout")
+    assert take(failure, "mail") == AttemptEnd(SettleAs.FAIL, Reason.UNCERTAIN, detail="a timeout")
+    assert take(failure, "mail", begun=False).settle_as is SettleAs.RETRY, "of an import"
+    retry = Failed(SettleAs.RETRY, Reason.TRANSIENT, "busy", "429")
+    assert take(retry, "mail").settle_as is SettleAs.RETRY, "the handler's own word"
+
+
+@pytest.mark.parametrize("reason", [Reason.CRASHED, Reason.OUT_OF_MEMORY])
+@pytest.mark.parametrize(("begun", "expected"), [(True, "retry"), (False, "return")])
+def test_an_exit_or_a_lack_of_memory_is_a_loss_only_once_the_handler_has_begun(
+    reason, begun, expected
+):
+    ending = take(Failed(SettleAs.RETRY, reason, None, "why"), begun=begun)
+    assert (ending.settle_as, ending.reason) == (expected, reason)
+    assert ending.detail.endswith("why")
 
 
 def test_a_retry_may_say_when():
@@ -255,10 +306,10 @@ def test_the_deadline_is_the_rules_but_never_beyond_the_platforms():
 
 def test_a_beat_is_sent_when_it_is_due_and_not_before():
     one = attempt()
-    assert one._beat_if_due() is None
+    assert one._beat_if_due(FakeWork()) is None
     assert one.store.calls == []
     one.next_beat = time.monotonic()
-    one._beat_if_due()
+    one._beat_if_due(FakeWork())
     assert one.store.verbs() == ["beat"]
     assert one.next_beat == pytest.approx(time.monotonic() + POLICY.beat, abs=1)
 
@@ -266,7 +317,7 @@ def test_a_beat_is_sent_when_it_is_due_and_not_before():
 def test_a_beat_of_a_lost_lease_ends_the_work():
     one = attempt(store=FakeStore(beat=Lost(reason="lease_lost")))
     one.next_beat = 0
-    assert one._beat_if_due() == Lost(reason="lease_lost")
+    assert one._beat_if_due(FakeWork()) == Lost(reason="lease_lost")
 
 
 def test_a_checkpoint_leaves_the_deadline_its_time_too():
@@ -284,7 +335,7 @@ def test_a_beat_that_fails_is_soon_repeated_without_what_the_database_refuses(er
     one = attempt(store=FakeStore(beat=error))
     one.progress = {"fraction": 0.5}
     one.next_beat = 0
-    assert one._beat_if_due() is None
+    assert one._beat_if_due(FakeWork()) is None
     assert one.next_beat - time.monotonic() <= 1
     assert (one.progress is not None) is kept
     assert [line["event"] for line in log()] == ["beat_failed"]
@@ -294,7 +345,7 @@ def test_a_beat_leaves_the_deadline_its_time():
     one = attempt()
     one.next_beat = 0
     one.deadline = time.monotonic() + 1
-    one._beat_if_due()
+    one._beat_if_due(FakeWork())
     assert one.store.calls[0][4] <= 1, "the timeout of the beat"
 
 
@@ -306,6 +357,73 @@ def test_messages_without_end_keep_the_guard_neither_from_its_deadline_nor_from_
     flood.receive = lambda timeout: Progress({})
     assert one._watch_over(flood).reason == Reason.DEADLINE
     assert "beat" in one.store.verbs()
+
+
+def test_before_the_handler_begins_every_end_is_free_of_loss():
+    one = attempt("mail", begun=False)
+    one.deadline = 0
+    assert one._end_by_limits(0).settle_as is SettleAs.RETURN
+    assert take(Exited(3), "mail", begun=False).settle_as is SettleAs.RETURN
+    shutdown.requested.set()
+    ending = one._end_by_limits(0)
+    assert (ending.settle_as, ending.reason) == ("return", Reason.SHUTDOWN)
+
+
+@pytest.mark.parametrize("kind", ["mail", "fragile"])
+def test_sigterm_lets_a_handler_that_must_not_be_repeated_finish_while_time_is_left(
+    kind, monkeypatch
+):
+    one, work = attempt(kind), FakeWork()
+    shutdown.requested.set()
+    assert one._end_by_limits(0) is None
+    one._cancel_if_shut_down(work)
+    one._cancel_if_shut_down(work)
+    assert work.sent == [Cancel()], "it may stop by itself"
+    assert one._beat_timeout() <= guards.FINISH_SECONDS
+    monkeypatch.setattr(shutdown.requested, "_at", time.monotonic() - guards.FINISH_SECONDS)
+    ending = one._end_by_limits(0)
+    assert (ending.settle_as, ending.reason) == ("release", Reason.SHUTDOWN)
+    assert 3 < one._time_to_settle() < 5, "the platform grants 10 s in all"
+
+
+def test_a_handler_begins_by_the_guards_word_which_holds_until_the_lease_may_have_passed():
+    one, work = attempt(begun=False), FakeWork()
+    one._begin_if_certain(work)
+    assert (one.begun, work.sent) == (False, []), "it is not ready yet"
+    one._take(work, Ready(), 0)
+    one._begin_if_certain(work)
+    assert one.begun
+    assert work.sent == [Begin(until=one.contact + POLICY.lease)]
+    assert one.store.verbs() == [], "the claim has only just been answered"
+
+
+def test_a_guard_that_has_waited_asks_before_the_handler_begins():
+    one, work = attempt(begun=False), FakeWork()
+    one.contact -= POLICY.lease
+    one._take(work, Ready(), 0)
+    one._begin_if_certain(work)
+    assert not one.begun
+    assert one._beat_if_due(work) is None
+    one._begin_if_certain(work)
+    assert one.begun
+    assert work.sent[0].until > lease_clock.now() + POLICY.lease - 1
+    assert one.store.verbs() == ["beat"]
+
+
+@pytest.mark.parametrize("answer", [Lost(reason="uncertain"), RETRY])
+def test_a_handler_does_not_begin_while_the_lease_is_lost_or_cannot_be_asked_for(answer):
+    one, work = attempt(store=FakeStore(beat=answer), begun=False), FakeWork()
+    one.contact -= POLICY.lease
+    one._take(work, Ready(), 0)
+    assert one._beat_if_due(work) == (answer if isinstance(answer, Lost) else None)
+    one._begin_if_certain(work)
+    assert (one.begun, work.sent) == (False, [])
+
+
+def test_a_handler_that_was_frozen_beyond_its_lease_asks_again_and_has_not_begun():
+    one, work = attempt(), FakeWork()
+    assert one._take(work, Ready(), 0) is None
+    assert not one.begun
 
 
 def test_the_final_write_has_what_the_platform_leaves_and_less_on_sigterm():
@@ -375,7 +493,7 @@ def test_a_guard_that_fails_itself_still_ends_the_attempt(monkeypatch, error):
     monkeypatch.setattr(guards, "Work", fails)
     store = FakeStore(settle=settled("pending", reason="crashed", retry_after=2))
     assert guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w").state == "pending"
-    assert store.calls[-1][3] == "retry"
+    assert store.calls[-1][3] == "return", "the handler has not begun"
     assert store.calls[-1][-1]["reason"] == Reason.CRASHED
     assert repr(error) in store.calls[-1][-1]["detail"]
 
@@ -508,6 +626,7 @@ def test_the_log_says_why_a_task_that_has_no_attempts_left_failed(log):
         (settled("pending", reason="transient", pushed=True), 200),
         (settled("pending", reason="transient", pushed=False), 503),
         (settled("pending", reason="shutdown", pushed=True), 503),
+        (settled("failed", reason="shutdown"), 200),
         (Lost(), 200),
         (NotClaimed(ClaimRefusal.ENDED), 200),
         (NotClaimed(ClaimRefusal.RESTING), 200),
@@ -734,9 +853,12 @@ def hear(work, held=True):
     messages = []
     try:
         while not messages or not isinstance(messages[-1], LastMessage | Exited):
-            messages.append(eventually(lambda: work.receive(1), 20))
+            messages.append(next_message(work))
             if isinstance(messages[-1], Checkpoint):
                 work.send(CheckpointAnswer(held))
+            elif messages[-1] == Ready():
+                work.send(Begin(until=math.inf))
+                messages.pop()
     finally:
         work.end()
     return messages
@@ -802,7 +924,7 @@ def test_checkpoints_of_many_threads_each_wait_for_their_own_answer():
         (gives_up, SettleAs.FAIL, Reason.HANDLER_ERROR, "impossible", None),
         (breaks, None, Reason.HANDLER_ERROR, None, None),
         (breaks_later, None, Reason.HANDLER_ERROR, None, None),
-        (loses_the_connection, SettleAs.RETRY, Reason.TRANSIENT, None, None),
+        (loses_the_connection, None, Reason.TRANSIENT, None, None),
         (is_greedy, SettleAs.RETRY, Reason.OUT_OF_MEMORY, None, None),
         (leaves, SettleAs.RETRY, Reason.CRASHED, None, None),
         (cancels_itself, SettleAs.RETRY, Reason.CRASHED, None, None),
@@ -853,7 +975,7 @@ def at_work(isolation):
     """A handler that is at work, until the block ends or the test ends it."""
     work = begin(works_for_ever, isolation)
     try:
-        assert isinstance(eventually(lambda: work.receive(1), 20), Progress)
+        assert isinstance(first_message(work), Progress)
         yield work
     finally:
         with suppress(ValueError):  # of a process that was ended

@@ -4,7 +4,6 @@ signals: faults/."""
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -25,7 +24,7 @@ class Original:
             monkeypatch.setattr(
                 worker, "handle_exit", getattr(handle_exit, "__wrapped__", handle_exit)
             )
-        monkeypatch.setattr(shutdown, "requested", threading.Event())
+        monkeypatch.setattr(shutdown, "requested", shutdown.Request())
         self.of_base = base.Worker.__dict__["handle_exit"]
         self.of_thread = gthread.ThreadWorker.__dict__["handle_exit"]
 
