@@ -181,7 +181,7 @@ def _explain(function: str, error: APIError, status: int) -> StoreError:
         hint = INSTALL_HINT
     elif code == "42501":
         hint = GRANT_HINT
-    elif status in {401, 403}:
+    elif status in {401, 403} and code[:2] not in CLASSES:
         hint = KEY_HINT
     passing = meaning_of(code) is Meaning.WEATHER
     return StoreError(f"{function}: {text}{hint}", retryable=passing, code=code)
