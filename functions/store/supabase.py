@@ -181,7 +181,7 @@ def _explain(function: str, error: APIError, status: int) -> StoreError:
         hint = INSTALL_HINT
     elif code == "42501":
         hint = GRANT_HINT
-    elif status in {401, 403} and code[:2] not in CLASSES:
+    elif status in {401, 403} and not _is_of_the_database(code):
         hint = KEY_HINT
     passing = meaning_of(code) is Meaning.WEATHER
     return StoreError(f"{function}: {text}{hint}", retryable=passing, code=code)
@@ -189,6 +189,10 @@ def _explain(function: str, error: APIError, status: int) -> StoreError:
 
 def _code(code: str, status: int) -> str:
     """PostgREST's code, or the status where a gateway answered: its body may have any code."""
-    known = code[:2] in CLASSES or code.startswith(("PGRST", "PT"))
+    known = _is_of_the_database(code) or code.startswith(("PGRST", "PT"))
     by_a_hook = len(code) == 5 and status == 400
     return code if known or by_a_hook else str(status)
+
+
+def _is_of_the_database(code: str) -> bool:
+    return len(code) == 5 and code[:2] in CLASSES
