@@ -170,6 +170,7 @@ def serve(
         "HOME": str(logs),
         "LOG_EXECUTION_ID": "true",
         "USERS": "none",
+        "PGPASSFILE": os.environ["PGPASSFILE"],
     }
     command = [str(python), "-m", "functions_framework", "--target", name, "--signature-type", how]
     command += ["--host", "127.0.0.1", "--port", str(port)]

