@@ -7,9 +7,11 @@ still be done by the server."""
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from postgrest.exceptions import APIError
 from functions.core.policy import Json
 from functions.core.sqlstates import CLASSES, Meaning, meaning_of
 from functions.errors import StoreError
+from functions.store.limit import within
 from functions.store.supabase_key import check_key, check_url
 from functions.store.verbs import Store
 
@@ -49,14 +52,30 @@ KEY_HINT = (
 
 class _Left(dict[str, float]):
     """The time limits of a request for httpx. Each of its phases asks, and gets what is left for
-    all of them."""
+    all of them. What it gets to connect counts for each address of the host, and once more for the
+    encryption, so that is a share."""
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, until: float, request: httpx.Request) -> None:
         super().__init__()
-        self._until = until
+        self._until, self._request = until, request
 
-    def get(self, _: str, default: Any = None) -> Any:  # noqa: ARG002
-        return max(0.001, self._until - time.monotonic())
+    def get(self, phase: str, default: Any = None) -> Any:  # noqa: ARG002
+        shares = self._count_addresses() + 1 if phase == "connect" else 1
+        return max(0.001, self._left() / shares)
+
+    def _left(self) -> float:
+        return self._until - time.monotonic()
+
+    def _count_addresses(self) -> int:
+        host, port = self._request.url.host, self._request.url.port or 443
+        find = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        try:
+            return len(within(self._left(), find))
+        except TimeoutError:
+            text = "no address of the host was found"
+            raise httpx.ConnectTimeout(text, request=self._request) from None
+        except OSError:
+            return 1
 
 
 class _Transport(httpx.HTTPTransport):
@@ -70,7 +89,7 @@ class _Transport(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         until = self.until.get()
-        request.extensions["timeout"] = _Left(until)
+        request.extensions["timeout"] = _Left(until, request)
         answer = super().handle_request(request)
         self.status.set(answer.status_code)
         assert isinstance(answer.stream, httpx.SyncByteStream)

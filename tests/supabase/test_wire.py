@@ -206,6 +206,50 @@ def server(*steps: bytes, pause: float = 0.0) -> Iterator[str]:
     thread.join(5)
 
 
+@contextmanager
+def addresses_that_hang(count: int) -> Iterator[str]:
+    """A host of so many addresses whose servers take no connection: their queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(2)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", lambda *_, **__: [address] * count)
+            yield f"http://many.example:{port}"
+        for client in waiting:
+            client.close()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_limit_holds_for_all_addresses_of_the_host_together(count):
+    with addresses_that_hang(count) as url:
+        store = SupabaseStore(url, "sb_secret_x")
+        with pytest.raises(StoreError):
+            beat(store, 0.2)  # the first one loads the client
+        begun = time.monotonic()
+        with pytest.raises(StoreError) as refused:
+            beat(store, 1.0)
+        assert refused.value.retryable
+        assert time.monotonic() - begun < 1.0 + GRACE
+        store.close()
+
+
+def test_a_host_whose_name_is_not_resolved_in_time_ends_with_the_limit(monkeypatch):
+    store = SupabaseStore("https://many.example", "sb_secret_x")
+    with pytest.raises(StoreError):
+        beat(store, 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(5))
+    begun = time.monotonic()
+    with pytest.raises(StoreError) as refused:
+        beat(store, 0.5)
+    assert refused.value.retryable
+    assert time.monotonic() - begun < 0.5 + GRACE
+    store.close()
+
+
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 19\r\n\r\n"
 
 
