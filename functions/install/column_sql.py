@@ -70,8 +70,9 @@ def moment(column: Column, row: str = "t") -> str:
         per_second = (
             f"case when abs({name}) > 1e14 then 1e6 when abs({name}) > 1e11 then 1e3 else 1 end"
         )
-        # 0 is what such columns say for "never"
-        return f"to_timestamp((nullif({name}, 0) / ({per_second}))::float8)"
+        # 0 is what such columns say for "never"; NaN and numbers that are no time are unknown too
+        time = f"to_timestamp((nullif({name}, 0) / ({per_second}))::float8)"
+        return f"case when {name} > -1e11 and {name} < 1e18 then {time} end"
     return name
 
 

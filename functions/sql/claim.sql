@@ -205,7 +205,7 @@ begin
       'task_id', v_task.id,
       'kind', v_task.kind,
       'state', 'pending',
-      'retry_after', extract(epoch from v_task.due - p_now)
+      'retry_after', coalesce(extract(epoch from unstuck.finite(v_task.due) - p_now), 86400)
     );
   end if;
   if v_task.state = 'running' then

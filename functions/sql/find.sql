@@ -24,11 +24,11 @@ begin
         a.tries,
         a.worker,
         a.reason,
-        extract(epoch from v_now - case v.state
+        extract(epoch from v_now - unstuck.finite(case v.state
           when 'running' then coalesce(a.started_at, v.started, v.alive)
           when 'pending' then v.queued
           else coalesce(a.ended_at, v.alive)
-        end) as age
+        end)) as age
       from (
         select
           t.@key@ as key,

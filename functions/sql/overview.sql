@@ -97,7 +97,7 @@ begin
           'pending' as state,
           @kind(t)@ as kind,
           count(*) as count,
-          extract(epoch from v_now - min(@queued(t)@)) as oldest
+          extract(epoch from v_now - min(unstuck.finite(@queued(t)@))) as oldest
         from @table@ t
         where @is_pending(t)@
         group by 2
@@ -106,7 +106,7 @@ begin
           'running',
           @kind(t)@,
           count(*),
-          extract(epoch from v_now - min(@started(t)@))
+          extract(epoch from v_now - min(unstuck.finite(@started(t)@)))
         from @table@ t
         where @is_running(t)@
         group by 2
@@ -128,7 +128,7 @@ begin
     ),
     'overdue', (
       select jsonb_build_object(
-        'count', count(*), 'oldest', extract(epoch from v_now - min(l.until))
+        'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(l.until)))
       )
       from unstuck.@watch@_late(v_now, p_rules) l
     ),

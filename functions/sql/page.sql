@@ -51,7 +51,7 @@ begin
       and coalesce(
         case
           when a.task_id is null then
-            @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') > p_now
+            @alive(t)@ > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
           else
             least(a.lease_until, a.deadline_at) > p_now
             or unstuck.lives_until(a, (select unstuck.ready_after())) > p_now
@@ -258,8 +258,10 @@ begin
       'worker', d.worker,
       'reason', d.reason,
       'progress', d.progress,
-      'age', extract(epoch from v_now - d.since),
-      'late', case when d.until <= v_now then extract(epoch from v_now - d.until) end
+      'age', extract(epoch from v_now - unstuck.finite(d.since)),
+      'late', case when d.until <= v_now then
+        coalesce(extract(epoch from v_now - unstuck.finite(d.until)), 0)
+      end
     ) order by d.n)
     from (
       select
@@ -287,9 +289,11 @@ begin
             and (@is_running(t)@ or @is_pending(t)@)
           then l.lives_until
           when @is_pending(t)@ then
-            @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+            least(@queued(t)@, '9999-12-31')
+              + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
           when @is_running(t)@ then
-            @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+            least(@alive(t)@, '9999-12-31')
+              + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
         end as until
       from unnest(v_ids[:v_shown]) with ordinality as s (id, n)
       join @table@ t on t.@key@ = s.id::@key_type@

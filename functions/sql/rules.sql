@@ -35,6 +35,14 @@ language sql immutable parallel safe as $$
   from jsonb_each(p_rules)
 $$;
 
+-- The time, or null where it is infinite: people write 'infinity' for "on hold" and '-infinity' for
+-- "at once". PostgreSQL 15 and 16 cannot subtract such a time, and the later ones make a length of
+-- it that no JSON number can hold.
+create or replace function unstuck.finite(p_time timestamptz) returns timestamptz
+language sql immutable parallel safe as $$
+  select nullif(nullif(p_time, 'infinity'), '-infinity')
+$$;
+
 -- Whether a value is the one that was asked for. Where nothing is asked for, each value fits.
 create or replace function unstuck.fits(p_value text, p_asked text) returns boolean
 language sql immutable parallel safe as $$
@@ -155,7 +163,7 @@ begin
     p_cause,
     unstuck.sentence(v_reason, p_cause, p_tries),
     case when p_held then unstuck.retry_after(p_rule, p_cause, p_tries) end,
-    extract(epoch from p_late)
+    coalesce(extract(epoch from p_late), 0)
   )::unstuck.overdue;
 end $$;
 

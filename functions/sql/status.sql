@@ -82,10 +82,11 @@ begin
       case when v_task.state in ('failed', 'cancelled') then v_attempt.reason end
     ),
     'queued_at', v_task.queued,
-    'waited', extract(epoch from v_now - v_task.queued),
-    'silent', extract(epoch from v_now - v_task.alive),
-    'due_in', case v_task.state
-      when 'pending' then greatest(0, extract(epoch from v_task.due - v_now))
+    'waited', extract(epoch from v_now - unstuck.finite(v_task.queued)),
+    'silent', extract(epoch from v_now - unstuck.finite(v_task.alive)),
+    'due_in', case
+      when v_task.state = 'pending' and v_task.due is distinct from 'infinity' then
+        greatest(0, extract(epoch from unstuck.finite(v_task.due) - v_now))
     end,
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
       'number', v_attempt.number,

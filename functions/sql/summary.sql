@@ -12,7 +12,7 @@ begin
     'most', v_most,
     'stuck', (
       select jsonb_build_object(
-        'count', count(*), 'oldest', extract(epoch from v_now - min(s.at))
+        'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(s.at)))
       )
       from unstuck.@watch@_late(v_now, p_rules, v_most) s
     ),
@@ -25,7 +25,7 @@ begin
           'pending' as state,
           p.kind,
           count(*) as count,
-          extract(epoch from v_now - min(p.since)) as oldest
+          extract(epoch from v_now - min(unstuck.finite(p.since))) as oldest
         from (
           select @kind(t)@ as kind, @queued_bound(t)@ as since
           from @table@ t
@@ -35,7 +35,7 @@ begin
         ) p
         group by p.kind
         union all
-        select 'running', r.kind, count(*), extract(epoch from v_now - min(r.since))
+        select 'running', r.kind, count(*), extract(epoch from v_now - min(unstuck.finite(r.since)))
         from (
           select @kind(t)@ as kind, @started(t)@ as since
           from @table@ t

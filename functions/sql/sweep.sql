@@ -29,7 +29,8 @@ begin
   -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where
   -- somebody else moved the task (overtaken), the attempt ends and the task is theirs.
   select array_agg(unstuck.decided(
-    d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held, p_now - d.until
+    d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held,
+    p_now - unstuck.finite(d.until)
   ))
   into v_lost
   from (
@@ -74,7 +75,7 @@ begin
       'never_claimed',
       unstuck.sentence('never_claimed', null, 0),
       null,
-      extract(epoch from p_now - d.until)
+      coalesce(extract(epoch from p_now - unstuck.finite(d.until)), 0)
     )::unstuck.overdue)
     into v_waiting
     from (
@@ -131,7 +132,7 @@ begin
       d.rule,
       'stale',
       true,
-      p_now - d.until
+      p_now - unstuck.finite(d.until)
     ))
     into v_silent
     from (
@@ -379,7 +380,7 @@ begin
     select
       t.@key@::text as task_id,
       @kind(t)@ as kind,
-      extract(epoch from v_now - @queued(t)@) as age
+      coalesce(extract(epoch from v_now - unstuck.finite(@queued(t)@)), 0) as age
     from @table@ t
     left join unstuck.dispatches d on d.watch = '@watch@' and d.task_id = t.@key@::text
     where @is_pending(t)@

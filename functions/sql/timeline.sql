@@ -5,12 +5,12 @@ language sql stable as $$
   select jsonb_build_object(
     'now', extract(epoch from clock_timestamp()),
     'created', (
-      select extract(epoch from @created(t)@)
+      select extract(epoch from unstuck.finite(@created(t)@))
       from @table@ t
       where t.@key@ = p_task::@key_type@
     ),
     'due', (
-      select extract(epoch from @due(t)@)
+      select extract(epoch from unstuck.finite(@due(t)@))
       from @table@ t
       where t.@key@ = p_task::@key_type@ and @is_pending(t)@
     ),

@@ -276,6 +276,14 @@ language sql immutable parallel safe as $$
   from jsonb_each(p_rules)
 $$;
 
+-- The time, or null where it is infinite: people write 'infinity' for "on hold" and '-infinity' for
+-- "at once". PostgreSQL 15 and 16 cannot subtract such a time, and the later ones make a length of
+-- it that no JSON number can hold.
+create or replace function unstuck.finite(p_time timestamptz) returns timestamptz
+language sql immutable parallel safe as $$
+  select nullif(nullif(p_time, 'infinity'), '-infinity')
+$$;
+
 -- Whether a value is the one that was asked for. Where nothing is asked for, each value fits.
 create or replace function unstuck.fits(p_value text, p_asked text) returns boolean
 language sql immutable parallel safe as $$
@@ -396,7 +404,7 @@ begin
     p_cause,
     unstuck.sentence(v_reason, p_cause, p_tries),
     case when p_held then unstuck.retry_after(p_rule, p_cause, p_tries) end,
-    extract(epoch from p_late)
+    coalesce(extract(epoch from p_late), 0)
   )::unstuck.overdue;
 end $$;
 
@@ -1233,7 +1241,7 @@ begin
       'task_id', v_task.id,
       'kind', v_task.kind,
       'state', 'pending',
-      'retry_after', extract(epoch from v_task.due - p_now)
+      'retry_after', coalesce(extract(epoch from unstuck.finite(v_task.due) - p_now), 86400)
     );
   end if;
   if v_task.state = 'running' then
@@ -1527,7 +1535,8 @@ begin
   -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where
   -- somebody else moved the task (overtaken), the attempt ends and the task is theirs.
   select array_agg(unstuck.decided(
-    d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held, p_now - d.until
+    d.task_id, d.kind, true, d.number, d.tries, d.worker, d.rule, d.cause, d.held,
+    p_now - unstuck.finite(d.until)
   ))
   into v_lost
   from (
@@ -1572,7 +1581,7 @@ begin
       'never_claimed',
       unstuck.sentence('never_claimed', null, 0),
       null,
-      extract(epoch from p_now - d.until)
+      coalesce(extract(epoch from p_now - unstuck.finite(d.until)), 0)
     )::unstuck.overdue)
     into v_waiting
     from (
@@ -1629,7 +1638,7 @@ begin
       d.rule,
       'stale',
       true,
-      p_now - d.until
+      p_now - unstuck.finite(d.until)
     ))
     into v_silent
     from (
@@ -1883,7 +1892,7 @@ begin
     select
       t."id"::text as task_id,
       t."kind" as kind,
-      extract(epoch from v_now - t."scheduled_at") as age
+      coalesce(extract(epoch from v_now - unstuck.finite(t."scheduled_at")), 0) as age
     from "public"."tasks" t
     left join unstuck.dispatches d on d.watch = 'tasks' and d.task_id = t."id"::text
     where t."status" = 'pending'
@@ -2088,10 +2097,11 @@ begin
       case when v_task.state in ('failed', 'cancelled') then v_attempt.reason end
     ),
     'queued_at', v_task.queued,
-    'waited', extract(epoch from v_now - v_task.queued),
-    'silent', extract(epoch from v_now - v_task.alive),
-    'due_in', case v_task.state
-      when 'pending' then greatest(0, extract(epoch from v_task.due - v_now))
+    'waited', extract(epoch from v_now - unstuck.finite(v_task.queued)),
+    'silent', extract(epoch from v_now - unstuck.finite(v_task.alive)),
+    'due_in', case
+      when v_task.state = 'pending' and v_task.due is distinct from 'infinity' then
+        greatest(0, extract(epoch from unstuck.finite(v_task.due) - v_now))
     end,
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
       'number', v_attempt.number,
@@ -2222,7 +2232,7 @@ begin
           'pending' as state,
           t."kind" as kind,
           count(*) as count,
-          extract(epoch from v_now - min(t."scheduled_at")) as oldest
+          extract(epoch from v_now - min(unstuck.finite(t."scheduled_at"))) as oldest
         from "public"."tasks" t
         where t."status" = 'pending'
         group by 2
@@ -2231,7 +2241,7 @@ begin
           'running',
           t."kind",
           count(*),
-          extract(epoch from v_now - min(t."started_at"))
+          extract(epoch from v_now - min(unstuck.finite(t."started_at")))
         from "public"."tasks" t
         where t."status" = 'processing'
         group by 2
@@ -2253,7 +2263,7 @@ begin
     ),
     'overdue', (
       select jsonb_build_object(
-        'count', count(*), 'oldest', extract(epoch from v_now - min(l.until))
+        'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(l.until)))
       )
       from unstuck.tasks_late(v_now, p_rules) l
     ),
@@ -2313,11 +2323,11 @@ begin
         a.tries,
         a.worker,
         a.reason,
-        extract(epoch from v_now - case v.state
+        extract(epoch from v_now - unstuck.finite(case v.state
           when 'running' then coalesce(a.started_at, v.started, v.alive)
           when 'pending' then v.queued
           else coalesce(a.ended_at, v.alive)
-        end) as age
+        end)) as age
       from (
         select
           t."id" as key,
@@ -2614,7 +2624,7 @@ begin
       and coalesce(
         case
           when a.task_id is null then
-            t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') > p_now
+            t."updated_at" > p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
           else
             least(a.lease_until, a.deadline_at) > p_now
             or unstuck.lives_until(a, (select unstuck.ready_after())) > p_now
@@ -2821,8 +2831,10 @@ begin
       'worker', d.worker,
       'reason', d.reason,
       'progress', d.progress,
-      'age', extract(epoch from v_now - d.since),
-      'late', case when d.until <= v_now then extract(epoch from v_now - d.until) end
+      'age', extract(epoch from v_now - unstuck.finite(d.since)),
+      'late', case when d.until <= v_now then
+        coalesce(extract(epoch from v_now - unstuck.finite(d.until)), 0)
+      end
     ) order by d.n)
     from (
       select
@@ -2850,9 +2862,11 @@ begin
             and (t."status" = 'processing' or t."status" = 'pending')
           then l.lives_until
           when t."status" = 'pending' then
-            t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+            least(t."scheduled_at", '9999-12-31')
+              + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
           when t."status" = 'processing' then
-            t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+            least(t."updated_at", '9999-12-31')
+              + unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
         end as until
       from unnest(v_ids[:v_shown]) with ordinality as s (id, n)
       join "public"."tasks" t on t."id" = s.id::uuid
@@ -2883,7 +2897,7 @@ begin
     'most', v_most,
     'stuck', (
       select jsonb_build_object(
-        'count', count(*), 'oldest', extract(epoch from v_now - min(s.at))
+        'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(s.at)))
       )
       from unstuck.tasks_late(v_now, p_rules, v_most) s
     ),
@@ -2896,7 +2910,7 @@ begin
           'pending' as state,
           p.kind,
           count(*) as count,
-          extract(epoch from v_now - min(p.since)) as oldest
+          extract(epoch from v_now - min(unstuck.finite(p.since))) as oldest
         from (
           select t."kind" as kind, t."scheduled_at" as since
           from "public"."tasks" t
@@ -2906,7 +2920,7 @@ begin
         ) p
         group by p.kind
         union all
-        select 'running', r.kind, count(*), extract(epoch from v_now - min(r.since))
+        select 'running', r.kind, count(*), extract(epoch from v_now - min(unstuck.finite(r.since)))
         from (
           select t."kind" as kind, t."started_at" as since
           from "public"."tasks" t
@@ -3029,12 +3043,12 @@ language sql stable as $$
   select jsonb_build_object(
     'now', extract(epoch from clock_timestamp()),
     'created', (
-      select extract(epoch from t.created_at)
+      select extract(epoch from unstuck.finite(t.created_at))
       from "public"."tasks" t
       where t."id" = p_task::uuid
     ),
     'due', (
-      select extract(epoch from t."scheduled_at")
+      select extract(epoch from unstuck.finite(t."scheduled_at"))
       from "public"."tasks" t
       where t."id" = p_task::uuid and t."status" = 'pending'
     ),
