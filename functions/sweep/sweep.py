@@ -253,7 +253,7 @@ class _Run:
                 if not error.retryable:
                     raise
                 if size.rows > 1:
-                    size.halve()
+                    size.halve(len(self.store.preview(watch, size.rows)))
                     continue
                 row = self.store.pass_over(
                     watch, self.sweep_id, error.code, str(error), LEAST_BATCH_SECONDS
@@ -315,9 +315,10 @@ class BatchSize:
         self.rows = rows
         self._most = rows
 
-    def halve(self) -> None:
-        self._most = self.rows - 1
-        self.rows //= 2
+    def halve(self, overdue: int) -> None:
+        """`overdue`: how many rows there were at most."""
+        self._most = max(1, min(self.rows, overdue) - 1)
+        self.rows = (self._most + 1) // 2
 
     def grow(self) -> None:
         if self.rows * 2 <= self._most:

@@ -151,21 +151,17 @@ def test_tasks_that_are_known_as_unsweepable_are_tried_after_all_others(store, d
     assert db.execute("select count(*) from unstuck.unsweepable").fetchone() == (0,)
 
 
-def test_a_batch_that_takes_longer_than_its_statement_may_gets_smaller(store, db, database):
+def test_a_batch_that_takes_longer_than_its_statement_may_gets_smaller(store, db):
     db.execute(SLOW)
-    waiting(db, 100, metadata="'{\"slow\": 0.02}'")
-    limited = PostgresStore(f"{database}?options=-cstatement_timeout%3D1s")
-    done = sweep(limited, POLICY)
-    limited.close()
+    waiting(db, 100, metadata="'{\"slow\": 0.04}'")
+    done = sweep(store, replace(POLICY, sweep_budget=9.0))
     assert (done.verdict, done.failed, done.complete) == ("ok", 100, True)
 
 
-def test_a_row_that_takes_longer_than_any_statement_may_is_passed_over(store, db, database):
+def test_a_row_that_takes_longer_than_any_statement_may_is_passed_over(store, db):
     db.execute(SLOW)
-    waiting(db, 6, metadata="jsonb_build_object('slow', case n when 3 then 5 else 0 end)")
-    limited = PostgresStore(f"{database}?options=-cstatement_timeout%3D300ms")
-    runs = [sweep(limited, POLICY) for _ in range(2)]
-    limited.close()
+    waiting(db, 6, metadata="jsonb_build_object('slow', case n when 3 then 60 else 0 end)")
+    runs = [sweep(store, replace(POLICY, sweep_budget=12.0)) for _ in range(2)]
     assert [(run.verdict, run.failed, run.unsweepable) for run in runs] == [
         ("ok", 5, 1),
         ("ok", 0, 1),
