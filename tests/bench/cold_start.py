@@ -39,7 +39,7 @@ REQUESTS = {
 
 def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    env |= {
+    env |= {"USERS": "none"} | {
         "DATABASE_URL": make_database(server, "cold_start"),
         "PYTHONPATH": str(ROOT),
         "THREADS": "4",

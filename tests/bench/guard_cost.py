@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from functions.core.dispatch import NoDispatch
 from functions.core.policy import Policy, load
+from functions.core.states import State
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from functions.worker import child
@@ -31,7 +32,7 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
             done, seconds = timed(
                 lambda: guard(store, policy, NoDispatch(), watch, task_id, worker="bench")
             )
-        assert done["state"] == "completed", done
+        assert done.state is State.COMPLETED, done
         return seconds
 
     def bare() -> float:

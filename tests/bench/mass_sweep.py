@@ -7,7 +7,6 @@ import os
 from functions.core.policy import load
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
-from functions.sweep.sweep import sweep
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
 from tests.bench.server import (
     Connection,
@@ -18,6 +17,7 @@ from tests.bench.server import (
     make_database,
     settle_down,
 )
+from tests.sweep.steps import sweep
 
 OVERDUE = 20_000
 FINISHED = 100_000
@@ -72,7 +72,7 @@ class Case:
         self._fresh(held=True)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             done, seconds = timed(lambda: sweep(self._store, load()))
-        assert done["failed" if self._state == "pending" else "requeued"] == self._count, done
+        assert (done.failed if self._state == "pending" else done.requeued) == self._count, done
         return seconds
 
     def bare(self) -> float:

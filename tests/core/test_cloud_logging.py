@@ -15,6 +15,7 @@ from google.cloud.logging_v2.handlers import StructuredLogHandler
 from google.cloud.logging_v2.handlers.structured_log import GCP_STRUCTURED_LOGGING_FIELDS
 
 from functions.core import events, trace
+from functions.core.dispatch import NoDispatch
 from functions.core.policy import DEFAULT, parse
 from functions.store.postgres import PostgresStore
 from functions.worker.child import Work
@@ -179,7 +180,9 @@ def test_all_lines_of_a_request_carry_its_trace_down_to_the_handlers_process(kin
     watch = policy.watch()
     token = trace.current.set(found)
     try:
-        answer = guard(store, policy, watch, store.create(watch, kind, {}).task_id)
+        answer = guard(
+            store, policy, NoDispatch(), watch, store.create(watch, kind, {}).task_id, worker="w"
+        )
     finally:
         trace.current.reset(token)
         store.close()

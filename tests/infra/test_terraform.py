@@ -195,7 +195,7 @@ def test_each_time_is_longer_than_that_which_must_end_before_it(infra):
     assert worker == POLICY.timeout <= 1800, "Cloud Tasks waits for that long at most"
     assert POLICY.sweep_budget + 30 < sweep < seconds(job["attempt_deadline"]) <= 1800
     assert POLICY.beat * 3 <= POLICY.lease
-    assert all(one["timeout_seconds"] <= 3600 for one in functions.install.column_sql())
+    assert all(one["timeout_seconds"] <= 3600 for one in functions.values())
 
 
 def test_the_schedule_is_that_of_the_policy(infra):

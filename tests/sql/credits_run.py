@@ -26,7 +26,7 @@ from functions.errors import StoreError
 from functions.install.migrate import migrate
 from functions.store import Store
 from functions.store.postgres import PostgresStore
-from functions.sweep.sweep import sweep
+from tests.sweep.steps import sweep
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
