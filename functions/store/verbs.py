@@ -187,7 +187,7 @@ class Store(ABC):
         timeout: float = VERB_TIMEOUT_SECONDS,
     ) -> Settled | Lost:
         """Ends the attempt. `after`: seconds until the next try; None: the backoff of the rule."""
-        rule_decides = settle_as in {SettleAs.RETRY, SettleAs.RELEASE}
+        rule_decides = settle_as not in {SettleAs.COMPLETE, SettleAs.FAIL}
         answer = self._verb(
             f"{watch.name}_settle",
             timeout,

@@ -116,6 +116,32 @@ class TestSettle:
         assert attempts(db, attempt.task_id)[0]["outcome"] == "released"
         assert store.claim(tasks, None, "w").task_id == attempt.task_id
 
+    @pytest.mark.parametrize(
+        ("kind", "reason"), [("uncertain", "uncertain"), ("fails", "shutdown")]
+    )
+    def test_a_release_of_work_that_must_not_be_repeated_is_a_loss(
+        self, store, tasks, kind, reason
+    ):
+        attempt = claimed(store, tasks, kind)
+        answer = settled(store, tasks, attempt, "release", reason="shutdown")
+        assert (answer.state, answer.reason) == ("failed", reason)
+
+    @pytest.mark.parametrize("kind", ["hasty", "uncertain", "fails"])
+    def test_what_had_not_begun_is_put_back_and_counts_unless_the_worker_was_shut_down(
+        self, store, db, tasks, kind
+    ):
+        task_id = created(store, tasks, kind)
+        reasons = ["shutdown", "crashed", "deadline", "out_of_memory"]
+        answers = [
+            settled(
+                store, tasks, claimed_again(store, tasks, task_id), "return", reason=reason, after=0
+            )
+            for reason in reasons
+        ]
+        assert [answer.state for answer in answers] == ["pending"] * 3 + ["failed"]
+        assert answers[-1].reason == "attempts_exhausted"
+        assert [attempt["tries"] for attempt in attempts(db, task_id)] == [1, 1, 2, 3]
+
     def test_after_ten_free_releases_a_release_counts(self, store, db, tasks):
         task_id = created(store, tasks)
         states = []
@@ -205,7 +231,7 @@ class TestSettle:
         answer = settled(store, tasks, claimed(store, tasks, kind), "retry", reason=cause)
         assert (answer.state, answer.reason) == ("pending", cause)
 
-    @pytest.mark.parametrize("outcome", ["complete", "fail", "retry", "release"])
+    @pytest.mark.parametrize("outcome", ["complete", "fail", "retry", "release", "return"])
     def test_a_settle_whose_answer_was_lost_can_be_repeated(self, store, db, tasks, outcome):
         attempt = claimed(store, tasks)
         first = settled(store, tasks, attempt, outcome, reason="shutdown", error="Because.")
