@@ -115,7 +115,6 @@ PAGE = {
     "page.charts",
     "page.current",
     "page.list_query",
-    "page.redact",
     "page.timeline",
     "page.views",
     "page.who",

@@ -17,6 +17,10 @@ _writing = threading.Lock()
 _encode = json.JSONEncoder(default=str).encode
 
 
+WORDS_OF_OTHERS = {"error", "detail", "evidence", "text"}
+"""Fields with the words of handlers, libraries and users: secrets are hidden in them."""
+
+
 @dataclass(frozen=True)
 class Event:
     """`sentence` is filled from the fields. `fields` are the names that an event carries, always
@@ -38,6 +42,11 @@ class Event:
         """`about`: more of Cloud Logging's own fields, such as logging.googleapis.com/labels."""
         entry: dict[str, Any] = {"severity": level or self.level, "event": self.name}
         entry |= {name: values.get(name) for name in self.fields}
+        for name in WORDS_OF_OTHERS & entry.keys():
+            if isinstance(entry[name], str):
+                from functions.core.redact import redacted_text
+
+                entry[name] = redacted_text(entry[name])
         entry["message"] = self.sentence.format_map(
             {name: "-" if value is None else value for name, value in entry.items()}
         )

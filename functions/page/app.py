@@ -8,6 +8,7 @@ from flask import Flask, Response, render_template, request
 from functions.core import events
 from functions.core.explain import span
 from functions.core.progress import progress_of
+from functions.core.redact import redacted_text
 from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.page import actions, views
 from functions.page.current import ASSETS, Page, link, page, short
@@ -35,6 +36,7 @@ def create(page: Page) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters |= {"span": _span, "short": short, "progress": progress_of}
+    app.jinja_env.filters["redact"] = lambda text: redacted_text(text or "", page.redact)
     for blueprint in (views.blueprint, actions.blueprint, *page.extras):
         app.register_blueprint(blueprint)
     app.context_processor(_context)

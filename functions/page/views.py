@@ -5,11 +5,12 @@ from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
+from functions.core import redact
 from functions.core.answers import OpenCount
 from functions.core.explain import explain
 from functions.core.states import ACTIONS, OPEN, Reason
 from functions.entry.fields import task_id_of
-from functions.page import charts, list_query, redact, timeline
+from functions.page import charts, list_query, timeline
 from functions.page.current import link, page, watch
 from functions.store.page_answers import Summary, TaskPage
 

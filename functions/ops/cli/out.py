@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from functions.core import explain
 from functions.core.record import plain
+from functions.core.redact import redacted_text
+from functions.core.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,8 +27,17 @@ def print_json(value: Any) -> None:
 
 def print_message(text: str, code: int = FINE) -> int:
     """Prints a sentence on stderr. Returns `code`, so that a command can end with it."""
-    print(text, file=sys.stderr, flush=True)
+    print(_for_people(text), file=sys.stderr, flush=True)
     return code
+
+
+def print_line(text: str) -> None:
+    """Prints a line for people on stdout."""
+    print(_for_people(text), flush=True)
+
+
+def _for_people(text: str) -> str:
+    return visible(redacted_text(text), keep="\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
@@ -65,7 +76,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         return False
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{visible(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
@@ -79,4 +90,4 @@ def span(seconds: float | None) -> str:
 def _flat(cell: Any) -> str:
     if cell is None:
         return "-"
-    return " ".join(str(cell).split())
+    return visible(" ".join(redacted_text(str(cell)).split()))

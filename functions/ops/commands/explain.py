@@ -4,7 +4,7 @@ timeline."""
 import argparse
 
 from functions.ops.cli import one_task
-from functions.ops.cli.out import FINE, print_json
+from functions.ops.cli.out import FINE, print_json, print_line
 
 HELP = "say where a task is, why, and what will happen next"
 JSON = {"task_id": (), "state": (), "explanation": (), "attempts": one_task.ATTEMPT}
@@ -17,6 +17,6 @@ def run(options: argparse.Namespace) -> int:
         named = {"task_id": task.status.task_id, "state": task.status.state}
         print_json(named | {"explanation": task.explanation, "attempts": task.attempts})
         return FINE
-    print(one_task.sentence(task))
+    print_line(one_task.sentence(task))
     one_task.print_timeline(task.attempts)
     return FINE

@@ -5,7 +5,7 @@ import argparse
 from functions.errors import StoreError
 from functions.install.supabase_api import SCHEMAS
 from functions.ops.cli import target
-from functions.ops.cli.out import FINE, FOUND, print_json, print_message
+from functions.ops.cli.out import FINE, FOUND, print_json, print_line, print_message
 
 HELP = "bring a database up to date with the policy"
 JSON = {"missing": (), "applied": ()}
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         print_json({done: steps, not_done: []})
     else:
         for step in steps:
-            print(step)
+            print_line(step)
         for watch in (step.removeprefix("gone.") for step in steps if step.startswith("gone.")):
             print_message(
                 f"{watch} is not in the policy any more: "

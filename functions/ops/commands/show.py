@@ -6,7 +6,7 @@ from typing import Any
 
 from functions.core.record import plain
 from functions.ops.cli import one_task
-from functions.ops.cli.out import FINE, print_json, print_table
+from functions.ops.cli.out import FINE, print_json, print_line, print_table
 
 HELP = "show one task whole: its fields and its attempts"
 FIELDS = (
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"task": fields, "explanation": task.explanation, "attempts": task.attempts})
         return FINE
-    print(one_task.sentence(task))
+    print_line(one_task.sentence(task))
     print_table(("field", "value"), _rows(fields))
     one_task.print_timeline(task.attempts)
     return FINE

@@ -6,7 +6,7 @@ from typing import Any
 
 from functions.core.answers import Overview
 from functions.ops.cli import target
-from functions.ops.cli.out import FINE, print_json, print_table, span
+from functions.ops.cli.out import FINE, print_json, print_line, print_table, span
 
 HELP = "count tasks by state and kind, and endings by reason"
 JSON = {
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         return FINE
     for columns, rows in tables(overview):
         print_table(columns, rows)
-    print(summary(overview))
+    print_line(summary(overview))
     return FINE
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from functions.ops.cli import selection, target
-from functions.ops.cli.out import FINE, console, print_json, print_table, rich_table
+from functions.ops.cli.out import FINE, console, print_json, print_line, print_table, rich_table
 from functions.ops.commands import list as listing
 from functions.ops.commands import stats
 
@@ -94,7 +94,7 @@ def _print(view: View) -> None:
     print(f"at {view['at'][:19]} UTC")
     for columns, rows in _tables(view):
         print_table(columns, rows)
-    print(f"{stats.summary(view['stats'])}\n", flush=True)
+    print_line(f"{stats.summary(view['stats'])}\n")
 
 
 def _picture(view: View) -> Any:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from functions.core.policy import DEFAULT, load, parse
+from functions.core.visible import visible
 from functions.ops.dev.serve import READY
 from functions.ops.dev.sources import Sources
 from functions.ops.local.processes import session
@@ -324,7 +325,7 @@ class Servers:
             if line.strip() == READY:
                 ready.release()
             elif text := _readable(line):
-                print(text, flush=True)
+                print(visible(text), flush=True)
 
 
 def _readable(line: str) -> str:
@@ -379,4 +380,4 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"unstuck: {text}", file=sys.stderr, flush=True)
+    print(f"unstuck: {visible(text)}", file=sys.stderr, flush=True)

@@ -1,0 +1,131 @@
+"""Hides what looks like a secret in what people are shown of a task, and in what is logged. The
+page, the command line and the events use this one module."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+SECRET_WORDS = (
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "authorization",
+    "cookie",
+    "credential",
+    "apikey",
+    "privatekey",
+    "accesskey",
+    "signature",
+    "session",
+)
+"""A key that contains one of them, in whatever case and with or without hyphens, has its value
+hidden. PAGE_REDACT adds more."""
+SECRET_NAMES = {"auth", "pass", "pin", "sig"}
+"""Keys that are hidden when they are the whole key: as a part they stand in many words."""
+HIDDEN = "••• hidden •••"
+MAX_LEVELS = 100
+"""Of objects and lists in each other; what lies deeper is hidden."""
+_WORDS = (
+    r"(?:api|access|private|secret)[_-]?key|token|secret|passw(?:or)?d|passphrase|pwd|signature|"
+    r"credentials?|\bsig"
+)
+_FORMS = (
+    # the password in a URL
+    (re.compile(r"(://[^\s:/@'\"]{0,200}:)(?!password@)[^\s'\"/]{1,500}@"), rf"\1{HIDDEN}@"),
+    (
+        re.compile(r"(postgres(?:ql)?[\w+]{0,20}://[^\s:/@]{0,200}:)(?!password@)[^\s]{1,500}@"),
+        rf"\1{HIDDEN}@",
+    ),
+    # a header
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
+    (
+        re.compile(
+            r"(?i)((?:authorization|cookie)[\"']?\s{0,3}[:=]\s{0,3}[\"']?)[^\r\n\"']{1,2000}"
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    # name=value and "name": "value"
+    (
+        re.compile(rf"(?i)((?:{_WORDS})[\"']?\s{{0,3}}[=:]\s{{0,3}}[\"']?)[^\s\"'&,;(){{}}\[\]]+"),
+        rf"\1{HIDDEN}",
+    ),
+    # a JWT
+    (re.compile(r"eyJ[\w-]{5,2000}\.[\w-]{1,8000}\.[\w-]{0,2000}"), HIDDEN),
+    # the keys of well-known services
+    (
+        re.compile(
+            r"\b(?:sk[-_]|sb_secret_|whsec_|gh[opsu]_|github_pat_|xox[abprs]-|AKIA|AIza|glpat-)"
+            r"[\w-]{8,}"
+        ),
+        HIDDEN,
+    ),
+)
+"""The known forms of secrets in a text. Each repetition has a bound, so that no text is slow."""
+
+
+def redacted(value: Any, more_words: Iterable[str] = ()) -> Any:
+    """`value` with secrets hidden: by their keys, and in texts by their form (`Bearer ...`,
+    `?token=...`)."""
+    words = (*SECRET_WORDS, *map(_letters, more_words))
+    return _walk(value, words, 0)
+
+
+def redacted_text(text: str, more_words: Iterable[str] = ()) -> str:
+    return str(redacted(text, more_words))
+
+
+def shown(value: Any, more_words: Iterable[str] = ()) -> str:
+    """As indented JSON, redacted."""
+    return json.dumps(redacted(value, more_words), indent=2, ensure_ascii=False)
+
+
+def _walk(part: Any, words: tuple[str, ...], level: int) -> Any:
+    if isinstance(part, str):
+        return _without_secrets(part, words, level)
+    if not isinstance(part, dict | list):
+        return part
+    if level >= MAX_LEVELS:
+        return HIDDEN
+    if isinstance(part, list):
+        return [_walk(member, words, level + 1) for member in part]
+    if _names_a_secret(part, words):
+        part = part | {"value": HIDDEN}
+    return {
+        key: HIDDEN if _is_secret(key, words) else _walk(member, words, level + 1)
+        for key, member in part.items()
+    }
+
+
+def _without_secrets(text: str, words: tuple[str, ...], level: int) -> str:
+    if text.lstrip()[:1] in {"{", "[", '"'}:  # JSON in a text: its keys count too
+        try:
+            inner = json.loads(text)
+        except (ValueError, RecursionError):
+            inner = None
+        if isinstance(inner, dict | list | str):
+            return json.dumps(_walk(inner, words, level + 1), ensure_ascii=False)
+    for form, replacement in _FORMS:
+        text = form.sub(replacement, text)
+    return text
+
+
+def _names_a_secret(part: dict[str, Any], words: tuple[str, ...]) -> bool:
+    """`{"name": "Authorization", "value": ...}`, as HTTP clients write headers."""
+    name = part.get("name") or part.get("key")
+    return "value" in part and isinstance(name, str) and _is_secret(name, words)
+
+
+def _is_secret(key: str, words: tuple[str, ...]) -> bool:
+    letters = _letters(key)
+    return letters in SECRET_NAMES or any(word in letters for word in words)
+
+
+def _letters(key: str) -> str:
+    """A key without case and hyphens: apikey for API-Key."""
+    plain = unicodedata.normalize("NFKC", str(key)).lower()
+    return re.sub(r"[^a-z0-9]", "", plain)
