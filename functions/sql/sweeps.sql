@@ -94,8 +94,113 @@ create or replace function unstuck.half_of_limit() returns interval language sql
   where s.name = 'statement_timeout'
 $$;
 
+-- The last silence: from when until when nobody reached the database, no sweep and no heartbeat of
+-- any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long as one
+-- may take. Null where there was none. Reads the last 60 runs, and the heartbeats only where no run
+-- came for so long.
+create or replace function unstuck.last_silence(
+  p_now timestamptz,
+  out begins timestamptz,
+  out ends timestamptz
+) language plpgsql stable as $$
+declare
+  v_longest interval;
+begin
+  select 1.5 * greatest(
+    percentile_disc(0.5) within group (order by r.apart),
+    max(r.budget)
+  )
+  into v_longest
+  from (
+    select
+      s.started_at - lag(s.started_at) over (order by s.id) as apart,
+      s.until - s.started_at as budget
+    from (select * from unstuck.sweeps order by id desc limit 60) s
+  ) r;
+  select c.begins, c.at
+  into begins, ends
+  from (
+    select r.at, lag(r.at) over (order by r.at) as begins
+    from (
+      select unnest(array[s.started_at, s.ended_at]) as at
+      from (select * from unstuck.sweeps order by id desc limit 60) s
+      union all
+      select p_now
+    ) r
+    where r.at <= p_now
+  ) c
+  where c.at - c.begins > v_longest
+  order by c.at desc
+  limit 1;
+  if begins is null then
+    return;
+  end if;
+  select c.begins, c.at
+  into begins, ends
+  from (
+    select r.at, lag(r.at) over (order by r.at) as begins
+    from (
+      select unnest(array[begins, ends]) as at
+      union all
+      select a.beat_at
+      from unstuck.attempts a
+      where a.ended_at is null and a.beat_at between begins and ends
+    ) r
+  ) c
+  where c.at - c.begins > v_longest
+  order by c.at desc
+  limit 1;
+end $$;
+
+-- While nobody reached the database no heartbeat could arrive: an attempt whose lease ran out in a
+-- silence has a lease from its end, once, however few attempts there are. Where sweeps run as they
+-- usually do, there is no silence, and a worker that is dead alone is rescued when its lease is
+-- over. `p_task`: only that one; null: all. Returns how many attempts got a lease.
+create or replace function unstuck.bridge(p_watch text, p_task text) returns integer
+language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_count integer := 0;
+begin
+  if exists (
+    select from unstuck.attempts a
+    where a.watch = p_watch
+      and a.ended_at is null
+      and a.lease_until <= v_now
+      and a.deadline_at > v_now
+      and not a.extended
+      and (p_task is null or a.task_id = p_task)
+  ) then
+    with silent as materialized (
+      select a.watch, a.task_id, a.number, s.ends
+      from unstuck.last_silence(v_now) s
+      join unstuck.attempts a
+        on a.beat_at <= s.begins
+        and a.lease_until > s.begins
+        and s.ends - s.begins > a.lease / 2
+        and s.ends + a.lease > v_now
+      where a.watch = p_watch
+        and a.ended_at is null
+        and a.lease_until <= v_now
+        and a.deadline_at > v_now
+        and not a.extended
+        and (p_task is null or a.task_id = p_task)
+      for update of a skip locked
+    )
+    update unstuck.attempts a
+    set lease_until = s.ends + a.lease,
+        extended = true
+    from silent s
+    where a.watch = s.watch
+      and a.task_id = s.task_id
+      and a.number = s.number;
+    get diagnostics v_count = row_count;
+  end if;
+  return v_count;
+end $$;
+
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
--- more lease, once. Returns how many got one.
+-- more lease, once. So does each whose lease ran out in a silence. Returns how many got one.
 create or replace function unstuck.suspend(
   p_watch text,
   p_at_least integer,
@@ -105,6 +210,7 @@ declare
   v_now     constant timestamptz := clock_timestamp();
   v_live    integer;
   v_expired integer;
+  v_bridged integer := unstuck.bridge(p_watch, null);
 begin
   select
     count(*),
@@ -119,7 +225,7 @@ begin
   where a.watch = p_watch
     and a.ended_at is null;
   if v_expired < p_at_least or v_expired <= p_share * v_live then
-    return 0;
+    return v_bridged;
   end if;
   update unstuck.attempts a
   set lease_until = v_now + a.lease,
@@ -131,7 +237,7 @@ begin
     and a.lease_until <= v_now
     and unstuck.lives_until(a, (select unstuck.ready_after())) <= v_now;
   get diagnostics v_expired = row_count;
-  return v_expired;
+  return v_bridged + v_expired;
 end $$;
 
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows in each sweep.

@@ -1,0 +1,133 @@
+"""While nobody reached the database, no heartbeat could arrive: leases count from the end of such a
+silence, for one attempt as for many. A worker that is dead alone is rescued all the same."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from functions.core.policy import DEFAULT, load
+from functions.store.postgres import PostgresStore
+from tests.sql import install_clock
+from tests.sweep.steps import sweep
+
+POLICY = load(str(DEFAULT))
+WATCH = POLICY.watch()
+EACH_MINUTE = (480, 420, 360, 300, 240, 180)
+"""Seconds ago; then no run for three minutes."""
+INSERT_RUN = """
+insert into unstuck.sweeps (started_at, ended_at, until, ok)
+select t, t + interval '1 s', t + interval '45 s', true
+from (select clock_timestamp() - make_interval(secs => %s) as t) r
+"""
+SET_HEARTBEAT = """
+update unstuck.attempts
+set beat_at = clock_timestamp() - make_interval(secs => %(ago)s),
+    lease_until = clock_timestamp() - make_interval(secs => %(ago)s) + lease,
+    started_at = clock_timestamp() - interval '1 hour',
+    deadline_at = clock_timestamp() + interval '5 minutes'
+where task_id = %(task)s
+"""
+
+
+class Ledger:
+    def __init__(self, database: str) -> None:
+        self.store = PostgresStore(database)
+        self.db = psycopg.connect(database, autocommit=True, row_factory=dict_row)
+        install_clock(self.db)
+
+    def ran(self, *seconds_ago: int) -> None:
+        for ago in seconds_ago:
+            self.db.execute(INSERT_RUN, (ago,))
+
+    def attempt(self, heartbeat_ago: float) -> str:
+        task_id = self.store.create(WATCH, "image", {}).task_id
+        self.store.claim(WATCH, task_id, "worker")
+        self.db.execute(SET_HEARTBEAT, {"ago": heartbeat_ago, "task": task_id})
+        return task_id
+
+    def lease_runs_out(self) -> None:
+        self.db.execute(
+            "update unstuck.attempts set lease_until = clock_timestamp() where ended_at is null"
+        )
+
+    def live(self) -> list[dict[str, Any]]:
+        return self.db.execute(
+            "select task_id, lease_until - clock_timestamp() as left, extended"
+            " from unstuck.attempts where ended_at is null"
+        ).fetchall()
+
+
+@pytest.fixture
+def ledger(database: str) -> Iterator[Ledger]:
+    made = Ledger(database)
+    yield made
+    made.db.close()
+    made.store.close()
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 6])
+def test_after_a_silence_each_attempt_has_a_lease_from_its_end_once(
+    ledger: Ledger, attempts: int
+) -> None:
+    ledger.ran(*EACH_MINUTE)
+    for _ in range(attempts):
+        ledger.attempt(heartbeat_ago=175)
+    report = sweep(ledger.store, POLICY)
+    assert (report.requeued, report.failed, report.suspended) == (0, 0, attempts)
+    for attempt in ledger.live():
+        assert 20 < attempt["left"].total_seconds() <= WATCH.rule("image").lease
+    ledger.lease_runs_out()
+    assert sweep(ledger.store, POLICY).requeued == attempts, "the dead ones: silent for longer"
+
+
+def test_a_lease_counts_from_the_first_contact_and_not_from_the_sweep_that_comes_later(
+    ledger: Ledger,
+) -> None:
+    ledger.ran(*EACH_MINUTE)
+    ledger.attempt(heartbeat_ago=175)
+    ledger.attempt(heartbeat_ago=10)  # the first that came back
+    sweep(ledger.store, POLICY)
+    assert len(ledger.live()) == 2
+    [bridged] = [attempt for attempt in ledger.live() if attempt["extended"]]
+    assert bridged["left"].total_seconds() <= WATCH.rule("image").lease - 10
+
+
+@pytest.mark.parametrize("heartbeat_ago", [32, 100, 400])
+def test_a_worker_that_is_dead_alone_is_rescued_by_the_first_sweep_when_sweeps_run(
+    ledger: Ledger, heartbeat_ago: float
+) -> None:
+    ledger.ran(*EACH_MINUTE, 120, 60)
+    ledger.attempt(heartbeat_ago)
+    assert sweep(ledger.store, POLICY).requeued == 1
+
+
+def test_sweeps_that_are_always_rare_are_no_silence(ledger: Ledger) -> None:
+    ledger.ran(*range(3000, 0, -300))
+    ledger.attempt(heartbeat_ago=100)
+    assert sweep(ledger.store, POLICY).requeued == 1
+
+
+def test_a_dead_scheduler_alone_is_no_silence_while_others_send_heartbeats(ledger: Ledger) -> None:
+    ledger.ran(*EACH_MINUTE)
+    ledger.attempt(heartbeat_ago=175)
+    for ago in (120, 60, 1):
+        ledger.attempt(heartbeat_ago=ago)
+    report = sweep(ledger.store, POLICY)
+    assert (report.suspended, report.requeued) == (0, 3)
+
+
+def test_a_poll_after_a_silence_ends_nothing_at_first_and_heals_without_any_sweep_later(
+    ledger: Ledger,
+) -> None:
+    ledger.ran(*EACH_MINUTE)
+    task_id = ledger.attempt(heartbeat_ago=175)
+    first = ledger.store.status(WATCH, task_id)
+    assert first is not None
+    assert (first.state, first.overdue, first.rescued) == ("running", False, [])
+    ledger.lease_runs_out()
+    second = ledger.store.status(WATCH, task_id)
+    assert second is not None
+    assert [task.state for task in second.rescued] == ["pending"]
