@@ -64,8 +64,8 @@ class SettleAs(StrEnum):
     RELEASE = "release"
     """Does not count: the worker was shut down. Work that must not be repeated is lost then."""
     RETURN = "return"
-    """The handler had not begun, so that nothing can be done twice. Counts only when it ended by
-    something else than a shutdown."""
+    """The handler had not begun, so that nothing is uncertain. Counts unless the worker was shut
+    down."""
 
 
 class Reason(StrEnum):

@@ -3,8 +3,8 @@
 --   complete, fail
 --   retry    counts against the attempts
 --   release  does not, since the worker was shut down
---   return   the handler had not begun: nothing can be done twice, so `on_lost` is not asked. Counts
---            unless the worker was shut down
+--   return   the handler had not begun, so that nothing is uncertain. Counts unless the worker was
+--            shut down
 create or replace function unstuck.@watch@_settle(
   p_task text,
   p_token uuid,
@@ -53,7 +53,7 @@ begin
     for update;
     if v_state = 'pending' then
       v_rule := unstuck.rule(p_rules, v_attempt.kind);
-      if p_outcome = 'return' then
+      if p_outcome = 'return' and v_rule ->> 'on_lost' = 'uncertain' then
         v_rule := v_rule || '{"on_lost": "retry"}';
       end if;
       v_free := case p_outcome

@@ -157,8 +157,11 @@ class Task:
 
     def after(self, cause: str | None, tries: int, *, begun: bool = True) -> tuple[str, str | None]:
         """The state and the reason that follow when a try ends by `cause`."""
-        if begun and cause in LOSSES and self.rule.on_lost != "retry":
-            return "failed", "uncertain" if self.rule.on_lost == "uncertain" else cause
+        on_lost = self.rule.on_lost
+        if on_lost == "uncertain" and not begun:
+            on_lost = "retry"
+        if cause in LOSSES and on_lost != "retry":
+            return "failed", "uncertain" if on_lost == "uncertain" else cause
         if tries < self.rule.attempts:
             return "pending", cause
         return "failed", "transient_exhausted" if cause == "transient" else "attempts_exhausted"

@@ -126,7 +126,7 @@ class TestSettle:
         answer = settled(store, tasks, attempt, "release", reason="shutdown")
         assert (answer.state, answer.reason) == ("failed", reason)
 
-    @pytest.mark.parametrize("kind", ["hasty", "uncertain", "fails"])
+    @pytest.mark.parametrize("kind", ["hasty", "uncertain"])
     def test_what_had_not_begun_is_put_back_and_counts_unless_the_worker_was_shut_down(
         self, store, db, tasks, kind
     ):
@@ -141,6 +141,19 @@ class TestSettle:
         assert [answer.state for answer in answers] == ["pending"] * 3 + ["failed"]
         assert answers[-1].reason == "attempts_exhausted"
         assert [attempt["tries"] for attempt in attempts(db, task_id)] == [1, 1, 2, 3]
+
+    def test_what_had_not_begun_fails_where_a_loss_is_to_fail_but_not_for_a_shutdown(
+        self, store, tasks
+    ):
+        task_id = created(store, tasks, "fails")
+        answers = [
+            settled(store, tasks, claimed_again(store, tasks, task_id), "return", reason=reason)
+            for reason in ("shutdown", "deadline")
+        ]
+        assert [(answer.state, answer.reason) for answer in answers] == [
+            ("pending", "shutdown"),
+            ("failed", "deadline"),
+        ]
 
     def test_after_ten_free_releases_a_release_counts(self, store, db, tasks):
         task_id = created(store, tasks)
