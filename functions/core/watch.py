@@ -120,7 +120,8 @@ class Watch:
                 "error": "Takes the sentence for the user. Cut to its width; JSON is merged.",
                 "reason": "Takes the code of the reason.",
                 "owner": "The user to whom the task belongs.",
-                "priority": "A task with a higher number is claimed first.",
+                "priority": "How urgent a task is: `urgent` says which end. One without a number "
+                "comes last.",
             },
         ),
         "Which other columns the table has. None of them is required.",
@@ -152,6 +153,11 @@ class Watch:
         "Parts of functions/sql/optional that `migrate` installs. Their hooks are called before "
         "yours.",
         default=(),
+    )
+    urgent: str = policy_key(
+        choice("highest", "lowest"),
+        "Which end of the priority is claimed first. A table that `migrate` made has `highest`.",
+        default="highest",
     )
     notify: bool = policy_key(
         FLAG, "Whether a task that the sweep fails is reported to NOTIFY_URL.", default=False

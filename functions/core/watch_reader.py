@@ -91,6 +91,10 @@ def _check_parts(value: Value, watch: Watch) -> None:
                 f"lacks `{name}`: without it nobody can tell how long a task has been waiting or "
                 "silent. Add it, or let a trigger see to it: `fence: observe`."
             )
+    if watch.own and watch.urgent == "lowest":
+        value["urgent"].fail(
+            "is `lowest`, but the index of our own table has the highest priority first. Remove it."
+        )
     if watch.create_per_minute is not None and not watch.own:
         value["limits"].fail(
             "needs `own: true`: tasks of another table are not created by Unstuck. Remove it."

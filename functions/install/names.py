@@ -11,7 +11,7 @@ from functions.install.move import Move
 from functions.install.table import Table
 
 Value = str | Callable[..., str]
-INDEXES = ("pending", "running", "claim", "owner", "idempotency", "one_active")
+INDEXES = ("pending", "running", "claim", "owner", "idempotency", "one_active", "kinds")
 SECTIONS = ("stuck", "running", "pending", "ended", "by_key", "range")
 """Of the operators' page, by number: an answer of page.sql carries it to the next question."""
 

@@ -2,7 +2,6 @@
 pg_cron alone."""
 
 from functions.core.policy import Policy
-from functions.install.column_sql import literal
 from functions.install.names import names, render
 from functions.install.render import template
 
@@ -18,6 +17,8 @@ COUNTS = (
     "oldest_pending_seconds",
 )
 """As functions/sweep/sweep.py counts, and `complete`."""
+HISTORY_DAYS = 7
+"""How long pg_cron's own record of a run is kept; unstuck.sweeps has what the run did."""
 
 
 def procedures(policy: Policy) -> str:
@@ -47,11 +48,11 @@ def procedures(policy: Policy) -> str:
 
 
 def schedule(policy: Policy) -> str:
-    """Asks pg_cron to sweep as often as the policy says. Again is a change of the same job."""
-    return (
-        "create extension if not exists pg_cron;\n"
-        f"select cron.schedule('unstuck-sweep', {literal(_expression(policy.sweep_every))}, "
-        "'call unstuck.cron_sweep()');\n"
+    """Asks pg_cron to sweep as often as the policy says, and to delete what it records of these
+    runs, which it never does itself. Again is a change of the same jobs."""
+    return render(
+        template("cron_schedule"),
+        {"every": _expression(policy.sweep_every), "history": f"{HISTORY_DAYS} days"},
     )
 
 

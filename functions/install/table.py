@@ -185,10 +185,26 @@ class Table:
         return self.alive_bound(row)
 
     def claim_order(self, row: str) -> str:
-        """The most urgent first, then the oldest."""
-        priority = self.watch.columns.get("priority")
-        urgent = [f"{row}.{identifier(priority)} desc"] if priority else []
-        return ", ".join([*urgent, self.queued_bound(row)])
+        """The most urgent first, those without a priority last, then the oldest."""
+        return ", ".join([*self._urgency(row), self.queued_bound(row)])
+
+    def _urgency(self, row: str) -> list[str]:
+        name = self.watch.columns.get("priority")
+        if not name:
+            return []
+        order = "asc" if self.watch.urgent == "lowest" else "desc"
+        if not self.watch.own and not self.column(name).not_null:
+            order += " nulls last"
+        return [f"{row}.{identifier(name)} {order}"]
+
+    def claim_index(self, *, by_kind: bool) -> str | None:
+        """What an index has to hold for a claim of the next task, of one kind or of any. None where
+        no index can: a time that another table has."""
+        queued = self.queued_bound("t")
+        kinds = [f"({self.kind('t')})"] if by_kind else []
+        if "select" in queued:
+            return None
+        return ", ".join([*kinds, *self._urgency("t"), f"({queued})"]).replace('t."', '"')
 
     def is_free(self, row: str, ids: str) -> str:
         """Whether the task may be started again, with those of `ids`, beside the others of its kind

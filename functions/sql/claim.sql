@@ -27,10 +27,12 @@ declare
   v_tries   integer := 1;
   v_lease   interval;
   v_run_for interval;
-  v_checkpoint jsonb := '{}';
+  v_checkpoint jsonb := '{}';  -- what a release wrote that kept all in one value
+  v_saved   jsonb := '{}';
   v_answer  jsonb;
   v_rescued json;
   v_held    @key_type@[] := '{}';
+  v_kind    text;
   v_pass    text;
 begin
   @as_role@
@@ -50,15 +52,19 @@ begin
   end if;
 
   loop
-    if p_task is null then
-      select t.@key@ as key, t.@key@::text as id, @kind(t)@ as kind, @input(t)@ as input
+    if p_task is null and p_kinds is null then
+      select
+        t.@key@ as key,
+        t.@key@::text as id,
+        @queued_bound(t)@ as queued,
+        @kind(t)@ as kind,
+        @input(t)@ as input
       into v_task
       from @table@ t
       where @is_pending(t)@
         and @due(t)@ <= v_now
         and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
-        and (p_kinds is null or @kind(t)@ = any (p_kinds))
         and t.@key@ <> all (v_held)
       order by @claim_order(t)@
       limit 1
@@ -66,10 +72,51 @@ begin
       if not found then
         return '{"verdict": "none"}';
       end if;
+    elsif p_task is null then
+      -- Kind by kind, in the order of what is next of each: a search over all pending tasks would
+      -- walk past those of the other kinds.
+      for v_kind in
+        select k.kind
+        from unnest(p_kinds) as k (kind)
+        cross join lateral (
+          select t.*
+          from @table@ t
+          where @is_pending(t)@
+            and @due(t)@ <= v_now
+            and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, k.kind, 'pending_for')
+            and @kind(t)@ = k.kind
+            and t.@key@ <> all (v_held)
+          order by @claim_order(t)@
+          limit 1
+        ) h
+        order by @claim_order(h)@
+      loop
+        select
+          t.@key@ as key,
+          t.@key@::text as id,
+          @queued_bound(t)@ as queued,
+          @kind(t)@ as kind,
+          @input(t)@ as input
+        into v_task
+        from @table@ t
+        where @is_pending(t)@
+          and @due(t)@ <= v_now
+          and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, v_kind, 'pending_for')
+          and @kind(t)@ = v_kind
+          and t.@key@ <> all (v_held)
+        order by @claim_order(t)@
+        limit 1
+        for update skip locked;
+        exit when found;
+      end loop;
+      if not found then
+        return '{"verdict": "none"}';
+      end if;
     else
       select
         t.@key@ as key,
         t.@key@::text as id,
+        @queued_bound(t)@ as queued,
         @kind(t)@ as kind,
         @input(t)@ as input,
         @is_pending(t)@ and (@due(t)@ > v_now) is not true as ready
@@ -115,6 +162,7 @@ begin
     end;
     if v_last.outcome in ('retried', 'released', 'overtaken') then
       v_checkpoint := v_last.checkpoint;
+      v_saved := unstuck.saved('@watch@', v_task.id, v_last.number);
     end if;
   end if;
   -- A crash of the database may forget the claim of a task that may be repeated: then it is still
@@ -125,6 +173,10 @@ begin
     and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry'
   then
     v_pass := set_config('synchronous_commit', 'off', true);
+  end if;
+  -- a push that was sent again has reached somebody
+  if v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'redispatch_after') then
+    delete from unstuck.dispatches d where d.watch = '@watch@' and d.task_id = v_task.id;
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
   v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
@@ -149,7 +201,7 @@ begin
     'tries', v_tries,
     'input', v_task.input,
     'rescued', v_rescued,
-    'checkpoint', v_checkpoint
+    'checkpoint', v_checkpoint || v_saved
   );
 end $$;
 
@@ -170,7 +222,7 @@ begin
       'tries', a.tries,
       'input', @input(t)@,
       'rescued', null,
-      'checkpoint', a.checkpoint
+      'checkpoint', a.checkpoint || unstuck.saved('@watch@', a.task_id, a.number)
     )
     from unstuck.attempts a
     join @table@ t on t.@key@ = a.task_id::@key_type@

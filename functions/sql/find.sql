@@ -97,7 +97,14 @@ language sql stable as $$
     'detail', a.detail,
     'evidence', a.evidence,
     'progress', a.progress,
-    'checkpoints', (select json_agg(c) from jsonb_object_keys(a.checkpoint) c),
+    'checkpoints', (
+      select json_agg(c.name)
+      from (
+        select jsonb_object_keys(a.checkpoint) as name
+        union
+        select c.name from unstuck.checkpoints_of('@watch@', p_task, a.number) c
+      ) c
+    ),
     'sweep_id', a.sweep_id
   ) order by a.number), '[]')
   from unstuck.attempts a

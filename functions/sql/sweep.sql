@@ -219,6 +219,13 @@ begin
   from unnest(p_found) x
   where not x.live;
 
+  delete from unstuck.dispatches d
+  using unnest(p_found) x
+  where x.state = 'failed'
+    and not x.live
+    and d.watch = '@watch@'
+    and d.task_id = x.task_id;
+
   perform set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);
   update @table@ t
   set @move(t, x)@
@@ -414,13 +421,15 @@ begin
   return coalesce(v_sent, '[]');
 end $$;
 
--- Ends attempts whose task row was deleted; once in each run. Also calls on_swept, the hook in
--- which users look for changes that were made without our functions. What was unsweepable and is
--- open no more is forgotten. Returns how many attempts it ended.
+-- Ends attempts whose task row was deleted, and forgets what a trigger saw of such a row, since a
+-- truncate tells a trigger nothing; once in each run. Also calls on_swept, the hook in which users
+-- look for changes that were made without our functions. What was unsweepable and is open no more is
+-- forgotten. Returns how many attempts it ended.
 create or replace function unstuck.@watch@_orphans(p_sweep bigint) returns integer
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
-  v_count integer;
+  v_before constant timestamptz := clock_timestamp() - interval '30 days';
+  v_count  integer;
 begin
   update unstuck.attempts a
   set ended_at = clock_timestamp(),
@@ -444,6 +453,19 @@ begin
       select from unstuck.attempts a
       where a.watch = '@watch@' and a.task_id = u.task_id and a.ended_at is null
     );
+  delete from unstuck.observed o
+  where o.ctid = any (array(
+    select l.ctid
+    from (
+      select ctid, task_id
+      from unstuck.observed
+      where watch = '@watch@'
+        and status_at < v_before
+      order by status_at
+      limit 500
+    ) l
+    where not exists (select from @table@ t where t.@key@ = l.task_id::@key_type@)
+  ));
   @on_swept()@
   return v_count;
 end $$;

@@ -34,7 +34,11 @@ language sql stable as $$
         'detail', a.detail,
         'progress', a.progress,
         'sweep_id', a.sweep_id,
-        'checkpoints', a.checkpoint_at
+        'checkpoints', a.checkpoint_at || (
+          select coalesce(jsonb_object_agg(c.name, extract(epoch from c.at)), '{}')
+          from unstuck.checkpoints c
+          where c.watch = '@watch@' and c.task_id = p_task and c.number = a.number
+        )
       ) order by a.number)
       from (
         select *
@@ -70,7 +74,7 @@ language sql stable as $$
     'input', @input(t)@,
     'result', @result(t)@,
     'checkpoints', (
-      select a.checkpoint
+      select a.checkpoint || unstuck.saved('@watch@', p_task, a.number)
       from unstuck.attempts a
       where a.watch = '@watch@' and a.task_id = p_task
       order by a.number desc

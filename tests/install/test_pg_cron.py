@@ -149,6 +149,40 @@ def test_its_schedule_is_the_policys(every, expression):
     )
 
 
+CRON = """
+create schema cron;
+create table cron.job (jobid bigint generated always as identity, jobname text, command text);
+create table cron.job_run_details (jobid bigint, start_time timestamptz, end_time timestamptz);
+create function cron.schedule(text, text, text) returns void language sql as
+$$ insert into cron.job (jobname, command) values ($1, $3) $$;
+insert into cron.job (jobname) values ('another');
+"""
+RUNS = """
+insert into cron.job_run_details (jobid, start_time, end_time)
+select jobid, at, case n when 1 then null else at end
+from cron.job, generate_series(1, 10) n, lateral (select now() - n * interval '1 day' as at) a
+"""
+
+
+def test_its_schedule_deletes_the_history_of_its_own_runs(empty_database):
+    """On a stand-in for pg_cron: its tables, and a function that keeps the commands."""
+    text = pg_cron.schedule(POLICY).replace("create extension if not exists pg_cron;", "")
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(CRON)
+        connection.execute(text.encode())
+        connection.execute(RUNS)
+        query = "select command from cron.job where jobname = 'unstuck-history'"
+        ((command,),) = connection.execute(query).fetchall()
+        connection.execute(command.encode())
+        left = """select jobname, count(*) from cron.job_run_details join cron.job using (jobid)
+                  group by 1 order by 1"""
+        assert connection.execute(left).fetchall() == [
+            ("another", 10),
+            ("unstuck-history", 6),
+            ("unstuck-sweep", 6),
+        ]
+
+
 def test_the_rules_stand_in_the_text():
     text = pg_cron.procedures(POLICY).replace("''", "'")
     assert json.dumps({"pending_for": 900})[1:-1] in text

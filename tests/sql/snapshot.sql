@@ -238,6 +238,36 @@ create table unstuck.unsweepable (
 
 alter table unstuck.unsweepable enable row level security;
 
+-- 0012_checkpoints
+-- A row for each checkpoint, where there was one value for all of an attempt: each new one wrote all others again, so that
+-- 1,500 of them cost ten times as much at the end as at the beginning. `number` is the attempt that wrote it; the next attempt
+-- reads those of the attempts before it. What an attempt wrote before this migration stays in attempts.checkpoint, and is read too.
+create table unstuck.checkpoints (
+  watch   text        not null,
+  task_id text        not null,
+  number  integer     not null,
+  name    text        not null,
+  data    jsonb,
+  at      timestamptz not null,
+  primary key (watch, task_id, number, name)
+);
+
+alter table unstuck.checkpoints enable row level security;
+
+-- 0013_kept
+-- By their time: what is kept is pruned by an index, and a sweep costs the same however much is kept.
+create index if not exists dispatches_at on unstuck.dispatches (at);
+create index if not exists operations_at on unstuck.operations (at);
+create index if not exists refusals_at on unstuck.refusals (at);
+create index if not exists outbox_at on unstuck.outbox (at);
+create index if not exists observed_status_at on unstuck.observed (watch, status_at);
+create index if not exists sweeps_started on unstuck.sweeps (started_at);
+create index if not exists sweeps_open on unstuck.sweeps (until) where ended_at is null;
+
+-- 0013_kinds.tasks
+-- A claim that names kinds does not walk past the tasks of all others.
+create index if not exists "tasks_kinds" on "public"."tasks" (kind, priority desc, scheduled_at) where status = 'pending';
+
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
@@ -515,24 +545,56 @@ create or replace function unstuck.checkpoint(
   p_data jsonb
 ) returns jsonb language plpgsql as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
+  v_now    constant timestamptz := clock_timestamp();
+  v_number integer;
 begin
   update unstuck.attempts a
-  set checkpoint = a.checkpoint || jsonb_build_object(p_name, p_data),
-      checkpoint_at = a.checkpoint_at || jsonb_build_object(p_name, extract(epoch from v_now)),
-      lease_until = v_now + a.lease,
+  set lease_until = v_now + a.lease,
       beat_at = v_now,
       beats = a.beats + 1,
       extended = false
   where a.watch = p_watch
     and a.task_id = p_task
     and a.token = p_token
-    and a.ended_at is null;
-  if found then
-    return '{"verdict": "held"}';
+    and a.ended_at is null
+  returning a.number into v_number;
+  if not found then
+    return unstuck.lost(p_watch, p_task, p_token, 'checkpoint');
   end if;
-  return unstuck.lost(p_watch, p_task, p_token, 'checkpoint');
+  insert into unstuck.checkpoints (watch, task_id, number, name, data, at)
+  values (p_watch, p_task, v_number, p_name, p_data, v_now)
+  on conflict (watch, task_id, number, name) do update
+  set data = excluded.data,
+      at = excluded.at;
+  return '{"verdict": "held"}';
 end $$;
+
+-- The checkpoints with which the attempt after `p_number` starts: those of that attempt, and of the
+-- attempts before it since the task last ended; of each name the latest.
+create or replace function unstuck.checkpoints_of(p_watch text, p_task text, p_number integer)
+returns setof unstuck.checkpoints language sql stable as $$
+  select distinct on (c.name) c.*
+  from unstuck.checkpoints c
+  where c.watch = p_watch
+    and c.task_id = p_task
+    and c.number <= p_number
+    and c.number > coalesce((
+      select max(a.number)
+      from unstuck.attempts a
+      where a.watch = p_watch
+        and a.task_id = p_task
+        and a.number < p_number
+        and a.outcome in ('completed', 'failed', 'cancelled')
+    ), 0)
+  order by c.name, c.number desc
+$$;
+
+-- The same as one object: the data by name.
+create or replace function unstuck.saved(p_watch text, p_task text, p_number integer)
+returns jsonb language sql stable as $$
+  select coalesce(jsonb_object_agg(c.name, c.data), '{}')
+  from unstuck.checkpoints_of(p_watch, p_task, p_number) c
+$$;
 
 -- The run of a sweep: its begin, its end, and what is done once in each run, however many batches
 -- there are.
@@ -776,10 +838,11 @@ begin
   return v_bridged + v_expired;
 end $$;
 
--- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows in each sweep.
--- Returns how many attempts went.
+-- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
+-- each sweep, found by an index: a run costs the same however much is kept. Returns how many
+-- attempts went; their checkpoints go with them.
 create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000)
-returns integer language plpgsql as $$
+returns integer language plpgsql set enable_seqscan = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
   v_count  integer;
@@ -788,8 +851,15 @@ begin
     select o.watch, o.task_id, o.number
     from unstuck.attempts o
     where o.ended_at < v_before
+    order by o.ended_at
     limit p_limit
     for update skip locked
+  ), saved as (
+    delete from unstuck.checkpoints c
+    using old
+    where c.watch = old.watch
+      and c.task_id = old.task_id
+      and c.number = old.number
   )
   delete from unstuck.attempts a
   using old
@@ -797,17 +867,46 @@ begin
     and a.task_id = old.task_id
     and a.number = old.number;
   get diagnostics v_count = row_count;
-  delete from unstuck.sweeps s
-  where s.id in (select o.id from unstuck.sweeps o order by o.id limit p_limit)
-    and s.started_at < v_before;
-  delete from unstuck.refusals r
-  where r.id in (select o.id from unstuck.refusals o order by o.id limit p_limit)
-    and r.at < v_before;
-  delete from unstuck.dispatches d where d.at < v_before;
-  delete from unstuck.operations o where o.at < v_before;
-  delete from unstuck.outbox o
-  where o.id in (select n.id from unstuck.outbox n order by n.id limit p_limit)
-    and o.at < v_before;
+  delete from unstuck.sweeps
+  where ctid = any (array(
+    select o.ctid
+    from unstuck.sweeps o
+    where o.started_at < v_before
+    order by o.started_at
+    limit p_limit
+  ));
+  delete from unstuck.refusals
+  where ctid = any (array(
+    select o.ctid
+    from unstuck.refusals o
+    where o.at < v_before
+    order by o.at
+    limit p_limit
+  ));
+  delete from unstuck.dispatches
+  where ctid = any (array(
+    select o.ctid
+    from unstuck.dispatches o
+    where o.at < v_before
+    order by o.at
+    limit p_limit
+  ));
+  delete from unstuck.operations
+  where ctid = any (array(
+    select o.ctid
+    from unstuck.operations o
+    where o.at < v_before
+    order by o.at
+    limit p_limit
+  ));
+  delete from unstuck.outbox
+  where ctid = any (array(
+    select o.ctid
+    from unstuck.outbox o
+    where o.at < v_before
+    order by o.at
+    limit p_limit
+  ));
   return v_count;
 end $$;
 
@@ -1169,10 +1268,12 @@ declare
   v_tries   integer := 1;
   v_lease   interval;
   v_run_for interval;
-  v_checkpoint jsonb := '{}';
+  v_checkpoint jsonb := '{}';  -- what a release wrote that kept all in one value
+  v_saved   jsonb := '{}';
   v_answer  jsonb;
   v_rescued json;
   v_held    uuid[] := '{}';
+  v_kind    text;
   v_pass    text;
 begin
   null;
@@ -1192,15 +1293,19 @@ begin
   end if;
 
   loop
-    if p_task is null then
-      select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input
+    if p_task is null and p_kinds is null then
+      select
+        t."id" as key,
+        t."id"::text as id,
+        t."scheduled_at" as queued,
+        t."kind" as kind,
+        t."input" as input
       into v_task
       from "public"."tasks" t
       where t."status" = 'pending'
         and t."scheduled_at" <= v_now
         and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-        and (p_kinds is null or t."kind" = any (p_kinds))
         and t."id" <> all (v_held)
       order by t."priority" desc, t."scheduled_at"
       limit 1
@@ -1208,10 +1313,51 @@ begin
       if not found then
         return '{"verdict": "none"}';
       end if;
+    elsif p_task is null then
+      -- Kind by kind, in the order of what is next of each: a search over all pending tasks would
+      -- walk past those of the other kinds.
+      for v_kind in
+        select k.kind
+        from unnest(p_kinds) as k (kind)
+        cross join lateral (
+          select t.*
+          from "public"."tasks" t
+          where t."status" = 'pending'
+            and t."scheduled_at" <= v_now
+            and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, k.kind, 'pending_for')
+            and t."kind" = k.kind
+            and t."id" <> all (v_held)
+          order by t."priority" desc, t."scheduled_at"
+          limit 1
+        ) h
+        order by h."priority" desc, h."scheduled_at"
+      loop
+        select
+          t."id" as key,
+          t."id"::text as id,
+          t."scheduled_at" as queued,
+          t."kind" as kind,
+          t."input" as input
+        into v_task
+        from "public"."tasks" t
+        where t."status" = 'pending'
+          and t."scheduled_at" <= v_now
+          and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, v_kind, 'pending_for')
+          and t."kind" = v_kind
+          and t."id" <> all (v_held)
+        order by t."priority" desc, t."scheduled_at"
+        limit 1
+        for update skip locked;
+        exit when found;
+      end loop;
+      if not found then
+        return '{"verdict": "none"}';
+      end if;
     else
       select
         t."id" as key,
         t."id"::text as id,
+        t."scheduled_at" as queued,
         t."kind" as kind,
         t."input" as input,
         t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready
@@ -1257,6 +1403,7 @@ begin
     end;
     if v_last.outcome in ('retried', 'released', 'overtaken') then
       v_checkpoint := v_last.checkpoint;
+      v_saved := unstuck.saved('tasks', v_task.id, v_last.number);
     end if;
   end if;
   -- A crash of the database may forget the claim of a task that may be repeated: then it is still
@@ -1267,6 +1414,10 @@ begin
     and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry'
   then
     v_pass := set_config('synchronous_commit', 'off', true);
+  end if;
+  -- a push that was sent again has reached somebody
+  if v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'redispatch_after') then
+    delete from unstuck.dispatches d where d.watch = 'tasks' and d.task_id = v_task.id;
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
   v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
@@ -1291,7 +1442,7 @@ begin
     'tries', v_tries,
     'input', v_task.input,
     'rescued', v_rescued,
-    'checkpoint', v_checkpoint
+    'checkpoint', v_checkpoint || v_saved
   );
 end $$;
 
@@ -1312,7 +1463,7 @@ begin
       'tries', a.tries,
       'input', t."input",
       'rescued', null,
-      'checkpoint', a.checkpoint
+      'checkpoint', a.checkpoint || unstuck.saved('tasks', a.task_id, a.number)
     )
     from unstuck.attempts a
     join "public"."tasks" t on t."id" = a.task_id::uuid
@@ -1831,6 +1982,13 @@ begin
   from unnest(p_found) x
   where not x.live;
 
+  delete from unstuck.dispatches d
+  using unnest(p_found) x
+  where x.state = 'failed'
+    and not x.live
+    and d.watch = 'tasks'
+    and d.task_id = x.task_id;
+
   perform set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);
   update "public"."tasks" t
   set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
@@ -2032,13 +2190,15 @@ begin
   return coalesce(v_sent, '[]');
 end $$;
 
--- Ends attempts whose task row was deleted; once in each run. Also calls on_swept, the hook in
--- which users look for changes that were made without our functions. What was unsweepable and is
--- open no more is forgotten. Returns how many attempts it ended.
+-- Ends attempts whose task row was deleted, and forgets what a trigger saw of such a row, since a
+-- truncate tells a trigger nothing; once in each run. Also calls on_swept, the hook in which users
+-- look for changes that were made without our functions. What was unsweepable and is open no more is
+-- forgotten. Returns how many attempts it ended.
 create or replace function unstuck.tasks_orphans(p_sweep bigint) returns integer
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
-  v_count integer;
+  v_before constant timestamptz := clock_timestamp() - interval '30 days';
+  v_count  integer;
 begin
   update unstuck.attempts a
   set ended_at = clock_timestamp(),
@@ -2062,6 +2222,19 @@ begin
       select from unstuck.attempts a
       where a.watch = 'tasks' and a.task_id = u.task_id and a.ended_at is null
     );
+  delete from unstuck.observed o
+  where o.ctid = any (array(
+    select l.ctid
+    from (
+      select ctid, task_id
+      from unstuck.observed
+      where watch = 'tasks'
+        and status_at < v_before
+      order by status_at
+      limit 500
+    ) l
+    where not exists (select from "public"."tasks" t where t."id" = l.task_id::uuid)
+  ));
   null;
   return v_count;
 end $$;
@@ -2503,7 +2676,14 @@ language sql stable as $$
     'detail', a.detail,
     'evidence', a.evidence,
     'progress', a.progress,
-    'checkpoints', (select json_agg(c) from jsonb_object_keys(a.checkpoint) c),
+    'checkpoints', (
+      select json_agg(c.name)
+      from (
+        select jsonb_object_keys(a.checkpoint) as name
+        union
+        select c.name from unstuck.checkpoints_of('tasks', p_task, a.number) c
+      ) c
+    ),
     'sweep_id', a.sweep_id
   ) order by a.number), '[]')
   from unstuck.attempts a
@@ -2579,6 +2759,9 @@ begin
   where a.watch = 'tasks'
     and a.task_id = any (v_moved)
     and a.ended_at is null;
+  delete from unstuck.dispatches d
+  where d.watch = 'tasks'
+    and d.task_id = any (v_moved);
   if v_state <> 'pending' then  -- a task that nobody held has its reason in the ledger too
     insert into unstuck.attempts (
       watch, task_id, number, tries, kind, token,
@@ -3179,7 +3362,11 @@ language sql stable as $$
         'detail', a.detail,
         'progress', a.progress,
         'sweep_id', a.sweep_id,
-        'checkpoints', a.checkpoint_at
+        'checkpoints', a.checkpoint_at || (
+          select coalesce(jsonb_object_agg(c.name, extract(epoch from c.at)), '{}')
+          from unstuck.checkpoints c
+          where c.watch = 'tasks' and c.task_id = p_task and c.number = a.number
+        )
       ) order by a.number)
       from (
         select *
@@ -3215,7 +3402,7 @@ language sql stable as $$
     'input', t."input",
     'result', t."result",
     'checkpoints', (
-      select a.checkpoint
+      select a.checkpoint || unstuck.saved('tasks', p_task, a.number)
       from unstuck.attempts a
       where a.watch = 'tasks' and a.task_id = p_task
       order by a.number desc

@@ -7,7 +7,6 @@ from tests.sql import pass_time
 from tests.store.steps import (
     LEASE,
     SILENT_FOR,
-    attempts,
     by_foreigner,
     claimed,
     claimed_again,
@@ -27,7 +26,7 @@ class TestCheckpoint:
         assert save("upload", {"url": "a"}) == Held()
         save("render", [1, 2])
         save("upload", {"url": "b"})
-        assert attempts(db, attempt.task_id)[0]["checkpoint"] == {
+        assert store.payload(tasks, attempt.task_id).checkpoints == {
             "upload": {"url": "b"},
             "render": [1, 2],
         }
@@ -69,5 +68,5 @@ class TestCheckpoint:
         settled(store, tasks, attempt, "retry", reason="transient")
         answer = store.checkpoint(tasks, attempt.task_id, attempt.token, "step", 1)
         assert (answer.verdict, answer.reason) == ("lost", "transient")
-        assert attempts(db, attempt.task_id)[0]["checkpoint"] == {}
+        assert store.payload(tasks, attempt.task_id).checkpoints == {}
         assert refusals(db, attempt.task_id) == [("verb", "checkpoint", "retried")]

@@ -193,9 +193,12 @@ def test_with_the_schedule_it_may_be_run_again_and_the_procedure_is_nobody_elses
     do(bare, CRON)
     for _ in range(2):
         do(bare, text.replace("create extension if not exists pg_cron;", ""))
-    assert rows(bare, "select * from cron.job") == [
-        ("unstuck-sweep", "* * * * *", "call unstuck.cron_sweep()")
+    assert rows(bare, "select jobname, schedule from cron.job") == [
+        ("unstuck-sweep", "* * * * *"),
+        ("unstuck-history", "17 3 * * *"),
     ]
+    sweeping = "select command from cron.job where jobname = 'unstuck-sweep'"
+    assert rows(bare, sweeping) == [("call unstuck.cron_sweep()",)]
     others = ["anon", "authenticated"]
     assert rows(bare, REACHED, others, others, others) == []
     do(bare, "call unstuck.cron_sweep()")

@@ -142,3 +142,20 @@ def test_what_was_begun_before_a_migration_is_ended_after_it(upgraded):
         assert len(store.history(watch, attempt.task_id)) == 1
     finally:
         store.close()
+
+
+def test_checkpoints_of_the_last_release_are_read_beside_those_of_today(upgraded):
+    dsn, attempt = upgraded
+    store = PostgresStore(dsn)
+    watch = POLICY.watch()
+    try:
+        for number, step in enumerate(("more", "most"), 2):
+            store.checkpoint(watch, attempt.task_id, attempt.token, step, {"n": number})
+            assert {"step", step} <= store.payload(watch, attempt.task_id).checkpoints.keys()
+            store.settle(watch, attempt.task_id, attempt.token, "release")
+            attempt = store.claim(watch, attempt.task_id, "w")
+        expected = {"step": {"n": 1}, "more": {"n": 2}, "most": {"n": 3}}
+        assert attempt.checkpoint == expected
+        assert set(store.history(watch, attempt.task_id)[-1].checkpoints) == expected.keys()
+    finally:
+        store.close()

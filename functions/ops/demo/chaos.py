@@ -16,8 +16,11 @@ RETRY_ENDED = """
 select 1 from unstuck.attempts where task_id = %s and number > 1 and ended_at is not null
 """
 WORKER_AT_WORK = """
-select worker from unstuck.attempts
-where task_id = %s and ended_at is null and checkpoint ? 'submitted'
+select a.worker
+from unstuck.attempts a
+join unstuck.checkpoints_of(a.watch, a.task_id, a.number) c on c.name = 'submitted'
+where a.task_id = %s
+  and a.ended_at is null
 """
 """Of an attempt that has ordered its image."""
 WAIT_SECONDS = 40.0

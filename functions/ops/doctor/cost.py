@@ -6,7 +6,7 @@ from typing import Any
 
 from functions.core.policy import Watch
 from functions.core.states import State
-from functions.install.column_sql import identifier
+from functions.install.column_sql import TEXTS, identifier
 from functions.install.table import Table
 from functions.ops.doctor.finding import Finding, fine, warns
 from functions.ops.inspect.catalogue import Facts
@@ -29,9 +29,59 @@ def indexes(connection: Connection, watch: Watch, table: Facts) -> list[Finding]
         for state in CLOCKS
         if watch.words[state] and not _leads(connection, watch, table, state)
     ]
+    findings += _claims(connection, watch, table)
     return findings or [
         fine(watch.name, "index", "an index leads to the pending and the running tasks")
     ]
+
+
+def _claims(connection: Connection, watch: Watch, table: Facts) -> Iterator[Finding]:
+    """Whether a worker that asks for the next task finds it without a walk past the others: in the
+    order of the priority, and among those of its kinds."""
+    expressions = Table(watch)
+    aims = {
+        "the most urgent task": (False, "priority" in watch.columns),
+        "the next task of a kind": (True, _has_kinds(watch)),
+    }
+    for aim, (by_kind, is_asked) in aims.items():
+        columns = expressions.claim_index(by_kind=by_kind)
+        if not is_asked or not watch.may_wait or columns is None:
+            continue
+        if not _is_ordered(connection, expressions, by_kind=by_kind):
+            condition = expressions.is_in("", State.PENDING)
+            yield warns(
+                watch.name,
+                "index",
+                f"no index leads to {aim} of {table.title}",
+                "each claim of a worker that pulls walks past all pending tasks: 650 times as long "
+                "with 100,000 of them.",
+                f"create index concurrently on {table.quoted} ({columns}) where {condition};",
+            )
+
+
+def _has_kinds(watch: Watch) -> bool:
+    """Whether the table has a kind by which an index can be made: the text of an enum is not
+    immutable."""
+    name = watch.columns.get("kind")
+    return name is not None and Table(watch).column(name).type in TEXTS
+
+
+def _is_ordered(connection: Connection, expressions: Table, *, by_kind: bool) -> bool:
+    """Whether an index has the rows in the order of a claim: else the planner sorts, although that
+    is forbidden."""
+    for setting in ("enable_seqscan", "enable_sort"):
+        connection.execute(f"set local {setting} = off".encode())
+    kind = f"and {expressions.kind('t')} = 'one'" if by_kind else ""
+    query = (
+        f"explain (format json) select 1 from {expressions.name} t "
+        f"where {expressions.is_in('t', State.PENDING)} {kind} "
+        f"order by {expressions.claim_order('t')} limit 1"
+    )
+    row = connection.execute(query.encode()).fetchone()
+    nodes = list(_below(row[0][0]["Plan"])) if row else []
+    conditions = " ".join(str(node.get("Index Cond", "")) for node in nodes)
+    is_sorted = any("Sort" in node["Node Type"] for node in nodes)
+    return not is_sorted and (not by_kind or "one" in conditions)
 
 
 def statement(watch: Watch, table: Facts, state: State) -> str:

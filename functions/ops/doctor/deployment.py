@@ -24,7 +24,15 @@ SHARED = [
     "prune",
     "evidence",
 ]
-LEDGER = ("attempts", "sweeps", "refusals", "dispatches", "observed", "unsweepable")
+LEDGER = (
+    "attempts",
+    "checkpoints",
+    "sweeps",
+    "refusals",
+    "dispatches",
+    "observed",
+    "unsweepable",
+)
 
 
 def unreachable(text: str) -> Finding:
@@ -209,7 +217,7 @@ def _grants(connection: Connection, watch: Watch, who: str) -> list[Finding]:
         "union all select t from unnest(%s::text[]) t where not has_schema_privilege('unstuck', "
         "'usage') or exists "
         "(select from unnest('{select,insert,update,delete}'::text[]) p where not "
-        "has_table_privilege('unstuck.' || t, p)) "
+        "has_table_privilege(to_regclass('unstuck.' || t), p)) "
         "order by 1",
         (f"{watch.name}_", SHARED, list(LEDGER)),
     ).fetchall()
