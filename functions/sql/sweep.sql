@@ -423,8 +423,8 @@ end $$;
 
 -- Ends attempts whose task row was deleted, and forgets what a trigger saw of such a row, since a
 -- truncate tells a trigger nothing; once in each run. Also calls on_swept, the hook in which users
--- look for changes that were made without our functions. What was unsweepable and is open no more is
--- forgotten. Returns how many attempts it ended.
+-- look for changes that were made without our functions. What was unsweepable and is open no more
+-- is forgotten. Returns how many attempts it ended.
 create or replace function unstuck.@watch@_orphans(p_sweep bigint) returns integer
 language plpgsql set enable_seqscan = off as $$
 declare

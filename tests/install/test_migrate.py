@@ -27,6 +27,7 @@ ALL = [
     "0008_checks",
     "0008_tasks_check.tasks",
     "0009_ended",
+    "0010_unsweepable",
     "0012_checkpoints",
     "0013_kept",
     "0013_kinds.tasks",
