@@ -24,15 +24,7 @@ SHARED = [
     "prune",
     "evidence",
 ]
-LEDGER = (
-    "attempts",
-    "checkpoints",
-    "sweeps",
-    "refusals",
-    "dispatches",
-    "observed",
-    "unsweepable",
-)
+LEDGER = ("attempts", "checkpoints", "sweeps", "refusals", "dispatches", "observed", "unsweepable")
 
 
 def unreachable(text: str) -> Finding:
