@@ -53,8 +53,8 @@ WATCH_VERBS = (
 )
 """What a store calls; all else in our schema is called by these."""
 LONG = ("sweep", "batch", "orphans", "prune")
-"""These may take 60 s, as the store lets them: Supabase ends a statement of its API after 8 s
-otherwise."""
+"""These may take 60 s and the others 8 s, as the store lets them. PostgREST says so to the database
+(by itself Supabase ends a statement of its API after 8 s, another PostgREST never)."""
 
 _FUNCTION = re.compile(
     r"^create or replace function unstuck\.(?P<name>\w+)\((?P<arguments>.*?)\)"
@@ -104,13 +104,14 @@ def _declared(text: str, names: Collection[str]) -> Iterator[Function]:
 
 def _wrapper(schema: str, function: Function) -> str:
     name = f"{schema}.{OWN}_{function.name}"
-    long = " set statement_timeout = '60s'" if function.name.endswith(LONG) else ""
+    limit = "60s" if function.name.endswith(LONG) else "8s"
     named = ", ".join(f"{argument} => {argument}" for argument in function.names)
     signature = f"{name}({', '.join(function.types)})"
     return (
         f"create or replace function {name}({', '.join(function.arguments)}) "
         f"returns {function.returns}\n"
-        f"language sql{long} as $$ select unstuck.{function.name}({named}) $$;\n"
+        f"language sql set statement_timeout = '{limit}' "
+        f"as $$ select unstuck.{function.name}({named}) $$;\n"
         f"revoke all on function {signature} from public, anon, authenticated;\n"
         f"grant execute on function {signature} to service_role;\n"
     )

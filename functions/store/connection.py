@@ -30,6 +30,21 @@ OPTIONS: dict[str, str | int] = {
 LONGEST_WAY_BACK_SECONDS = 0.25
 """The server gives a statement up so much before its caller does, so that the caller hears of it.
 Of a short limit it is a tenth."""
+_FIRST_LIMITS = b"""
+with session as (
+  select
+    nullif(1000 * extract(epoch from current_setting('statement_timeout')::interval), 0) as run,
+    nullif(1000 * extract(epoch from current_setting('lock_timeout')::interval), 0) as wait
+)
+select
+  run,
+  wait,
+  set_config('statement_timeout', least(run, $1)::integer::text, true),
+  set_config('lock_timeout', least(wait, $2)::integer::text, true)
+from session
+"""
+"""Of the transaction, in milliseconds. Shorter ones of the role or the database stay, and are
+answered: the next calls of the connection know them."""
 _LIMITS = b"select set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)"
 
 
@@ -47,6 +62,7 @@ class Connection:
     def __init__(self, pgconn: PGconn) -> None:
         self.pgconn = pgconn
         self.opened_at = time.monotonic()
+        self._session_limits: tuple[float, float] | None = None
 
     @classmethod
     def open(cls, dsn: str, until: float) -> "Connection":
@@ -82,16 +98,26 @@ class Connection:
         psycopg.Error when the connection breaks. After TimeoutError it must be closed."""
         named = ", ".join(f"{name} => ${n}" for n, name in enumerate(arguments, 1))
         values = [_encoded(value) for value in arguments.values()]
-        left = max(0.0, until - time.monotonic())
-        limit = max(1, int(1000 * (left - min(LONGEST_WAY_BACK_SECONDS, left / 10))))
-        lock_limit = max(1, limit - limit // 50)  # shorter, so that the error tells of the lock
+        limits = self._limits(until - time.monotonic())
         pgconn = self.pgconn
         pgconn.enter_pipeline_mode()
-        pgconn.send_query_params(_LIMITS, [b"%d" % limit, b"%d" % lock_limit])
+        pgconn.send_query_params(_LIMITS if self._session_limits else _FIRST_LIMITS, limits)
         pgconn.send_query_params(f"select unstuck.{function}({named})".encode(), values)
         pgconn.pipeline_sync()
-        text = self._results(until)[-1].get_value(0, 0)
+        limits_set, answer = self._results(until)
+        if not self._session_limits:
+            self._session_limits = _milliseconds(limits_set, 0), _milliseconds(limits_set, 1)
+        text = answer.get_value(0, 0)
         return json.loads(text) if text else None
+
+    def _limits(self, left: float) -> list[bytes]:
+        """Of the statement and of a wait for a lock, which is shorter, so that the error tells of
+        the lock."""
+        seconds = max(0.0, left - min(LONGEST_WAY_BACK_SECONDS, left / 10))
+        run, wait = self._session_limits or (float("inf"), float("inf"))
+        run = max(1, min(run, 1000 * seconds))
+        wait = max(1, min(wait, 980 * seconds))
+        return [b"%d" % run, b"%d" % wait]
 
     def _results(self, until: float) -> list[PGresult]:
         """Of the statements up to the sync."""
@@ -150,6 +176,12 @@ def _wait(pgconn: PGconn, event: int, until: float) -> int:
     if not events:
         raise TimeoutError
     return events[0][1]
+
+
+def _milliseconds(result: PGresult, column: int) -> float:
+    """Infinite where the session has no limit."""
+    value = result.get_value(0, column)
+    return float(value) if value else float("inf")
 
 
 def _refusal(result: PGresult) -> RefusedError:

@@ -19,6 +19,7 @@ from functions.core.states import SettleAs
 from functions.errors import StoreError
 from functions.store import Store
 from functions.store.postgres import PostgresStore
+from functions.store.verbs import CANCELLED
 from functions.worker.settle import AttemptEnd, settle
 from tests.store.steps import NIL, claimed, one
 from tests.waiting import eventually
@@ -101,13 +102,19 @@ VERBS = sorted(
 
 def values_for(verb: str, watch: Watch, policy: Policy) -> dict[str, Any]:
     """Something for each parameter that must be given."""
-    some = {"watch": watch, "policy": policy, "settle_as": SettleAs.COMPLETE, "ok": True}
+    some = {
+        "evidence": [],
+        "watch": watch,
+        "policy": policy,
+        "settle_as": SettleAs.COMPLETE,
+        "error": "no",
+    }
     parameters = list(inspect.signature(getattr(Store, verb)).parameters.values())[1:]
     return {
         parameter.name: some.get(parameter.name, 1)
         for parameter in parameters
         if parameter.default is parameter.empty
-    } | ({"evidence": []} if verb == "evidence" else {})
+    }
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -116,6 +123,8 @@ def test_a_verb_is_asked_again_after_weather_and_after_nothing_else(
 ):
     monkeypatch.setattr("functions.store.verbs.time.sleep", lambda _: None)
     for code in SQLSTATES:
+        if (verb, code) == ("sweep", CANCELLED):
+            continue  # asked again by its caller, for fewer tasks
         expected = AskedAgainError if meaning_of(code) is Meaning.WEATHER else StoreError
         with pytest.raises(expected):
             getattr(RefusingStore(code), verb)(**values_for(verb, tasks, policy))
