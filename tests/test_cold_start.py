@@ -83,6 +83,9 @@ STORE = {
     "core.yaml_lines",
     "store",
     "store.page_answers",
+    "store.connection",
+    "store.dsn",
+    "store.limit",
     "store.postgres",
     "store.reader",
     "store.verbs",
@@ -92,6 +95,7 @@ ASKED = {"entry.auth", "entry.fields"}
 """Of whoever calls."""
 SETTLE = {"worker.settle"}
 WORK = {
+    "core.redact",
     "core.report",
     "worker.child",
     "worker.claim",
@@ -107,6 +111,8 @@ WORK = {
 PAGE = {
     "core.explain",
     "core.jwt_payload",
+    "core.progress",
+    "core.redact",
     "entry.fields",
     "entry.page",
     "page",
@@ -132,7 +138,15 @@ LOADED = {
     "sweep": MAIN
     | STORE
     | PUSH
-    | {"entry.auth", "entry.sweep", "sweep", "sweep.sweep", "sweep.notify", "core.report"},
+    | {
+        "entry.auth",
+        "entry.sweep",
+        "sweep",
+        "sweep.sweep",
+        "sweep.notify",
+        "sweep.time_share",
+        "core.report",
+    },
     "worker": CALLED | SETTLE | WORK | {"entry.worker"},
     "worker_event": CALLED | SETTLE | WORK | {"entry.worker", "entry.worker_event"},
     "page": MAIN | STORE | PUSH | PAGE | {"store.operate"},
@@ -148,8 +162,8 @@ PROBE = """
     client = functions_framework.create_app(target, "main.py", "cloudevent" if event else
       "http").test_client()
     before = sorted(sys.modules)
-    headers = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"} if event
-      else {}
+    headers = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"}
+    headers = headers if event else {}
     method, path, body = json.loads(sys.argv[2])
     answer = client.open(path, method=method, json=body, headers=headers)
     loaded = sorted(sys.modules)
@@ -175,7 +189,7 @@ def probe(target, database, method, path="/", body=None, **env):
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env=env | {"DATABASE_URL": database},
+        env=env | {"DATABASE_URL": database, "USERS": "none"},
         check=True,
         capture_output=True,
         text=True,
