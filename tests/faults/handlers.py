@@ -167,6 +167,25 @@ def steps(ctx, task_input):
     return {"one": ctx.done("one"), "attempt": ctx.attempt}
 
 
+def saves_nul(ctx, task_input):
+    """Data that the database cannot store: the handler may do without it."""
+    leave(ctx, task_input)
+    try:
+        ctx.checkpoint("one", "\0")
+    except ValueError:
+        leave(ctx, task_input, "refused")
+    ctx.checkpoint("two", 2)
+    return {"attempt": ctx.attempt}
+
+
+def saves_late(ctx, task_input):
+    """A checkpoint when the test opens the gate."""
+    waits(ctx, task_input)
+    ctx.checkpoint("one", 1)
+    leave(ctx, task_input, "saved")
+    return {"attempt": ctx.attempt}
+
+
 def says_nul(ctx, task_input):
     """PostgreSQL stores no NUL and no half of a surrogate pair."""
     leave(ctx, task_input)

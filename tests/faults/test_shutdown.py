@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.faults.world import World, family
+from tests.faults.conftest import Make
+from tests.faults.world import World, family, loading
 from tests.waiting import eventually
 
 GRANTED = 10.0
@@ -45,6 +46,54 @@ def test_sigterm_to_all_processes_burns_no_attempt_either(world: World):
     os.killpg(old.pid, signal.SIGTERM)
     eventually(lambda: not family(old), GRANTED, "a process is left")
     assert world.history(task) == [("released", "shutdown")]
+
+
+def test_sigterm_lets_work_that_must_not_be_repeated_finish(world: World):
+    old = world.worker("old")
+    task = world.create("mail_waits")
+    answer = world.push(task, old)
+    eventually(lambda: world.trail(task))
+    os.kill(old.pid, signal.SIGTERM)
+    eventually(lambda: world.attempts(task)[0]["beats"] > 1, message="the guard ended it")
+    world.gate(task).touch()
+    assert answer.result(GRANTED).json()["state"] == "completed"
+    assert world.history(task) == [("completed", None)]
+    eventually(lambda: not family(old), GRANTED, "a process is left")
+
+
+@pytest.mark.parametrize("kind", ["mail_waits", "mail_hogs_once"])
+def test_work_that_must_not_be_repeated_and_does_not_finish_in_time_fails_as_uncertain(
+    world: World, kind: str
+):
+    old = world.worker("old")
+    task = world.create(kind)
+    answer = world.push(task, old)
+    eventually(lambda: world.trail(task))
+    os.kill(old.pid, signal.SIGTERM)
+    eventually(lambda: not family(old), GRANTED, "a process is left")
+    assert answer.result(1).status_code == 200, "there is nothing left to deliver"
+    assert world.history(task) == [("failed", "uncertain")]
+    assert world.attempts(task)[0]["cause"] == "shutdown"
+
+
+@pytest.mark.parametrize("kind", ["mail", "plain"])
+def test_a_handler_that_has_not_begun_is_put_back_and_burns_no_attempt(make: Make, kind: str):
+    """Its module is still being loaded."""
+    world = make(loading)
+    gate = world.folder / "import"
+    old = world.worker("old", IMPORT_GATE=str(gate))
+    task = world.create(f"loading_{kind}")
+    answer = world.push(task, old)
+    eventually(lambda: world.attempts(task))
+    os.kill(old.pid, signal.SIGTERM)
+    assert answer.result(GRANTED).status_code == 503
+    assert world.history(task) == [("released", "shutdown")]
+    gate.touch()
+    world.gate(task).touch()
+    new = world.worker("new", IMPORT_GATE=str(gate))
+    assert world.push(task, new).result(30).json()["state"] == "completed"
+    assert [one["tries"] for one in world.attempts(task)] == [1, 1]
+    assert [attempt for attempt, _, word in world.trail(task) if word == "began"] == [2]
 
 
 def test_an_idle_server_ends_at_once(world: World):

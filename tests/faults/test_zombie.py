@@ -5,7 +5,7 @@ import psycopg
 
 from functions.ops.local.servers import Tick
 from tests.faults.conftest import BOTH, Make
-from tests.faults.world import SWEEP, World, family, frozen, lives
+from tests.faults.world import SWEEP, World, family, frozen, lives, loading
 from tests.waiting import eventually
 
 
@@ -80,6 +80,23 @@ def test_a_result_that_comes_in_the_moment_of_the_rescue_is_refused(world: World
     assert world.task(task)["result"] is None
     assert world.push(task).result(30).json()["state"] == "completed"
     assert world.task(task)["result"] == {"attempt": 2}
+
+
+def test_a_handler_does_not_begin_when_its_attempt_was_ended_before(make: Make):
+    """The worker stands still between the claim and the handler's first step."""
+    world = make(loading)
+    gate = world.folder / "import"
+    worker = world.worker(IMPORT_GATE=str(gate))
+    task = world.create("loading_mail")
+    answer = world.push(task)
+    eventually(lambda: world.attempts(task))
+    with Tick(world.sweeper().url, SWEEP), frozen(*family(worker)):
+        world.ends(task, "failed")
+        gate.touch()
+        world.gate(task).touch()
+    assert answer.result(20).json()["verdict"] == "lost"
+    assert world.trail(task) == []
+    assert world.history(task) == [("failed", "uncertain")]
 
 
 def test_a_short_freeze_costs_nothing(make: Make):

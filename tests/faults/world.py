@@ -46,7 +46,9 @@ PLAIN = (
     "kills_itself",
     "steps",
     "shows_nul",
+    "saves_nul",
 )
+ONLY_ONCE = ("waits", "hogs_once", "saves_late")
 LATE = (
     "sleeps",
     "sleeps_async",
@@ -71,12 +73,14 @@ LAST = (
 
 def rules() -> dict[str, dict[str, Any]]:
     """Kinds named as their handler; `late_`: with a short deadline; `once_`: lost means failed;
-    `thread_`: in a thread."""
+    `mail_`: must not be repeated; `thread_`: in a thread."""
     once = {"on_lost": "fail", "on_error": "fail"}
     short = {"run_for": f"{RUN_FOR}s"}
     found: dict[str, dict[str, Any]] = {name: {"handler": name} for name in PLAIN}
     found |= {f"late_{name}": {"handler": name, **once, **short} for name in LATE}
     found |= {f"once_{name}": {"handler": name, **once} for name in LAST}
+    mail = {"on_lost": "uncertain", "on_error": "fail"}
+    found |= {f"mail_{name}": {"handler": name, **mail} for name in ONLY_ONCE}
     found |= {
         f"greedy_{name}": {"handler": name, **once, "memory": MEMORY} for name in ("grows", "jumps")
     }
@@ -93,6 +97,15 @@ def rules() -> dict[str, dict[str, Any]]:
     for rule in found.values():
         rule["handler"] = f"{HANDLERS}:{rule['handler']}"
     return found
+
+
+def loading(policy: dict[str, Any]) -> None:
+    """Two kinds whose module is loaded when the test opens its gate."""
+    plain = {"handler": "tests.faults.import_waits"}
+    policy["watches"]["tasks"]["rules"] |= {
+        "loading_plain": plain,
+        "loading_mail": {**plain, "on_lost": "uncertain", "on_error": "fail"},
+    }
 
 
 def policy_text(change: Callable[[dict[str, Any]], object] = lambda _: None) -> str:
