@@ -60,7 +60,10 @@ begin
         v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
       else false
     end;
-    exit when not p_heal or not coalesce(v_overdue, false) or v_rescued is not null;
+    exit when not p_heal
+      or not coalesce(v_overdue, false)
+      or v_rescued is not null
+      or current_setting('transaction_read_only')::boolean;  -- a poll is answered there too
     v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, v_task.id) -> 'rescued';
   end loop;
   return jsonb_build_object(

@@ -2355,7 +2355,10 @@ begin
         v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
       else false
     end;
-    exit when not p_heal or not coalesce(v_overdue, false) or v_rescued is not null;
+    exit when not p_heal
+      or not coalesce(v_overdue, false)
+      or v_rescued is not null
+      or current_setting('transaction_read_only')::boolean;  -- a poll is answered there too
     v_rescued := unstuck.tasks_sweep(p_rules, 1, null, v_task.id) -> 'rescued';
   end loop;
   return jsonb_build_object(

@@ -21,7 +21,8 @@ from functions.store import Store
 from functions.store.postgres import PostgresStore
 from functions.store.verbs import CANCELLED
 from functions.worker.settle import AttemptEnd, settle
-from tests.store.steps import NIL, claimed, one
+from tests.sql import pass_time
+from tests.store.steps import A_MOMENT, LEASE, NIL, claimed, one
 from tests.waiting import eventually
 
 SQLSTATES = sorted(
@@ -197,6 +198,20 @@ def test_a_warm_connection_to_a_server_that_only_reads_now_costs_no_call(conform
         store._give_back(connection)
     assert store.beat(tasks, attempt.task_id, attempt.token) == Held()
     assert not set(connections) & set(store._idle)
+    store.close()
+
+
+def test_a_poll_is_answered_by_a_server_that_only_reads_though_the_task_is_overdue(
+    conformance, db, tasks
+):
+    store = PostgresStore(conformance)
+    attempt = claimed(store, tasks)
+    pass_time(db, LEASE + A_MOMENT)
+    standby = PostgresStore(f"{conformance}?options=-cdefault_transaction_read_only%3Don")
+    status = standby.status(tasks, attempt.task_id)
+    assert (status.state, status.overdue) == ("running", True)
+    assert store.status(tasks, attempt.task_id).state == "pending"
+    standby.close()
     store.close()
 
 
