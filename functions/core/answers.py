@@ -316,7 +316,10 @@ class Overview(Record):
 
 
 class SweepBegun(Record):
+    """`at`: the database's clock at the begin, in seconds since 1970."""
+
     sweep_id: int
+    at: float
     verdict: Literal["begun"] = "begun"
 
 

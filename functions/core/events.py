@@ -203,6 +203,13 @@ SWEEP_SUSPENDED = Event(
     "{count} leases of {watch} ran out at once: each got one more",
     ("watch", "count"),
 )
+CLOCK_JUMPED = Event(
+    "clock_jumped",
+    CRITICAL,
+    "the clock of the database was set by {seconds} s: {count} attempts keep their time",
+    ("seconds", "count"),
+    uncounted="Nothing ends by it; the line is for those who ask why tasks were kept longer.",
+)
 TASK_UNSWEEPABLE = Event(
     "task_unsweepable",
     ERROR,

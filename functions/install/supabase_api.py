@@ -22,6 +22,7 @@ VERBS = (
     "sweep_begin",
     "sweep_end",
     "suspend",
+    "clock_jumped",
     "prune",
     "sweeps",
     "evidence",

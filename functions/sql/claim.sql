@@ -21,6 +21,7 @@ declare
   v_now     constant timestamptz := clock_timestamp();
   -- whether the transaction has written nothing else
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
+  v_aged    timestamptz;  -- now, by the clock before it was set forward
   v_task    record;
   v_last    record;
   v_number  integer := 1;
@@ -42,6 +43,7 @@ begin
       '@watch@' using errcode = 'feature_not_supported';
   end if;
   if p_task is null then  -- the first call may still run, with any task: its repetition waits
+    v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
     v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;
   end if;
   if p_again then
@@ -63,8 +65,8 @@ begin
       from @table@ t
       where @is_pending(t)@
         and @due(t)@ <= v_now
-        and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-        and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+        and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+        and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
         and t.@key@ <> all (v_held)
       order by @claim_order(t)@
       limit 1

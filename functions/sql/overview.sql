@@ -11,7 +11,10 @@ create or replace function unstuck.@watch@_late(
 ) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
+declare
+  v_jump record;
 begin
+  select * into v_jump from unstuck.last_jump();
   return query
     select s.*
     from (
@@ -44,7 +47,9 @@ begin
         from @table@ t
         where @is_pending(t)@
           and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
-          and @queued(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+          and @queued(t)@ <= p_now
+            - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+            - case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end
           and @queued_bound(t)@ >= p_after
           and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
           and not exists (
@@ -65,7 +70,9 @@ begin
         from @table@ t
         where @is_running(t)@
           and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
-          and @alive(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+          and @alive(t)@ <= p_now
+            - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+            - case when @alive(t)@ < v_jump.at then v_jump.ahead else '0' end
           and @alive_bound(t)@ >= p_after
           and (@alive_bound(t)@, t.@key@::text) > (p_after, p_after_id)
           and not exists (

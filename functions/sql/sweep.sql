@@ -22,10 +22,12 @@ set enable_seqscan = off as $$
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
+  v_jump    record;
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
 begin
+  select * into v_jump from unstuck.last_jump();
   -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where
   -- somebody else moved the task (overtaken), the attempt ends and the task is theirs.
   select array_agg(unstuck.decided(
@@ -86,7 +88,9 @@ begin
       from @table@ t
       where @is_pending(t)@
         and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
-        and @queued(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+        and @queued(t)@ <= p_now
+          - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+          - case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end
         and not exists (
           select from unstuck.attempts a
           where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
@@ -144,7 +148,9 @@ begin
       from @table@ t
       where @is_running(t)@
         and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
-        and @alive(t)@ <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+        and @alive(t)@ <= p_now
+          - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+          - case when @alive(t)@ < v_jump.at then v_jump.ahead else '0' end
         and not exists (
           select from unstuck.attempts a
           where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null

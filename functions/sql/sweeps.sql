@@ -1,7 +1,12 @@
 -- The run of a sweep: its begin, its end, and what is done once in each run, however many batches
 -- there are.
 
--- Begins a run. Verdict begun; duplicate: this key was swept; or running: another run has not
+-- The time now, in seconds since 1970.
+create or replace function unstuck.epoch() returns double precision language sql volatile as $$
+  select extract(epoch from clock_timestamp())::float8
+$$;
+
+-- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own; duplicate: this key was swept; or running: another run has not
 -- ended. The caller names the run (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
   p_key text,
@@ -24,7 +29,7 @@ begin
     and s.until > clock_timestamp()
   limit 1;
   if v_run = p_run then
-    return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+    return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id, 'at', unstuck.epoch());
   elsif v_id is not null then
     return '{"verdict": "running"}';
   end if;
@@ -39,7 +44,7 @@ begin
       ok = null,
       error = null
   returning id into v_id;
-  return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+  return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id, 'at', unstuck.epoch());
 end $$;
 
 -- Ends a run, with what it did.
@@ -198,6 +203,44 @@ begin
   end if;
   return v_count;
 end $$;
+
+-- The clock of the database was set by `p_seconds`, as the caller of the sweep knows by its own, which
+-- is never set. Each attempt that was claimed by the old clock has a lease from now, and its deadline
+-- moves along; so its worker has as much time as before, and a dead one is rescued a lease later.
+-- Waiting tasks are judged by `last_jump`. Returns how many attempts were moved.
+create or replace function unstuck.clock_jumped(p_sweep bigint, p_seconds double precision)
+returns integer language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_by    constant interval := make_interval(secs => p_seconds);
+  v_count integer;
+begin
+  insert into unstuck.clock_jumps (sweep_id, seconds)
+  values (p_sweep, p_seconds)
+  on conflict (sweep_id) do nothing;
+  if not found then  -- the repetition of a call whose answer was lost
+    return 0;
+  end if;
+  update unstuck.attempts a
+  set lease_until = v_now + a.lease,
+      deadline_at = a.deadline_at + v_by
+  where a.ended_at is null
+    and case
+      when p_seconds > 0 then a.started_at <= v_now - v_by
+      else a.lease_until > v_now + a.lease
+    end;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+
+-- The last time that the clock was set forward, and by how much: what was written before `at` looks
+-- that much older than it is. Null where it was never set, or was set back since.
+create or replace function unstuck.last_jump(out at timestamptz, out ahead interval)
+language sql stable as $$
+  select j.at, make_interval(secs => j.seconds)
+  from (select * from unstuck.clock_jumps order by sweep_id desc limit 1) j
+  where j.seconds > 0
+$$;
 
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
 -- more lease, once. So does each whose lease ran out in a silence. Returns how many got one.

@@ -378,6 +378,11 @@ class Store(ABC):
             )
         )
 
+    def clock_jumped(self, sweep_id: int, seconds: float) -> int:
+        """The run found that the database's clock was set by so many seconds: live attempts keep
+        their time. Returns how many were moved."""
+        return int(self._verb("clock_jumped", p_sweep=sweep_id, p_seconds=seconds))
+
     def redispatch(self, watch: Watch, limit: int) -> list[QuietTask]:
         """Pending tasks to push again. If the answer does not arrive, these pushes are not sent:
         the next are due in `redispatch_after`."""

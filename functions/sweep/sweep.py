@@ -16,6 +16,7 @@ from functions.core.settings import Settings
 from functions.core.states import Reason, State
 from functions.errors import StoreError
 from functions.store import Store
+from functions.sweep import clock
 from functions.sweep.notify import notify
 from functions.sweep.time_share import within
 
@@ -113,6 +114,7 @@ def sweep(
         return begun
     run = _Run(store, policy, dispatcher, settings, begun.sweep_id)
     try:
+        run.keep_time(begun.at)
         run.go()
     except BaseException as error:
         run.fail("sweep", error)
@@ -162,6 +164,16 @@ class _Run:
         first = sweep_id % len(names)
         self.watches = [policy.watches[name] for name in names[first:] + names[:first]]
         """Each run begins with another one, so that a slow one does not always come first."""
+
+    def keep_time(self, at: float) -> None:
+        """Before anything is settled: a clock that was set ends nothing. Where that cannot be
+        written, this run ends nothing either, and the next one finds the jump again. `at`: the
+        database's clock at the begin."""
+        if seconds := clock.jump(self.store, at):
+            count = self.store.clock_jumped(self.sweep_id, seconds)
+            self.counts.suspended += count
+            events.emit(events.CLOCK_JUMPED, seconds=round(seconds, 3), count=count)
+        clock.keep(self.store, at)
 
     def go(self) -> None:
         for watch, until in self._shared(self.watches, self._until("settle")):

@@ -268,6 +268,16 @@ create index if not exists sweeps_open on unstuck.sweeps (until) where ended_at 
 -- A claim that names kinds does not walk past the tasks of all others.
 create index if not exists "tasks_kinds" on "public"."tasks" (kind, priority desc, scheduled_at) where status = 'pending';
 
+-- 0014_clock_jumps
+-- When the clock of the database was set by more than a sweep can explain, and by how many seconds.
+create table unstuck.clock_jumps (
+  sweep_id bigint           primary key,                -- the run that found it
+  at       timestamptz      not null default clock_timestamp(),
+  seconds  double precision not null                    -- above 0: the clock was set forward
+);
+
+alter table unstuck.clock_jumps enable row level security;
+
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
@@ -599,7 +609,12 @@ $$;
 -- The run of a sweep: its begin, its end, and what is done once in each run, however many batches
 -- there are.
 
--- Begins a run. Verdict begun; duplicate: this key was swept; or running: another run has not
+-- The time now, in seconds since 1970.
+create or replace function unstuck.epoch() returns double precision language sql volatile as $$
+  select extract(epoch from clock_timestamp())::float8
+$$;
+
+-- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own; duplicate: this key was swept; or running: another run has not
 -- ended. The caller names the run (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
   p_key text,
@@ -622,7 +637,7 @@ begin
     and s.until > clock_timestamp()
   limit 1;
   if v_run = p_run then
-    return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+    return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id, 'at', unstuck.epoch());
   elsif v_id is not null then
     return '{"verdict": "running"}';
   end if;
@@ -637,7 +652,7 @@ begin
       ok = null,
       error = null
   returning id into v_id;
-  return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id);
+  return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id, 'at', unstuck.epoch());
 end $$;
 
 -- Ends a run, with what it did.
@@ -796,6 +811,44 @@ begin
   end if;
   return v_count;
 end $$;
+
+-- The clock of the database was set by `p_seconds`, as the caller of the sweep knows by its own, which
+-- is never set. Each attempt that was claimed by the old clock has a lease from now, and its deadline
+-- moves along; so its worker has as much time as before, and a dead one is rescued a lease later.
+-- Waiting tasks are judged by `last_jump`. Returns how many attempts were moved.
+create or replace function unstuck.clock_jumped(p_sweep bigint, p_seconds double precision)
+returns integer language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_by    constant interval := make_interval(secs => p_seconds);
+  v_count integer;
+begin
+  insert into unstuck.clock_jumps (sweep_id, seconds)
+  values (p_sweep, p_seconds)
+  on conflict (sweep_id) do nothing;
+  if not found then  -- the repetition of a call whose answer was lost
+    return 0;
+  end if;
+  update unstuck.attempts a
+  set lease_until = v_now + a.lease,
+      deadline_at = a.deadline_at + v_by
+  where a.ended_at is null
+    and case
+      when p_seconds > 0 then a.started_at <= v_now - v_by
+      else a.lease_until > v_now + a.lease
+    end;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+
+-- The last time that the clock was set forward, and by how much: what was written before `at` looks
+-- that much older than it is. Null where it was never set, or was set back since.
+create or replace function unstuck.last_jump(out at timestamptz, out ahead interval)
+language sql stable as $$
+  select j.at, make_interval(secs => j.seconds)
+  from (select * from unstuck.clock_jumps order by sweep_id desc limit 1) j
+  where j.seconds > 0
+$$;
 
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
 -- more lease, once. So does each whose lease ran out in a silence. Returns how many got one.
@@ -1262,6 +1315,7 @@ declare
   v_now     constant timestamptz := clock_timestamp();
   -- whether the transaction has written nothing else
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
+  v_aged    timestamptz;  -- now, by the clock before it was set forward
   v_task    record;
   v_last    record;
   v_number  integer := 1;
@@ -1283,6 +1337,7 @@ begin
       'tasks' using errcode = 'feature_not_supported';
   end if;
   if p_task is null then  -- the first call may still run, with any task: its repetition waits
+    v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
     v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;
   end if;
   if p_again then
@@ -1304,8 +1359,8 @@ begin
       from "public"."tasks" t
       where t."status" = 'pending'
         and t."scheduled_at" <= v_now
-        and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-        and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+        and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+        and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
         and t."id" <> all (v_held)
       order by t."priority" desc, t."scheduled_at"
       limit 1
@@ -1785,10 +1840,12 @@ set enable_seqscan = off as $$
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
+  v_jump    record;
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
 begin
+  select * into v_jump from unstuck.last_jump();
   -- Attempts whose lease or deadline has passed. Live attempts are few: all are read. Where
   -- somebody else moved the task (overtaken), the attempt ends and the task is theirs.
   select array_agg(unstuck.decided(
@@ -1849,7 +1906,9 @@ begin
       from "public"."tasks" t
       where t."status" = 'pending'
         and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
-        and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+        and t."scheduled_at" <= p_now
+          - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+          - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
         and not exists (
           select from unstuck.attempts a
           where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
@@ -1907,7 +1966,9 @@ begin
       from "public"."tasks" t
       where t."status" = 'processing'
         and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
-        and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+        and t."updated_at" <= p_now
+          - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+          - case when t."updated_at" < v_jump.at then v_jump.ahead else '0' end
         and not exists (
           select from unstuck.attempts a
           where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
@@ -2429,7 +2490,10 @@ create or replace function unstuck.tasks_late(
 ) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
+declare
+  v_jump record;
 begin
+  select * into v_jump from unstuck.last_jump();
   return query
     select s.*
     from (
@@ -2462,7 +2526,9 @@ begin
         from "public"."tasks" t
         where t."status" = 'pending'
           and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
-          and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+          and t."scheduled_at" <= p_now
+            - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+            - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
           and t."scheduled_at" >= p_after
           and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
           and not exists (
@@ -2483,7 +2549,9 @@ begin
         from "public"."tasks" t
         where t."status" = 'processing'
           and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
-          and t."updated_at" <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+          and t."updated_at" <= p_now
+            - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+            - case when t."updated_at" < v_jump.at then v_jump.ahead else '0' end
           and t."updated_at" >= p_after
           and (t."updated_at", t."id"::text) > (p_after, p_after_id)
           and not exists (

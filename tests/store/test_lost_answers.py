@@ -53,7 +53,8 @@ class TestLostAnswers:
 
     def test_a_run_begins_and_ends_once(self, forgetful, db):
         begun = forgetful.sweep_begin("k1", "test", 45)
-        assert begun == SweepBegun(one(db, "select id from unstuck.sweeps")["id"])
+        assert isinstance(begun, SweepBegun)
+        assert begun.sweep_id == one(db, "select id from unstuck.sweeps")["id"]
         assert forgetful.sweep_begin("k2", "test", 45) == SweepNotBegun(SweepRefusal.RUNNING)
         forgetful.sweep_end(begun.sweep_id, ok=True, counts={})
         assert forgetful.sweep_begin("k1", "test", 45) == SweepNotBegun(SweepRefusal.DUPLICATE)

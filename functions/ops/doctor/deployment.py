@@ -21,10 +21,20 @@ SHARED = [
     "sweep_begin",
     "sweep_end",
     "suspend",
+    "clock_jumped",
     "prune",
     "evidence",
 ]
-LEDGER = ("attempts", "checkpoints", "sweeps", "refusals", "dispatches", "observed", "unsweepable")
+LEDGER = (
+    "attempts",
+    "checkpoints",
+    "sweeps",
+    "refusals",
+    "dispatches",
+    "observed",
+    "unsweepable",
+    "clock_jumps",
+)
 
 
 def unreachable(text: str) -> Finding:

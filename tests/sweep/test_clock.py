@@ -1,0 +1,127 @@
+"""A clock of the database that is set ends nothing: the sweep knows by time.monotonic how much time
+really passed since its last run."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from functions.core.policy import DEFAULT, load
+from functions.store.postgres import PostgresStore
+from functions.sweep import clock
+from tests.sweep.steps import sweep
+
+POLICY = load(str(DEFAULT))
+WATCH = POLICY.watch()
+HOUR = 3600.0
+LEDGER_IS_OLDER = """
+update unstuck.attempts
+set started_at = started_at - %(by)s, beat_at = beat_at - %(by)s,
+    lease_until = lease_until - %(by)s, deadline_at = deadline_at - %(by)s
+where ended_at is null
+"""
+LIVE = """
+select extract(epoch from lease_until - clock_timestamp())::float8 as lease_left,
+  extract(epoch from deadline_at - clock_timestamp())::float8 as deadline_left
+from unstuck.attempts where ended_at is null
+"""
+
+
+class World:
+    """What a set clock leaves behind: all that was written before is that much older or younger."""
+
+    def __init__(self, database: str) -> None:
+        self.store = PostgresStore(database)
+        self.db = psycopg.connect(database, autocommit=True, row_factory=dict_row)
+
+    def set_clock(self, seconds: float) -> None:
+        import datetime
+
+        self.db.execute(LEDGER_IS_OLDER, {"by": datetime.timedelta(seconds=seconds)})
+        self.db.execute(
+            "update tasks set scheduled_at = scheduled_at - make_interval(secs => %s)"
+            " where status = 'pending'",
+            (seconds,),
+        )
+        at, monotonic = clock._last_run[self.store]
+        clock._last_run[self.store] = at - seconds, monotonic
+
+    def states(self) -> list[str]:
+        rows = self.db.execute("select status from tasks order by created_at").fetchall()
+        return [row["status"] for row in rows]
+
+
+@pytest.fixture
+def world(database: str) -> Iterator[World]:
+    made = World(database)
+    yield made
+    made.db.close()
+    made.store.close()
+
+
+def test_a_clock_that_is_set_forward_ends_no_attempt_and_no_waiting_task(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    held, waiting = (world.store.create(WATCH, "image", {}).task_id for _ in range(2))
+    world.store.claim(WATCH, held, "worker")
+    sweep(world.store, POLICY)
+    world.set_clock(HOUR)
+    for _ in range(2):
+        report = sweep(world.store, POLICY)
+        assert (report.failed, report.requeued, report.verdict) == (0, 0, "ok")
+        assert report.oldest_overdue_seconds == 0
+    assert world.states() == ["processing", "pending"]
+    [attempt] = world.db.execute(LIVE).fetchall()
+    rule = WATCH.rule("image")
+    assert 20 < attempt["lease_left"] <= rule.lease
+    assert 200 < attempt["deadline_left"] <= rule.lease + rule.run_for
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    [line] = [line for line in lines if line["event"] == "clock_jumped"]
+    assert (line["severity"], line["count"]) == ("CRITICAL", 1)
+    assert line["seconds"] == pytest.approx(HOUR, abs=5)
+    claimed: Any = world.store.claim(WATCH, None, "a worker that pulls")
+    assert claimed.task_id == waiting
+
+
+def test_what_waits_too_long_by_the_true_time_still_ends(world: World) -> None:
+    world.store.create(WATCH, "image", {})
+    sweep(world.store, POLICY)
+    world.set_clock(HOUR)
+    sweep(world.store, POLICY)
+    world.db.execute(
+        "update tasks set scheduled_at = scheduled_at - make_interval(secs => %s)",
+        (WATCH.rule("image").pending_for,),
+    )
+    assert sweep(world.store, POLICY).failed == 1
+
+
+def test_a_clock_that_is_set_back_hides_no_dead_worker(world: World) -> None:
+    held = world.store.create(WATCH, "image", {}).task_id
+    world.store.claim(WATCH, held, "a worker that dies")
+    sweep(world.store, POLICY)
+    world.set_clock(-HOUR)
+    sweep(world.store, POLICY)
+    [attempt] = world.db.execute(LIVE).fetchall()
+    rule = WATCH.rule("image")
+    assert attempt["lease_left"] <= rule.lease
+    assert attempt["deadline_left"] <= rule.lease + rule.run_for
+
+
+def test_a_run_that_comes_late_or_in_another_process_is_no_jump(world: World) -> None:
+    at = 1_000_000.0
+    assert clock.jump(world.store, at) is None
+    clock.keep(world.store, at)
+    assert clock.jump(world.store, at + 5) is None
+    assert clock.jump(world.store, at + 60) == pytest.approx(60, abs=5)
+    assert clock.jump(world.store, at - 60) == pytest.approx(-60, abs=5)
+
+
+def test_a_jump_is_written_once_though_its_answer_was_lost(world: World) -> None:
+    held = world.store.create(WATCH, "image", {}).task_id
+    world.store.claim(WATCH, held, "worker")
+    sweep(world.store, POLICY)
+    world.set_clock(HOUR)
+    assert [world.store.clock_jumped(1, HOUR) for _ in range(2)] == [1, 0]
