@@ -85,7 +85,7 @@ begin
           from @table@ t
           where @is_pending(t)@
             and @due(t)@ <= v_now
-            and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, k.kind, 'pending_for')
+            and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, k.kind, 'pending_for')
             and @kind(t)@ = k.kind
             and t.@key@ <> all (v_held)
           order by @claim_order(t)@
@@ -103,7 +103,7 @@ begin
         from @table@ t
         where @is_pending(t)@
           and @due(t)@ <= v_now
-          and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, v_kind, 'pending_for')
+          and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, v_kind, 'pending_for')
           and @kind(t)@ = v_kind
           and t.@key@ <> all (v_held)
         order by @claim_order(t)@

@@ -1379,7 +1379,7 @@ begin
           from "public"."tasks" t
           where t."status" = 'pending'
             and t."scheduled_at" <= v_now
-            and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, k.kind, 'pending_for')
+            and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, k.kind, 'pending_for')
             and t."kind" = k.kind
             and t."id" <> all (v_held)
           order by t."priority" desc, t."scheduled_at"
@@ -1397,7 +1397,7 @@ begin
         from "public"."tasks" t
         where t."status" = 'pending'
           and t."scheduled_at" <= v_now
-          and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, v_kind, 'pending_for')
+          and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, v_kind, 'pending_for')
           and t."kind" = v_kind
           and t."id" <> all (v_held)
         order by t."priority" desc, t."scheduled_at"

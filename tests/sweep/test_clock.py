@@ -82,8 +82,10 @@ def test_a_clock_that_is_set_forward_ends_no_attempt_and_no_waiting_task(
     [line] = [line for line in lines if line["event"] == "clock_jumped"]
     assert (line["severity"], line["count"]) == ("CRITICAL", 1)
     assert line["seconds"] == pytest.approx(HOUR, abs=5)
-    claimed: Any = world.store.claim(WATCH, None, "a worker that pulls")
-    assert claimed.task_id == waiting
+    other = world.store.create(WATCH, "selection", {}).task_id
+    for kinds, task_id in ((["image"], waiting), (None, other)):
+        claimed: Any = world.store.claim(WATCH, None, "a worker that pulls", kinds)
+        assert claimed.task_id == task_id
 
 
 def test_what_waits_too_long_by_the_true_time_still_ends(world: World) -> None:
