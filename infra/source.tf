@@ -1,10 +1,21 @@
-# What is deployed: main.py, requirements.txt and functions/ without ops/. Nothing else of the repository, such as .env or .venv.
+# What is deployed: main.py, requirements.txt, and of functions/ without ops/ these kinds of files. All else is left out,
+# such as a .env, a key or a dump; data of a handler goes into functions/handlers/data/.
 # .gcloudignore lists the same files for `gcloud functions deploy`; a test compares the two.
 locals {
+  file_name = "[^/.][^/]*"
+  kinds = [
+    "(${local.file_name}/)*${local.file_name}\\.py",
+    "(${local.file_name}/)*${local.file_name}\\.schema\\.json",
+    "policy\\.yaml",
+    "sql/(${local.file_name}/)*${local.file_name}\\.sql",
+    "page/templates/${local.file_name}\\.html",
+    "page/static/${local.file_name}\\.(js|css|svg|LICENSE)",
+    "handlers/data/(${local.file_name}/)*${local.file_name}",
+  ]
   root = "${path.module}/.."
   code = sort([
     for path in fileset("${local.root}/functions", "**") : "functions/${path}"
-    if !startswith(path, "ops/") && length(regexall("(^|/)__pycache__/", path)) == 0
+    if !startswith(path, "ops/") && can(regex("^(${join("|", local.kinds)})$", path)) && !strcontains("/${path}", "/__pycache__/")
   ])
   files   = concat(["main.py", "requirements.txt"], local.code)
   written = { for path in local.files : path => path == "functions/policy.yaml" ? local.policy_file : "${local.root}/${path}" }

@@ -14,7 +14,7 @@ PAUSE_SECONDS = 10.0
 """Between two fetches: a flood of tokens with made-up keys must not become a flood of requests to
 the issuer."""
 TIMEOUT_SECONDS = 3.0
-"""To connect, and again for each read."""
+"""For a whole fetch: an issuer that sends a byte now and then holds nobody up."""
 
 
 class Keys:
@@ -27,14 +27,12 @@ class Keys:
     def find(self, kid: str | None) -> Any:
         """The key (jwt.PyJWK), or None. Raises BadRequestError (503) when no keys could be had, now
         or before."""
-        if (
-            self._keys is None
-            or kid not in self._keys
-            or time.monotonic() > self._fetched + FRESH_SECONDS
-        ):
-            with self._fetching:
-                if time.monotonic() > self._tried + PAUSE_SECONDS:
-                    self._fetch()
+        if self._keys is not None and kid in self._keys:
+            self._refresh_aside()
+            return self._keys[kid]
+        with self._fetching:
+            if self._may_fetch():
+                self._fetch()
         if self._keys is None:
             text = "The keys to check the token with cannot be had now. Try again."
             raise BadRequestError(
@@ -45,16 +43,38 @@ class Keys:
             )
         return self._keys.get(kid)
 
+    def _may_fetch(self) -> bool:
+        return time.monotonic() > self._tried + PAUSE_SECONDS
+
+    def _refresh_aside(self) -> None:
+        """Fetches keys that are old in a thread of their own: who has a key never waits for an
+        issuer that hangs."""
+        is_old = time.monotonic() > self._fetched + FRESH_SECONDS
+        if is_old and self._may_fetch() and self._fetching.acquire(blocking=False):
+            threading.Thread(target=self._refresh, daemon=True).start()
+
+    def _refresh(self) -> None:
+        """Gives the lock back that its caller has taken."""
+        try:
+            self._fetch()
+        finally:
+            self._fetching.release()
+
     def _fetch(self) -> None:
         import requests
 
+        from functions.store.limit import within
+
         self._tried = time.monotonic()
         try:
-            answer = requests.get(self._url, timeout=TIMEOUT_SECONDS)
+            answer = within(
+                TIMEOUT_SECONDS, lambda: requests.get(self._url, timeout=TIMEOUT_SECONDS)
+            )
             answer.raise_for_status()
             self._keys = dict(map(_key, filter(_usable, answer.json()["keys"])))
         except (
             requests.RequestException,
+            TimeoutError,
             ValueError,
             KeyError,
             TypeError,

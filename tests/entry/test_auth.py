@@ -4,6 +4,7 @@ its reason."""
 import base64
 import hmac
 import json
+import threading
 import time
 
 import pytest
@@ -368,8 +369,41 @@ def test_when_the_issuer_is_away_what_is_kept_goes_on(issuer, clock, capfd, how)
     clock.now += FRESH_SECONDS + 1
     for _ in range(5):
         assert keys.find("old") is not None
-    assert calls(issuer) == 2, "no request waits for it again and again"
+    with keys._fetching:  # once the fetch has ended
+        assert keys.find("old") is not None
+    assert calls(issuer) == 2, "it is not asked again and again"
     assert json.loads(capfd.readouterr().out)["event"] == "keys_not_fetched"
+
+
+def test_who_has_a_key_never_waits_for_an_issuer_that_hangs(issuer, clock):
+    hangs, asked = threading.Event(), threading.Event()
+
+    def hang(_request):
+        asked.set()
+        hangs.wait(30)
+        return 500, {}, ""
+
+    keys = Keys(URL)
+    keys.find("old")
+    issuer.remove("GET", URL)
+    issuer.add_callback("GET", URL, callback=hang)
+    clock.now += FRESH_SECONDS + 1
+    assert all(keys.find("old") is not None for _ in range(100))
+    assert asked.wait(20)
+    assert keys._fetching.locked(), "it hangs still, and all were served"
+    hangs.set()
+
+
+def test_a_fetch_has_one_limit_however_slowly_the_answer_comes(issuer, monkeypatch):
+    ends = threading.Event()
+    monkeypatch.setattr(key_module, "TIMEOUT_SECONDS", 0.2)
+    issuer.remove("GET", URL)
+    issuer.add_callback("GET", URL, callback=lambda _request: ends.wait(30) and (500, {}, ""))
+    begun = time.monotonic()
+    with pytest.raises(BadRequestError):
+        Keys(URL).find("old")
+    assert time.monotonic() - begun < 5
+    ends.set()
 
 
 def test_without_any_key_callers_are_asked_to_come_again(issuer, clock):

@@ -8,6 +8,7 @@ import ast
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def listed() -> list[str]:
     """The files that `gcloud functions deploy` would take, by git, whose rules for ignoring are the
     same."""
     command = ["git", "ls-files", "--others", "--exclude-from=.gcloudignore"]
+    CACHE.mkdir(parents=True, exist_ok=True)
     nothing = os.environ | {
         "GIT_INDEX_FILE": str(CACHE / "no-index")
     }  # then all files are "others"
@@ -116,6 +118,64 @@ def test_it_holds_the_code_that_is_deployed_and_no_more() -> None:
         "functions/handlers/__init__.py",
     } <= set(files)
     assert not [name for name in files if name.endswith((".pyc", ".env", ".pem", ".log"))]
+
+
+PLANTED = {
+    "functions/.env": False,
+    "functions/.env.py": False,
+    "functions/dump.sql": False,
+    "functions/policy.yaml": True,
+    "functions/prod.yaml": False,
+    "functions/sql/dump.sql": True,
+    "functions/sql/migrations/0001_x.sql": True,
+    "functions/handlers/service-account.json": False,
+    "functions/handlers/key.pem": False,
+    "functions/handlers/notes.txt": False,
+    "functions/handlers/video.py": True,
+    "functions/handlers/more/video.py": True,
+    "functions/handlers/video.schema.json": True,
+    "functions/handlers/data/fonts/plain.ttf": True,
+    "functions/handlers/data/.env": False,
+    "functions/handlers/.secrets/key.py": False,
+    "functions/handlers/.secrets/key.pem": False,
+    "functions/handlers/__pycache__/video.py": False,
+    "functions/page/static/page.js": True,
+    "functions/page/static/page.js.map": False,
+    "functions/page/templates/index.html": True,
+    "functions/ops/demo/run.py": False,
+    ".env": False,
+    "id_rsa": False,
+    "main.py": True,
+    "requirements.txt": True,
+}
+"""Files that may lie in a folder, and whether they are deployed."""
+
+
+def test_only_the_kinds_of_files_that_are_named_are_deployed_and_no_secret_beside_them(
+    tmp_path: Path,
+) -> None:
+    for name in PLANTED:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    shutil.copy(ROOT / ".gcloudignore", tmp_path / "rules")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    command = ["git", "ls-files", "--others", "--exclude-from=rules"]
+    taken = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    deployed = {name for name, is_deployed in PLANTED.items() if is_deployed}
+    assert set(taken.stdout.split()) == deployed
+
+
+def test_terraform_takes_the_same_kinds() -> None:
+    text = (ROOT / "infra" / "source.tf").read_text(encoding="utf-8")
+    name = re.findall(r'file_name = "(.*)"', text)[0]
+    kinds = re.findall(r'^    "(.*)",$', text, re.MULTILINE)
+    patterns = [kind.replace("${local.file_name}", name).replace("\\\\", "\\") for kind in kinds]
+    assert len(patterns) > 5
+    for path, is_deployed in PLANTED.items():
+        below = path.removeprefix("functions/")
+        if below != path and not below.startswith("ops/") and "__pycache__" not in below:
+            taken = any(re.fullmatch(pattern, below) for pattern in patterns)
+            assert taken == is_deployed, path
 
 
 def test_every_entry_point_is_asked_here() -> None:

@@ -15,6 +15,7 @@ from functions.core.policy import DEFAULT, load
 from functions.core.settings import Settings
 from functions.sweep import gauges
 from tests.infra.conftest import EVERYTHING, PROJECT, block
+from tests.infra.test_archive import listed
 from tests.terraform import ROOT, Terraform, binary
 
 ALERTS = ROOT / "infra" / "alerts"
@@ -348,34 +349,8 @@ def archive(infra, shared):
         yield found
 
 
-def ignored_by_gcloud(path: str) -> bool:
-    """`.gcloudignore`, of which these are all the lines: a new one must be understood here
-    first."""
-    lines = (ROOT / ".gcloudignore").read_text(encoding="utf-8").split("\n")
-    assert [line for line in lines if line and not line.startswith("#")] == [
-        "*",
-        "!main.py",
-        "!requirements.txt",
-        "!functions/",
-        "!functions/**",
-        "functions/ops/",
-        "**/__pycache__/",
-    ]
-    if path.startswith("functions/ops/") or "__pycache__/" in path:
-        return True
-    return not (path in {"main.py", "requirements.txt"} or path.startswith("functions/"))
-
-
 def test_the_archive_is_what_gcloud_would_deploy_file_by_file(archive):
-    there = [
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "functions").rglob("*")
-        if path.is_file()
-    ]
-    there += [path.name for path in ROOT.iterdir() if path.is_file()]
-    assert sorted(archive.namelist()) == sorted(
-        path for path in there if not ignored_by_gcloud(path)
-    )
+    assert sorted(archive.namelist()) == listed()
     assert {
         "main.py",
         "requirements.txt",
@@ -524,8 +499,8 @@ def test_what_is_grouped_by_is_a_label(infra):
     }
     known |= {"service_name", "response_code_class", "le"}
     for query, _ in charts(infra):
-        for listed in re.findall(r"by \(([^)]*)\)", query):
-            assert {name.strip() for name in listed.split(",")} <= known, query
+        for names in re.findall(r"by \(([^)]*)\)", query):
+            assert {name.strip() for name in names.split(",")} <= known, query
 
 
 def test_another_name_is_in_every_query_filter_and_metric(infra):
