@@ -847,3 +847,11 @@ def test_the_rules_for_a_user_are_none_unless_they_are_written():
         watch.rule("image").one_active,
         watch.rule("selection").one_active,
     ) == (5, True, False)
+
+
+def test_our_own_table_has_the_highest_priority_first():
+    text = DEFAULT.read_text(encoding="utf-8").replace(
+        "    key: id\n", "    key: id\n    urgent: lowest\n"
+    )
+    with pytest.raises(PolicyError, match="highest priority first"):
+        parse(text)
