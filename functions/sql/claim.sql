@@ -34,6 +34,7 @@ declare
   v_rescued json;
   v_held    @key_type@[] := '{}';
   v_kind    text;
+  v_taken   boolean;
   v_pass    text;
 begin
   @as_role@
@@ -77,6 +78,7 @@ begin
     elsif p_task is null then
       -- Kind by kind, in the order of what is next of each: a search over all pending tasks would
       -- walk past those of the other kinds.
+      v_taken := false;
       for v_kind in
         select k.kind
         from unnest(p_kinds) as k (kind)
@@ -109,9 +111,10 @@ begin
         order by @claim_order(t)@
         limit 1
         for update skip locked;
-        exit when found;
+        v_taken := found;  -- the loop itself sets `found` when it ends
+        exit when v_taken;
       end loop;
-      if not found then
+      if not v_taken then
         return '{"verdict": "none"}';
       end if;
     else

@@ -1328,6 +1328,7 @@ declare
   v_rescued json;
   v_held    uuid[] := '{}';
   v_kind    text;
+  v_taken   boolean;
   v_pass    text;
 begin
   null;
@@ -1371,6 +1372,7 @@ begin
     elsif p_task is null then
       -- Kind by kind, in the order of what is next of each: a search over all pending tasks would
       -- walk past those of the other kinds.
+      v_taken := false;
       for v_kind in
         select k.kind
         from unnest(p_kinds) as k (kind)
@@ -1403,9 +1405,10 @@ begin
         order by t."priority" desc, t."scheduled_at"
         limit 1
         for update skip locked;
-        exit when found;
+        v_taken := found;  -- the loop itself sets `found` when it ends
+        exit when v_taken;
       end loop;
-      if not found then
+      if not v_taken then
         return '{"verdict": "none"}';
       end if;
     else

@@ -222,6 +222,14 @@ class TestClaim:
             one(db, "select count(*) from unstuck.attempts where ended_at is null")["count"] == 200
         )
 
+    @pytest.mark.parametrize("kinds", [None, ["image"]], ids=["any kind", "by kind"])
+    def test_a_task_that_somebody_has_locked_is_none_for_the_others(self, store, db, tasks, kinds):
+        task_id = created(store, tasks)
+        with db.transaction():
+            db.execute("select from tasks where id = %s for update", (task_id,))
+            assert store.claim(tasks, None, "worker", kinds).verdict == "none"
+        assert store.claim(tasks, None, "worker", kinds).task_id == task_id
+
     def test_of_eight_workers_that_want_one_task_one_gets_it(self, store, db, tasks):
         for _ in range(10):
             task_id = created(store, tasks)
