@@ -105,6 +105,7 @@ WORK = {
     "worker.instance",
     "worker.lease_clock",
     "worker.messages",
+    "worker.output",
     "worker.preload",
     "worker.processes",
 }

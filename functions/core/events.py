@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from functions.core import trace
 
@@ -294,9 +294,19 @@ def print_lines(lines: Iterable[str]) -> None:
     and lost (Python 3.11). One line in each write: with LOG_EXECUTION_ID the framework makes one
     entry of what is written at once."""
     with _writing:
+        stream = _stream or sys.stdout
         for line in lines:
-            sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+            stream.write(f"{line}\n")
+        stream.flush()
+
+
+_stream: TextIO | None = None
+
+
+def print_to(stream: TextIO) -> None:
+    """From now on lines are printed there, and not on stdout."""
+    global _stream  # noqa: PLW0603 - stdout is one for the whole process too
+    _stream = stream
 
 
 Writer = Callable[[Iterable[str]], None]

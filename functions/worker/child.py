@@ -24,7 +24,7 @@ from typing import Any
 
 from functions.core.states import Reason, SettleAs
 from functions.errors import Fail, LeaseLostError, Retry
-from functions.worker import preload, processes
+from functions.worker import output, preload, processes
 from functions.worker.handler_context import HandlerContext, Job
 from functions.worker.inbox import Inbox
 from functions.worker.messages import (
@@ -37,6 +37,7 @@ from functions.worker.messages import (
     Stop,
     Stopped,
 )
+from functions.worker.output import Output
 
 _starting = threading.Lock()
 
@@ -52,12 +53,16 @@ class Work:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._thread: threading.Thread | None = None
         self._finished = False
+        self._output: Output | None = None
         if isolation == "thread":
             self._thread = threading.Thread(target=run, args=(job, end), daemon=True)
             self._thread.start()
         else:
-            self._process = _start(job, end, handlers)
+            reader, printed = multiprocessing.Pipe(duplex=False)
+            self._process = _start(job, end, printed, handlers)
             end.close()
+            printed.close()
+            self._output = Output(job, reader)
 
     def receive(self, timeout: float) -> Message | None:
         """The next message, or None after `timeout` seconds or while a part of it is missing."""
@@ -103,6 +108,8 @@ class Work:
             self._process.kill()
             self._process.join()
             self._process.close()
+            if self._output:
+                self._output.end()
         elif self._thread is not None and self._thread.is_alive() and not self._finished:
             self.send(Stop())
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -112,7 +119,7 @@ class Work:
 
 
 def _start(
-    job: Job, end: Connection, handlers: Iterable[str]
+    job: Job, end: Connection, printed: Connection, handlers: Iterable[str]
 ) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")
     with _starting, _main_hidden():
@@ -120,7 +127,7 @@ def _start(
             dict.fromkeys(map(_module_of, (job.handler, *handlers)))
         )
         context.set_forkserver_preload([__name__, preload.__name__])
-        process = context.Process(target=run_child, args=(job, end), daemon=True)
+        process = context.Process(target=run_child, args=(job, end, printed), daemon=True)
         try:
             process.start()
         finally:
@@ -143,9 +150,10 @@ def _main_hidden() -> Iterator[None]:
         vars(main).update(hidden)
 
 
-def run_child(job: Job, pipe: Connection) -> None:
+def run_child(job: Job, pipe: Connection, printed: Connection) -> None:
     """The child: dies with its parent, may not take more memory than its rule says, then runs the
     handler."""
+    output.redirect(printed)
     os.setpgid(0, 0)  # of its own: the programs that the handler starts end with it
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
