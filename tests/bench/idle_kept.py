@@ -26,7 +26,8 @@ KEPT = {
     "outbox": """(at, watch, task_id, number, kind, reason, ended_at, outcome)
       select at, 'tasks', id, 1, 'image', 'never_claimed', at, 'sent'""",
 }
-"""How a row of the last 29 days is made from `id` and `at`: the retention keeps it."""
+"""How a row of the last 29 days is made from `id` and `at`: the retention keeps it. None is of the
+last hour, whose ends and refusals are counted in each run."""
 
 
 def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
@@ -50,7 +51,7 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
 
 def _fill(connection: Connection, rows: int) -> None:
     source = f"""from (
-      select gen_random_uuid()::text as id, now() - random() * interval '29 days' as at
+      select gen_random_uuid()::text as id, now() - interval '1 hour' - random() * interval '28 days' as at
       from generate_series(1, {rows})
     ) r"""
     for table, columns in KEPT.items():

@@ -895,7 +895,8 @@ end $$;
 -- each sweep, found by an index: a run costs the same however much is kept. Returns how many
 -- attempts went; their checkpoints go with them.
 create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000)
-returns integer language plpgsql set enable_seqscan = off as $$
+returns integer language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
   v_count  integer;
