@@ -51,7 +51,9 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
 
 def _fill(connection: Connection, rows: int) -> None:
     source = f"""from (
-      select gen_random_uuid()::text as id, now() - interval '1 hour' - random() * interval '28 days' as at
+      select
+        gen_random_uuid()::text as id,
+        now() - interval '1 hour' - random() * interval '28 days' as at
       from generate_series(1, {rows})
     ) r"""
     for table, columns in KEPT.items():

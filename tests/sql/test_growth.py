@@ -19,7 +19,8 @@ insert into unstuck.attempts (watch, task_id, number, tries, kind, token, starte
                               lease_until, deadline_at, beat_at, ended_at, outcome)
 select 'tasks', gen_random_uuid()::text, 1, 1, 'image', gen_random_uuid(), at, '30 s',
   at, at, at, at, 'completed'
-from generate_series(1, {KEPT}) n, lateral (select now() - n * interval '5 min' - interval '1 hour' as at) c;
+from generate_series(1, {KEPT}) n,
+  lateral (select now() - interval '1 hour' - n * interval '5 min' as at) c;
 insert into unstuck.checkpoints (watch, task_id, number, name, at)
 select watch, task_id, 1, 'step', ended_at from unstuck.attempts;
 insert into unstuck.sweeps (started_at, until, ended_at, ok)
