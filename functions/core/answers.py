@@ -58,10 +58,13 @@ class Batch(Record):
 
 
 class Created(Record):
+    """`due_in`: seconds until it may start."""
+
     task_id: str
     state: State
     rescued: list[Rescued] | None = None
     """What stood in the way and was overdue."""
+    due_in: float = 0.0
     verdict: Literal["created"] = "created"
 
 
@@ -71,6 +74,7 @@ class Exists(Record):
     task_id: str
     state: State | None
     rescued: list[Rescued] | None = None
+    due_in: float = 0.0
     verdict: Literal["exists"] = "exists"
 
 
@@ -80,6 +84,7 @@ class Conflict(Record):
     task_id: str
     state: State | None
     rescued: list[Rescued] | None = None
+    due_in: float = 0.0
     verdict: Literal["conflict"] = "conflict"
 
 

@@ -33,7 +33,7 @@ def respond(app: App, request: Any) -> Response:
     if not isinstance(task_input, dict):
         raise BadRequestError("`input` must be a JSON object.")
     input_schema.check(watch, kind, task_input)
-    delay, cost = _delay(fields.get("scheduled_at")), cost_of(watch, kind, fields)
+    at, cost = _time(fields.get("scheduled_at")), cost_of(watch, kind, fields)
     try:
         answer = app.store.create(
             watch,
@@ -42,7 +42,7 @@ def respond(app: App, request: Any) -> Response:
             owner=_owner(user, fields),
             key=text(fields, "idempotency_key"),
             priority=_priority(fields.get("priority", 0)),
-            delay=delay,
+            at=at,
             metadata={"cost": cost} if cost else None,
         )
     except StoreError as error:
@@ -55,7 +55,7 @@ def respond(app: App, request: Any) -> Response:
     if isinstance(task, Created):
         events.emit(events.TASK_CREATED, watch=watch.name, task_id=task.task_id, kind=kind)
     if task.state is State.PENDING:
-        push(app.dispatcher, watch.name, task.task_id, 1, delay)
+        push(app.dispatcher, watch.name, task.task_id, 1, task.due_in)
     status = 201 if isinstance(task, Created) else 200
     return reply({"task_id": task.task_id, "state": task.state}, status)
 
@@ -100,10 +100,11 @@ def _priority(value: Any) -> int:
     return int(value)
 
 
-def _delay(value: Any) -> float:
-    """Seconds until an ISO time with a zone; 0 for none, or for one that has passed."""
+def _time(value: Any) -> str | None:
+    """An ISO time with a zone, in UTC. The database compares it with its clock; ours only sees that
+    it is not absurdly far."""
     if value is None:
-        return 0.0
+        return None
     try:
         at = datetime.datetime.fromisoformat(value)
         delay = (at - datetime.datetime.now(datetime.UTC)).total_seconds()
@@ -113,4 +114,4 @@ def _delay(value: Any) -> float:
         ) from None
     if delay > LONGEST_DELAY_SECONDS:
         raise BadRequestError("`scheduled_at` may be 30 days ahead at most.")
-    return max(0.0, delay)
+    return at.isoformat() if delay > -LONGEST_DELAY_SECONDS else None

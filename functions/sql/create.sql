@@ -3,6 +3,11 @@
 -- The limits of a user are checked under one lock for each owner, so that no race lets two through:
 -- at most `p_per_minute` tasks in a minute, and one open task of a kind whose rule says
 -- `one_active`. An index holds that one as well, for other writers of the column `one_active`.
+-- `p_at`: the time before which it does not start, which a client gave; `p_delay`: seconds from now.
+-- Both by the clock of the database alone. `due_in` of the answer says how long it waits.
+drop function if exists unstuck.@watch@_create(
+  text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer
+);
 create or replace function unstuck.@watch@_create(
   p_kind text,
   p_input jsonb default '{}',
@@ -13,9 +18,11 @@ create or replace function unstuck.@watch@_create(
   p_metadata jsonb default '{}',
   p_id uuid default gen_random_uuid(),
   p_rules jsonb default '{}',
-  p_per_minute integer default null
+  p_per_minute integer default null,
+  p_at timestamptz default null
 ) returns jsonb language plpgsql as $$
 declare
+  v_due    timestamptz;
   v_one    constant boolean :=
     coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
   v_answer jsonb := '{}';
@@ -35,6 +42,7 @@ begin
       return v_answer;
     end if;
   end if;
+  v_due := greatest(clock_timestamp(), p_at) + make_interval(secs => p_delay);
   loop
     begin
       insert into @table@ as t (
@@ -42,7 +50,7 @@ begin
         scheduled_at, metadata, one_active
       ) values (
         p_id, p_kind, p_input, p_owner, p_key, p_priority,
-        clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one
+        v_due, p_metadata, v_one
       );
       exit;
     exception when unique_violation then
@@ -60,7 +68,12 @@ begin
   end loop;
   @on_created(p_id::text)@
   return v_answer
-    || jsonb_build_object('verdict', 'created', 'task_id', p_id, 'state', 'pending');
+    || jsonb_build_object(
+      'verdict', 'created',
+      'task_id', p_id,
+      'state', 'pending',
+      'due_in', unstuck.due_in(v_due)
+    );
 end $$;
 
 -- The task that is there by this id or key: verdict exists, or conflict when it is another one.
@@ -80,7 +93,8 @@ begin
         else 'conflict'
       end,
       'task_id', t.id,
-      'state', @state(t)@
+      'state', @state(t)@,
+      'due_in', unstuck.due_in(@due(t)@)
     )
     from @table@ t
     where t.id = p_id

@@ -90,6 +90,14 @@ language sql immutable parallel safe as $$
   select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'shutdown', 'stale')
 $$;
 
+-- The seconds until a time; 0 where it has passed.
+create or replace function unstuck.due_in(p_due timestamptz) returns double precision
+language sql volatile as $$
+  select coalesce(
+    greatest(0, extract(epoch from unstuck.finite(p_due) - clock_timestamp())), 0
+  )::float8
+$$;
+
 -- The next state of a task whose try ended by `p_cause`. Sweep and settle both decide by it.
 create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_tries integer)
 returns text language sql immutable parallel safe as $$

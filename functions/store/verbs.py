@@ -90,9 +90,11 @@ class Store(ABC):
         key: str | None = None,
         priority: int = 0,
         delay: float = 0.0,
+        at: str | None = None,
         metadata: Any = None,
     ) -> Created | Exists | Conflict | Limited | Active:
-        """Writes a pending task that may start after `delay` seconds."""
+        """Writes a pending task that may start after `delay` seconds, or, with an ISO time `at`,
+        then; by the clock of the database."""
         answer = self._verb(
             f"{watch.name}_create",
             p_kind=kind,
@@ -105,6 +107,7 @@ class Store(ABC):
             p_id=str(uuid.uuid4()),
             p_rules=watch.rules_json,
             p_per_minute=watch.create_per_minute,
+            p_at=at,
         )
         return read_one_of(answer, Created, Exists, Conflict, Limited, Active)
 

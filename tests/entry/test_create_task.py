@@ -172,6 +172,25 @@ def test_priority_and_time_are_kept_and_the_push_waits(http, pushed, rows):
     assert 7190 <= delay <= 7200
 
 
+@pytest.mark.parametrize("hours_wrong", [-3, 3])
+def test_the_clock_of_the_function_moves_no_time(http, pushed, rows, monkeypatch, hours_wrong):
+    real = datetime.datetime
+    wrong_by = datetime.timedelta(hours=hours_wrong)
+
+    class WrongClock(real):
+        @classmethod
+        def now(cls, tz=None):
+            return real.now(tz) + wrong_by
+
+    at = real.now(datetime.UTC) + datetime.timedelta(hours=2)
+    monkeypatch.setattr(datetime, "datetime", WrongClock)
+    http.create(scheduled_at=at.isoformat())
+    monkeypatch.undo()
+    assert rows("select scheduled_at from tasks") == [{"scheduled_at": at}]
+    [(*_, delay)] = pushed
+    assert 7100 <= delay <= 7200
+
+
 def test_a_time_that_has_passed_means_now(http, pushed):
     http.create(scheduled_at="2001-01-01T00:00:00Z", priority=1000)
     assert [delay for *_, delay in pushed] == [0]

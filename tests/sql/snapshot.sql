@@ -371,6 +371,14 @@ language sql immutable parallel safe as $$
   select p_cause in ('lease_lost', 'deadline', 'out_of_memory', 'crashed', 'shutdown', 'stale')
 $$;
 
+-- The seconds until a time; 0 where it has passed.
+create or replace function unstuck.due_in(p_due timestamptz) returns double precision
+language sql volatile as $$
+  select coalesce(
+    greatest(0, extract(epoch from unstuck.finite(p_due) - clock_timestamp())), 0
+  )::float8
+$$;
+
 -- The next state of a task whose try ended by `p_cause`. Sweep and settle both decide by it.
 create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_tries integer)
 returns text language sql immutable parallel safe as $$
@@ -1154,6 +1162,11 @@ end $$;
 -- The limits of a user are checked under one lock for each owner, so that no race lets two through:
 -- at most `p_per_minute` tasks in a minute, and one open task of a kind whose rule says
 -- `one_active`. An index holds that one as well, for other writers of the column `one_active`.
+-- `p_at`: the time before which it does not start, which a client gave; `p_delay`: seconds from now.
+-- Both by the clock of the database alone. `due_in` of the answer says how long it waits.
+drop function if exists unstuck.tasks_create(
+  text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer
+);
 create or replace function unstuck.tasks_create(
   p_kind text,
   p_input jsonb default '{}',
@@ -1164,9 +1177,11 @@ create or replace function unstuck.tasks_create(
   p_metadata jsonb default '{}',
   p_id uuid default gen_random_uuid(),
   p_rules jsonb default '{}',
-  p_per_minute integer default null
+  p_per_minute integer default null,
+  p_at timestamptz default null
 ) returns jsonb language plpgsql as $$
 declare
+  v_due    timestamptz;
   v_one    constant boolean :=
     coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
   v_answer jsonb := '{}';
@@ -1186,6 +1201,7 @@ begin
       return v_answer;
     end if;
   end if;
+  v_due := greatest(clock_timestamp(), p_at) + make_interval(secs => p_delay);
   loop
     begin
       insert into "public"."tasks" as t (
@@ -1193,7 +1209,7 @@ begin
         scheduled_at, metadata, one_active
       ) values (
         p_id, p_kind, p_input, p_owner, p_key, p_priority,
-        clock_timestamp() + make_interval(secs => p_delay), p_metadata, v_one
+        v_due, p_metadata, v_one
       );
       exit;
     exception when unique_violation then
@@ -1211,7 +1227,12 @@ begin
   end loop;
   null;
   return v_answer
-    || jsonb_build_object('verdict', 'created', 'task_id', p_id, 'state', 'pending');
+    || jsonb_build_object(
+      'verdict', 'created',
+      'task_id', p_id,
+      'state', 'pending',
+      'due_in', unstuck.due_in(v_due)
+    );
 end $$;
 
 -- The task that is there by this id or key: verdict exists, or conflict when it is another one.
@@ -1231,7 +1252,8 @@ begin
         else 'conflict'
       end,
       'task_id', t.id,
-      'state', case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
+      'state', case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end,
+      'due_in', unstuck.due_in(t."scheduled_at")
     )
     from "public"."tasks" t
     where t.id = p_id
