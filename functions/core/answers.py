@@ -321,10 +321,11 @@ class Overview(Record):
 
 
 class SweepBegun(Record):
-    """`at`: the database's clock at the begin, in seconds since 1970."""
+    """`at`: the database's clock at the begin, in seconds since 1970; None from the SQL of an
+    earlier release."""
 
     sweep_id: int
-    at: float
+    at: float | None = None
     verdict: Literal["begun"] = "begun"
 
 

@@ -95,6 +95,8 @@ class Store(ABC):
     ) -> Created | Exists | Conflict | Limited | Active:
         """Writes a pending task that may start after `delay` seconds, or, with an ISO time `at`,
         then; by the clock of the database."""
+        # only where it is asked for: the SQL of the last release lacks it
+        scheduled: dict[str, Any] = {"p_at": at} if at else {}
         answer = self._verb(
             f"{watch.name}_create",
             p_kind=kind,
@@ -107,7 +109,7 @@ class Store(ABC):
             p_id=str(uuid.uuid4()),
             p_rules=watch.rules_json,
             p_per_minute=watch.create_per_minute,
-            p_at=at,
+            **scheduled,
         )
         return read_one_of(answer, Created, Exists, Conflict, Limited, Active)
 

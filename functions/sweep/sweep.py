@@ -114,7 +114,8 @@ def sweep(
         return begun
     run = _Run(store, policy, dispatcher, settings, begun.sweep_id)
     try:
-        run.keep_time(begun.at)
+        if begun.at is not None:
+            run.keep_time(begun.at)
         run.go()
     except BaseException as error:
         run.fail("sweep", error)
