@@ -2593,9 +2593,10 @@ begin
 end $$;
 
 -- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads
--- open rows and the ledger only.
+-- open rows and the ledger only. The plan is generic: to plan it anew, which a long history makes
+-- PostgreSQL do, took longer than to run it.
 create or replace function unstuck.tasks_overview(p_rules jsonb) returns jsonb
-language plpgsql stable as $$
+language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
