@@ -432,7 +432,7 @@ end $$;
 -- look for changes that were made without our functions. What was unsweepable and is open no more
 -- is forgotten. Returns how many attempts it ended.
 create or replace function unstuck.@watch@_orphans(p_sweep bigint) returns integer
-language plpgsql set enable_seqscan = off as $$
+language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - interval '30 days';
   v_count  integer;

@@ -288,6 +288,7 @@ end $$;
 -- attempts went; their checkpoints go with them.
 create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000)
 returns integer language plpgsql
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);

@@ -904,6 +904,7 @@ end $$;
 -- attempts went; their checkpoints go with them.
 create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000)
 returns integer language plpgsql
+set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
@@ -2282,7 +2283,7 @@ end $$;
 -- look for changes that were made without our functions. What was unsweepable and is open no more
 -- is forgotten. Returns how many attempts it ended.
 create or replace function unstuck.tasks_orphans(p_sweep bigint) returns integer
-language plpgsql set enable_seqscan = off as $$
+language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - interval '30 days';
   v_count  integer;
