@@ -135,7 +135,7 @@ BEAT_FAILED = Event(
 SETTLE_FAILED = Event(
     "settle_failed",
     ERROR,
-    "end of task {task_id} not written, the sweep will end it: {error}",
+    "end of task {task_id} not written; if it stays so, the sweep ends it: {error}",
     ("watch", "task_id", "kind", "number", "wanted", "error"),
 )
 SWEEP_FINISHED = Event(

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import psycopg
+from psycopg._conninfo_attempts import conninfo_attempts
 from psycopg.conninfo import conninfo_to_dict
 
 from functions.errors import StoreError
@@ -15,6 +16,8 @@ CODE_UNREADABLE = "dsn"
 CODE_REFUSED = "connect"
 """The code of the StoreError for a connection that the server refuses until somebody changes the
 URL or the server."""
+CONNECT_SECONDS = 10
+"""For a command to connect. All addresses of the host share them."""
 WRITE = "Write postgresql://user:password@host:5432/database."
 ENCODE = "In the password % is written %25, @ is %40, / is %2F, : is %3A, ? is %3F and # is %23. "
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+\w+://")
@@ -101,7 +104,9 @@ def connect(dsn: str, source: str = "--dsn", **options: Any) -> Connection:
     """Opens a connection. Raises StoreError, which shows nothing of the DSN."""
     text, _ = readable(dsn, source)
     try:
-        return psycopg.connect(text, **options)
+        addresses = conninfo_attempts(conninfo_to_dict(text))
+        share = max(2, CONNECT_SECONDS // len(addresses))  # psycopg waits no shorter
+        return psycopg.connect(text, connect_timeout=share, **options)
     except psycopg.Error as error:
         raise refused(error, source) from None
 

@@ -31,11 +31,7 @@ Connection = dsn_of.Connection
 def connect(dsn: str) -> Connection:
     """Raises StoreError: retryable, when the database can't be reached; with the next step."""
     return dsn_of.connect(
-        dsn,
-        autocommit=True,
-        prepare_threshold=None,
-        connect_timeout=10,
-        application_name="unstuck check",
+        dsn, autocommit=True, prepare_threshold=None, application_name="unstuck check"
     )
 
 
