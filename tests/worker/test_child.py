@@ -8,15 +8,25 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 import pytest
 
-from functions.worker import child
+from functions.worker import child, lease_clock
 from functions.worker.child import Work
 from functions.worker.handler_context import Job
 from functions.worker.inbox import Inbox
-from functions.worker.messages import Exited, Progress, Result
+from functions.worker.messages import (
+    Begin,
+    Cancel,
+    Checkpoint,
+    CheckpointAnswer,
+    Exited,
+    Progress,
+    Ready,
+    Result,
+)
 from tests.waiting import eventually
 from tests.worker import first_message, lets_begin, next_message
 
@@ -48,12 +58,29 @@ def starts_programs(ctx, task_input):
     time.sleep(600)
 
 
+def leaves_a_file(ctx, task_input):
+    Path(task_input).touch()
+
+
+def waits_until_cancelled(ctx, task_input):
+    ctx.progress(0.0)
+    while not ctx.cancelled():
+        time.sleep(0.01)
+    return "cancelled"
+
+
+def goes_on_without_a_checkpoint(ctx, task_input):
+    try:
+        ctx.checkpoint("step", 1)
+    except ValueError as error:
+        ctx.checkpoint("step", 2)
+        return [str(error), ctx.done("step")]
+
+
 @contextmanager
-def at_work(handler, where="process"):
-    work = Work(
-        Job(f"{__name__}:{handler.__name__}", "task-1", "image", 1, {}, {}, 60.0, 400_000_000),
-        where,
-    )
+def at_work(handler, where="process", task_input=None):
+    name = f"{__name__}:{handler.__name__}"
+    work = Work(Job(name, "task-1", "image", 1, task_input or {}, {}, 60.0, 400_000_000), where)
     try:
         yield work
     finally:
@@ -132,3 +159,51 @@ def test_the_programs_that_a_handler_starts_count_in_its_memory_and_end_with_it(
                 ]
             )
         )
+
+
+@pytest.mark.parametrize("where", ["process", "thread"])
+def test_a_handler_does_not_begin_before_the_guards_word_nor_by_one_that_is_out_of_date(where):
+    with at_work(says_two_things_at_once, where) as work:
+        assert next_message(work) == Ready()
+        assert work.receive(0.1) is None
+        work.send(Begin(until=lease_clock.now()))
+        assert first_message(work) == Progress({"fraction": 0.1, "message": ""}), "it asked again"
+
+
+def test_a_child_that_was_frozen_until_its_lease_may_have_passed_asks_again():
+    with at_work(says_two_things_at_once) as work:
+        assert next_message(work) == Ready()
+        process = psutil.Process(work._process.pid)
+        process.suspend()
+        eventually(lambda: process.status() == psutil.STATUS_STOPPED)
+        until = lease_clock.now() + 0.1
+        work.send(Begin(until))
+        eventually(lambda: lease_clock.now() > until)
+        process.resume()
+        assert isinstance(first_message(work), Progress), "it asked again"
+
+
+@pytest.mark.parametrize("where", ["process", "thread"])
+def test_a_handler_that_is_ended_before_the_guards_word_never_begins(where, tmp_path):
+    with at_work(leaves_a_file, where, str(tmp_path / "file")) as work:
+        assert next_message(work) == Ready()
+        ended = work._process and psutil.Process(work._process.pid)
+        work.end()
+        eventually(lambda: not (ended.is_running() if ended else work._thread.is_alive()))
+        assert not (tmp_path / "file").exists()
+
+
+def test_a_handler_hears_that_it_should_stop():
+    with at_work(waits_until_cancelled) as work:
+        assert first_message(work) == Progress({"fraction": 0.0, "message": ""})
+        work.send(Cancel())
+        assert next_message(work) == Result('"cancelled"')
+
+
+def test_data_that_the_database_refuses_is_raised_where_it_was_saved():
+    with at_work(goes_on_without_a_checkpoint) as work:
+        assert first_message(work) == Checkpoint("step", 1)
+        work.send(CheckpointAnswer(held=True, error="a NUL"))
+        assert next_message(work) == Checkpoint("step", 2)
+        work.send(CheckpointAnswer(held=True))
+        assert next_message(work) == Result('["a NUL", 2]')
