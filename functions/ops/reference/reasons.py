@@ -40,7 +40,10 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "A C library that crashes, or a handler that exits.",
     ),
     Reason.SHUTDOWN: (
-        "The platform shut the instance down. The first ten times the try does not count.",
+        (
+            "The platform shut the instance down. The first ten times the try does not count, "
+            "unless `on_lost` says that the work must not be repeated."
+        ),
         "Nothing, unless it happens often.",
     ),
     Reason.HANDLER_ERROR: (
