@@ -31,21 +31,25 @@ resource "google_monitoring_dashboard" "this" {
     displayName = "${var.name}: tasks"
     mosaicLayout = {
       columns = 48
+      # The API leaves zeros and empty texts out of its answer: written here, each plan would show them as a change.
       tiles = [
-        for index, chart in local.charts : {
-          xPos = index % 3 * 16, yPos = floor(index / 3) * 16, width = 16, height = 16
-          widget = {
-            title = chart.title
-            xyChart = {
-              dataSets = [{
-                plotType        = "LINE"
-                targetAxis      = "Y1"
-                timeSeriesQuery = { prometheusQuery = chart.query, unitOverride = chart.unit }
-              }]
-              yAxis = { label = strcontains(chart.query, "rate(") && chart.unit == "1" ? "a minute" : "", scale = "LINEAR" }
+        for index, chart in local.charts : merge(
+          { for name, at in { xPos = index % 3 * 16, yPos = floor(index / 3) * 16 } : name => at if at != 0 },
+          {
+            width = 16, height = 16
+            widget = {
+              title = chart.title
+              xyChart = {
+                dataSets = [{
+                  plotType        = "LINE"
+                  targetAxis      = "Y1"
+                  timeSeriesQuery = { prometheusQuery = chart.query, unitOverride = chart.unit }
+                }]
+                yAxis = merge({ scale = "LINEAR" }, strcontains(chart.query, "rate(") && chart.unit == "1" ? { label = "a minute" } : {})
+              }
             }
-          }
-        }
+          },
+        )
       ]
     }
   })

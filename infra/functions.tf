@@ -40,7 +40,7 @@ locals {
   )
 }
 
-resource "google_cloudfunctions2_function" "this" {
+resource "google_cloudfunctions2_function" "this" { # "Secret ... was not found"? Add its value first: README.md, "A secret is added"
   for_each    = toset(local.entries)
   name        = local.function_names[each.value]
   location    = var.region
@@ -77,7 +77,7 @@ resource "google_cloudfunctions2_function" "this" {
         key        = secret_environment_variables.key
         project_id = var.project_id
         secret     = google_secret_manager_secret.this[secret_environment_variables.key].secret_id
-        version    = try(google_secret_manager_secret_version.this[secret_environment_variables.key].version, "latest")
+        version    = local.versions[secret_environment_variables.key]
       }
     }
   }

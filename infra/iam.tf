@@ -16,6 +16,14 @@ locals {
   )
 }
 
+# Google gives its agent this role too, but minutes after the API is enabled: the first trigger would come before.
+resource "google_project_iam_member" "eventarc_agent" {
+  count   = var.pubsub ? 1 : 0
+  project = var.project_id
+  role    = "roles/eventarc.serviceAgent"
+  member  = google_project_service_identity.agent["eventarc"].member
+}
+
 resource "google_service_account" "this" {
   for_each     = local.accounts
   account_id   = "${var.name}-${each.key}"
@@ -31,11 +39,12 @@ resource "google_project_iam_member" "this" {
   member   = google_service_account.this[each.value.account].member
 }
 
-# A new role does not work at once; without this pause the first build would fail.
+# A new role does not work at once, and nothing can be asked whether it does. Without this pause the first build would fail,
+# and so would a function that starts with a secret which it may read since a moment.
 resource "time_sleep" "iam" {
   create_duration = "60s"
-  triggers        = { roles = join(",", sort(keys(local.project_roles))) }
-  depends_on      = [google_project_iam_member.this, google_secret_manager_secret_iam_member.this]
+  triggers        = { roles = join(",", sort(concat(keys(local.project_roles), keys(google_secret_manager_secret_iam_member.this)))) }
+  depends_on      = [google_project_iam_member.this, google_project_iam_member.eventarc_agent]
 }
 
 # Cloud Tasks sends the invoker's token. An account that pushes a task must be allowed to act as the invoker.

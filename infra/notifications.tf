@@ -1,10 +1,13 @@
 # Who gets the alerts. Tokens and passwords are write-only arguments, so they are in no plan and no state.
+# create_before_destroy: Cloud Monitoring refuses to delete a channel that an alert policy names. So the policies are changed
+# first, and the channel goes last.
 resource "google_monitoring_notification_channel" "email" {
   for_each     = toset(var.notification_emails)
   display_name = "${var.name}: ${each.value}"
   type         = "email"
   labels       = { email_address = each.value }
   depends_on   = [time_sleep.apis]
+  lifecycle { create_before_destroy = true }
 }
 
 resource "google_monitoring_notification_channel" "slack" {
@@ -17,6 +20,7 @@ resource "google_monitoring_notification_channel" "slack" {
     auth_token_wo_version = var.slack.version
   }
   depends_on = [time_sleep.apis]
+  lifecycle { create_before_destroy = true }
 }
 
 resource "google_monitoring_notification_channel" "pagerduty" {
@@ -28,6 +32,7 @@ resource "google_monitoring_notification_channel" "pagerduty" {
     service_key_wo_version = var.pagerduty.version
   }
   depends_on = [time_sleep.apis]
+  lifecycle { create_before_destroy = true }
 }
 
 resource "google_monitoring_notification_channel" "webhook" {
@@ -40,6 +45,7 @@ resource "google_monitoring_notification_channel" "webhook" {
     password_wo_version = var.webhook.version
   }
   depends_on = [time_sleep.apis]
+  lifecycle { create_before_destroy = true }
 }
 
 resource "google_pubsub_topic" "alerts" {
@@ -48,15 +54,11 @@ resource "google_pubsub_topic" "alerts" {
   depends_on = [time_sleep.apis]
 }
 
-data "google_project" "this" {
-  count = var.alerts_topic ? 1 : 0
-}
-
 resource "google_pubsub_topic_iam_member" "alerts" {
   count  = var.alerts_topic ? 1 : 0
   topic  = google_pubsub_topic.alerts[0].id
   role   = "roles/pubsub.publisher"
-  member = "serviceAccount:service-${data.google_project.this[0].number}@gcp-sa-monitoring-notification.iam.gserviceaccount.com"
+  member = google_project_service_identity.agent["monitoring"].member # Cloud Monitoring's own account for notifications
 }
 
 resource "google_monitoring_notification_channel" "topic" {
@@ -64,6 +66,7 @@ resource "google_monitoring_notification_channel" "topic" {
   display_name = "${var.name}: Pub/Sub"
   type         = "pubsub"
   labels       = { topic = google_pubsub_topic.alerts[0].id }
+  lifecycle { create_before_destroy = true }
 }
 
 locals {

@@ -42,3 +42,12 @@ output "dashboard" {
   description = "The dashboard."
   value       = local.dashboard_url
 }
+
+output "smoke" {
+  description = "What infra/smoke.py must know: whether users are asked for a token, whether the sweep can be called from outside, and the watch in which it may create a task of the sample handler."
+  value = {
+    users    = var.users != "none"
+    internal = var.internal_ingress
+    watch    = fileexists("${path.module}/../functions/handlers/selection.py") ? module.policy.own_watch : null
+  }
+}

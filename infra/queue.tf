@@ -1,6 +1,6 @@
 # Cloud Tasks pushes tasks to the worker. The code creates them (functions/core/dispatch.py), each with its own deadline.
-resource "google_cloud_tasks_queue" "this" {
-  name     = "${var.name}-tasks"
+resource "google_cloud_tasks_queue" "this" { # "existed too recently"? Set queue = {name = ...}: README.md, "Destroy, and come back"
+  name     = coalesce(var.queue.name, "${var.name}-tasks")
   location = var.region
 
   rate_limits {

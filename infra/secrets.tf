@@ -26,6 +26,21 @@ resource "google_secret_manager_secret_version" "this" {
   secret_data_wo_version = each.value
 }
 
+# The newest version of each secret that people fill. A secret without one stops the apply here, before any function that
+# needs it is touched; the comment on the next line is in the error. The value itself is not fetched.
+data "google_secret_manager_secret_version" "newest" { # Not found? Run `gcloud secrets versions add`, then apply again: README.md, "A secret is added"
+  for_each          = { for name, secret in google_secret_manager_secret.this : name => secret.id if !contains(keys(var.secret_versions), name) }
+  secret            = each.value
+  fetch_secret_data = false
+}
+
+locals {
+  versions = merge(
+    { for name, one in data.google_secret_manager_secret_version.newest : name => one.version },
+    { for name, one in google_secret_manager_secret_version.this : name => one.version },
+  )
+}
+
 resource "google_secret_manager_secret_iam_member" "this" {
   for_each  = { for pair in flatten([for name, accounts in local.secrets : [for account in accounts : { name = name, account = account }]]) : "${pair.name} ${pair.account}" => pair }
   secret_id = google_secret_manager_secret.this[each.value.name].id

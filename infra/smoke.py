@@ -1,12 +1,19 @@
 """smoke: after a deploy, one sweep and one task from its creation to its end. Exit code 0 only when
-both went well.
+all went well that this deployment lets anyone try; what was not tried is said.
 
     terraform -chdir=infra output -json > outputs.json
     python infra/smoke.py --outputs outputs.json
 
 By default it calls as the account of the output `invoker`, whose token it gets by impersonation
-(the caller needs roles/iam.serviceAccountOpenIdTokenCreator on it). Where the code asks users for
-their token, SMOKE_TOKEN is sent along: that of a test user, or of the service role."""
+(the caller needs roles/iam.serviceAccountOpenIdTokenCreator on it). The output `smoke` says how the
+deployment is configured:
+
+- Users are asked for a token: SMOKE_TOKEN is sent along, that of a test user or of the service
+  role. Without it, a task that nobody signed must be refused with 401.
+- The sweep is internal: Cloud Scheduler runs its job (the caller needs
+  roles/cloudscheduler.jobRunner), and the result is read from the job.
+- There is no table of our own, or no sample handler: only the sweep is tried, unless --kind and
+  --input name a task."""
 
 import argparse
 import json
@@ -25,6 +32,8 @@ SAMPLE = {
     "quotas": {"town": {"Rome": [0, 1], "Oslo": [0, 1]}},
 }
 """A task of the sample handler `selection`: real work of a moment, without a network."""
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+SAMPLE_KIND = "selection"
 SWEPT = {"ok", "duplicate", "running"}
 
 
@@ -35,10 +44,20 @@ class SmokeError(Exception):
 def main(argv: list[str] | None = None) -> int:
     options = _options(argv)
     try:
-        urls, invoker = _outputs(options.outputs)
-        headers = _headers(None if options.no_token else invoker)
-        print(sweep(urls["sweep"], headers))
-        print(task(urls, headers, options.kind, json.loads(options.input), options.limit))
+        outputs = _outputs(options.outputs)
+        urls, smoke = outputs["functions"], outputs["smoke"]
+        headers = _headers(None if options.no_token else outputs["invoker"])
+        if smoke["internal"]:
+            print(scheduled_sweep(outputs["sweep_job"], _session(), options.limit))
+        else:
+            print(sweep(urls["sweep"], headers))
+        if smoke["watch"] is None and options.kind is None:
+            print("task: not tried. There is no table or no handler of ours: see --kind.")
+        elif smoke["users"] and not os.environ.get("SMOKE_TOKEN"):
+            print(refused_task(urls["create_task"], headers))
+        else:
+            task_input = json.loads(options.input)
+            print(task(urls, headers, options.kind or SAMPLE_KIND, task_input, options.limit))
     except (SmokeError, requests.RequestException) as error:
         print(f"smoke: {error}", file=sys.stderr)
         return 1
@@ -51,6 +70,30 @@ def sweep(url: str, headers: Callable[[str], dict[str, str]]) -> str:
     if verdict not in SWEPT:
         raise SmokeError(f"the sweep says {verdict!r}. See the log of the function sweep.")
     return f"sweep: {verdict}"
+
+
+def scheduled_sweep(job: str, session: Any, limit: float) -> str:
+    """Lets Cloud Scheduler run the job now and waits for the attempt's result, for `limit` seconds
+    at most. `job` is projects/P/locations/L/jobs/NAME."""
+    url = f"https://cloudscheduler.googleapis.com/v1/{job}"
+    before = _json(session.get(url, timeout=60), 200).get("lastAttemptTime")
+    _json(session.post(f"{url}:run", timeout=60), 200)
+    deadline = time.monotonic() + limit
+    while time.monotonic() <= deadline:
+        answer = _json(session.get(url, timeout=60), 200)
+        if answer.get("lastAttemptTime") != before:
+            if code := answer.get("status", {}).get("code", 0):
+                raise SmokeError(f"the job of the sweep failed with code {code}. See its log.")
+            return "sweep: called by Cloud Scheduler"
+        time.sleep(1)
+    raise SmokeError(f"Cloud Scheduler did not run {job} in {limit:g} s.")
+
+
+def refused_task(url: str, headers: Callable[[str], dict[str, str]]) -> str:
+    """A task without a user's token must be refused: all that can be tried without one."""
+    body = {"kind": SAMPLE_KIND, "input": SAMPLE}
+    _json(requests.post(url, json=body, headers=headers(url), timeout=60), 401)
+    return "task: refused without a user's token. Set SMOKE_TOKEN to try one to its end."
 
 
 def task(
@@ -120,10 +163,9 @@ def _token(account: str, audience: str) -> str:
     from google.auth.transport.requests import Request
 
     try:
-        scopes = ["https://www.googleapis.com/auth/cloud-platform"]
-        own, _ = google.auth.default(scopes=scopes)
+        own, _ = google.auth.default(scopes=[CLOUD_PLATFORM])
         target = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
-            own, account, scopes
+            own, account, [CLOUD_PLATFORM]
         )
         token = impersonated_credentials.IDTokenCredentials(  # type: ignore[no-untyped-call]
             target, audience, include_email=True
@@ -137,18 +179,29 @@ def _token(account: str, audience: str) -> str:
     return str(token.token)
 
 
-def _outputs(file: str) -> tuple[dict[str, str], str]:
-    """The URLs of the functions and the invoker, of `terraform output -json`."""
+def _session() -> Any:
+    """Calls of Google's APIs as the caller's own account."""
+    import google.auth
+    from google.auth import exceptions
+    from google.auth.transport.requests import AuthorizedSession
+
+    try:
+        own, _ = google.auth.default(scopes=[CLOUD_PLATFORM])
+    except exceptions.GoogleAuthError as error:
+        raise SmokeError(f"no credentials for Cloud Scheduler: {error}.") from None
+    return AuthorizedSession(own)  # type: ignore[no-untyped-call]
+
+
+def _outputs(file: str) -> dict[str, Any]:
+    """The values of `terraform output -json` by name."""
     outputs = json.loads(Path(file).read_text(encoding="utf-8"))
-    return outputs["functions"]["value"], outputs["invoker"]["value"]
+    return {name: output["value"] for name, output in outputs.items()}
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="One sweep and one task, after a deploy.")
     parser.add_argument("--outputs", required=True, help="what `terraform output -json` printed")
-    parser.add_argument(
-        "--kind", default="selection", help="the kind of the task (default: selection, a sample)"
-    )
+    parser.add_argument("--kind", help="the kind of the task (default: selection, a sample)")
     parser.add_argument("--input", default=json.dumps(SAMPLE), help="its input, as JSON")
     parser.add_argument(
         "--limit", type=float, default=180.0, help="seconds until it must have ended (default 180)"

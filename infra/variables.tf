@@ -249,8 +249,9 @@ variable "pubsub" {
 }
 
 variable "queue" {
-  description = "How fast Cloud Tasks pushes, and how often it tries again. The sweep pushes again what Cloud Tasks gave up."
+  description = "How fast Cloud Tasks pushes, and how often it tries again. The sweep pushes again what Cloud Tasks gave up. name: another name for the queue, for when its usual one, NAME-tasks, is blocked for 7 days after a destroy."
   type = object({
+    name                      = optional(string)
     max_dispatches_per_second = optional(number, 50)
     max_attempts              = optional(number, 20)
     min_backoff               = optional(string, "5s")
@@ -264,6 +265,10 @@ variable "queue" {
   validation {
     condition     = var.queue.max_attempts == -1 || (var.queue.max_attempts >= 1 && var.queue.max_attempts <= 1000)
     error_message = "queue.max_attempts must be 1 to 1000, or -1 for no limit."
+  }
+  validation {
+    condition     = can(regex("^[A-Za-z0-9-]{1,100}$", coalesce(var.queue.name, "x")))
+    error_message = "queue.name must be 1 to 100 letters, digits and -, such as unstuck-tasks-2."
   }
 }
 

@@ -6,6 +6,10 @@ terraform {
       source  = "hashicorp/google"
       version = ">= 7.40, < 8"
     }
+    google-beta = { # only for google_project_service_identity, which makes service agents
+      source  = "hashicorp/google-beta"
+      version = ">= 7.40, < 8"
+    }
     archive = {
       source  = "hashicorp/archive"
       version = "~> 2.7"

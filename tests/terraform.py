@@ -1,7 +1,7 @@
 """The real terraform for tests, on a real provider where one can be had, else on tfmock (its folder
 in TFMOCK).
 
-tfmock serves the providers' schemas, offline. Without it `terraform init` must reach its registry;
+tfmock serves the providers' schemas, offline, and refuses what the platform would. Without it `terraform init` must reach its registry;
 then only what is known before an apply can be read."""
 
 import json
@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from tests.missing import missing
 
 ROOT = Path(__file__).parents[1]
 CACHED = ROOT / ".cache" / "terraform" / "terraform"
+ENABLED_BY_HAND = ("cloudresourcemanager", "serviceusage")
+"""What infra/README.md enables before the first `terraform apply`."""
+FILLED_BY_HAND = ("unstuck-database-url",)
 Done = subprocess.CompletedProcess[str]
 Json = dict[str, Any]
 
@@ -110,6 +113,14 @@ class Mocked(Terraform):
     def apply(self, **variables: Any) -> Done:
         return self.run("apply", "-auto-approve", *arguments(variables))
 
+    def fill(self, secret: str) -> None:
+        """As `gcloud secrets versions add`."""
+        self._session.cloud.fill(secret)
+
+    def warnings(self, **variables: Any) -> list[str]:
+        """What may go wrong on a first apply: APIs that are not waited for, quotas."""
+        return list(self._session.warnings(variables))
+
     def state(self) -> Json:
         return self._json("show", "-json")
 
@@ -127,8 +138,9 @@ def arguments(variables: Json) -> list[str]:
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[Terraform]:
-    """Terraform on infra/, after `init`. `folder` is a temporary one."""
+def started(folder: Path, filled: Sequence[str] = FILLED_BY_HAND) -> Iterator[Terraform]:
+    """Terraform on infra/, after `init`. `folder` is a temporary one; `filled` are the secrets that
+    have a value before the functions are made."""
     if mock := os.environ.get("TFMOCK"):
         sys.path.append(mock)
         try:
@@ -137,7 +149,13 @@ def started(folder: Path) -> Iterator[Terraform]:
             missing(
                 f"TFMOCK is {mock}, but {error}: set it to the folder of tfmock, run `make install`"
             )
-        with Session(ROOT / "infra", terraform=binary()) as session:
+        with Session(
+            ROOT / "infra",
+            terraform=binary(),
+            platform=True,
+            apis_enabled=ENABLED_BY_HAND,
+            secrets_filled=filled,
+        ) as session:
             made = Mocked(session)
             assert made.init().returncode == 0
             yield made

@@ -7,6 +7,7 @@ mock_provider "google" {
     defaults        = { url = "https://us-central1-demo-project.cloudfunctions.net/unstuck-worker" }
   }
 }
+mock_provider "google-beta" {}
 mock_provider "time" {}
 
 variables {
@@ -28,7 +29,7 @@ run "bad_values_are_refused" {
     remote_workers        = ["allUsers"]
     cors_origins          = ["*"]
     page_viewers          = ["allUsers"]
-    queue                 = { max_attempts = 0 }
+    queue                 = { max_attempts = 0, name = "my queue" }
     notification_emails   = ["oncall"]
     slack                 = { channel = "alerts" }
     webhook               = { url = "http://example.com", username = "me" }

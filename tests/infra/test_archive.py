@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ import requests
 
 from functions.ops.local.servers import listens
 from functions.ops.postgres.embedded import free_port
+from tests.infra.uploaded import uploaded
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -51,17 +53,9 @@ CE = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"}
 
 
 def listed() -> list[str]:
-    """The files that `gcloud functions deploy` would take, by git, whose rules for ignoring are the
-    same."""
-    command = ["git", "ls-files", "--others", "--exclude-from=.gcloudignore"]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    nothing = os.environ | {
-        "GIT_INDEX_FILE": str(CACHE / "no-index")
-    }  # then all files are "others"
-    out = subprocess.run(
-        command, cwd=ROOT, env=nothing, check=True, capture_output=True, text=True
-    ).stdout
-    return sorted(out.splitlines())
+    """The files that `gcloud functions deploy` would take."""
+    with tempfile.TemporaryDirectory() as folder:
+        return uploaded(".gcloudignore", Path(folder))
 
 
 def entries() -> dict[str, str]:

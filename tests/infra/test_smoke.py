@@ -5,6 +5,7 @@ import importlib.util
 import json
 
 import pytest
+import requests
 import responses
 
 from functions.ops.local.servers import Server
@@ -38,17 +39,57 @@ def deployed(database, tmp_path):
             server.kill()
 
 
-def outputs(folder, urls):
+def outputs(folder, urls, **smoke):
+    values = {
+        "functions": urls,
+        "invoker": "invoker@p.iam.gserviceaccount.com",
+        "sweep_job": "projects/p/locations/l/jobs/unstuck-sweep",
+        "smoke": {"users": False, "internal": False, "watch": "tasks", **smoke},
+    }
     file = folder / "outputs.json"
-    file.write_text(
-        json.dumps(
-            {
-                "functions": {"value": urls},
-                "invoker": {"value": "invoker@p.iam.gserviceaccount.com"},
-            }
-        )
-    )
+    file.write_text(json.dumps({name: {"value": value} for name, value in values.items()}))
     return str(file)
+
+
+URLS = {name: f"https://{name}.example" for name in ("sweep", "create_task", "task_status")}
+JOB = "https://cloudscheduler.googleapis.com/v1/projects/p/locations/l/jobs/unstuck-sweep"
+
+
+@responses.activate
+def test_where_users_are_asked_and_no_token_is_there_a_refusal_is_what_must_be_seen(
+    smoke, tmp_path, capsys
+):
+    file = outputs(tmp_path, URLS, users=True)
+    responses.post(URLS["sweep"], json={"verdict": "ok"})
+    responses.post(URLS["create_task"], json={"error": "no_token"}, status=401)
+    assert smoke.main(["--outputs", file, "--no-token"]) == 0
+    assert "Set SMOKE_TOKEN" in capsys.readouterr().out
+    responses.replace("POST", URLS["create_task"], json={"task_id": "1"}, status=201)
+    assert smoke.main(["--outputs", file, "--no-token"]) == 1, "anybody can create tasks"
+
+
+@responses.activate
+def test_where_only_adopted_tables_are_watched_the_sweep_alone_is_tried_and_it_says_so(
+    smoke, tmp_path, capsys
+):
+    responses.post(URLS["sweep"], json={"verdict": "ok"})
+    assert smoke.main(["--outputs", outputs(tmp_path, URLS, watch=None), "--no-token"]) == 0
+    assert "task: not tried" in capsys.readouterr().out
+
+
+@responses.activate
+@pytest.mark.parametrize(("status", "code"), [({}, 0), ({"code": 7}, 1)])
+def test_an_internal_sweep_is_called_by_the_scheduler_whose_job_tells_the_result(
+    smoke, tmp_path, monkeypatch, status, code
+):
+    monkeypatch.setattr(smoke, "_session", requests.Session)
+    monkeypatch.setattr(smoke.time, "sleep", lambda seconds: None)
+    responses.get(JOB, json={"lastAttemptTime": "1"})
+    responses.get(JOB, json={"lastAttemptTime": "1"})
+    responses.get(JOB, json={"lastAttemptTime": "2", "status": status})
+    responses.post(f"{JOB}:run", json={})
+    file = outputs(tmp_path, URLS, internal=True, watch=None)
+    assert smoke.main(["--outputs", file, "--no-token"]) == code
 
 
 def test_a_deployment_that_works_passes_and_one_whose_worker_is_gone_does_not(
@@ -74,7 +115,7 @@ def test_a_deployment_that_works_passes_and_one_whose_worker_is_gone_does_not(
 
 @responses.activate
 def test_a_refused_call_says_what_to_do(smoke, tmp_path, capsys):
-    urls = {name: f"https://{name}.example" for name in ("sweep", "create_task", "task_status")}
+    urls = URLS
     responses.post(urls["sweep"], status=403, body="Forbidden")
     assert smoke.main(["--outputs", outputs(tmp_path, urls), "--no-token"]) == 1
     assert "answered 403 instead of 200: Forbidden" in capsys.readouterr().err
@@ -84,7 +125,7 @@ def test_a_refused_call_says_what_to_do(smoke, tmp_path, capsys):
 def test_each_call_carries_the_invokers_token_for_its_url_and_a_users_beside_it(
     smoke, tmp_path, monkeypatch
 ):
-    urls = {name: f"https://{name}.example" for name in ("sweep", "create_task", "task_status")}
+    urls = URLS
     monkeypatch.setattr(smoke, "_token", lambda account, audience: f"{account} for {audience}")
     monkeypatch.setenv("SMOKE_TOKEN", "a user's")
     responses.post(urls["sweep"], json={"verdict": "ok"})
@@ -101,6 +142,6 @@ def test_each_call_carries_the_invokers_token_for_its_url_and_a_users_beside_it(
 
 def test_without_credentials_it_says_so(smoke, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    urls = {name: f"https://{name}.example" for name in ("sweep", "create_task", "task_status")}
+    urls = URLS
     assert smoke.main(["--outputs", outputs(tmp_path, urls)]) == 1
     assert "roles/iam.serviceAccountOpenIdTokenCreator" in capsys.readouterr().err

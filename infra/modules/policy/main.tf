@@ -51,6 +51,8 @@ locals {
   latest    = 3 * local.times["sweep.every"] + 600 # a metric may count log lines up to 10 minutes late
   day       = 25 * 3600                            # the most that Cloud Monitoring allows for window and `for` together, on log-based metrics
 
+  own = [for watch, one in local.root.watches : watch if try(one.own, false)]
+
   # -- sizes
   bytes    = { "" = 1, B = 1, KB = 1e3, MB = 1e6, GB = 1e9, KIB = 1024, MIB = 1048576, GIB = 1073741824 }
   memories = [for rule in values(local.kinds) : try(regex("^([0-9]+)\\s*([KMG]?I?B?)$", upper(tostring(rule.memory))), ["0", ""])]

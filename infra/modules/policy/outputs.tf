@@ -135,3 +135,8 @@ output "prefix" {
   description = "The prefix of the names of metrics."
   value       = local.prefix
 }
+
+output "own_watch" {
+  description = "The watch of our own table, or null if there are only adopted ones."
+  value       = try(local.own[0], null)
+}

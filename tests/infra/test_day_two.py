@@ -1,0 +1,89 @@
+"""After the first day: somebody leaves the notifications, a secret is added, all is destroyed and
+comes back. tfmock refuses what the platform refuses."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.infra.conftest import PROJECT, Infra
+from tests.terraform import ROOT, Done, Mocked, arguments, resources, started
+
+pytestmark = pytest.mark.timeout(600)
+README = (ROOT / "infra" / "README.md").read_text(encoding="utf-8")
+ONE_ALERT = 'google_monitoring_alert_policy.rule["SweepSilent"]'
+SWEEP = 'google_cloudfunctions2_function.this["sweep"]'
+QUEUE = "google_cloud_tasks_queue.this"
+
+
+@pytest.fixture
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mocked]:
+    with started(tmp_path_factory.mktemp("terraform")) as terraform:
+        if not isinstance(terraform, Mocked):
+            pytest.skip("nothing can be applied: only tfmock applies without a cloud")
+        yield terraform
+
+
+def apply(cloud: Mocked, *targets: str, **variables: Any) -> Done:
+    """Only the targets and what they need, which takes a quarter of the time."""
+    chosen = [f"-target={target}" for target in targets]
+    return cloud.run(
+        "apply", "-auto-approve", *chosen, *arguments({"project_id": PROJECT, **variables})
+    )
+
+
+def test_all_that_can_be_switched_on_is_made_at_once_in_a_new_project(infra: Infra) -> None:
+    if not infra.complete:
+        pytest.skip("nothing was applied: only tfmock applies without a cloud")
+    assert infra.codes["everything"] == 0, infra.outputs["everything"]
+    assert infra.codes["everything again"] == 0, infra.outputs["everything again"]
+
+
+def test_whatever_calls_an_api_waits_until_it_is_enabled(cloud: Mocked) -> None:
+    warnings = cloud.warnings(project_id=PROJECT, alerts_topic=True)
+    assert not [text for text in warnings if "enables" in text or "by hand" in text]
+
+
+def test_who_leaves_the_notifications_is_taken_out_of_the_alerts_first(cloud: Mocked) -> None:
+    channels = "google_monitoring_notification_channel.email"
+    slack = "google_monitoring_notification_channel.slack"
+    everyone: dict[str, Any] = {
+        "notification_emails": ["a@example.com", "b@example.com"],
+        "slack": {"channel": "#alerts"},
+        "slack_token": "x",
+    }
+    assert apply(cloud, ONE_ALERT, channels, slack, **everyone).returncode == 0
+    without = apply(cloud, ONE_ALERT, channels, slack, notification_emails=["a@example.com"])
+    assert without.returncode == 0, without.stdout
+    steps = re.findall(r"^google_monitoring_(\w+)\S*: (\w+ complete)", without.stdout, re.MULTILINE)
+    assert (
+        steps
+        == [("alert_policy", "Modifications complete")]
+        + [("notification_channel", "Destruction complete")] * 2
+    )
+
+
+def test_a_secret_without_a_value_stops_the_apply_with_the_next_step_and_changes_no_function(
+    cloud: Mocked,
+) -> None:
+    assert apply(cloud, SWEEP).returncode == 0
+    before = resources(cloud.state())[SWEEP]["service_config"]
+    refused = apply(cloud, SWEEP, notify={})
+    assert refused.returncode == 1
+    [heading] = re.findall(r'README.md, "([^"]+)"', refused.stdout)
+    assert f"### {heading}\n" in README
+    assert resources(cloud.state())[SWEEP]["service_config"] == before
+    cloud.fill("unstuck-notify-url")
+    assert apply(cloud, SWEEP, notify={}).returncode == 0
+
+
+def test_after_a_destroy_the_queue_needs_another_name_and_the_error_says_so(cloud: Mocked) -> None:
+    assert apply(cloud, QUEUE).returncode == 0
+    gone = cloud.run("destroy", "-auto-approve", f"-var=project_id={PROJECT}")
+    assert gone.returncode == 0, gone.stdout
+    refused = apply(cloud, QUEUE)
+    assert refused.returncode == 1
+    [heading] = re.findall(r'README.md, "([^"]+)"', refused.stdout)
+    assert f"### {heading}\n" in README
+    assert apply(cloud, QUEUE, queue={"name": "unstuck-tasks-2"}).returncode == 0
