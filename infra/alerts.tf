@@ -3,13 +3,26 @@
 locals {
   rules     = { for name, rule in module.policy.rules : name => rule if !contains(var.alerts_off, name) }
   log_match = { for name, alert in module.policy.log_match : name => alert if !contains(var.alerts_off, name) }
-  runbooks  = { for name in concat(keys(local.rules), keys(local.log_match)) : name => file("${path.module}/runbooks/${name}.md") }
+  # With the names and the region of this installation in their commands.
+  runbooks = {
+    for name in concat(keys(local.rules), keys(local.log_match)) : name => replace(replace(replace(
+      file("${path.module}/runbooks/${name}.md"), "\"^unstuck-\"", "\"^${module.policy.services}$\""), "unstuck-", "${var.name}-"), "REGION", var.region
+    )
+  }
 
   runbook_urls = {
     for name in keys(local.runbooks) : name =>
     var.runbooks_url == null ? "https://storage.cloud.google.com/${google_storage_bucket.source.name}/runbooks/${name}.md" : "${var.runbooks_url}/${name}.md"
   }
-  logs_url      = "https://console.cloud.google.com/logs/query;query=${urlencode("resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${var.name}-\" AND severity>=WARNING")}?project=${var.project_id}"
+  # Logs Explorer does not read + as a space, which is what urlencode writes for it.
+  logs_queries = merge(
+    { for name in keys(local.rules) : name => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${module.policy.services}$\" AND severity>=WARNING" },
+    { for name, alert in local.log_match : name => alert.filter },
+  )
+  logs_urls = {
+    for name, query in local.logs_queries : name =>
+    "https://console.cloud.google.com/logs/query;query=${replace(urlencode(query), "+", "%20")}?project=${var.project_id}"
+  }
   dashboard_url = "https://console.cloud.google.com/monitoring/dashboards/builder/${reverse(split("/", google_monitoring_dashboard.this.id))[0]}?project=${var.project_id}"
 
   labels = merge({ app = var.name }, var.labels)
@@ -58,7 +71,7 @@ resource "google_monitoring_alert_policy" "rule" {
     }
     links {
       display_name = "Logs"
-      url          = local.logs_url
+      url          = local.logs_urls[each.key]
     }
     links {
       display_name = "Dashboard"
@@ -102,7 +115,7 @@ resource "google_monitoring_alert_policy" "log_match" {
     }
     links {
       display_name = "Logs"
-      url          = "https://console.cloud.google.com/logs/query;query=${urlencode(each.value.filter)}?project=${var.project_id}"
+      url          = local.logs_urls[each.key]
     }
     links {
       display_name = "Dashboard"

@@ -2,9 +2,9 @@
 locals {
   user    = "logging_googleapis_com:user_${module.policy.prefix}"
   ours    = "monitored_resource=\"cloud_run_revision\""
-  service = "${local.ours},service_name=~\"${var.name}-.+\""
+  service = "${local.ours},service_name=~\"${module.policy.services}\""
 
-  gauges = "custom_googleapis_com:unstuck" # functions/sweep/gauges.py; shows all installations in the project
+  gauges = "custom_googleapis_com:unstuck" # functions/sweep/gauges.py
 
   charts = concat([
     { title = "Ended tasks by state", unit = "1", query = "sum by (state) (rate(${local.user}_task_finished{${local.ours}}[$${__interval}])) * 60" },
@@ -20,9 +20,9 @@ locals {
     { title = "Answers by function and class", unit = "1", query = "sum by (service_name, response_code_class) (rate(run_googleapis_com:request_count{${local.service}}[$${__interval}])) * 60" },
     { title = "Memory used (p99)", unit = "10^2.%", query = "histogram_quantile(0.99, sum by (service_name, le) (rate(run_googleapis_com:container_memory_utilizations_bucket{${local.service}}[$${__interval}])))" },
     ], !var.gauges ? [] : [
-    { title = "Open tasks by state and kind", unit = "1", query = "sum by (state, kind) (${local.gauges}_open_tasks{monitored_resource=\"generic_task\"})" },
-    { title = "Oldest open task by state and kind", unit = "s", query = "max by (state, kind) (${local.gauges}_oldest_seconds{monitored_resource=\"generic_task\"})" },
-    { title = "Attempts at work by kind", unit = "1", query = "sum by (kind) (${local.gauges}_live_attempts{monitored_resource=\"generic_task\"})" },
+    { title = "Open tasks by state and kind", unit = "1", query = "sum by (state, kind) (${local.gauges}_open_tasks{monitored_resource=\"generic_task\",namespace=\"${var.name}\"})" },
+    { title = "Oldest open task by state and kind", unit = "s", query = "max by (state, kind) (${local.gauges}_oldest_seconds{monitored_resource=\"generic_task\",namespace=\"${var.name}\"})" },
+    { title = "Attempts at work by kind", unit = "1", query = "sum by (kind) (${local.gauges}_live_attempts{monitored_resource=\"generic_task\",namespace=\"${var.name}\"})" },
   ])
 }
 

@@ -28,4 +28,6 @@ def binary() -> str:
 def promtool(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs it; the caller judges the exit code and the text."""
     command = [binary(), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240
+    )

@@ -18,6 +18,7 @@ from typing import Any
 
 from functions.core.answers import Overview
 from functions.core.policy import Policy
+from functions.core.settings import Settings
 
 PREFIX = "custom.googleapis.com/unstuck"
 MAX_SERIES = 200
@@ -83,6 +84,12 @@ def _key(metric: str, **labels: str) -> Key:
     return metric, tuple(labels.items())
 
 
+def installation(service: str) -> str:
+    """The prefix of all names, of the name of a service: two installations in one project would
+    write the same series otherwise. Terraform calls the sweep `<name>-sweep`."""
+    return service.removesuffix("-sweep").removesuffix("-worker")
+
+
 def _series(project: str, values: dict[Key, float], now: float) -> Iterator[Any]:
     from google.cloud import monitoring_v3
 
@@ -91,7 +98,7 @@ def _series(project: str, values: dict[Key, float], now: float) -> Iterator[Any]
         "labels": {
             "project_id": project,
             "location": "global",
-            "namespace": "unstuck",
+            "namespace": installation(Settings.read().service),
             "job": "sweep",
             "task_id": "sweep",
         },

@@ -12,7 +12,12 @@ import yaml
 from tests.chain.query import MISSING, compiled, find
 
 ALERTS = Path(__file__).parents[2] / "infra" / "alerts"
-BASE = 'resource.type="cloud_run_revision" AND resource.labels.service_name=~"^unstuck-"'
+FUNCTIONS = (
+    "((beat|cancel|claim|complete|create|fail)-task|task-status|worker|worker-event|sweep|page)"
+)
+BASE = (
+    f'resource.type="cloud_run_revision" AND resource.labels.service_name=~"^unstuck-{FUNCTIONS}$"'
+)
 """What infra/metrics.tf puts before each filter of metrics.yaml."""
 QUERY = "condition_prometheus_query_language"
 _EXTRACT = re.compile(r"EXTRACT\(([\w.]+)\)")

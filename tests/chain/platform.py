@@ -37,6 +37,7 @@ def line(
     log: str = "",
     status: int | None = None,
     severity: str = "ERROR",
+    resource: str = "cloud_run_revision",
 ) -> dict[str, Any]:
     """`log` is varlog/system or requests, by whether there is a status."""
     name = log or (
@@ -50,7 +51,7 @@ def line(
         "timestamp": at.isoformat().replace("+00:00", "Z"),
         "receiveTimestamp": at.isoformat().replace("+00:00", "Z"),
         "resource": {
-            "type": "cloud_run_revision",
+            "type": resource,
             "labels": {
                 "project_id": PROJECT,
                 "service_name": service,
@@ -66,3 +67,45 @@ def line(
     if instance:
         entry["labels"] = {"instanceId": instance}
     return entry
+
+
+def job_failed(
+    job: str, at: datetime, *, severity: str = "ERROR", status: str = "PERMISSION_DENIED"
+) -> dict[str, Any]:
+    """What Cloud Scheduler writes of an attempt; INFO where it went well.
+    https://cloud.google.com/scheduler/docs/logging"""
+    return {
+        "logName": f"projects/{PROJECT}/logs/cloudscheduler.googleapis.com%2Fexecutions",
+        "severity": severity,
+        "timestamp": at.isoformat(),
+        "resource": {
+            "type": "cloud_scheduler_job",
+            "labels": {"project_id": PROJECT, "job_id": job, "location": "europe-west1"},
+        },
+        "jsonPayload": {
+            "@type": "type.googleapis.com/google.cloud.scheduler.logging.AttemptFinished",
+            "jobName": f"projects/{PROJECT}/locations/europe-west1/jobs/{job}",
+            "status": status,
+            "targetType": "HTTP",
+        },
+    }
+
+
+def job_changed(job: str, at: datetime, method: str = "PauseJob") -> dict[str, Any]:
+    """The audit log of a call of Cloud Scheduler's API
+    (google.cloud.scheduler.v1.CloudScheduler)."""
+    return {
+        "logName": f"projects/{PROJECT}/logs/cloudaudit.googleapis.com%2Factivity",
+        "severity": "NOTICE",
+        "timestamp": at.isoformat(),
+        "resource": {
+            "type": "cloud_scheduler_job",
+            "labels": {"project_id": PROJECT, "job_id": job, "location": "europe-west1"},
+        },
+        "protoPayload": {
+            "serviceName": "cloudscheduler.googleapis.com",
+            "methodName": f"google.cloud.scheduler.v1.CloudScheduler.{method}",
+            "resourceName": f"projects/{PROJECT}/locations/europe-west1/jobs/{job}",
+            "authenticationInfo": {"principalEmail": "me@example.com"},
+        },
+    }

@@ -1,22 +1,37 @@
 """What the real functions wrote: each part of a day is played once, by real processes on a real
 database, and kept."""
 
+import uuid
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
+
+from functions.core.answers import Claimed
+from functions.ops.local.servers import Server
 from tests.chain.entries import entries
-from tests.faults.world import World
+from tests.faults.world import ATTEMPTS, MASS, World
 from tests.waiting import eventually
 
 Entry = dict[str, Any]
 
 
+FUNCTION_OF_LOG = {
+    "broken": "sweep",
+    "complete": "complete-task",
+    "create": "create-task",
+    "unsettled": "complete-task",
+}
+"""Which function a server is, where its name does not say it."""
+
+
 @dataclass(frozen=True)
 class Recorded:
-    """Entries of one task that ended well, one that failed, one sweep of each sort, and one task
-    whose worker froze."""
+    """Entries of one task that ended well, one that failed, one sweep of each sort, and each way in
+    which a write or a push is refused."""
 
     completed: list[Entry]
     failed: list[Entry]
@@ -24,6 +39,13 @@ class Recorded:
     broken_sweep: list[Entry]
     late_sweep: list[Entry]
     lost: list[Entry]
+    zombie: list[Entry]
+    requeuing_sweep: list[Entry]
+    waiting_sweep: list[Entry]
+    unsweepable_sweep: list[Entry]
+    suspended_sweep: list[Entry]
+    unpushed: list[Entry]
+    unsettled: list[Entry]
 
 
 def record(world: World) -> Recorded:
@@ -35,6 +57,13 @@ def record(world: World) -> Recorded:
         broken_sweep=_lines(world, lambda: _broken(world)),
         late_sweep=_lines(world, lambda: _late(world)),
         lost=_lines(world, lambda: _loses(world)),
+        zombie=_lines(world, lambda: _refused_result(world)),
+        requeuing_sweep=_lines(world, lambda: _requeues(world)),
+        waiting_sweep=_lines(world, lambda: _waits_long(world)),
+        unsweepable_sweep=_lines(world, lambda: _nailed_down(world)),
+        unpushed=_lines(world, lambda: _queue_away(world)),
+        unsettled=_lines(world, lambda: _database_away(world)),
+        suspended_sweep=_lines(world, lambda: _mass_expiry(world)),
     )
 
 
@@ -45,7 +74,7 @@ def _lines(world: World, play: Callable[[], Any]) -> list[Entry]:
     found = []
     for file in _logs(world):
         lines = file.read_text()[before.get(file, 0) :].splitlines()
-        found += entries(lines, f"unstuck-{file.stem}")
+        found += entries(lines, f"unstuck-{FUNCTION_OF_LOG.get(file.stem, file.stem)}")
     return found
 
 
@@ -55,8 +84,6 @@ def _logs(world: World) -> list[Path]:
 
 def _broken(world: World) -> None:
     """A sweep that finds no database."""
-    import requests
-
     server = world.server("broken", "sweep", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert requests.post(server.url, timeout=60).status_code == 503
 
@@ -74,6 +101,94 @@ def _loses(world: World) -> None:
     world.swept()
     eventually(lambda: world.events("lease_lost", task), message="the beat was not refused")
     _closed(world, task)
+
+
+def _refused_result(world: World) -> None:
+    """A worker elsewhere sends its result after the task was ended."""
+    task, token = _held(world, "0 s")
+    world.swept()
+    answer = _post(world.server("complete", "complete_task"), task_id=task, token=token)
+    assert answer.status_code == 409
+
+
+def _requeues(world: World) -> None:
+    """A worker that died at its first try."""
+    task, _ = _held(world, "0 s", tries=1)
+    assert world.swept()["requeued"] == 1
+    _remove(world, task)
+
+
+def _waits_long(world: World) -> None:
+    """No worker has taken a task for ten minutes, though it was pushed again just now."""
+    task = world.create("ok")
+    world.do(
+        "update tasks set scheduled_at = clock_timestamp() - interval '10 min' where id = %s", task
+    )
+    world.swept()
+    _remove(world, task)
+
+
+def _nailed_down(world: World) -> None:
+    """The database refuses to end a task."""
+    task, _ = _held(world, "0 s")
+    world.do("alter table tasks add constraint nailed_down check (status = 'processing') not valid")
+    assert world.swept()["unsweepable"] == 1
+    world.do("alter table tasks drop constraint nailed_down")
+    _remove(world, task)
+
+
+def _queue_away(world: World) -> None:
+    server = world.server("create", "create_task", WORKER_URL="http://127.0.0.1:1")
+    answer = _post(server, kind="ok", input={})
+    assert answer.status_code == 201
+    task = answer.json()["task_id"]
+    eventually(lambda: world.events("dispatch_failed", task), message="the push was taken")
+    _remove(world, task)
+
+
+def _database_away(world: World) -> None:
+    """A worker elsewhere sends a result that cannot be written."""
+    nowhere = "postgresql://nobody@127.0.0.1:1/none"
+    server = world.server("unsettled", "complete_task", DATABASE_URL=nowhere)
+    answer = _post(server, task_id=str(uuid.uuid4()), token=str(uuid.uuid4()))
+    assert answer.status_code == 503
+
+
+def _mass_expiry(world: World) -> None:
+    """The leases of all workers run out at once."""
+    for _ in range(MASS):
+        _held(world, None)
+    world.do("update unstuck.attempts set lease_until = now() where ended_at is null")
+    assert world.swept()["suspended"] == MASS
+
+
+def _held(world: World, late_by: str | None, tries: int = ATTEMPTS) -> tuple[str, str]:
+    """A task and the token of an attempt that holds it, without a process. `late_by` is how long
+    ago its deadline was."""
+    task = world.create("ok")
+    watch = world.policy.watches["tasks"]
+    with closing(world.store()) as store:
+        claimed = store.claim(watch, task, "a worker elsewhere", ["ok"])
+    assert isinstance(claimed, Claimed)
+    if late_by:
+        world.do(
+            "update unstuck.attempts set deadline_at = now() - %s::interval, tries = %s "
+            "where task_id = %s",
+            late_by,
+            tries,
+            task,
+        )
+    return task, claimed.token
+
+
+def _remove(world: World, task: str) -> None:
+    """So that it is not in what is recorded next."""
+    world.do("delete from unstuck.attempts where task_id = %s", task)
+    world.do("delete from tasks where id = %s", task)
+
+
+def _post(server: Server, **fields: Any) -> requests.Response:
+    return requests.post(server.url, json=fields, timeout=60)
 
 
 def _overdue(world: World, by: str) -> str:

@@ -2,8 +2,11 @@
 log-based metrics, the alert rules, and promtool as the judge. Whatever breaks a link of the chain
 is caught."""
 
+import ast
+import copy
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +17,7 @@ import yaml
 
 from functions.ops.postgres.embedded import Postgres
 from tests.chain import platform
-from tests.chain.definitions import ALERTS, Chain, Metric, from_files
+from tests.chain.definitions import ALERTS, FUNCTIONS, Chain, Metric, extracted, from_files
 from tests.chain.query import compiled
 from tests.chain.recorded import Recorded, record
 from tests.chain.timeline import Timeline, judge
@@ -125,7 +128,98 @@ def losing(played: Recorded) -> Timeline:
     return day.silent("LeaseLost", 19).fires("LeaseLost", 45).silent("ZombieWriteRefused", 59)
 
 
-DAYS: list[Callable[[Recorded], Timeline]] = [failing, lonely, silence, never, broken, late, losing]
+def a_tenth_fails(played: Recorded) -> Timeline:
+    """Too few for the fast alert, too many for the budget."""
+    day = Timeline("one in ten fails for six hours", 480).add(played.sweep, 0, 480)
+    day.add(played.completed * 10, 0, 60).add(played.completed * 9 + played.failed, 60, 480)
+    return (
+        day.silent("TaskFailureBurnMedium", 59)
+        .fires("TaskFailureBurnMedium", 420, 479)
+        .silent(BURN, 120, 240, 479)
+    )
+
+
+def a_twentieth_fails(played: Recorded) -> Timeline:
+    day = Timeline("one in twenty fails for a day", 600).add(played.sweep, 0, 600)
+    day.add(played.completed * 20, 0, 60).add(played.completed * 19 + played.failed, 60, 600)
+    day.silent("TaskFailureBurnMedium", 599).silent(BURN, 599)
+    return day.silent("TaskFailureBurnSlow", 59).fires("TaskFailureBurnSlow", 599)
+
+
+def told_of(
+    alert: str, name: str, *, every: int = 1, until: int = 40, fires: tuple[int, ...] = (39,)
+) -> Callable[[Recorded], Timeline]:
+    """An hour of healthy sweeps and tasks, in which what was recorded as `name` comes from minute
+    20 on."""
+
+    def day(played: Recorded) -> Timeline:
+        hour = Timeline(f"{alert}: {name}", 90).add(played.sweep, 0, 90)
+        hour.add(played.completed * 3, 0, 90).add(getattr(played, name), 20, until, every)
+        return hour.silent(alert, 19).fires(alert, *fires)
+
+    return day
+
+
+def a_zombie_is_no_lost_beat(played: Recorded) -> Timeline:
+    hour = Timeline("late results", 60).add(played.sweep, 0, 60).add(played.zombie, 20, 40, 4)
+    return hour.silent("LeaseLost", 45, 59)
+
+
+def waiting_is_not_late(played: Recorded) -> Timeline:
+    hour = Timeline("tasks wait", 60).add(played.sweep, 0, 20).add(played.waiting_sweep, 20, 60)
+    return hour.silent("TaskOverdue", 45, 59)
+
+
+REQUESTS = "run.googleapis.com/request_count"
+MEMORY = "run.googleapis.com/container/memory/utilizations_bucket"
+"""https://cloud.google.com/monitoring/api/metrics_gcp_p_z: labels response_code_class (1xx to 5xx),
+and a distribution from 0 to 1."""
+
+
+def answers(service: str, *, broken: bool) -> Timeline:
+    """From minute 20 on one answer in five is a fault of the function."""
+    hour = Timeline(f"{service} answers with 5xx", 60)
+    for code, values in (("2xx", "0+8x60"), ("5xx", "0x19 0+2x40"), ("4xx", "0+9x60")):
+        labels = {"service_name": service, "response_code_class": code}
+        hour.platform(REQUESTS, labels, values)
+    hour.silent("FunctionErrors", 19)
+    return hour.fires("FunctionErrors", 40) if broken else hour.silent("FunctionErrors", 40, 59)
+
+
+def memory(service: str, *, full: bool) -> Timeline:
+    hour = Timeline(f"{service} is near its memory limit", 60)
+    for le, values in (("0.5", "0+10x20 200x40"), ("0.92", "0+10x20 200x40"), ("+Inf", "0+10x60")):
+        hour.platform(MEMORY, {"service_name": service, "le": le}, values)
+    hour.silent("MemoryHigh", 19)
+    return hour.fires("MemoryHigh", 45) if full else hour.silent("MemoryHigh", 45, 59)
+
+
+Day = Callable[[Recorded], Timeline]
+DAYS: list[Day] = [
+    failing,
+    a_tenth_fails,
+    a_twentieth_fails,
+    lonely,
+    silence,
+    never,
+    broken,
+    late,
+    losing,
+    a_zombie_is_no_lost_beat,
+    waiting_is_not_late,
+    told_of("SweepSuspended", "suspended_sweep", until=21, fires=(25,)),
+    told_of("TaskUnsweepable", "unsweepable_sweep"),
+    told_of("PendingTooOld", "waiting_sweep"),
+    told_of("RescueRateHigh", "requeuing_sweep"),
+    told_of("RescueRateHigh", "late_sweep"),
+    told_of("ZombieWriteRefused", "zombie", every=4),
+    told_of("SettleFailed", "unsettled", every=2),
+    told_of("DispatchFailed", "unpushed", every=2),
+    lambda _: answers("unstuck-worker", broken=True),
+    lambda _: answers("unstuck-dev-worker", broken=False),
+    lambda _: memory("unstuck-worker", full=True),
+    lambda _: memory("unstuck-dev-worker", full=False),
+]
 
 
 # -- the chain holds
@@ -139,6 +233,11 @@ def test_faults_are_told_and_their_end_too(
     recorded: Recorded, chain: Chain, tmp_path: Path
 ) -> None:
     assert judge(chain, [day(recorded) for day in DAYS], tmp_path) == ""
+
+
+def test_every_rule_is_seen_to_fire(recorded: Recorded, chain: Chain) -> None:
+    fired = {alert for day in DAYS for _, alert, firing in day(recorded).expected if firing}
+    assert fired == set(names(chain))
 
 
 def test_what_was_recorded_is_what_it_is_called(recorded: Recorded) -> None:
@@ -159,6 +258,16 @@ def test_what_was_recorded_is_what_it_is_called(recorded: Recorded) -> None:
     assert [one["outcome"] for one in written(recorded.broken_sweep, "sweep_finished")] == ["error"]
     assert written(recorded.late_sweep, "sweep_finished")[0]["oldest_overdue_seconds"] > 3500
     assert [one["wanted"] for one in written(recorded.lost, "lease_lost")] == ["beat"]
+    assert [one["wanted"] for one in written(recorded.zombie, "lease_lost")] == ["complete"]
+    assert [one["by"] for one in written(recorded.requeuing_sweep, "task_requeued")] == ["sweep"]
+    assert written(recorded.waiting_sweep, "sweep_finished")[0]["oldest_pending_seconds"] > 500
+    for entries, event in (
+        (recorded.unsweepable_sweep, "task_unsweepable"),
+        (recorded.suspended_sweep, "sweep_suspended"),
+        (recorded.unpushed, "dispatch_failed"),
+        (recorded.unsettled, "settle_failed"),
+    ):
+        assert len(written(entries, event)) == 1
 
 
 # -- and whatever breaks it is caught
@@ -318,11 +427,54 @@ def test_every_filter_and_extractor_is_one_that_the_evaluator_knows(
         one.labels_of(recorded.completed[0])
 
 
+# -- two installations in one project
+
+ENTRY_POINTS = [
+    node.name.replace("_", "-")
+    for node in ast.parse((ALERTS.parents[1] / "main.py").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.FunctionDef) and node.decorator_list
+]
+OTHERS = ("unstuck-dev", "unstuck-worker", "unstuck-claim", "my-unstuck", "unstuck-task", "unstuc")
+"""Names of other installations."""
+
+
+def test_each_function_is_watched() -> None:
+    for entry in ENTRY_POINTS:
+        assert re.fullmatch(FUNCTIONS, entry), f"{entry} is not in the filters of infra/alerts"
+
+
+def test_another_installation_in_the_project_is_neither_counted_nor_told(
+    recorded: Recorded, chain: Chain
+) -> None:
+    alerts = log_matches()
+    now = datetime.now(UTC)
+    for other in OTHERS:
+        for service in (f"{other}-{entry}" for entry in ENTRY_POINTS):
+            for line in [*recorded.completed, *recorded.sweep]:
+                theirs = copy.deepcopy(line)
+                theirs["resource"]["labels"]["service_name"] = service
+                assert not [one.name for one in chain.metrics if one.takes(theirs)], service
+            killed = platform.line(platform.OOM, now, revision=f"{service}-00001-abc")
+            assert not [name for name, query in alerts.items() if compiled(query)(killed)]
+            for rule in chain.rules:
+                for pattern in re.findall('service_name=~"([^"]+)"', rule["expr"]):
+                    assert not re.fullmatch(pattern, service), rule["alert"]
+        for job in (
+            platform.job_failed(f"{other}-sweep", now),
+            platform.job_changed(f"{other}-sweep", now),
+        ):
+            assert not [name for name, query in alerts.items() if compiled(query)(job)]
+
+
 # -- what no log line of ours can tell: the platform's own
 
 LINES = {
     "OutOfMemory": [(platform.OOM, {}), ("Out-of-memory event detected in container", {})],
-    "ContainerKilled": [(platform.SIGNAL, {"severity": "WARNING"})],
+    "ContainerKilled": [
+        (platform.SIGNAL, {"severity": "WARNING"}),
+        ("Container terminated on signal 11.", {}),
+        ("Container terminated on signal 6.", {}),
+    ],
     "RequestTimeout": [(platform.TIMEOUT, {"status": 504}), (None, {"status": 504})],
 }
 QUIET = [
@@ -331,27 +483,61 @@ QUIET = [
     (platform.ROLLOUT, {"severity": "INFO"}),
     (None, {"status": 200}),
     ("Container terminated on signal 0.", {}),
+    ("Container terminated on signal 1.", {}),
+    ("Container terminated on signal 15.", {}),
     (platform.OOM, {"revision": "shop-00001-abc"}),
+    (platform.SIGNAL, {"revision": "shop-00001-abc"}),
+    (None, {"status": 504, "revision": "shop-00001-abc"}),
+    (None, {"status": 503}),
+    (None, {"status": 504, "log": "run.googleapis.com%2Fstdout"}),
+    *[
+        (text, more)
+        for text in (platform.OOM, platform.SIGNAL)
+        for more in ({"log": "run.googleapis.com%2Fstdout"}, {"resource": "cloud_run_job"})
+    ],
+    (None, {"status": 504, "resource": "cloud_run_job"}),
 ]
 
 
+def log_matches() -> dict[str, str]:
+    """The alerts on single log lines by name, with their filters."""
+    alerts = yaml.safe_load((ALERTS / "log_match.yaml").read_text(encoding="utf-8"))["alerts"]
+    return {one["alert"]: one["filter"] for one in alerts}
+
+
+def platform_lines(now: datetime) -> list[tuple[str | None, dict[str, Any]]]:
+    """The alert of each line, None for one that nobody should be told of."""
+    found: list[tuple[str | None, dict[str, Any]]] = [
+        (alert, platform.line(text, now, **more))
+        for alert, lines in LINES.items()
+        for text, more in lines
+    ]
+    found += [(None, platform.line(text, now, **more)) for text, more in QUIET]
+    job = "unstuck-sweep"
+    for status in ("PERMISSION_DENIED", "URL_UNREACHABLE", "UNAVAILABLE"):
+        found.append(("SchedulerAttemptFailed", platform.job_failed(job, now, status=status)))
+    found.append((None, platform.job_failed(job, now, severity="INFO", status="OK")))
+    for method in ("PauseJob", "DeleteJob"):
+        found.append(("SchedulerPaused", platform.job_changed(job, now, method)))
+    elsewhere = {"type": "cloud_tasks_queue", "labels": {"job_id": job}}
+    found.append((None, platform.job_failed(job, now) | {"resource": elsewhere}))
+    paused = platform.job_changed(job, now)
+    other_service = paused["protoPayload"] | {"serviceName": "storagetransfer.googleapis.com"}
+    found.append((None, paused | {"protoPayload": other_service}))
+    data_access = paused["logName"].replace("activity", "data_access")
+    found.append((None, paused | {"logName": data_access}))
+    for method in ("ResumeJob", "RunJob", "UpdateJob", "CreateJob", "PauseJobs"):
+        found.append((None, platform.job_changed(job, now, method)))
+    return found
+
+
 def test_a_line_of_the_platform_pages_as_what_it_is_and_as_nothing_else() -> None:
-    alerts = {
-        one["alert"]: one["filter"]
-        for one in yaml.safe_load((ALERTS / "log_match.yaml").read_text())["alerts"]
-    }
-    now = datetime.now(UTC)
-    for alert, lines in LINES.items():
-        for text, more in lines:
-            taken = {
-                name
-                for name, query in alerts.items()
-                if compiled(query)(platform.line(text, now, **more))
-            }
-            assert taken == {alert}
-    for text, more in QUIET:
-        assert not [
-            name
-            for name, query in alerts.items()
-            if compiled(query)(platform.line(text, now, **more))
-        ]
+    alerts = yaml.safe_load((ALERTS / "log_match.yaml").read_text(encoding="utf-8"))["alerts"]
+    lines = platform_lines(datetime.now(UTC))
+    assert {alert for alert, _ in lines} - {None} == {one["alert"] for one in alerts}
+    for expected, line in lines:
+        told = [one for one in alerts if compiled(one["filter"])(line)]
+        assert [one["alert"] for one in told] == ([expected] if expected else [])
+        for one in told:
+            for extractor in one["labels_from"].values():
+                assert extracted(extractor, line), f"the mail says nothing for {extractor}"

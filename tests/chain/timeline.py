@@ -6,6 +6,7 @@ minutes have none. For Prometheus that is a counter with a point at the minute o
 at the minute before, and gaps elsewhere."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,13 +20,13 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Timeline:
-    """`minutes[m]` are the entries of minute m. `platform` are series that no log line makes:
-    name{labels} and values."""
+    """`minutes[m]` are the entries of minute m."""
 
     def __init__(self, name: str, length: int) -> None:
         self.name, self.length = name, length
         self.minutes: dict[int, list[Entry]] = defaultdict(list)
         self.expected: list[tuple[int, str, bool]] = []
+        self._platform: list[dict[str, str]] = []
 
     def add(
         self, entries: Iterable[Entry], begin: int, end: int | None = None, every: int = 1
@@ -36,6 +37,15 @@ class Timeline:
         assert kept, "nothing was recorded"
         for minute in range(begin, begin + 1 if end is None else end, every):
             self.minutes[minute] += kept
+        return self
+
+    def platform(self, metric: str, labels: dict[str, str], values: str) -> "Timeline":
+        """A series of a metric that Cloud Run itself writes. `metric` is Google's name for it,
+        `values` as promtool takes them."""
+        domain, _, path = metric.partition("/")
+        name = re.sub(r"[./]", "_", domain) + ":" + path.replace("/", "_")
+        key = tuple(sorted({**labels, "monitored_resource": "cloud_run_revision"}.items()))
+        self._platform.append({"series": _named((name, key)), "values": values})
         return self
 
     def fires(self, alert: str, *minutes: int) -> "Timeline":
@@ -54,7 +64,8 @@ class Timeline:
             "input_series": [
                 {"series": _named(key), "values": _values(points, self.length)}
                 for key, points in self._series(chain).items()
-            ],
+            ]
+            + self._platform,
             "promql_expr_test": [_asked(*one) for one in self.expected],
         }
 
@@ -75,16 +86,21 @@ class Timeline:
 
 def judge(chain: Chain, timelines: list[Timeline], folder: Path, every: str = "1m") -> str:
     """What promtool has against it; "" when all is as expected. The rules are looked at once in
-    `every`."""
-    asked = {alert for timeline in timelines for _, alert, _ in timeline.expected}
-    rules = [rule for rule in chain.rules if rule["alert"] in asked]
-    assert {rule["alert"] for rule in rules} == asked, "an alert is gone"
-    (folder / "rules.yaml").write_text(json.dumps({"groups": [{"name": "chain", "rules": rules}]}))
-    tests = [timeline.test(chain) for timeline in timelines]
-    (folder / "tests.yaml").write_text(
-        json.dumps({"rule_files": ["rules.yaml"], "evaluation_interval": every, "tests": tests})
-    )
-    done = promtool("test", "rules", "tests.yaml", cwd=folder)
+    `every`; each timeline has a file of its own with the rules that it asks for."""
+    for number, timeline in enumerate(timelines):
+        asked = {alert for _, alert, _ in timeline.expected}
+        rules = [rule for rule in chain.rules if rule["alert"] in asked]
+        assert {rule["alert"] for rule in rules} == asked, "an alert is gone"
+        groups = [{"name": "chain", "rules": rules}]
+        (folder / f"rules{number}.yaml").write_text(json.dumps({"groups": groups}))
+        test = {
+            "rule_files": [f"rules{number}.yaml"],
+            "evaluation_interval": every,
+            "tests": [timeline.test(chain)],
+        }
+        (folder / f"tests{number}.yaml").write_text(json.dumps(test))
+    files = [f"tests{number}.yaml" for number in range(len(timelines))]
+    done = promtool("test", "rules", *files, cwd=folder)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 

@@ -1,5 +1,5 @@
-"""Cloud Build: the checks have no right but logs, and what has rights runs main alone. Each step comes
-after what it needs, finds its files and commands, and names only what exists."""
+"""Cloud Build: the checks have no right but logs, and what has rights runs main alone. Each step
+comes after what it needs, finds its files and commands, and names only what exists."""
 
 import os
 import re

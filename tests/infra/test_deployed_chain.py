@@ -1,14 +1,17 @@
 """What tests/chain plays a day on is what Terraform deploys: the same metrics, and the same
-expressions of the alerts."""
+expressions of the alerts. And all between them is switched on and connected: the schedule, the
+queue, the metrics, the alerts, who gets them."""
 
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.chain.definitions import Chain, from_files, from_resources
-from tests.infra.conftest import Infra
+from functions.core.policy import DEFAULT, load
+from tests.chain.definitions import ALERTS, BASE, Chain, from_files, from_resources
+from tests.infra.conftest import Infra, block
 
-pytestmark = pytest.mark.timeout(900)  # terraform, once for all of its tests
+pytestmark = pytest.mark.timeout(1500)  # terraform, once for all of its tests
 
 
 def plain(chain: Chain) -> dict[str, Any]:
@@ -32,3 +35,167 @@ def test_what_is_deployed_is_what_the_chain_is_tested_on(infra: Infra) -> None:
         len(from_files().metrics),
         len(from_files().rules),
     )
+
+
+# -- switched on and connected
+
+POLICY = load(str(DEFAULT))
+LABELS = {
+    "dispatch_failed": {"watch"},
+    "beat_failed": {"watch", "kind"},
+    "lease_lost": {"watch", "kind", "wanted"},
+    "oldest_overdue_seconds": set(),
+    "oldest_pending_seconds": set(),
+    "request_failed": {"entry"},
+    "settle_failed": {"watch", "kind"},
+    "sweep_finished": {"outcome"},
+    "sweep_suspended": {"watch"},
+    "task_created": {"watch", "kind"},
+    "task_finished": {"watch", "kind", "state", "reason", "by"},
+    "task_overtaken": {"watch", "kind"},
+    "task_redispatched": {"watch", "kind"},
+    "task_requeued": {"watch", "kind", "reason", "by"},
+    "task_seconds": {"watch", "kind", "state"},
+    "task_unsweepable": {"watch", "code"},
+}
+"""By metric. Whoever changes one deletes the metric's history: infra/README.md, "Day two"."""
+DISTRIBUTIONS = {
+    "oldest_overdue_seconds": ('"sweep_finished"', "oldest_overdue_seconds"),
+    "oldest_pending_seconds": ('"sweep_finished"', "oldest_pending_seconds"),
+    "task_seconds": ('"task_finished" AND jsonPayload.by="guard"', "seconds"),
+}
+
+
+def filled(value: Any) -> Any:
+    """What was written, without what is empty and what the platform adds."""
+    if isinstance(value, list):
+        return [filled(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {name: filled(one) for name, one in value.items()}
+    return {name: one for name, one in kept.items() if one not in (None, [], {}, "", [{}])}
+
+
+def test_each_metric_counts_its_event_by_its_labels(infra: Infra) -> None:
+    metrics = infra.of_type("google_logging_metric")
+    assert set(metrics) == {f"unstuck_{name}" for name in LABELS}
+    for name, labels in LABELS.items():
+        metric = metrics[f"unstuck_{name}"]
+        event, value = DISTRIBUTIONS.get(name, (f'"{name}"', None))
+        assert metric["filter"] == f"{BASE} AND jsonPayload.event={event}"
+        extractors = {label: f"EXTRACT(jsonPayload.{label})" for label in labels}
+        assert (metric["label_extractors"] or {}) == extractors
+        assert (metric["value_extractor"] or None) == (value and f"EXTRACT(jsonPayload.{value})")
+        assert not metric["disabled"], "a disabled metric counts nothing"
+        descriptor = block(metric, "metric_descriptor")
+        assert descriptor["metric_kind"] == "DELTA"
+        assert descriptor["value_type"] == ("DISTRIBUTION" if value else "INT64")
+        if value:
+            [buckets] = block(metric, "bucket_options")["exponential_buckets"]
+            assert buckets["scale"] <= 1
+            largest = buckets["scale"] * buckets["growth_factor"] ** buckets["num_finite_buckets"]
+            assert largest > 7 * 86_400, "what is longer is counted as that long"
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_each_alert_is_on_and_tells_everyone(infra: Infra, everything: bool) -> None:
+    if everything and not infra.complete:
+        pytest.skip("the ids of channels are only known after an apply")
+    channels = infra.of_type("google_monitoring_notification_channel", everything=everything)
+    ids = sorted(one["id"] for one in channels.values())
+    assert len(ids) == (5 if everything else 0)
+    for name, alert in infra.of_type(
+        "google_monitoring_alert_policy", everything=everything
+    ).items():
+        assert alert["enabled"] in {None, True}, name
+        assert sorted(alert["notification_channels"] or []) == ids, name
+        assert all(one["enabled"] in {None, True} for one in channels.values())
+        strategy = block(alert, "alert_strategy")
+        for again in strategy["notification_channel_strategy"]:
+            assert sorted(again["notification_channel_names"]) == ids, name
+
+
+def test_each_rule_is_evaluated_as_its_file_says(infra: Infra) -> None:
+    groups = yaml.safe_load((ALERTS / "rules.yaml").read_text(encoding="utf-8"))["groups"]
+    rules = {rule["alert"]: rule for group in groups for rule in group["rules"]}
+    alerts = infra.of_type("google_monitoring_alert_policy")
+    for name, rule in rules.items():
+        alert = alerts[name]
+        condition = block(alert, "conditions")
+        query = block(condition, "condition_prometheus_query_language")
+        assert query["disable_metric_validation"] is True, "refused before the first line"
+        assert (query["duration"], query["evaluation_interval"]) == (rule["for"], "60s")
+        assert (query["alert_rule"], query["rule_group"]) == (name, "unstuck")
+        assert alert["severity"] == rule["labels"]["severity"]
+        assert condition["display_name"] == rule["annotations"]["summary"]
+        assert filled(block(alert, "alert_strategy")) == {
+            "auto_close": "86400s",
+            "notification_prompts": ["OPENED", "CLOSED"],
+        }
+
+
+def test_each_alert_on_a_log_line_reads_as_its_file_says(infra: Infra) -> None:
+    written = yaml.safe_load((ALERTS / "log_match.yaml").read_text(encoding="utf-8"))["alerts"]
+    alerts = infra.of_type("google_monitoring_alert_policy")
+    for one in written:
+        alert = alerts[one["alert"]]
+        matched = block(alert, "conditions", "condition_matched_log")
+        assert (matched["filter"], matched["label_extractors"]) == (
+            one["filter"],
+            one["labels_from"],
+        )
+        assert alert["severity"] == one["labels"]["severity"]
+        assert filled(block(alert, "alert_strategy")) == {
+            "auto_close": "3600s",
+            "notification_rate_limit": [{"period": one["every"]}],
+        }
+
+
+def test_the_schedule_runs_and_calls_the_sweep_soon_again(infra: Infra) -> None:
+    [job] = infra.of_type("google_cloud_scheduler_job").values()
+    assert not job["paused"]
+    assert (job["name"], job["region"]) == ("unstuck-sweep", "us-central1")
+    retry = block(job, "retry_config")
+    assert (retry["retry_count"], retry["min_backoff_duration"]) == (1, "5s")
+    assert float(job["attempt_deadline"].removesuffix("s")) == POLICY.sweep_budget + 90
+
+
+def test_the_queue_tries_a_push_again_for_hours_with_pauses(infra: Infra) -> None:
+    [queue] = infra.of_type("google_cloud_tasks_queue").values()
+    assert queue["desired_state"] in {None, "RUNNING"}
+    written = {"max_attempts": 20, "min_backoff": "5s", "max_backoff": "300s", "max_doublings": 6}
+    assert written.items() <= block(queue, "retry_config").items()
+    assert block(queue, "rate_limits")["max_dispatches_per_second"] == 50
+
+
+def test_an_event_is_sent_again_until_it_is_taken(infra: Infra) -> None:
+    functions = infra.of_type("google_cloudfunctions2_function", everything=True)
+    triggers = [one["event_trigger"][0] for one in functions.values() if one["event_trigger"]]
+    assert [one["retry_policy"] for one in triggers] == ["RETRY_POLICY_RETRY"]
+
+
+def test_the_sweep_alone_writes_gauges(infra: Infra) -> None:
+    if not infra.complete:
+        pytest.skip("the variables are only known after an apply")
+    for entry, one in infra.of_type("google_cloudfunctions2_function").items():
+        variables = block(one, "service_config")["environment_variables"]
+        assert variables.get("METRICS") == ("on" if entry == "sweep" else None)
+        assert variables["LOG_EXECUTION_ID"] == "true"
+
+
+def test_the_goal_counts_every_end_whoever_wrote_it(infra: Infra) -> None:
+    [slo] = infra.of_type("google_monitoring_slo").values()
+    ended = (
+        'metric.type="logging.googleapis.com/user/unstuck_task_finished" AND '
+        'resource.type="cloud_run_revision" AND metric.labels.state='
+    )
+    assert filled(block(slo, "request_based_sli", "good_total_ratio")) == {
+        "good_service_filter": f'{ended}"completed"',
+        "bad_service_filter": f'{ended}"failed"',
+    }
+
+
+def test_every_api_that_is_called_is_enabled(infra: Infra) -> None:
+    enabled = set(infra.of_type("google_project_service"))
+    called = "cloudfunctions cloudscheduler cloudtasks logging monitoring run secretmanager"
+    assert {f"{name}.googleapis.com" for name in called.split()} <= enabled

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import zipfile
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -14,6 +15,8 @@ from functions.core import events
 from functions.core.policy import DEFAULT, load
 from functions.core.settings import Settings
 from functions.sweep import gauges
+from tests.chain.definitions import BASE, FUNCTIONS
+from tests.chain.query import compiled
 from tests.infra.conftest import EVERYTHING, PROJECT, block
 from tests.infra.test_archive import listed
 from tests.terraform import ROOT, Terraform, binary
@@ -22,7 +25,7 @@ ALERTS = ROOT / "infra" / "alerts"
 RUNBOOKS = ROOT / "infra" / "runbooks"
 POLICY = load(str(DEFAULT))
 pytestmark = pytest.mark.timeout(
-    600
+    1500
 )  # terraform takes 4 s of CPU for each plan, and the machine may be busy
 SECRETS = {"DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_URL", "NOTIFY_SECRET"}
 PLATFORM_ENV = {"LOG_EXECUTION_ID"}
@@ -403,9 +406,7 @@ def test_each_metric_counts_an_event_that_exists_by_fields_that_it_carries(infra
             "owner",
             "token",
         }, "each value costs"
-        assert metric["filter"].startswith(
-            'resource.type="cloud_run_revision" AND resource.labels.service_name=~"^unstuck-" AND'
-        )
+        assert metric["filter"].startswith(f"{BASE} AND ")
 
 
 def queries(infra, **which):
@@ -464,13 +465,13 @@ def test_each_selector_of_a_rule_and_of_the_dashboard_reads_a_metric_and_labels_
     for query in asked:
         for name, wanted in selectors(query):
             if name.startswith("custom_googleapis_com:unstuck_"):
-                assert wanted == {("monitored_resource", "generic_task")}
+                assert wanted == {("monitored_resource", "generic_task"), ("namespace", "unstuck")}
                 assert name.removeprefix("custom_googleapis_com:unstuck_") in written, name
                 continue
             assert ("monitored_resource", "cloud_run_revision") in wanted, query
             keys = {key for key, _ in wanted} - {"monitored_resource"}
             if name.startswith("run_googleapis_com:"):
-                assert ("service_name", "unstuck-.+") in wanted
+                assert ("service_name", f"unstuck-{FUNCTIONS}") in wanted
                 assert keys <= {"service_name", "response_code_class"}, query
                 continue
             metric = re.fullmatch(r"logging_googleapis_com:user_(\w+?)(_bucket|_sum|_count)?", name)
@@ -512,19 +513,28 @@ def test_another_name_is_in_every_query_filter_and_metric(infra):
             if "runbook" not in address and "archive" not in address
         ]
     )
-    text = re.sub(r'"content": "(?:[^"\\]|\\.)*"', "", text)  # the runbooks
     assert not re.search(
         r"unstuck[-_](?!tasks-end)",
         text.replace("Unstuck", "").replace("custom_googleapis_com:unstuck_", ""),
     ), re.findall(r".{60}unstuck[-_].{40}", text)[:3]
     assert "user_two_of_them_task_finished" in text
-    assert 'service_name=~\\"^two-of-them-\\"' in text
+    assert f'service_name=~\\"^two-of-them-{FUNCTIONS}$\\"' in text
+    assert "REGION" not in text
+    assert "--location=europe-west1" in text
+
+
+def logs_explorer_query(url: str) -> str:
+    """The query that Logs Explorer shows: it decodes %20 as a space, and takes + as it is."""
+    [parameter] = re.findall(r";query=([^;?]*)", url)
+    return unquote(parameter)
 
 
 def test_each_alert_tells_what_broke_and_where_to_read_on(infra):
     for name, one in infra.of_type("google_monitoring_alert_policy").items():
         told = block(one, "documentation")
-        assert told["content"] == (RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
+        page = (RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
+        page = page.replace('"^unstuck-"', f'"^unstuck-{FUNCTIONS}$"')
+        assert told["content"] == page.replace("REGION", "us-central1")
         assert len(told["content"]) <= 8192
         if infra.complete:
             assert [link["display_name"] for link in told["links"]] == [
@@ -533,10 +543,14 @@ def test_each_alert_tells_what_broke_and_where_to_read_on(infra):
                 "Dashboard",
             ]
             assert told["links"][0]["url"].endswith(f"/runbooks/{name}.md")
-            assert all(
-                " " not in link["url"] and link["url"].startswith("https://")
-                for link in told["links"]
-            )
+            for link in told["links"]:
+                assert re.fullmatch(r"https://[\x21-\x7e]+", link["url"])
+            query = logs_explorer_query(told["links"][1]["url"])
+            compiled(query)
+            [condition] = one["conditions"]
+            matched = condition["condition_matched_log"]
+            expected = matched[0]["filter"] if matched else f"{BASE} AND severity>=WARNING"
+            assert query == expected
         assert told["subject"].startswith("[unstuck] ")
         assert one["severity"] in {"CRITICAL", "WARNING"}
         assert one["display_name"] == f"unstuck/{name}"

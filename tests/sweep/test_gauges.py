@@ -148,10 +148,24 @@ def test_the_points_are_as_the_service_wants_them(
     for one in request.time_series:
         assert one.resource.type == "generic_task"
         assert set(one.resource.labels) == {"project_id", "location", "namespace", "job", "task_id"}
+        assert one.resource.labels["namespace"] == "unstuck"
         assert one.metric_kind == MetricDescriptor.MetricKind.GAUGE
         assert abs(one.points[0].interval.end_time.timestamp() - time.time()) < 120
         assert "start_time" not in one.points[0].interval
     assert {key[2] for key in monitoring.points() if len(key) > 2} == KINDS
+
+
+def test_two_installations_in_one_project_write_series_of_their_own(
+    store: PostgresStore, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cloud Run says which service it is; the same series twice in 5 seconds is refused."""
+    for name in ("unstuck", "unstuck-dev"):
+        monkeypatch.setenv("K_SERVICE", f"{name}-sweep")
+        again(monkeypatch)
+        swept(store)
+        assert {
+            one.resource.labels["namespace"] for one in monitoring.requests[-1].time_series
+        } == {name}
 
 
 def test_what_is_gone_is_written_as_zero(

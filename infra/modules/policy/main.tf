@@ -88,10 +88,13 @@ locals {
     }
   }
 
+  # All functions that an installation may have, and none of another one whose name begins alike, such as unstuck-dev-sweep.
+  services = "${var.name}-((beat|cancel|claim|complete|create|fail)-task|task-status|worker|worker-event|sweep|page)"
+
   metrics = {
     for name, one in yamldecode(var.metrics).metrics : replace(name, "unstuck_", "${local.prefix}_") => {
       description = one.description
-      filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${var.name}-\" AND ${one.filter}"
+      filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${local.services}$\" AND ${one.filter}"
       labels      = try(one.labels, {})
       value       = try(one.value, null)
     }

@@ -140,3 +140,8 @@ output "own_watch" {
   description = "The watch of our own table, or null if there are only adopted ones."
   value       = try(local.own[0], null)
 }
+
+output "services" {
+  description = "A regular expression of the names of this installation's Cloud Run services."
+  value       = local.services
+}
