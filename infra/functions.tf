@@ -68,8 +68,18 @@ resource "google_cloudfunctions2_function" "this" { # "Secret ... was not found"
     max_instance_count               = var.sizes[local.group[each.value]].max
     ingress_settings                 = var.internal_ingress && local.group[each.value] != "api" ? "ALLOW_INTERNAL_ONLY" : "ALLOW_ALL"
     vpc_connector                    = var.vpc_connector
+    direct_vpc_egress                = var.network == null ? null : "VPC_EGRESS_PRIVATE_RANGES_ONLY"
     all_traffic_on_latest_revision   = true
     environment_variables            = merge(local.environment[local.group[each.value]], each.value == "page" ? local.page_environment : {})
+
+    dynamic "direct_vpc_network_interface" {
+      for_each = var.network == null ? [] : [var.network]
+      content {
+        network    = direct_vpc_network_interface.value.network
+        subnetwork = direct_vpc_network_interface.value.subnetwork
+        tags       = direct_vpc_network_interface.value.tags
+      }
+    }
 
     dynamic "secret_environment_variables" {
       for_each = { for name, accounts in local.secrets : name => accounts if contains(accounts, local.group[each.value]) }

@@ -5,6 +5,7 @@ resource "google_cloud_scheduler_job" "sweep" {
   description      = "Ends what is overdue in the tables of the policy"
   schedule         = module.policy.cron
   time_zone        = "Etc/UTC"
+  paused           = var.paused
   attempt_deadline = "${local.timeouts.sweep + 30}s"
 
   retry_config {

@@ -14,7 +14,21 @@ resource "google_secret_manager_secret" "this" {
   for_each  = local.secrets
   secret_id = local.secret_ids[each.key]
   replication {
-    auto {}
+    dynamic "auto" {
+      for_each = length(var.secret_locations) == 0 ? [true] : []
+      content {}
+    }
+    dynamic "user_managed" {
+      for_each = length(var.secret_locations) == 0 ? [] : [true]
+      content {
+        dynamic "replicas" {
+          for_each = var.secret_locations
+          content {
+            location = replicas.value
+          }
+        }
+      }
+    }
   }
   depends_on = [time_sleep.apis]
 }

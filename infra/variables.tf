@@ -86,6 +86,12 @@ variable "secret_values" {
   ephemeral   = true
 }
 
+variable "secret_locations" {
+  description = "Regions that keep the secrets, where the organization does not let Google choose (gcp.resourceLocations), such as [\"europe-west1\"]. Default: Google chooses."
+  type        = list(string)
+  default     = []
+}
+
 variable "secret_versions" {
   description = "The secrets that Terraform writes from secret_values, such as {DATABASE_URL = 1}. Raise the number to write a new value."
   type        = map(number)
@@ -106,14 +112,14 @@ variable "sizes" {
       cpu         = optional(string, "1")
       concurrency = optional(number, 40)
       min         = optional(number, 0)
-      max         = optional(number, 20)
+      max         = optional(number, 10) # new projects and small regions allow no more CPU
     }), {})
     worker = optional(object({
       memory      = optional(string, "1Gi")
       cpu         = optional(string, "1")
       concurrency = optional(number, 1)
       min         = optional(number, 0)
-      max         = optional(number, 20)
+      max         = optional(number, 10) # new projects and small regions allow no more CPU
     }), {})
     sweep = optional(object({
       memory      = optional(string, "512Mi")
@@ -148,6 +154,22 @@ variable "vpc_connector" {
   description = "A Serverless VPC Access connector, for a database without a public address."
   type        = string
   default     = null
+}
+
+variable "network" {
+  description = "A subnetwork through which the functions reach private addresses directly, without a connector, such as {network = \"default\", subnetwork = \"default\"}."
+  type        = object({ network = string, subnetwork = string, tags = optional(list(string), []) })
+  default     = null
+  validation {
+    condition     = var.network == null || var.vpc_connector == null
+    error_message = "network and vpc_connector are two ways to the same place. Set one of them."
+  }
+}
+
+variable "paused" {
+  description = "Whether the schedule of the sweep is paused, for work on the database. Nothing that is overdue is ended then, and SweepSilent tells it."
+  type        = bool
+  default     = false
 }
 
 variable "users" {
@@ -195,6 +217,10 @@ variable "cors_origins" {
   validation {
     condition     = alltrue([for one in var.cors_origins : can(regex("^https?://[^/,*]+$", one))])
     error_message = "cors_origins must be origins such as https://app.example.com: no path, no / at the end, no *."
+  }
+  validation {
+    condition     = length(var.cors_origins) == 0 || contains(var.api_invokers, "allUsers")
+    error_message = "A browser asks first without a token (CORS preflight), which IAM refuses. Set api_invokers = [\"allUsers\"], or leave cors_origins out."
   }
 }
 
@@ -345,6 +371,12 @@ variable "notification_channels" {
     condition     = alltrue([for one in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", one))])
     error_message = "notification_channels must be like projects/my-project/notificationChannels/123. See `gcloud beta monitoring channels list`."
   }
+}
+
+variable "slo" {
+  description = "Whether the goal is also made as an SLO of Cloud Monitoring, which only shows it: alerts do not need it."
+  type        = bool
+  default     = true
 }
 
 variable "alerts_off" {

@@ -35,7 +35,11 @@ TESTS = {
         "tests/chain",
         "tests/infra/test_deployed_chain.py",
     ],
-    ".tf": ["tests/infra/test_deployed_chain.py", "tests/infra/test_terraform.py"],
+    ".tf": [
+        "tests/infra/test_deployed_chain.py",
+        "tests/infra/test_terraform.py",
+        "tests/infra/test_day_two.py",
+    ],
 }
 LEAST_SHARE_TOLD = 0.95
 SAMPLE = 40

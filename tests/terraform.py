@@ -1,8 +1,8 @@
 """The real terraform for tests, on a real provider where one can be had, else on tfmock (its folder
 in TFMOCK).
 
-tfmock serves the providers' schemas, offline, and refuses what the platform would. Without it `terraform init` must reach its registry;
-then only what is known before an apply can be read."""
+tfmock serves the providers' schemas, offline, and refuses what the platform would. Without it
+`terraform init` must reach its registry; then only what is known before an apply can be read."""
 
 import json
 import os

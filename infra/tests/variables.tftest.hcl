@@ -106,3 +106,13 @@ run "the_world_is_let_in_only_where_tokens_are_checked" {
   }
   expect_failures = [var.api_invokers]
 }
+
+run "a_browser_without_a_way_in_is_refused_and_two_ways_into_a_network_too" {
+  command = plan
+  variables {
+    cors_origins  = ["https://app.example.com"]
+    network       = { network = "default", subnetwork = "default" }
+    vpc_connector = "c"
+  }
+  expect_failures = [var.cors_origins, var.network]
+}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import requests
 
 from functions.core.answers import Claimed
@@ -44,6 +45,7 @@ class Recorded:
     waiting_sweep: list[Entry]
     unsweepable_sweep: list[Entry]
     suspended_sweep: list[Entry]
+    incomplete_sweep: list[Entry]
     unpushed: list[Entry]
     unsettled: list[Entry]
 
@@ -61,6 +63,7 @@ def record(world: World) -> Recorded:
         requeuing_sweep=_lines(world, lambda: _requeues(world)),
         waiting_sweep=_lines(world, lambda: _waits_long(world)),
         unsweepable_sweep=_lines(world, lambda: _nailed_down(world)),
+        incomplete_sweep=_lines(world, lambda: _locked_table(world)),
         unpushed=_lines(world, lambda: _queue_away(world)),
         unsettled=_lines(world, lambda: _database_away(world)),
         suspended_sweep=_lines(world, lambda: _mass_expiry(world)),
@@ -135,6 +138,13 @@ def _nailed_down(world: World) -> None:
     assert world.swept()["unsweepable"] == 1
     world.do("alter table tasks drop constraint nailed_down")
     _remove(world, task)
+
+
+def _locked_table(world: World) -> None:
+    """Somebody holds a lock on the whole table for longer than the sweep may take."""
+    with psycopg.connect(world.dsn) as connection:
+        connection.execute("lock table tasks")
+        world.sweep()
 
 
 def _queue_away(world: World) -> None:

@@ -103,6 +103,7 @@ def never(played: Recorded) -> Timeline:
         Timeline("the sweep never ran", 30)
         .add(played.completed, 0, 30)
         .fires("SweepSilent", 10, 29)
+        .fires("SweepIncomplete", 29)
     )
 
 
@@ -210,6 +211,8 @@ DAYS: list[Day] = [
     told_of("SweepSuspended", "suspended_sweep", until=21, fires=(25,)),
     told_of("TaskUnsweepable", "unsweepable_sweep"),
     told_of("PendingTooOld", "waiting_sweep"),
+    told_of("SweepIncomplete", "incomplete_sweep"),
+    told_of("SweepIncomplete", "broken_sweep"),
     told_of("RescueRateHigh", "requeuing_sweep"),
     told_of("RescueRateHigh", "late_sweep"),
     told_of("ZombieWriteRefused", "zombie", every=4),
@@ -261,6 +264,7 @@ def test_what_was_recorded_is_what_it_is_called(recorded: Recorded) -> None:
     assert [one["wanted"] for one in written(recorded.zombie, "lease_lost")] == ["complete"]
     assert [one["by"] for one in written(recorded.requeuing_sweep, "task_requeued")] == ["sweep"]
     assert written(recorded.waiting_sweep, "sweep_finished")[0]["oldest_pending_seconds"] > 500
+    assert written(recorded.incomplete_sweep, "sweep_finished")[0]["complete"] is False
     for entries, event in (
         (recorded.unsweepable_sweep, "task_unsweepable"),
         (recorded.suspended_sweep, "sweep_suspended"),
