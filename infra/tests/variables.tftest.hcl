@@ -27,7 +27,6 @@ run "bad_values_are_refused" {
     secret_versions       = { PASSWORD = 1 }
     sizes                 = { worker = { memory = "lots" } }
     remote_workers        = ["allUsers"]
-    cors_origins          = ["*"]
     page_viewers          = ["allUsers"]
     queue                 = { max_attempts = 0, name = "my queue" }
     notification_emails   = ["oncall"]
@@ -39,7 +38,7 @@ run "bad_values_are_refused" {
   }
   expect_failures = [
     var.project_id, var.region, var.name, var.policy_file, var.runtime, var.supabase_url, var.secret_versions,
-    var.sizes, var.remote_workers, var.cors_origins, var.page_viewers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
+    var.sizes, var.remote_workers, var.page_viewers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
     var.renotify, var.runbooks_url,
   ]
 }
@@ -115,4 +114,14 @@ run "a_browser_without_a_way_in_is_refused_and_two_ways_into_a_network_too" {
     vpc_connector = "c"
   }
   expect_failures = [var.cors_origins, var.network]
+}
+
+run "an_origin_that_is_none_is_refused" {
+  command = plan
+  variables {
+    users        = "secret"
+    api_invokers = ["allUsers"]
+    cors_origins = ["*"]
+  }
+  expect_failures = [var.cors_origins]
 }
