@@ -7,6 +7,7 @@ import re
 import subprocess
 import zipfile
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 from urllib.parse import unquote
 
 import pytest
@@ -466,7 +467,9 @@ def test_each_selector_of_a_rule_and_of_the_dashboard_reads_a_metric_and_labels_
     }
     written = {
         metric
-        for metric, _ in gauges.points(POLICY, {"tasks": SimpleNamespace(open=[], live_by_kind={})})
+        for metric, _ in gauges.points(
+            POLICY, {"tasks": SimpleNamespace(open=[], live_by_kind={}, overdue=MagicMock())}
+        )
     }
     asked = [one["query"] for one in queries(infra).values()] + [
         query for query, _ in charts(infra)
