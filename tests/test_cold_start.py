@@ -61,6 +61,7 @@ MAIN = {
     "core",
     "core.events",
     "core.settings",
+    "core.file_lock",
     "core.trace",
     "entry",
     "entry.app",
@@ -105,9 +106,12 @@ WORK = {
     "worker.instance",
     "worker.lease_clock",
     "worker.messages",
+    "worker.folder",
+    "worker.json_text",
     "worker.output",
     "worker.preload",
     "worker.processes",
+    "worker.spawn",
 }
 PAGE = {
     "core.explain",

@@ -7,9 +7,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
-from functions.core import trace
+from functions.core import file_lock, trace
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
 
@@ -197,6 +197,13 @@ LOG_FAILED = Event(
     ("count", "error"),
     uncounted="It says that lines do not reach Cloud Logging: no metric there can count it.",
 )
+MODULE_NOT_PRELOADED = Event(
+    "module_not_preloaded",
+    WARNING,
+    "module {module} is imported in each child, in {seconds} s: {cause}",
+    ("module", "seconds", "cause"),
+    uncounted="It costs time, not tasks; `preload` of its rule says what you want instead.",
+)
 SWEEP_SUSPENDED = Event(
     "sweep_suspended",
     CRITICAL,
@@ -290,23 +297,21 @@ def emit_lines(lines: Iterable[str]) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Writes whole lines, one thread at a time: without the lock long lines of 16 threads were cut
-    and lost (Python 3.11). One line in each write: with LOG_EXECUTION_ID the framework makes one
+    """Writes whole lines, one thread and one process at a time: without the locks long lines of
+    several were cut and lost. One line in each write: with LOG_EXECUTION_ID the framework makes one
     entry of what is written at once."""
-    with _writing:
-        stream = _stream or sys.stdout
+    with _writing, file_lock.held(_stdout()):
         for line in lines:
-            stream.write(f"{line}\n")
-        stream.flush()
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
-_stream: TextIO | None = None
-
-
-def print_to(stream: TextIO) -> None:
-    """From now on lines are printed there, and not on stdout."""
-    global _stream  # noqa: PLW0603 - stdout is one for the whole process too
-    _stream = stream
+def _stdout() -> int:
+    """The descriptor of stdout; -1, which no lock is taken on, when it is none."""
+    try:
+        return sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):
+        return -1
 
 
 Writer = Callable[[Iterable[str]], None]

@@ -16,7 +16,15 @@ from functions.core.policy_keys import (
 from functions.core.yaml_lines import Value
 
 CENTS = whole(0, 100_000_000)
-PYTHON_ONLY = {"on_error", "isolation", "memory", "handler", "cost_at_least", "cost_at_most"}
+PYTHON_ONLY = {
+    "on_error",
+    "isolation",
+    "memory",
+    "handler",
+    "preload",
+    "cost_at_least",
+    "cost_at_most",
+}
 """Fields that Python alone uses; they are left out of the rules that travel with each SQL call."""
 
 
@@ -75,6 +83,12 @@ class Rule:
         "The function that does the task, as module:function. Default: `handle` in "
         "functions/handlers/KIND.py.",
         default="",
+    )
+    preload: bool | None = policy_key(
+        FLAG,
+        "Whether the handler's module is imported once for all tasks of a worker. Default: unless "
+        "its import leaves something open (a connection, a file, a thread) or takes more than 5 s.",
+        default=None,
     )
     one_active: bool = policy_key(
         FLAG,

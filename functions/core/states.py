@@ -78,6 +78,7 @@ class Reason(StrEnum):
     CRASHED = "crashed"
     SHUTDOWN = "shutdown"
     HANDLER_ERROR = "handler_error"
+    NO_HANDLER = "no_handler"
     TRANSIENT = "transient"
     TRANSIENT_EXHAUSTED = "transient_exhausted"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"

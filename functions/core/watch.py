@@ -230,11 +230,6 @@ class Watch:
         return self.rule(kind).handler or f"functions.handlers.{kind}:handle"
 
     @cached_property
-    def handlers(self) -> tuple[str, ...]:
-        """Of the kinds that have a rule of their own."""
-        return tuple(self.handler(kind) for kind in self.rules if kind != "*")
-
-    @cached_property
     def rules_json(self) -> Json:
         """The rules as the SQL verbs take them: they travel with each call, so that SQL and policy
         cannot differ. They are short, since each call reads them: what Python alone uses is left

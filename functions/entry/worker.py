@@ -51,8 +51,9 @@ def respond(app: App, request: Any) -> Response:
 def status_of(answer: RunAnswer) -> int:
     match answer:
         case Settled():
-            pushed = answer.reason != Reason.SHUTDOWN and answer.pushed is not False
-            return 200 if pushed or answer.state is not State.PENDING else AGAIN
+            elsewhere = answer.reason in {Reason.SHUTDOWN, Reason.NO_HANDLER}
+            settled = not elsewhere and answer.pushed is not False
+            return 200 if settled or answer.state is not State.PENDING else AGAIN
         case Lost():
             return 200
         case Unwritten() | ShuttingDown():

@@ -5,85 +5,142 @@ A child costs 4 to 16 ms (forkserver with the handlers preloaded). Only a proces
 CPU loop, in a blocking call and in a C call that holds the GIL. Its crash, or its use of memory,
 does not stop the heartbeats."""
 
-import asyncio
 import contextlib
 import ctypes
 import importlib
 import inspect
-import json
-import multiprocessing
 import os
-import resource
+import random
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from functions.core.states import Reason, SettleAs
 from functions.errors import Fail, LeaseLostError, Retry
-from functions.worker import output, preload, processes
+from functions.worker import json_text, preload, processes, spawn
+from functions.worker.folder import Folder
 from functions.worker.handler_context import HandlerContext, Job
 from functions.worker.inbox import Inbox
 from functions.worker.messages import (
+    ChildMessage,
     Exited,
     Failed,
     GuardMessage,
+    Imported,
     LastMessage,
     Message,
     Result,
     Stop,
     Stopped,
 )
-from functions.worker.output import Output
+from functions.worker.output import Output, redirect
 
-_starting = threading.Lock()
+ERROR_CHARACTERS = 10_000
+"""Of each text of an error that a child sends; the ledger keeps fewer."""
+EXIT_SECONDS = 5.0
+"""After the end of its pipe a child ends so soon, or it is not waited for."""
+FLUSH_SECONDS = 1.0
+"""A child that has sent its last message may take so long to write what it has printed."""
+EXACT_PAUSE_FACTOR = 20
+"""Memory is measured exactly after so many times as long as it took the last time."""
 
 
 class Work:
     """A running handler: its messages, its end, and the means to end it."""
 
-    def __init__(self, job: Job, isolation: str, handlers: Iterable[str] = ()) -> None:
-        """`handlers` are those that a later child may need: the forkserver loads them when it
-        starts."""
-        self._pipe, end = multiprocessing.Pipe()
-        self._inbox = Inbox(self._pipe)
-        self._process: multiprocessing.process.BaseProcess | None = None
+    def __init__(self, job: Job, isolation: str, preloads: bool | None = None) -> None:
+        """`preloads`: whether the forkserver is to load the handler's module for later children;
+        None: if that is safe. Raises OSError when no process can be made."""
+        self._job, self._preloads = replace(job, logs_via_guard=isolation != "thread"), preloads
+        self._process: spawn.Child | None = None
         self._thread: threading.Thread | None = None
         self._finished = False
-        self._output: Output | None = None
+        self._ended_at: float | None = None
+        """When the handler's end of the pipe was closed."""
+        self._measured = _Measured()
         if isolation == "thread":
+            self._pipe, end = Pipe()
+            self._inbox = Inbox(self._pipe)
             self._thread = threading.Thread(target=run, args=(job, end), daemon=True)
             self._thread.start()
         else:
-            reader, printed = multiprocessing.Pipe(duplex=False)
-            self._process = _start(job, end, printed, handlers)
-            end.close()
-            printed.close()
-            self._output = Output(job, reader)
+            self._folder = Folder()
+            self._start()
+
+    def _start(self) -> None:
+        """Asks for the child, and does not wait for it."""
+        self._output = Output(self._job)
+        self._pipe, end = Pipe()
+        self._inbox = Inbox(self._pipe)
+        self._ended_at = None
+        with end:
+            self._process = spawn.forkservers.child(
+                self._job, self._folder.path, end.fileno(), self._output.writer
+            )
+        os.close(self._output.writer)
+
+    def _start_anew(self) -> None:
+        assert self._process
+        spawn.forkservers.replace(self._process)
+        self._process.close()
+        self._output.close()
+        self._pipe.close()
+        self._start()
 
     def receive(self, timeout: float) -> Message | None:
         """The next message, or None after `timeout` seconds or while a part of it is missing."""
         if message := self._inbox.take():
             return self._noted(message)
-        waiting: list[Any] = (
-            [self._pipe] if self._process is None else [self._pipe, self._process.sentinel]
-        )
-        ready = wait(waiting, timeout)
+        ready: list[Any] = wait(self._sources(), timeout)
+        process = self._process
+        if process and process in ready and self._pipe not in ready:
+            process.read()
+        if process and self._output in ready:
+            self._output.forward()
         if self._pipe in ready:
-            with contextlib.suppress(EOFError, OSError):
+            try:
                 self._inbox.read()
                 return self._noted(self._inbox.take())
-        if not ready:
+            except (EOFError, OSError):
+                self._ended_at = time.monotonic()
+        if process is None:
+            return Exited(None) if self._ended_at else None
+        if process.refused or process.is_overdue:
+            self._start_anew()
             return None
-        if self._process is None:
-            return Exited(None)
-        self._process.join(5)
-        return Exited(self._process.exitcode)
+        return self._exited(process)
 
-    def _noted(self, message: Message | None) -> Message | None:
+    def _sources(self) -> list[Any]:
+        sources: list[Any] = [] if self._ended_at else [self._pipe]
+        if self._process:
+            sources.append(self._process)
+            if not self._output.ended:
+                sources.append(self._output)
+        return sources
+
+    def _exited(self, process: spawn.Child) -> Exited | None:
+        given_up = self._ended_at and time.monotonic() > self._ended_at + EXIT_SECONDS
+        if process.exit_code is not None or given_up:
+            return Exited(process.exit_code)
+        return None
+
+    def _noted(self, message: ChildMessage | None) -> Message | None:
+        if isinstance(message, Imported):
+            spawn.forkservers.learn(
+                spawn.module_of(self._job.handler),
+                message.seconds,
+                message.left_open,
+                wanted=self._preloads,
+            )
+            return None
         self._finished = isinstance(message, LastMessage)
         return message
 
@@ -92,24 +149,26 @@ class Work:
             self._pipe.send(message)
 
     def memory(self) -> int:
-        """Bytes that the child and the programs that it started hold in memory; 0 for a thread."""
+        """Bytes that the child, the programs that it started and its temporary files hold in
+        memory; 0 for a thread."""
         if self._process is None or self._process.pid is None:
             return 0
-        return processes.memory(self._process.pid)
+        pids = list(processes.tree(self._process.pid))
+        most = processes.memory(pids) + self._folder.memory()
+        return self._measured.exact(most, pids, self._folder) if most > self._job.memory else most
 
     def end(self) -> None:
         """Ends the work now. A thread can only be asked: an exception is raised in it when it next
         runs Python code."""
         if self._process is not None:
             if self._finished:
-                self._process.join(1.0)  # its last message is here: let it flush and exit
-            assert self._process.pid, "it was started"
-            processes.kill_tree(self._process.pid)
+                self._wait(FLUSH_SECONDS)  # its last message is here: let it flush and exit
             self._process.kill()
-            self._process.join()
+            self._wait(EXIT_SECONDS)
             self._process.close()
-            if self._output:
-                self._output.end()
+            self._output.close()
+            self._folder.remove()
+            self._process = None
         elif self._thread is not None and self._thread.is_alive() and not self._finished:
             self.send(Stop())
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -117,51 +176,68 @@ class Work:
             )
         self._pipe.close()
 
-
-def _start(
-    job: Job, end: Connection, printed: Connection, handlers: Iterable[str]
-) -> multiprocessing.process.BaseProcess:
-    context = multiprocessing.get_context("forkserver")
-    with _starting, _main_hidden():
-        os.environ[preload.NAME] = " ".join(
-            dict.fromkeys(map(_module_of, (job.handler, *handlers)))
-        )
-        context.set_forkserver_preload([__name__, preload.__name__])
-        process = context.Process(target=run_child, args=(job, end, printed), daemon=True)
-        try:
-            process.start()
-        finally:
-            del os.environ[preload.NAME]  # for the forkserver alone, not for other processes
-    return process
+    def _wait(self, seconds: float) -> None:
+        """For the end of the child, whose prints are taken meanwhile."""
+        process, until = self._process, time.monotonic() + seconds
+        if process is None or process.pid is None:
+            return
+        while process.exit_code is None and (left := until - time.monotonic()) > 0:
+            sources: list[Any] = [process] if self._output.ended else [process, self._output]
+            if process in list[Any](wait(sources, left)):
+                process.read()
+            else:
+                self._output.forward()
 
 
-@contextlib.contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Without this each child imports the server's `__main__` again (measured: 100 - 200 ms a
-    task)."""
-    main = sys.modules["__main__"]
-    hidden: dict[str, Any] = {
-        name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)
-    }
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        vars(main).update(hidden)
+class _Measured:
+    """The memory of a child as it was measured exactly, and what it could have been then."""
+
+    def __init__(self) -> None:
+        self._exact = self._most = 0
+        self._next = 0.0
+
+    def exact(self, most: int, pids: list[int], folder: Folder) -> int:
+        """What is counted, when it is at most `most`."""
+        started = time.monotonic()
+        if started >= self._next:
+            mapped = processes.mapped_files(pids)
+            self._exact = processes.exact_memory(pids) + folder.memory_without(mapped)
+            self._most = most
+            self._next = started + EXACT_PAUSE_FACTOR * (time.monotonic() - started)
+        return min(most, self._exact + max(0, most - self._most))
 
 
-def run_child(job: Job, pipe: Connection, printed: Connection) -> None:
-    """The child: dies with its parent, may not take more memory than its rule says, then runs the
-    handler."""
-    output.redirect(printed)
+def run_child(attempt: spawn.Attempt, pipe: Connection, output: int) -> int:
+    """The child: dies with its parent, has a folder of its own for temporary files, and runs the
+    handler. Returns its exit code."""
     os.setpgid(0, 0)  # of its own: the programs that the handler starts end with it
-    _die_with_parent()
+    processes.die_with_parent(signal.SIGKILL)
+    processes.adopt_orphans()
+    processes.offer_to_the_system()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # The guard measures every 100 ms; this limit stops one big jump in between, as a MemoryError.
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_DATA, (job.memory * 2, job.memory * 2))
-    run(job, pipe, on_guard_ended=_end_with_all)
+    sys.path[:] = attempt.search_path
+    redirect(output)
+    if attempt.folder:
+        os.environ["TMPDIR"] = tempfile.tempdir = attempt.folder
+    _seed_anew()
+    run(attempt.job, pipe, on_guard_ended=_end_with_all, tries_out=attempt.tries_out)
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    return 0
+
+
+def _seed_anew() -> None:
+    """Or all children would draw the same numbers. Python's own `random` does it by itself."""
+    random.seed()
+    if numpy := sys.modules.get("numpy.random"):
+        numpy.seed()
+    if torch := sys.modules.get("torch"):
+        torch.seed()
 
 
 def _end_with_all() -> None:
@@ -169,20 +245,15 @@ def _end_with_all() -> None:
     os._exit(1)
 
 
-def _die_with_parent() -> None:
-    """The forkserver's parent is the worker: it ends with it when no child keeps its pipe open, and
-    the child with it, by the kernel, even in a C call that holds the GIL."""
-    from multiprocessing import forkserver
-
-    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)  # noqa: SLF001
-    if alive is not None:
-        with contextlib.suppress(OSError):
-            os.close(alive)
-    processes.die_with_parent(signal.SIGKILL)
-
-
-def run(job: Job, pipe: Connection, on_guard_ended: Callable[[], object] = lambda: None) -> None:
-    """Runs the handler and sends how it ended as the last message."""
+def run(
+    job: Job,
+    pipe: Connection,
+    on_guard_ended: Callable[[], object] = lambda: None,
+    *,
+    tries_out: bool = False,
+) -> None:
+    """Runs the handler and sends how it ended as the last message. `tries_out`: tells before it
+    what the import of the handler's module does."""
     context = HandlerContext(job, pipe)
 
     def listen() -> None:
@@ -191,8 +262,16 @@ def run(job: Job, pipe: Connection, on_guard_ended: Callable[[], object] = lambd
 
     # LeaseLostError: raised in a thread that is to stop, wherever it is
     with contextlib.suppress(OSError, ValueError, LeaseLostError):
+        if tries_out:
+            _try_out(job, context)  # before there is a thread of ours: it counts what is opened
         threading.Thread(target=listen, daemon=True).start()
         context.send(_last_message(job, context))
+
+
+def _try_out(job: Job, context: HandlerContext) -> None:
+    with contextlib.suppress(Exception):  # `load` meets it again, and tells it
+        imported = preload.try_out(spawn.module_of(job.handler))
+        context.send(Imported(imported.seconds, imported.left_open))
 
 
 def _last_message(job: Job, context: HandlerContext) -> LastMessage:
@@ -201,8 +280,12 @@ def _last_message(job: Job, context: HandlerContext) -> LastMessage:
         context.wait_to_begin()
         result = handle(context, job.task_input)
         if inspect.iscoroutine(result):
+            import asyncio
+
             result = asyncio.run(result)
-        return Result(json.dumps(result))
+        return Result(json_text.encode(result, "result", json_text.RESULT_BYTES))
+    except NoHandlerError as error:
+        return Failed(SettleAs.RETRY, Reason.NO_HANDLER, None, str(error))
     except Retry as error:
         after = getattr(error, "after", None)
         return Failed(SettleAs.RETRY, Reason.TRANSIENT, *_messages(error), after)
@@ -242,24 +325,28 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
+class NoHandlerError(Exception):
+    """There is no such handler here. Another revision of the worker may have it."""
+
+
 def load(handler: str) -> Callable[..., Any]:
-    """The function of `package.module:function`. Raises Fail with the reason when there is none."""
+    """The function of `package.module:function`. Raises NoHandlerError when it or its module is not
+    here, and what the module raises when it is imported."""
     module, _, function = handler.partition(":")
     try:
-        return getattr(importlib.import_module(module), function or "handle")
-    except (ImportError, AttributeError) as error:
-        raise Fail(
-            "This kind of task cannot be done here.", detail=f"handler {handler}: {error}"
-        ) from error
+        imported = importlib.import_module(module)
+    except ImportError as error:
+        raise NoHandlerError(f"handler {handler}: {error}") from error
+    try:
+        return getattr(imported, function or "handle")
+    except AttributeError as error:
+        raise NoHandlerError(f"handler {handler}: {error}") from error
 
 
 def _messages(error: Retry | Fail) -> tuple[str, str]:
     """For the user and for the operator. A subclass with an `__init__` of its own may lack both."""
-    return str(getattr(error, "message", error)), getattr(error, "detail", "") or _trace(error)
-
-
-def _module_of(handler: str) -> str:
-    return handler.partition(":")[0]
+    message, detail = str(getattr(error, "message", error)), getattr(error, "detail", "")
+    return message[:ERROR_CHARACTERS], str(detail or _trace(error))[:ERROR_CHARACTERS]
 
 
 def _trace(error: BaseException) -> str:

@@ -137,7 +137,7 @@ class _Attempt:
             trace.current.get(),
             not events.printed(),
         )
-        work = Work(job, self.rule.isolation, self.watch.handlers)
+        work = Work(job, self.rule.isolation, self.rule.preload)
         try:
             return self._watch_over(work)
         finally:

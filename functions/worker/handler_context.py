@@ -2,8 +2,8 @@
 talks to the guard over a pipe; only the guard talks to the database."""
 
 import contextlib
-import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,24 +11,27 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, assert_never
 
-from functions.core import events, trace
+from functions.core import events, file_lock, trace
 from functions.core.trace import Trace
 from functions.errors import LeaseLostError
-from functions.worker import lease_clock
+from functions.worker import json_text, lease_clock
 from functions.worker.messages import (
     Begin,
     Cancel,
     Checkpoint,
     CheckpointAnswer,
+    ChildMessage,
     GuardMessage,
     LogLine,
-    Message,
     Progress,
     Ready,
     Stop,
 )
 
 SEVERITIES = events.DEBUG, events.INFO, events.WARNING, events.ERROR, events.CRITICAL
+
+LINE_CHARACTERS = 50_000
+"""Of a text that a handler logs: Cloud Logging takes 256 kB in an entry, which has it twice."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class HandlerContext:
         """Of the last question to the guard; None when it was granted."""
         self._lease_until = 0.0
         self._stop = threading.Event()
+        self._process = os.getpid()
 
     def wait_to_begin(self) -> None:
         """Returns when the handler may begin: the guard holds the lease, and it cannot have passed
@@ -71,7 +75,12 @@ class HandlerContext:
             self._ask(Ready())
 
     def checkpoint(self, name: str, data: Any = None) -> None:
-        data = _as_json(True if data is None else data)
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "call ctx.checkpoint in the handler's own process: only that hears the answer"
+            )
+        data = True if data is None else data
+        data = json_text.plain(data, f"checkpoint {name}", json_text.RESULT_BYTES)
         with self._saving:  # the next answer is for this one, whichever thread of the handler asks
             self._ask(Checkpoint(name, data))
         self._checkpoints[name] = data
@@ -80,7 +89,13 @@ class HandlerContext:
         return self._checkpoints.get(name)
 
     def progress(self, fraction: float | None = None, message: str = "", **more: Any) -> None:
-        self.send(Progress(_as_json({"fraction": fraction, "message": message, **more})))
+        progress = {"fraction": fraction, "message": message, **more}
+        try:
+            progress = json_text.plain(progress, "progress", json_text.PROGRESS_BYTES)
+        except json_text.UnstorableError as error:  # it is not worth the task
+            self.logger.warning("Progress was not sent: %s", error.detail)
+        else:
+            self.send(Progress(progress))
 
     def remaining(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
@@ -88,8 +103,8 @@ class HandlerContext:
     def cancelled(self) -> bool:
         return self._stop.is_set()
 
-    def send(self, message: Message) -> None:
-        with self._sending:
+    def send(self, message: ChildMessage) -> None:
+        with self._sending, file_lock.held(self._pipe.fileno()):
             self._pipe.send(message)
 
     def log(self, line: str) -> None:
@@ -140,12 +155,6 @@ def _refusal(answer: CheckpointAnswer) -> BaseException | None:
     return None if answer.held else LeaseLostError("another attempt holds it")
 
 
-def _as_json(data: Any) -> Any:
-    """As JSON has it, since the guard must not need the handler's classes. Data that is not JSON
-    raises here, in the handler's own line."""
-    return json.loads(json.dumps(data, allow_nan=False))
-
-
 class _EventHandler(logging.Handler):
     def __init__(self, job: Job, write: Callable[[str], None]) -> None:
         super().__init__()
@@ -157,6 +166,8 @@ class _EventHandler(logging.Handler):
             text = self.format(record)
         except Exception:  # noqa: BLE001 - a slip in a log call must not cost the task its attempt
             text = f"{record.msg} (its arguments do not fit)"
+        if len(text) > LINE_CHARACTERS:
+            text = f"{text[:LINE_CHARACTERS]}... (cut; {len(text)} characters in all)"
         trace.current.set(self._job.trace)  # in whichever thread of the handler this is
         self._write(
             events.HANDLER_LOG.line(

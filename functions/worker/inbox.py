@@ -7,7 +7,7 @@ import pickle
 import struct
 from multiprocessing.connection import Connection
 
-from functions.worker.messages import Message
+from functions.worker.messages import MOST_BYTES, ChildMessage
 
 READ_BYTES = 1 << 20
 """The most of one read. A socket mostly has 200 kB: 10 MB take about 50 reads, 20 ms in all."""
@@ -28,17 +28,20 @@ class Inbox:
             raise EOFError
         self._buffer += data
 
-    def take(self) -> Message | None:
-        """The first message, or None while a part of it is missing."""
+    def take(self) -> ChildMessage | None:
+        """The first message, or None while a part of it is missing. Raises ValueError when it is
+        too large: the worker's own memory is bounded, whatever a handler does."""
         for header in HEADERS:
             if len(self._buffer) < header.size:
                 return None
             if (size := header.unpack_from(self._buffer)[-1]) >= 0:
                 break
+        if size > MOST_BYTES:
+            raise ValueError(f"the handler sent a message of {size} bytes")
         end = header.size + size
         if len(self._buffer) < end:
             return None
         pickled = self._buffer[header.size : end]
-        message: Message = pickle.loads(pickled)  # noqa: S301 - our own child's
+        message: ChildMessage = pickle.loads(pickled)  # noqa: S301 - our own child's
         del self._buffer[:end]
         return message

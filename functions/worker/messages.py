@@ -5,6 +5,16 @@ from typing import Any, Literal
 from functions.core.record import Record
 from functions.core.states import Reason, SettleAs
 
+MOST_BYTES = 40_000_000
+"""Of one message: more than the largest result that a handler may hand over, in any encoding."""
+
+
+class Imported(Record):
+    """The handler's module was imported; `left_open` says what it has left open."""
+
+    seconds: float
+    left_open: str
+
 
 class Ready(Record):
     """All is loaded. The handler begins when Begin is here, and not before."""
@@ -56,6 +66,7 @@ class Exited(Record):
 LastMessage = Result | Failed | Stopped
 """After these a handler sends nothing more."""
 Message = Ready | Checkpoint | Progress | LogLine | LastMessage | Exited
+ChildMessage = Message | Imported
 
 
 class Begin(Record):

@@ -1,30 +1,27 @@
 """What a handler and its programs print, as log lines of ours. A handler may print what a user
 wrote, and a line of JSON on stdout is an event for Cloud Logging: the user could write our events.
 
-The guard reads it, so that the last words of a process that crashes are heard too."""
+The guard reads it between its heartbeats, so that the last words of a process that crashes are
+heard too, and lines of several processes do not tear each other on one pipe."""
 
 import os
 import sys
-import threading
-from multiprocessing.connection import Connection
 from typing import TextIO
 
-from functions.core import events, trace
+from functions.core import events
 from functions.worker.handler_context import Job
 
+READ_BYTES = 1 << 16
 LINE_BYTES = 8192
 """A longer line becomes several."""
-DRAIN_SECONDS = 1.0
-"""How long the guard waits for what is still in the pipe when the process has ended."""
 
 
-def redirect(pipe: Connection) -> None:
+def redirect(descriptor: int) -> None:
     """In the child: stdout and stderr lead to the guard from now on, also those of C libraries and
-    of programs that the handler starts. Our own events keep the real stdout."""
-    events.print_to(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    os.dup2(pipe.fileno(), 1)
-    os.dup2(pipe.fileno(), 2)
-    pipe.close()
+    of programs that the handler starts."""
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
     sys.stdout, sys.stderr = _stream(1), _stream(2)
 
 
@@ -36,29 +33,48 @@ def _stream(descriptor: int) -> TextIO:
 
 
 class Output:
-    """In the guard: logs what comes, line by line."""
+    """In the guard: logs what comes, line by line. `writer` is the end for the child."""
 
-    def __init__(self, job: Job, pipe: Connection) -> None:
-        self._job, self._pipe = job, pipe
-        self._thread = threading.Thread(target=self._log, daemon=True)
-        self._thread.start()
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._reader, self.writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        self._rest = b""
+        self.ended = False
+        """No process can write to it any more."""
 
-    def end(self) -> None:
-        """Once the process has ended."""
-        self._thread.join(DRAIN_SECONDS)
+    def fileno(self) -> int:
+        return self._reader
 
-    def _log(self) -> None:
+    def forward(self) -> bool:
+        """Logs the lines that have arrived. False when nothing has."""
+        try:
+            data = os.read(self._reader, READ_BYTES)
+        except BlockingIOError:
+            return False
+        self.ended = not data
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LINE_BYTES:
+            lines, self._rest = [*lines, self._rest], b""
+        self._log(lines)
+        return bool(data)
+
+    def close(self) -> None:
+        """Logs the rest, and takes no more."""
+        while self.forward():
+            pass
+        self._log([self._rest])
+        os.close(self._reader)
+
+    def _log(self, lines: list[bytes]) -> None:
+        texts = [
+            line[start : start + LINE_BYTES].decode(errors="backslashreplace").rstrip()
+            for line in lines
+            for start in range(0, len(line), LINE_BYTES)
+        ]
+        events.emit_lines([self._event(text) for text in texts if text])
+
+    def _event(self, text: str) -> str:
         job = self._job
-        trace.current.set(job.trace)
-        with os.fdopen(os.dup(self._pipe.fileno()), "rb") as lines:
-            self._pipe.close()
-            while line := lines.readline(LINE_BYTES):
-                if text := line.decode(errors="backslashreplace").rstrip():
-                    events.emit(
-                        events.HANDLER_LOG,
-                        task_id=job.task_id,
-                        kind=job.kind,
-                        number=job.attempt,
-                        text=text,
-                        logger="output",
-                    )
+        about = {"task_id": job.task_id, "kind": job.kind, "number": job.attempt}
+        return events.HANDLER_LOG.line(about | {"text": text, "logger": "output"})

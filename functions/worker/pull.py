@@ -15,6 +15,7 @@ from functions.errors import StoreError
 from functions.store import Store
 from functions.worker import shutdown
 from functions.worker.guard import guard
+from functions.worker.kinds import kinds_here
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
 """Between claims when no task is due, doubled each time. With a jitter, so that workers spread."""
@@ -74,7 +75,8 @@ def _round(
     attempts = 0
     for watch in watches:
         try:
-            answer = guard(store, policy, dispatcher, watch, None, kinds, worker=worker)
+            able = kinds_here(watch) if kinds is None else kinds
+            answer = guard(store, policy, dispatcher, watch, None, able, worker=worker)
             attempts += answer.verdict is not ClaimRefusal.NONE
             answered.add(watch.name)
         except StoreError as error:

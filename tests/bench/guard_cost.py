@@ -14,7 +14,6 @@ from functions.core.policy import Policy, load
 from functions.core.states import State
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
-from functions.worker import child
 from functions.worker.guard import guard
 from tests.bench.figures import Figure, in_turns, timed
 from tests.bench.server import make_database
@@ -86,9 +85,8 @@ def _forkserver_child() -> float:
     context = multiprocessing.get_context("forkserver")
 
     def once() -> None:
-        with child._main_hidden():
-            process = context.Process(target=os.getpid)
-            process.start()
+        process = context.Process(target=os.getpid)
+        process.start()
         process.join()
 
     return timed(once)[1]

@@ -5,8 +5,6 @@ too, carry that request's trace."""
 import io
 import json
 import logging
-from collections.abc import Iterator
-from multiprocessing import forkserver
 
 import flask
 import google.cloud.logging_v2
@@ -161,15 +159,6 @@ POLICY = """
 """
 
 
-@pytest.fixture
-def own_forkserver() -> Iterator[None]:
-    """One that an earlier test has started writes to that test's stdout."""
-    forkserver._forkserver._stop()
-    yield
-    forkserver._forkserver._stop()
-
-
-@pytest.mark.usefixtures("own_forkserver")
 @pytest.mark.parametrize("kind", ["traced", "traced_thread"])
 def test_all_lines_of_a_request_carry_its_trace_down_to_the_handlers_process(kind, database, capfd):
     policy = parse(DEFAULT.read_text(encoding="utf-8").rstrip() + POLICY)

@@ -40,6 +40,7 @@ from functions.worker.guard import _Attempt
 from functions.worker.handler_context import Job
 from functions.worker.messages import Result
 from functions.worker.settle import AttemptEnd, settle
+from functions.worker.spawn import Forkservers
 from tests.sweep.steps import sweep
 from tests.worker import first_message
 
@@ -509,6 +510,7 @@ def handlers(written):
         "a slip in a log call does not fail the task"
     )
     assert lines[3][0].endswith("ValueError: why")
+    Forkservers().learn("a_module", 0.1, "1 socket", wanted=None)
 
 
 def test_a_handlers_logger_reaches_nobody_elses_handlers(caplog):

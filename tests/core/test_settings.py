@@ -16,8 +16,8 @@ from functions.ops.reference.settings import described
 
 ROOT = Path(__file__).parents[2]
 TEXT = Path(settings.__file__).read_text(encoding="utf-8")
-OTHERS = {"NAME", "preload.NAME", "match[1]"}
-"""preload.NAME: set by Unstuck itself, from one process to another. match[1]: what a policy names
+OTHERS = {"TMPDIR", "match[1]"}
+"""TMPDIR: set by Unstuck itself, for a handler. match[1]: what a policy names
 in `table: ${...}`."""
 
 

@@ -89,15 +89,16 @@ def test_a_handler_whose_module_hangs_on_import_misses_its_deadline_and_the_othe
     make: Make,
 ):
     world = make(importing("import_hangs", run_for=RUN_FOR))
-    first, _ = world.run("import_hangs")  # waits for the preload too, which gives up then
-    assert world.history(first) == [("failed", "deadline")]
+    first, _ = world.run("import_hangs")
+    assert world.history(first) == [("failed", "attempts_exhausted")]
+    assert world.attempts(first)[0]["cause"] == "deadline"
     second = world.create("import_hangs")
     answer = world.push(second)
     other, _ = world.run("ok")
     assert world.history(other) == [("completed", None)]
     answer.result(10)
     (attempt,) = world.attempts(second)
-    assert attempt["reason"] == "deadline"
+    assert attempt["cause"] == "deadline"
     assert (attempt["ended_at"] - attempt["started_at"]).total_seconds() <= RUN_FOR + 1
 
 

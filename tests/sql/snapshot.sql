@@ -479,6 +479,7 @@ begin
     when 'deadline' then 'The work took longer than it may.'
     when 'out_of_memory' then 'The work needed more memory than it may use.'
     when 'crashed' then 'The process that did the work crashed.'
+    when 'no_handler' then 'No worker that took the task knew how to do it.'
     when 'shutdown' then 'The worker was shut down.'
     when 'stale' then 'Nothing was heard of the task for too long.'
     when 'cancelled' then 'The task was cancelled.'

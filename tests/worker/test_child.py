@@ -2,22 +2,28 @@
 and end, with it."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import psutil
 import pytest
 
-from functions.worker import child, lease_clock
+from functions.worker import folder, lease_clock
 from functions.worker.child import Work
 from functions.worker.handler_context import Job
 from functions.worker.inbox import Inbox
 from functions.worker.messages import (
+    MOST_BYTES,
     Begin,
     Cancel,
     Checkpoint,
@@ -77,10 +83,65 @@ def goes_on_without_a_checkpoint(ctx, task_input):
         return [str(error), ctx.done("step")]
 
 
+def stays(ctx, task_input):
+    ctx.progress(message="here")
+    time.sleep(600)
+
+
+def daemonizes(ctx, task_input):
+    """The program has a session of its own, and its parent has ended."""
+    starts = (
+        "import subprocess as s; program = s.Popen(['sleep', '600'], start_new_session=True, "
+        "stdout=s.DEVNULL); print(program.pid)"
+    )
+    command = [sys.executable, "-c", starts]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    ctx.progress(message=done.stdout)
+    if task_input == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)
+
+
+def double(number):
+    return 2 * number
+
+
+def uses_processes(ctx, task_input):
+    with multiprocessing.get_context(task_input).Pool(2) as pool:
+        return pool.map(double, range(3))
+
+
+def shares_memory(ctx, task_input):
+    """Four processes that have the same pages."""
+    held = b"x" * GREED
+    for _ in range(3):
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)).start()
+    ctx.progress(message=str(len(held)))
+    time.sleep(600)
+
+
+def writes_files(ctx, task_input):
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        file.write(b"x" * GREED)
+    ctx.progress(message=file.name)
+    time.sleep(600)
+
+
+def prints_long_lines(ctx, task_input):
+    for _ in range(20):
+        print(json.dumps({"mine": "x" * 9000}))
+    return 1
+
+
+def tells_too_much(ctx, task_input):
+    ctx.progress(0.5, "x" * MUCH)
+    return 1
+
+
 @contextmanager
 def at_work(handler, where="process", task_input=None):
     name = f"{__name__}:{handler.__name__}"
-    work = Work(Job(name, "task-1", "image", 1, task_input or {}, {}, 60.0, 400_000_000), where)
+    work = Work(Job(name, "task-1", "image", 1, task_input or {}, {}, 60.0, 2 * GREED), where)
     try:
         yield work
     finally:
@@ -103,9 +164,9 @@ def test_messages_that_arrive_together_are_heard_one_after_the_other(where):
 
 def test_a_child_that_stops_in_the_middle_of_a_message_does_not_hold_up_the_guard():
     with at_work(says_much) as work:
-        process = psutil.Process(work._process.pid)
+        process = psutil.Process(eventually(lambda: work._process.pid))
         lets_begin(work)
-        eventually(lambda: child.wait([work._pipe], 0))
+        eventually(lambda: wait([work._pipe], 0))
         process.suspend()
         eventually(lambda: process.status() == psutil.STATUS_STOPPED)
         for _ in range(10):  # more than the socket holds
@@ -117,19 +178,19 @@ def test_a_child_that_stops_in_the_middle_of_a_message_does_not_hold_up_the_guar
 def test_a_child_that_dies_in_the_middle_of_a_message_has_exited():
     with at_work(says_much) as work:
         lets_begin(work)
-        eventually(lambda: child.wait([work._pipe], 0))
+        eventually(lambda: wait([work._pipe], 0))
         os.kill(work._process.pid, signal.SIGKILL)
         assert next_message(work) == Exited(-signal.SIGKILL)
 
 
 def test_a_message_above_two_gigabytes_is_framed_by_eight_bytes():
     """As multiprocessing writes it: only the header is made up here."""
-    ours, theirs = child.multiprocessing.Pipe()
+    ours, theirs = Pipe()
     inbox = Inbox(ours)
     os.write(theirs.fileno(), b"\xff\xff\xff\xff")
     inbox.read()
     assert inbox.take() is None
-    text = child.multiprocessing.reduction.ForkingPickler.dumps(Result("1"))
+    text = ForkingPickler.dumps(Result("1"))
     os.write(theirs.fileno(), len(text).to_bytes(8) + bytes(text))
     inbox.read()
     assert inbox.take() == Result("1")
@@ -207,3 +268,75 @@ def test_data_that_the_database_refuses_is_raised_where_it_was_saved():
         assert next_message(work) == Checkpoint("step", 2)
         work.send(CheckpointAnswer(held=True))
         assert next_message(work) == Result('["a NUL", 2]')
+
+
+def lives(pid):
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted by prctl")
+@pytest.mark.parametrize("task_input", ["is ended", "dies"])
+def test_a_program_that_made_itself_a_daemon_ends_with_its_task(task_input):
+    with at_work(daemonizes, task_input=task_input) as work:
+        daemon = int(first_message(work).progress["message"])
+        if task_input == "dies":
+            assert next_message(work) == Exited(-signal.SIGKILL)
+        work.end()
+        eventually(lambda: not lives(daemon))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_handler_may_use_multiprocessing(method):
+    with at_work(uses_processes, task_input=method) as work:
+        assert first_message(work) == Result("[0, 2, 4]")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is known by /proc")
+def test_memory_that_several_processes_share_counts_once():
+    with at_work(shares_memory) as work:
+        first_message(work)
+        eventually(lambda: len(psutil.Process(work._process.pid).children()) == 3)
+        assert GREED < work.memory() < 2 * GREED
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_temporary_files_are_the_attempts_own_count_where_they_are_memory_and_go_with_it(
+    monkeypatch, in_memory
+):
+    monkeypatch.setattr(folder, "is_memory", lambda path: in_memory)
+    with at_work(writes_files) as work:
+        file = first_message(work).progress["message"]
+        assert Path(file).stat().st_size == GREED
+        assert (work.memory() > GREED) is in_memory
+        os.kill(work._process.pid, signal.SIGKILL)
+        assert next_message(work) == Exited(-signal.SIGKILL)
+        work.end()
+        assert not Path(file).parent.exists()
+
+
+def test_what_a_handler_prints_comes_out_of_the_worker_line_by_line(capfd):
+    with at_work(prints_long_lines) as work:
+        assert first_message(work) == Result("1")
+        work.end()
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert {line["event"] for line in lines} == {"handler_log"}
+    assert sum(line["text"].count("x") for line in lines) == 20 * 9000
+
+
+def test_progress_that_is_too_large_is_left_out_with_a_word():
+    with at_work(tells_too_much) as work:
+        assert "may have" in json.loads(first_message(work).line)["text"]
+        assert next_message(work) == Result("1")
+
+
+def test_a_message_that_would_fill_the_workers_memory_is_refused():
+    ours, theirs = Pipe()
+    inbox = Inbox(ours)
+    os.write(theirs.fileno(), (MOST_BYTES + 1).to_bytes(4))
+    inbox.read()
+    with pytest.raises(ValueError, match="message of"):
+        inbox.take()
+    ours.close()
+    theirs.close()

@@ -26,8 +26,8 @@ from functions.core.policy import DEFAULT, parse
 from functions.core.states import Reason, SettleAs, State
 from functions.entry.worker import ShuttingDown, status_of
 from functions.errors import Fail, LeaseLostError, Retry, StoreError
-from functions.worker import child, lease_clock, shutdown
 from functions.worker import guard as guards
+from functions.worker import lease_clock, shutdown
 from functions.worker.child import Work, is_transient
 from functions.worker.guard import Unwritten, _Attempt, guard
 from functions.worker.handler_context import Job
@@ -481,8 +481,8 @@ def test_a_kind_names_a_module_of_the_handlers_and_nothing_else(kind):
     """In an adopted table whoever inserts rows chooses their kind."""
     store = FakeStore(claim=claimed(kind), settle=settled("failed"))
     guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w")
-    assert store.calls[-1][3] == "fail"
-    assert store.calls[-1][-1]["error"] == "This kind of task cannot be done here."
+    assert store.calls[-1][3] == "retry"
+    assert store.calls[-1][-1]["reason"] == "no_handler"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("no process left")])
@@ -928,25 +928,37 @@ def test_checkpoints_of_many_threads_each_wait_for_their_own_answer():
         (is_greedy, SettleAs.RETRY, Reason.OUT_OF_MEMORY, None, None),
         (leaves, SettleAs.RETRY, Reason.CRASHED, None, None),
         (cancels_itself, SettleAs.RETRY, Reason.CRASHED, None, None),
-        (returns_a_set, None, Reason.HANDLER_ERROR, None, None),
-        (returns_itself, None, Reason.HANDLER_ERROR, None, None),
-        (saves_a_set, None, Reason.HANDLER_ERROR, None, None),
-        (saves_nan, None, Reason.HANDLER_ERROR, None, None),
-        (tells_nan, None, Reason.HANDLER_ERROR, None, None),
         (
-            "tests.no_such_module:handle",
+            returns_a_set,
             SettleAs.FAIL,
             Reason.HANDLER_ERROR,
-            "This kind of task cannot be done here.",
+            "The result could not be stored.",
             None,
         ),
         (
-            f"{__name__}:no_such_function",
+            returns_itself,
             SettleAs.FAIL,
             Reason.HANDLER_ERROR,
-            "This kind of task cannot be done here.",
+            "The result could not be stored.",
             None,
         ),
+        (
+            saves_a_set,
+            SettleAs.FAIL,
+            Reason.HANDLER_ERROR,
+            "The checkpoint set could not be stored.",
+            None,
+        ),
+        (
+            saves_nan,
+            SettleAs.FAIL,
+            Reason.HANDLER_ERROR,
+            "The checkpoint nan could not be stored.",
+            None,
+        ),
+        (tells_nan, SettleAs.FAIL, Reason.HANDLER_ERROR, "The progress could not be stored.", None),
+        ("tests.no_such_module:handle", SettleAs.RETRY, Reason.NO_HANDLER, None, None),
+        (f"{__name__}:no_such_function", SettleAs.RETRY, Reason.NO_HANDLER, None, None),
         (f"{__name__}:POLICY", None, Reason.HANDLER_ERROR, None, None),
     ],
     ids=lambda one: getattr(one, "__name__", None),
@@ -1008,13 +1020,3 @@ def test_a_lost_lease_is_not_an_exception_that_handlers_catch():
 
 def test_a_process_that_dies_without_a_word_is_told_with_its_exit_code():
     assert said(dies, "process") == Exited(7)
-
-
-def test_the_module_of_main_is_not_imported_again_in_each_child():
-    before = vars(sys.modules["__main__"]).copy()
-    with child._main_hidden():
-        assert not hasattr(sys.modules["__main__"], "__file__")
-    after = vars(sys.modules["__main__"])
-    assert {name: after.get(name) for name in ("__file__", "__spec__")} == {
-        name: before.get(name) for name in ("__file__", "__spec__")
-    }

@@ -53,6 +53,13 @@ REASONS: dict[Reason, tuple[str, str]] = {
         ),
         "`detail` has the traceback.",
     ),
+    Reason.NO_HANDLER: (
+        (
+            "The worker has no handler of that kind, or a library of its module is missing there. "
+            "The handler has not begun; the task is tried again, by another worker if there is one."
+        ),
+        "Whether a deploy is under way; `detail` names what is missing.",
+    ),
     Reason.TRANSIENT: (
         "The handler raised `Retry`, or a timeout or connection error. The task is tried again.",
         "Nothing.",
