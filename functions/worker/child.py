@@ -113,7 +113,7 @@ class Work:
                 self._ended_at = time.monotonic()
         if process is None:
             return Exited(None) if self._ended_at else None
-        if process.refused or process.is_overdue:
+        if process.is_overdue or process.refused:  # in this order: the first reads the news
             self._start_anew()
             return None
         return self._exited(process)
