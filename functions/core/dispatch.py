@@ -183,7 +183,7 @@ def push(dispatcher: Dispatcher, watch: str, task_id: str, number: int, delay: f
     """Pushes, and says whether it was accepted. What was not is sent again by the sweep."""
     try:
         dispatcher.push(watch, task_id, number, delay)
-    except Exception as error:  # noqa: BLE001 - the task is written, and the sweep pushes it again
+    except Exception as error:  # noqa: BLE001 - the task is written, and the sweep to_push it again
         text = str(error) if isinstance(error, DispatchError) else repr(error)
         events.emit(events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=text)
         return False
@@ -191,16 +191,16 @@ def push(dispatcher: Dispatcher, watch: str, task_id: str, number: int, delay: f
 
 
 def push_all(
-    dispatcher: Dispatcher, wanted: Sequence[Push], until: float = float("inf")
+    dispatcher: Dispatcher, to_push: Sequence[Push], until: float = float("inf")
 ) -> list[bool]:
     """Pushes several at a time until `until` (time.monotonic), and says of each whether it was
     accepted. The first goes alone, and after a refusal no other follows: a queue that does not
-    answer holds up a few pushes, and not one for each task."""
-    if not wanted:
+    answer holds up a few to_push, and not one for each task."""
+    if not to_push:
         return []
-    going_on = push(dispatcher, *wanted[0])
-    if len(wanted) == 1 or not going_on:
-        return [going_on, *[False] * (len(wanted) - 1)]
+    going_on = push(dispatcher, *to_push[0])
+    if len(to_push) == 1 or not going_on:
+        return [going_on, *[False] * (len(to_push) - 1)]
     from concurrent.futures import ThreadPoolExecutor
 
     def attempt(each: Push) -> bool:
@@ -211,7 +211,7 @@ def push_all(
         going_on = going_on and accepted
         return accepted
 
-    with ThreadPoolExecutor(min(MAX_PUSHES, len(wanted) - 1)) as pool:
+    with ThreadPoolExecutor(min(MAX_PUSHES, len(to_push) - 1)) as pool:
         # each thread's events carry the trace of the request
-        sent = [pool.submit(copy_context().run, attempt, each) for each in wanted[1:]]
+        sent = [pool.submit(copy_context().run, attempt, each) for each in to_push[1:]]
         return [True, *(each.result() for each in sent)]

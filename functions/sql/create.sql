@@ -1,10 +1,10 @@
 -- create: writes a pending task. The same idempotency key of the same owner finds the task that is
--- there; the caller may make the id, so that a create whose answer was lost can be repeated.
--- The limits of a user are checked under one lock for each owner, so that no race lets two through:
--- at most `p_per_minute` tasks in a minute, and one open task of a kind whose rule says
--- `one_active`. An index holds that one as well, for other writers of the column `one_active`.
--- `p_at`: the time before which it does not start, which a client gave; `p_delay`: seconds from now.
--- Both by the clock of the database alone. `due_in` of the answer says how long it waits.
+-- there; the caller may make the id, so that a create whose answer was lost can be repeated. The
+-- limits of a user are checked under one lock for each owner, so that no race lets two through: at
+-- most `p_per_minute` tasks in a minute, and one open task of a kind whose rule says `one_active`.
+-- An index holds that one as well, for other writers of the column `one_active`. `p_at`: the time
+-- before which it does not start, which a client gave; `p_delay`: seconds from now. Both by the
+-- clock of the database alone. `due_in` of the answer says how long it waits.
 drop function if exists unstuck.@watch@_create(
   text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer
 );

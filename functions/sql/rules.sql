@@ -207,8 +207,8 @@ begin
   end;
 end $$;
 
--- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover or
--- a lack of resources. functions/core/sqlstates.py has the list of classes and codes.
+-- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover
+-- or a lack of resources. functions/core/sqlstates.py has the list of classes and codes.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
   select array[left(p_sqlstate, 2), p_sqlstate] && array[@passing_sqlstates@]

@@ -254,9 +254,9 @@ begin
 end $$;
 
 -- One batch: finds, decides and writes. Answers the tasks that it moved, those that it could not
--- move, and whether there are more. Where the batch fails it goes row by row. A row that fails alone
--- is written down as unsweepable, and comes again when nothing else is left: once in each run.
--- No lock is waited for longer than a small part of a run's budget: a row or an account that
+-- move, and whether there are more. Where the batch fails it goes row by row. A row that fails
+-- alone is written down as unsweepable, and comes again when nothing else is left: once in each
+-- run. No lock is waited for longer than a small part of a run's budget: a row or an account that
 -- somebody has locked must not keep the others.
 create or replace function unstuck.@watch@_sweep(
   p_rules jsonb,
@@ -350,8 +350,8 @@ begin
   );
 end $$;
 
--- Writes down the next overdue task as unsweepable, for a caller whose batch of one was stopped by a
--- time limit: nothing of such a batch is kept. Null where none is overdue.
+-- Writes down the next overdue task as unsweepable, for a caller whose batch of one was stopped by
+-- a time limit: nothing of such a batch is kept. Null where none is overdue.
 create or replace function unstuck.@watch@_pass_over(
   p_rules jsonb,
   p_sweep bigint,

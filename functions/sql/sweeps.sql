@@ -6,8 +6,9 @@ create or replace function unstuck.epoch() returns double precision language sql
   select extract(epoch from clock_timestamp())::float8
 $$;
 
--- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own; duplicate: this key was swept; or running: another run has not
--- ended. The caller names the run (`p_run`), so that a begin whose answer was lost can be repeated.
+-- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own;
+-- duplicate: this key was swept; or running: another run has not ended. The caller names the run
+-- (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
   p_key text,
   p_by text,
@@ -85,8 +86,8 @@ create or replace function unstuck.pass_over(
 $$;
 
 -- Whether an error would meet each row of a batch: the connection, the server or its resources.
--- Anything else, such as a wrong value, a deadlock or a lock that somebody holds, may be that of one
--- row; so may an internal error.
+-- Anything else, such as a wrong value, a deadlock or a lock that somebody holds, may be that of
+-- one row; so may an internal error.
 create or replace function unstuck.stops_batch(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
   select unstuck.is_passing(p_sqlstate) and left(p_sqlstate, 2) not in ('40', '55', 'XX')
@@ -204,10 +205,10 @@ begin
   return v_count;
 end $$;
 
--- The clock of the database was set by `p_seconds`, as the caller of the sweep knows by its own, which
--- is never set. Each attempt that was claimed by the old clock has a lease from now, and its deadline
--- moves along; so its worker has as much time as before, and a dead one is rescued a lease later.
--- Waiting tasks are judged by `last_jump`. Returns how many attempts were moved.
+-- The clock of the database was set by `p_seconds`, as the caller of the sweep knows by its own,
+-- which is never set. Each attempt that was claimed by the old clock has a lease from now, and its
+-- deadline moves along; so its worker has as much time as before, and a dead one is rescued a lease
+-- later. Waiting tasks are judged by `last_jump`. Returns how many attempts were moved.
 create or replace function unstuck.clock_jumped(p_sweep bigint, p_seconds double precision)
 returns integer language plpgsql as $$
 declare

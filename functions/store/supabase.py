@@ -208,9 +208,9 @@ def _explain(function: str, error: APIError, status: int) -> StoreError:
 
 def _code(code: str, status: int) -> str:
     """PostgREST's code, or the status where a gateway answered: its body may have any code."""
-    known = _is_of_the_database(code) or code.startswith(("PGRST", "PT"))
+    is_named = _is_of_the_database(code) or code.startswith(("PGRST", "PT"))
     by_a_hook = len(code) == 5 and status == 400
-    return code if known or by_a_hook else str(status)
+    return code if is_named or by_a_hook else str(status)
 
 
 def _is_of_the_database(code: str) -> bool:

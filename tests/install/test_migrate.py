@@ -31,6 +31,7 @@ ALL = [
     "0012_checkpoints",
     "0013_kept",
     "0013_kinds.tasks",
+    "0014_clock_jumps",
     "shared",
     "verbs.tasks",
 ]

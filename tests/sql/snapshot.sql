@@ -488,8 +488,8 @@ begin
   end;
 end $$;
 
--- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover or
--- a lack of resources. functions/core/sqlstates.py has the list of classes and codes.
+-- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover
+-- or a lack of resources. functions/core/sqlstates.py has the list of classes and codes.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
   select array[left(p_sqlstate, 2), p_sqlstate] && array['00', '01', '02', '03', '08', '0A', '0B', '24', '25', '26', '34', '40', '53', '55', '57', '58', '72', 'F0', 'HV', 'XX', '42P05']
@@ -623,8 +623,9 @@ create or replace function unstuck.epoch() returns double precision language sql
   select extract(epoch from clock_timestamp())::float8
 $$;
 
--- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own; duplicate: this key was swept; or running: another run has not
--- ended. The caller names the run (`p_run`), so that a begin whose answer was lost can be repeated.
+-- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own;
+-- duplicate: this key was swept; or running: another run has not ended. The caller names the run
+-- (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
   p_key text,
   p_by text,
@@ -702,8 +703,8 @@ create or replace function unstuck.pass_over(
 $$;
 
 -- Whether an error would meet each row of a batch: the connection, the server or its resources.
--- Anything else, such as a wrong value, a deadlock or a lock that somebody holds, may be that of one
--- row; so may an internal error.
+-- Anything else, such as a wrong value, a deadlock or a lock that somebody holds, may be that of
+-- one row; so may an internal error.
 create or replace function unstuck.stops_batch(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
   select unstuck.is_passing(p_sqlstate) and left(p_sqlstate, 2) not in ('40', '55', 'XX')
@@ -821,10 +822,10 @@ begin
   return v_count;
 end $$;
 
--- The clock of the database was set by `p_seconds`, as the caller of the sweep knows by its own, which
--- is never set. Each attempt that was claimed by the old clock has a lease from now, and its deadline
--- moves along; so its worker has as much time as before, and a dead one is rescued a lease later.
--- Waiting tasks are judged by `last_jump`. Returns how many attempts were moved.
+-- The clock of the database was set by `p_seconds`, as the caller of the sweep knows by its own,
+-- which is never set. Each attempt that was claimed by the old clock has a lease from now, and its
+-- deadline moves along; so its worker has as much time as before, and a dead one is rescued a lease
+-- later. Waiting tasks are judged by `last_jump`. Returns how many attempts were moved.
 create or replace function unstuck.clock_jumped(p_sweep bigint, p_seconds double precision)
 returns integer language plpgsql as $$
 declare
@@ -1160,12 +1161,12 @@ end $$;
 
 -- verbs.tasks
 -- create: writes a pending task. The same idempotency key of the same owner finds the task that is
--- there; the caller may make the id, so that a create whose answer was lost can be repeated.
--- The limits of a user are checked under one lock for each owner, so that no race lets two through:
--- at most `p_per_minute` tasks in a minute, and one open task of a kind whose rule says
--- `one_active`. An index holds that one as well, for other writers of the column `one_active`.
--- `p_at`: the time before which it does not start, which a client gave; `p_delay`: seconds from now.
--- Both by the clock of the database alone. `due_in` of the answer says how long it waits.
+-- there; the caller may make the id, so that a create whose answer was lost can be repeated. The
+-- limits of a user are checked under one lock for each owner, so that no race lets two through: at
+-- most `p_per_minute` tasks in a minute, and one open task of a kind whose rule says `one_active`.
+-- An index holds that one as well, for other writers of the column `one_active`. `p_at`: the time
+-- before which it does not start, which a client gave; `p_delay`: seconds from now. Both by the
+-- clock of the database alone. `due_in` of the answer says how long it waits.
 drop function if exists unstuck.tasks_create(
   text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer
 );
@@ -2106,9 +2107,9 @@ begin
 end $$;
 
 -- One batch: finds, decides and writes. Answers the tasks that it moved, those that it could not
--- move, and whether there are more. Where the batch fails it goes row by row. A row that fails alone
--- is written down as unsweepable, and comes again when nothing else is left: once in each run.
--- No lock is waited for longer than a small part of a run's budget: a row or an account that
+-- move, and whether there are more. Where the batch fails it goes row by row. A row that fails
+-- alone is written down as unsweepable, and comes again when nothing else is left: once in each
+-- run. No lock is waited for longer than a small part of a run's budget: a row or an account that
 -- somebody has locked must not keep the others.
 create or replace function unstuck.tasks_sweep(
   p_rules jsonb,
@@ -2202,8 +2203,8 @@ begin
   );
 end $$;
 
--- Writes down the next overdue task as unsweepable, for a caller whose batch of one was stopped by a
--- time limit: nothing of such a batch is kept. Null where none is overdue.
+-- Writes down the next overdue task as unsweepable, for a caller whose batch of one was stopped by
+-- a time limit: nothing of such a batch is kept. Null where none is overdue.
 create or replace function unstuck.tasks_pass_over(
   p_rules jsonb,
   p_sweep bigint,
