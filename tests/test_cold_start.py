@@ -96,7 +96,6 @@ ASKED = {"entry.auth", "entry.fields"}
 """Of whoever calls."""
 SETTLE = {"worker.settle"}
 WORK = {
-    "core.redact",
     "core.report",
     "worker.child",
     "worker.claim",
@@ -147,12 +146,13 @@ LOADED = {
         "entry.auth",
         "entry.sweep",
         "sweep",
+        "sweep.clock",
         "sweep.sweep",
         "sweep.notify",
         "sweep.time_share",
         "core.report",
     },
-    "worker": CALLED | SETTLE | WORK | {"entry.worker"},
+    "worker": CALLED | SETTLE | WORK | {"core.redact", "entry.worker"},
     "worker_event": CALLED | SETTLE | WORK | {"entry.worker", "entry.worker_event"},
     "page": MAIN | STORE | PUSH | PAGE | {"store.operate"},
 }
