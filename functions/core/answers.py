@@ -205,7 +205,8 @@ class LastAttempt(Record):
 
 class TaskStatus(Record):
     """`word` is the table's own word for `state`, which is None where the policy lacks the word.
-    `waited`, `silent` and `due_in` are seconds."""
+    `waited`, `silent`, `due_in` and `pending_left` (until it fails as never_claimed) are
+    seconds."""
 
     task_id: str
     state: State | None
@@ -222,6 +223,7 @@ class TaskStatus(Record):
     overdue: bool
     rescued: list[Rescued]
     attempt: LastAttempt | None
+    pending_left: float | None = None
 
 
 class Cancelled(Record):

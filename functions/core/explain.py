@@ -69,7 +69,7 @@ def _pending(policy: Policy, rule: Rule, status: TaskStatus) -> str:
         return f"{again}It is pending; {subject} may start in {span(status.due_in)}."
     if waited is None:
         return f"{again}It waits for a worker; since when is not known, so that no sweep fails it."
-    left = rule.pending_for - waited
+    left = rule.pending_for - waited if status.pending_left is None else status.pending_left
     if left <= 0:
         return (
             f"{again}No worker picked it up for {span(waited)}: "

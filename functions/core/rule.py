@@ -16,6 +16,7 @@ from functions.core.policy_keys import (
 from functions.core.yaml_lines import Value
 
 CENTS = whole(0, 100_000_000)
+PENDING_MULTIPLE = 4
 PYTHON_ONLY = {
     "on_error",
     "isolation",
@@ -31,7 +32,16 @@ PYTHON_ONLY = {
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     pending_for: float = policy_key(
-        TIME, "How long a task may wait for a worker; then it fails as never_claimed."
+        TIME,
+        "How long a task may wait for a worker while none takes its kind; then it fails as "
+        "never_claimed.",
+    )
+    pending_at_most: float | None = policy_key(
+        TIME,
+        "How long a task may wait in all. `pending_for` starts anew while workers hold tasks of "
+        "its kind, or tasks that were queued before it: then it waits for its turn. At least "
+        "`pending_for`. Default: 4 x `pending_for`.",
+        default=None,
     )
     redispatch_after: float = policy_key(
         TIME,
@@ -103,6 +113,11 @@ class Rule:
         CENTS, "The largest price that the caller may state.", at="cost.at_most", default=0
     )
 
+    @property
+    def longest_wait(self) -> float:
+        """`pending_at_most`, or its default (rules.sql has the same)."""
+        return self.pending_at_most or PENDING_MULTIPLE * self.pending_for
+
 
 RULE = mapping_of(
     Rule,
@@ -134,6 +149,10 @@ def _check(value: Value, rule: Rule) -> None:
     if rule.redispatch_after >= rule.pending_for:
         (value.get("redispatch_after") or value).fail(
             "must be shorter than pending_for, or a lost push is never sent again. Lower it."
+        )
+    if rule.longest_wait < rule.pending_for:
+        (value.get("pending_at_most") or value).fail(
+            "pending_at_most must not be shorter than pending_for. Raise it."
         )
     if rule.backoff_first > rule.backoff_max:
         value["backoff"]["first"].fail("must not be longer than `max`. Lower it.")

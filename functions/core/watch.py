@@ -245,18 +245,22 @@ class Watch:
     def _rules_json(self, more: dict[str, Any]) -> Json:
         rules = {kind: _sql_fields(rule) for kind, rule in self.rules.items()}
         star = rules.pop("*")
-        longest = max(rule.pending_for for rule in self.rules.values())
+        longest = max(rule.longest_wait for rule in self.rules.values())
         differing = {kind: _differing(rule, star) for kind, rule in rules.items()}
         star |= {"longest_pending_for": _short(longest), **more}
         return Json(json.dumps({"*": star, **differing}))
 
 
 def _sql_fields(rule: Rule) -> dict[str, Any]:
-    return {name: _short(value) for name, value in vars(rule).items() if name not in PYTHON_ONLY}
+    return {
+        name: _short(value)
+        for name, value in vars(rule).items()
+        if name not in PYTHON_ONLY and value is not None
+    }
 
 
 def _differing(rule: dict[str, Any], star: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in rule.items() if value != star[name]}
+    return {name: value for name, value in rule.items() if value != star.get(name)}
 
 
 def _short(value: Any) -> Any:

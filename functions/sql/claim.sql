@@ -1,8 +1,8 @@
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short
 -- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
 -- committed before the lock; add the new attempt and move the task.
--- The next task is never a row that the sweep wants: only rows younger than their pending rule are
--- taken. The plans are generic: each search is by a key or in the order of an index, and to plan it
+-- The next task is one that may still wait: only rows younger than `pending_at_most` are taken, so
+-- that a mass of stale rows is not walked through. The plans are generic: each search is by a key or in the order of an index, and to plan it
 -- anew took half of the time.
 -- The caller makes the token, so that a claim whose answer was lost can be asked for again
 -- (`p_again`). No lock is waited for longer than the caller waits for the answer: a claim that
@@ -67,7 +67,7 @@ begin
       where @is_pending(t)@
         and @due(t)@ <= v_now
         and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-        and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+        and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, @kind(t)@)
         and t.@key@ <> all (v_held)
       order by @claim_order(t)@
       limit 1
@@ -87,7 +87,7 @@ begin
           from @table@ t
           where @is_pending(t)@
             and @due(t)@ <= v_now
-            and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, k.kind, 'pending_for')
+            and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, k.kind)
             and @kind(t)@ = k.kind
             and t.@key@ <> all (v_held)
           order by @claim_order(t)@
@@ -105,7 +105,7 @@ begin
         from @table@ t
         where @is_pending(t)@
           and @due(t)@ <= v_now
-          and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, v_kind, 'pending_for')
+          and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_kind)
           and @kind(t)@ = v_kind
           and t.@key@ <> all (v_held)
         order by @claim_order(t)@

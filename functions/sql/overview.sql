@@ -12,6 +12,7 @@ create or replace function unstuck.@watch@_late(
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
+  v_turns constant jsonb := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
   v_jump record;
 begin
   select * into v_jump from unstuck.last_jump();
@@ -43,13 +44,19 @@ begin
           t.@key@::text,
           @kind(t)@::text,
           @owner(t)@::text,
-          @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+          unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns)
         from @table@ t
         where @is_pending(t)@
           and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
           and @queued(t)@ <= p_now
             - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
             - case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end
+          and unstuck.pending_until(
+            @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end,
+            @kind(t)@,
+            p_rules,
+            v_turns
+          ) <= p_now
           and @queued_bound(t)@ >= p_after
           and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
           and not exists (

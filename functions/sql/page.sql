@@ -27,6 +27,7 @@ declare
     case when p_section = @section_ended@ then 'infinity'::timestamptz else '-infinity' end
   );
   v_id     constant text := coalesce(p_after_id, '');
+  v_turns  jsonb;
   v_kind   constant text := p_filter ->> 'kind';
   v_owner  constant text := p_filter ->> 'owner';
   v_state  constant text := p_filter ->> 'state';
@@ -60,7 +61,9 @@ begin
       )
     order by @alive_bound(t)@, t.@key@::text
     limit p_limit;
-  when @section_pending@ then return query
+  when @section_pending@ then
+    v_turns := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
+    return query
     select
       @queued_bound(t)@,
       t.@key@::text,
@@ -70,7 +73,7 @@ begin
       and @queued_bound(t)@ >= v_at
       and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
       and @queued_bound(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-      and @queued(t)@ > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+      and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns) > p_now
       and not exists (
         select from unstuck.attempts a
         where a.watch = '@watch@'
@@ -153,6 +156,7 @@ language plpgsql stable
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_now      constant timestamptz := clock_timestamp();
+  v_turns    constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'pending_for');
   v_state    constant text := p_filter ->> 'state';
   v_filtered constant boolean :=
     p_filter ?| array['kind', 'owner', 'reason', 'first'] or v_state in ('resting', 'elsewhere');
@@ -289,8 +293,7 @@ begin
             and (@is_running(t)@ or @is_pending(t)@)
           then l.lives_until
           when @is_pending(t)@ then
-            least(@queued(t)@, '9999-12-31')
-              + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+            unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns)
           when @is_running(t)@ then
             least(@alive(t)@, '9999-12-31')
               + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')

@@ -28,6 +28,53 @@ returns interval language sql immutable parallel safe as $$
   select make_interval(secs => unstuck.rule_value(p_rules, p_kind, p_name)::float8)
 $$;
 
+-- How long a task may wait at most, whatever goes on around it: four times `pending_for`, unless the
+-- policy says otherwise.
+create or replace function unstuck.pending_at_most(p_rules jsonb, p_kind text) returns interval
+language sql immutable parallel safe as $$
+  select coalesce(
+    unstuck.rule_seconds(p_rules, p_kind, 'pending_at_most'),
+    4 * unstuck.rule_seconds(p_rules, p_kind, 'pending_for')
+  )
+$$;
+
+-- Until when a task may wait. `pending_for` counts from when it was queued, and anew while workers
+-- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn.
+-- `p_turns`: the answer of `turns`.
+create or replace function unstuck.pending_until(
+  p_queued timestamptz,
+  p_kind text,
+  p_rules jsonb,
+  p_turns jsonb
+) returns timestamptz language sql stable as $$
+  select least(
+    least(p_queued, '9999-12-31') + unstuck.pending_at_most(p_rules, p_kind),
+    greatest(
+      least(p_queued, '9999-12-31'),
+      (p_turns -> p_kind ->> 'held')::timestamptz,
+      case
+        when p_queued >= (p_turns -> '*' ->> 'front')::timestamptz then
+          (p_turns -> '*' ->> 'held')::timestamptz
+      end
+    ) + unstuck.rule_seconds(p_rules, p_kind, 'pending_for')
+  )
+$$;
+
+-- Whether a task only waits for its turn: tasks of its kind are claimed, and those were not queued
+-- after it.
+create or replace function unstuck.in_turn(
+  p_queued timestamptz,
+  p_kind text,
+  p_since timestamptz,
+  p_turns jsonb
+) returns boolean language sql stable as $$
+  select coalesce(
+    (p_turns -> p_kind ->> 'claimed')::timestamptz > p_since
+      and p_queued >= (p_turns -> p_kind ->> 'front')::timestamptz,
+    false
+  )
+$$;
+
 -- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$

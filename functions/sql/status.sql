@@ -13,6 +13,7 @@ declare
   v_task    record;
   v_attempt unstuck.attempts;
   v_overdue boolean;
+  v_until   timestamptz;
   v_rescued json;
 begin
   loop
@@ -48,14 +49,24 @@ begin
     then
       v_task.state := v_attempt.outcome;
     end if;
+    if v_task.state = 'pending' then
+      v_until := unstuck.pending_until(v_task.queued, v_task.kind, p_rules, '{}');
+      if v_until <= v_now then  -- or it waits for its turn
+        v_until := unstuck.pending_until(
+          v_task.queued,
+          v_task.kind,
+          p_rules,
+          unstuck.@watch@_turns(v_now, p_rules, 'pending_for')
+        );
+      end if;
+    end if;
     v_overdue := case
       when v_task.state in ('pending', 'running')
         and v_attempt.number is not null
         and v_attempt.ended_at is null
       then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
         and unstuck.lives_until(v_attempt, unstuck.ready_after()) <= v_now
-      when v_task.state = 'pending' then
-        v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'pending_for')
+      when v_task.state = 'pending' then v_until <= v_now
       when v_task.state = 'running' then
         v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
       else false
@@ -87,6 +98,9 @@ begin
     'queued_at', v_task.queued,
     'waited', extract(epoch from v_now - unstuck.finite(v_task.queued)),
     'silent', extract(epoch from v_now - unstuck.finite(v_task.alive)),
+    'pending_left', case v_task.state
+      when 'pending' then extract(epoch from unstuck.finite(v_until) - v_now)
+    end,
     'due_in', case
       when v_task.state = 'pending' and v_task.due is distinct from 'infinity' then
         greatest(0, extract(epoch from unstuck.finite(v_task.due) - v_now))

@@ -9,6 +9,73 @@
 -- No sequential scans in overdue and apply: a plan that was made while a table was small would be
 -- kept while it grows (30 times slower seen).
 
+-- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
+-- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims were
+-- of tasks that were queued later. Of the time that `p_name` of the rules looks back, at most 5,000
+-- ends. Empty where no task waits for so long: then nobody needs it.
+create or replace function unstuck.@watch@_turns(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_name text
+) returns jsonb language plpgsql stable set enable_seqscan = off as $$
+declare
+  v_window constant interval := (
+    select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
+  );
+begin
+  if not exists (
+    select from @table@ t
+    where @is_pending(t)@
+      and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, p_name)
+  ) then
+    return '{}';
+  end if;
+  return coalesce((
+    select jsonb_object_agg(coalesce(g.kind, '*'), jsonb_build_object(
+      'held', g.held, 'claimed', g.claimed, 'front', g.front
+    ))
+    from (
+      select
+        c.kind,
+        max(c.held) as held,
+        max(c.started_at) as claimed,
+        percentile_disc(0.5) within group (order by c.queued) as front
+      from (
+        (
+          select
+            a.kind,
+            case
+              when unstuck.lives_until(a, (select unstuck.ready_after())) > p_now then p_now
+              else a.beat_at
+            end as held,
+            a.started_at,
+            @queued_bound(t)@ as queued
+          from unstuck.attempts a
+          left join @table@ t on t.@key@ = a.task_id::@key_type@
+          where a.watch = '@watch@' and a.ended_at is null
+        )
+        union all
+        (
+          select
+            a.kind,
+            case when a.sweep_id is null then a.ended_at else a.beat_at end,
+            a.started_at,
+            @queued_bound(t)@
+          from unstuck.attempts a
+          left join @table@ t on t.@key@ = a.task_id::@key_type@
+          where a.watch = '@watch@'
+            and a.ended_at > p_now - v_window
+            and a.worker is not null
+          order by a.ended_at desc
+          limit 5000
+        )
+      ) c
+      group by grouping sets ((c.kind), ())
+    ) g
+    where g.held is not null
+  ), '{}');
+end $$;
+
 -- What is overdue now, and the decision about each task. `p_task`: only that one; null: all.
 create or replace function unstuck.@watch@_overdue(
   p_now timestamptz,
@@ -23,6 +90,7 @@ declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
   v_jump    record;
+  v_turns   jsonb;
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
@@ -61,9 +129,10 @@ begin
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
   if p_limit > 0 then
-    -- Pending for longer than the rule. Where workers are pushed to, not before its push was sent
+    -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to, not before its push was sent
     -- again; and not where that was only just now, for the first time or after the rule's time was
     -- over.
+    v_turns := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
     select array_agg(row(
       d.task_id,
       d.kind,
@@ -75,7 +144,11 @@ begin
       'failed',
       'never_claimed',
       'never_claimed',
-      unstuck.sentence('never_claimed', null, 0),
+      case
+        when d.until = d.latest and d.until > d.alone then
+          'Its turn did not come in time: more tasks came than were done.'
+        else unstuck.sentence('never_claimed', null, 0)
+      end,
       null,
       coalesce(extract(epoch from p_now - unstuck.finite(d.until)), 0)
     )::unstuck.overdue)
@@ -84,13 +157,21 @@ begin
       select
         t.@key@::text as task_id,
         @kind(t)@ as kind,
-        @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for') as until
+        unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns) as until,
+        @queued(t)@ + unstuck.pending_at_most(p_rules, @kind(t)@) as latest,
+        @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for') as alone
       from @table@ t
       where @is_pending(t)@
         and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
         and @queued(t)@ <= p_now
           - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
           - case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end
+        and unstuck.pending_until(
+          @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end,
+          @kind(t)@,
+          p_rules,
+          v_turns
+        ) <= p_now
         and not exists (
           select from unstuck.attempts a
           where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
@@ -105,7 +186,7 @@ begin
             and d.task_id = t.@key@::text
             and (
               d.times = 1
-              or d.at >= @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+              or d.at >= unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns)
             )
             and d.at > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
         )
@@ -383,12 +464,15 @@ begin
   );
 end $$;
 
--- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`.
+-- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`. Not those
+-- that only wait for their turn.
 create or replace function unstuck.@watch@_redispatch(p_rules jsonb, p_limit integer default 500)
 returns json language plpgsql set enable_seqscan = off as $$
 declare
-  v_now  constant timestamptz := clock_timestamp();
-  v_sent json;
+  v_now   constant timestamptz := clock_timestamp();
+  v_late  constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'pending_for');
+  v_turns constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'redispatch_after');
+  v_sent  json;
 begin
   with quiet as (
     select
@@ -404,7 +488,13 @@ begin
         d.at is null
         or d.at < @queued(t)@
         or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
-          and @queued(t)@ > v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+          and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_late) > v_now
+      )
+      and not unstuck.in_turn(
+        @queued(t)@,
+        @kind(t)@,
+        v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after'),
+        v_turns
       )
     order by @queued(t)@
     limit p_limit

@@ -244,44 +244,54 @@ language sql stable as $$
 $$;
 
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
--- more lease, once. So does each whose lease ran out in a silence. Returns how many got one.
+-- more lease, once; half of one where heartbeats of others have arrived since, because then the
+-- platform works. Not a task whose last try got one and was dead all the same: what kills its
+-- worker at each try is not the platform. So does each whose lease ran out in a silence. Returns how
+-- many got one.
 create or replace function unstuck.suspend(
   p_watch text,
   p_at_least integer,
   p_share double precision
-) returns integer language plpgsql as $$
+) returns integer language plpgsql set lock_timeout = '200ms' as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_live    integer;
-  v_expired integer;
+  v_beat_at timestamptz;
+  v_ids     text[];
   v_bridged integer := unstuck.bridge(p_watch, null);
 begin
   select
     count(*),
-    count(*) filter (
+    max(a.beat_at) filter (where a.beats > 0 and a.lease_until > v_now),
+    coalesce(array_agg(a.task_id) filter (
       where not a.extended
         and a.deadline_at > v_now
         and a.lease_until <= v_now
         and unstuck.lives_until(a, (select unstuck.ready_after())) <= v_now
-    )
-  into v_live, v_expired
+        and not exists (
+          select from unstuck.attempts p
+          where p.watch = a.watch
+            and p.task_id = a.task_id
+            and p.number = a.number - 1
+            and p.extended
+        )
+    ), '{}')
+  into v_live, v_beat_at, v_ids
   from unstuck.attempts a
   where a.watch = p_watch
     and a.ended_at is null;
-  if v_expired < p_at_least or v_expired <= p_share * v_live then
+  if cardinality(v_ids) < p_at_least or cardinality(v_ids) <= p_share * v_live then
     return v_bridged;
   end if;
   update unstuck.attempts a
-  set lease_until = v_now + a.lease,
+  set lease_until = v_now + case when v_beat_at > a.lease_until then a.lease / 2 else a.lease end,
       extended = true
   where a.watch = p_watch
     and a.ended_at is null
-    and not a.extended
-    and a.deadline_at > v_now
-    and a.lease_until <= v_now
-    and unstuck.lives_until(a, (select unstuck.ready_after())) <= v_now;
-  get diagnostics v_expired = row_count;
-  return v_bridged + v_expired;
+    and a.task_id = any (v_ids)
+    and a.lease_until <= v_now;
+  get diagnostics v_live = row_count;
+  return v_bridged + v_live;
 end $$;
 
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in

@@ -30,6 +30,7 @@ SHARES = {
 }
 """The part of the budget at which each step ends at the latest; the next one has the time between.
 What follows the run has the rest."""
+A_MOMENT_SECONDS = 0.2
 LEAST_BATCH_SECONDS = 1.0
 """So long a batch may take in any case."""
 MAX_LOST_PUSHES = 200
@@ -156,6 +157,9 @@ class _Run:
         self.counts = Counts()
         self.errors: list[str] = []
         self.answer: SweepReport | None = None
+        self.suspended: list[Watch] = []
+        """Watches with a mass expiry: what does not beat again is ended in this run."""
+        self.suspended_at = self.started
         self.unfinished: list[Watch] = []
         """Watches in which more may be overdue."""
         self.pushes: list[Push] = []
@@ -189,9 +193,23 @@ class _Run:
         }.items():
             if error := within(self._until(name), step):
                 self.errors.append(f"{name}: {error}")
-        unfinished, self.unfinished = self.unfinished, []
-        for watch, until in self._shared(unfinished, self._until("overview")):
+        self._settle_again(self.unfinished)
+        for part in (0.5, 1.0):  # of a lease: as long as `suspend` may have put them off
+            due = self.suspended_at + part * self.policy.lease + A_MOMENT_SECONDS
+            if self.suspended and due < self._until("overview"):
+                time.sleep(max(0.0, due - time.monotonic()))
+                watches = {watch.name: watch for watch in (*self.suspended, *self.unfinished)}
+                self._settle_again(list(watches.values()))
+
+    def _settle_again(self, watches: list[Watch]) -> None:
+        """With the time that nothing else has taken."""
+        self.unfinished = [watch for watch in self.unfinished if watch not in watches]
+        self.pushes = []
+        for watch, until in self._shared(watches, self._until("overview")):
             self._guarded(watch, self._settle, until)
+        if pushes(self.dispatcher) and self.pushes:
+            until = self.started + self.policy.sweep_budget
+            within(until, lambda end: push_all(self.dispatcher, self.pushes, end))
 
     def fail(self, part: str, error: BaseException) -> None:
         text = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
@@ -224,6 +242,8 @@ class _Run:
     def _suspend(self, watch: Watch) -> None:
         suspended = self.store.suspend(watch, self.policy)
         if suspended:
+            self.suspended.append(watch)
+            self.suspended_at = time.monotonic()
             self.counts.suspended += suspended
             events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
 

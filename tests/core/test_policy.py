@@ -72,18 +72,27 @@ def test_the_order_of_the_rules_does_not_matter():
 def test_the_rules_travel_to_the_database_whole_as_plain_json_and_short():
     watch = load(str(DEFAULT)).watch()
     rules = json.loads(watch.rules_json, parse_constant=pytest.fail)
-    assert rules["*"].keys() == {field.name for field in fields(Rule)} - PYTHON_ONLY | {
-        "longest_pending_for"
-    }
+    names = {field.name for field in fields(Rule)} - PYTHON_ONLY
+    assert rules["*"].keys() == names - {"pending_at_most"} | {"longest_pending_for"}
     for kind, rule in watch.rules.items():
-        whole = {**rules["*"], **rules[kind]}
+        whole = {"pending_at_most": None, **rules["*"], **rules[kind]}
         assert {name: whole[name] for name in asdict(rule) if name not in PYTHON_ONLY} == {
             name: value for name, value in asdict(rule).items() if name not in PYTHON_ONLY
         }
     assert rules["selection"] == {"run_for": 120, "attempts": 2}
-    assert rules["*"]["longest_pending_for"] == max(
+    assert rules["*"]["longest_pending_for"] == 4 * max(
         rule.pending_for for rule in watch.rules.values()
     )
+
+
+def test_a_task_may_wait_in_all_as_long_as_stated_or_four_times_pending_for():
+    text = changed("pending_for: 15m", "pending_for: 15m\n        pending_at_most: 20m", TEXT)
+    assert parse(TEXT).watch().rule("image").longest_wait == 4 * 900
+    rule = parse(text).watch().rule("image")
+    assert (rule.pending_at_most, rule.longest_wait) == (1200, 1200)
+    assert json.loads(parse(text).watch().rules_json)["*"]["pending_at_most"] == 1200
+    with pytest.raises(PolicyError, match="pending_at_most must not be shorter than pending_for"):
+        parse(text.replace("pending_at_most: 20m", "pending_at_most: 10m"))
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,53 @@ returns interval language sql immutable parallel safe as $$
   select make_interval(secs => unstuck.rule_value(p_rules, p_kind, p_name)::float8)
 $$;
 
+-- How long a task may wait at most, whatever goes on around it: four times `pending_for`, unless the
+-- policy says otherwise.
+create or replace function unstuck.pending_at_most(p_rules jsonb, p_kind text) returns interval
+language sql immutable parallel safe as $$
+  select coalesce(
+    unstuck.rule_seconds(p_rules, p_kind, 'pending_at_most'),
+    4 * unstuck.rule_seconds(p_rules, p_kind, 'pending_for')
+  )
+$$;
+
+-- Until when a task may wait. `pending_for` counts from when it was queued, and anew while workers
+-- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn.
+-- `p_turns`: the answer of `turns`.
+create or replace function unstuck.pending_until(
+  p_queued timestamptz,
+  p_kind text,
+  p_rules jsonb,
+  p_turns jsonb
+) returns timestamptz language sql stable as $$
+  select least(
+    least(p_queued, '9999-12-31') + unstuck.pending_at_most(p_rules, p_kind),
+    greatest(
+      least(p_queued, '9999-12-31'),
+      (p_turns -> p_kind ->> 'held')::timestamptz,
+      case
+        when p_queued >= (p_turns -> '*' ->> 'front')::timestamptz then
+          (p_turns -> '*' ->> 'held')::timestamptz
+      end
+    ) + unstuck.rule_seconds(p_rules, p_kind, 'pending_for')
+  )
+$$;
+
+-- Whether a task only waits for its turn: tasks of its kind are claimed, and those were not queued
+-- after it.
+create or replace function unstuck.in_turn(
+  p_queued timestamptz,
+  p_kind text,
+  p_since timestamptz,
+  p_turns jsonb
+) returns boolean language sql stable as $$
+  select coalesce(
+    (p_turns -> p_kind ->> 'claimed')::timestamptz > p_since
+      and p_queued >= (p_turns -> p_kind ->> 'front')::timestamptz,
+    false
+  )
+$$;
+
 -- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
@@ -861,44 +908,54 @@ language sql stable as $$
 $$;
 
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
--- more lease, once. So does each whose lease ran out in a silence. Returns how many got one.
+-- more lease, once; half of one where heartbeats of others have arrived since, because then the
+-- platform works. Not a task whose last try got one and was dead all the same: what kills its
+-- worker at each try is not the platform. So does each whose lease ran out in a silence. Returns how
+-- many got one.
 create or replace function unstuck.suspend(
   p_watch text,
   p_at_least integer,
   p_share double precision
-) returns integer language plpgsql as $$
+) returns integer language plpgsql set lock_timeout = '200ms' as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_live    integer;
-  v_expired integer;
+  v_beat_at timestamptz;
+  v_ids     text[];
   v_bridged integer := unstuck.bridge(p_watch, null);
 begin
   select
     count(*),
-    count(*) filter (
+    max(a.beat_at) filter (where a.beats > 0 and a.lease_until > v_now),
+    coalesce(array_agg(a.task_id) filter (
       where not a.extended
         and a.deadline_at > v_now
         and a.lease_until <= v_now
         and unstuck.lives_until(a, (select unstuck.ready_after())) <= v_now
-    )
-  into v_live, v_expired
+        and not exists (
+          select from unstuck.attempts p
+          where p.watch = a.watch
+            and p.task_id = a.task_id
+            and p.number = a.number - 1
+            and p.extended
+        )
+    ), '{}')
+  into v_live, v_beat_at, v_ids
   from unstuck.attempts a
   where a.watch = p_watch
     and a.ended_at is null;
-  if v_expired < p_at_least or v_expired <= p_share * v_live then
+  if cardinality(v_ids) < p_at_least or cardinality(v_ids) <= p_share * v_live then
     return v_bridged;
   end if;
   update unstuck.attempts a
-  set lease_until = v_now + a.lease,
+  set lease_until = v_now + case when v_beat_at > a.lease_until then a.lease / 2 else a.lease end,
       extended = true
   where a.watch = p_watch
     and a.ended_at is null
-    and not a.extended
-    and a.deadline_at > v_now
-    and a.lease_until <= v_now
-    and unstuck.lives_until(a, (select unstuck.ready_after())) <= v_now;
-  get diagnostics v_expired = row_count;
-  return v_bridged + v_expired;
+    and a.task_id = any (v_ids)
+    and a.lease_until <= v_now;
+  get diagnostics v_live = row_count;
+  return v_bridged + v_live;
 end $$;
 
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
@@ -1321,8 +1378,8 @@ end $$;
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short
 -- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
 -- committed before the lock; add the new attempt and move the task.
--- The next task is never a row that the sweep wants: only rows younger than their pending rule are
--- taken. The plans are generic: each search is by a key or in the order of an index, and to plan it
+-- The next task is one that may still wait: only rows younger than `pending_at_most` are taken, so
+-- that a mass of stale rows is not walked through. The plans are generic: each search is by a key or in the order of an index, and to plan it
 -- anew took half of the time.
 -- The caller makes the token, so that a claim whose answer was lost can be asked for again
 -- (`p_again`). No lock is waited for longer than the caller waits for the answer: a claim that
@@ -1387,7 +1444,7 @@ begin
       where t."status" = 'pending'
         and t."scheduled_at" <= v_now
         and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-        and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+        and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, t."kind")
         and t."id" <> all (v_held)
       order by t."priority" desc, t."scheduled_at"
       limit 1
@@ -1407,7 +1464,7 @@ begin
           from "public"."tasks" t
           where t."status" = 'pending'
             and t."scheduled_at" <= v_now
-            and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, k.kind, 'pending_for')
+            and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, k.kind)
             and t."kind" = k.kind
             and t."id" <> all (v_held)
           order by t."priority" desc, t."scheduled_at"
@@ -1425,7 +1482,7 @@ begin
         from "public"."tasks" t
         where t."status" = 'pending'
           and t."scheduled_at" <= v_now
-          and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, v_kind, 'pending_for')
+          and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_kind)
           and t."kind" = v_kind
           and t."id" <> all (v_held)
         order by t."priority" desc, t."scheduled_at"
@@ -1856,6 +1913,73 @@ end $$;
 -- No sequential scans in overdue and apply: a plan that was made while a table was small would be
 -- kept while it grows (30 times slower seen).
 
+-- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
+-- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims were
+-- of tasks that were queued later. Of the time that `p_name` of the rules looks back, at most 5,000
+-- ends. Empty where no task waits for so long: then nobody needs it.
+create or replace function unstuck.tasks_turns(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_name text
+) returns jsonb language plpgsql stable set enable_seqscan = off as $$
+declare
+  v_window constant interval := (
+    select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
+  );
+begin
+  if not exists (
+    select from "public"."tasks" t
+    where t."status" = 'pending'
+      and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, p_name)
+  ) then
+    return '{}';
+  end if;
+  return coalesce((
+    select jsonb_object_agg(coalesce(g.kind, '*'), jsonb_build_object(
+      'held', g.held, 'claimed', g.claimed, 'front', g.front
+    ))
+    from (
+      select
+        c.kind,
+        max(c.held) as held,
+        max(c.started_at) as claimed,
+        percentile_disc(0.5) within group (order by c.queued) as front
+      from (
+        (
+          select
+            a.kind,
+            case
+              when unstuck.lives_until(a, (select unstuck.ready_after())) > p_now then p_now
+              else a.beat_at
+            end as held,
+            a.started_at,
+            t."scheduled_at" as queued
+          from unstuck.attempts a
+          left join "public"."tasks" t on t."id" = a.task_id::uuid
+          where a.watch = 'tasks' and a.ended_at is null
+        )
+        union all
+        (
+          select
+            a.kind,
+            case when a.sweep_id is null then a.ended_at else a.beat_at end,
+            a.started_at,
+            t."scheduled_at"
+          from unstuck.attempts a
+          left join "public"."tasks" t on t."id" = a.task_id::uuid
+          where a.watch = 'tasks'
+            and a.ended_at > p_now - v_window
+            and a.worker is not null
+          order by a.ended_at desc
+          limit 5000
+        )
+      ) c
+      group by grouping sets ((c.kind), ())
+    ) g
+    where g.held is not null
+  ), '{}');
+end $$;
+
 -- What is overdue now, and the decision about each task. `p_task`: only that one; null: all.
 create or replace function unstuck.tasks_overdue(
   p_now timestamptz,
@@ -1870,6 +1994,7 @@ declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
   v_jump    record;
+  v_turns   jsonb;
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
@@ -1908,9 +2033,10 @@ begin
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
   if p_limit > 0 then
-    -- Pending for longer than the rule. Where workers are pushed to, not before its push was sent
+    -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to, not before its push was sent
     -- again; and not where that was only just now, for the first time or after the rule's time was
     -- over.
+    v_turns := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
     select array_agg(row(
       d.task_id,
       d.kind,
@@ -1922,7 +2048,11 @@ begin
       'failed',
       'never_claimed',
       'never_claimed',
-      unstuck.sentence('never_claimed', null, 0),
+      case
+        when d.until = d.latest and d.until > d.alone then
+          'Its turn did not come in time: more tasks came than were done.'
+        else unstuck.sentence('never_claimed', null, 0)
+      end,
       null,
       coalesce(extract(epoch from p_now - unstuck.finite(d.until)), 0)
     )::unstuck.overdue)
@@ -1931,13 +2061,21 @@ begin
       select
         t."id"::text as task_id,
         t."kind" as kind,
-        t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') as until
+        unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns) as until,
+        t."scheduled_at" + unstuck.pending_at_most(p_rules, t."kind") as latest,
+        t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') as alone
       from "public"."tasks" t
       where t."status" = 'pending'
         and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
         and t."scheduled_at" <= p_now
           - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
           - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
+        and unstuck.pending_until(
+          t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end,
+          t."kind",
+          p_rules,
+          v_turns
+        ) <= p_now
         and not exists (
           select from unstuck.attempts a
           where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
@@ -1952,7 +2090,7 @@ begin
             and d.task_id = t."id"::text
             and (
               d.times = 1
-              or d.at >= t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+              or d.at >= unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns)
             )
             and d.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
         )
@@ -2236,12 +2374,15 @@ begin
   );
 end $$;
 
--- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`.
+-- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`. Not those
+-- that only wait for their turn.
 create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500)
 returns json language plpgsql set enable_seqscan = off as $$
 declare
-  v_now  constant timestamptz := clock_timestamp();
-  v_sent json;
+  v_now   constant timestamptz := clock_timestamp();
+  v_late  constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'pending_for');
+  v_turns constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'redispatch_after');
+  v_sent  json;
 begin
   with quiet as (
     select
@@ -2257,7 +2398,13 @@ begin
         d.at is null
         or d.at < t."scheduled_at"
         or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
-          and t."scheduled_at" > v_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+          and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_late) > v_now
+      )
+      and not unstuck.in_turn(
+        t."scheduled_at",
+        t."kind",
+        v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after'),
+        v_turns
       )
     order by t."scheduled_at"
     limit p_limit
@@ -2398,6 +2545,7 @@ declare
   v_task    record;
   v_attempt unstuck.attempts;
   v_overdue boolean;
+  v_until   timestamptz;
   v_rescued json;
 begin
   loop
@@ -2433,14 +2581,24 @@ begin
     then
       v_task.state := v_attempt.outcome;
     end if;
+    if v_task.state = 'pending' then
+      v_until := unstuck.pending_until(v_task.queued, v_task.kind, p_rules, '{}');
+      if v_until <= v_now then  -- or it waits for its turn
+        v_until := unstuck.pending_until(
+          v_task.queued,
+          v_task.kind,
+          p_rules,
+          unstuck.tasks_turns(v_now, p_rules, 'pending_for')
+        );
+      end if;
+    end if;
     v_overdue := case
       when v_task.state in ('pending', 'running')
         and v_attempt.number is not null
         and v_attempt.ended_at is null
       then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
         and unstuck.lives_until(v_attempt, unstuck.ready_after()) <= v_now
-      when v_task.state = 'pending' then
-        v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'pending_for')
+      when v_task.state = 'pending' then v_until <= v_now
       when v_task.state = 'running' then
         v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
       else false
@@ -2472,6 +2630,9 @@ begin
     'queued_at', v_task.queued,
     'waited', extract(epoch from v_now - unstuck.finite(v_task.queued)),
     'silent', extract(epoch from v_now - unstuck.finite(v_task.alive)),
+    'pending_left', case v_task.state
+      when 'pending' then extract(epoch from unstuck.finite(v_until) - v_now)
+    end,
     'due_in', case
       when v_task.state = 'pending' and v_task.due is distinct from 'infinity' then
         greatest(0, extract(epoch from unstuck.finite(v_task.due) - v_now))
@@ -2520,6 +2681,7 @@ create or replace function unstuck.tasks_late(
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
+  v_turns constant jsonb := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
   v_jump record;
 begin
   select * into v_jump from unstuck.last_jump();
@@ -2551,13 +2713,19 @@ begin
           t."id"::text,
           t."kind"::text,
           t."owner"::text,
-          t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+          unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns)
         from "public"."tasks" t
         where t."status" = 'pending'
           and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
           and t."scheduled_at" <= p_now
             - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
             - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
+          and unstuck.pending_until(
+            t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end,
+            t."kind",
+            p_rules,
+            v_turns
+          ) <= p_now
           and t."scheduled_at" >= p_after
           and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
           and not exists (
@@ -2991,6 +3159,7 @@ declare
     case when p_section = 3 then 'infinity'::timestamptz else '-infinity' end
   );
   v_id     constant text := coalesce(p_after_id, '');
+  v_turns  jsonb;
   v_kind   constant text := p_filter ->> 'kind';
   v_owner  constant text := p_filter ->> 'owner';
   v_state  constant text := p_filter ->> 'state';
@@ -3024,7 +3193,9 @@ begin
       )
     order by t."updated_at", t."id"::text
     limit p_limit;
-  when 2 then return query
+  when 2 then
+    v_turns := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
+    return query
     select
       t."scheduled_at",
       t."id"::text,
@@ -3034,7 +3205,7 @@ begin
       and t."scheduled_at" >= v_at
       and (t."scheduled_at", t."id"::text) > (v_at, v_id)
       and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-      and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+      and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns) > p_now
       and not exists (
         select from unstuck.attempts a
         where a.watch = 'tasks'
@@ -3117,6 +3288,7 @@ language plpgsql stable
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_now      constant timestamptz := clock_timestamp();
+  v_turns    constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'pending_for');
   v_state    constant text := p_filter ->> 'state';
   v_filtered constant boolean :=
     p_filter ?| array['kind', 'owner', 'reason', 'first'] or v_state in ('resting', 'elsewhere');
@@ -3253,8 +3425,7 @@ begin
             and (t."status" = 'processing' or t."status" = 'pending')
           then l.lives_until
           when t."status" = 'pending' then
-            least(t."scheduled_at", '9999-12-31')
-              + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+            unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns)
           when t."status" = 'processing' then
             least(t."updated_at", '9999-12-31')
               + unstuck.rule_seconds(p_rules, t."kind", 'silent_for')

@@ -51,6 +51,7 @@ DEFAULT = replace(
     lease=LEASE,
     run_for=RUN_FOR,
     pending_for=PENDING_FOR,
+    pending_at_most=PENDING_FOR,  # no task waits for its turn; tests/store/test_turns.py has that
     silent_for=SILENT_FOR,
     redispatch_after=REDISPATCH_AFTER,
     attempts=3,
@@ -61,7 +62,7 @@ DEFAULT = replace(
 )
 RULES = {
     "*": DEFAULT,
-    "once": replace(DEFAULT, attempts=1, pending_for=100),
+    "once": replace(DEFAULT, attempts=1, pending_for=100, pending_at_most=100),
     "uncertain": replace(DEFAULT, on_lost="uncertain"),
     "fails": replace(DEFAULT, on_lost="fail", attempts=2),
 }
@@ -88,6 +89,8 @@ class Attempt:
     outcome: str | None = None
     reason: str | None = None
     swept: bool = False
+    started: int = 0
+    ended: int = 0
 
     @property
     def alive_until(self) -> int:
@@ -183,6 +186,7 @@ class Task:
             lease,
             lease + RUN_FOR * SECOND,
             dict(checkpoint),
+            started=now,
         )
         self.history.append(attempt)
         self.move("running", None, now)
@@ -500,11 +504,31 @@ class Machine(RuleBasedStateMachine):
         for attempt in granted:
             attempt.lease_until, attempt.extended = self.now + LEASE * SECOND, True
 
+    def in_turn(self, task: Task) -> bool:
+        """Tasks of its kind are claimed, and half of them were queued before it, or more."""
+        recently = self.now - REDISPATCH_AFTER * SECOND
+        claims = [
+            attempt
+            for other in self.created
+            for attempt in other.history
+            if other.kind == task.kind
+            and attempt.token
+            and (not attempt.outcome or attempt.ended > recently)
+        ]
+        queued = sorted(attempt.task.due for attempt in claims if not attempt.task.deleted)
+        if not queued or max(attempt.started for attempt in claims) <= recently:
+            return False
+        return task.due >= queued[(len(queued) - 1) // 2]
+
     @precondition(lambda self: any(task.quiet(self.now) for task in self.created))
     @rule()
     def redispatch(self) -> None:
         sent = self.call("tasks_redispatch", WATCH.rules_json)
-        quiet = {task.id: task for task in self.created if task.quiet(self.now)}
+        quiet = {
+            task.id: task
+            for task in self.created
+            if task.quiet(self.now) and not self.in_turn(task)
+        }
         for task in quiet.values():
             task.pushed.append(self.now)
         assert {dispatch["task_id"]: dispatch["times"] for dispatch in sent} == {
@@ -572,6 +596,9 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def all_is_well(self) -> None:
+        for task in self.created:
+            for attempt in task.history:
+                attempt.ended = attempt.ended or bool(attempt.outcome) * self.now
         self.every_task_is_where_the_model_says()
         self.the_ledger_is_whole()
         self.no_task_is_tried_more_often_than_its_rule_allows()

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.sql import pass_time
-from tests.store.steps import LEASE, claimed, swept
+from tests.store.steps import LEASE, claimed, claimed_again, swept
 
 
 class TestSuspend:
@@ -55,3 +55,33 @@ class TestSuspend:
             claimed(store, watch)
         pass_time(db, LEASE + 1)
         assert (store.suspend(tasks, policy), store.suspend(hooked, policy)) == (0, 0)
+
+    def test_a_burst_that_kills_its_workers_at_each_try_is_put_off_once(
+        self, store, db, tasks, policy
+    ):
+        ids = [claimed(store, tasks).task_id for _ in range(12)]
+        pass_time(db, LEASE + 1)
+        assert store.suspend(tasks, policy) == 12
+        for _ in range(2):
+            pass_time(db, LEASE + 1)
+            assert store.suspend(tasks, policy) == 0
+            assert len(swept(store, tasks)) == 12
+            pass_time(db, 20)
+            for task_id in ids:
+                claimed_again(store, tasks, task_id)
+
+    def test_where_heartbeats_of_others_arrive_it_is_half_of_a_lease(
+        self, store, db, tasks, policy
+    ):
+        for _ in range(12):
+            claimed(store, tasks)
+        other = claimed(store, tasks)
+        pass_time(db, LEASE - 1)
+        store.beat(tasks, other.task_id, other.token)
+        pass_time(db, 2)
+        store.beat(tasks, other.task_id, other.token)
+        assert store.suspend(tasks, policy) == 12
+        pass_time(db, LEASE / 2 - 1)
+        assert swept(store, tasks) == []
+        pass_time(db, 2)
+        assert len(swept(store, tasks)) == 12

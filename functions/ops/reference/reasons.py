@@ -8,7 +8,10 @@ from functions.install.render import template
 
 REASONS: dict[Reason, tuple[str, str]] = {
     Reason.NEVER_CLAIMED: (
-        "No worker claimed the task within `pending_for`, although it was pushed again.",
+        (
+            "No worker claimed the task within `pending_for`, although it was pushed again; or its "
+            "turn did not come within `pending_at_most`, because more tasks came than were done."
+        ),
         (
             "Whether workers run. `stats` shows how long tasks wait; the log has "
             "`claim_refused` and `dispatch_failed`."
