@@ -11,7 +11,7 @@
 
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
 -- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims were
--- of tasks that were queued later. Of the time that `p_name` of the rules looks back, at most 5,000
+-- of tasks that were queued later. Attempts that a sweep ended do not count. Of the time that `p_name` of the rules looks back, at most 5,000
 -- ends. Empty where no task waits for so long: then nobody needs it.
 create or replace function unstuck.@watch@_turns(
   p_now timestamptz,
@@ -58,7 +58,7 @@ begin
         (
           select
             a.kind,
-            case when a.sweep_id is null then a.ended_at else a.beat_at end,
+            a.ended_at,
             a.started_at,
             @queued_bound(t)@
           from unstuck.attempts a
@@ -66,6 +66,7 @@ begin
           where a.watch = '@watch@'
             and a.ended_at > p_now - v_window
             and a.worker is not null
+            and a.sweep_id is null
           order by a.ended_at desc
           limit 5000
         )

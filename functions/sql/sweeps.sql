@@ -252,7 +252,7 @@ create or replace function unstuck.suspend(
   p_watch text,
   p_at_least integer,
   p_share double precision
-) returns integer language plpgsql set lock_timeout = '200ms' as $$
+) returns integer language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_live    integer;
@@ -288,8 +288,15 @@ begin
       extended = true
   where a.watch = p_watch
     and a.ended_at is null
-    and a.task_id = any (v_ids)
-    and a.lease_until <= v_now;
+    and a.lease_until <= v_now
+    and a.task_id in (
+      select l.task_id
+      from unstuck.attempts l
+      where l.watch = p_watch
+        and l.ended_at is null
+        and l.task_id = any (v_ids)
+      for update skip locked
+    );
   get diagnostics v_live = row_count;
   return v_bridged + v_live;
 end $$;

@@ -30,7 +30,6 @@ SHARES = {
 }
 """The part of the budget at which each step ends at the latest; the next one has the time between.
 What follows the run has the rest."""
-A_MOMENT_SECONDS = 0.2
 LEAST_BATCH_SECONDS = 1.0
 """So long a batch may take in any case."""
 MAX_LOST_PUSHES = 200
@@ -157,9 +156,6 @@ class _Run:
         self.counts = Counts()
         self.errors: list[str] = []
         self.answer: SweepReport | None = None
-        self.suspended: list[Watch] = []
-        """Watches with a mass expiry: what does not beat again is ended in this run."""
-        self.suspended_at = self.started
         self.unfinished: list[Watch] = []
         """Watches in which more may be overdue."""
         self.pushes: list[Push] = []
@@ -182,8 +178,10 @@ class _Run:
 
     def go(self) -> None:
         for watch, until in self._shared(self.watches, self._until("settle")):
-            self._guarded(watch, self._suspend)
-            self._guarded(watch, self._settle, until)
+            if self._guarded(watch, self._suspend):
+                self._guarded(watch, self._settle, until)
+            else:
+                self.unfinished.append(watch)
         for name, step in {
             "push": self._push,
             "notify": lambda until: notify(self.store, self.policy, self.settings, until),
@@ -194,12 +192,6 @@ class _Run:
             if error := within(self._until(name), step):
                 self.errors.append(f"{name}: {error}")
         self._settle_again(self.unfinished)
-        for part in (0.5, 1.0):  # of a lease: as long as `suspend` may have put them off
-            due = self.suspended_at + part * self.policy.lease + A_MOMENT_SECONDS
-            if self.suspended and due < self._until("overview"):
-                time.sleep(max(0.0, due - time.monotonic()))
-                watches = {watch.name: watch for watch in (*self.suspended, *self.unfinished)}
-                self._settle_again(list(watches.values()))
 
     def _settle_again(self, watches: list[Watch]) -> None:
         """With the time that nothing else has taken."""
@@ -232,18 +224,18 @@ class _Run:
             now = time.monotonic()
             yield watch, now + (until - now) / (len(watches) - number)
 
-    def _guarded(self, watch: Watch, step: Callable[..., None], *arguments: float) -> None:
+    def _guarded(self, watch: Watch, step: Callable[..., None], *arguments: float) -> bool:
         """One watch that fails does not stop the others."""
         try:
             step(watch, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on and says so
             self.fail(watch.name, error)
+            return False
+        return True
 
     def _suspend(self, watch: Watch) -> None:
         suspended = self.store.suspend(watch, self.policy)
         if suspended:
-            self.suspended.append(watch)
-            self.suspended_at = time.monotonic()
             self.counts.suspended += suspended
             events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
 

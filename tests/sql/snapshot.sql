@@ -916,7 +916,7 @@ create or replace function unstuck.suspend(
   p_watch text,
   p_at_least integer,
   p_share double precision
-) returns integer language plpgsql set lock_timeout = '200ms' as $$
+) returns integer language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_live    integer;
@@ -952,8 +952,15 @@ begin
       extended = true
   where a.watch = p_watch
     and a.ended_at is null
-    and a.task_id = any (v_ids)
-    and a.lease_until <= v_now;
+    and a.lease_until <= v_now
+    and a.task_id in (
+      select l.task_id
+      from unstuck.attempts l
+      where l.watch = p_watch
+        and l.ended_at is null
+        and l.task_id = any (v_ids)
+      for update skip locked
+    );
   get diagnostics v_live = row_count;
   return v_bridged + v_live;
 end $$;
@@ -1915,7 +1922,7 @@ end $$;
 
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
 -- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims were
--- of tasks that were queued later. Of the time that `p_name` of the rules looks back, at most 5,000
+-- of tasks that were queued later. Attempts that a sweep ended do not count. Of the time that `p_name` of the rules looks back, at most 5,000
 -- ends. Empty where no task waits for so long: then nobody needs it.
 create or replace function unstuck.tasks_turns(
   p_now timestamptz,
@@ -1962,7 +1969,7 @@ begin
         (
           select
             a.kind,
-            case when a.sweep_id is null then a.ended_at else a.beat_at end,
+            a.ended_at,
             a.started_at,
             t."scheduled_at"
           from unstuck.attempts a
@@ -1970,6 +1977,7 @@ begin
           where a.watch = 'tasks'
             and a.ended_at > p_now - v_window
             and a.worker is not null
+            and a.sweep_id is null
           order by a.ended_at desc
           limit 5000
         )

@@ -513,7 +513,7 @@ class Machine(RuleBasedStateMachine):
             for attempt in other.history
             if other.kind == task.kind
             and attempt.token
-            and (not attempt.outcome or attempt.ended > recently)
+            and (not attempt.outcome or (attempt.ended > recently and not attempt.swept))
         ]
         queued = sorted(attempt.task.due for attempt in claims if not attempt.task.deleted)
         if not queued or max(attempt.started for attempt in claims) <= recently:

@@ -279,15 +279,3 @@ def test_a_database_that_is_away_ends_the_run_with_an_error(store, monkeypatch):
         monkeypatch.setattr(store, verb, away)
     done = sweep(store, POLICY)
     assert (done.verdict, done.complete) == ("error", False)
-
-
-def test_workers_that_died_together_are_rescued_in_the_run_that_put_them_off(store, db):
-    for _ in range(12):
-        store.claim(WATCH, store.create(WATCH, "image", {}).task_id, "a worker that dies")
-    db.execute("update unstuck.attempts set lease = '1 s', lease_until = now() - interval '1 s'")
-    policy = replace(POLICY, lease=1.0, sweep_budget=6.0)
-    queue = SlowQueue(0)
-    # a lease counts from the start of the server at least
-    eventually(lambda: store.preview(WATCH, 20), 30)
-    done = sweep(store, policy, queue)
-    assert (done.suspended, done.requeued, len(queue.pushed)) == (12, 12, 12)
