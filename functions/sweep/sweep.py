@@ -30,8 +30,8 @@ SHARES = {
 }
 """The part of the budget at which each step ends at the latest; the next one has the time between.
 What follows the run has the rest."""
-LEAST_BATCH_SECONDS = 1.0
-"""So long a batch may take in any case."""
+LEAST_BATCH_SECONDS = LEAST_STEP_SECONDS = 1.0
+"""So long a batch, and each other step, may take in any case."""
 MAX_LOST_PUSHES = 200
 """Pushes that are marked as sent again at once; those of them for which no time is left wait for
 the next `redispatch_after`."""
@@ -189,7 +189,8 @@ class _Run:
             "prune": self._prune,
             "overview": self._overview,
         }.items():
-            if error := within(self._until(name), step):
+            until = max(self._until(name), time.monotonic() + LEAST_STEP_SECONDS)
+            if error := within(until, step):
                 self.errors.append(f"{name}: {error}")
         self._settle_again(self.unfinished)
 
