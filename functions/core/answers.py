@@ -261,7 +261,8 @@ class TaskRow(Record):
 
 
 class Attempt(Record):
-    """An attempt in the history of a task. `checkpoints` are their names."""
+    """An attempt in the history of a task. `age`: seconds since it began; `took`: seconds from then
+    to its end. `checkpoints` are their names."""
 
     number: int
     tries: int
@@ -292,11 +293,15 @@ class OpenCount(Record):
 
 
 class OverdueCount(Record):
+    """`oldest`: seconds since the first of them should have ended; None where there is none."""
+
     count: int
     oldest: float | None
 
 
 class EndedCount(Record):
+    """How many attempts ended so in the last hour."""
+
     kind: str | None
     outcome: Outcome
     reason: str | None
@@ -304,6 +309,8 @@ class EndedCount(Record):
 
 
 class LastSweep(Record):
+    """`ago`: seconds since it began. `ok` is None until it has ended."""
+
     started_at: str
     ago: float
     ok: bool | None

@@ -322,7 +322,7 @@ an App."""
 
 def write_by(writer: Writer) -> None:
     """From now on each line of this process goes to `writer`."""
-    global _write  # noqa: PLW0603 - see there
+    global _write  # noqa: PLW0603 - one for the whole process, as stdout is
     _write = writer
 
 

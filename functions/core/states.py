@@ -1,15 +1,22 @@
 """The states of a task and the legal moves between them. SQL enforces them; this is the list to
 read.
 
-| from      | to        | by which verb                                                   |
-|-----------|-----------|-----------------------------------------------------------------|
-| -         | pending   | create                                                          |
-| pending   | running   | claim                                                           |
-| pending   | failed    | sweep, status: never_claimed                                    |
-| running   | completed | settle                                                          |
-| running   | failed    | settle; sweep, status, claim when the attempt is overdue        |
-| running   | pending   | settle, not as complete or fail; sweep, status, claim when overdue |
-| resting   | pending   | a person, outside Unstuck: resting tasks are never swept        |
+| from      | to        | by which verb                                                     |
+|-----------|-----------|-------------------------------------------------------------------|
+| -         | pending   | create                                                            |
+| pending   | running   | claim                                                             |
+| pending   | failed    | sweep, status, create: never_claimed; operate                     |
+| running   | completed | settle                                                            |
+| running   | failed    | settle; sweep, status, claim, create when it is overdue; operate  |
+| running   | pending   | settle as retry, release or return; sweep, status, claim, create  |
+|           |           | when it is overdue; operate (requeue)                             |
+| failed    | pending   | operate (retry)                                                   |
+| cancelled | pending   | operate (retry)                                                   |
+| resting   | pending   | a person, outside Unstuck: resting tasks are never swept          |
+
+Pending, running and resting tasks also become cancelled, by cancel or operate. `operate` is what a
+person does by a command or on the page. A create looks at one task of others: the open one of the
+same owner, where a kind may have only one.
 """
 
 from enum import StrEnum
@@ -36,6 +43,8 @@ MOVES: frozenset[tuple[State, State]] = frozenset(
         (State.RUNNING, State.FAILED),
         (State.RUNNING, State.PENDING),
         (State.RUNNING, State.CANCELLED),
+        (State.FAILED, State.PENDING),
+        (State.CANCELLED, State.PENDING),
         (State.RESTING, State.PENDING),
         (State.RESTING, State.CANCELLED),
     }

@@ -12,7 +12,8 @@ def cost_of(watch: Watch, kind: str, fields: dict[str, Any]) -> int:
     """Cents: by the rule of the kind, or `cost` of the request within the rule's bounds. A caller
     who sends `cost` agrees to that price.
 
-    Raises BadRequestError with 409 when the price is another one.
+    Raises BadRequestError: 400 when `cost` is no whole number, or is missing where the rule has a
+    range; 409 when it is outside of the rule's bounds.
     """
     rule, cost = watch.rule(kind), fields.get("cost")
     least, most = rule.cost_at_least, rule.cost_at_most

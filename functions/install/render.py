@@ -1,7 +1,8 @@
 """Makes the SQL of a watched table from the templates in functions/sql. What comes out is plain,
 static SQL that can be read, diffed and put into a migration.
 
-A template is SQL with names of the table in it (functions.install.names has them all):
+A template is SQL with names of the table in it (functions.install.names has them all, and `render`,
+which fills them in):
 
     @table@ t, t.@key@         a name: the quoted table, the quoted column of the row t
     '@watch@'                  a name as a literal: the quotes of the template are those of SQL

@@ -114,7 +114,7 @@ class Table:
         return self.value(row, role, "null::text") + cast
 
     def kind(self, row: str) -> str:
-        """A row of somebody else's table may have none."""
+        """The kind of the row; '' where a table that is not our own has none."""
         if "kind" not in self.watch.columns:
             return "''::text"
         kind = self.text(row, "kind")
@@ -148,13 +148,14 @@ class Table:
         return f"(select o.{column} {source})"
 
     def queued_bound(self, row: str) -> str:
-        """When the task was queued, by its columns alone: an index can have it."""
+        """When the task was queued, by its columns alone, so that an index can have it; by what a
+        trigger saw where there is no such column."""
         if self.watch.clocks.get("queued"):
             return self.clock(row, "queued")
         return self._observed(row, "status_at")
 
     def alive_bound(self, row: str) -> str:
-        """When the task was last seen alive, by its columns alone."""
+        """When the task was last seen alive: as `queued_bound`."""
         if self.watch.clocks.get("alive"):
             return self.clock(row, "alive")
         return self._observed(row, "touched_at")

@@ -50,7 +50,7 @@ OTHERS_OPTIONS = frozenset(
     }
 )
 """Options in the URLs of other tools that mean nothing to PostgreSQL's own library. An option that
-is in neither list is refused: it may be a misspelt `sslmode`."""
+neither this list nor libpq has is refused: it may be a misspelt `sslmode`."""
 _REFUSALS: tuple[tuple[str, str, bool], ...] = (
     (
         "password authentication failed|wrong password|SASL authentication failed",

@@ -16,9 +16,9 @@ from functions.core.policy import Policy
 from functions.store import Store
 
 MAX_TASKS = 50
-"""That one sweep asks about."""
+"""So many tasks, at most, one sweep asks about."""
 MAX_LINES = 200
-"""That one answer holds."""
+"""So many lines, at most, one answer holds."""
 SLACK_SECONDS = 60.0
 """So far the platform's line may lie before the last heartbeat or after the end of the lease."""
 _WORKER = re.compile(r"(?P<revision>(?P<service>[a-z][a-z0-9-]*)-\d{5}-[a-z]{3})@(?P<instance>\w+)")
@@ -58,7 +58,7 @@ def explain(
     project: str,
     dead_workers: list[tuple[str, Rescued]],
 ) -> int:
-    """Writes what the log says to the ledger. Returns of how many attempts it says something.
+    """Writes what the log says to the ledger. Returns for how many attempts it wrote a cause.
     Raises what the client and the store raise."""
     tasks = [
         (watch, task, worker)

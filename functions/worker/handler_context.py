@@ -36,7 +36,8 @@ LINE_CHARACTERS = 50_000
 
 @dataclass(frozen=True)
 class Job:
-    """What travels to where the handler runs."""
+    """What travels to where the handler runs. `seconds`: until the deadline. `memory`: bytes.
+    `attempt`: the number of this attempt."""
 
     handler: str
     task_id: str

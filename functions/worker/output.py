@@ -26,7 +26,8 @@ def redirect(descriptor: int) -> None:
 
 
 def _stream(descriptor: int) -> TextIO:
-    """A new one: that of before may be one of a file, with a place in it."""
+    """A new stream: the old one may have been opened on a file, and would keep the position in it,
+    which a pipe does not have."""
     return os.fdopen(
         descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
     )

@@ -172,7 +172,7 @@ def points(where: Cloud) -> Iterator[Finding]:
 
 
 def incidents(where: Cloud) -> Iterator[Finding]:
-    """Google's client of this version has no alerts."""
+    """By REST: this version of Google's client library cannot list alerts."""
     answer = where.get(
         f"{MONITORING}/projects/{where.project}/alerts", filter='state="OPEN"', pageSize=100
     )
