@@ -58,7 +58,8 @@ LONG = ("sweep", "batch", "orphans", "prune")
 (by itself Supabase ends a statement of its API after 8 s, another PostgREST never)."""
 
 _FUNCTION = re.compile(
-    r"^create or replace function unstuck\.(?P<name>\w+)\((?P<arguments>.*?)\)"
+    r"^create or replace function unstuck\.(?P<name>\w+)"
+    r"\((?P<arguments>(?:(?!^create ).)*?)\)"  # one without `returns` hides none behind it
     r"\s+returns (?P<type>\w+)",
     re.DOTALL | re.MULTILINE,
 )
