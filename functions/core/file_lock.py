@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 WAIT_SECONDS = 10.0
-"""Longer than that another process is stopped while it writes. Then a torn line is better than a
+"""Who holds the lock for longer was stopped while it wrote. Then a torn line is better than a
 worker that sends no heartbeats."""
 POLL_SECONDS = 0.002
 

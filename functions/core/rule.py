@@ -17,6 +17,7 @@ from functions.core.yaml_lines import Value
 
 CENTS = whole(0, 100_000_000)
 PENDING_MULTIPLE = 4
+"""So many times `pending_for` is `pending_at_most`, unless the policy states it."""
 PYTHON_ONLY = {
     "on_error",
     "isolation",

@@ -1,4 +1,4 @@
-"""The folder of an attempt's own for temporary files: work that is killed cannot remove them, and
+"""An attempt's own folder for temporary files: work that is killed cannot remove them, and
 where /tmp is memory, as on Cloud Run, they would take it from the instance for good."""
 
 import os

@@ -24,6 +24,7 @@ from functions.worker.handler_context import Job
 START_SECONDS = 10.0
 """So long a forkserver may take to fork; it may be loading modules meanwhile."""
 END_SECONDS = 2.0
+"""So long the end of the worker waits for its forkserver to end."""
 PRELOAD_SECONDS = 5.0
 """A module whose import takes longer is not preloaded, since all other kinds would wait for it."""
 DESCRIPTORS = 4
