@@ -74,7 +74,7 @@ def test_the_sweep_ends_what_is_stuck_and_leaves_the_rest(task_table: Adopted) -
     if watch.fence == "observe":
         pytest.skip("no clock of its own: tested in test_observe.py")
     opened = [state for state in ("pending", "running") if task_table.real.words[state]]
-    stuck = {task_table.row(state, "3 hours") for state in opened}
+    stuck = {task_table.row(state, "2 days") for state in opened}
     fine = [task_table.row(state) for state in opened]
     fine += [
         task_table.row(state, "3 hours")
