@@ -1,12 +1,11 @@
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short
 -- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
--- committed before the lock; add the new attempt and move the task.
--- The next task is one that may still wait: only rows younger than `pending_at_most` are taken, so
--- that a mass of stale rows is not walked through. The plans are generic: each search is by a key or in the order of an index, and to plan it
--- anew took half of the time.
--- The caller makes the token, so that a claim whose answer was lost can be asked for again
--- (`p_again`). No lock is waited for longer than the caller waits for the answer: a claim that
--- comes through when nobody listens would burn a try.
+-- committed before the lock; add the new attempt and move the task. The next task is one that may
+-- still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale rows is
+-- not walked through. The plans are generic: each search is by a key or in the order of an index,
+-- and to plan it anew took half of the time. The caller makes the token, so that a claim whose
+-- answer was lost can be asked for again (`p_again`). No lock is waited for longer than the caller
+-- waits for the answer: a claim that comes through when nobody listens would burn a try.
 create or replace function unstuck.@watch@_claim(
   p_task text,
   p_worker text,
@@ -59,7 +58,6 @@ begin
       select
         t.@key@ as key,
         t.@key@::text as id,
-        @queued_bound(t)@ as queued,
         @kind(t)@ as kind,
         @input(t)@ as input
       into v_task
@@ -98,7 +96,6 @@ begin
         select
           t.@key@ as key,
           t.@key@::text as id,
-          @queued_bound(t)@ as queued,
           @kind(t)@ as kind,
           @input(t)@ as input
         into v_task
@@ -121,7 +118,6 @@ begin
       select
         t.@key@ as key,
         t.@key@::text as id,
-        @queued_bound(t)@ as queued,
         @kind(t)@ as kind,
         @input(t)@ as input,
         @is_pending(t)@ and (@due(t)@ > v_now) is not true as ready
@@ -178,10 +174,6 @@ begin
     and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry'
   then
     v_pass := set_config('synchronous_commit', 'off', true);
-  end if;
-  -- a push that was sent again has reached somebody
-  if v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'redispatch_after') then
-    delete from unstuck.dispatches d where d.watch = '@watch@' and d.task_id = v_task.id;
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
   v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');

@@ -57,9 +57,6 @@ begin
   where a.watch = '@watch@'
     and a.task_id = any (v_moved)
     and a.ended_at is null;
-  delete from unstuck.dispatches d
-  where d.watch = '@watch@'
-    and d.task_id = any (v_moved);
   if v_state <> 'pending' then  -- a task that nobody held has its reason in the ledger too
     insert into unstuck.attempts (
       watch, task_id, number, tries, kind, token,

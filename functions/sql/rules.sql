@@ -28,8 +28,8 @@ returns interval language sql immutable parallel safe as $$
   select make_interval(secs => unstuck.rule_value(p_rules, p_kind, p_name)::float8)
 $$;
 
--- How long a task may wait at most, whatever goes on around it: four times `pending_for`, unless the
--- policy says otherwise.
+-- How long a task may wait at most, whatever goes on around it: four times `pending_for`, unless
+-- the policy says otherwise.
 create or replace function unstuck.pending_at_most(p_rules jsonb, p_kind text) returns interval
 language sql immutable parallel safe as $$
   select coalesce(

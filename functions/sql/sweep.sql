@@ -10,9 +10,10 @@
 -- kept while it grows (30 times slower seen).
 
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
--- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims were
--- of tasks that were queued later. Attempts that a sweep ended do not count. Of the time that `p_name` of the rules looks back, at most 5,000
--- ends. Empty where no task waits for so long: then nobody needs it.
+-- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims
+-- were of tasks that were queued later. Attempts that a sweep ended do not count. Looks back by the
+-- longest time that rule `p_name` has, over at most 5,000 ended attempts. Empty where no task waits
+-- for so long: then nobody needs it.
 create or replace function unstuck.@watch@_turns(
   p_now timestamptz,
   p_rules jsonb,
@@ -130,9 +131,9 @@ begin
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
   if p_limit > 0 then
-    -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to, not before its push was sent
-    -- again; and not where that was only just now, for the first time or after the rule's time was
-    -- over.
+    -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to,
+    -- not before its push was sent again; and not where that was only just now, for the first time
+    -- or after the rule's time was over.
     v_turns := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
     select array_agg(row(
       d.task_id,
@@ -306,13 +307,6 @@ begin
     ), '{}')
   from unnest(p_found) x
   where not x.live;
-
-  delete from unstuck.dispatches d
-  using unnest(p_found) x
-  where x.state = 'failed'
-    and not x.live
-    and d.watch = '@watch@'
-    and d.task_id = x.task_id;
 
   perform set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);
   update @table@ t

@@ -246,8 +246,8 @@ $$;
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
 -- more lease, once; half of one where heartbeats of others have arrived since, because then the
 -- platform works. Not a task whose last try got one and was dead all the same: what kills its
--- worker at each try is not the platform. So does each whose lease ran out in a silence. Returns how
--- many got one.
+-- worker at each try is not the platform. So does each whose lease ran out in a silence. Returns
+-- how many got one.
 create or replace function unstuck.suspend(
   p_watch text,
   p_at_least integer,

@@ -138,7 +138,7 @@ class Work:
                 spawn.module_of(self._job.handler),
                 message.seconds,
                 message.left_open,
-                wanted=self._preloads,
+                by_rule=self._preloads,
             )
             return None
         self._finished = isinstance(message, LastMessage)

@@ -23,7 +23,7 @@ class Folder:
         with suppress(OSError):
             around = tempfile.gettempdir()
             path = f"{around}/unstuck-{secrets.token_hex(8)}"
-            os.mkdir(path, 0o700)  # noqa: PTH102 - a tenth of mkdtemp's time
+            os.mkdir(path, 0o700)
             self.path = path
         self._counts = self.path is not None and is_memory(around)
         self._bytes, self._next = 0, 0.0
@@ -46,7 +46,7 @@ class Folder:
         if self.path is None:
             return
         try:
-            os.rmdir(self.path)  # noqa: PTH106 - mostly it is empty
+            os.rmdir(self.path)
         except OSError:
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -68,7 +68,7 @@ def is_memory(path: str) -> bool:
         return True
     path = os.path.realpath(path)
     best, kind = "", ""
-    with suppress(OSError), open("/proc/mounts", encoding="utf-8", errors="replace") as mounts:  # noqa: PTH123
+    with suppress(OSError), open("/proc/mounts", encoding="utf-8", errors="replace") as mounts:
         for line in mounts:
             _, point, file_system, *_ = line.split(" ")
             inside = path == point or path.startswith(point.rstrip("/") + "/")

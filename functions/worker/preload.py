@@ -79,7 +79,7 @@ def _files() -> set[str]:
     files = set()
     for number in _listed("/proc/self/fd"):
         with suppress(OSError):  # that of the listing itself
-            file = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115 - the text is wanted
+            file = os.readlink(f"/proc/self/fd/{number}")
             if file not in HARMLESS_FILES:
                 files.add(f"{file} {number}" if file.startswith("/") else f"{file}{number}")
     return files
@@ -92,7 +92,7 @@ def _programs() -> set[str]:
 def _shared_memory() -> set[str]:
     """Mappings that a child writes and all others see, such as a multiprocessing.Lock."""
     mappings = set()
-    with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+    with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             address, permissions, *_ = line.split()
             if permissions.startswith("rw") and permissions.endswith("s"):
@@ -102,7 +102,7 @@ def _shared_memory() -> set[str]:
 
 def _listed(folder: str) -> set[str]:
     with suppress(OSError):
-        return set(os.listdir(folder))  # noqa: PTH208 - a third of pathlib's time
+        return set(os.listdir(folder))
     return set()
 
 

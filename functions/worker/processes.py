@@ -40,7 +40,7 @@ def children(pid: int) -> list[int]:
     """The direct children of a process; none of one that has just ended."""
     pids: list[int] = []
     with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - as below
+        for thread in os.listdir(f"/proc/{pid}/task"):
             pids += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
     return pids
 
@@ -78,7 +78,7 @@ def mapped_files(pids: Iterable[int]) -> set[str]:
 
 def offer_to_the_system() -> None:
     """When memory runs out the kernel ends this process, and what it starts, before the worker."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")
 
 
@@ -108,7 +108,7 @@ def _kilobytes(file: str, *fields: str) -> int | None:
 
 
 def _read(file: str) -> str:
-    with open(file, encoding="ascii", errors="replace") as opened:  # noqa: PTH123 - a third of pathlib's time
+    with open(file, encoding="ascii", errors="replace") as opened:
         return opened.read()
 
 

@@ -119,7 +119,8 @@ class _Client:
             f"import sys; sys.path[:] = {sys.path!r}; "
             f"from functions.worker.forkserver import main; main({theirs.fileno()})"
         )
-        options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+        # As multiprocessing does.
+        options = subprocess._args_from_interpreter_flags()  # type: ignore
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
                 [sys.executable, *options, "-c", start],
@@ -227,17 +228,17 @@ class Forkservers:
     def replace(self, child: Child) -> None:
         """The child was refused, or not made in time."""
         with self._lock:
-            if child._forkserver is self._current:  # noqa: SLF001 - they belong together
+            if child._forkserver is self._current:
                 self._replace()
 
-    def learn(self, module: str, seconds: float, left_open: str, *, wanted: bool | None) -> None:
-        """How the import of a module went in a child. `wanted`: what its rule says of it."""
-        if wanted is False or (left_open and not wanted):
+    def learn(self, module: str, seconds: float, left_open: str, *, by_rule: bool | None) -> None:
+        """How the import of a module went in a child. `by_rule`: what its rule says of it."""
+        if by_rule is False or (left_open and not by_rule):
             request = None
-        elif seconds > PRELOAD_SECONDS and not wanted:
+        elif seconds > PRELOAD_SECONDS and not by_rule:
             request, left_open = None, f"its import took {seconds:.1f} s"
         else:
-            request = Module(module, checked=not wanted)
+            request = Module(module, checked=not by_rule)
         with self._lock:
             if module in self._modules:
                 return
@@ -245,7 +246,7 @@ class Forkservers:
             if request:
                 with suppress(OSError):
                     self._serving().load(request)
-        if request is None and wanted is None:
+        if request is None and by_rule is None:
             _report(module, seconds, left_open)
 
     def _serving(self) -> _Client:

@@ -510,7 +510,7 @@ def handlers(written):
         "a slip in a log call does not fail the task"
     )
     assert lines[3][0].endswith("ValueError: why")
-    Forkservers().learn("a_module", 0.1, "1 socket", wanted=None)
+    Forkservers().learn("a_module", 0.1, "1 socket", by_rule=None)
 
 
 def test_a_handlers_logger_reaches_nobody_elses_handlers(caplog):

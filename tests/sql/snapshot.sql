@@ -309,8 +309,8 @@ returns interval language sql immutable parallel safe as $$
   select make_interval(secs => unstuck.rule_value(p_rules, p_kind, p_name)::float8)
 $$;
 
--- How long a task may wait at most, whatever goes on around it: four times `pending_for`, unless the
--- policy says otherwise.
+-- How long a task may wait at most, whatever goes on around it: four times `pending_for`, unless
+-- the policy says otherwise.
 create or replace function unstuck.pending_at_most(p_rules jsonb, p_kind text) returns interval
 language sql immutable parallel safe as $$
   select coalesce(
@@ -910,8 +910,8 @@ $$;
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
 -- more lease, once; half of one where heartbeats of others have arrived since, because then the
 -- platform works. Not a task whose last try got one and was dead all the same: what kills its
--- worker at each try is not the platform. So does each whose lease ran out in a silence. Returns how
--- many got one.
+-- worker at each try is not the platform. So does each whose lease ran out in a silence. Returns
+-- how many got one.
 create or replace function unstuck.suspend(
   p_watch text,
   p_at_least integer,
@@ -1384,13 +1384,12 @@ end $$;
 
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short
 -- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
--- committed before the lock; add the new attempt and move the task.
--- The next task is one that may still wait: only rows younger than `pending_at_most` are taken, so
--- that a mass of stale rows is not walked through. The plans are generic: each search is by a key or in the order of an index, and to plan it
--- anew took half of the time.
--- The caller makes the token, so that a claim whose answer was lost can be asked for again
--- (`p_again`). No lock is waited for longer than the caller waits for the answer: a claim that
--- comes through when nobody listens would burn a try.
+-- committed before the lock; add the new attempt and move the task. The next task is one that may
+-- still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale rows is
+-- not walked through. The plans are generic: each search is by a key or in the order of an index,
+-- and to plan it anew took half of the time. The caller makes the token, so that a claim whose
+-- answer was lost can be asked for again (`p_again`). No lock is waited for longer than the caller
+-- waits for the answer: a claim that comes through when nobody listens would burn a try.
 create or replace function unstuck.tasks_claim(
   p_task text,
   p_worker text,
@@ -1443,7 +1442,6 @@ begin
       select
         t."id" as key,
         t."id"::text as id,
-        t."scheduled_at" as queued,
         t."kind" as kind,
         t."input" as input
       into v_task
@@ -1482,7 +1480,6 @@ begin
         select
           t."id" as key,
           t."id"::text as id,
-          t."scheduled_at" as queued,
           t."kind" as kind,
           t."input" as input
         into v_task
@@ -1505,7 +1502,6 @@ begin
       select
         t."id" as key,
         t."id"::text as id,
-        t."scheduled_at" as queued,
         t."kind" as kind,
         t."input" as input,
         t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready
@@ -1562,10 +1558,6 @@ begin
     and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry'
   then
     v_pass := set_config('synchronous_commit', 'off', true);
-  end if;
-  -- a push that was sent again has reached somebody
-  if v_task.queued <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'redispatch_after') then
-    delete from unstuck.dispatches d where d.watch = 'tasks' and d.task_id = v_task.id;
   end if;
   v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
   v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
@@ -1921,9 +1913,10 @@ end $$;
 -- kept while it grows (30 times slower seen).
 
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
--- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims were
--- of tasks that were queued later. Attempts that a sweep ended do not count. Of the time that `p_name` of the rules looks back, at most 5,000
--- ends. Empty where no task waits for so long: then nobody needs it.
+-- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims
+-- were of tasks that were queued later. Attempts that a sweep ended do not count. Looks back by the
+-- longest time that rule `p_name` has, over at most 5,000 ended attempts. Empty where no task waits
+-- for so long: then nobody needs it.
 create or replace function unstuck.tasks_turns(
   p_now timestamptz,
   p_rules jsonb,
@@ -2041,9 +2034,9 @@ begin
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
   if p_limit > 0 then
-    -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to, not before its push was sent
-    -- again; and not where that was only just now, for the first time or after the rule's time was
-    -- over.
+    -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to,
+    -- not before its push was sent again; and not where that was only just now, for the first time
+    -- or after the rule's time was over.
     v_turns := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
     select array_agg(row(
       d.task_id,
@@ -2217,13 +2210,6 @@ begin
     ), '{}')
   from unnest(p_found) x
   where not x.live;
-
-  delete from unstuck.dispatches d
-  using unnest(p_found) x
-  where x.state = 'failed'
-    and not x.live
-    and d.watch = 'tasks'
-    and d.task_id = x.task_id;
 
   perform set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);
   update "public"."tasks" t
@@ -3036,9 +3022,6 @@ begin
   where a.watch = 'tasks'
     and a.task_id = any (v_moved)
     and a.ended_at is null;
-  delete from unstuck.dispatches d
-  where d.watch = 'tasks'
-    and d.task_id = any (v_moved);
   if v_state <> 'pending' then  -- a task that nobody held has its reason in the ledger too
     insert into unstuck.attempts (
       watch, task_id, number, tries, kind, token,

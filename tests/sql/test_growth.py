@@ -122,24 +122,6 @@ def test_the_note_of_a_row_that_was_truncated_goes_and_that_of_an_open_task_stay
     assert value(db, "select task_id from unstuck.observed") == task
 
 
-@pytest.mark.parametrize("end", ["claim", "never claimed", "cancel"])
-def test_the_note_of_a_push_goes_when_its_task_was_claimed_or_has_ended(db, store, end):
-    task = store.create(WATCH, "image", {}).task_id
-    db.execute("update public.tasks set scheduled_at = now() - interval '30 days'")
-    db.execute(
-        "insert into unstuck.dispatches (watch, task_id, at, times) "
-        "values ('tasks', %s, now() - interval '29 days', 2)",
-        (task,),
-    )
-    if end == "claim":
-        assert store.claim(WATCH, task, "w").verdict == "claimed"
-    elif end == "cancel":
-        store.cancel(WATCH, task)
-    else:
-        assert [rescued.reason for rescued in store.sweep(WATCH, 10).rescued] == ["never_claimed"]
-    assert value(db, "select count(*) from unstuck.dispatches") == 0
-
-
 def test_a_checkpoint_writes_what_it_saves_whatever_was_saved_before(db, store):
     task = store.create(WATCH, "image", {}).task_id
     attempt = store.claim(WATCH, task, "w")
