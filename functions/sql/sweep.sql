@@ -178,7 +178,8 @@ begin
           select from unstuck.attempts a
           where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
         )
-        and (not v_pushes or exists (
+        -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
+        and (not v_pushes or p_task is not null or exists (
           select from unstuck.dispatches d
           where d.watch = '@watch@' and d.task_id = t.@key@::text and d.at >= @queued(t)@
         ))

@@ -2081,7 +2081,8 @@ begin
           select from unstuck.attempts a
           where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
         )
-        and (not v_pushes or exists (
+        -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
+        and (not v_pushes or p_task is not null or exists (
           select from unstuck.dispatches d
           where d.watch = 'tasks' and d.task_id = t."id"::text and d.at >= t."scheduled_at"
         ))
