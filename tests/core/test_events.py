@@ -32,7 +32,7 @@ from functions.entry.public_keys import Keys
 from functions.errors import BadRequestError, StoreError
 from functions.store import store_of
 from functions.store.postgres import PostgresStore
-from functions.sweep import evidence, gauges, notify
+from functions.sweep import clock, evidence, gauges, notify
 from functions.sweep.after_sweep import afterwards
 from functions.worker.child import Work
 from functions.worker.claim import claim
@@ -333,6 +333,7 @@ def test_every_line_of_the_system_says_all_that_its_event_carries(
     handlers(written)
     notifications(store, rows)
     after_a_sweep(store, rows, monkeypatch)
+    a_clock_is_set(store)
     elsewhere(monkeypatch)
     assert {event.name for event, _, _ in written} == set(ALL), "each event is provoked here"
     for event, values, _ in written:
@@ -453,6 +454,13 @@ def after_a_sweep(store, rows, monkeypatch):
     swept = sweep(store, POLICY).sweep_id
     cause = Evidence("tasks", claimed.task_id, 1, "crashed", "It said so.")
     assert evidence.write(store, swept, [cause]) == 1
+
+
+def a_clock_is_set(store):
+    """By an hour, since the last sweep."""
+    at, monotonic = clock._last_run[store]
+    clock._last_run[store] = at - 3600, monotonic
+    sweep(store, POLICY)
 
 
 def elsewhere(monkeypatch):
