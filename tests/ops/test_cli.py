@@ -129,7 +129,12 @@ def terminal(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 @pytest.fixture
 def store_that_gives_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a database that is not there costs no time."""
-    monkeypatch.setattr(Store._verb, "__defaults__", (0.1, None))
+    patient = Store._verb
+
+    def soon(self: Store, function: str, timeout: float = 0.1, *more: Any, **values: Any) -> Any:
+        return patient(self, function, timeout, *more, **values)
+
+    monkeypatch.setattr(Store, "_verb", soon)
 
 
 # The keys of --json.

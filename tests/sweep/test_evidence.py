@@ -238,11 +238,15 @@ def test_other_ends_ask_nobody(world: World) -> None:
     assert world.api.filters == []
 
 
-@pytest.mark.parametrize("off", [{"METRICS": "off"}, {"METRICS": ""}, {"GOOGLE_CLOUD_PROJECT": ""}])
+@pytest.mark.parametrize(
+    ("name", "value"), [("METRICS", "off"), ("METRICS", None), ("GOOGLE_CLOUD_PROJECT", None)]
+)
 def test_nobody_is_asked_unless_it_is_switched_on(
-    off: dict[str, str], world: World, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str | None, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in off.items():
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
         monkeypatch.setenv(name, value)
     world.dies()
     world.sweep()
@@ -295,6 +299,7 @@ def test_the_verb_tells_once_and_only_of_what_that_sweep_ended(world: World) -> 
         "waited",
         "silent",
         "due_in",
+        "pending_left",
     }
     assert told(world, task, done, "out_of_memory") == 0, "a repetition"
     assert world.attempt(task).cause == "crashed"
