@@ -90,8 +90,10 @@ def test_a_handler_whose_module_hangs_on_import_misses_its_deadline_and_the_othe
 ):
     world = make(importing("import_hangs", run_for=RUN_FOR))
     first, _ = world.run("import_hangs")
-    assert world.history(first) == [("failed", "attempts_exhausted")]
-    assert world.attempts(first)[0]["cause"] == "deadline"
+    assert world.history(first) == [("failed", "deadline")]
+    (attempt,) = world.attempts(first)
+    assert attempt["cause"] == "deadline"
+    assert "before the handler began" in attempt["detail"]
     second = world.create("import_hangs")
     answer = world.push(second)
     other, _ = world.run("ok")
