@@ -100,9 +100,9 @@ class TestClaim:
 
     def test_the_next_task_is_never_one_that_the_sweep_wants(self, store, db, tasks):
         late = {kind: created(store, tasks, kind) for kind in ("hasty", "image", "patient")}
-        pass_time(db, 61)
+        pass_time(db, 4 * 60 + 1)
         assert store.claim(tasks, None, "w", ["hasty"]).verdict == "none"
-        pass_time(db, PENDING_FOR - 61)
+        pass_time(db, 4 * PENDING_FOR - (4 * 60 + 1))
         assert store.claim(tasks, None, "w", ["image"]).verdict == "none"
         assert {task.task_id for task in swept(store, tasks)} == {late["hasty"], late["image"]}
         assert claimed_again(store, tasks, None).task_id == late["patient"]
