@@ -430,5 +430,5 @@ class TestOpendlp:
     def test_a_message_that_may_not_be_null_is_emptied(self, opendlp: Example) -> None:
         key = opendlp.add(State.PENDING)
         claimed = opendlp.store.claim(opendlp.watch, key, "a worker")
-        opendlp.store.settle(opendlp.watch, key, claimed.token, "release", after=1.0)
+        opendlp.store.settle(opendlp.watch, key, claimed.token, "return", reason="shutdown")
         assert (opendlp.row(key)["status"], opendlp.row(key)["error_message"]) == ("pending", "")

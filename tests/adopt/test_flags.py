@@ -23,6 +23,7 @@ from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import EXPIRE, HEAD
 
 STUCK, FRESH = "3 hours", "1 second"
+PAST_ITS_TURN = "1 day"  # more than `pending_at_most`: not claimed any more
 MARKED = """
 create table jobs (
   id bigint generated always as identity primary key, payload jsonb default '{}',
@@ -126,7 +127,7 @@ def test_a_flag_with_columns_for_its_ends_has_all_states(table) -> None:
     }
     assert jobs.watches["jobs"]["marks"] == {"completed": "completed_at", "failed": "error"}
     done, lost = jobs.row(FRESH), jobs.row(FRESH)
-    waits, silent = jobs.row(STUCK), jobs.row(STUCK, is_processing=True)
+    waits, silent = jobs.row(PAST_ITS_TURN), jobs.row(STUCK, is_processing=True)
     was_done, had_failed = jobs.row(STUCK, completed_at="2020-01-01"), jobs.row(STUCK, error="no")
     foreign = jobs.row(FRESH, is_processing=True)
     keys = (done, silent, was_done, had_failed)

@@ -58,7 +58,8 @@ def test_a_sweep_tells_its_counts(http, pushed, rows, log):
         "pruned": 0,
     }
     assert counts.items() <= answer.json.items()
-    assert 85000 < answer.json["oldest_overdue_seconds"] < 87000
+    day, pending_at_most = 86400, 3600  # others of its kind were taken: it was due at the bound
+    assert 0 <= answer.json["oldest_overdue_seconds"] - (day - pending_at_most) < 60
     [run] = rows("select key, by, ok, counts from unstuck.sweeps")
     assert (run["key"], run["by"], run["ok"]) == ("12:00", "every-minute", True)
     assert counts.items() <= run["counts"].items()
