@@ -48,13 +48,18 @@ from generate_series(1, :pending) n,
   lateral (select now() - n * (interval '10 min' / :pending) as at) c;
 insert into public.tasks (kind, scheduled_at, created_at, updated_at)
 select 'image', at, at, at
-from generate_series(20, 300) n, lateral (select now() - n * interval '1 min' as at) c;
+from generate_series(80, 360) n, lateral (select now() - n * interval '1 min' as at) c;
 """
 HOLD = "select unstuck.tasks_claim(null, 'worker-' || n, %s) from generate_series(1, %s) n"
 LOSE = """
 update unstuck.attempts
 set lease_until = now() - interval '10 s', beat_at = now() - interval '40 s'
 where ended_at is null and abs(hashtext(task_id)) % 20 = 0
+"""
+KEEP = """
+update unstuck.attempts
+set lease_until = now() + interval '1 h', deadline_at = now() + interval '1 h'
+where ended_at is null and lease_until > now()
 """
 
 
@@ -65,7 +70,8 @@ def fill(
     pending: int = 10_000,
     held: int = 400,
 ) -> None:
-    """`pending` wait in time, 281 for too long; `held` run, one in twenty without a lease."""
+    """`pending` wait in time, 281 for too long to have a turn; `held` run for an hour, one in twenty
+    without a lease."""
     connection.execute("alter table public.tasks set (autovacuum_enabled = off)")
     connection.execute("alter table unstuck.attempts set (autovacuum_enabled = off)")
     connection.execute(
@@ -73,5 +79,6 @@ def fill(
     )
     connection.execute(HOLD, (rules, held))
     connection.execute(LOSE.encode())
+    connection.execute(KEEP.encode())
     for table in ("public.tasks", "unstuck.attempts", "unstuck.sweeps"):
         connection.execute(f"vacuum (analyze) {table}".encode())

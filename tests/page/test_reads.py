@@ -14,6 +14,7 @@ from functions.core.states import OPEN
 from functions.store.page_answers import ListedTask
 from functions.store.postgres import PostgresStore
 from tests.page.million import fill
+from tests.sql import install_clock
 
 WATCH = load().watch()
 FINISHED, PENDING, HELD = 20_000, 600, 40
@@ -46,6 +47,7 @@ def filled(postgres: Any, template: str) -> Iterator[str]:
     from tests.conftest import copied
 
     with copied(postgres, template) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        install_clock(connection)  # else lost leases would pass only while the tests run
         fill(connection, WATCH.rules_json, FINISHED, PENDING, HELD)
         yield dsn
 

@@ -680,6 +680,7 @@ def db(database: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
         yield connection
 
 
+@pytest.mark.timeout(600)  # a failure is made smaller for up to 300 s, which no timeout may stop
 def test_any_interleaving_keeps_the_promise(db):
     ci = bool(os.environ.get("CI"))  # there, the same examples each time
     chosen = settings(
