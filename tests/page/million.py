@@ -70,8 +70,8 @@ def fill(
     pending: int = 10_000,
     held: int = 400,
 ) -> None:
-    """`pending` wait in time, 281 for too long to have a turn; `held` run for an hour, one in twenty
-    without a lease."""
+    """`pending` wait in time, 281 for too long to have a turn; `held` run for an hour, one in
+    twenty without a lease."""
     connection.execute("alter table public.tasks set (autovacuum_enabled = off)")
     connection.execute("alter table unstuck.attempts set (autovacuum_enabled = off)")
     connection.execute(

@@ -497,7 +497,12 @@ class Machine(RuleBasedStateMachine):
         expired = [
             attempt
             for attempt in live
-            if not attempt.extended and attempt.lease_until <= self.now < attempt.deadline
+            if not attempt.extended
+            and attempt.lease_until <= self.now < attempt.deadline
+            and not any(  # put off once: what dies again may be what kills its workers
+                before.number == attempt.number - 1 and before.extended
+                for before in attempt.task.history
+            )
         ]
         granted = expired if len(expired) >= 2 and len(expired) > len(live) / 2 else []
         assert self.call("suspend", "tasks", 2, 0.5) == len(granted)
