@@ -86,6 +86,7 @@ class Attempt:
     deadline: int = 0
     checkpoint: dict[str, Any] = field(default_factory=dict)
     extended: bool = False
+    beat_at: int = 0
     outcome: str | None = None
     reason: str | None = None
     swept: bool = False
@@ -375,6 +376,7 @@ class Machine(RuleBasedStateMachine):
             assert answer == {"verdict": "lost", **past}
             return False
         attempt.lease_until, attempt.extended = self.now + LEASE * SECOND, False
+        attempt.beat_at = self.now
         assert answer == {"verdict": "held"}
         return True
 
@@ -506,8 +508,10 @@ class Machine(RuleBasedStateMachine):
         ]
         granted = expired if len(expired) >= 2 and len(expired) > len(live) / 2 else []
         assert self.call("suspend", "tasks", 2, 0.5) == len(granted)
-        for attempt in granted:
-            attempt.lease_until, attempt.extended = self.now + LEASE * SECOND, True
+        beat_at = max((other.beat_at for other in live if other.lease_until > self.now), default=0)
+        for attempt in granted:  # half a lease, where others have sent heartbeats since
+            seconds = LEASE // 2 if beat_at > attempt.lease_until else LEASE
+            attempt.lease_until, attempt.extended = self.now + seconds * SECOND, True
 
     def in_turn(self, task: Task) -> bool:
         """Tasks of its kind are claimed, and half of them were queued before it, or more."""
