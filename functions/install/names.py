@@ -53,6 +53,7 @@ def _words(table: Table) -> dict[str, Value]:
         "only_swept": literal(not watch.words[State.COMPLETED]),
         "ends_alike": literal(watch.ends_alike),
         "notifies": literal(watch.notify),
+        "sees_put_back": literal(table.sees_put_back),
         # for triggers that let nobody but Supabase's service role write a column
         "as_role": role if watch.jwt_role else "null;",
         "status_check": identifier(f"{bare}_status_check"),
@@ -103,6 +104,7 @@ def _of_a_move(table: Table) -> dict[str, Value]:
         "start": lambda row, time, worker: Move(table, row).to_running(time, worker),
         "end_differs": partial(_end_differs, table),
         "keep_finish": partial(_keep_finish, table),
+        "now_due": partial(_now_due, table),
     }
 
 
@@ -123,6 +125,14 @@ def _keep_finish(table: Table, old: str, new: str) -> str:
     finished = table.watch.clocks.get("finished", ())[:1]
     kept = [name for name in finished if name not in table.watch.clocks.get("touched", ())]
     return "".join(f"{new}.{identifier(n)} := {old}.{identifier(n)};" for n in kept) or "null;"
+
+
+def _now_due(table: Table, new: str) -> str:
+    """The statement with which a task of our own table that is put back waits from now on."""
+    if not table.watch.own:
+        return "null;"
+    due = f"{new}.{identifier(table.watch.clocks['due'][0])}"
+    return f"{due} := greatest({due}, clock_timestamp());"
 
 
 def _hooks(table: Table) -> dict[str, Value]:

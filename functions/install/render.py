@@ -41,6 +41,7 @@ VERBS = (
     "timeline",
 )
 FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
+TRIGGERS = ("observe", "put_back", "fence")
 
 
 def template(name: str) -> str:
@@ -58,8 +59,10 @@ def verbs(watch: Watch) -> str:
     application."""
     filled = names(watch)
     triggers = FENCES[watch.fence]
+    if Table(watch).sees_put_back and "observe" not in triggers:
+        triggers = ("put_back", *triggers)
     files = [verb for verb in VERBS if watch.own or verb != "create"]
-    dropped = [trigger for trigger in ("observe", "fence") if trigger not in triggers]
+    dropped = [trigger for trigger in TRIGGERS if trigger not in triggers]
     return "\n".join(
         [render(template(file), filled) for file in (*files, *triggers)]
         + [_without(watch, trigger) for trigger in dropped]

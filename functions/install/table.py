@@ -161,14 +161,17 @@ class Table:
         return self._observed(row, "touched_at")
 
     def queued(self, row: str) -> str:
-        """Since when the task waits. Where no column has the time of its next try, the ledger does;
-        one that was resumed after a rest waits since then."""
-        waiting = self.queued_bound(row)
-        if not self.watch.clocks.get("due"):
-            waiting = self.due(row)
-        if self.watch.fence == "observe" and self.watch.clocks.get("queued"):
-            return f"greatest({waiting}, {self._observed(row, 'status_at')})"
-        return waiting
+        """Since when the task waits: since it was queued, its next try was due, or somebody put it
+        back. Where no column has these times the ledger does, or what a trigger saw."""
+        queued, due = self.watch.clocks.get("queued", ()), self.watch.clocks.get("due", ())
+        times = [self.queued_bound(row)]
+        if not due:
+            times = [self.due(row)]
+        elif due[0] not in queued:
+            times.append(self.clock(row, "due"))
+        if self.sees_put_back and queued:
+            times.append(self._observed(row, "status_at"))
+        return times[0] if len(times) == 1 else f"greatest({', '.join(times)})"
 
     def due(self, row: str) -> str:
         """From when on the task may be claimed."""
@@ -178,6 +181,12 @@ class Table:
         attempts = f"from unstuck.attempts a where a.watch = {watch} and a.task_id = {key}"
         retry = f"(select a.retry_at {attempts} order by a.number desc limit 1)"
         return f"greatest({self.queued_bound(row)}, {retry})"
+
+    @property
+    def sees_put_back(self) -> bool:
+        """Whether unstuck.observed has the time at which a task was put back: no column of another
+        application's table is sure to tell it. `create` and the fence see to our own."""
+        return not self.watch.own and self.watch.may_wait
 
     def alive(self, row: str) -> str:
         """When the task was last seen alive."""

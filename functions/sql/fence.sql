@@ -29,6 +29,9 @@ begin
   ) then
     v_because := 'held';
   else
+    if @is_pending(new)@ and not (@is_pending(old)@) then
+      @now_due(new)@
+    end if;
     return new;
   end if;
   insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)

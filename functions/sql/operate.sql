@@ -91,6 +91,9 @@ begin
       v_now as retry_at
   ) x
   where t.@key@ = any (v_moved::@key_type@[]);
+  if v_state = 'pending' and @sees_put_back@ then
+    perform unstuck.put_back('@watch@', v_moved);
+  end if;
   if p_action = 'fail' then
     @each_on_failed_by_hand(v_moved, v_now)@
   elsif p_action = 'cancel' then

@@ -72,7 +72,7 @@ begin
     where @is_pending(t)@
       and @queued_bound(t)@ >= v_at
       and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
-      and @queued_bound(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+      and @queued(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
       and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns) > p_now
       and not exists (
         select from unstuck.attempts a

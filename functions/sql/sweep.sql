@@ -513,10 +513,10 @@ begin
   return coalesce(v_sent, '[]');
 end $$;
 
--- Ends attempts whose task row was deleted, and forgets what a trigger saw of such a row, since a
--- truncate tells a trigger nothing; once in each run. Also calls on_swept, the hook in which users
--- look for changes that were made without our functions. What was unsweepable and is open no more
--- is forgotten. Returns how many attempts it ended.
+-- Ends attempts whose task row was deleted, and forgets what a trigger saw of a row that is open
+-- no more, since a truncate tells a trigger nothing; once in each run. Also calls on_swept, the
+-- hook in which users look for changes that were made without our functions. What was unsweepable
+-- and is open no more is forgotten. Returns how many attempts it ended.
 create or replace function unstuck.@watch@_orphans(p_sweep bigint) returns integer
 language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
@@ -556,7 +556,11 @@ begin
       order by status_at
       limit 500
     ) l
-    where not exists (select from @table@ t where t.@key@ = l.task_id::@key_type@)
+    where not exists (
+      select from @table@ t
+      where t.@key@ = l.task_id::@key_type@
+        and (@is_pending(t)@ or @is_running(t)@)
+    )
   ));
   @on_swept()@
   return v_count;

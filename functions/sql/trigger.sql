@@ -18,3 +18,14 @@ begin
     execute format('comment on trigger %I on %s is %L', p_name, p_table, p_definition);
   end if;
 end $$;
+
+-- Writes down that the tasks wait from now on.
+create or replace function unstuck.put_back(p_watch text, p_ids text[]) returns void
+language sql as $$
+  insert into unstuck.observed as o (watch, task_id, status_at, touched_at)
+  select p_watch, i.id, clock_timestamp(), clock_timestamp()
+  from unnest(p_ids) as i (id)
+  on conflict (watch, task_id) do update
+  set status_at = excluded.status_at,
+      touched_at = excluded.touched_at
+$$;

@@ -619,26 +619,26 @@ class TestObserve:
 
 
 class TestOff:
-    def test_it_does_nothing(self, mixed: Table) -> None:
-        assert mixed.triggers() == set()
+    def test_it_refuses_nothing_and_sees_only_what_is_put_back(self, mixed: Table) -> None:
+        assert mixed.triggers() == {"unstuck_put_back"}
         ended, held = mixed.add("Done"), mixed.add("Waiting")
         mixed.claim(held)
         assert (mixed.write(ended, "Waiting"), mixed.write(held, "Broken")) == (1, 1)
-        assert (mixed.refusals(), mixed.seen()) == ([], {})
+        assert (mixed.refusals(), mixed.seen().keys()) == ([], {ended})
 
     @pytest.mark.parametrize("before", ["observe", "enforce"])
     def test_a_trigger_that_is_no_longer_wanted_goes(self, mixed: Table, before: str) -> None:
         mixed.fenced(before)
         mixed.add("Waiting")
         mixed.fenced("off")
-        assert (mixed.triggers(), mixed.seen()) == (set(), {})
+        assert (mixed.triggers(), mixed.seen()) == ({"unstuck_put_back"}, {})
         assert mixed.write(mixed.add("Done"), "Waiting") == 1
 
     def test_one_takes_the_place_of_the_other(self, mixed: Table) -> None:
         mixed.fenced("observe")
         assert mixed.triggers() == {"unstuck_observe"}
         mixed.fenced("enforce")
-        assert mixed.triggers() == {"unstuck_fence"}
+        assert mixed.triggers() == {"unstuck_put_back", "unstuck_fence"}
         mixed.fenced("observe")
         assert mixed.triggers() == {"unstuck_observe"}
 
@@ -652,4 +652,4 @@ class TestOff:
         )
         mixed.execute("delete from unstuck.migrations where name like 'verbs.%%'")
         mixed.fenced("off")
-        assert mixed.triggers() == {"unstuck_fence"}
+        assert mixed.triggers() == {"unstuck_put_back", "unstuck_fence"}

@@ -1223,6 +1223,17 @@ begin
   end if;
 end $$;
 
+-- Writes down that the tasks wait from now on.
+create or replace function unstuck.put_back(p_watch text, p_ids text[]) returns void
+language sql as $$
+  insert into unstuck.observed as o (watch, task_id, status_at, touched_at)
+  select p_watch, i.id, clock_timestamp(), clock_timestamp()
+  from unnest(p_ids) as i (id)
+  on conflict (watch, task_id) do update
+  set status_at = excluded.status_at,
+      touched_at = excluded.touched_at
+$$;
+
 -- verbs.tasks
 -- create: writes a pending task. The same idempotency key of the same owner finds the task that is
 -- there; the caller may make the id, so that a create whose answer was lost can be repeated. The
@@ -2422,10 +2433,10 @@ begin
   return coalesce(v_sent, '[]');
 end $$;
 
--- Ends attempts whose task row was deleted, and forgets what a trigger saw of such a row, since a
--- truncate tells a trigger nothing; once in each run. Also calls on_swept, the hook in which users
--- look for changes that were made without our functions. What was unsweepable and is open no more
--- is forgotten. Returns how many attempts it ended.
+-- Ends attempts whose task row was deleted, and forgets what a trigger saw of a row that is open
+-- no more, since a truncate tells a trigger nothing; once in each run. Also calls on_swept, the
+-- hook in which users look for changes that were made without our functions. What was unsweepable
+-- and is open no more is forgotten. Returns how many attempts it ended.
 create or replace function unstuck.tasks_orphans(p_sweep bigint) returns integer
 language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
@@ -2465,7 +2476,11 @@ begin
       order by status_at
       limit 500
     ) l
-    where not exists (select from "public"."tasks" t where t."id" = l.task_id::uuid)
+    where not exists (
+      select from "public"."tasks" t
+      where t."id" = l.task_id::uuid
+        and (t."status" = 'pending' or t."status" = 'processing')
+    )
   ));
   null;
   return v_count;
@@ -3063,6 +3078,9 @@ begin
       v_now as retry_at
   ) x
   where t."id" = any (v_moved::uuid[]);
+  if v_state = 'pending' and false then
+    perform unstuck.put_back('tasks', v_moved);
+  end if;
   if p_action = 'fail' then
     null;
   elsif p_action = 'cancel' then
@@ -3746,6 +3764,9 @@ begin
   ) then
     v_because := 'held';
   else
+    if new."status" = 'pending' and not (old."status" = 'pending') then
+      new."scheduled_at" := greatest(new."scheduled_at", clock_timestamp());
+    end if;
     return new;
   end if;
   insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
@@ -3779,6 +3800,20 @@ begin
   ) then
     drop trigger unstuck_observe on "public"."tasks";
     delete from unstuck.observed where watch = 'tasks';
+  end if;
+end $$;
+
+-- not wanted by the policy: put_back
+do $$
+begin
+  if exists (
+    select from pg_trigger
+    where tgrelid = '"public"."tasks"'::regclass
+      and tgname = 'unstuck_put_back'
+      and tgfoid = to_regprocedure('unstuck.tasks_put_back()')
+  ) then
+    drop trigger unstuck_put_back on "public"."tasks";
+    null;
   end if;
 end $$;
 

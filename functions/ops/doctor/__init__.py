@@ -20,6 +20,10 @@ from functions.ops.inspect.catalogue import Facts, facts
 from functions.ops.inspect.session import Connection, connect
 
 Check = Callable[[], list[Finding]]
+_NO_TRIGGERS = (
+    b"create or replace function unstuck.keep_trigger(p_table regclass, p_name text, "
+    b"p_definition text) returns void language plpgsql as 'begin end'"
+)
 
 
 def examine(dsn: str, policy: Policy, watches: Sequence[Watch]) -> list[Finding]:
@@ -73,6 +77,8 @@ def _watch(
     ]
     for check in later:
         findings += _guarded(connection, watch, check)
+    if installed:
+        findings += rows.put_back(watch, table)
     return findings + (
         try_actions(connection, watch)
         if installed
@@ -83,10 +89,10 @@ def _watch(
 def _rehearsed(
     connection: Connection, policy: Policy, watch: Watch, table: Facts, missing: set[str]
 ) -> list[Finding]:
-    """What `migrate` would install, and the actions with it, rolled back together. Not where a
-    trigger comes or goes: its lock would keep writers waiting."""
+    """What `migrate` would install, and the actions with it, rolled back together. Without
+    triggers, whose lock would keep writers waiting; so not where one of them matters."""
     if watch.fence != "off" or any(
-        trigger.name.startswith("unstuck_") for trigger in table.triggers
+        trigger.name in {"unstuck_fence", "unstuck_observe"} for trigger in table.triggers
     ):
         return [not_installed(watch)]
     try:
@@ -94,6 +100,8 @@ def _rehearsed(
             for step in steps(policy):
                 if step.name in _needed(watch, missing) and not step.beside_writers:
                     connection.execute(step.text.encode())
+                if step.name == "shared":
+                    connection.execute(_NO_TRIGGERS)
             return try_actions(connection, watch)
     except psycopg.errors.InsufficientPrivilege:
         return [not_installed(watch)]

@@ -141,6 +141,24 @@ def _zones(watch: Watch, table: Facts) -> Iterator[Finding]:
             )
 
 
+def put_back(watch: Watch, table: Facts) -> list[Finding]:
+    """Whether a task that the application puts back waits from that moment."""
+    names = {trigger.name for trigger in table.triggers}
+    if not Table(watch).sees_put_back or names & {"unstuck_put_back", "unstuck_observe"}:
+        return []
+    return [
+        warns(
+            watch.name,
+            "put back",
+            "nobody sees when the application puts a task back: the trigger is missing",
+            "such a task counts as waiting since it was first queued: it is not claimed, and the "
+            "next sweep fails it as never_claimed.",
+            "Run `migrate --apply` as the owner of the table. Or start tasks again with `retry` "
+            "only, or write the time of the retry into the column of `clocks.due`.",
+        )
+    ]
+
+
 def foreign_writers(connection: Connection, watch: Watch, table: Facts) -> list[Finding]:
     """Who else can end a task, where no fence stands: functions of the database, and the roles of
     the API."""

@@ -212,6 +212,13 @@ def test_a_trigger_is_not_installed_for_a_try(world: World) -> None:
     assert "not installed" in world.only_finding("tries", "warns")
 
 
+def test_a_table_on_which_nobody_sees_that_a_task_is_put_back_warns(world: World) -> None:
+    world.jobs(LISTED)
+    assert [f for f in world.examine() if f.check == "put back"] == []
+    world.run("drop trigger unstuck_put_back on public.jobs")
+    assert "as the owner" in world.only_finding("put back", "warns")
+
+
 def test_a_missing_table_breaks(world: World) -> None:
     assert "public.jobs" in world.only_finding("table", "breaks")
 
