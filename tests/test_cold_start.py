@@ -101,6 +101,7 @@ WORK = {
     "worker.claim",
     "worker.guard",
     "worker.handler_context",
+    "worker.handler_log",
     "worker.inbox",
     "worker.instance",
     "worker.lease_clock",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, field, fields
 from typing import Any
 
+from functions.core.settings import SECRET_VARIABLES
 from functions.core.yaml_lines import Value
 
 
@@ -53,6 +54,10 @@ TEXT = Kind(Value.text, {"type": "string"})
 NAMES = Kind(Value.names, {"$ref": "#/$defs/names"})
 WORDS = Kind(Value.texts, {"$ref": "#/$defs/words"})
 FLAG = Kind(Value.flag, {"type": "boolean"})
+SECRETS = Kind(
+    lambda value: value.some_of(*sorted(SECRET_VARIABLES)),
+    {"type": "array", "items": {"enum": sorted(SECRET_VARIABLES)}},
+)
 
 
 class Mapping:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from functions.core.policy_keys import (
     FLAG,
+    SECRETS,
     SIZE,
     TEXT,
     TIME,
@@ -24,6 +25,7 @@ PYTHON_ONLY = {
     "memory",
     "handler",
     "preload",
+    "secrets",
     "cost_at_least",
     "cost_at_most",
 }
@@ -100,6 +102,13 @@ class Rule:
         "Whether the handler's module is imported once for all tasks of a worker. Default: unless "
         "its import leaves something open (a connection, a file, a thread) or takes more than 5 s.",
         default=None,
+    )
+    secrets: tuple[str, ...] = policy_key(
+        SECRETS,
+        "The secrets of Unstuck's own configuration that the handler's process may read from its "
+        "environment, such as [DATABASE_URL]. Default: none. Variables of your own are always "
+        "there. With `isolation: thread` all are.",
+        default=(),
     )
     one_active: bool = policy_key(
         FLAG,

@@ -12,6 +12,16 @@ MAY_BE_EMPTY = {"DATABASE_URL", "WORKER_URL"}
 """Empty is as good as unset: nothing is opened by it, and it hides a variable of the surrounding
 environment. Any other variable of ours that is set and empty is a mistake, such as an empty version
 of a secret, and would switch a check off."""
+SECRET_VARIABLES = {
+    "DATABASE_URL",
+    "SUPABASE_KEY",
+    "SUPABASE_JWT_SECRET",
+    "NOTIFY_URL",
+    "NOTIFY_SECRET",
+    "PGPASSWORD",
+}
+"""The secrets of the configuration. The process of a handler has none that its rule does not
+name."""
 USER_TOKEN_VARIABLES = ("JWT_AUDIENCE", "JWT_ISSUER", "SUPABASE_JWT_SECRET", "SUPABASE_JWKS_URL")
 
 

@@ -95,6 +95,12 @@ class Value:
             self.fail("must be a value or a list of values such as [pending, queued]")
         return tuple(values)
 
+    def some_of(self, *choices: str) -> tuple[str, ...]:
+        values = self.names()
+        if not set(values) <= set(choices):
+            self.fail(f"must be some of: {', '.join(choices)}")
+        return values
+
     def flag(self) -> bool:
         value = self.plain()
         return value if isinstance(value, bool) else self.fail("must be true or false")

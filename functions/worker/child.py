@@ -27,7 +27,7 @@ from functions.core.states import Reason, SettleAs
 from functions.errors import Fail, LeaseLostError, Retry
 from functions.worker import json_text, preload, processes, spawn
 from functions.worker.folder import Folder
-from functions.worker.handler_context import HandlerContext, Job
+from functions.worker.handler_context import HandlerContext
 from functions.worker.inbox import Inbox
 from functions.worker.messages import (
     ChildMessage,
@@ -35,11 +35,13 @@ from functions.worker.messages import (
     Failed,
     GuardMessage,
     Imported,
+    Job,
     LastMessage,
     Message,
     Result,
     Stop,
     Stopped,
+    encode,
 )
 from functions.worker.output import Output, redirect
 
@@ -59,7 +61,7 @@ class Work:
     def __init__(self, job: Job, isolation: str, preloads: bool | None = None) -> None:
         """`preloads`: whether the forkserver is to load the handler's module for later children;
         None: if that is safe. Raises OSError when no process can be made."""
-        self._job, self._preloads = replace(job, logs_via_guard=isolation != "thread"), preloads
+        self.job, self._preloads = replace(job, logs_via_guard=isolation != "thread"), preloads
         self._process: spawn.Child | None = None
         self._thread: threading.Thread | None = None
         self._finished = False
@@ -77,13 +79,13 @@ class Work:
 
     def _start(self) -> None:
         """Asks for the child, and does not wait for it."""
-        self._output = Output(self._job)
+        self._output = Output(self.job)
         self._pipe, end = Pipe()
         self._inbox = Inbox(self._pipe)
         self._ended_at = None
         with end:
             self._process = spawn.forkservers.child(
-                self._job, self._folder.path, end.fileno(), self._output.writer
+                self.job, self._folder.path, end.fileno(), self._output.writer
             )
         os.close(self._output.writer)
 
@@ -135,7 +137,7 @@ class Work:
     def _noted(self, message: ChildMessage | None) -> Message | None:
         if isinstance(message, Imported):
             spawn.forkservers.learn(
-                spawn.module_of(self._job.handler),
+                spawn.module_of(self.job.handler),
                 message.seconds,
                 message.left_open,
                 by_rule=self._preloads,
@@ -146,7 +148,7 @@ class Work:
 
     def send(self, message: GuardMessage) -> None:
         with contextlib.suppress(OSError):
-            self._pipe.send(message)
+            self._pipe.send_bytes(encode(message))
 
     def memory(self) -> int:
         """Bytes that the child, the programs that it started and its temporary files hold in
@@ -155,7 +157,7 @@ class Work:
             return 0
         pids = list(processes.tree(self._process.pid))
         most = processes.memory(pids) + self._folder.memory()
-        return self._measured.exact(most, pids, self._folder) if most > self._job.memory else most
+        return self._measured.exact(most, pids, self._folder) if most > self.job.memory else most
 
     def end(self) -> None:
         """Ends the work now. A thread can only be asked: an exception is raised in it when it next
@@ -218,6 +220,7 @@ def run_child(attempt: spawn.Attempt, pipe: Connection, output: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.path[:] = attempt.search_path
     redirect(output)
+    os.environ.update(attempt.secrets)
     if attempt.folder:
         os.environ["TMPDIR"] = tempfile.tempdir = attempt.folder
     _seed_anew()

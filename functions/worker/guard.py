@@ -22,10 +22,9 @@ from functions.core.record import Record
 from functions.core.states import Reason, SettleAs
 from functions.errors import StoreError
 from functions.store import Store
-from functions.worker import lease_clock, shutdown
+from functions.worker import handler_log, lease_clock, shutdown
 from functions.worker.child import Work
 from functions.worker.claim import claim
-from functions.worker.handler_context import Job
 from functions.worker.messages import (
     Begin,
     Cancel,
@@ -33,6 +32,7 @@ from functions.worker.messages import (
     CheckpointAnswer,
     Exited,
     Failed,
+    Job,
     LogLine,
     Message,
     Progress,
@@ -136,8 +136,11 @@ class _Attempt:
             self.rule.memory,
             trace.current.get(),
             not events.printed(),
+            self.rule.secrets,
         )
-        work = Work(job, self.rule.isolation, self.rule.preload)
+        # The forkserver has no secrets: a module that may need one is imported in each child.
+        preload = False if self.rule.secrets and not self.rule.preload else self.rule.preload
+        work = Work(job, self.rule.isolation, preload)
         try:
             return self._watch_over(work)
         finally:
@@ -270,7 +273,7 @@ class _Attempt:
                 self.progress = message.progress
                 return None
             case LogLine():
-                events.emit_lines([message.line])
+                events.emit_lines([handler_log.line(work.job, message)])
                 return None
             case Result():
                 return AttemptEnd(SettleAs.COMPLETE, result=json.loads(message.text))

@@ -6,15 +6,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, assert_never
 
 from functions.core import events, file_lock, trace
-from functions.core.trace import Trace
 from functions.errors import LeaseLostError
-from functions.worker import json_text, lease_clock
+from functions.worker import handler_log, json_text, lease_clock
 from functions.worker.messages import (
     Begin,
     Cancel,
@@ -22,35 +20,17 @@ from functions.worker.messages import (
     CheckpointAnswer,
     ChildMessage,
     GuardMessage,
+    Job,
     LogLine,
     Progress,
     Ready,
     Stop,
+    decode,
+    encode,
 )
-
-SEVERITIES = events.DEBUG, events.INFO, events.WARNING, events.ERROR, events.CRITICAL
 
 LINE_CHARACTERS = 50_000
 """Of a text that a handler logs: Cloud Logging takes 256 kB in an entry, which has it twice."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What travels to where the handler runs. `seconds`: until the deadline. `memory`: bytes.
-    `attempt`: the number of this attempt."""
-
-    handler: str
-    task_id: str
-    kind: str
-    attempt: int
-    task_input: Any
-    checkpoints: Mapping[str, Any]
-    seconds: float
-    memory: int
-    trace: Trace | None = None
-    logs_via_guard: bool = False
-    """Sends log lines over the pipe to the guard, which owns the client of Cloud Logging; else they
-    are printed."""
 
 
 class HandlerContext:
@@ -58,7 +38,7 @@ class HandlerContext:
 
     def __init__(self, job: Job, pipe: Connection) -> None:
         self.task_id, self.kind, self.attempt = job.task_id, job.kind, job.attempt
-        self._logs_via_guard, self.logger = job.logs_via_guard, _logger(job, self.log)
+        self._job, self.logger = job, _logger(job, self.log)
         self._pipe, self._sending, self._saving = pipe, threading.Lock(), threading.Lock()
         self._checkpoints = dict(job.checkpoints)
         self._deadline = time.monotonic() + job.seconds
@@ -106,20 +86,21 @@ class HandlerContext:
 
     def send(self, message: ChildMessage) -> None:
         with self._sending, file_lock.held(self._pipe.fileno()):
-            self._pipe.send(message)
+            self._pipe.send_bytes(encode(message))
 
-    def log(self, line: str) -> None:
-        if self._logs_via_guard:
+    def log(self, said: LogLine) -> None:
+        if self._job.logs_via_guard:
             with contextlib.suppress(OSError, ValueError):
-                self.send(LogLine(line))
+                self.send(said)
                 return
-        events.print_lines([line])
+        trace.current.set(self._job.trace)  # in whichever thread of the handler this is
+        events.print_lines([handler_log.line(self._job, said)])
 
     def listen(self) -> None:
         """Takes the guard's messages until the pipe ends, which means that the guard has ended."""
         while True:
             try:
-                message: GuardMessage = self._pipe.recv()
+                message: GuardMessage = decode(self._pipe.recv_bytes())
             except (EOFError, OSError):
                 self._answer(LeaseLostError("the guard has ended"))
                 return
@@ -156,45 +137,29 @@ def _refusal(answer: CheckpointAnswer) -> BaseException | None:
     return None if answer.held else LeaseLostError("another attempt holds it")
 
 
-class _EventHandler(logging.Handler):
-    def __init__(self, job: Job, write: Callable[[str], None]) -> None:
+class _LogHandler(logging.Handler):
+    def __init__(self, log: Callable[[LogLine], None]) -> None:
         super().__init__()
-        self._job, self._write = job, write
+        self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        level = SEVERITIES[min(max(record.levelno // 10, 1), len(SEVERITIES)) - 1]
+        level = handler_log.SEVERITIES[
+            min(max(record.levelno // 10, 1), len(handler_log.SEVERITIES)) - 1
+        ]
         try:
             text = self.format(record)
         except Exception:  # noqa: BLE001 - a slip in a log call must not cost the task its attempt
             text = f"{record.msg} (its arguments do not fit)"
         if len(text) > LINE_CHARACTERS:
             text = f"{text[:LINE_CHARACTERS]}... (cut; {len(text)} characters in all)"
-        trace.current.set(self._job.trace)  # in whichever thread of the handler this is
-        self._write(
-            events.HANDLER_LOG.line(
-                {
-                    "task_id": self._job.task_id,
-                    "kind": self._job.kind,
-                    "number": self._job.attempt,
-                    "text": text,
-                    "logger": record.name,
-                },
-                level,
-                _about(record),
-            )
-        )
+        where = {"line": record.lineno, "file": record.pathname, "function": record.funcName}
+        labels = {"python_logger": record.name, **getattr(record, "labels", {})}
+        texts = {str(name): str(label) for name, label in labels.items()}
+        self._log(LogLine(level, text, record.name, where, texts))
 
 
-def _about(record: logging.LogRecord) -> dict[str, Any]:
-    """What google-cloud-logging's own handler tells of a record: where it was logged, and its
-    labels."""
-    where = {"line": record.lineno, "file": record.pathname, "function": record.funcName}
-    labels = {"python_logger": record.name, **getattr(record, "labels", {})}
-    return {"logging.googleapis.com/sourceLocation": where, "logging.googleapis.com/labels": labels}
-
-
-def _logger(job: Job, write: Callable[[str], None]) -> logging.Logger:
+def _logger(job: Job, log: Callable[[LogLine], None]) -> logging.Logger:
     """A logger of its own for each attempt: no tree of loggers may keep it."""
     logger = logging.Logger(f"unstuck.handler.{job.kind}", logging.INFO)  # noqa: LOG001
-    logger.addHandler(_EventHandler(job, write))
+    logger.addHandler(_LogHandler(log))
     return logger

@@ -3,11 +3,10 @@ must not hold up the guard, which sends heartbeats and keeps the deadline in the
 `Connection.recv` would wait for the rest."""
 
 import os
-import pickle
 import struct
 from multiprocessing.connection import Connection
 
-from functions.worker.messages import MOST_BYTES, ChildMessage
+from functions.worker.messages import MOST_BYTES, ChildMessage, decode
 
 READ_BYTES = 1 << 20
 """The most of one read. A socket mostly has 200 kB: 10 MB take about 50 reads, 20 ms in all."""
@@ -30,7 +29,7 @@ class Inbox:
 
     def take(self) -> ChildMessage | None:
         """The first message, or None while a part of it is missing. Raises ValueError when it is
-        too large: the worker's own memory is bounded, whatever a handler does."""
+        none, or too large: the worker's own memory is bounded, whatever a handler does."""
         for header in HEADERS:
             if len(self._buffer) < header.size:
                 return None
@@ -41,7 +40,6 @@ class Inbox:
         end = header.size + size
         if len(self._buffer) < end:
             return None
-        pickled = self._buffer[header.size : end]
-        message: ChildMessage = pickle.loads(pickled)  # noqa: S301 - our own child's
+        message: ChildMessage = decode(bytes(self._buffer[header.size : end]))
         del self._buffer[:end]
         return message

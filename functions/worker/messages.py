@@ -1,12 +1,41 @@
-"""What the process of a handler and the guard say to each other, over a pipe."""
+"""What the process of a handler and the guard say to each other, over a pipe: JSON, and nothing
+that runs code where it is read. The handler's process may be in the hands of a stranger (who found
+a mistake in a parser), so the guard takes these messages alone, with fields of their types."""
 
-from typing import Any, Literal
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from functions.core.record import Record
 from functions.core.states import Reason, SettleAs
+from functions.core.trace import Trace
 
 MOST_BYTES = 40_000_000
 """Of one message: more than the largest result that a handler may hand over, in any encoding."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What travels to where the handler runs. `seconds`: until the deadline. `memory`: bytes.
+    `attempt`: the number of this attempt."""
+
+    handler: str
+    task_id: str
+    kind: str
+    attempt: int
+    task_input: Any
+    checkpoints: Mapping[str, Any]
+    seconds: float
+    memory: int
+    trace: Trace | None = None
+    logs_via_guard: bool = False
+    """Sends log lines over the pipe to the guard, which owns the client of Cloud Logging; else they
+    are printed."""
+    secrets: tuple[str, ...] = ()
+    """Those secrets of Unstuck's configuration that the handler's process may see."""
 
 
 class Imported(Record):
@@ -32,7 +61,14 @@ class Progress(Record):
 
 
 class LogLine(Record):
-    line: str
+    """What the handler says. The guard makes the event of it, so that it can be no other event.
+    `where`: file, line and function; `labels`: those of the log record."""
+
+    severity: str
+    text: str
+    logger: str
+    where: dict[str, Any]
+    labels: dict[str, Any]
 
 
 class Result(Record):
@@ -93,3 +129,42 @@ class Stop(Record):
 
 
 GuardMessage = Begin | CheckpointAnswer | Cancel | Stop
+_BY_NAME: dict[str, type[Record]] = {
+    kind.__name__: kind
+    for union in (ChildMessage, GuardMessage)
+    for kind in get_args(union)
+    if kind is not Exited  # which nobody sends
+}
+
+
+def encode(message: ChildMessage | GuardMessage) -> bytes:
+    return json.dumps([type(message).__name__, vars(message)]).encode()
+
+
+def decode(data: bytes) -> Any:
+    """The message. Raises ValueError for what is none."""
+    try:
+        name, values = json.loads(data)
+        kind = _BY_NAME[name]
+        fields = {field: _checked(values[field], kind.types[field]) for field in kind.types}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"what came over the pipe is no message: {error!r:.200}") from None
+    return kind(**fields)
+
+
+def _checked(value: Any, field_type: Any) -> Any:
+    """The value of a field. Raises ValueError or TypeError when it is not of its type."""
+    if field_type is Any:
+        return value
+    if get_origin(field_type) in {Union, UnionType}:
+        if value is None:
+            return None
+        (field_type,) = (kind for kind in get_args(field_type) if kind is not type(None))
+    if get_origin(field_type) is Literal:
+        (member,) = (member for member in get_args(field_type) if member == value)
+        return member
+    if issubclass(field_type := get_origin(field_type) or field_type, Enum):
+        return field_type(value)
+    if type(value) is not field_type and (type(value), field_type) != (int, float):
+        raise TypeError(f"{field_type.__name__} expected")
+    return value

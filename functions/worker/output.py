@@ -1,5 +1,4 @@
-"""What a handler and its programs print, as log lines of ours. A handler may print what a user
-wrote, and a line of JSON on stdout is an event for Cloud Logging: the user could write our events.
+"""What a handler and its programs print, as log lines of ours (handler_log says why).
 
 The guard reads it between its heartbeats, so that the last words of a process that crashes are
 heard too, and lines of several processes do not tear each other on one pipe."""
@@ -9,7 +8,8 @@ import sys
 from typing import TextIO
 
 from functions.core import events
-from functions.worker.handler_context import Job
+from functions.worker import handler_log
+from functions.worker.messages import Job
 
 READ_BYTES = 1 << 16
 LINE_BYTES = 8192
@@ -73,9 +73,4 @@ class Output:
             for line in lines
             for start in range(0, len(line), LINE_BYTES)
         ]
-        events.emit_lines([self._event(text) for text in texts if text])
-
-    def _event(self, text: str) -> str:
-        job = self._job
-        about = {"task_id": job.task_id, "kind": job.kind, "number": job.attempt}
-        return events.HANDLER_LOG.line(about | {"text": text, "logger": "output"})
+        events.emit_lines([handler_log.printed(self._job, text) for text in texts if text])

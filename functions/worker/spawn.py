@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from functions.core import events
+from functions.core.settings import SECRET_VARIABLES
 from functions.worker import processes
-from functions.worker.handler_context import Job
+from functions.worker.messages import Job
 
 START_SECONDS = 10.0
 """So long a forkserver may take to fork; it may be loading modules meanwhile."""
@@ -45,6 +46,8 @@ class Attempt:
     """Whether the child is to tell what the import of the handler's module does."""
     search_path: list[str]
     """`sys.path` of the worker."""
+    secrets: dict[str, str]
+    """Variables of the environment that the forkserver does not have, and this child may have."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class _Client:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
                 [sys.executable, *options, "-c", start],
+                env=_without_secrets(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -218,7 +222,8 @@ class Forkservers:
         """Raises OSError when no process can be made."""
         with self._lock:
             tries_out = module_of(job.handler) not in self._modules
-            attempt = Attempt(job, folder, tries_out, sys.path)
+            secrets = {name: os.environ[name] for name in job.secrets if name in os.environ}
+            attempt = Attempt(job, folder, tries_out, sys.path, secrets)
             try:
                 return self._serving().child(attempt, pipe, output)
             except OSError:
@@ -269,6 +274,12 @@ class Forkservers:
         atexit.unregister(self._current.end)
         self._current.release()
         self._current = None
+
+
+def _without_secrets() -> dict[str, str]:
+    """The environment of all children. A parser or a library that can be made to read a file or to
+    tell its environment has no password of the database to tell."""
+    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
 
 
 def _report(module: str, seconds: float, cause: str) -> None:

@@ -18,8 +18,7 @@ from functions.core.policy import DEFAULT, parse
 from functions.store.postgres import PostgresStore
 from functions.worker.child import Work
 from functions.worker.guard import guard
-from functions.worker.handler_context import Job
-from functions.worker.messages import Result
+from functions.worker.messages import Job, Result
 from tests.speaking import logs
 from tests.worker import first_message
 

@@ -37,8 +37,7 @@ from functions.sweep.after_sweep import afterwards
 from functions.worker.child import Work
 from functions.worker.claim import claim
 from functions.worker.guard import _Attempt
-from functions.worker.handler_context import Job
-from functions.worker.messages import Result
+from functions.worker.messages import Job, Result
 from functions.worker.settle import AttemptEnd, settle
 from functions.worker.spawn import Forkservers
 from tests.sweep.steps import sweep

@@ -12,7 +12,6 @@ import time
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import psutil
@@ -20,7 +19,6 @@ import pytest
 
 from functions.worker import folder, lease_clock
 from functions.worker.child import Work
-from functions.worker.handler_context import Job
 from functions.worker.inbox import Inbox
 from functions.worker.messages import (
     MOST_BYTES,
@@ -29,9 +27,11 @@ from functions.worker.messages import (
     Checkpoint,
     CheckpointAnswer,
     Exited,
+    Job,
     Progress,
     Ready,
     Result,
+    encode,
 )
 from tests.waiting import eventually
 from tests.worker import first_message, lets_begin, next_message
@@ -190,8 +190,8 @@ def test_a_message_above_two_gigabytes_is_framed_by_eight_bytes():
     os.write(theirs.fileno(), b"\xff\xff\xff\xff")
     inbox.read()
     assert inbox.take() is None
-    text = ForkingPickler.dumps(Result("1"))
-    os.write(theirs.fileno(), len(text).to_bytes(8) + bytes(text))
+    text = encode(Result("1"))
+    os.write(theirs.fileno(), len(text).to_bytes(8) + text)
     inbox.read()
     assert inbox.take() == Result("1")
     theirs.close()
@@ -327,7 +327,7 @@ def test_what_a_handler_prints_comes_out_of_the_worker_line_by_line(capfd):
 
 def test_progress_that_is_too_large_is_left_out_with_a_word():
     with at_work(tells_too_much) as work:
-        assert "may have" in json.loads(first_message(work).line)["text"]
+        assert "may have" in first_message(work).text
         assert next_message(work) == Result("1")
 
 

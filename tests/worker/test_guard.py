@@ -30,7 +30,6 @@ from functions.worker import guard as guards
 from functions.worker import lease_clock, shutdown
 from functions.worker.child import Work, is_transient
 from functions.worker.guard import Unwritten, _Attempt, guard
-from functions.worker.handler_context import Job
 from functions.worker.messages import (
     Begin,
     Cancel,
@@ -38,6 +37,7 @@ from functions.worker.messages import (
     CheckpointAnswer,
     Exited,
     Failed,
+    Job,
     LastMessage,
     Progress,
     Ready,

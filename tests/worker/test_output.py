@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 from functions.worker.child import Work
-from functions.worker.handler_context import Job
-from functions.worker.messages import Exited, Result
+from functions.worker.messages import Exited, Job, Result
 from tests.worker import first_message, next_message
 
 FORGED = json.dumps({"severity": "INFO", "event": "sweep_finished", "outcome": "ok"})

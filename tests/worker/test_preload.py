@@ -12,8 +12,7 @@ import pytest
 from functions.core import events
 from functions.worker import spawn
 from functions.worker.child import Work
-from functions.worker.handler_context import Job
-from functions.worker.messages import Result
+from functions.worker.messages import Job, Result
 from functions.worker.spawn import Forkservers
 from tests.waiting import eventually
 from tests.worker import first_message
