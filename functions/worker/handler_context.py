@@ -88,13 +88,13 @@ class HandlerContext:
         with self._sending, file_lock.held(self._pipe.fileno()):
             self._pipe.send_bytes(encode(message))
 
-    def log(self, said: LogLine) -> None:
+    def log(self, log_line: LogLine) -> None:
         if self._job.logs_via_guard:
             with contextlib.suppress(OSError, ValueError):
-                self.send(said)
+                self.send(log_line)
                 return
         trace.current.set(self._job.trace)  # in whichever thread of the handler this is
-        events.print_lines([handler_log.line(self._job, said)])
+        events.print_lines([handler_log.line(self._job, log_line)])
 
     def listen(self) -> None:
         """Takes the guard's messages until the pipe ends, which means that the guard has ended."""

@@ -13,16 +13,16 @@ def printed(job: Job, text: str) -> str:
     return events.HANDLER_LOG.line(_about(job, text, "output"))
 
 
-def line(job: Job, said: LogLine) -> str:
+def line(job: Job, log_line: LogLine) -> str:
     """The log line of what its logger was given."""
-    level = said.severity if said.severity in SEVERITIES else events.INFO
+    level = log_line.severity if log_line.severity in SEVERITIES else events.INFO
     where = {"line": None, "file": None, "function": None}
-    where |= {name: value for name, value in said.where.items() if name in where}
+    where |= {name: value for name, value in log_line.where.items() if name in where}
     about = {
         "logging.googleapis.com/sourceLocation": where,
-        "logging.googleapis.com/labels": said.labels,
+        "logging.googleapis.com/labels": log_line.labels,
     }
-    return events.HANDLER_LOG.line(_about(job, said.text, said.logger), level, about)
+    return events.HANDLER_LOG.line(_about(job, log_line.text, log_line.logger), level, about)
 
 
 def _about(job: Job, text: str, logger: str) -> dict[str, object]:
