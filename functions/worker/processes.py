@@ -113,9 +113,15 @@ def _read(file: str) -> str:
 
 
 def kill_tree(leader: int) -> None:
-    """SIGKILL to all of them: those of its process group, whoever their parent is now, and those
-    that left the group."""
+    """SIGKILL to all of them: those of its process group, whoever their parent is now, those that
+    left the group, and the leader itself, last: it may be ours, or lead no group."""
     kill(member for member in list(tree(leader)) if member != leader)
+    kill_group(leader)
+    kill([leader])
+
+
+def kill_group(leader: int) -> None:
+    """Also when the leader has ended: its number stays taken while the group has a member."""
     with contextlib.suppress(OSError):
         # Without such a group all of it has ended, or the child has only just begun.
         os.killpg(leader, signal.SIGKILL)

@@ -100,9 +100,14 @@ class Child:
         return self.pid is None and time.monotonic() > self._asked + START_SECONDS
 
     def kill(self) -> None:
-        if self.pid is not None and self.exit_code is None:
+        """With the programs that it started. After a normal end the forkserver ends them, which it
+        cannot when it has died itself."""
+        if self.pid is None:
+            return
+        if self.exit_code is None:
             processes.kill_tree(self.pid)
-            processes.kill([self.pid])
+        elif self.exit_code == FORKSERVER_DIED_EXIT_CODE:
+            processes.kill_group(self.pid)
 
     def close(self) -> None:
         if self.pid is None and not self.refused:

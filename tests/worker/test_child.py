@@ -102,6 +102,17 @@ def daemonizes(ctx, task_input):
     time.sleep(600)
 
 
+def leaves_a_program(ctx, task_input):
+    program = subprocess.Popen(["sleep", "600"])
+    ctx.progress(message=str(program.pid))
+    if task_input == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task_input == "raises":
+        raise ValueError
+    if task_input != "returns":
+        time.sleep(600)
+
+
 def double(number):
     return 2 * number
 
@@ -285,6 +296,19 @@ def test_a_program_that_made_itself_a_daemon_ends_with_its_task(task_input):
             assert next_message(work) == Exited(-signal.SIGKILL)
         work.end()
         eventually(lambda: not lives(daemon))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted by prctl")
+@pytest.mark.parametrize("end", ["returns", "raises", "dies", "is ended", "forkserver dies"])
+def test_a_program_that_was_left_behind_ends_with_its_task(end):
+    with at_work(leaves_a_program, task_input=end) as work:
+        program = int(first_message(work).progress["message"])
+        if end == "forkserver dies":
+            os.kill(psutil.Process(work._process.pid).ppid(), signal.SIGKILL)
+        if end != "is ended":
+            next_message(work)
+        work.end()
+        eventually(lambda: not lives(program))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

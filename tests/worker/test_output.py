@@ -11,6 +11,7 @@ from functions.worker.messages import Exited, Job, Result
 from tests.worker import first_message, next_message
 
 FORGED = json.dumps({"severity": "INFO", "event": "sweep_finished", "outcome": "ok"})
+FLOOD = 50_000
 LINES = ["nice", FORGED, '{"event": "sweep_suspended", "severity": "CRITICAL"}']
 
 
@@ -21,6 +22,12 @@ def prints(ctx, task_input):
     subprocess.run(["echo", FORGED], check=True)
     ctx.logger.info("prompt: %s", task_input["prompt"])
     return 1
+
+
+def floods(ctx, task_input):
+    for number in range(FLOOD):
+        print(f"line {number}")
+    print(FORGED)
 
 
 def crashes(ctx, task_input):
@@ -56,6 +63,15 @@ def test_what_it_prints_is_logged_line_by_line_as_its_own_words(capfd):
     }
     printed = [line["text"] for line in lines if line["logger"] == "output"]
     assert sorted(printed) == sorted(["prompt: nice", *LINES[1:], *LINES, FORGED, FORGED])
+
+
+def test_a_flood_of_lines_becomes_few_events_and_none_is_lost(capfd):
+    """Each event costs the guard time, in which it sends no heartbeat."""
+    lines = events_of(floods, capfd, Result)
+    assert {line["event"] for line in lines} == {"handler_log"}
+    printed = [text for line in lines for text in line["text"].splitlines()]
+    assert printed == [*(f"line {number}" for number in range(FLOOD)), FORGED]
+    assert len(lines) < FLOOD / 20
 
 
 def test_the_last_words_of_a_process_that_crashes_are_heard(capfd):
