@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import uuid
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import psutil
@@ -69,10 +70,8 @@ def steps(context: Context, task_input: Input) -> Any:
 def hangs(context: Context, _: Input) -> NoReturn:
     run = _Run(context)
     while True:
-        try:
+        with suppress(BaseException):
             run.work(1.0)
-        except BaseException:  # noqa: BLE001, S110 - as bad as a handler can be
-            pass
 
 
 def dies_once(context: Context, _: Input) -> Any:

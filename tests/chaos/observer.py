@@ -33,10 +33,13 @@ LATEST_SECONDS = 4 * SWEEP_SECONDS + 4
 """So long after its time a task may be open, apart from faults: sweeps, and a machine with other
 work."""
 TOLERANCE_SECONDS = 0.1
+POISON_SECONDS = 0.5
+"""From the first word of a task that kills its worker to that death, at most."""
 BY_RESULT = {"handler_error"}
 """Causes that speak of the work itself."""
 FREEZES = {"freeze_instance", "freeze_worker"}
 ENDS_OF_WORKERS = {
+    "poison",
     "kill_child",
     "kill_worker",
     "kill_forkserver",
@@ -89,6 +92,7 @@ class Evidence:
 class Observer:
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
+        self._struck = [*evidence.struck, *_poisoned(evidence.journal)]
         self._watch = evidence.policy.watch()
         self.violations: dict[str, list[str]] = {name: [] for name in VIOLATIONS}
         self._executions = _executions(evidence.journal)
@@ -132,7 +136,7 @@ class Observer:
         ended = _seconds(attempt["ended_at"])
         is_excused = attempt["cause"] not in BY_RESULT and any(
             run.worker in struck.whom and struck.end > run.last - 1 and struck.begin < ended
-            for struck in self._evidence.struck
+            for struck in self._struck
         )
         if not is_excused:
             told = f"{task['reason']} ({attempt['cause']}, {attempt['detail']})"
@@ -164,7 +168,7 @@ class Observer:
         """A crash of the database may forget the claims of its last moments."""
         return sum(
             struck.begin - 1 < run.began < struck.begin + 1
-            for struck in self._evidence.struck
+            for struck in self._struck
             for run in runs
             if struck.fault == "kill_database"
         )
@@ -187,7 +191,7 @@ class Observer:
             return
         task_id, ended = attempt["task_id"], _seconds(attempt["ended_at"])
         due = min(_seconds(attempt["lease_until"]), _seconds(attempt["deadline_at"]))
-        for struck in self._evidence.struck:
+        for struck in self._struck:
             if struck.begin < ended and struck.end > due and self._hinders(struck, task_id):
                 due = max(due, struck.end + LEASE_SECONDS)
         late = ended - due - self._stalled(due, ended)
@@ -218,7 +222,7 @@ class Observer:
         """Whether faults of this worker alone, or a lock on this very row, kept its heartbeats away
         for most of a lease."""
         kept = self._stalled(heard, until)
-        for struck in self._evidence.struck:
+        for struck in self._struck:
             own_fault = worker in struck.whom and (
                 struck.whom != EVERYBODY or struck.fault not in {"blackhole", "refuse"}
             )
@@ -259,13 +263,22 @@ class Observer:
             heard, ended = _seconds(attempt["beat_at"]), _seconds(attempt["ended_at"])
             died = [
                 struck.begin
-                for struck in self._evidence.struck
+                for struck in self._struck
                 if worker in struck.whom
                 and struck.fault in FREEZES | ENDS_OF_WORKERS
                 and heard <= struck.begin <= ended
             ]
             figures.append(ended - min(died, default=heard))
         return sorted(figures)
+
+
+def _poisoned(journal: list[dict[str, Any]]) -> list[Struck]:
+    """Workers that were killed by a task, with all others that they had."""
+    return [
+        Struck("poison", (line["worker"],), line["at"], line["at"] + POISON_SECONDS)
+        for line in journal
+        if line["kind"] == "poison"
+    ]
 
 
 def _executions(journal: list[dict[str, Any]]) -> dict[str, list[Execution]]:

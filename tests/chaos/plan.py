@@ -32,7 +32,7 @@ WEIGHTS = {
 }
 LONGEST_SECONDS = {"freeze_instance": 7, "freeze_worker": 7, "lock_rows": 3, "read_only": 5}
 USUAL_LONGEST_SECONDS = 4
-PAUSE_SECONDS = 0.9
+PAUSE_SECONDS = 0.4
 """Between two faults, on the average."""
 
 

@@ -1,5 +1,6 @@
 """One run: tasks come, faults strike, the storm ends, and all tasks must reach their end."""
 
+import json
 import random
 import threading
 import time
@@ -128,6 +129,8 @@ class Run:
             struck=world.struck,
             stalls=self._stalls,
         )
+        with (world.folder / "struck").open("w") as file:
+            file.writelines(f"{json.dumps(vars(struck))}\n" for struck in world.struck)
         observer = Observer(evidence)
         violations = observer.judge()
         rescues = observer.rescue_seconds()
