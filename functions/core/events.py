@@ -19,6 +19,14 @@ _encode = json.JSONEncoder(default=str).encode
 
 WORDS_OF_OTHERS = {"error", "detail", "evidence", "text"}
 """Fields with the words of handlers, libraries and users: secrets are hidden in them."""
+LINE_BYTES = 200_000
+"""Of a line. Cloud Logging refuses an entry of more than 256 KiB, and puts fields of its own into
+it."""
+LABELS = "logging.googleapis.com/labels"
+REPORTED_ERROR = (
+    "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent"
+)
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True)
@@ -39,20 +47,53 @@ class Event:
         level: str | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> str:
-        """`about`: more of Cloud Logging's own fields, such as logging.googleapis.com/labels."""
+        """`about`: more of Cloud Logging's own fields, such as logging.googleapis.com/labels. At
+        most LINE_BYTES long: a longer line's texts are cut."""
         entry: dict[str, Any] = {"severity": level or self.level, "event": self.name}
-        entry |= {name: values.get(name) for name in self.fields}
-        for name in WORDS_OF_OTHERS & entry.keys():
-            if isinstance(entry[name], str):
+        words: dict[str, Any] = {name: values.get(name) for name in self.fields}
+        if self is HANDLER_LOG:
+            words["text"] = values.get("text")
+        for name in WORDS_OF_OTHERS & words.keys():
+            if isinstance(words[name], str):
                 from functions.core.redact import redacted_text
 
-                entry[name] = redacted_text(entry[name])
+                words[name] = redacted_text(words[name])
+        entry |= {name: words[name] for name in self.fields}
         entry["message"] = self.sentence.format_map(
-            {name: "-" if value is None else value for name, value in entry.items()}
+            {name: "-" if value is None else value for name, value in (entry | words).items()}
         )
-        if current := trace.current.get():
-            entry |= current.fields()
-        return _encode(entry | dict(about) if about else entry)
+        if _TRACEBACK in str(words.get("detail")):
+            entry |= {"@type": REPORTED_ERROR, "stack_trace": words["detail"]}
+        return _bounded(_about(entry, about or {}))
+
+
+def _about(entry: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry with the request's trace and labels, and with `more`, whose labels come on top."""
+    current = trace.current.get()
+    of_request = current.fields() if current else {}
+    labels = of_request.get(LABELS, {}) | dict(more.get(LABELS, {}))
+    return entry | of_request | dict(more) | ({LABELS: labels} if labels else {})
+
+
+def _bounded(entry: dict[str, Any]) -> str:
+    """As JSON. By its bytes, since a character may take twelve of them."""
+    line, characters = _encode(entry), LINE_BYTES
+    while len(line) > LINE_BYTES and characters > 1:
+        characters = characters * 3 // 4
+        line = _encode(_cut(json.loads(line), characters))
+    return line
+
+
+def _cut(value: Any, characters: int) -> Any:
+    """The same with no text, and nothing that holds others, longer than `characters`."""
+    if isinstance(value, str) and len(value) > characters:
+        return f"{value[:characters]}... (cut; {len(value)} characters in all)"
+    if isinstance(value, dict):
+        kept = list(value.items())[: max(characters, 50)]
+        return {name[: max(characters, 50)]: _cut(inner, characters) for name, inner in kept}
+    if isinstance(value, list):
+        return [_cut(inner, characters) for inner in value[: max(characters, 50)]]
+    return value
 
 
 TASK_CREATED = Event(
@@ -278,7 +319,7 @@ HANDLER_LOG = Event(
     "handler_log",
     INFO,
     "{text}",
-    ("task_id", "kind", "number", "text", "logger"),
+    ("task_id", "kind", "number", "logger"),  # its text is the message, once
     uncounted="What your handler says in its own words; how the task ends is counted.",
 )
 
@@ -298,18 +339,20 @@ def emit_lines(lines: Iterable[str]) -> None:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Writes whole lines, one thread and one process at a time: without the locks long lines of
-    several were cut and lost. One line in each write: with LOG_EXECUTION_ID the framework makes one
-    entry of what is written at once."""
-    with _writing, file_lock.held(_stdout()):
+    several were cut and lost. They go past the stream that the framework puts before stdout with
+    LOG_EXECUTION_ID: it would overwrite our span by one in another notation, while the lines of a
+    handler's process do not pass it. Our lines have the execution's id already."""
+    stream = getattr(sys.stdout, "stream", sys.stdout)
+    with _writing, file_lock.held(_descriptor(stream)):
         for line in lines:
-            sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+            stream.write(f"{line}\n")
+        stream.flush()
 
 
-def _stdout() -> int:
-    """The descriptor of stdout; -1, which no lock is taken on, when it is none."""
+def _descriptor(stream: Any) -> int:
+    """The stream's descriptor; -1, which no lock is taken on, when it has none."""
     try:
-        return sys.stdout.fileno()
+        return int(stream.fileno())
     except (AttributeError, OSError, ValueError):
         return -1
 

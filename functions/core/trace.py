@@ -12,24 +12,30 @@ from typing import Any, NamedTuple
 _PARENT = re.compile(
     r"\s?(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?\s?"
 )
+_EXECUTION = re.compile(r"[\w-]{1,64}", re.ASCII)
 _CLOUD = re.compile(r"([0-9a-f]{32})(?:/(\d{1,20}))?(?:;o=(\d))?(?![0-9a-zA-Z-])")
 
 
 class Trace(NamedTuple):
-    """`trace` is projects/P/traces/T, `span` 16 hex digits or None."""
+    """`trace` is projects/P/traces/T, `span` 16 hex digits or None, `execution` the id that the
+    framework gives to a request."""
 
-    trace: str
+    trace: str | None
     span: str | None = None
     sampled: bool = False
+    execution: str | None = None
 
     def fields(self) -> dict[str, Any]:
         """As they stand in a log line."""
-        span = {"logging.googleapis.com/spanId": self.span} if self.span else {}
-        return {
-            "logging.googleapis.com/trace": self.trace,
-            **span,
-            "logging.googleapis.com/trace_sampled": self.sampled,
-        }
+        found: dict[str, Any] = {}
+        if self.trace:
+            found["logging.googleapis.com/trace"] = self.trace
+            found["logging.googleapis.com/trace_sampled"] = self.sampled
+        if self.span:
+            found["logging.googleapis.com/spanId"] = self.span
+        if self.execution:
+            found["logging.googleapis.com/labels"] = {"execution_id": self.execution}
+        return found
 
 
 current: ContextVar[Trace | None] = ContextVar("trace", default=None)
@@ -37,10 +43,17 @@ current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
 def of(headers: Mapping[str, str], project: str | None) -> Trace | None:
-    """The trace that the headers of a request name; None without one, or without a project, which
-    is part of its name."""
-    if not project:
-        return None
+    """The trace that the headers of a request name, and its execution's id; None without either. A
+    trace needs the project, which is part of its name."""
+    execution = headers.get("Function-Execution-Id") or ""
+    execution_id = execution if _EXECUTION.fullmatch(execution) else None
+    found = _trace(headers, project) if project else None
+    if found is None:
+        return Trace(None, execution=execution_id) if execution_id else None
+    return found._replace(execution=execution_id)
+
+
+def _trace(headers: Mapping[str, str], project: str) -> Trace | None:
     if match := _PARENT.fullmatch(headers.get("traceparent") or ""):
         name = f"projects/{project}/traces/{match[1]}"
         return Trace(name, match[2], sampled=bool(int(match[3], 16) & 1))

@@ -5,6 +5,8 @@ import json
 import traceback
 from typing import Any
 
+from werkzeug.exceptions import InternalServerError
+
 from functions.core import events, trace
 from functions.entry import auth
 from functions.entry.app import App
@@ -12,8 +14,9 @@ from functions.entry.worker import AGAIN, HELD, run, status_of
 from functions.errors import BadRequestError, PolicyError, StoreError
 
 
-class RedeliverError(Exception):
-    """The message must come again: a live attempt holds the task, or its end is not written."""
+class RedeliverError(InternalServerError):
+    """The message must come again: a live attempt holds the task, or its end is not written. As an
+    answer of HTTP, so that Flask does not print a traceback of it, line by line."""
 
 
 def receive(app: App, event: Any) -> None:

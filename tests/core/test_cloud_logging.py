@@ -139,7 +139,7 @@ def test_a_handlers_line_has_the_fields_that_the_library_writes(library, ours):
     )
     record.lineno = logs.__code__.co_firstlineno + 1
     record.labels = {"step": "one"}
-    record.trace, record.span_id, record.trace_sampled = found
+    record.trace, record.span_id, record.trace_sampled, _ = found
     theirs = library(record)
     assert set(theirs) == SPECIAL | {"message"}
     assert {name: line[name] for name in theirs} == theirs

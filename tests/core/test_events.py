@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -200,13 +201,39 @@ def test_a_line_is_one_line_of_json_whatever_the_values(event, value):
 
 def test_a_sentence_has_no_holes():
     for event in ALL.values():
-        values = {name: f"<{name}>" for name in event.fields}
+        values = {name: f"<{name}>" for name in (*event.fields, "text")}
         message = json.loads(event.line(values))["message"]
         assert "{" not in message
         assert "<" in message
         assert json.loads(event.line({}))["message"].count("-") >= message.count("<"), (
             "what is unknown is a dash"
         )
+
+
+def test_a_traceback_is_where_error_reporting_reads_it_and_secrets_are_hidden_there_too():
+    """https://docs.cloud.google.com/error-reporting/docs/formatting-error-messages"""
+    error = ValueError("postgresql://me:s3cret@db/x")
+    try:
+        raising(error)()
+    except ValueError:
+        detail = traceback.format_exc()
+    entry = json.loads(events.REQUEST_FAILED.line({"entry": "sweep", "detail": detail}))
+    assert entry["stack_trace"].startswith("Traceback (most recent call last):")
+    assert entry["@type"].endswith("ReportedErrorEvent")
+    assert "s3cret" not in entry["stack_trace"]
+    plain = json.loads(events.REQUEST_FAILED.line({"entry": "sweep", "detail": "55P03"}))
+    assert not {"stack_trace", "@type"} & plain.keys()
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\N{GRINNING FACE}", "\x01", "\ud800"])
+def test_no_line_is_longer_than_an_entry_may_be(character):
+    long = character * 70_000
+    nested = {"a" * 100 + str(number): {"b": [character * 99]} for number in range(400)}
+    for event in (events.HANDLER_LOG, events.TASK_FINISHED, events.REQUEST_FAILED):
+        values = dict.fromkeys((*event.fields, "text"), long)
+        line = event.line(values, "INFO", {events.LABELS: nested, "x": long})
+        assert len(line.encode()) <= events.LINE_BYTES
+        assert json.loads(line)["event"] == event.name
 
 
 def test_a_line_of_a_request_carries_its_trace():
@@ -256,10 +283,11 @@ def test_each_line_is_an_entry_of_its_own_where_the_framework_adds_execution_ids
     (tmp_path / "main.py").write_text(
         textwrap.dedent("""
         import functions_framework
-        from functions.core import events
+        from functions.core import events, trace
 
         @functions_framework.http
         def batch(request):
+            trace.current.set(trace.of(request.headers, None))
             events.emit_lines(events.TASK_CREATED.line({"task_id": number}) for number in range(3))
             return "done"
     """)

@@ -190,7 +190,7 @@ def test_what_a_handler_says_goes_by_the_guard(
     assert answer.state == "completed"
     found = [entry["jsonPayload"] for entry in sent(api, 3)]
     assert [one["event"] for one in found] == ["task_claimed", "handler_log", "task_finished"]
-    assert found[1]["text"] == "half of it"
+    assert found[1]["message"] == "half of it"
     assert printed() == []
 
 

@@ -207,3 +207,9 @@ def shows_nul(ctx, task_input):
 def breaks_thread(ctx, task_input):
     leave(ctx, task_input)
     raise GeneratorExit("neither an Exception nor a SystemExit")
+
+
+def says_much(ctx, task_input):
+    """Logs what its input says, so many times, and then makes a mistake."""
+    ctx.logger.error(task_input["text"] * task_input["times"], extra={"labels": {"step": "one"}})
+    raise KeyError("a mistake of the handler")

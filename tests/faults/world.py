@@ -47,6 +47,7 @@ PLAIN = (
     "steps",
     "shows_nul",
     "saves_nul",
+    "says_much",
 )
 ONLY_ONCE = ("waits", "hogs_once", "saves_late")
 LATE = (

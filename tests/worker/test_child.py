@@ -346,7 +346,7 @@ def test_what_a_handler_prints_comes_out_of_the_worker_line_by_line(capfd):
         work.end()
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert {line["event"] for line in lines} == {"handler_log"}
-    assert sum(line["text"].count("x") for line in lines) == 20 * 9000
+    assert sum(line["message"].count("x") for line in lines) == 20 * 9000
 
 
 def test_progress_that_is_too_large_is_left_out_with_a_word():

@@ -61,7 +61,7 @@ def test_what_it_prints_is_logged_line_by_line_as_its_own_words(capfd):
     assert {(line["task_id"], line["kind"], line["number"]) for line in lines} == {
         ("task-1", "image", 1)
     }
-    printed = [line["text"] for line in lines if line["logger"] == "output"]
+    printed = [line["message"] for line in lines if line["logger"] == "output"]
     assert sorted(printed) == sorted(["prompt: nice", *LINES[1:], *LINES, FORGED, FORGED])
 
 
@@ -76,4 +76,4 @@ def test_a_flood_of_lines_becomes_few_events_and_none_is_lost(capfd):
 
 def test_the_last_words_of_a_process_that_crashes_are_heard(capfd):
     lines = events_of(crashes, capfd, Exited)
-    assert "the library gives up" in [line.get("text") for line in lines]
+    assert "the library gives up" in [line.get("message") for line in lines]
