@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 JOBS   ?= 3
 
-.PHONY: credits install dev demo test lint bench snapshot docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: chaos credits install dev demo test lint bench snapshot docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -40,6 +40,9 @@ rivals: .cache/rivals/.installed ## install the libraries that `make bench` comp
 
 bench: install rivals ## measure ratios against bare SQL, a usual cleanup loop and other libraries: ARGS=g for one part
 	$(PY) -m tests.bench $(ARGS)
+
+chaos: install ## tasks in bad weather, drawn from a seed; 0 violations is the promise: ARGS="--tasks=10000 --seed 7 --through pgbouncer --json"
+	@$(PY) -m tests.chaos $(ARGS)
 
 mutants: install ## break infra/ in one place after the other and see whether a test tells: ARGS="--seed 7 --minutes 30"
 	@$(PY) -m tests.mutants $(ARGS)

@@ -217,7 +217,7 @@ def run_child(attempt: spawn.Attempt, pipe: Connection, output: int) -> int:
     processes.adopt_orphans()
     processes.offer_to_the_system()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _leave_sigterm_to_the_guard()
     sys.path[:] = attempt.search_path
     redirect(output)
     os.environ.update(attempt.secrets)
@@ -232,6 +232,27 @@ def run_child(attempt: spawn.Attempt, pipe: Connection, output: int) -> int:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     return 0
+
+
+def _leave_sigterm_to_the_guard() -> None:
+    """Who signals each process of the instance means the worker, whose guard lets the handler
+    finish or ends it. What the handler starts does not inherit that: it may be ended by SIGTERM, as
+    multiprocessing does. (A function as signal handler, since a program would inherit SIG_IGN.)"""
+    masks = threading.local()
+
+    def hold_back() -> None:  # or Python would forget what comes while it forks
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def go_on() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def end_by_it() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        go_on()
+
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.siginterrupt(signal.SIGTERM, False)
+    os.register_at_fork(before=hold_back, after_in_parent=go_on, after_in_child=end_by_it)
 
 
 def _seed_anew() -> None:

@@ -170,16 +170,20 @@ class _Attempt:
 
     def _watch_over(self, work: Work) -> AttemptEnd | Lost:
         most_memory = 0
+        next_look = 0.0
         while True:
             now = time.monotonic()
             pause = max(0.0, min(TICK_SECONDS, self.deadline - now, self.next_beat - now))
             message = work.receive(pause)
             if message and (end := self._take(work, message, most_memory)):
                 return end
+            self._begin_if_certain(work)
+            if message and time.monotonic() < next_look:
+                continue  # of a flood: a look at the limits for each message would take longer
+            next_look = time.monotonic() + TICK_SECONDS
             most_memory = max(most_memory, work.memory())
             if end := self._end_by_limits(most_memory) or self._beat_if_due(work):
                 return end
-            self._begin_if_certain(work)
             self._cancel_if_shut_down(work)
 
     def cut(self, reason: Reason, detail: str) -> AttemptEnd:
@@ -318,6 +322,9 @@ class _Attempt:
     def _failed(self, failure: Failed) -> AttemptEnd:
         if failure.reason in {Reason.CRASHED, Reason.OUT_OF_MEMORY}:
             return self.cut(failure.reason, failure.detail)
+        if failure.settle_as is None and shutdown.requested.is_set():
+            # Most likely its programs or connections ended by the same signal.
+            return self.cut(Reason.SHUTDOWN, f"an error after SIGTERM: {failure.detail}")
         if failure.settle_as is None and failure.reason is Reason.TRANSIENT:
             return self._request_failed(failure)
         settle_as = failure.settle_as or SettleAs(self.rule.on_error)

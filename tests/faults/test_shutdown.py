@@ -48,6 +48,30 @@ def test_sigterm_to_all_processes_burns_no_attempt_either(world: World):
     assert world.history(task) == [("released", "shutdown")]
 
 
+def test_sigterm_to_each_process_lets_work_that_must_not_be_repeated_finish(world: World):
+    """As systemd does: the handler's own process, which is in a group of its own, gets it too."""
+    old = world.worker("old")
+    task = world.create("mail_waits")
+    answer = world.push(task, old)
+    eventually(lambda: world.trail(task))
+    for pid in family(old):
+        os.kill(pid, signal.SIGTERM)
+    eventually(lambda: world.attempts(task)[0]["beats"] > 1, message="it was ended")
+    world.gate(task).touch()
+    assert answer.result(GRANTED).json()["state"] == "completed"
+    assert world.history(task) == [("completed", None)]
+    eventually(lambda: not family(old), GRANTED, "a process is left")
+
+
+def test_sigterm_to_each_process_burns_no_attempt(world: World):
+    old = world.worker("old")
+    task = world.begin("waits", old)
+    for pid in family(old):
+        os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not family(old), GRANTED, "a process is left")
+    assert world.history(task) == [("released", "shutdown")]
+
+
 def test_sigterm_lets_work_that_must_not_be_repeated_finish(world: World):
     old = world.worker("old")
     task = world.create("mail_waits")

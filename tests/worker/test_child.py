@@ -113,6 +113,17 @@ def leaves_a_program(ctx, task_input):
         time.sleep(600)
 
 
+def ends_what_it_starts_by_sigterm(ctx, task_input):
+    os.kill(os.getpid(), signal.SIGTERM)  # to the handler itself: the guard's business
+    program = subprocess.Popen(["sleep", "600"])
+    program.terminate()
+    process = multiprocessing.get_context(task_input).Process(target=time.sleep, args=[600])
+    process.start()
+    process.terminate()
+    process.join()
+    return [program.wait(), process.exitcode]
+
+
 def double(number):
     return 2 * number
 
@@ -315,6 +326,12 @@ def test_a_program_that_was_left_behind_ends_with_its_task(end):
 def test_a_handler_may_use_multiprocessing(method):
     with at_work(uses_processes, task_input=method) as work:
         assert first_message(work) == Result("[0, 2, 4]")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_sigterm_ends_what_a_handler_starts_and_not_the_handler(method):
+    with at_work(ends_what_it_starts_by_sigterm, task_input=method) as work:
+        assert first_message(work) == Result("[-15, -15]")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is known by /proc")

@@ -359,6 +359,27 @@ def test_messages_without_end_keep_the_guard_neither_from_its_deadline_nor_from_
     assert "beat" in one.store.verbs()
 
 
+def test_a_flood_of_messages_is_taken_without_a_look_at_the_limits_for_each():
+    """A look measures the memory of all processes, which takes longer than most messages."""
+    one = attempt()
+    flood = FakeWork(*[Progress({})] * 1000, Result("1"))
+    looks = []
+    flood.memory = lambda: looks.append(1) or 0
+    assert one._watch_over(flood).settle_as is SettleAs.COMPLETE
+    assert len(looks) < 100
+
+
+def test_an_error_after_sigterm_is_taken_for_a_part_of_the_shutdown():
+    """Whoever signals each process ends the programs of the handler as well."""
+    shutdown.requested.set()
+    error = Failed(None, Reason.HANDLER_ERROR, None, "ffmpeg was killed")
+    for kind in ("image", "mail", "fragile"):
+        end = take(error, kind)
+        assert (end.settle_as, end.reason) == (SettleAs.RELEASE, Reason.SHUTDOWN)
+    own_word = Failed(SettleAs.FAIL, Reason.HANDLER_ERROR, "No.", "")
+    assert take(own_word, "mail").settle_as is SettleAs.FAIL
+
+
 def test_before_the_handler_begins_every_end_is_free_of_loss():
     one = attempt("mail", begun=False)
     one.deadline = 0
