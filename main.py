@@ -3,13 +3,17 @@
 from typing import Any
 
 import functions_framework
+from flask import current_app, has_app_context, request
 
+from functions.entry import request_body
 from functions.entry.app import App
 from functions.entry.http import Response, answer
 from functions.worker import shutdown
 
 shutdown.install()
 app = App()
+if has_app_context():  # the framework loads this file in that of its server
+    current_app.before_request(lambda: request_body.receive(request.environ))
 
 
 @functions_framework.http

@@ -23,7 +23,8 @@ locals {
         WORKER_URL           = local.worker_url
         TASKS_QUEUE          = google_cloud_tasks_queue.this.id
         TASKS_INVOKER        = google_service_account.this["invoker"].email
-        LOG_EXECUTION_ID     = "true" # the platform adds it; without this line each plan would want to remove it
+        THREADS              = tostring(max(4, var.sizes[group].concurrency)) # of gunicorn: else 4 for each CPU, and the other requests that the platform sends wait
+        LOG_EXECUTION_ID     = "true"                                         # the platform adds it; without this line each plan would want to remove it
       },
       var.database == "supabase" || (group == "api" && var.users != "none" && var.supabase_url != null) ? { SUPABASE_URL = var.supabase_url } : {},
       group == "api" ? (var.users == "none" ? { USERS = "none" } : { JWT_AUDIENCE = var.jwt_audience }) : {},

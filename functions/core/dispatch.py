@@ -19,6 +19,8 @@ LONGEST_DELAY_SECONDS = 30 * 86400 - 60.0
 """Cloud Tasks refuses a task for later than 30 days from now."""
 MAX_POSTS = 64
 """Threads that post to the worker at the same time; the other pushes wait for one of them."""
+MOST_REMEMBERED = 10_000
+"""Pushes that are known to be repetitions, beside those that wait."""
 MAX_PUSHES = 16
 """Pushes to the queue at the same time: one takes 20 to 50 ms, so that is about 400 in a second."""
 
@@ -54,6 +56,8 @@ class HttpDispatch:
     def __init__(self, url: str, timeout: float = 600.0) -> None:
         self._url, self._timeout = url, timeout
         self._waiting: list[tuple[float, int, str, str, int]] = []
+        self._pushed: dict[tuple[str, str, int], None] = {}
+        """What was pushed, the oldest first, except what the worker did not take."""
         self._changed = threading.Condition()
         self._count = 0
         self._threads = 0
@@ -61,37 +65,65 @@ class HttpDispatch:
 
     def push(self, watch: str, task_id: str, number: int, delay: float = 0.0) -> None:
         with self._changed:
+            if (watch, task_id, number) in self._pushed:
+                return
+            self._remember(watch, task_id, number)
             self._count += 1
             due = time.monotonic() + delay
             heapq.heappush(self._waiting, (due, self._count, watch, task_id, number))
-            if len(self._waiting) > self._idle and self._threads < MAX_POSTS:
-                threading.Thread(target=self._work, daemon=True).start()
-                self._threads += 1
+            self._keep_one_idle()
             self._changed.notify()
+
+    def _remember(self, *pushed: Any) -> None:
+        """So many at least as wait, so that none of these waits twice."""
+        self._pushed[pushed] = None
+        if len(self._pushed) > max(MOST_REMEMBERED, 2 * len(self._waiting)):
+            waiting = {entry[2:] for entry in self._waiting}
+            self._pushed = dict.fromkeys(name for name in self._pushed if name in waiting)
+            self._pushed[pushed] = None
+
+    def _forget(self, *pushed: Any) -> None:
+        """The worker did not take it: who asked for it may ask again."""
+        with self._changed:
+            self._pushed.pop(pushed, None)
+
+    def _keep_one_idle(self) -> None:
+        """One thread waits for the next push, however many there are and however far away."""
+        if not self._idle and self._threads < MAX_POSTS:
+            threading.Thread(target=self._work, daemon=True).start()
+            self._threads += 1
+            self._idle += 1
 
     def _work(self) -> None:
         while True:
             self._post(*self._next())
+            with self._changed:
+                self._idle += 1
 
     def _next(self) -> tuple[str, str, int]:
         with self._changed:
-            self._idle += 1
             while not self._waiting or self._waiting[0][0] > time.monotonic():
                 left = self._waiting[0][0] - time.monotonic() if self._waiting else None
                 self._changed.wait(left)
             self._idle -= 1
-            return heapq.heappop(self._waiting)[2:]
+            due = heapq.heappop(self._waiting)
+            if self._waiting:
+                self._keep_one_idle()
+            return due[2:]
 
     def _post(self, watch: str, task_id: str, number: int) -> None:
         import requests
 
         try:
-            requests.post(
+            answer = requests.post(
                 self._url,
                 json={"watch": watch, "task_id": task_id, "number": number},
                 timeout=self._timeout,
             )
+            if not answer.ok:
+                self._forget(watch, task_id, number)
         except requests.RequestException as error:
+            self._forget(watch, task_id, number)
             events.emit(
                 events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=type(error).__name__
             )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from functions.core import events, trace
+from functions.entry import request_body
 from functions.entry.app import App
 from functions.errors import BadRequestError, PolicyError, StoreError
 
@@ -14,8 +15,6 @@ Response = tuple[str, int, dict[str, str]]
 LOGGED_STATUSES = {401, 403, 429}
 """Refusals that are logged: 401 and 403 hint at an attack or a wrong key, 429 at a client in a
 loop."""
-MAX_BODY_BYTES = 1_000_000
-"""A task's input belongs in a bucket when it is larger than that."""
 MAX_NESTING_LEVELS = 200
 """Of objects and lists in each other. Python 3.11 reads some 990 at most (measured)."""
 FOR_CLIENTS = {"create_task", "task_status", "cancel_task"}
@@ -98,17 +97,12 @@ def _error(code: str, message: str, status: int, **headers: str) -> Response:
 
 
 def body(request: Any) -> dict[str, Any]:
-    """The JSON object of the request. Raises BadRequestError (400, 413)."""
-    too_large = BadRequestError(
-        f"The body is larger than {MAX_BODY_BYTES} bytes.", status=413, code="too_large"
-    )
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise too_large
-    data = request.get_data()
-    if len(data) > MAX_BODY_BYTES:  # sent in chunks, without a length
-        raise too_large
+    """The JSON object of the request. Raises BadRequestError (400, 408, 413)."""
+    request_body.receive(request.environ)
+    if problem := request_body.problem(request.environ):
+        raise problem
     try:
-        fields = json.loads(data or b"null")
+        fields = json.loads(request.get_data() or b"null")
     except (ValueError, RecursionError):
         raise BadRequestError("The body is not JSON.") from None
     if not isinstance(fields, dict):

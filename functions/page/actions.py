@@ -4,11 +4,12 @@ tasks already moved. Each batch is logged with who did it."""
 
 from typing import Any
 
-from flask import Blueprint, abort, render_template, request
+from flask import Blueprint, abort, g, render_template, request
 
 from functions.core import events
 from functions.core.dispatch import push, pushes
 from functions.core.states import ACTIONS, State
+from functions.entry import request_body
 from functions.entry.fields import task_id_of
 from functions.page.current import page, watch
 from functions.page.list_query import FIELDS, read, typed_fields
@@ -41,6 +42,9 @@ def check() -> None:
             403,
             "This request did not come from the page itself. Open the page and use its buttons.",
         )
+    if problem := request_body.problem(request.environ):
+        raise problem
+    g.takes_forms = True
 
 
 @blueprint.get("/confirm")

@@ -11,7 +11,7 @@ from functions.core.progress import progress_of
 from functions.core.redact import redacted_text
 from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.page import actions, views
-from functions.page.current import ASSETS, Page, link, page, short
+from functions.page.current import ASSETS, Page, link, named_watch, page, short
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -61,7 +61,7 @@ def _context() -> dict[str, Any]:
         "dev": current.dev,
         "part": bool(request.headers.get("HX-Request")),
         "watches": watches,
-        "watch_name": request.values.get("watch") or "",
+        "watch_name": named_watch(),
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Blueprint, current_app, request
+from flask import Blueprint, current_app, g, request
 
 from functions.core.policy import Policy, Watch
 from functions.entry.app import App
@@ -42,10 +42,16 @@ def page() -> Page:
     return current
 
 
+def named_watch() -> str:
+    """As the address names it, or a form that may change something: no other form is read."""
+    values = request.values if g.get("takes_forms") else request.args
+    return values.get("watch") or ""
+
+
 def watch() -> Watch:
     """The watch (a table of the policy) that the address names, else the first. Raises
     BadRequestError."""
-    name = request.values.get("watch")
+    name = named_watch()
     return watch_of(page().policy(), {"watch": name} if name else {})
 
 
@@ -58,8 +64,8 @@ def link(path: str = "", **query: Any) -> str:
     """Below the prefix at which the page is served. What is None or empty is left out."""
     from urllib.parse import quote, urlencode
 
-    if request.values.get("watch") and not path.startswith(ASSETS):
-        query.setdefault("watch", request.values["watch"])
+    if (name := named_watch()) and not path.startswith(ASSETS):
+        query.setdefault("watch", name)
     kept = {name: value for name, value in query.items() if value not in {None, ""}}
     address = f"{request.script_root}/{quote(path)}"
     return f"{address}?{urlencode(kept, doseq=True)}" if kept else address

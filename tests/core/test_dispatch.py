@@ -97,6 +97,38 @@ def test_a_push_by_http_does_not_arrive_before_its_time(worker):
     assert later - pushed >= 0.3
 
 
+def test_the_same_push_by_http_is_one_however_often_it_is_asked_for(worker):
+    """As for Cloud Tasks: a client may repeat its request as often as it likes."""
+    dispatcher, before = HttpDispatch(worker.url), threading.active_count()
+    for _ in range(400):
+        dispatcher.push("tasks", TASK, 1, delay=29 * 86400)
+        dispatcher.push("tasks", TASK, 2)
+    eventually(lambda: worker.received)
+    dispatcher.push("tasks", TASK, 2)
+    dispatcher.push("tasks", TASK, 3)
+    eventually(lambda: len(worker.received) > 1)
+    assert [body["number"] for *_, body in worker.received] == [2, 3]
+    assert len(dispatcher._waiting) == 1
+    assert threading.active_count() - before <= 8
+
+
+def test_pushes_that_wait_are_known_however_many_there_are(monkeypatch):
+    monkeypatch.setattr("functions.core.dispatch.MOST_REMEMBERED", 10)
+    dispatcher = HttpDispatch("http://127.0.0.1:1/")
+    for _ in range(2):
+        for number in range(100):
+            dispatcher.push("tasks", TASK, number, delay=86400)
+    assert len(dispatcher._waiting) == 100
+    assert dispatcher._threads == 1
+
+
+def test_a_push_by_http_that_failed_may_be_asked_for_again(log):
+    dispatcher = HttpDispatch(f"http://127.0.0.1:{free_port()}")
+    for count in (1, 2):
+        dispatcher.push("tasks", TASK, 1)
+        assert len(eventually(log)) == 1, count
+
+
 def test_a_push_by_http_that_finds_nobody_is_reported(log):
     HttpDispatch(f"http://127.0.0.1:{free_port()}").push("tasks", TASK, 1)
     [line] = eventually(log)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from functions.entry.http import MAX_BODY_BYTES
+from functions.entry.request_body import MAX_BODY_BYTES
 from tests.entry.issuers import RSA, STRANGER, bearer, google, user
 from tests.entry.steps import METHODS, NOBODY, error_code
 

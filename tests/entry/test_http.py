@@ -7,7 +7,7 @@ import json
 import pytest
 
 from functions.entry.app import App
-from functions.entry.http import MAX_BODY_BYTES
+from functions.entry.request_body import MAX_BODY_BYTES
 from tests.entry.steps import BODY_FOR_ALL, DATABASE_PASSWORD, METHODS, NOBODY, PAYLOAD, error_code
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(
     1500
 )  # terraform takes 4 s of CPU for each plan, and the machine may be busy
 SECRETS = {"DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_URL", "NOTIFY_SECRET"}
-PLATFORM_ENV = {"LOG_EXECUTION_ID"}
+PLATFORM_ENV = {"LOG_EXECUTION_ID", "THREADS"}
 """Set for the platform, not for the code."""
 
 
@@ -226,6 +226,14 @@ def test_a_worker_has_the_memory_that_its_tasks_may_take(infra):
         + 200e6
         < 2**30
     )
+
+
+def test_a_function_has_a_thread_for_each_request_that_the_platform_sends_at_once(infra):
+    for function in infra.of_type("google_cloudfunctions2_function").values():
+        config = block(function, "service_config")
+        if variables := config["environment_variables"]:
+            threads = int(variables["THREADS"])
+            assert threads >= config["max_instance_request_concurrency"]
 
 
 def test_the_queue_pushes_no_more_at_once_than_the_workers_take(infra):

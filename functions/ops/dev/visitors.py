@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from functions.entry import request_body
 from functions.entry.http import FOR_CLIENTS
 from functions.ops.dev.targets import Wsgi
 
@@ -23,6 +24,7 @@ def own_only(wsgi: Wsgi, cors_origins: Iterable[str] = ()) -> Wsgi:
     origins = frozenset(cors_origins) - {"*"}
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request_body.receive(environ)
         request = Request(environ)
         problem = _problem(request, origins)
         if problem:

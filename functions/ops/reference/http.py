@@ -17,9 +17,9 @@ _HEAD = """# The HTTP API
 message says the next step. The full specification: [OpenAPI](openapi.yaml).
 
 Every call may also be answered by 400 (the request cannot be read, or is nested deeper than 200
-levels), 401 or 403 (the caller is not accepted; see below), 413 (the body is larger than 1,000,000
-bytes), 503 with Retry-After (the database cannot be reached) or 500 (a fault of the functions; the
-log has the details).
+levels), 401 or 403 (the caller is not accepted; see below), 408 (the body did not come within
+10 s), 413 (the body is larger than 1,000,000 bytes), 503 with Retry-After (the database cannot be
+reached) or 500 (a fault of the functions; the log has the details).
 
 **Who may call.** {supabase} {google}
 
@@ -33,7 +33,7 @@ name under `watches` in [policy.yaml](policy.md); other words are in the [glossa
 
 **The codes of 401.** {unauthorized}
 """
-COMMON = {"400", "401", "413", "500", "503"}
+COMMON = {"400", "401", "408", "413", "500", "503"}
 
 
 def text() -> str:
