@@ -66,6 +66,7 @@ MAIN = {
     "entry",
     "entry.app",
     "entry.http",
+    "entry.request_body",
     "errors",
     "worker",
     "worker.shutdown",
