@@ -38,6 +38,29 @@ class Rescued(Record):
     live: bool | None = None
 
 
+class StuckGroup(Record):
+    """Stuck tasks with which a sweep would do the same, for the same reason: how many, and the ages
+    in seconds of the oldest and the newest."""
+
+    kind: str
+    was: str
+    state: RescuedState
+    reason: str
+    count: int
+    oldest: float | None
+    newest: float | None
+
+
+class StuckTasks(Record):
+    """What is stuck now, and what a sweep would do: `count` (at most `most`), and the first of
+    them."""
+
+    most: int
+    count: int
+    groups: list[StuckGroup]
+    tasks: list[Rescued]
+
+
 class Unsweepable(Record):
     """An overdue task that the database refuses to settle, with the SQLSTATE, the error, and the
     time of the first refusal."""
@@ -318,7 +341,8 @@ class LastSweep(Record):
 
 
 class Overview(Record):
-    """Open tasks by state and kind, live attempts, and what ended or was refused in an hour."""
+    """Open tasks by state and kind, live attempts, and what ended or was refused in an hour.
+    `estimated`: so many wait that the planner's number stands for them."""
 
     open: list[OpenCount]
     live: int
@@ -327,6 +351,7 @@ class Overview(Record):
     ended: list[EndedCount]
     refused: int
     last_sweep: LastSweep | None
+    estimated: bool = False
 
 
 class SweepBegun(Record):

@@ -59,6 +59,13 @@ class Rule:
         "How long a task may be running outside the guard without a sign of life; then it is "
         "settled. Longer than platform.timeout.",
     )
+    restart_within: float = policy_key(
+        TIME,
+        "A task that ran outside the guard is started again only when it was last alive within "
+        "this time; an older one fails as stale, since nobody may wait for it any more. "
+        "Default: 1d.",
+        default=86_400.0,
+    )
     attempts: int = policy_key(
         whole(1, 100), "How many attempts a task has in all; an attempt counts when it is claimed."
     )

@@ -39,6 +39,7 @@ WATCH_VERBS = (
     "find",
     "history",
     "preview",
+    "stuck",
     "operate",
     "sweep",
     "batch",

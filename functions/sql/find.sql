@@ -111,12 +111,3 @@ language sql stable as $$
   where a.watch = '@watch@'
     and a.task_id = p_task
 $$;
-
--- What a sweep would do now, without doing it.
-create or replace function unstuck.@watch@_preview(p_rules jsonb, p_limit integer default 500)
-returns json language sql as $$
-  select coalesce(
-    to_json(unstuck.@watch@_overdue(clock_timestamp(), p_rules, p_limit, null, '{}')),
-    '[]'
-  )
-$$;

@@ -1,19 +1,30 @@
--- What is open and overdue now: for the page, the overview, the gauges and the alerts. Not what a
--- sweep could end: a row that somebody holds is late as well. `until` is when it should have ended.
--- The oldest first by `at`, after (`p_after`, `p_after_id`). No sequential scans, for the reason
--- that sweep.sql gives.
-create or replace function unstuck.@watch@_late(
+-- What is stuck now: the one answer for `check`, the dry run, `stats`, the page, the gauges and the
+-- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
+-- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
+-- and `cause` what happened. The oldest first, after (`p_after`, `p_after_id`). No sequential
+-- scans, for the reason that sweep.sql gives.
+drop function if exists unstuck.@watch@_late(timestamptz, jsonb, integer, timestamptz, text);
+create or replace function unstuck.@watch@_stuck_tasks(
   p_now timestamptz,
   p_rules jsonb,
   p_limit integer default null,
   p_after timestamptz default '-infinity',
   p_after_id text default ''
-) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
+) returns table (
+  at timestamptz,
+  id text,
+  kind text,
+  owner text,
+  until timestamptz,
+  cause text,
+  was text
+)
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-  v_turns constant jsonb := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
-  v_jump record;
+  v_turns  constant jsonb := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
+  v_before constant timestamptz := unstuck.overdue_before(p_now, p_rules, v_turns);
+  v_jump   record;
 begin
   select * into v_jump from unstuck.last_jump();
   return query
@@ -25,7 +36,9 @@ begin
           a.task_id as id,
           @kind(t)@::text as kind,
           @owner(t)@::text as owner,
-          unstuck.lives_until(a, (select unstuck.ready_after())) as until
+          unstuck.lives_until(a, (select unstuck.ready_after())) as until,
+          case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
+          case when @is_running(t)@ then 'running' else 'pending' end as was
         from unstuck.attempts a
         join @table@ t on t.@key@ = a.task_id::@key_type@
         where a.watch = '@watch@'
@@ -44,10 +57,12 @@ begin
           t.@key@::text,
           @kind(t)@::text,
           @owner(t)@::text,
-          unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns)
+          unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns),
+          'never_claimed',
+          'pending'
         from @table@ t
         where @is_pending(t)@
-          and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+          and @queued_bound(t)@ <= v_before
           and @queued(t)@ <= p_now
             - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
             - case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end
@@ -73,7 +88,9 @@ begin
           t.@key@::text,
           @kind(t)@::text,
           @owner(t)@::text,
-          @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+          @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for'),
+          'stale',
+          'running'
         from @table@ t
         where @is_running(t)@
           and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
@@ -94,15 +111,123 @@ begin
     limit p_limit;
 end $$;
 
+-- stuck: how many tasks are stuck (at most 20,000 are counted, the oldest first; `most`), what a
+-- sweep would do with them, by kind and reason, with the ages of the oldest and the newest, and the
+-- first of them. Writes and locks nothing.
+create or replace function unstuck.@watch@_stuck(p_rules jsonb, p_limit integer default 500)
+returns jsonb language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_rules constant jsonb := unstuck.complete_rules(p_rules);
+  v_most  constant integer := 20000;
+begin
+  return (
+    with decided as materialized (
+      select
+        s.at,
+        case s.cause
+          when 'never_claimed' then unstuck.unclaimed(
+            s.id,
+            s.kind,
+            l.number,
+            l.tries,
+            s.until = @queued(t)@ + unstuck.pending_at_most(p_rules, s.kind)
+              and s.until > @queued(t)@ + unstuck.rule_seconds(p_rules, s.kind, 'pending_for'),
+            v_now - unstuck.finite(s.until)
+          )
+          when 'stale' then unstuck.decided(
+            s.id,
+            s.kind,
+            false,
+            coalesce(l.number, 0) + 1,
+            1 + case
+              when l.outcome in ('completed', 'failed', 'cancelled') then 0
+              else coalesce(l.tries, 0)
+            end,
+            null,
+            unstuck.rule_at_age(coalesce(v_rules -> s.kind, v_rules -> '*'), @alive(t)@, v_now),
+            s.cause,
+            true,
+            v_now - unstuck.finite(s.until)
+          )
+          else unstuck.decided(
+            s.id,
+            s.kind,
+            true,
+            l.number,
+            l.tries,
+            l.worker,
+            coalesce(v_rules -> s.kind, v_rules -> '*'),
+            s.cause,
+            s.was = 'running',
+            v_now - unstuck.finite(s.until)
+          )
+        end as decision,
+        s.was,
+        s.id
+      from unstuck.@watch@_stuck_tasks(v_now, p_rules, v_most) s
+      join @table@ t on t.@key@ = s.id::@key_type@
+      left join lateral (
+        select a.number, a.tries, a.worker, a.outcome
+        from unstuck.attempts a
+        where a.watch = '@watch@' and a.task_id = s.id
+        order by a.number desc
+        limit 1
+      ) l on true
+    )
+    select jsonb_build_object(
+      'most', v_most,
+      'count', (select count(*) from decided),
+      'groups', coalesce((
+        select jsonb_agg(to_jsonb(g) order by g.was, g.state, g.reason, g.kind)
+        from (
+          select
+            (d.decision).kind,
+            d.was,
+            (d.decision).state,
+            (d.decision).reason,
+            count(*) as count,
+            extract(epoch from v_now - min(unstuck.finite(d.at))) as oldest,
+            extract(epoch from v_now - max(unstuck.finite(d.at))) as newest
+          from decided d
+          group by 1, 2, 3, 4
+        ) g
+      ), '[]'),
+      'tasks', coalesce((
+        select jsonb_agg(
+          to_jsonb(f.decision) || jsonb_build_object('was', f.was) order by f.at, f.id
+        )
+        from (select * from decided d order by d.at, d.id limit p_limit) f
+      ), '[]')
+    )
+  );
+end $$;
+
+-- What a sweep would do now, without doing it.
+create or replace function unstuck.@watch@_preview(p_rules jsonb, p_limit integer default 500)
+returns json language sql as $$
+  select (unstuck.@watch@_stuck(p_rules, p_limit) -> 'tasks')::json
+$$;
+
 -- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads
--- open rows and the ledger only. The plan is generic: to plan it anew, which a long history makes
--- PostgreSQL do, took longer than to run it.
+-- open rows and the ledger only: of those that wait at most 20,000, the oldest, however many there
+-- are; where there are more, their number is what the planner estimates (`estimated`). The plan is
+-- generic: to plan it anew, which a long history makes PostgreSQL do, took longer than to run it.
 create or replace function unstuck.@watch@_overview(p_rules jsonb) returns jsonb
 language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
+  v_now   constant timestamptz := clock_timestamp();
+  v_most  constant integer := 20000;
+  v_scale float8 := 1;
 begin
+  if (select count(*) from (select from @table@ t where @is_pending(t)@ limit v_most) w) = v_most
+  then
+    v_scale := greatest(1, unstuck.estimated_rows(
+      $query$select from @table@ t where @is_pending(t)@$query$
+    ) / v_most);
+  end if;
   return jsonb_build_object(
+    'estimated', v_scale > 1,
     'open', coalesce((
       select jsonb_agg(jsonb_build_object(
         'state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest
@@ -110,11 +235,16 @@ begin
       from (
         select
           'pending' as state,
-          @kind(t)@ as kind,
-          count(*) as count,
-          extract(epoch from v_now - min(unstuck.finite(@queued(t)@))) as oldest
-        from @table@ t
-        where @is_pending(t)@
+          w.kind,
+          round(count(*) * v_scale)::bigint as count,
+          extract(epoch from v_now - min(unstuck.finite(w.queued))) as oldest
+        from (
+          select @kind(t)@ as kind, @queued(t)@ as queued
+          from @table@ t
+          where @is_pending(t)@
+          order by @queued_bound(t)@
+          limit v_most
+        ) w
         group by 2
         union all
         select
@@ -145,7 +275,7 @@ begin
       select jsonb_build_object(
         'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(l.until)))
       )
-      from unstuck.@watch@_late(v_now, p_rules) l
+      from unstuck.@watch@_stuck_tasks(v_now, p_rules, 20000) l
     ),
     'ended', coalesce((
       select jsonb_agg(jsonb_build_object(

@@ -36,7 +36,7 @@ begin
   case p_section
   when @section_stuck@ then return query
     select l.at, l.id, unstuck.fits(l.kind, v_kind) and unstuck.fits(l.owner, v_owner)
-    from unstuck.@watch@_late(p_now, p_rules, p_limit, v_at, v_id) l
+    from unstuck.@watch@_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id) l
     order by 1, 2;
   when @section_running@ then return query
     select

@@ -60,6 +60,34 @@ create or replace function unstuck.pending_until(
   )
 $$;
 
+-- Up to when a task may have been queued, of whatever kind, if it is overdue now: a bound that an
+-- index can use, so that a long queue that moves is not read. `p_turns`: the answer of `turns`. Of
+-- each kind that has a rule or was worked on, and of all others together ('').
+create or replace function unstuck.overdue_before(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb
+) returns timestamptz language sql stable as $$
+  select max(case
+    when k.held > p_now - k.pending_for then k.latest
+    when (p_turns -> '*' ->> 'held')::timestamptz > p_now - k.pending_for then
+      greatest(k.latest, least(p_now - k.pending_for, (p_turns -> '*' ->> 'front')::timestamptz))
+    else p_now - k.pending_for
+  end)
+  from (
+    select
+      (p_turns -> n.kind ->> 'held')::timestamptz as held,
+      unstuck.rule_seconds(p_rules, n.kind, 'pending_for') as pending_for,
+      p_now - unstuck.pending_at_most(p_rules, n.kind) as latest
+    from (
+      select jsonb_object_keys(p_rules || p_turns) as kind
+      union
+      select ''
+    ) n
+    where n.kind <> '*'
+  ) k
+$$;
+
 -- Whether a task only waits for its turn: tasks of its kind are claimed, and those were not queued
 -- after it.
 create or replace function unstuck.in_turn(
@@ -222,6 +250,22 @@ begin
   )::unstuck.overdue;
 end $$;
 
+-- The rule of a task that ran outside the guard and was last alive at `p_alive`: after more than
+-- `restart_within` it is not started again, since nobody may wait for it any more.
+create or replace function unstuck.rule_at_age(
+  p_rule jsonb,
+  p_alive timestamptz,
+  p_now timestamptz
+) returns jsonb language sql immutable as $$
+  select case
+    when p_rule ->> 'on_lost' = 'retry'
+      and p_alive < p_now
+        - make_interval(secs => coalesce((p_rule ->> 'restart_within')::float8, 86400))
+    then p_rule || '{"on_lost": "fail"}'
+    else p_rule
+  end
+$$;
+
 -- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times
 -- as much.
 create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer)
@@ -253,6 +297,36 @@ begin
     else 'The work failed.'
   end;
 end $$;
+
+-- The decision about a task that no worker took in time. `p_had_turns`: it waited for its turn, as
+-- long as it may.
+create or replace function unstuck.unclaimed(
+  p_task text,
+  p_kind text,
+  p_number integer,
+  p_tries integer,
+  p_had_turns boolean,
+  p_late interval
+) returns unstuck.overdue language sql immutable as $$
+  select row(
+    p_task,
+    p_kind,
+    'pending',
+    false,
+    coalesce(p_number, 0) + 1,
+    coalesce(p_tries, 0),
+    null,
+    'failed',
+    'never_claimed',
+    'never_claimed',
+    case
+      when p_had_turns then 'Its turn did not come in time: more tasks came than were done.'
+      else unstuck.sentence('never_claimed', null, 0)
+    end,
+    null,
+    coalesce(extract(epoch from p_late), 0)
+  )::unstuck.overdue
+$$;
 
 -- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover
 -- or a lack of resources. functions/core/sqlstates.py has the list of classes and codes.

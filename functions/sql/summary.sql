@@ -14,7 +14,7 @@ begin
       select jsonb_build_object(
         'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(s.at)))
       )
-      from unstuck.@watch@_late(v_now, p_rules, v_most) s
+      from unstuck.@watch@_stuck_tasks(v_now, p_rules, v_most) s
     ),
     'open', coalesce((
       select jsonb_agg(jsonb_build_object(

@@ -93,6 +93,7 @@ declare
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
   v_jump    record;
   v_turns   jsonb;
+  v_before  timestamptz;
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
@@ -135,25 +136,11 @@ begin
     -- not before its push was sent again; and not where that was only just now, for the first time
     -- or after the rule's time was over.
     v_turns := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
-    select array_agg(row(
-      d.task_id,
-      d.kind,
-      'pending',
-      false,
-      coalesce(l.number, 0) + 1,
-      coalesce(l.tries, 0),
-      null,
-      'failed',
-      'never_claimed',
-      'never_claimed',
-      case
-        when d.until = d.latest and d.until > d.alone then
-          'Its turn did not come in time: more tasks came than were done.'
-        else unstuck.sentence('never_claimed', null, 0)
-      end,
-      null,
-      coalesce(extract(epoch from p_now - unstuck.finite(d.until)), 0)
-    )::unstuck.overdue)
+    v_before := unstuck.overdue_before(p_now, p_rules, v_turns);
+    select array_agg(unstuck.unclaimed(
+      d.task_id, d.kind, l.number, l.tries, d.until = d.latest and d.until > d.alone,
+      p_now - unstuck.finite(d.until)
+    ))
     into v_waiting
     from (
       select
@@ -164,7 +151,7 @@ begin
         @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for') as alone
       from @table@ t
       where @is_pending(t)@
-        and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'pending_for')
+        and @queued_bound(t)@ <= v_before
         and @queued(t)@ <= p_now
           - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
           - case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end
@@ -227,7 +214,9 @@ begin
       select
         t.@key@::text as task_id,
         @kind(t)@ as kind,
-        coalesce(v_rules -> @kind(t)@, v_rules -> '*') as rule,
+        unstuck.rule_at_age(
+          coalesce(v_rules -> @kind(t)@, v_rules -> '*'), @alive(t)@, p_now
+        ) as rule,
         @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') as until
       from @table@ t
       where @is_running(t)@

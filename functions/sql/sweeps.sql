@@ -413,3 +413,13 @@ create or replace function unstuck.sweeps(
     limit least(p_limit, 500)
   ) f
 $$;
+
+-- How many rows the planner expects of a query. It reads no table.
+create or replace function unstuck.estimated_rows(p_query text) returns float8
+language plpgsql volatile as $$
+declare
+  v_plan json;
+begin
+  execute 'explain (format json) ' || p_query into v_plan;
+  return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::float8;
+end $$;

@@ -32,6 +32,7 @@ from functions.core.answers import (
     QuietTask,
     Rescued,
     Settled,
+    StuckTasks,
     SweepBegun,
     SweepNotBegun,
     TaskRow,
@@ -255,9 +256,15 @@ class Store(ABC):
         return read_all(Attempt, self._verb(f"{watch.name}_history", p_task=task_id))
 
     def preview(self, watch: Watch, limit: int) -> list[Rescued]:
-        """What a sweep would do now, without doing it."""
+        """The first of what is stuck, and what a sweep would do with it."""
         answer = self._verb(f"{watch.name}_preview", p_rules=watch.rules_json, p_limit=limit)
         return read_all(Rescued, answer)
+
+    def stuck(self, watch: Watch, limit: int) -> StuckTasks:
+        """What is stuck now, and what a sweep would do, without doing it: counted by kind and
+        reason, and the first `limit` tasks."""
+        answer = self._verb(f"{watch.name}_stuck", p_rules=watch.rules_json, p_limit=limit)
+        return read(StuckTasks, answer)
 
     def operate(
         self, watch: Watch, action: str, task_ids: list[str], error: str | None = None

@@ -341,6 +341,34 @@ create or replace function unstuck.pending_until(
   )
 $$;
 
+-- Up to when a task may have been queued, of whatever kind, if it is overdue now: a bound that an
+-- index can use, so that a long queue that moves is not read. `p_turns`: the answer of `turns`. Of
+-- each kind that has a rule or was worked on, and of all others together ('').
+create or replace function unstuck.overdue_before(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb
+) returns timestamptz language sql stable as $$
+  select max(case
+    when k.held > p_now - k.pending_for then k.latest
+    when (p_turns -> '*' ->> 'held')::timestamptz > p_now - k.pending_for then
+      greatest(k.latest, least(p_now - k.pending_for, (p_turns -> '*' ->> 'front')::timestamptz))
+    else p_now - k.pending_for
+  end)
+  from (
+    select
+      (p_turns -> n.kind ->> 'held')::timestamptz as held,
+      unstuck.rule_seconds(p_rules, n.kind, 'pending_for') as pending_for,
+      p_now - unstuck.pending_at_most(p_rules, n.kind) as latest
+    from (
+      select jsonb_object_keys(p_rules || p_turns) as kind
+      union
+      select ''
+    ) n
+    where n.kind <> '*'
+  ) k
+$$;
+
 -- Whether a task only waits for its turn: tasks of its kind are claimed, and those were not queued
 -- after it.
 create or replace function unstuck.in_turn(
@@ -503,6 +531,22 @@ begin
   )::unstuck.overdue;
 end $$;
 
+-- The rule of a task that ran outside the guard and was last alive at `p_alive`: after more than
+-- `restart_within` it is not started again, since nobody may wait for it any more.
+create or replace function unstuck.rule_at_age(
+  p_rule jsonb,
+  p_alive timestamptz,
+  p_now timestamptz
+) returns jsonb language sql immutable as $$
+  select case
+    when p_rule ->> 'on_lost' = 'retry'
+      and p_alive < p_now
+        - make_interval(secs => coalesce((p_rule ->> 'restart_within')::float8, 86400))
+    then p_rule || '{"on_lost": "fail"}'
+    else p_rule
+  end
+$$;
+
 -- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times
 -- as much.
 create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer)
@@ -534,6 +578,36 @@ begin
     else 'The work failed.'
   end;
 end $$;
+
+-- The decision about a task that no worker took in time. `p_had_turns`: it waited for its turn, as
+-- long as it may.
+create or replace function unstuck.unclaimed(
+  p_task text,
+  p_kind text,
+  p_number integer,
+  p_tries integer,
+  p_had_turns boolean,
+  p_late interval
+) returns unstuck.overdue language sql immutable as $$
+  select row(
+    p_task,
+    p_kind,
+    'pending',
+    false,
+    coalesce(p_number, 0) + 1,
+    coalesce(p_tries, 0),
+    null,
+    'failed',
+    'never_claimed',
+    'never_claimed',
+    case
+      when p_had_turns then 'Its turn did not come in time: more tasks came than were done.'
+      else unstuck.sentence('never_claimed', null, 0)
+    end,
+    null,
+    coalesce(extract(epoch from p_late), 0)
+  )::unstuck.overdue
+$$;
 
 -- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover
 -- or a lack of resources. functions/core/sqlstates.py has the list of classes and codes.
@@ -1077,6 +1151,16 @@ create or replace function unstuck.sweeps(
     limit least(p_limit, 500)
   ) f
 $$;
+
+-- How many rows the planner expects of a query. It reads no table.
+create or replace function unstuck.estimated_rows(p_query text) returns float8
+language plpgsql volatile as $$
+declare
+  v_plan json;
+begin
+  execute 'explain (format json) ' || p_query into v_plan;
+  return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::float8;
+end $$;
 
 -- evidence: why workers died, as the platform's log tells it, for attempts that this very sweep
 -- ended as lease_lost. It adds to the record of the past: no task changes, and no state, outcome or
@@ -2007,6 +2091,7 @@ declare
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
   v_jump    record;
   v_turns   jsonb;
+  v_before  timestamptz;
   v_lost    unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
@@ -2049,25 +2134,11 @@ begin
     -- not before its push was sent again; and not where that was only just now, for the first time
     -- or after the rule's time was over.
     v_turns := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
-    select array_agg(row(
-      d.task_id,
-      d.kind,
-      'pending',
-      false,
-      coalesce(l.number, 0) + 1,
-      coalesce(l.tries, 0),
-      null,
-      'failed',
-      'never_claimed',
-      'never_claimed',
-      case
-        when d.until = d.latest and d.until > d.alone then
-          'Its turn did not come in time: more tasks came than were done.'
-        else unstuck.sentence('never_claimed', null, 0)
-      end,
-      null,
-      coalesce(extract(epoch from p_now - unstuck.finite(d.until)), 0)
-    )::unstuck.overdue)
+    v_before := unstuck.overdue_before(p_now, p_rules, v_turns);
+    select array_agg(unstuck.unclaimed(
+      d.task_id, d.kind, l.number, l.tries, d.until = d.latest and d.until > d.alone,
+      p_now - unstuck.finite(d.until)
+    ))
     into v_waiting
     from (
       select
@@ -2078,7 +2149,7 @@ begin
         t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') as alone
       from "public"."tasks" t
       where t."status" = 'pending'
-        and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
+        and t."scheduled_at" <= v_before
         and t."scheduled_at" <= p_now
           - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
           - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
@@ -2141,7 +2212,9 @@ begin
       select
         t."id"::text as task_id,
         t."kind" as kind,
-        coalesce(v_rules -> t."kind", v_rules -> '*') as rule,
+        unstuck.rule_at_age(
+          coalesce(v_rules -> t."kind", v_rules -> '*'), t."updated_at", p_now
+        ) as rule,
         t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
       from "public"."tasks" t
       where t."status" = 'processing'
@@ -2677,22 +2750,33 @@ begin
   );
 end $$;
 
--- What is open and overdue now: for the page, the overview, the gauges and the alerts. Not what a
--- sweep could end: a row that somebody holds is late as well. `until` is when it should have ended.
--- The oldest first by `at`, after (`p_after`, `p_after_id`). No sequential scans, for the reason
--- that sweep.sql gives.
-create or replace function unstuck.tasks_late(
+-- What is stuck now: the one answer for `check`, the dry run, `stats`, the page, the gauges and the
+-- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
+-- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
+-- and `cause` what happened. The oldest first, after (`p_after`, `p_after_id`). No sequential
+-- scans, for the reason that sweep.sql gives.
+drop function if exists unstuck.tasks_late(timestamptz, jsonb, integer, timestamptz, text);
+create or replace function unstuck.tasks_stuck_tasks(
   p_now timestamptz,
   p_rules jsonb,
   p_limit integer default null,
   p_after timestamptz default '-infinity',
   p_after_id text default ''
-) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
+) returns table (
+  at timestamptz,
+  id text,
+  kind text,
+  owner text,
+  until timestamptz,
+  cause text,
+  was text
+)
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-  v_turns constant jsonb := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
-  v_jump record;
+  v_turns  constant jsonb := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
+  v_before constant timestamptz := unstuck.overdue_before(p_now, p_rules, v_turns);
+  v_jump   record;
 begin
   select * into v_jump from unstuck.last_jump();
   return query
@@ -2704,7 +2788,9 @@ begin
           a.task_id as id,
           t."kind"::text as kind,
           t."owner"::text as owner,
-          unstuck.lives_until(a, (select unstuck.ready_after())) as until
+          unstuck.lives_until(a, (select unstuck.ready_after())) as until,
+          case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
+          case when t."status" = 'processing' then 'running' else 'pending' end as was
         from unstuck.attempts a
         join "public"."tasks" t on t."id" = a.task_id::uuid
         where a.watch = 'tasks'
@@ -2723,10 +2809,12 @@ begin
           t."id"::text,
           t."kind"::text,
           t."owner"::text,
-          unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns)
+          unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns),
+          'never_claimed',
+          'pending'
         from "public"."tasks" t
         where t."status" = 'pending'
-          and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, 'pending_for')
+          and t."scheduled_at" <= v_before
           and t."scheduled_at" <= p_now
             - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
             - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
@@ -2752,7 +2840,9 @@ begin
           t."id"::text,
           t."kind"::text,
           t."owner"::text,
-          t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+          t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for'),
+          'stale',
+          'running'
         from "public"."tasks" t
         where t."status" = 'processing'
           and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
@@ -2773,15 +2863,123 @@ begin
     limit p_limit;
 end $$;
 
+-- stuck: how many tasks are stuck (at most 20,000 are counted, the oldest first; `most`), what a
+-- sweep would do with them, by kind and reason, with the ages of the oldest and the newest, and the
+-- first of them. Writes and locks nothing.
+create or replace function unstuck.tasks_stuck(p_rules jsonb, p_limit integer default 500)
+returns jsonb language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_rules constant jsonb := unstuck.complete_rules(p_rules);
+  v_most  constant integer := 20000;
+begin
+  return (
+    with decided as materialized (
+      select
+        s.at,
+        case s.cause
+          when 'never_claimed' then unstuck.unclaimed(
+            s.id,
+            s.kind,
+            l.number,
+            l.tries,
+            s.until = t."scheduled_at" + unstuck.pending_at_most(p_rules, s.kind)
+              and s.until > t."scheduled_at" + unstuck.rule_seconds(p_rules, s.kind, 'pending_for'),
+            v_now - unstuck.finite(s.until)
+          )
+          when 'stale' then unstuck.decided(
+            s.id,
+            s.kind,
+            false,
+            coalesce(l.number, 0) + 1,
+            1 + case
+              when l.outcome in ('completed', 'failed', 'cancelled') then 0
+              else coalesce(l.tries, 0)
+            end,
+            null,
+            unstuck.rule_at_age(coalesce(v_rules -> s.kind, v_rules -> '*'), t."updated_at", v_now),
+            s.cause,
+            true,
+            v_now - unstuck.finite(s.until)
+          )
+          else unstuck.decided(
+            s.id,
+            s.kind,
+            true,
+            l.number,
+            l.tries,
+            l.worker,
+            coalesce(v_rules -> s.kind, v_rules -> '*'),
+            s.cause,
+            s.was = 'running',
+            v_now - unstuck.finite(s.until)
+          )
+        end as decision,
+        s.was,
+        s.id
+      from unstuck.tasks_stuck_tasks(v_now, p_rules, v_most) s
+      join "public"."tasks" t on t."id" = s.id::uuid
+      left join lateral (
+        select a.number, a.tries, a.worker, a.outcome
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.task_id = s.id
+        order by a.number desc
+        limit 1
+      ) l on true
+    )
+    select jsonb_build_object(
+      'most', v_most,
+      'count', (select count(*) from decided),
+      'groups', coalesce((
+        select jsonb_agg(to_jsonb(g) order by g.was, g.state, g.reason, g.kind)
+        from (
+          select
+            (d.decision).kind,
+            d.was,
+            (d.decision).state,
+            (d.decision).reason,
+            count(*) as count,
+            extract(epoch from v_now - min(unstuck.finite(d.at))) as oldest,
+            extract(epoch from v_now - max(unstuck.finite(d.at))) as newest
+          from decided d
+          group by 1, 2, 3, 4
+        ) g
+      ), '[]'),
+      'tasks', coalesce((
+        select jsonb_agg(
+          to_jsonb(f.decision) || jsonb_build_object('was', f.was) order by f.at, f.id
+        )
+        from (select * from decided d order by d.at, d.id limit p_limit) f
+      ), '[]')
+    )
+  );
+end $$;
+
+-- What a sweep would do now, without doing it.
+create or replace function unstuck.tasks_preview(p_rules jsonb, p_limit integer default 500)
+returns json language sql as $$
+  select (unstuck.tasks_stuck(p_rules, p_limit) -> 'tasks')::json
+$$;
+
 -- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads
--- open rows and the ledger only. The plan is generic: to plan it anew, which a long history makes
--- PostgreSQL do, took longer than to run it.
+-- open rows and the ledger only: of those that wait at most 20,000, the oldest, however many there
+-- are; where there are more, their number is what the planner estimates (`estimated`). The plan is
+-- generic: to plan it anew, which a long history makes PostgreSQL do, took longer than to run it.
 create or replace function unstuck.tasks_overview(p_rules jsonb) returns jsonb
 language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
+  v_now   constant timestamptz := clock_timestamp();
+  v_most  constant integer := 20000;
+  v_scale float8 := 1;
 begin
+  if (select count(*) from (select from "public"."tasks" t where t."status" = 'pending' limit v_most) w) = v_most
+  then
+    v_scale := greatest(1, unstuck.estimated_rows(
+      $query$select from "public"."tasks" t where t."status" = 'pending'$query$
+    ) / v_most);
+  end if;
   return jsonb_build_object(
+    'estimated', v_scale > 1,
     'open', coalesce((
       select jsonb_agg(jsonb_build_object(
         'state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest
@@ -2789,11 +2987,16 @@ begin
       from (
         select
           'pending' as state,
-          t."kind" as kind,
-          count(*) as count,
-          extract(epoch from v_now - min(unstuck.finite(t."scheduled_at"))) as oldest
-        from "public"."tasks" t
-        where t."status" = 'pending'
+          w.kind,
+          round(count(*) * v_scale)::bigint as count,
+          extract(epoch from v_now - min(unstuck.finite(w.queued))) as oldest
+        from (
+          select t."kind" as kind, t."scheduled_at" as queued
+          from "public"."tasks" t
+          where t."status" = 'pending'
+          order by t."scheduled_at"
+          limit v_most
+        ) w
         group by 2
         union all
         select
@@ -2824,7 +3027,7 @@ begin
       select jsonb_build_object(
         'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(l.until)))
       )
-      from unstuck.tasks_late(v_now, p_rules) l
+      from unstuck.tasks_stuck_tasks(v_now, p_rules, 20000) l
     ),
     'ended', coalesce((
       select jsonb_agg(jsonb_build_object(
@@ -2968,15 +3171,6 @@ language sql stable as $$
   from unstuck.attempts a
   where a.watch = 'tasks'
     and a.task_id = p_task
-$$;
-
--- What a sweep would do now, without doing it.
-create or replace function unstuck.tasks_preview(p_rules jsonb, p_limit integer default 500)
-returns json language sql as $$
-  select coalesce(
-    to_json(unstuck.tasks_overdue(clock_timestamp(), p_rules, p_limit, null, '{}')),
-    '[]'
-  )
 $$;
 
 -- operate: what a person does to tasks by hand. `p_action`: cancel or fail (open tasks), requeue
@@ -3178,7 +3372,7 @@ begin
   case p_section
   when 0 then return query
     select l.at, l.id, unstuck.fits(l.kind, v_kind) and unstuck.fits(l.owner, v_owner)
-    from unstuck.tasks_late(p_now, p_rules, p_limit, v_at, v_id) l
+    from unstuck.tasks_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id) l
     order by 1, 2;
   when 1 then return query
     select
@@ -3471,7 +3665,7 @@ begin
       select jsonb_build_object(
         'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(s.at)))
       )
-      from unstuck.tasks_late(v_now, p_rules, v_most) s
+      from unstuck.tasks_stuck_tasks(v_now, p_rules, v_most) s
     ),
     'open', coalesce((
       select jsonb_agg(jsonb_build_object(

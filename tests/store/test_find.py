@@ -114,3 +114,34 @@ class TestLook:
         assert {tuple(vars(task)[name] for name in same) for task in seen} == done
         assert len(done) == 4
         assert store.preview(tasks, 500) == []
+
+    def test_what_is_stuck_is_counted_by_kind_and_reason(self, store, db, tasks):
+        assert (store.stuck(tasks, 10).count, store.stuck(tasks, 10).groups) == (0, [])
+        for _ in range(2):
+            claimed(store, tasks)
+        claimed(store, tasks, "once")
+        created(store, tasks)
+        pass_time(db, SILENT_FOR + 1)
+        answer = store.stuck(tasks, 3)
+        counted = {(g.kind, g.was, g.state, g.reason): g.count for g in answer.groups}
+        assert counted == {
+            ("image", "running", "pending", "deadline"): 2,
+            ("once", "running", "failed", "attempts_exhausted"): 1,
+            ("image", "pending", "failed", "never_claimed"): 1,
+        }
+        assert (answer.count, len(answer.tasks)) == (4, 3)
+        assert all(SILENT_FOR < group.oldest < SILENT_FOR + 60 for group in answer.groups)
+
+    def test_a_task_of_last_month_that_ran_outside_the_guard_is_not_started_again(
+        self, store, db, tasks
+    ):
+        by_foreigner(db, created(store, tasks), "processing")
+        pass_time(db, 30 * 86_400)
+        young = created(store, tasks)
+        by_foreigner(db, young, "processing")
+        pass_time(db, 2 * 3600)
+        would = {task.task_id: task.state for task in store.preview(tasks, 10)}
+        done = {task.task_id: (task.state, task.reason) for task in swept(store, tasks)}
+        assert done.pop(young) == ("pending", "stale")
+        assert list(done.values()) == [("failed", "stale")]
+        assert would == {young: "pending", next(iter(done)): "failed"}

@@ -37,6 +37,7 @@ class TestOverview:
             "ended": [],
             "refused": 0,
             "last_sweep": None,
+            "estimated": False,
         }
 
     def test_it_shows_the_last_sweep(self, store, db, tasks):
