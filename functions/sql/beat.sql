@@ -25,6 +25,26 @@ begin
   return unstuck.lost(p_watch, p_task, p_token, 'beat');
 end $$;
 
+-- Records a write that was refused. Of one task at most 50: who repeats a refused write fills no
+-- table.
+create or replace function unstuck.refused(
+  p_watch text,
+  p_task text,
+  p_source text,
+  p_wanted text,
+  p_because text,
+  p_token uuid,
+  p_writer text
+) returns void language sql as $$
+  insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
+  select p_watch, p_task, p_source, p_wanted, p_because, p_token, p_writer
+  where not exists (
+    select from unstuck.refusals r
+    where r.watch = p_watch and r.task_id = p_task
+    offset 49
+  )
+$$;
+
 -- The answer to a write of an attempt that has ended: what became of it. The refused write is
 -- recorded in unstuck.refusals.
 create or replace function unstuck.lost(p_watch text, p_task text, p_token uuid, p_wanted text)
@@ -38,8 +58,7 @@ begin
   where a.watch = p_watch
     and a.task_id = p_task
     and a.token = p_token;
-  insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
-  values (
+  perform unstuck.refused(
     p_watch,
     p_task,
     'verb',

@@ -29,9 +29,8 @@ declare
   v_found  jsonb;
 begin
   if v_one or p_owner is not null and p_per_minute is not null then
-    perform pg_advisory_xact_lock(
-      hashtextextended(format('unstuck.create/%s/%s', '@watch@', p_owner), 0)
-    );
+    -- a bounded number of locks: some owners share one
+    perform unstuck.hold('create/' || (hashtext(format('%s/%s', '@watch@', p_owner)) & 1023));
     v_answer := coalesce(
       unstuck.@watch@_same(p_kind, p_input, p_owner, p_key, p_id),
       unstuck.@watch@_limited(p_owner, p_per_minute),

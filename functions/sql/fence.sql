@@ -1,7 +1,10 @@
 -- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end
 -- a task that an attempt holds; records what it refused in unstuck.refusals.
 -- Unstuck's own statements have ended the attempt before they update the row. They also set
--- unstuck.override, so that the trigger returns without a query.
+-- unstuck.override, and so the trigger does not fire for them. That of an operator is the watch;
+-- that of settle and sweep is valid at one trigger depth only: updates made by the user's own
+-- triggers run one level deeper and are checked. Any role may set such a variable; it counts for
+-- those alone who may use our schema.
 -- A change between two status values of the same state (rendering -> uploading) is allowed. So is a
 -- note on a task that has ended, in any other column; the time of its end stays, since some tables
 -- have a trigger that sets it at each update.
@@ -9,21 +12,17 @@ create or replace function unstuck.@watch@_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_because text;
-  v_pass    text;
 begin
-  v_pass := current_setting('unstuck.override', true);
-  -- The override of an operator; or that of settle and sweep, which is valid at one trigger depth
-  -- only: updates made by the user's own triggers run one level deeper and are checked.
-  if v_pass = '@watch@' or v_pass = '@watch@' || '/' || pg_trigger_depth() - 1 then
-    return new;
-  end if;
   if @has_ended(old)@ then
     if (@state(old)@ is not distinct from @state(new)@) and not (@end_differs(old, new)@) then
       @keep_finish(old, new)@
       return new;
     end if;
     v_because := 'ended';
-  elsif (@state(old)@ is distinct from @state(new)@) and exists (
+  elsif (
+    @state(old)@ is distinct from @state(new)@
+    or old.@key@ is distinct from new.@key@  -- its attempt is found by its key
+  ) and exists (
     select from unstuck.attempts a
     where a.watch = '@watch@' and a.task_id = old.@key@::text and a.ended_at is null
   ) then
@@ -34,13 +33,13 @@ begin
     end if;
     return new;
   end if;
-  insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
-  values (
+  perform unstuck.refused(
     '@watch@',
     old.@key@::text,
     'fence',
     new.@status@::text,
     v_because,
+    null,
     coalesce(nullif(current_setting('application_name', true), ''), session_user)
   );
   raise warning 'unstuck: task % stays %: it is %', old.@key@, old.@status@, v_because;
@@ -51,5 +50,10 @@ end $$;
 -- a quarter of claim and settle).
 select unstuck.keep_trigger(@table_literal@, 'unstuck_fence', $trigger$
 before update on @table@
-for each row when (not (@is_waiting(old)@)) execute function unstuck.@watch@_fence()
+for each row when (
+  not (@is_waiting(old)@) and (
+    current_setting('unstuck.override', true) in ('@watch@', '@watch@/' || pg_trigger_depth())
+    and has_schema_privilege('unstuck', 'usage')
+  ) is not true
+) execute function unstuck.@watch@_fence()
 $trigger$);

@@ -22,7 +22,7 @@ declare
   v_message uuid;
 begin
   -- two sweeps at once take different messages
-  perform pg_advisory_xact_lock(hashtextextended('unstuck.outbox', 0));
+  perform unstuck.hold('outbox');
   select o.message
   into v_message
   from unstuck.outbox o

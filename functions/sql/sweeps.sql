@@ -6,6 +6,14 @@ create or replace function unstuck.epoch() returns double precision language sql
   select extract(epoch from clock_timestamp())::float8
 $$;
 
+-- Waits until nobody else holds the lock of this name, and holds it to the end of the transaction.
+-- A row, and no advisory lock: that could be held by any role that may connect.
+create or replace function unstuck.hold(p_name text) returns void language plpgsql as $$
+begin
+  insert into unstuck.locks (name) values (p_name) on conflict do nothing;
+  perform from unstuck.locks l where l.name = p_name for update;
+end $$;
+
 -- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own;
 -- duplicate: this key was swept; or running: another run has not ended. The caller names the run
 -- (`p_run`), so that a begin whose answer was lost can be repeated.
@@ -19,7 +27,7 @@ declare
   v_id  bigint;
   v_run uuid;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('unstuck.sweep', 0));
+  perform unstuck.hold('sweep');
   if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
     return '{"verdict": "duplicate"}';
   end if;

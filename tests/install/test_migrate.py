@@ -32,6 +32,7 @@ ALL = [
     "0013_kept",
     "0013_kinds.tasks",
     "0014_clock_jumps",
+    "0015_locks",
     "shared",
     "verbs.tasks",
 ]

@@ -278,6 +278,15 @@ create table unstuck.clock_jumps (
 
 alter table unstuck.clock_jumps enable row level security;
 
+-- 0015_locks
+-- What one transaction at a time may do: begin a sweep, take a message, create a task of an owner.
+-- Rows that are locked, since any role that may connect can hold an advisory lock for ever.
+create table unstuck.locks (
+  name text primary key
+);
+
+alter table unstuck.locks enable row level security;
+
 -- shared
 -- The decisions, apart from any write: pure functions that the verbs share.
 
@@ -643,6 +652,26 @@ begin
   return unstuck.lost(p_watch, p_task, p_token, 'beat');
 end $$;
 
+-- Records a write that was refused. Of one task at most 50: who repeats a refused write fills no
+-- table.
+create or replace function unstuck.refused(
+  p_watch text,
+  p_task text,
+  p_source text,
+  p_wanted text,
+  p_because text,
+  p_token uuid,
+  p_writer text
+) returns void language sql as $$
+  insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
+  select p_watch, p_task, p_source, p_wanted, p_because, p_token, p_writer
+  where not exists (
+    select from unstuck.refusals r
+    where r.watch = p_watch and r.task_id = p_task
+    offset 49
+  )
+$$;
+
 -- The answer to a write of an attempt that has ended: what became of it. The refused write is
 -- recorded in unstuck.refusals.
 create or replace function unstuck.lost(p_watch text, p_task text, p_token uuid, p_wanted text)
@@ -656,8 +685,7 @@ begin
   where a.watch = p_watch
     and a.task_id = p_task
     and a.token = p_token;
-  insert into unstuck.refusals (watch, task_id, source, wanted, because, token, writer)
-  values (
+  perform unstuck.refused(
     p_watch,
     p_task,
     'verb',
@@ -744,6 +772,14 @@ create or replace function unstuck.epoch() returns double precision language sql
   select extract(epoch from clock_timestamp())::float8
 $$;
 
+-- Waits until nobody else holds the lock of this name, and holds it to the end of the transaction.
+-- A row, and no advisory lock: that could be held by any role that may connect.
+create or replace function unstuck.hold(p_name text) returns void language plpgsql as $$
+begin
+  insert into unstuck.locks (name) values (p_name) on conflict do nothing;
+  perform from unstuck.locks l where l.name = p_name for update;
+end $$;
+
 -- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own;
 -- duplicate: this key was swept; or running: another run has not ended. The caller names the run
 -- (`p_run`), so that a begin whose answer was lost can be repeated.
@@ -757,7 +793,7 @@ declare
   v_id  bigint;
   v_run uuid;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('unstuck.sweep', 0));
+  perform unstuck.hold('sweep');
   if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
     return '{"verdict": "duplicate"}';
   end if;
@@ -1212,7 +1248,7 @@ declare
   v_message uuid;
 begin
   -- two sweeps at once take different messages
-  perform pg_advisory_xact_lock(hashtextextended('unstuck.outbox', 0));
+  perform unstuck.hold('outbox');
   select o.message
   into v_message
   from unstuck.outbox o
@@ -1350,9 +1386,8 @@ declare
   v_found  jsonb;
 begin
   if v_one or p_owner is not null and p_per_minute is not null then
-    perform pg_advisory_xact_lock(
-      hashtextextended(format('unstuck.create/%s/%s', 'tasks', p_owner), 0)
-    );
+    -- a bounded number of locks: some owners share one
+    perform unstuck.hold('create/' || (hashtext(format('%s/%s', 'tasks', p_owner)) & 1023));
     v_answer := coalesce(
       unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
       unstuck.tasks_limited(p_owner, p_per_minute),
@@ -3930,7 +3965,10 @@ $$;
 -- fence: refuses foreign writes that would leave a terminal state, rewrite how a task ended, or end
 -- a task that an attempt holds; records what it refused in unstuck.refusals.
 -- Unstuck's own statements have ended the attempt before they update the row. They also set
--- unstuck.override, so that the trigger returns without a query.
+-- unstuck.override, and so the trigger does not fire for them. That of an operator is the watch;
+-- that of settle and sweep is valid at one trigger depth only: updates made by the user's own
+-- triggers run one level deeper and are checked. Any role may set such a variable; it counts for
+-- those alone who may use our schema.
 -- A change between two status values of the same state (rendering -> uploading) is allowed. So is a
 -- note on a task that has ended, in any other column; the time of its end stays, since some tables
 -- have a trigger that sets it at each update.
@@ -3938,21 +3976,17 @@ create or replace function unstuck.tasks_fence() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_because text;
-  v_pass    text;
 begin
-  v_pass := current_setting('unstuck.override', true);
-  -- The override of an operator; or that of settle and sweep, which is valid at one trigger depth
-  -- only: updates made by the user's own triggers run one level deeper and are checked.
-  if v_pass = 'tasks' or v_pass = 'tasks' || '/' || pg_trigger_depth() - 1 then
-    return new;
-  end if;
   if old."status" in ('completed', 'failed', 'cancelled') then
     if (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is not distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) and not (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason") then
       new."finished_at" := old."finished_at";
       return new;
     end if;
     v_because := 'ended';
-  elsif (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) and exists (
+  elsif (
+    case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end
+    or old."id" is distinct from new."id"  -- its attempt is found by its key
+  ) and exists (
     select from unstuck.attempts a
     where a.watch = 'tasks' and a.task_id = old."id"::text and a.ended_at is null
   ) then
@@ -3963,13 +3997,13 @@ begin
     end if;
     return new;
   end if;
-  insert into unstuck.refusals (watch, task_id, source, wanted, because, writer)
-  values (
+  perform unstuck.refused(
     'tasks',
     old."id"::text,
     'fence',
     new."status"::text,
     v_because,
+    null,
     coalesce(nullif(current_setting('application_name', true), ''), session_user)
   );
   raise warning 'unstuck: task % stays %: it is %', old."id", old."status", v_because;
@@ -3980,7 +4014,12 @@ end $$;
 -- a quarter of claim and settle).
 select unstuck.keep_trigger('"public"."tasks"', 'unstuck_fence', $trigger$
 before update on "public"."tasks"
-for each row when (not (old."status" = 'pending')) execute function unstuck.tasks_fence()
+for each row when (
+  not (old."status" = 'pending') and (
+    current_setting('unstuck.override', true) in ('tasks', 'tasks/' || pg_trigger_depth())
+    and has_schema_privilege('unstuck', 'usage')
+  ) is not true
+) execute function unstuck.tasks_fence()
 $trigger$);
 
 -- not wanted by the policy: observe

@@ -69,7 +69,7 @@ def test_a_flood_of_lines_becomes_few_events_and_none_is_lost(capfd):
     """Each event costs the guard time, in which it sends no heartbeat."""
     lines = events_of(floods, capfd, Result)
     assert {line["event"] for line in lines} == {"handler_log"}
-    printed = [text for line in lines for text in line["text"].splitlines()]
+    printed = [text for line in lines for text in line["message"].splitlines()]
     assert printed == [*(f"line {number}" for number in range(FLOOD)), FORGED]
     assert len(lines) < FLOOD / 20
 
