@@ -25,8 +25,9 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 and then (seen)."""
 
 TEMPLATE = "unstuck_template"
-WHOLE = ("tests/faults", "tests/infra")
-"""Folders whose tests run in one process, one after the other."""
+WHOLE = {"tests/faults": "faults", "tests/chaos": "faults", "tests/infra": "infra"}
+"""Folders whose tests run in one process, one after the other; those of the same word in the same
+one."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -40,7 +41,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return next((folder for folder in WHOLE if file.startswith(f"{folder}/")), file)
+            return next((WHOLE[name] for name in WHOLE if file.startswith(f"{name}/")), file)
 
     return ByFile(config, log)
 

@@ -38,9 +38,11 @@ STALL_SECONDS = 0.5
 
 
 class Run:
-    def __init__(self, world: World, seed: int, tasks: int) -> None:
+    def __init__(
+        self, world: World, seed: int, tasks: int, seconds_each: float = SECONDS_EACH
+    ) -> None:
         self._world, self._seed, self._tasks = world, seed, tasks
-        self._storm_seconds = tasks * SECONDS_EACH
+        self._seconds_each = seconds_each
         self._over = threading.Event()
         self._stalls: list[tuple[float, float]] = []
         self._created: list[str] = []
@@ -66,7 +68,7 @@ class Run:
     def _storm(self, started: float) -> None:
         with ThreadPoolExecutor(16) as strikes:
             futures = []
-            for strike in plan(self._seed, self._storm_seconds):
+            for strike in plan(self._seed, self._tasks * self._seconds_each):
                 time.sleep(max(0.0, started + strike.seconds - time.monotonic()))
                 futures.append(strikes.submit(self._world.strike, strike))
             for future in futures:
@@ -77,7 +79,7 @@ class Run:
         store, watch = world.store(), world.policy.watch()
         started = time.monotonic()
         for number in range(self._tasks):
-            time.sleep(max(0.0, started + number * SECONDS_EACH - time.monotonic()))
+            time.sleep(max(0.0, started + number * self._seconds_each - time.monotonic()))
             (kind,) = draw.choices(list(KINDS), list(KINDS.values()))
             task_input = {"seconds": draw.choice([0.0, 0.0, 0.2, 0.5, 1.5])}
             try:
