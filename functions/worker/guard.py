@@ -157,9 +157,18 @@ class _Attempt:
                 end,
                 seconds=seconds,
                 timeout=timeout,
+                wait=self._wait,
             )
         except StoreError:
             return Unwritten()
+
+    def _wait(self, seconds: float) -> None:
+        """The work is done and its end cannot be written yet: the lease is kept meanwhile."""
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until:
+            if now >= self.next_beat:
+                self._beat()
+            time.sleep(max(0.0, min(until, self.next_beat) - time.monotonic()))
 
     def _time_to_settle(self) -> float:
         """Seconds: short on SIGTERM, which grants 10 s; else what the platform's timeout leaves."""

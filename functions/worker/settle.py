@@ -2,6 +2,7 @@
 left."""
 
 import time
+from collections.abc import Callable
 from typing import Any, assert_never
 
 from functions.core import events
@@ -49,9 +50,11 @@ def settle(
     *,
     timeout: float,
     seconds: float | None = None,
+    wait: Callable[[float], object] = time.sleep,
 ) -> Settled | Lost:
     """Writes the end and its event, and pushes a task that is pending again. `seconds` is how long
-    the work took (None: as the ledger has it), `timeout` how long the write may.
+    the work took (None: as the ledger has it), `timeout` how long the write may. `wait` waits
+    between two tries of it, and may keep the lease meanwhile.
 
     Only an error about the row says that the result cannot be stored, which fails the task. After
     any other the write is tried until the time is over.
@@ -64,12 +67,12 @@ def settle(
         return end
     until = time.monotonic() + timeout
     try:
-        answer = _write(store, watch, attempt, end, until, about)
+        answer = _write(store, watch, attempt, end, until, about, wait)
     except StoreError as error:
         if end.settle_as is not SettleAs.COMPLETE or not is_about_the_row(error):
             raise
         end = _result_refused(error)
-        answer = _write(store, watch, attempt, end, until, about)
+        answer = _write(store, watch, attempt, end, until, about, wait)
     about |= vars(answer) | {"cause": end.reason, "detail": end.detail, "wanted": end.settle_as}
     match answer:
         case Lost():
@@ -89,6 +92,7 @@ def _write(
     end: AttemptEnd,
     until: float,
     about: dict[str, Any],
+    wait: Callable[[float], object],
 ) -> Settled | Lost:
     """Raises StoreError. A configuration that is wrong is told at once, and tried again."""
     pause = FIRST_PAUSE_SECONDS
@@ -114,7 +118,7 @@ def _write(
             is_over = time.monotonic() + pause >= until
             if error.retryable or is_over or is_about_the_row(error):
                 raise
-        time.sleep(pause)
+        wait(pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 

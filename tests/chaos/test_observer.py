@@ -69,9 +69,7 @@ def struck(fault, begin, end, whom=("w1",), tasks=()):
     return Struck(fault, whom, BEGIN + begin, BEGIN + end, tasks)
 
 
-def violated(
-    tasks=(), attempts=(), journal=(), changes=(), faults=(), stalls=()
-) -> set[str]:
+def violated(tasks=(), attempts=(), journal=(), changes=(), faults=(), stalls=()) -> set[str]:
     evidence = Evidence(
         POLICY, list(journal), list(tasks), list(attempts), list(changes), list(faults), stalls
     )

@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.error
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -572,6 +573,24 @@ def test_a_result_that_the_database_refuses_fails_the_task():
         "The result could not be stored.",
         "23514: a check is violated",
     )
+
+
+def test_an_end_that_waits_for_a_person_keeps_its_lease_meanwhile(monkeypatch):
+    """A right is missing, or a migration is under way: the work is done, and must not be taken for
+    dead while its end cannot be written."""
+    now = [time.monotonic()]
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds)
+    )
+    for module in ("guard", "settle"):
+        monkeypatch.setattr(f"functions.worker.{module}.time", clock)
+    denied = StoreError("permission denied", retryable=False, code="42501")
+    store = FakeStore(settle=[*[denied] * 7, settled("completed")])
+    one = attempt(store=store)
+    assert one.settle(AttemptEnd(SettleAs.COMPLETE, result=1)).state == "completed"
+    waited = now[0] - one.started
+    assert waited > POLICY.lease
+    assert store.verbs().count("beat") >= waited // POLICY.beat
 
 
 def test_a_failure_that_the_database_refuses_is_not_repeated_for_ever():
