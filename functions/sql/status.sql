@@ -12,6 +12,8 @@ declare
   v_now     timestamptz;
   v_task    record;
   v_attempt unstuck.attempts;
+  v_jump    record;
+  v_ahead   interval;
   v_overdue boolean;
   v_until   timestamptz;
   v_rescued json;
@@ -49,11 +51,13 @@ begin
     then
       v_task.state := v_attempt.outcome;
     end if;
+    select * into v_jump from unstuck.last_jump();
+    v_ahead := case when v_task.queued < v_jump.at then v_jump.ahead else '0' end;
     if v_task.state = 'pending' then
-      v_until := unstuck.pending_until(v_task.queued, v_task.kind, p_rules, '{}');
+      v_until := unstuck.pending_until(v_task.queued + v_ahead, v_task.kind, p_rules, '{}');
       if v_until <= v_now then  -- or it waits for its turn
         v_until := unstuck.pending_until(
-          v_task.queued,
+          v_task.queued + v_ahead,
           v_task.kind,
           p_rules,
           unstuck.@watch@_turns(v_now, p_rules, 'pending_for')
@@ -68,7 +72,9 @@ begin
         and unstuck.lives_until(v_attempt, unstuck.ready_after()) <= v_now
       when v_task.state = 'pending' then v_until <= v_now
       when v_task.state = 'running' then
-        v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
+        v_task.alive <= v_now
+          - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
+          - case when v_task.alive < v_jump.at then v_jump.ahead else '0' end
       else false
     end;
     exit when not p_heal

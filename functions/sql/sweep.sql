@@ -345,6 +345,8 @@ declare
 begin
   if p_task is null then
     v_known := array(select u.task_id from unstuck.unsweepable u where u.watch = '@watch@');
+  else
+    perform unstuck.forgive_silence();
   end if;
   perform unstuck.bridge('@watch@', p_task);
   -- Locks and writes are in one subtransaction: a row that was locked outside of it gets a

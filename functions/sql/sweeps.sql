@@ -108,8 +108,8 @@ create or replace function unstuck.half_of_limit() returns interval language sql
   where s.name = 'statement_timeout'
 $$;
 
--- The last silence: from when until when nobody reached the database, no sweep and no heartbeat of
--- any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long as one
+-- The last silence: from when until when nobody reached the database, no sweep and no heartbeat or
+-- end of any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long as one
 -- may take. Null where there was none. Reads the last 60 runs, and the heartbeats only where no run
 -- came for so long.
 create or replace function unstuck.last_silence(
@@ -159,7 +159,12 @@ begin
       select a.beat_at
       from unstuck.attempts a
       where a.ended_at is null and a.beat_at between begins and ends
+      union all
+      select max(a.ended_at) from unstuck.attempts a where a.ended_at between begins and ends
+      union all
+      select max(j.at) from unstuck.clock_jumps j where j.at between begins and ends
     ) r
+    where r.at is not null
   ) c
   where c.at - c.begins > v_longest
   order by c.at desc
@@ -240,6 +245,35 @@ begin
     end;
   get diagnostics v_count = row_count;
   return v_count;
+end $$;
+
+-- A poll, or a message that is delivered again, comes after a silence: the database was away, or its
+-- clock was set forward, and no run of the sweep has told which. Who asks for one task knows less
+-- than a run, and judges by no clock that stood still or jumped: live attempts and waiting tasks get
+-- the time of the silence on top, once. So where no sweep runs at all a poll still rescues, a lease
+-- later.
+create or replace function unstuck.forgive_silence() returns void language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_silence record;
+begin
+  select * into v_silence from unstuck.last_silence(v_now);
+  if v_silence.begins is null
+    or exists (select from unstuck.clock_jumps j where j.at >= v_silence.begins)
+  then
+    return;
+  end if;
+  insert into unstuck.clock_jumps (sweep_id, at, seconds)
+  select max(s.id), v_silence.ends, extract(epoch from v_silence.ends - v_silence.begins)
+  from unstuck.sweeps s
+  on conflict (sweep_id) do nothing;
+  if found then
+    update unstuck.attempts a
+    set lease_until = greatest(a.lease_until, v_now + a.lease),
+        deadline_at = a.deadline_at + (v_silence.ends - v_silence.begins),
+        extended = true
+    where a.ended_at is null and a.started_at <= v_silence.begins;
+  end if;
 end $$;
 
 -- The last time that the clock was set forward, and by how much: what was written before `at` looks

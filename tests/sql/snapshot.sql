@@ -874,8 +874,8 @@ create or replace function unstuck.half_of_limit() returns interval language sql
   where s.name = 'statement_timeout'
 $$;
 
--- The last silence: from when until when nobody reached the database, no sweep and no heartbeat of
--- any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long as one
+-- The last silence: from when until when nobody reached the database, no sweep and no heartbeat or
+-- end of any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long as one
 -- may take. Null where there was none. Reads the last 60 runs, and the heartbeats only where no run
 -- came for so long.
 create or replace function unstuck.last_silence(
@@ -925,7 +925,12 @@ begin
       select a.beat_at
       from unstuck.attempts a
       where a.ended_at is null and a.beat_at between begins and ends
+      union all
+      select max(a.ended_at) from unstuck.attempts a where a.ended_at between begins and ends
+      union all
+      select max(j.at) from unstuck.clock_jumps j where j.at between begins and ends
     ) r
+    where r.at is not null
   ) c
   where c.at - c.begins > v_longest
   order by c.at desc
@@ -1006,6 +1011,35 @@ begin
     end;
   get diagnostics v_count = row_count;
   return v_count;
+end $$;
+
+-- A poll, or a message that is delivered again, comes after a silence: the database was away, or its
+-- clock was set forward, and no run of the sweep has told which. Who asks for one task knows less
+-- than a run, and judges by no clock that stood still or jumped: live attempts and waiting tasks get
+-- the time of the silence on top, once. So where no sweep runs at all a poll still rescues, a lease
+-- later.
+create or replace function unstuck.forgive_silence() returns void language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_silence record;
+begin
+  select * into v_silence from unstuck.last_silence(v_now);
+  if v_silence.begins is null
+    or exists (select from unstuck.clock_jumps j where j.at >= v_silence.begins)
+  then
+    return;
+  end if;
+  insert into unstuck.clock_jumps (sweep_id, at, seconds)
+  select max(s.id), v_silence.ends, extract(epoch from v_silence.ends - v_silence.begins)
+  from unstuck.sweeps s
+  on conflict (sweep_id) do nothing;
+  if found then
+    update unstuck.attempts a
+    set lease_until = greatest(a.lease_until, v_now + a.lease),
+        deadline_at = a.deadline_at + (v_silence.ends - v_silence.begins),
+        extended = true
+    where a.ended_at is null and a.started_at <= v_silence.begins;
+  end if;
 end $$;
 
 -- The last time that the clock was set forward, and by how much: what was written before `at` looks
@@ -2384,6 +2418,8 @@ declare
 begin
   if p_task is null then
     v_known := array(select u.task_id from unstuck.unsweepable u where u.watch = 'tasks');
+  else
+    perform unstuck.forgive_silence();
   end if;
   perform unstuck.bridge('tasks', p_task);
   -- Locks and writes are in one subtransaction: a row that was locked outside of it gets a
@@ -2662,6 +2698,8 @@ declare
   v_now     timestamptz;
   v_task    record;
   v_attempt unstuck.attempts;
+  v_jump    record;
+  v_ahead   interval;
   v_overdue boolean;
   v_until   timestamptz;
   v_rescued json;
@@ -2699,11 +2737,13 @@ begin
     then
       v_task.state := v_attempt.outcome;
     end if;
+    select * into v_jump from unstuck.last_jump();
+    v_ahead := case when v_task.queued < v_jump.at then v_jump.ahead else '0' end;
     if v_task.state = 'pending' then
-      v_until := unstuck.pending_until(v_task.queued, v_task.kind, p_rules, '{}');
+      v_until := unstuck.pending_until(v_task.queued + v_ahead, v_task.kind, p_rules, '{}');
       if v_until <= v_now then  -- or it waits for its turn
         v_until := unstuck.pending_until(
-          v_task.queued,
+          v_task.queued + v_ahead,
           v_task.kind,
           p_rules,
           unstuck.tasks_turns(v_now, p_rules, 'pending_for')
@@ -2718,7 +2758,9 @@ begin
         and unstuck.lives_until(v_attempt, unstuck.ready_after()) <= v_now
       when v_task.state = 'pending' then v_until <= v_now
       when v_task.state = 'running' then
-        v_task.alive <= v_now - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
+        v_task.alive <= v_now
+          - unstuck.rule_seconds(p_rules, v_task.kind, 'silent_for')
+          - case when v_task.alive < v_jump.at then v_jump.ahead else '0' end
       else false
     end;
     exit when not p_heal

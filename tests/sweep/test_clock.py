@@ -23,6 +23,10 @@ set started_at = started_at - %(by)s, beat_at = beat_at - %(by)s,
     lease_until = lease_until - %(by)s, deadline_at = deadline_at - %(by)s
 where ended_at is null
 """
+RUNS_ARE_OLDER = """
+update unstuck.sweeps
+set started_at = started_at - %(by)s, ended_at = ended_at - %(by)s, until = until - %(by)s
+"""
 LIVE = """
 select extract(epoch from lease_until - clock_timestamp())::float8 as lease_left,
   extract(epoch from deadline_at - clock_timestamp())::float8 as deadline_left
@@ -46,6 +50,7 @@ class World:
             " where status = 'pending'",
             (seconds,),
         )
+        self.db.execute(RUNS_ARE_OLDER, {"by": datetime.timedelta(seconds=seconds)})
         at, monotonic = clock._last_run[self.store]
         clock._last_run[self.store] = at - seconds, monotonic
 
@@ -86,6 +91,41 @@ def test_a_clock_that_is_set_forward_ends_no_attempt_and_no_waiting_task(
     for kinds, task_id in ((["image"], waiting), (None, other)):
         claimed: Any = world.store.claim(WATCH, None, "a worker that pulls", kinds)
         assert claimed.task_id == task_id
+
+
+def test_a_poll_and_a_second_delivery_before_the_next_run_end_nothing_by_the_new_clock(
+    world: World,
+) -> None:
+    held, waiting = (world.store.create(WATCH, "image", {}).task_id for _ in range(2))
+    world.store.claim(WATCH, held, "worker")
+    sweep(world.store, POLICY)
+    world.set_clock(HOUR)
+    for _ in range(2):
+        for task_id in (held, waiting):
+            status = world.store.status(WATCH, task_id)
+            assert status
+            assert not status.overdue
+        assert world.store.claim(WATCH, held, "another worker").verdict == "held"
+    assert world.states() == ["processing", "pending"]
+    [attempt] = world.db.execute(LIVE).fetchall()
+    assert attempt["deadline_left"] > 200
+    sweep(world.store, POLICY)
+    assert world.states() == ["processing", "pending"]
+
+
+def test_where_no_sweep_runs_any_more_a_poll_rescues_a_lease_later(world: World) -> None:
+    held, waiting = (world.store.create(WATCH, "image", {}).task_id for _ in range(2))
+    world.store.claim(WATCH, held, "a worker that dies")
+    sweep(world.store, POLICY)
+    world.set_clock(HOUR)
+    world.store.status(WATCH, held)
+    world.db.execute("update unstuck.attempts set lease_until = clock_timestamp(), lease = '0'")
+    world.db.execute(
+        "update tasks set scheduled_at = scheduled_at - interval '15 minutes' where id = %s",
+        (waiting,),
+    )
+    states = [world.store.status(WATCH, task_id).state for task_id in (held, waiting)]
+    assert states == ["pending", "failed"]
 
 
 def test_what_waits_too_long_by_the_true_time_still_ends(world: World) -> None:
