@@ -201,8 +201,8 @@ variable "api_invokers" {
   type        = list(string)
   default     = []
   validation {
-    condition     = alltrue([for one in var.api_invokers : one == "allUsers" || can(regex("^(user|serviceAccount|group|domain|principal|principalSet):.+", one))])
-    error_message = "api_invokers must be members of IAM: allUsers, user:EMAIL, serviceAccount:EMAIL, group:EMAIL or domain:NAME."
+    condition     = alltrue([for one in var.api_invokers : one == "allUsers" || can(regex("^(user|serviceAccount|group|principal):.+$|^principalSet:.+[^*]$", one))])
+    error_message = "api_invokers must be members of IAM: allUsers, user:EMAIL, serviceAccount:EMAIL or group:EMAIL. A whole domain (gmail.com is one) or a whole pool is not taken: name a group."
   }
   validation {
     condition     = !contains(var.api_invokers, "allUsers") || var.users != "none"
@@ -229,8 +229,8 @@ variable "page_viewers" {
   type        = list(string)
   default     = []
   validation {
-    condition     = alltrue([for one in var.page_viewers : can(regex("^(user|serviceAccount|group|domain|principal|principalSet):.+", one))])
-    error_message = "page_viewers must be members of IAM such as group:ops@example.com. allUsers is not taken: the page shows every task."
+    condition     = alltrue([for one in var.page_viewers : can(regex("^(user|serviceAccount|group|principal):.+$|^principalSet:.+[^*]$", one))])
+    error_message = "page_viewers must be members of IAM such as group:ops@example.com. allUsers, a whole domain (gmail.com is one) and a whole pool are not taken: the page shows every task. Name a group."
   }
 }
 
@@ -257,8 +257,8 @@ variable "remote_workers" {
   type        = list(string)
   default     = []
   validation {
-    condition     = alltrue([for one in var.remote_workers : can(regex("^(user|serviceAccount|group|principal|principalSet):.+", one))])
-    error_message = "remote_workers must be members of IAM such as serviceAccount:gpu@my-project.iam.gserviceaccount.com. allUsers is not taken: whoever holds a task writes its result."
+    condition     = alltrue([for one in var.remote_workers : can(regex("^(user|serviceAccount|group|principal):.+$|^principalSet:.+[^*]$", one))])
+    error_message = "remote_workers must be members of IAM such as serviceAccount:gpu@my-project.iam.gserviceaccount.com. allUsers and a whole pool are not taken: whoever holds a task writes its result."
   }
 }
 

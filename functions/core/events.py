@@ -29,6 +29,27 @@ REPORTED_ERROR = (
 _TRACEBACK = "Traceback (most recent call last)"
 
 
+MOST_KINDS = 200
+OTHER_KIND = "other"
+_kinds: set[str] = set()
+"""Of the whole process: those whose lines carry them."""
+
+
+def counted_kind(kind: str) -> str:
+    """The kind as the label of metrics: each value makes a time series, and a caller may make kinds
+    up where the rule "*" takes all. The sentence of a line has it as it is."""
+    if kind not in _kinds:
+        if len(_kinds) >= MOST_KINDS or not (kind.isascii() and kind.isprintable()):
+            return OTHER_KIND
+        _kinds.add(kind)
+    return kind
+
+
+def keep_kinds(kinds: Iterable[str]) -> None:
+    """Those of the policy, however many others there are."""
+    _kinds.update(kinds)
+
+
 @dataclass(frozen=True)
 class Event:
     """`sentence` is filled from the fields. `fields` are the names that an event carries, always
@@ -62,6 +83,8 @@ class Event:
         entry["message"] = self.sentence.format_map(
             {name: "-" if value is None else value for name, value in (entry | words).items()}
         )
+        if isinstance(kind := entry.get("kind"), str):
+            entry["kind"] = counted_kind(kind)
         if _TRACEBACK in str(words.get("detail")):
             entry |= {"@type": REPORTED_ERROR, "stack_trace": words["detail"]}
         return _bounded(_about(entry, about or {}))

@@ -39,9 +39,12 @@ class App:
     @cached_property
     def policy(self) -> "Policy":
         """Raises PolicyError."""
+        from functions.core import events
         from functions.core.policy import load
 
-        return load(self.settings.policy)
+        policy = load(self.settings.policy)
+        events.keep_kinds(kind for watch in policy.watches.values() for kind in watch.rules)
+        return policy
 
     @cached_property
     def store(self) -> "Store":

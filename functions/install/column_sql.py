@@ -48,6 +48,17 @@ def identifier(*names: str) -> str:
     return sql.Identifier(*names).as_string(None)
 
 
+def table_identifier(table: str) -> str:
+    """Of `schema.name`, as the policy names a table. A dot in the name is part of it."""
+    schema, dot, name = table.partition(".")
+    return identifier(schema, name) if dot else identifier(table)
+
+
+def bare_name(table: str) -> str:
+    """The name without the schema."""
+    return table.partition(".")[2] or table
+
+
 def literal(value: Any) -> str:
     return sql.Literal(value).as_string(None)
 

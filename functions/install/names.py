@@ -6,7 +6,7 @@ from functools import partial
 
 from functions.core.policy import Watch
 from functions.core.states import State
-from functions.install.column_sql import identifier, literal
+from functions.install.column_sql import bare_name, identifier, literal
 from functions.install.move import Move
 from functions.install.table import Table
 
@@ -40,7 +40,7 @@ def names(watch: Watch) -> dict[str, Value]:
 
 def _words(table: Table) -> dict[str, Value]:
     watch = table.watch
-    bare = watch.table.rpartition(".")[2]
+    bare = bare_name(watch.table)
     role = f"perform set_config('request.jwt.claim.role', {literal(watch.jwt_role)}, true);"
     return {
         "watch": watch.name,

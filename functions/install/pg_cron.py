@@ -1,7 +1,7 @@
 """The sweep in SQL alone, with the policy's rules in it, and its schedule: for those who have
 pg_cron alone."""
 
-from functions.core.policy import Policy
+from functions.core.policy import Policy, Watch
 from functions.install.names import names, render
 from functions.install.render import template
 
@@ -30,7 +30,7 @@ def procedures(policy: Policy) -> str:
         "share": repr(policy.mass_expiry_share),
     }
     parts = [
-        render(template("cron_watch"), {**names(watch), **numbers, "rules": str(watch.rules_json)})
+        render(template("cron_watch"), {**names(watch), **numbers, "rules": _rules(watch)})
         for watch in policy.watches.values()
     ]
     calls = [
@@ -45,6 +45,11 @@ def procedures(policy: Policy) -> str:
         "counts": f'{{{counts}, "complete": true}}',
     }
     return "\n".join([*parts, render(template("cron_sweep"), values)])
+
+
+def _rules(watch: Watch) -> str:
+    """JSON without a dollar sign: the name of a rule must not end the body of the procedure."""
+    return str(watch.rules_json).replace("$", r"\u0024")
 
 
 def schedule(policy: Policy) -> str:

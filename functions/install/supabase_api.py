@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from functions.core.policy import Policy, Watch
-from functions.install.column_sql import identifier, literal
+from functions.install.column_sql import literal, table_identifier
 from functions.install.names import render
 from functions.install.render import shared, template, verbs
 from functions.install.table import Table
@@ -133,6 +133,6 @@ def _table(watch: Watch) -> str:
         return render(template("row_security"), {"table": table})
     clocks = [clock for names in watch.clocks.values() for clock in names]
     joined = {match[1] for clock in clocks if (match := re.match(r"(\S+)\.\w+ via ", clock))}
-    others = [identifier(*name.split(".")) for name in sorted(joined)]
+    others = [table_identifier(name) for name in sorted(joined)]
     grants = [f"grant select on {other} to service_role;" for other in others]
     return "\n".join([f"grant select, update on {table} to service_role;", *grants, ""])

@@ -13,7 +13,7 @@ from typing import Any
 from functions.core.policy import Watch
 from functions.core.states import State
 from functions.install import column_sql
-from functions.install.column_sql import TEXTS, Column, identifier, literal
+from functions.install.column_sql import TEXTS, Column, identifier, literal, table_identifier
 
 ALIASES = {
     "character varying": "varchar",
@@ -43,7 +43,7 @@ def typed(name: str, text: str) -> Column:
 class Table:
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self.name = identifier(*watch.table.split("."))
+        self.name = table_identifier(watch.table)
         self.key, self.status = identifier(watch.key), identifier(watch.status)
         self.clocks = list(dict.fromkeys(name for names in watch.clocks.values() for name in names))
         self._types = dict.fromkeys(self.clocks, "timestamptz")
@@ -138,7 +138,7 @@ class Table:
         table, column, ours, theirs = match.groups()
         stated = typed(column, self._types.get(f"{table}.{column}", "timestamptz"))
         joined = f"o.{identifier(theirs)} = {row}.{identifier(ours)}"
-        other = identifier(*table.split("."))
+        other = table_identifier(table)
         return f"(select {column_sql.moment(stated, 'o')} from {other} o where {joined})"
 
     def _observed(self, row: str, column: str) -> str:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -19,6 +20,7 @@ from functions.core.answers import FailedTask, Message
 from functions.core.policy import Policy
 from functions.core.record import plain
 from functions.core.settings import Settings
+from functions.core.visible import visible
 from functions.errors import StoreError
 from functions.store import Store
 
@@ -124,8 +126,12 @@ def _text(tasks: list[FailedTask]) -> str:
 
 
 def _escaped(kind: str) -> str:
-    """A kind is data: Slack must not read it as a link or as a mention of everybody."""
-    return kind.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:100]
+    """A kind is data: it begins no line, and Slack must not read it as a link, as a mention of
+    everybody or as bold. What is no simple word stands as code, in which Slack finds none."""
+    if re.fullmatch(r"[\w-]{1,100}", kind, re.ASCII):
+        return kind
+    text = visible(kind)[:100].replace("`", "'")
+    return f"`{text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}`"
 
 
 def signed(secret: str | None, message: str, content: bytes) -> dict[str, str]:

@@ -15,6 +15,7 @@ from functions.core.states import State
 from functions.errors import PolicyError
 from functions.install.column_sql import identifier
 from functions.install.migrate import check, migrate
+from functions.ops.doctor import examine
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import EXPIRE, HEAD
@@ -653,3 +654,18 @@ class TestOff:
         mixed.execute("delete from unstuck.migrations where name like 'verbs.%%'")
         mixed.fenced("off")
         assert mixed.triggers() == {"unstuck_put_back", "unstuck_fence"}
+
+
+@pytest.mark.parametrize("name", ["odd.name", "a.b.c", 'q"u.o"te'])
+def test_a_dot_in_the_name_of_a_table_is_part_of_it(empty_database: str, name: str) -> None:
+    """The policy names it as schema.name; the first dot ends the schema."""
+    quoted = f"public.{identifier(name)}"
+    shape = replace(
+        NUMBERED,
+        ddl=NUMBERED.ddl.replace("public.numbered", quoted),
+        watch=NUMBERED.watch | {"table": f"public.{name}"},
+    )
+    for adopted in table(empty_database, shape, "enforce"):
+        assert check(empty_database, adopted.policy) == []
+        findings = examine(empty_database, adopted.policy, [adopted.watch])
+        assert [finding for finding in findings if "there is no table" in str(finding)] == []

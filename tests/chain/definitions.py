@@ -15,10 +15,14 @@ ALERTS = Path(__file__).parents[2] / "infra" / "alerts"
 FUNCTIONS = (
     "((beat|cancel|claim|complete|create|fail)-task|task-status|worker|worker-event|sweep|page)"
 )
-BASE = (
-    f'resource.type="cloud_run_revision" AND resource.labels.service_name=~"^unstuck-{FUNCTIONS}$"'
-)
-"""What infra/metrics.tf puts before each filter of metrics.yaml."""
+
+
+def base(service: str | None) -> str:
+    """What infra/metrics.tf puts before each filter of metrics.yaml."""
+    names = f'="unstuck-{service}"' if service else f'=~"^unstuck-{FUNCTIONS}$"'
+    return f'resource.type="cloud_run_revision" AND resource.labels.service_name{names}'
+
+
 QUERY = "condition_prometheus_query_language"
 _EXTRACT = re.compile(r"EXTRACT\(([\w.]+)\)")
 
@@ -65,7 +69,7 @@ def from_files() -> Chain:
         tuple(
             Metric(
                 name,
-                f"{BASE} AND {one['filter']}",
+                f"{base(one.get('service'))} AND {one['filter']}",
                 {label: f"EXTRACT({path})" for label, path in one.get("labels", {}).items()},
                 f"EXTRACT({one['value']})" if "value" in one else None,
             )

@@ -554,3 +554,25 @@ def test_a_handlers_logger_reaches_nobody_elses_handlers(caplog):
         assert first_message(work) == Result("null")
         work.end()
     assert caplog.records == []
+
+
+def test_kinds_that_callers_make_up_are_a_bounded_number_of_labels(monkeypatch):
+    """Each value of a label makes a time series. The sentence of a line has the kind itself."""
+    monkeypatch.setattr(events, "_kinds", {"known"})
+    made_up = [f"kind-{number}" for number in range(1000)] + ["a\u202eb", "a\nb"]
+    lines = [
+        json.loads(events.TASK_CREATED.line({"watch": "tasks", "task_id": "1", "kind": kind}))
+        for kind in [*made_up, "known"]
+    ]
+    assert len({line["kind"] for line in lines}) == events.MOST_KINDS + 1
+    assert lines[-1]["kind"] == "known"
+    assert lines[-2]["kind"] == events.OTHER_KIND
+    assert made_up[999] in lines[999]["message"]
+
+
+def test_kinds_of_the_policy_are_labels_however_many_others_came_before(monkeypatch):
+    monkeypatch.setattr(events, "_kinds", set())
+    for number in range(1000):
+        events.counted_kind(f"kind-{number}")
+    assert App().policy
+    assert events.counted_kind("image") == "image"

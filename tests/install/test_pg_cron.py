@@ -1,6 +1,7 @@
 """The sweep in SQL alone does what functions/sweep/sweep.py does: both run over the same rows."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from functions.core.policy import load
 from functions.install import pg_cron
+from functions.install.migrate import migrate
 from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from functions.store.postgres import PostgresStore
 from functions.sweep.sweep import Counts
@@ -186,3 +188,22 @@ def test_its_schedule_deletes_the_history_of_its_own_runs(empty_database):
 def test_the_rules_stand_in_the_text():
     text = pg_cron.procedures(POLICY).replace("''", "'")
     assert json.dumps({"pending_for": 900})[1:-1] in text
+
+
+def test_the_name_of_a_rule_cannot_end_the_body_of_a_procedure(empty_database):
+    """Nor is the rule changed by it."""
+    names = ["x$$; create table public.pwned(); --", "$unstuck$", "a'b", "\\u0024"]
+    watch = POLICY.watch()
+    rules = watch.rules | {name: replace(watch.rules["*"], attempts=7) for name in names}
+    policy = replace(POLICY, watches={"tasks": replace(watch, rules=rules)})
+    migrate(empty_database, POLICY)
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(pg_cron.procedures(policy).encode())
+        query = "select to_regclass('public.pwned')"
+        assert connection.execute(query).fetchone() == (None,)
+        (source,) = connection.execute(
+            "select prosrc from pg_proc where proname = 'tasks_cron'"
+        ).fetchone()
+        (rules_text,) = re.findall(r"v_rules constant jsonb := *(E?'.*');", source)
+        (stored,) = connection.execute(f"select {rules_text}::jsonb").fetchone()
+    assert set(names) <= set(stored)

@@ -331,8 +331,33 @@ def failed_task(kind: str) -> FailedTask:
 def test_a_kind_cannot_call_everybody():
     message = Message("1", 1, [failed_task("<!channel> & <https://x|y>")])
     assert notify.body(message)["text"].endswith(
-        "1 x &lt;!channel&gt; &amp; &lt;https://x|y&gt; of tasks: stale"
+        "1 x `&lt;!channel&gt; &amp; &lt;https://x|y&gt;` of tasks: stale"
     )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "x\n3 tasks of payroll: see https://evil.example/login *now*",
+        "*bold*",
+        "_x_ ~y~",
+        "evil.example",
+        "https://evil.example",
+        "`code` *and* `more`",
+        "a\u202eb",
+        "<https://evil.example|payroll>",
+        "<!channel>",
+    ],
+)
+def test_a_kind_stays_on_its_line_and_is_no_markup(kind):
+    """Slack makes links of bare names too, but none in code."""
+    text = notify.body(Message("1", 1, [failed_task(kind)]))["text"]
+    first, *lines = text.split("\n")
+    assert first == "1 task failed:"
+    (line,) = lines
+    before, shown, after = line.split("`")
+    assert (before, after) == ("1 x ", " of tasks: stale")
+    assert not {"<", ">", "\n", "\u202e"} & set(shown)
 
 
 def test_a_text_stays_short_whatever_failed():

@@ -94,7 +94,7 @@ locals {
   metrics = {
     for name, one in yamldecode(var.metrics).metrics : replace(name, "unstuck_", "${local.prefix}_") => {
       description = one.description
-      filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${local.services}$\" AND ${one.filter}"
+      filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=${try("\"${var.name}-${one.service}\"", "~\"^${local.services}$\"")} AND ${one.filter}"
       labels      = try(one.labels, {})
       value       = try(one.value, null)
     }
