@@ -1,5 +1,6 @@
 """The map: one entry point for each deployed function. What a process keeps is in `app`."""
 
+import gc
 from typing import Any
 
 import functions_framework
@@ -14,6 +15,7 @@ shutdown.install()
 app = App()
 if has_app_context():  # the framework loads this file in that of its server
     current_app.before_request(lambda: request_body.receive(request.environ))
+gc.freeze()  # what is loaded stays; to look through it in a first request took 30 ms of CPU
 
 
 @functions_framework.http

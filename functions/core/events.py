@@ -6,10 +6,10 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from functions.core import file_lock, trace
+from functions.core.record import Record
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
 
@@ -50,8 +50,7 @@ def keep_kinds(kinds: Iterable[str]) -> None:
     _kinds.update(kinds)
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Record):
     """`sentence` is filled from the fields. `fields` are the names that an event carries, always
     all of them. An event feeds a log-based metric of infra/alerts/metrics.yaml, or `uncounted` says
     why not. docs/events.md shows them all."""

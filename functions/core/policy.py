@@ -2,7 +2,6 @@
 from policy.yaml, checked on load, and frozen afterwards. All times are seconds, all sizes bytes."""
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from functions.core.policy_keys import (
     TIME,
     Key,
     Mapping,
+    PolicyRecord,
     mapping_of,
     number,
     policy_key,
@@ -93,8 +93,10 @@ ALERTS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Policy:
+class Policy(PolicyRecord):
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     timeout: float = policy_key(
         TIME,
         "The time limit of the worker function. The platform does not stop the work then, so the "
@@ -137,15 +139,13 @@ class Policy:
         at="sweep.mass_expiry.share",
     )
     slo: dict[str, float] = policy_key(
-        Mapping(SLO),
-        "The goal that the alerts on failures hold. Only infra/ uses it.",
-        default_factory=dict,
+        Mapping(SLO), "The goal that the alerts on failures hold. Only infra/ uses it.", default={}
     )
     alerts: dict[str, float] = policy_key(
         Mapping(ALERTS),
         "The numbers of the alerts, which infra/README.md describes. Only infra/ uses them; they "
         "are checked here, so that a slip does not wait for `terraform plan`.",
-        default_factory=dict,
+        default={},
     )
     watches: dict[str, Watch] = policy_key(
         read_later(

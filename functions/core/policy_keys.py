@@ -1,16 +1,19 @@
 """What is known of a key of policy.yaml: how its value is read, within which bounds, and what it
 means.
 
-A field of Policy, Watch or Rule carries this as its metadata (`policy_key`). The check of unknown
+A field of Policy, Watch or Rule is declared by it (`policy_key`). The check of unknown
 keys follows from it here, functions/policy.schema.json and docs/policy.md in
 functions/ops/reference, so that each key is stated once."""
 
 from collections.abc import Callable
-from dataclasses import MISSING, field, fields
-from typing import Any
+from typing import Any, ClassVar, dataclass_transform
 
+from functions.core.record import Record
 from functions.core.settings import SECRET_VARIABLES
 from functions.core.yaml_lines import Value
+
+REQUIRED = object()
+"""The default of a field that must be stated."""
 
 
 class Kind:
@@ -89,7 +92,7 @@ class Mapping:
 
 
 class Section(Mapping):
-    """A mapping in the file whose keys are fields of the dataclass around it."""
+    """A mapping in the file whose keys are fields of the record around it."""
 
 
 class Key:
@@ -110,24 +113,51 @@ def same_kind(kind: Kind, meanings: dict[Any, str]) -> Mapping:
     return Mapping({name: Key(kind, meaning) for name, meaning in meanings.items()})
 
 
-def policy_key(kind: Kind | Mapping, meaning: str, at: str = "", **options: Any) -> Any:
-    """A field of a dataclass that is read from the key `at`, such as `sweep.every`; by default from
-    the key of its own name. The key is required unless the field has a default."""
-    return field(metadata={"kind": kind, "meaning": meaning, "at": at}, **options)
+class PolicyKey:
+    """How a field is read: from the key `at`, a path such as `sweep.every`."""
+
+    def __init__(self, kind: Kind | Mapping, meaning: str, at: str, default: Any) -> None:
+        self.kind = kind
+        self.meaning = meaning
+        self.at = at
+        self.default = default
+
+
+def policy_key(kind: Kind | Mapping, meaning: str, at: str = "", *, default: Any = REQUIRED) -> Any:
+    """A field that is read from the key `at`, such as `sweep.every`; by default from the key of its
+    own name. The key is required unless the field has a default."""
+    return PolicyKey(kind, meaning, at, default)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(policy_key,))
+class PolicyRecord(Record):
+    """A record whose fields are read from the policy."""
+
+    policy_keys: ClassVar[dict[str, PolicyKey]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        declared = {name: vars(cls).get(name) for name in cls.__annotations__}
+        cls.policy_keys = {
+            name: key for name, key in declared.items() if isinstance(key, PolicyKey)
+        }
+        for name, key in cls.policy_keys.items():
+            if key.default is REQUIRED:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, key.default)
 
 
 def mapping_of(
-    record: Any, sections: dict[str, str], singles: dict[str, Kind] | None = None
+    record: type[PolicyRecord], sections: dict[str, str], singles: dict[str, Kind] | None = None
 ) -> Mapping:
-    """The keys from which the fields of a dataclass are read, in their order. `sections` says what
+    """The keys from which the fields of a record are read, in their order. `sections` says what
     each section means, by its path, such as `sweep.mass_expiry`; `singles` names the kind of a
     value that may stand in place of a section."""
     root = Section({})
-    for record_field in fields(record):
-        if not record_field.metadata:
-            continue
-        required = record_field.default is MISSING and record_field.default_factory is MISSING
-        *path, name = (record_field.metadata["at"] or record_field.name).split(".")
+    for field, key in record.policy_keys.items():
+        required = key.default is REQUIRED
+        *path, name = (key.at or field).split(".")
         mapping = root
         for depth, part in enumerate(path, 1):
             at = ".".join(path[:depth])
@@ -137,6 +167,5 @@ def mapping_of(
             inner = mapping.keys[part].kind
             assert isinstance(inner, Section)
             mapping = inner
-        kind, meaning = record_field.metadata["kind"], record_field.metadata["meaning"]
-        mapping.keys[name] = Key(kind, meaning, record_field.name, required=required or bool(path))
+        mapping.keys[name] = Key(key.kind, key.meaning, field, required=required or bool(path))
     return root

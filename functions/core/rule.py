@@ -1,19 +1,19 @@
 """The rule of a kind of task: how long a task may wait, run and be silent, and what follows."""
 
-from dataclasses import dataclass, replace
-
 from functions.core.policy_keys import (
     FLAG,
     SECRETS,
     SIZE,
     TEXT,
     TIME,
+    PolicyRecord,
     choice,
     mapping_of,
     number,
     policy_key,
     whole,
 )
+from functions.core.record import replace
 from functions.core.yaml_lines import Value
 
 CENTS = whole(0, 100_000_000)
@@ -32,8 +32,7 @@ PYTHON_ONLY = {
 """Fields that Python alone uses; they are left out of the rules that travel with each SQL call."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
+class Rule(PolicyRecord):
     pending_for: float = policy_key(
         TIME,
         "How long a task may wait for a worker while none takes its kind; then it fails as "

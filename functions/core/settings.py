@@ -3,9 +3,9 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from functions.core.record import Record
 from functions.errors import PolicyError
 
 MAY_BE_EMPTY = {"DATABASE_URL", "WORKER_URL"}
@@ -25,8 +25,7 @@ name."""
 USER_TOKEN_VARIABLES = ("JWT_AUDIENCE", "JWT_ISSUER", "SUPABASE_JWT_SECRET", "SUPABASE_JWKS_URL")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Record):
     """`None` where a variable is not set."""
 
     database_url: str | None

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +14,7 @@ from functions.core.policy_keys import (
     Key,
     Kind,
     Mapping,
+    PolicyRecord,
     by_name,
     choice,
     mapping_of,
@@ -79,8 +79,10 @@ def _writes(state: State) -> Key:
     return Key(values, f"What a move to {state} also writes, by column.")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Watch:
+class Watch(PolicyRecord):
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     name: str
     table: str = policy_key(
         Kind(_table, {"type": "string"}),
@@ -108,7 +110,7 @@ class Watch:
         "Columns that tell the states of one word apart: a flag that is true, a time or a text "
         "that is set. A boolean `processing` is false before and after; `{completed: done_at, "
         "failed: error}` says which.",
-        default_factory=dict,
+        default={},
     )
     columns: dict[str, str] = policy_key(
         same_kind(
@@ -141,12 +143,12 @@ class Watch:
         "Columns that tell times, best first: where one is NULL, the next one counts. "
         "`workers.last_heartbeat via worker_id=id` names a column of another table. `queued` and "
         "`alive` are required unless `fence` is `observe`; `queued` only where tasks wait.",
-        default_factory=dict,
+        default={},
     )
     hooks: dict[str, tuple[str, ...]] = policy_key(
         same_kind(NAMES, HOOKS),
         "SQL functions of yours that are called in the transaction of the move.",
-        default_factory=dict,
+        default={},
     )
     optional: tuple[str, ...] = policy_key(
         Kind(_optional, {"type": "array", "items": {"enum": list(OPTIONAL)}}),
@@ -167,14 +169,14 @@ class Watch:
         "The types of columns that are not text (timestamptz for a clock), by column: "
         "`varchar(64)`, `jsonb not null`, `bigint`, `public.job_status`. A clock of another table "
         "goes by `workers.last_heartbeat`.",
-        default_factory=dict,
+        default={},
     )
     also: dict[State, dict[str, str]] = policy_key(
         Mapping({state: _writes(state) for state in State if state != State.RESTING}),
         "What else a move to a state writes, by column: `now`, `nothing` (null), `raise` (one "
         "more); to running `worker`; elsewhere `note` (the sentence, merged into JSON or appended "
         "to a log).",
-        default_factory=dict,
+        default={},
     )
     jwt_role: str = policy_key(
         TEXT,
@@ -203,7 +205,6 @@ class Watch:
         ),
         'The rules, by kind. The rule "*" holds for every kind and states all keys except '
         "`handler`, `one_active` and `cost`; the rule of a kind states only what differs.",
-        repr=False,
     )
 
     @property

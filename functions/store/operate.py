@@ -1,15 +1,13 @@
 """What a person does to many tasks at once: one call for all; where the database refuses that, one
 call for each task, so that a bad row is reported and never stops the others."""
 
-from dataclasses import dataclass
-
 from functions.core.policy import Watch
+from functions.core.record import Record
 from functions.errors import StoreError
 from functions.store.verbs import Store
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(Record):
     """A task that the database did not move, and its reason."""
 
     task_id: str

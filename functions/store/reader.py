@@ -46,7 +46,9 @@ def read_one_of(data: Any, *answers: type[Record]) -> Any:
 
 def _converters(answer: type[Record]) -> dict[str, Callable[[Any], Any] | None]:
     if answer not in _made:
-        _made[answer] = {name: _converter(answer, kind) for name, kind in answer.types.items()}
+        _made[answer] = {
+            name: _converter(answer, kind) for name, kind in answer.field_types.items()
+        }
     return _made[answer]
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from functions.core import events
@@ -37,31 +36,33 @@ MAX_LOST_PUSHES = 200
 the next `redispatch_after`."""
 
 
-@dataclass
 class Counts:
     """What a sweep did, by task, and how late the oldest task is that is overdue or waits: None
     where a watch could not be read."""
 
-    failed: int = 0
-    requeued: int = 0
-    redispatched: int = 0
-    suspended: int = 0
-    unsweepable: int = 0
-    orphaned: int = 0
-    pruned: int = 0
-    oldest_overdue_seconds: float | None = None
-    oldest_pending_seconds: float | None = None
-    complete: bool = True
-    ended_late: float = field(default=0.0, repr=False)
-    """How late the latest task was that this sweep ended, in seconds."""
-    dead_workers: list[tuple[str, Rescued]] = field(default_factory=list, repr=False)
-    """Attempts whose worker stopped without a word, with the names of their watches."""
-    views: dict[str, Overview] = field(default_factory=dict, repr=False)
-    """The overview of each watch."""
+    def __init__(self, *, complete: bool = True) -> None:
+        self.failed = 0
+        self.requeued = 0
+        self.redispatched = 0
+        self.suspended = 0
+        self.unsweepable = 0
+        self.orphaned = 0
+        self.pruned = 0
+        self.oldest_overdue_seconds: float | None = None
+        self.oldest_pending_seconds: float | None = None
+        self.complete = complete
+        self.ended_late = 0.0
+        """How late the latest task was that this sweep ended, in seconds."""
+        self.dead_workers: list[tuple[str, Rescued]] = []
+        """Attempts whose worker stopped without a word, with the names of their watches."""
+        self.views: dict[str, Overview] = {}
+        """The overview of each watch."""
 
     def answer(self) -> dict[str, Any]:
-        """Not by asdict: it would copy all of `dead_workers`."""
-        return {count.name: getattr(self, count.name) for count in fields(self) if count.repr}
+        """What of it is part of a SweepReport."""
+        return {
+            name: count for name, count in vars(self).items() if name in SweepReport.field_types
+        }
 
 
 class SweepReport(Record):

@@ -18,11 +18,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from functions.core.record import replace
 from functions.core.states import Reason, SettleAs
 from functions.errors import Fail, LeaseLostError, Retry
 from functions.worker import json_text, preload, processes, spawn

@@ -16,16 +16,15 @@ import signal
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
+from functions.core.record import Record
 from functions.worker import child, preload, processes
 from functions.worker.spawn import DESCRIPTORS, NUMBER, Attempt, Module
 
 
-@dataclass
-class _Child:
+class _Child(Record):
     status: int
     """Descriptor: takes its process id, and its exit code when it has ended."""
     folder: str | None

@@ -11,7 +11,6 @@ is a loss, and the rule's `on_lost` decides."""
 
 import json
 import time
-from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
 from functions.core import events, trace
@@ -93,30 +92,31 @@ def guard(
     return answer
 
 
-@dataclass
 class _Attempt:
-    store: Store
-    policy: Policy
-    dispatcher: Dispatcher
-    watch: Watch
-    claimed: Claimed
-    started: float
-    contact: float = field(default_factory=lease_clock.now)
-    """By lease_clock: the lease holds from then. Just before the last call that the database
-    answered."""
-    progress: Any = None
-    waiting_step: Checkpoint | None = None
-    """The handler waits for it to be written."""
-    waits_to_begin: bool = False
-    begun: bool = False
-    told_to_cancel: bool = False
-    next_beat: float = field(init=False)
-    deadline: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.next_beat = self.started + self.policy.beat
+    def __init__(
+        self,
+        store: Store,
+        policy: Policy,
+        dispatcher: Dispatcher,
+        watch: Watch,
+        claimed: Claimed,
+        started: float,
+        contact: float | None = None,
+    ) -> None:
+        self.store, self.policy, self.dispatcher = store, policy, dispatcher
+        self.watch, self.claimed, self.started = watch, claimed, started
+        self.contact = lease_clock.now() if contact is None else contact
+        """By lease_clock: the lease holds from then. Just before the last call that the database
+        answered."""
+        self.progress: Any = None
+        self.waiting_step: Checkpoint | None = None
+        """The handler waits for it to be written."""
+        self.waits_to_begin = False
+        self.begun = False
+        self.told_to_cancel = False
+        self.next_beat = started + policy.beat
         # Of the request, not of this moment: the claim may have waited for the task's time.
-        request_end = self.started + self.policy.timeout - self.policy.margin
+        request_end = started + policy.timeout - policy.margin
         self.deadline = min(time.monotonic() + self.rule.run_for, request_end)
 
     @property

@@ -4,7 +4,6 @@ a mistake in a parser), so the guard takes these messages alone, with fields of 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -17,8 +16,7 @@ MOST_BYTES = 40_000_000
 """Of one message: more than the largest result that a handler may hand over, in any encoding."""
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Record):
     """What travels to where the handler runs. `seconds`: until the deadline. `memory`: bytes.
     `attempt`: the number of this attempt."""
 

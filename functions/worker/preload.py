@@ -11,15 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
+from functions.core.record import Record
 from functions.worker import processes
 
 HARMLESS_FILES = {"/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"}
 
 
-@dataclass(frozen=True)
-class Import:
+class Import(Record):
     """How the import of a module went."""
 
     seconds: float

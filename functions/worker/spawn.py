@@ -14,10 +14,10 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, Any
 
 from functions.core import events
+from functions.core.record import Record
 from functions.core.settings import SECRET_VARIABLES
 from functions.worker import processes
 from functions.worker.messages import Job
@@ -35,8 +35,7 @@ NUMBER = "!q"
 FORKSERVER_DIED_EXIT_CODE = 255
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(Record):
     """A request for a child."""
 
     job: Job
@@ -50,8 +49,7 @@ class Attempt:
     """Variables of the environment that the forkserver does not have, and this child may have."""
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(Record):
     """A request to load a module. `checked`: unless it leaves something open."""
 
     name: str

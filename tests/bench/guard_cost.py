@@ -7,10 +7,10 @@ import os
 import statistics
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 
 from functions.core.dispatch import NoDispatch
 from functions.core.policy import Policy, load
+from functions.core.record import replace
 from functions.core.states import State
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore

@@ -10,7 +10,6 @@ import sys
 import textwrap
 import time
 import traceback
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,6 +22,7 @@ from functions.core.answers import Evidence, Lost
 from functions.core.dispatch import DispatchError, NoDispatch
 from functions.core.events import ALL, Event
 from functions.core.policy import DEFAULT, load
+from functions.core.record import replace
 from functions.core.report import report
 from functions.core.settings import Settings
 from functions.core.states import SettleAs

@@ -1,10 +1,9 @@
 """What callers name: a task id in the form of its table's key."""
 
-from dataclasses import replace
-
 import pytest
 
 from functions.core.policy import DEFAULT, load
+from functions.core.record import replace
 from functions.entry.fields import task_id_of
 from functions.errors import BadRequestError
 from tests.entry.steps import NOBODY

@@ -2,7 +2,6 @@
 refuses."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import psycopg
 import pytest
 
 from functions.core.policy import DEFAULT, load, parse
+from functions.core.record import replace
 from functions.errors import StoreError
 from functions.install import migrate as module
 from functions.install import render

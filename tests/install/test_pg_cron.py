@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 
 from functions.core.policy import load
+from functions.core.record import replace
 from functions.install import pg_cron
 from functions.install.migrate import migrate
 from functions.ops.postgres.embedded import Postgres, create_database, drop_database

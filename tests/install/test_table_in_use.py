@@ -3,13 +3,13 @@ another policy stays theirs."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from functions.core.policy import Policy, load
+from functions.core.record import replace
 from functions.errors import StoreError
 from functions.install import migrate as module
 from functions.install.migrate import check, file, migrate

@@ -8,7 +8,7 @@ seeded: a failure happens again. Times of the model are whole microseconds, as t
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 from psycopg.rows import dict_row
 
 from functions.core.policy import Rule, Watch, load
+from functions.core.record import replace
 from tests.sql import SET_CLOCK, install_still_clock
 
 ENDED = ("completed", "failed", "cancelled")

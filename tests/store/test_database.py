@@ -1,11 +1,11 @@
 """Database over each store."""
 
 import time
-from dataclasses import replace
 
 import pytest
 
 from functions.core.policy import Policy, Watch
+from functions.core.record import replace
 from functions.errors import StoreError
 from functions.ops.postgres.embedded import free_port
 from tests.store.conftest import AWAY

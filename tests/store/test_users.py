@@ -2,11 +2,11 @@
 whoever races."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from functions.core.answers import AlreadyEnded
+from functions.core.record import replace
 from functions.core.states import State
 from tests.sql import pass_time
 from tests.store.steps import (

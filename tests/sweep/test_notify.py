@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -18,6 +17,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from functions.core.answers import FailedTask, Message
 from functions.core.policy import Policy, load
+from functions.core.record import replace
 from functions.install.migrate import migrate
 from functions.ops.postgres.embedded import Postgres
 from functions.store import Store

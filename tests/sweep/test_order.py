@@ -4,7 +4,6 @@ row, slow trigger or broken step of a run keeps the rest of it."""
 import threading
 import time
 from collections import Counter
-from dataclasses import replace
 
 import psycopg
 import pytest
@@ -18,6 +17,7 @@ from functions.core.dispatch import (
     push_all,
 )
 from functions.core.policy import load
+from functions.core.record import replace
 from functions.errors import StoreError
 from functions.store.postgres import PostgresStore
 from functions.sweep import sweep as sweeps

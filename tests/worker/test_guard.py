@@ -118,16 +118,11 @@ def claimed(kind):
 
 def attempt(kind="image", store=None, started=None, *, begun=True):
     started = time.monotonic() if started is None else started
-    return _Attempt(
-        store or FakeStore(),
-        POLICY,
-        NoDispatch(),
-        WATCH,
-        claimed(kind),
-        started,
-        lease_clock.now(),
-        begun=begun,
+    held = _Attempt(
+        store or FakeStore(), POLICY, NoDispatch(), WATCH, claimed(kind), started, lease_clock.now()
     )
+    held.begun = begun
+    return held
 
 
 def take(message, kind="image", most_memory=0, *, begun=True):

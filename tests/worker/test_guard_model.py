@@ -8,7 +8,6 @@ import json
 import os
 import types
 import uuid
-from dataclasses import replace
 
 import psycopg
 import pytest
@@ -18,6 +17,7 @@ from psycopg.rows import dict_row
 
 from functions.core.dispatch import NoDispatch
 from functions.core.policy import load
+from functions.core.record import replace
 from functions.core.states import ENDED, Reason, State
 from functions.errors import StoreError
 from functions.store import Store, verbs
