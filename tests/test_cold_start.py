@@ -62,6 +62,7 @@ MAIN = {
     "core.events",
     "core.settings",
     "core.file_lock",
+    "core.record",
     "core.trace",
     "entry",
     "entry.app",
