@@ -2,12 +2,12 @@
 but to connect. It passes no fence, stops nobody, and fills no table."""
 
 import threading
-from dataclasses import replace
 
 import psycopg
 import pytest
 
 from functions.core.policy import load
+from functions.core.record import replace
 from functions.errors import StoreError
 from functions.store.postgres import PostgresStore
 from tests.sweep.steps import sweep
