@@ -144,7 +144,9 @@ def decode(data: bytes) -> Any:
     try:
         name, values = json.loads(data)
         kind = _BY_NAME[name]
-        fields = {field: _checked(values[field], kind.field_types[field]) for field in kind.types}
+        fields = {
+            field: _checked(values[field], kind.field_types[field]) for field in kind.field_types
+        }
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"what came over the pipe is no message: {error!r:.200}") from None
     return kind(**fields)
