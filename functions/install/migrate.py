@@ -19,7 +19,7 @@ import psycopg
 from functions.core.policy import Policy, load
 from functions.errors import StoreError
 from functions.install import supabase_api
-from functions.install.column_sql import literal
+from functions.install.column_sql import identifier, literal
 from functions.install.names import names, render
 from functions.install.render import SQL, optional, routines, shared, template, verbs
 from functions.install.table import Table
@@ -133,7 +133,7 @@ def script(policy: Policy | None = None, more: str = "") -> str:
         [
             *(f"-- {step.name}\n{step.in_transaction}" for step in steps(policy)),
             more,
-            template("grants"),
+            _grants(policy or load()),
         ]
     )
 
@@ -149,7 +149,7 @@ def file(policy: Policy | None, supabase: str | None, more: str = "") -> str:
             *_owners(policy),
             *(_part(step) for step in steps(policy, supabase)),
             more,
-            template("grants"),
+            _grants(policy),
             "reset lock_timeout;\n",
         ]
     )
@@ -232,9 +232,10 @@ def migrate(
     policy: Policy | None = None,
     supabase: str | None = None,
     tell: Callable[[str], object] = lambda _: None,
+    role: str | None = None,
 ) -> list[str]:
     """Brings the database up to date and returns the names of the steps that ran. `tell` gets a
-    sentence for each wait: who holds the lock.
+    sentence for each wait: who holds the lock. `role` gets the rights that deployed code needs.
 
     Raises StoreError when a table of that name exists and is not ours, when the database has the
     watches of another policy, or, retryable, when a lock was not free for `PATIENCE_SECONDS`.
@@ -245,7 +246,7 @@ def migrate(
     with connect(dsn, prepare_threshold=None, autocommit=True) as connection:
         while True:
             try:
-                missing, later = _migrated(connection, policy, supabase)
+                missing, later = _migrated(connection, policy, supabase, role)
                 for step in later:
                     _build(connection, step, policy, tell)
                 return [step.name for step in missing]
@@ -264,7 +265,7 @@ def migrate(
 
 
 def _migrated(
-    connection: psycopg.Connection[Any], policy: Policy, supabase: str | None
+    connection: psycopg.Connection[Any], policy: Policy, supabase: str | None, role: str | None
 ) -> tuple[list[Step], list[Step]]:
     """One try, in one transaction: the steps that were missing, and those of them that remain to be
     done beside the writers of their table."""
@@ -284,8 +285,45 @@ def _migrated(
                 later.append(step)
             else:
                 _run(connection, step)
-        connection.execute(template("grants").encode())
+        connection.execute(_grants(policy).encode())
+        if role:
+            connection.execute(role_grants(policy, role).encode())
     return missing, later
+
+
+def _grants(policy: Policy) -> str:
+    """What is said each time, whatever is there already."""
+    own = (watch for watch in policy.watches.values() if watch.own)
+    tables = [render(template("grants_table"), names(watch)) for watch in own]
+    return "\n".join([template("grants"), *tables])
+
+
+def role_grants(policy: Policy, role: str) -> str:
+    """The rights of a role that calls our functions and is not the owner of the tables. Rows of an
+    adopted table that row security hides from it are its owner's to open."""
+    granted = identifier(role)
+    lines = []
+    for watch in policy.watches.values():
+        table = Table(watch).name
+        rights = "select, insert, update, delete" if watch.own else "select, update"
+        schema = table.partition(".")[0]
+        lines += [
+            f"grant usage on schema {schema} to {granted};",
+            f"grant {rights} on {table} to {granted};",
+        ]
+        if "credits" in watch.optional:
+            lines.append(
+                "grant select, insert, update on public.unstuck_credits, "
+                f"public.unstuck_credit_entries to {granted};"
+            )
+    own = [Table(watch).name for watch in policy.watches.values() if watch.own]
+    values = {
+        "role": granted,
+        "role_literal": literal(granted),
+        "policy": literal(f"unstuck_{role}"),
+        "tables": literal(own),
+    }
+    return "\n".join([render(template("role"), values), *lines])
 
 
 def _build(

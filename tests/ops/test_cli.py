@@ -2,6 +2,7 @@
 many tasks at once."""
 
 import importlib
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 
 from functions.core.policy import load
+from functions.ops.cli import target
 from functions.ops.command_line import commands, main
 from functions.ops.commands import NAMES
 from functions.ops.postgres.embedded import free_port
@@ -611,3 +613,17 @@ def test_the_other_shells_can_read_theirs(world: World, shell: str, tmp_path: Pa
         missing(f"no {shell} here: apt install {shell}")
     (tmp_path / "script").write_text(script, encoding="utf-8")
     subprocess.run([program, "-n", tmp_path / "script"], check=True)
+
+
+def test_a_dsn_may_stand_in_a_file_or_be_typed(tmp_path, capsys, monkeypatch):
+    """Each login of the machine sees the arguments of a program."""
+    file = tmp_path / "dsn"
+    file.write_text("postgresql://u:a-password@127.0.0.1:1/db\n")
+    assert target.named(f"@{file}") == "postgresql://u:a-password@127.0.0.1:1/db"
+    monkeypatch.setattr("sys.stdin", io.StringIO("postgresql://typed/db\n"))
+    assert target.named("-") == "postgresql://typed/db"
+    for command in (["list"], ["migrate"], ["dev"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--dsn", f"@{tmp_path}/nowhere"])
+        assert ended.value.code == 2
+        assert "nowhere: No such file or directory" in capsys.readouterr().err

@@ -2,6 +2,9 @@
 
 import argparse
 import os
+import sys
+from getpass import getpass
+from pathlib import Path
 from typing import NamedTuple
 
 from functions.core.policy import Policy, Watch, load
@@ -30,9 +33,24 @@ def add_dsn(parser: argparse.ArgumentParser) -> None:
     """Adds --dsn, which `dsn()` reads."""
     parser.add_argument(
         "--dsn",
+        type=named,
         default=os.environ.get("DATABASE_URL"),
-        help="PostgreSQL URL (default: DATABASE_URL)",
+        help="PostgreSQL URL, @FILE that holds it, or - to be asked (default: DATABASE_URL)",
     )
+
+
+def named(text: str) -> str:
+    """The DSN that an argument names. Each login of the machine sees the arguments of a program: a
+    password goes into a file or a variable, or is typed."""
+    if text == "-":
+        return getpass("PostgreSQL URL: ") if sys.stdin.isatty() else sys.stdin.readline().strip()
+    if text.startswith("@"):
+        try:
+            return Path(text[1:]).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "is no text"
+            raise argparse.ArgumentTypeError(f"{text[1:]}: {reason}") from None
+    return text
 
 
 def target(options: argparse.Namespace) -> Target:

@@ -44,7 +44,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="begin without tasks to play with",
     )
-    parser.add_argument("--dsn", help="watch this database instead, read-only")
+    parser.add_argument(
+        "--dsn",
+        type=target.named,
+        help="watch this database instead, read-only: a URL, @FILE that holds it, or - to be asked",
+    )
     parser.add_argument("--table", help="with --dsn: the table to look at, with nothing installed")
     parser.add_argument(
         "--apply",

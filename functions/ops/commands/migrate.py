@@ -25,6 +25,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCHEMA",
         help="also what Supabase's REST API needs, in the schema public (or unstuck)",
     )
+    parser.add_argument(
+        "--role",
+        metavar="ROLE",
+        help="also give this role what deployed code needs, and no more; again after each upgrade",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -36,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     dsn = target.dsn(options)
     try:
         if options.apply:
-            steps = migrate(dsn, supabase=options.supabase, tell=print_message)
+            steps = migrate(dsn, supabase=options.supabase, tell=print_message, role=options.role)
         else:
             steps = check(dsn, supabase=options.supabase)
     except psycopg.OperationalError as error:

@@ -51,6 +51,7 @@ begin
     return;
   end if;
   revoke all on public.unstuck_credits, public.unstuck_credit_entries from anon, authenticated;
+  revoke all on sequence public.unstuck_credit_entries_id_seq from anon, authenticated;
   grant select on public.unstuck_credits, public.unstuck_credit_entries to authenticated;
   grant select, insert, update on public.unstuck_credits, public.unstuck_credit_entries
     to service_role;
