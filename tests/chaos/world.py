@@ -30,6 +30,7 @@ from tests.chaos.plan import EVERYBODY, WORKERS, Strike
 from tests.chaos.proxy import FAULTS, Proxy
 from tests.store.pooler import Pooler
 from tests.supabase.stack import Supabase, bootstrap
+from tests.waiting import eventually
 
 BEAT_SECONDS, LEASE_SECONDS, SWEEP_SECONDS = 0.5, 3.0, 1.0
 AT_ONCE = 6
@@ -139,11 +140,14 @@ class World:
             self.postgres = opened.enter_context(Postgres())
             self._migrate()
             self._make_ways(opened)
+            self.servers: dict[str, Server] = {}
             opened.callback(self._stop_servers)
-            self.queue = opened.enter_context(BadQueue(self._start_servers()))
-            self._set_queue()
-            for server in self.servers.values():
-                server.start(60)
+            urls: list[str] = []
+            self.queue = BadQueue(urls)
+            for name in EVERYBODY:
+                self.servers[name] = self._serving(name)
+            urls += [self.servers[name].url for name in WORKERS for _ in range(AT_ONCE)]
+            opened.enter_context(self.queue)
             opened.enter_context(Tick(self.servers["sweep"].url, SWEEP_SECONDS))
             self._open = opened.pop_all()
         return self
@@ -175,18 +179,17 @@ class World:
         is_http = self.through == "supabase"
         self.proxy = opened.enter_context(Proxy(EVERYBODY, upstream, is_http=is_http))
 
-    def _start_servers(self) -> list[str]:
-        """The URLs of the workers, as often as they do tasks at once."""
-        self.servers = {
-            name: Server(
+    def _serving(self, name: str) -> Server:
+        for _ in range(5):
+            server = Server(
                 "sweep" if name == "sweep" else "worker",
                 self._environment(name),
                 name=name,
                 log=self.folder / f"{name}.log",
             )
-            for name in EVERYBODY
-        }
-        return [self.servers[name].url for name in WORKERS for _ in range(AT_ONCE)]
+            with suppress(AssertionError):  # the port was taken meanwhile
+                return _started(server)
+        raise TimeoutError(f"{name} does not serve")
 
     def _environment(self, name: str) -> dict[str, str]:
         port = self.proxy.ports[name]
@@ -197,13 +200,10 @@ class World:
             "UNSTUCK_POLICY": str(self.folder / "policy.yaml"),
             "CHAOS_JOURNAL": str(self.journal),
             "K_REVISION": name,
+            "WORKER_URL": self.queue.url,
             "USERS": "none",
             "GCE_METADATA_HOST": "127.0.0.1:1",
         }
-
-    def _set_queue(self) -> None:
-        for server in self.servers.values():
-            server.env["WORKER_URL"] = self.queue.url
 
     def _stop_servers(self) -> None:
         for server in self.servers.values():
@@ -326,7 +326,7 @@ class World:
         """One at a time for each server, which is then started again."""
         with self._dying[self._victim(strike)]:
             yield self._server(strike)
-            self._server(strike).start(60)
+            _started(self._server(strike))
 
     def _kill_database(self, strike: Strike) -> None:
         with self._database:
@@ -378,3 +378,10 @@ class World:
         self.proxy.clear()
         for server in self.servers.values():
             self._signal(session(server.pid), signal.SIGCONT)
+
+
+def _started(server: Server) -> Server:
+    """Raises AssertionError where only somebody else listens on its port."""
+    server.start(60)
+    eventually(server.workers, 30, f"{server.name} has no worker")
+    return server
