@@ -7,6 +7,8 @@ from typing import Any, Literal
 from functions.core.record import Record
 from functions.core.states import Outcome, State
 
+PACE_SECONDS = 600.0
+
 
 class RescuedState(StrEnum):
     """Where the rescue of an overdue task led."""
@@ -352,6 +354,22 @@ class Overview(Record):
     refused: int
     last_sweep: LastSweep | None
     estimated: bool = False
+
+
+class Pace(Record):
+    """How fast the queue of a kind is: how many tasks wait, since how many seconds the oldest, and
+    how many came and were taken in the last PACE_SECONDS."""
+
+    kind: str | None
+    waiting: int
+    oldest: float
+    came: int
+    taken: int
+
+    @property
+    def is_slow(self) -> bool:
+        """More come than are taken."""
+        return self.came > self.taken
 
 
 class SweepBegun(Record):

@@ -223,6 +223,17 @@ SWEEP_FINISHED = Event(
         "error",
     ),
 )
+QUEUE_SLOW = Event(
+    "queue_slow",
+    WARNING,
+    "{kind} of {watch}: {came} tasks came in 10 minutes and {taken} were taken; {waiting} wait, "
+    "the oldest since {oldest} s",
+    ("watch", "kind", "came", "taken", "waiting", "oldest"),
+    uncounted=(
+        "oldest_pending_seconds of the same run raises PendingTooOld; this line tells its cause in "
+        "numbers."
+    ),
+)
 SWEEP_SKIPPED = Event("sweep_skipped", INFO, "sweep not run: {verdict}", ("verdict",))
 GAUGES_FAILED = Event(
     "gauges_failed",

@@ -33,6 +33,7 @@ VERBS = (
     "batch",
     "status",
     "overview",
+    "pace",
     "find",
     "operate",
     "cancel",

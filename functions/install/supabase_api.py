@@ -36,6 +36,7 @@ WATCH_VERBS = (
     "status",
     "cancel",
     "overview",
+    "pace",
     "find",
     "history",
     "preview",

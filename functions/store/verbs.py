@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from functions.core.answers import (
+    PACE_SECONDS,
     Active,
     AlreadyEnded,
     Attempt,
@@ -29,6 +30,7 @@ from functions.core.answers import (
     Message,
     NotClaimed,
     Overview,
+    Pace,
     QuietTask,
     Rescued,
     Settled,
@@ -240,6 +242,10 @@ class Store(ABC):
 
     def overview(self, watch: Watch) -> Overview:
         return read(Overview, self._verb(f"{watch.name}_overview", p_rules=watch.rules_json))
+
+    def pace(self, watch: Watch) -> list[Pace]:
+        """Of the kinds that wait: whether more tasks come than are taken."""
+        return read_all(Pace, self._verb(f"{watch.name}_pace", p_seconds=PACE_SECONDS))
 
     def find(
         self, watch: Watch, task_filter: Answer, limit: int, after: str | None = None

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Literal
 
 from functions.core import events
-from functions.core.answers import Batch, Overview, Rescued, RescuedState, SweepNotBegun
+from functions.core.answers import Batch, OpenCount, Overview, Rescued, RescuedState, SweepNotBegun
 from functions.core.dispatch import Dispatcher, Push, push_all, pushes
 from functions.core.policy import Policy, Watch
 from functions.core.record import Record
@@ -331,7 +332,15 @@ class _Run:
             self._guarded(watch, self._look)
 
     def _look(self, watch: Watch) -> None:
-        self.counts.views[watch.name] = self.store.overview(watch)
+        view = self.counts.views[watch.name] = self.store.overview(watch)
+        if any(_waits_long(watch, tasks) for tasks in view.open):
+            self._tell_pace(watch)
+
+    def _tell_pace(self, watch: Watch) -> None:
+        with suppress(StoreError):  # such as of the SQL before an upgrade: it is a hint, no duty
+            for pace in self.store.pace(watch):
+                if pace.is_slow:
+                    events.emit(events.QUEUE_SLOW, watch=watch.name, **vars(pace))
 
 
 class BatchSize:
@@ -376,6 +385,12 @@ def _measure(policy: Policy, counts: Counts) -> None:
         counts.oldest_overdue_seconds = max(overdue)
     if every_watch_read or max(waits) > 0:
         counts.oldest_pending_seconds = max(waits)
+
+
+def _waits_long(watch: Watch, tasks: OpenCount) -> bool:
+    """Longer than a push that was not lost."""
+    longest = watch.rule(tasks.kind or "").redispatch_after
+    return tasks.state is State.PENDING and float(tasks.oldest or 0) > longest
 
 
 def _waits(view: Overview) -> list[float]:

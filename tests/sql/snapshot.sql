@@ -3136,6 +3136,55 @@ begin
   );
 end $$;
 
+-- pace: whether the queue is slower than its arrivals. Of each kind that waits: how many tasks (the
+-- oldest 20,000 are read), since when the oldest, and how many came and were taken in the last
+-- `p_seconds`. A task that is put back comes again where its table says when. No sequential scans,
+-- for the reason that sweep.sql gives.
+create or replace function unstuck.tasks_pace(p_seconds double precision) returns jsonb
+language plpgsql stable set enable_seqscan = off as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_since constant timestamptz := v_now - make_interval(secs => p_seconds);
+begin
+  return coalesce((
+    select jsonb_agg(jsonb_build_object(
+      'kind', w.kind,
+      'waiting', w.waiting,
+      'oldest', w.oldest,
+      'came', w.came + coalesce(c.came, 0),
+      'taken', coalesce(c.taken, 0)
+    ) order by w.kind)
+    from (
+      select
+        o.kind,
+        count(*) as waiting,
+        coalesce(extract(epoch from v_now - min(unstuck.finite(o.queued))), 0) as oldest,
+        count(*) filter (where o.queued > v_since) as came
+      from (
+        select t."kind" as kind, t."scheduled_at" as queued
+        from "public"."tasks" t
+        where t."status" = 'pending' and t."scheduled_at" <= v_now
+        order by t."scheduled_at"
+        limit 20000
+      ) o
+      group by 1
+    ) w
+    left join (
+      select
+        a.kind,
+        count(*) as taken,
+        count(*) filter (where t."scheduled_at" > v_since) as came
+      from unstuck.attempts a
+      left join "public"."tasks" t on t."id" = a.task_id::uuid
+      where a.watch = 'tasks'
+        and (a.ended_at is null or a.ended_at > v_since)
+        and a.started_at > v_since
+        and a.worker is not null
+      group by 1
+    ) c on c.kind is not distinct from w.kind
+  ), '[]');
+end $$;
+
 -- find: tasks by a filter, for operators. No view: it would stand in the way of the owner's
 -- `alter table`. `p_filter`: {ids, states, kind, owner, reason, sweep_id, older_than (seconds)},
 -- each optional; without states, the open ones. Ordered by key, at most 500, those after `p_after`:

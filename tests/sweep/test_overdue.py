@@ -125,3 +125,23 @@ def test_what_could_not_be_read_is_unknown_and_the_run_says_that_it_is_incomplet
         assert line["complete"] is False
         assert line["oldest_overdue_seconds"] is None
         assert line["oldest_pending_seconds"] is None
+
+
+def test_a_queue_that_is_slower_than_its_arrivals_is_told_with_its_numbers(
+    store: PostgresStore, database: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        store.create(WATCH, "image", {})
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("update tasks set scheduled_at = now() - interval '5 minutes'")
+    sweep(store, POLICY)
+    store.claim(WATCH, None, "worker")
+    sweep(store, POLICY)
+    for _ in range(2):
+        store.claim(WATCH, None, "worker")
+    sweep(store, POLICY)
+    written = map(json.loads, capfd.readouterr().out.splitlines())
+    slow = [line for line in written if line["event"] == "queue_slow"]
+    told = [(line["kind"], line["came"], line["taken"], line["waiting"]) for line in slow]
+    assert told == [("image", 3, 0, 3), ("image", 3, 1, 2)]
+    assert all(300 <= line["oldest"] < 330 for line in slow)

@@ -79,6 +79,7 @@ def _watch(
         findings += _guarded(connection, watch, check)
     if installed:
         findings += rows.put_back(watch, table)
+        findings += _guarded(connection, watch, partial(deployment.pace, connection, watch))
     return findings + (
         try_actions(connection, watch)
         if installed

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterable
 
+from functions.core.answers import PACE_SECONDS, Pace
 from functions.core.policy import Policy, Rule, Watch
 from functions.ops.cli.out import span
 from functions.ops.doctor.finding import MISSED_SWEEPS, NO_SWEEP, Finding, breaks, fine, warns
 from functions.ops.inspect.catalogue import Facts
 from functions.ops.inspect.session import Connection
+from functions.store.reader import read_all
 
 OLDEST_MAJOR_VERSION = 15
 POOLER_PORTS = {6432, 6543}
@@ -177,6 +179,26 @@ def outbox(connection: Connection, policy: Policy) -> list[Finding]:
             "in its log.",
         )
     ]
+
+
+def pace(connection: Connection, watch: Watch) -> list[Finding]:
+    """Whether more tasks come than workers take. The verb exists once the watch is installed."""
+    statement = f"select unstuck.{watch.name}_pace({PACE_SECONDS:g})"
+    row = connection.execute(statement.encode()).fetchone()
+    slow = [kind for kind in read_all(Pace, row[0] if row else []) if kind.is_slow]
+    return [
+        warns(
+            watch.name,
+            "pace",
+            f"{kind.came} tasks of the kind {kind.kind} came in the last {span(PACE_SECONDS)} and "
+            f"{kind.taken} were taken; {kind.waiting} wait, the oldest since {span(kind.oldest)}",
+            "the queue is slower than its arrivals: what waits longer than pending_at_most fails "
+            "as never_claimed.",
+            "Run more workers (`sizes.worker.max` in infra/, or more of `work`), or let fewer "
+            "tasks in (`limits`).",
+        )
+        for kind in slow
+    ] or [fine(watch.name, "pace", "tasks are taken as fast as they come")]
 
 
 def _exists(connection: Connection, table: str) -> bool:

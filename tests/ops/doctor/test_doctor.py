@@ -431,6 +431,16 @@ def test_the_last_sweep_is_told(world: World) -> None:
     assert len(world.findings("sweep", "fine")) == 1
 
 
+def test_a_queue_that_is_slower_than_its_arrivals_is_told_with_its_numbers(world: World) -> None:
+    world.jobs()
+    world.run("insert into jobs (status) select 'queued' from generate_series(1, 4)")
+    finding = world.only_finding("pace", "warns")
+    assert "5 tasks of the kind" in finding
+    assert "0 were taken; 5 wait" in finding
+    world.run("update jobs set status = 'done' where status = 'queued'")
+    assert len(world.findings("pace", "fine")) == 1
+
+
 def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
     world.jobs()
     world.run(
