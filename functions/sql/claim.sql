@@ -6,6 +6,7 @@
 -- and to plan it anew took half of the time. The caller makes the token, so that a claim whose
 -- answer was lost can be asked for again (`p_again`). No lock is waited for longer than the caller
 -- waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- Names between at signs stand for what differs by table: see functions/install/render.py.
 create or replace function unstuck.@watch@_claim(
   p_task text,
   p_worker text,
@@ -18,7 +19,7 @@ language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s
 declare
   v_key     constant @key_type@ := p_task::@key_type@;
   v_now     constant timestamptz := clock_timestamp();
-  -- whether the transaction has written nothing else
+  -- whether this claim is all that its transaction writes
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
   v_aged    timestamptz;  -- now, by the clock before it was set forward
   v_task    record;
@@ -27,7 +28,8 @@ declare
   v_tries   integer := 1;
   v_lease   interval;
   v_run_for interval;
-  v_checkpoint jsonb := '{}';  -- what a release wrote that kept all in one value
+  -- checkpoints as an older release wrote them: all in one value
+  v_checkpoint jsonb := '{}';
   v_saved   jsonb := '{}';
   v_answer  jsonb;
   v_rescued json;

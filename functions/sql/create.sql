@@ -23,18 +23,18 @@ create or replace function unstuck.@watch@_create(
 ) returns jsonb language plpgsql as $$
 declare
   v_due    timestamptz;
-  v_one    constant boolean :=
+  v_single    constant boolean :=
     coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
   v_answer jsonb := '{}';
-  v_found  jsonb;
+  v_obstacle  jsonb;
 begin
-  if v_one or p_owner is not null and p_per_minute is not null then
+  if v_single or p_owner is not null and p_per_minute is not null then
     -- a bounded number of locks: some owners share one
     perform unstuck.hold('create/' || (hashtext(format('%s/%s', '@watch@', p_owner)) & 1023));
     v_answer := coalesce(
       unstuck.@watch@_same(p_kind, p_input, p_owner, p_key, p_id),
       unstuck.@watch@_limited(p_owner, p_per_minute),
-      case when v_one then unstuck.@watch@_active(p_kind, p_owner, p_rules) end,
+      case when v_single then unstuck.@watch@_active(p_kind, p_owner, p_rules) end,
       '{}'
     );
     if v_answer ? 'verdict' then
@@ -49,20 +49,20 @@ begin
         scheduled_at, metadata, one_active
       ) values (
         p_id, p_kind, p_input, p_owner, p_key, p_priority,
-        v_due, p_metadata, v_one
+        v_due, p_metadata, v_single
       );
       exit;
     exception when unique_violation then
-      v_found := coalesce(
+      v_obstacle := coalesce(
         unstuck.@watch@_same(p_kind, p_input, p_owner, p_key, p_id),
         unstuck.@watch@_active(p_kind, p_owner, p_rules)
       );
-      if v_found is null then  -- a unique index of the table's owner: the error names it
+      if v_obstacle is null then  -- a unique index of the table's owner: the error names it
         raise;
-      elsif v_found ? 'verdict' then
-        return v_answer || v_found;
+      elsif v_obstacle ? 'verdict' then
+        return v_answer || v_obstacle;
       end if;
-      v_answer := v_answer || v_found;  -- what stood in the way is healed
+      v_answer := v_answer || v_obstacle;  -- what stood in the way is healed
     end;
   end loop;
   @on_created(p_id::text)@

@@ -1,5 +1,5 @@
--- cron_schedule: the jobs of pg_cron. It keeps a row for each run for ever, so the second job
--- deletes the rows of both. `select cron.unschedule('unstuck-sweep')` ends one.
+-- cron_schedule: two jobs of pg_cron: the sweep, and what deletes the rows of old runs, since
+-- pg_cron keeps one for each run for ever. `select cron.unschedule('unstuck-sweep')` ends one.
 create extension if not exists pg_cron;
 select cron.schedule('unstuck-sweep', '@every@', 'call unstuck.cron_sweep()');
 select cron.schedule('unstuck-history', '17 3 * * *', $job$

@@ -4,7 +4,7 @@
 do $$
 declare
   v_live integer;
-  v_one  record;
+  v_object  record;
 begin
   select count(*)
   into v_live
@@ -17,7 +17,7 @@ begin
       using errcode = 'object_in_use',
       hint = 'Stop its workers first. If it is the watch of another policy, put both into one.';
   end if;
-  for v_one in
+  for v_object in
     select t.tgname, t.tgrelid::regclass as relation
     from pg_trigger t
     join pg_proc p on p.oid = t.tgfoid
@@ -25,15 +25,15 @@ begin
       and p.pronamespace = 'unstuck'::regnamespace
       and p.proname = any (@functions@)
   loop
-    execute format('drop trigger %I on %s', v_one.tgname, v_one.relation);
+    execute format('drop trigger %I on %s', v_object.tgname, v_object.relation);
   end loop;
-  for v_one in
+  for v_object in
     select p.oid::regprocedure as routine
     from pg_proc p
     where p.pronamespace = 'unstuck'::regnamespace
       and p.proname = any (@functions@)
   loop
-    execute format('drop function %s', v_one.routine);
+    execute format('drop function %s', v_object.routine);
   end loop;
   delete from unstuck.observed o where o.watch = '@watch@';
   delete from unstuck.migrations m where m.name = any (@steps@);

@@ -1,4 +1,4 @@
--- The decisions, apart from any write: pure functions that the verbs share.
+-- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
 -- The rule of a kind, complete. Rules come from policy.yaml and travel with each call:
 -- {"*": {...}, "image": {...}}. "*" is complete; a kind states only what differs there.

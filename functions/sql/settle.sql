@@ -5,6 +5,8 @@
 --   release  does not, since the worker was shut down
 --   return   the handler had not begun, so that nothing is uncertain. Counts unless the worker was
 --            shut down
+-- `p_reason` is why, in a code; `p_delay` is the wait before the next attempt, in seconds.
+-- Names between at signs stand for what differs by table: see functions/install/render.py.
 create or replace function unstuck.@watch@_settle(
   p_task text,
   p_token uuid,
@@ -53,9 +55,11 @@ begin
     for update;
     if v_state = 'pending' then
       v_rule := unstuck.rule(p_rules, v_attempt.kind);
+      -- The handler had not begun: even work that must not be done twice may be tried again.
       if p_outcome = 'return' and v_rule ->> 'on_lost' = 'uncertain' then
         v_rule := v_rule || '{"on_lost": "retry"}';
       end if;
+      -- Whether the attempt counts for nothing.
       v_free := case p_outcome
         when 'release' then v_rule ->> 'on_lost' = 'retry'
         else p_outcome = 'return' and p_reason = 'shutdown'

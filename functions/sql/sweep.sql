@@ -8,6 +8,7 @@
 --            the others, whether it is wrong, locked or slow
 -- No sequential scans in overdue and apply: a plan that was made while a table was small would be
 -- kept while it grows (30 times slower seen).
+-- Names between at signs stand for what differs by table: see functions/install/render.py.
 
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
 -- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims
@@ -334,17 +335,17 @@ create or replace function unstuck.@watch@_sweep(
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_until timestamptz;
-  v_known text[] := '{}';
+  v_passed text[] := '{}';
   v_ids   text[];
   v_id    text;
-  v_found unstuck.overdue[];
-  v_one   unstuck.overdue[];
-  v_done  unstuck.overdue[] := '{}';
+  v_batch unstuck.overdue[];
+  v_task   unstuck.overdue[];
+  v_settled  unstuck.overdue[] := '{}';
   v_bad   json[] := '{}';
   v_more  boolean := false;
 begin
   if p_task is null then
-    v_known := array(select u.task_id from unstuck.unsweepable u where u.watch = '@watch@');
+    v_passed := array(select u.task_id from unstuck.unsweepable u where u.watch = '@watch@');
   else
     perform unstuck.forgive_silence();
   end if;
@@ -352,26 +353,26 @@ begin
   -- Locks and writes are in one subtransaction: a row that was locked outside of it gets a
   -- multixact when it is written.
   begin
-    v_found := unstuck.@watch@_overdue(v_now, p_rules, p_limit, p_task, p_skip || v_known);
-    v_more := v_found is not null
-      and (cardinality(v_found) >= p_limit or v_known <> '{}' and p_sweep is not null);
-    if v_found is not null then
-      perform unstuck.@watch@_apply(v_now, v_found, p_sweep);
+    v_batch := unstuck.@watch@_overdue(v_now, p_rules, p_limit, p_task, p_skip || v_passed);
+    v_more := v_batch is not null
+      and (cardinality(v_batch) >= p_limit or v_passed <> '{}' and p_sweep is not null);
+    if v_batch is not null then
+      perform unstuck.@watch@_apply(v_now, v_batch, p_sweep);
       return json_build_object(
-        'rescued', to_json(v_found), 'unsweepable', v_bad, 'more', v_more
+        'rescued', to_json(v_batch), 'unsweepable', v_bad, 'more', v_more
       );
     end if;
   exception when others then
-    if v_found is null or unstuck.stops_batch(sqlstate) then
+    if v_batch is null or unstuck.stops_batch(sqlstate) then
       raise;
     end if;
   end;
-  if v_found is null then
+  if v_batch is null then
     v_ids := array(
       select u.task_id
       from unstuck.unsweepable u
       where u.watch = '@watch@'
-        and u.task_id = any (v_known)
+        and u.task_id = any (v_passed)
         and u.task_id <> all (p_skip)
         and (p_sweep is null or u.sweep_id is distinct from p_sweep)
       order by u.tried_at
@@ -379,10 +380,10 @@ begin
     );
     v_more := p_sweep is not null and cardinality(v_ids) >= p_limit;
   else
-    v_ids := array(select f.task_id from unnest(v_found) f);
+    v_ids := array(select f.task_id from unnest(v_batch) f);
   end if;
   if v_ids = '{}' then
-    return json_build_object('rescued', v_done, 'unsweepable', v_bad, 'more', false);
+    return json_build_object('rescued', v_settled, 'unsweepable', v_bad, 'more', false);
   end if;
 
   v_until := v_now + unstuck.half_of_limit();
@@ -392,29 +393,29 @@ begin
       v_more := true;
       exit;
     end if;
-    v_one := null;
+    v_task := null;
     begin
-      v_one := unstuck.@watch@_overdue(v_now, p_rules, 1, v_id, '{}');
-      if v_one is null then  -- settled or locked by somebody, in the meantime
+      v_task := unstuck.@watch@_overdue(v_now, p_rules, 1, v_id, '{}');
+      if v_task is null then  -- settled or locked by somebody, in the meantime
         update unstuck.unsweepable u
         set sweep_id = p_sweep
         where u.watch = '@watch@' and u.task_id = v_id;
       else
-        perform unstuck.@watch@_apply(v_now, v_one, p_sweep);
+        perform unstuck.@watch@_apply(v_now, v_task, p_sweep);
         delete from unstuck.unsweepable u where u.watch = '@watch@' and u.task_id = v_id;
-        v_done := v_done || v_one;
+        v_settled := v_settled || v_task;
       end if;
     exception when others then
       if unstuck.stops_batch(sqlstate) then
         raise;
       end if;
       v_bad := v_bad || unstuck.pass_over(
-        '@watch@', v_id, v_one[1].kind, p_sweep, sqlstate, sqlerrm
+        '@watch@', v_id, v_task[1].kind, p_sweep, sqlstate, sqlerrm
       );
     end;
   end loop;
   return json_build_object(
-    'rescued', to_json(v_done), 'unsweepable', to_json(v_bad), 'more', v_more
+    'rescued', to_json(v_settled), 'unsweepable', to_json(v_bad), 'more', v_more
   );
 end $$;
 
@@ -427,11 +428,11 @@ create or replace function unstuck.@watch@_pass_over(
   p_error text
 ) returns json language plpgsql as $$
 declare
-  v_known constant text[] := array(
+  v_passed constant text[] := array(
     select u.task_id from unstuck.unsweepable u where u.watch = '@watch@'
   );
   v_next  unstuck.overdue := (
-    unstuck.@watch@_overdue(clock_timestamp(), p_rules, 1, null, v_known)
+    unstuck.@watch@_overdue(clock_timestamp(), p_rules, 1, null, v_passed)
   )[1];
 begin
   if v_next.task_id is null then  -- then it was one of those that are known

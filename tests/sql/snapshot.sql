@@ -288,7 +288,7 @@ create table unstuck.locks (
 alter table unstuck.locks enable row level security;
 
 -- shared
--- The decisions, apart from any write: pure functions that the verbs share.
+-- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
 -- The rule of a kind, complete. Rules come from policy.yaml and travel with each call:
 -- {"*": {...}, "image": {...}}. "*" is complete; a kind states only what differs there.
@@ -1414,18 +1414,18 @@ create or replace function unstuck.tasks_create(
 ) returns jsonb language plpgsql as $$
 declare
   v_due    timestamptz;
-  v_one    constant boolean :=
+  v_single    constant boolean :=
     coalesce((unstuck.rule(p_rules, p_kind) ->> 'one_active')::boolean, false);
   v_answer jsonb := '{}';
-  v_found  jsonb;
+  v_obstacle  jsonb;
 begin
-  if v_one or p_owner is not null and p_per_minute is not null then
+  if v_single or p_owner is not null and p_per_minute is not null then
     -- a bounded number of locks: some owners share one
     perform unstuck.hold('create/' || (hashtext(format('%s/%s', 'tasks', p_owner)) & 1023));
     v_answer := coalesce(
       unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
       unstuck.tasks_limited(p_owner, p_per_minute),
-      case when v_one then unstuck.tasks_active(p_kind, p_owner, p_rules) end,
+      case when v_single then unstuck.tasks_active(p_kind, p_owner, p_rules) end,
       '{}'
     );
     if v_answer ? 'verdict' then
@@ -1440,20 +1440,20 @@ begin
         scheduled_at, metadata, one_active
       ) values (
         p_id, p_kind, p_input, p_owner, p_key, p_priority,
-        v_due, p_metadata, v_one
+        v_due, p_metadata, v_single
       );
       exit;
     exception when unique_violation then
-      v_found := coalesce(
+      v_obstacle := coalesce(
         unstuck.tasks_same(p_kind, p_input, p_owner, p_key, p_id),
         unstuck.tasks_active(p_kind, p_owner, p_rules)
       );
-      if v_found is null then  -- a unique index of the table's owner: the error names it
+      if v_obstacle is null then  -- a unique index of the table's owner: the error names it
         raise;
-      elsif v_found ? 'verdict' then
-        return v_answer || v_found;
+      elsif v_obstacle ? 'verdict' then
+        return v_answer || v_obstacle;
       end if;
-      v_answer := v_answer || v_found;  -- what stood in the way is healed
+      v_answer := v_answer || v_obstacle;  -- what stood in the way is healed
     end;
   end loop;
   null;
@@ -1554,6 +1554,7 @@ end $$;
 -- and to plan it anew took half of the time. The caller makes the token, so that a claim whose
 -- answer was lost can be asked for again (`p_again`). No lock is waited for longer than the caller
 -- waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- Names between at signs stand for what differs by table: see functions/install/render.py.
 create or replace function unstuck.tasks_claim(
   p_task text,
   p_worker text,
@@ -1566,7 +1567,7 @@ language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s
 declare
   v_key     constant uuid := p_task::uuid;
   v_now     constant timestamptz := clock_timestamp();
-  -- whether the transaction has written nothing else
+  -- whether this claim is all that its transaction writes
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
   v_aged    timestamptz;  -- now, by the clock before it was set forward
   v_task    record;
@@ -1575,7 +1576,8 @@ declare
   v_tries   integer := 1;
   v_lease   interval;
   v_run_for interval;
-  v_checkpoint jsonb := '{}';  -- what a release wrote that kept all in one value
+  -- checkpoints as an older release wrote them: all in one value
+  v_checkpoint jsonb := '{}';
   v_saved   jsonb := '{}';
   v_answer  jsonb;
   v_rescued json;
@@ -1849,6 +1851,8 @@ end $$;
 --   release  does not, since the worker was shut down
 --   return   the handler had not begun, so that nothing is uncertain. Counts unless the worker was
 --            shut down
+-- `p_reason` is why, in a code; `p_delay` is the wait before the next attempt, in seconds.
+-- Names between at signs stand for what differs by table: see functions/install/render.py.
 create or replace function unstuck.tasks_settle(
   p_task text,
   p_token uuid,
@@ -1897,9 +1901,11 @@ begin
     for update;
     if v_state = 'pending' then
       v_rule := unstuck.rule(p_rules, v_attempt.kind);
+      -- The handler had not begun: even work that must not be done twice may be tried again.
       if p_outcome = 'return' and v_rule ->> 'on_lost' = 'uncertain' then
         v_rule := v_rule || '{"on_lost": "retry"}';
       end if;
+      -- Whether the attempt counts for nothing.
       v_free := case p_outcome
         when 'release' then v_rule ->> 'on_lost' = 'retry'
         else p_outcome = 'return' and p_reason = 'shutdown'
@@ -2075,6 +2081,7 @@ end $$;
 --            the others, whether it is wrong, locked or slow
 -- No sequential scans in overdue and apply: a plan that was made while a table was small would be
 -- kept while it grows (30 times slower seen).
+-- Names between at signs stand for what differs by table: see functions/install/render.py.
 
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
 -- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims
@@ -2407,17 +2414,17 @@ create or replace function unstuck.tasks_sweep(
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_until timestamptz;
-  v_known text[] := '{}';
+  v_passed text[] := '{}';
   v_ids   text[];
   v_id    text;
-  v_found unstuck.overdue[];
-  v_one   unstuck.overdue[];
-  v_done  unstuck.overdue[] := '{}';
+  v_batch unstuck.overdue[];
+  v_task   unstuck.overdue[];
+  v_settled  unstuck.overdue[] := '{}';
   v_bad   json[] := '{}';
   v_more  boolean := false;
 begin
   if p_task is null then
-    v_known := array(select u.task_id from unstuck.unsweepable u where u.watch = 'tasks');
+    v_passed := array(select u.task_id from unstuck.unsweepable u where u.watch = 'tasks');
   else
     perform unstuck.forgive_silence();
   end if;
@@ -2425,26 +2432,26 @@ begin
   -- Locks and writes are in one subtransaction: a row that was locked outside of it gets a
   -- multixact when it is written.
   begin
-    v_found := unstuck.tasks_overdue(v_now, p_rules, p_limit, p_task, p_skip || v_known);
-    v_more := v_found is not null
-      and (cardinality(v_found) >= p_limit or v_known <> '{}' and p_sweep is not null);
-    if v_found is not null then
-      perform unstuck.tasks_apply(v_now, v_found, p_sweep);
+    v_batch := unstuck.tasks_overdue(v_now, p_rules, p_limit, p_task, p_skip || v_passed);
+    v_more := v_batch is not null
+      and (cardinality(v_batch) >= p_limit or v_passed <> '{}' and p_sweep is not null);
+    if v_batch is not null then
+      perform unstuck.tasks_apply(v_now, v_batch, p_sweep);
       return json_build_object(
-        'rescued', to_json(v_found), 'unsweepable', v_bad, 'more', v_more
+        'rescued', to_json(v_batch), 'unsweepable', v_bad, 'more', v_more
       );
     end if;
   exception when others then
-    if v_found is null or unstuck.stops_batch(sqlstate) then
+    if v_batch is null or unstuck.stops_batch(sqlstate) then
       raise;
     end if;
   end;
-  if v_found is null then
+  if v_batch is null then
     v_ids := array(
       select u.task_id
       from unstuck.unsweepable u
       where u.watch = 'tasks'
-        and u.task_id = any (v_known)
+        and u.task_id = any (v_passed)
         and u.task_id <> all (p_skip)
         and (p_sweep is null or u.sweep_id is distinct from p_sweep)
       order by u.tried_at
@@ -2452,10 +2459,10 @@ begin
     );
     v_more := p_sweep is not null and cardinality(v_ids) >= p_limit;
   else
-    v_ids := array(select f.task_id from unnest(v_found) f);
+    v_ids := array(select f.task_id from unnest(v_batch) f);
   end if;
   if v_ids = '{}' then
-    return json_build_object('rescued', v_done, 'unsweepable', v_bad, 'more', false);
+    return json_build_object('rescued', v_settled, 'unsweepable', v_bad, 'more', false);
   end if;
 
   v_until := v_now + unstuck.half_of_limit();
@@ -2465,29 +2472,29 @@ begin
       v_more := true;
       exit;
     end if;
-    v_one := null;
+    v_task := null;
     begin
-      v_one := unstuck.tasks_overdue(v_now, p_rules, 1, v_id, '{}');
-      if v_one is null then  -- settled or locked by somebody, in the meantime
+      v_task := unstuck.tasks_overdue(v_now, p_rules, 1, v_id, '{}');
+      if v_task is null then  -- settled or locked by somebody, in the meantime
         update unstuck.unsweepable u
         set sweep_id = p_sweep
         where u.watch = 'tasks' and u.task_id = v_id;
       else
-        perform unstuck.tasks_apply(v_now, v_one, p_sweep);
+        perform unstuck.tasks_apply(v_now, v_task, p_sweep);
         delete from unstuck.unsweepable u where u.watch = 'tasks' and u.task_id = v_id;
-        v_done := v_done || v_one;
+        v_settled := v_settled || v_task;
       end if;
     exception when others then
       if unstuck.stops_batch(sqlstate) then
         raise;
       end if;
       v_bad := v_bad || unstuck.pass_over(
-        'tasks', v_id, v_one[1].kind, p_sweep, sqlstate, sqlerrm
+        'tasks', v_id, v_task[1].kind, p_sweep, sqlstate, sqlerrm
       );
     end;
   end loop;
   return json_build_object(
-    'rescued', to_json(v_done), 'unsweepable', to_json(v_bad), 'more', v_more
+    'rescued', to_json(v_settled), 'unsweepable', to_json(v_bad), 'more', v_more
   );
 end $$;
 
@@ -2500,11 +2507,11 @@ create or replace function unstuck.tasks_pass_over(
   p_error text
 ) returns json language plpgsql as $$
 declare
-  v_known constant text[] := array(
+  v_passed constant text[] := array(
     select u.task_id from unstuck.unsweepable u where u.watch = 'tasks'
   );
   v_next  unstuck.overdue := (
-    unstuck.tasks_overdue(clock_timestamp(), p_rules, 1, null, v_known)
+    unstuck.tasks_overdue(clock_timestamp(), p_rules, 1, null, v_passed)
   )[1];
 begin
   if v_next.task_id is null then  -- then it was one of those that are known
