@@ -106,6 +106,7 @@ WORK = {
     "worker.handler_log",
     "worker.inbox",
     "worker.instance",
+    "worker.kinds",
     "worker.lease_clock",
     "worker.messages",
     "worker.folder",

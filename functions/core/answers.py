@@ -155,6 +155,8 @@ class ClaimRefusal(StrEnum):
     ENDED = "ended"
     RESTING = "resting"
     MISSING = "missing"
+    ELSEWHERE = "elsewhere"
+    """This worker has no handler for its kind: another one may have it."""
     NONE = "none"
     """No task is due; the answer to a claim of any task."""
 

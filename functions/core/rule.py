@@ -100,7 +100,7 @@ class Rule(PolicyRecord):
     handler: str = policy_key(
         TEXT,
         "The function that does the task, as module:function. Default: `handle` in "
-        "functions/handlers/KIND.py.",
+        "functions/handlers/KIND.py; of a task without a kind in functions/handlers/WATCH.py.",
         default="",
     )
     preload: bool | None = policy_key(

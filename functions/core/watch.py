@@ -228,8 +228,9 @@ class Watch(PolicyRecord):
 
     def handler(self, kind: str) -> str:
         """`module:function`. A kind is data: without a rule that names a handler it chooses a
-        module of functions/handlers, never a function."""
-        return self.rule(kind).handler or f"functions.handlers.{kind}:handle"
+        module of functions/handlers, never a function. Where a task has no kind, the module is
+        called as the watch."""
+        return self.rule(kind).handler or f"functions.handlers.{kind or self.name}:handle"
 
     @cached_property
     def rules_json(self) -> Json:

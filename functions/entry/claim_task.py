@@ -20,7 +20,7 @@ def respond(app: App, request: Any) -> Response:
     """POST {worker_id, kinds?, task_id?, token?, watch?}: 200 with the task, or with `"task": null`
     when none is due.
 
-    With a `task_id` also 404, and 409 held, early, ended or resting.
+    With a `task_id` also 404, and 409 held, early, ended, resting or elsewhere (not of `kinds`).
     """
     auth.machine(app, request)
     fields = body(request)

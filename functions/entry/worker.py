@@ -13,6 +13,7 @@ from functions.entry.http import Response, body, reply
 from functions.errors import BadRequestError
 from functions.worker import shutdown
 from functions.worker.guard import Unwritten, guard
+from functions.worker.kinds import kinds_here
 
 HELD = 409
 AGAIN = 503
@@ -70,6 +71,7 @@ _STATUS_OF_REFUSAL = {
     ClaimRefusal.ENDED: 200,
     ClaimRefusal.RESTING: 200,
     ClaimRefusal.MISSING: 404,
+    ClaimRefusal.ELSEWHERE: AGAIN,
     ClaimRefusal.NONE: AGAIN,
 }
 
@@ -82,4 +84,7 @@ def run(app: App, message: Any) -> tuple[str, RunAnswer]:
     task_id = task_id_of(watch, message.get("task_id"))
     if shutdown.requested.is_set():
         return task_id, ShuttingDown()
-    return task_id, guard(app.store, app.policy, app.dispatcher, watch, task_id, worker=app.worker)
+    kinds = kinds_here(watch)
+    return task_id, guard(
+        app.store, app.policy, app.dispatcher, watch, task_id, kinds, worker=app.worker
+    )

@@ -1,4 +1,5 @@
--- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short
+-- claim: makes one attempt the holder of one given task (`p_task`), or of the next one; with
+-- `p_kinds` only of a task of these kinds. Three short
 -- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
 -- committed before the lock; add the new attempt and move the task. The next task is one that may
 -- still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale rows is
@@ -133,6 +134,15 @@ begin
           return v_answer;
         end if;
         v_rescued := v_answer -> 'rescued';
+      end if;
+      if v_task.kind <> all (p_kinds) then  -- the caller cannot do it: the task stays
+        return jsonb_build_object(
+          'verdict', 'elsewhere',
+          'task_id', v_task.id,
+          'kind', v_task.kind,
+          'state', 'pending',
+          'rescued', v_rescued
+        );
       end if;
     end if;
     select a.number, a.tries, a.outcome, a.checkpoint

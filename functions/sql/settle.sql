@@ -4,7 +4,7 @@
 --   retry    counts against the attempts
 --   release  does not, since the worker was shut down
 --   return   the handler had not begun, so that nothing is uncertain. Counts unless the worker was
---            shut down
+--            shut down, has no such handler, or could not import it
 -- `p_reason` is why, in a code; `p_delay` is the wait before the next attempt, in seconds.
 -- Names between at signs stand for what differs by table: see functions/install/render.py.
 create or replace function unstuck.@watch@_settle(
@@ -62,7 +62,7 @@ begin
       -- Whether the attempt counts for nothing.
       v_free := case p_outcome
         when 'release' then v_rule ->> 'on_lost' = 'retry'
-        else p_outcome = 'return' and p_reason = 'shutdown'
+        else p_outcome = 'return' and p_reason in ('shutdown', 'no_handler', 'transient')
       end;
       if v_free and v_free_releases > (
         select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0))

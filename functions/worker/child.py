@@ -47,6 +47,8 @@ from functions.worker.output import Output, redirect
 
 ERROR_CHARACTERS = 10_000
 """Of each text of an error that a child sends; the ledger keeps fewer."""
+NOT_LOADED_PAUSE_SECONDS = 60.0
+"""Before a task comes again whose handler is not here, or cannot be imported."""
 EXIT_SECONDS = 5.0
 """After the end of its pipe a child ends so soon, or it is not waited for."""
 FLUSH_SECONDS = 1.0
@@ -308,8 +310,8 @@ def _last_message(job: Job, context: HandlerContext) -> LastMessage:
 
             result = asyncio.run(result)
         return Result(json_text.encode(result, "result", json_text.RESULT_BYTES))
-    except NoHandlerError as error:
-        return Failed(SettleAs.RETRY, Reason.NO_HANDLER, None, str(error))
+    except NotLoadedError as error:
+        return Failed(SettleAs.RETURN, error.reason, None, str(error), NOT_LOADED_PAUSE_SECONDS)
     except Retry as error:
         after = getattr(error, "after", None)
         return Failed(SettleAs.RETRY, Reason.TRANSIENT, *_messages(error), after)
@@ -349,22 +351,31 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
-class NoHandlerError(Exception):
-    """There is no such handler here. Another revision of the worker may have it."""
+class NotLoadedError(Exception):
+    """The handler cannot begin here. Another worker, or this one after the next deploy, may have
+    it: the function or its module is not here (`no_handler`), or the import of its module failed,
+    since a library or a setting is missing (`transient`)."""
+
+    def __init__(self, handler: str, reason: Reason, why: str) -> None:
+        super().__init__(f"handler {handler}: {why}")
+        self.reason = reason
 
 
 def load(handler: str) -> Callable[..., Any]:
-    """The function of `package.module:function`. Raises NoHandlerError when it or its module is not
-    here, and what the module raises when it is imported."""
+    """The function of `package.module:function`. Raises NotLoadedError."""
     module, _, function = handler.partition(":")
     try:
         imported = importlib.import_module(module)
-    except ImportError as error:
-        raise NoHandlerError(f"handler {handler}: {error}") from error
+    except ModuleNotFoundError as error:
+        absent = f"{module}.".startswith(f"{error.name}.")
+        reason = Reason.NO_HANDLER if absent else Reason.TRANSIENT
+        raise NotLoadedError(handler, reason, str(error) if absent else _trace(error)) from error
+    except Exception as error:
+        raise NotLoadedError(handler, Reason.TRANSIENT, _trace(error)) from error
     try:
         return getattr(imported, function or "handle")
     except AttributeError as error:
-        raise NoHandlerError(f"handler {handler}: {error}") from error
+        raise NotLoadedError(handler, Reason.NO_HANDLER, str(error)) from error
 
 
 def _messages(error: Retry | Fail) -> tuple[str, str]:

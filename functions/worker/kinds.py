@@ -1,25 +1,46 @@
-"""The kinds of tasks that a worker that pulls can do, so that it leaves the others to a worker that
-can: in a deploy the old revision does not take the kinds of the new one."""
+"""The kinds of tasks that a worker can do, so that it leaves the others to a worker that can: in a
+deploy the old revision does not take the kinds of the new one, and nobody takes those that have no
+handler yet."""
 
-import pkgutil
+import os
 from functools import cache
 from importlib.machinery import PathFinder
 
-from functions import handlers
 from functions.core.policy import Watch
+
+HANDLERS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "handlers")
 
 
 def kinds_here(watch: Watch) -> list[str] | None:
     """None: all of them. Nothing is imported to find out."""
-    if "kind" not in watch.columns or watch.rule("*").handler:
+    if watch.rule("*").handler:
         return None
-    own = {kind for kind in watch.rules if kind != "*"} | _modules()
-    return sorted(kind for kind in own if _exists(watch.handler(kind).partition(":")[0]))
+    if "kind" not in watch.columns:
+        return None if has_handler(watch, "") else []
+    own = {"", *watch.rules, *_modules()} - {"*"}
+    return sorted(kind for kind in own if has_handler(watch, kind))
+
+
+def has_handler(watch: Watch, kind: str) -> bool:
+    """Whether the file of its handler's module is here."""
+    return _exists(watch.handler(kind).partition(":")[0])
+
+
+def where_to_write(watch: Watch, kind: str) -> str:
+    """For a person: which handler is missing, and where it belongs."""
+    module, _, function = watch.handler(kind).partition(":")
+    named = f"tasks of the kind {kind!r}" if kind else f"the tasks of {watch.table}"
+    return (
+        f"no handler for {named}: write `def {function}(ctx, task_input)` into "
+        f"{module.replace('.', '/')}.py, or name another one under `rules` (`handler`)"
+    )
 
 
 @cache
 def _modules() -> frozenset[str]:
-    return frozenset(module.name for module in pkgutil.iter_modules(handlers.__path__))
+    """The names of what lies in functions/handlers. What is no module is no handler either."""
+    names = (os.path.splitext(name)[0] for name in os.listdir(HANDLERS))
+    return frozenset(name for name in names if not name.startswith("__"))
 
 
 @cache

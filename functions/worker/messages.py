@@ -80,7 +80,7 @@ class Failed(Record):
     the rule decides, by `on_lost` where a request got no answer (`transient`), else by `on_error`.
     `after`: seconds until the next try."""
 
-    settle_as: Literal[SettleAs.RETRY, SettleAs.FAIL] | None
+    settle_as: Literal[SettleAs.RETRY, SettleAs.RETURN, SettleAs.FAIL] | None
     reason: Reason
     error: str | None
     detail: str

@@ -150,7 +150,7 @@ SHAPES: dict[str, list[list[str]]] = {
     "explain": [["{task}"]],
     "stats": [[]],
     "sweep": [["--dry-run"], []],
-    "retry": [[], ["--apply"]],
+    "retry": [[], ["--all", "--apply"]],
     "requeue": [[], ["--apply"]],
     "cancel": [[], ["--apply"]],
     "fail": [[], ["--apply"]],
@@ -250,7 +250,7 @@ def test_every_command_has_json(name: str) -> None:
 
 def test_a_table_is_tabs_and_the_words_are_apart(world: World) -> None:
     task = lived(world)
-    for argv, columns in ((["list"], 8), (["cancel"], 5), (["sweep", "--dry-run"], 6)):
+    for argv, columns in ((["list"], 8), (["cancel"], 5), (["sweep", "--dry-run"], 8)):
         ran = world(*argv)
         lines = ran.out.splitlines()
         assert len(lines) > 1
@@ -541,6 +541,7 @@ def test_undo_restarts_only_what_that_sweep_failed(world: World) -> None:
         "moved": [],
         "refused": [],
         "applied": False,
+        "watches": [{"watch": "tasks", "found": 1, "moved": []}],
     }
     assert world("undo", str(sweep_id), "--apply", "--json").json["moved"] == [first]
 

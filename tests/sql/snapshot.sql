@@ -1546,7 +1546,8 @@ begin
   return jsonb_build_object('rescued', v_rescued);
 end $$;
 
--- claim: makes one attempt the holder of one given task (`p_task`), or of the next one. Three short
+-- claim: makes one attempt the holder of one given task (`p_task`), or of the next one; with
+-- `p_kinds` only of a task of these kinds. Three short
 -- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
 -- committed before the lock; add the new attempt and move the task. The next task is one that may
 -- still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale rows is
@@ -1681,6 +1682,15 @@ begin
           return v_answer;
         end if;
         v_rescued := v_answer -> 'rescued';
+      end if;
+      if v_task.kind <> all (p_kinds) then  -- the caller cannot do it: the task stays
+        return jsonb_build_object(
+          'verdict', 'elsewhere',
+          'task_id', v_task.id,
+          'kind', v_task.kind,
+          'state', 'pending',
+          'rescued', v_rescued
+        );
       end if;
     end if;
     select a.number, a.tries, a.outcome, a.checkpoint
@@ -1850,7 +1860,7 @@ end $$;
 --   retry    counts against the attempts
 --   release  does not, since the worker was shut down
 --   return   the handler had not begun, so that nothing is uncertain. Counts unless the worker was
---            shut down
+--            shut down, has no such handler, or could not import it
 -- `p_reason` is why, in a code; `p_delay` is the wait before the next attempt, in seconds.
 -- Names between at signs stand for what differs by table: see functions/install/render.py.
 create or replace function unstuck.tasks_settle(
@@ -1908,7 +1918,7 @@ begin
       -- Whether the attempt counts for nothing.
       v_free := case p_outcome
         when 'release' then v_rule ->> 'on_lost' = 'retry'
-        else p_outcome = 'return' and p_reason = 'shutdown'
+        else p_outcome = 'return' and p_reason in ('shutdown', 'no_handler', 'transient')
       end;
       if v_free and v_free_releases > (
         select count(*) filter (where a.outcome = 'released' and a.number > coalesce(e.number, 0))

@@ -246,3 +246,30 @@ class TestClaim:
             )
             assert Counter(answer.verdict for answer in answers) == {"claimed": 1, "held": 7}
             assert [attempt["number"] for attempt in attempts(db, zombie.task_id)] == [1, 2]
+
+
+class TestKindsOfTheCaller:
+    """A worker names the kinds that it can do."""
+
+    def test_a_given_task_of_another_kind_stays_as_it_is(self, store, db, tasks):
+        task_id = created(store, tasks, "hasty")
+        before = row(db, task_id)
+        for kinds in ([], ["image"], ["image", ""]):
+            answer = store.claim(tasks, task_id, "w", kinds)
+            assert (answer.verdict, answer.kind, answer.state) == ("elsewhere", "hasty", "pending")
+        assert (row(db, task_id), attempts(db, task_id)) == (before, [])
+        assert store.claim(tasks, task_id, "w", ["image", "hasty"]).verdict == "claimed"
+
+    def test_a_caller_without_any_kind_is_given_none(self, store, tasks):
+        created(store, tasks)
+        assert store.claim(tasks, None, "w", []).verdict == "none"
+
+    @pytest.mark.parametrize("reason", ["no_handler", "transient"])
+    def test_a_worker_that_could_not_begin_burns_no_try(self, store, db, tasks, reason):
+        task_id = created(store, tasks, "once")
+        for number in range(1, 11):
+            attempt = claimed_again(store, tasks, task_id)
+            assert (attempt.number, attempt.tries) == (number, 1)
+            answer = settled(store, tasks, attempt, "return", reason=reason, after=60)
+            assert (answer.state, round(answer.retry_after)) == ("pending", 60)
+            pass_time(db, 61)

@@ -498,7 +498,7 @@ def test_a_kind_names_a_module_of_the_handlers_and_nothing_else(kind):
     """In an adopted table whoever inserts rows chooses their kind."""
     store = FakeStore(claim=claimed(kind), settle=settled("failed"))
     guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w")
-    assert store.calls[-1][3] == "retry"
+    assert store.calls[-1][3] == "return"
     assert store.calls[-1][-1]["reason"] == "no_handler"
 
 
@@ -992,8 +992,9 @@ def test_checkpoints_of_many_threads_each_wait_for_their_own_answer():
             None,
         ),
         (tells_nan, SettleAs.FAIL, Reason.HANDLER_ERROR, "The progress could not be stored.", None),
-        ("tests.no_such_module:handle", SettleAs.RETRY, Reason.NO_HANDLER, None, None),
-        (f"{__name__}:no_such_function", SettleAs.RETRY, Reason.NO_HANDLER, None, None),
+        ("tests.no_such_module:handle", SettleAs.RETURN, Reason.NO_HANDLER, None, 60),
+        (f"{__name__}:no_such_function", SettleAs.RETURN, Reason.NO_HANDLER, None, 60),
+        ("tests.worker.lacks_a_library:handle", SettleAs.RETURN, Reason.TRANSIENT, None, 60),
         (f"{__name__}:POLICY", None, Reason.HANDLER_ERROR, None, None),
     ],
     ids=lambda one: getattr(one, "__name__", None),

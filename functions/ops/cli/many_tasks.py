@@ -45,15 +45,22 @@ def run(action: str, options: argparse.Namespace) -> int:
     """Shows what would move, asks, and moves it. Exit code 1 when some could not be moved."""
     store, _, watch = target.target(options)
     states = " or ".join(ACTIONS[action])
-    task_filter = {"states": ACTIONS[action]} | selection.filter_of(options)
+    chosen = selection.filter_of(options)
+    task_filter = {"states": ACTIONS[action]} | chosen
     if not set(task_filter["states"]) <= set(ACTIONS[action]):
         return print_message(
             f"{action} applies to tasks that are {states}. Leave --state out.", USAGE
         )
+    if action == "retry" and options.apply and not (chosen or options.all):
+        return print_message(
+            "retry --apply wants a filter, such as --reason or --id, or --all: without one it "
+            "starts every task again that has ever failed or was cancelled.",
+            USAGE,
+        )
     tasks = selection.tasks(store, watch, task_filter, options.limit)
     task_ids = [task.task_id for task in tasks]
     count = len(task_ids)
-    if not options.json:
+    if task_ids and not options.json:
         _print_preview(store, watch, task_filter, count)
     question = f"{action} {count} tasks of {watch.table}?"
     applied = bool(task_ids) and confirmed(question, yes=options.apply)
@@ -110,10 +117,9 @@ def print_result(action: str, count: int, moved: list[str], refused: list[dict[s
 def _print_preview(store: Store, watch: Watch, task_filter: dict[str, Any], count: int) -> None:
     rows = [
         [task.task_id, task.kind, task.word, span(task.age), task.reason]
-        for task in selection.tasks(store, watch, task_filter, PREVIEW_TASKS)
+        for task in selection.tasks(store, watch, task_filter, min(count, PREVIEW_TASKS))
     ]
-    if rows:
-        print_table(("task", "kind", "status", "for", "reason"), rows)
+    print_table(("task", "kind", "status", "for", "reason"), rows)
     if count > PREVIEW_TASKS:
         print_message(f"... and {count - PREVIEW_TASKS} more")
 

@@ -21,10 +21,12 @@ class Target(NamedTuple):
     watch: Watch
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """`several`: without --in the command works on all watches."""
     add_dsn(parser)
+    default = "all of them" if several else "its first"
     parser.add_argument(
-        "--in", dest="name", metavar="WATCH", help="the watch of policy.yaml (default: its first)"
+        "--in", dest="name", metavar="WATCH", help=f"the watch of policy.yaml (default: {default})"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -66,6 +68,11 @@ def target(options: argparse.Namespace) -> Target:
             f"No watch is called {options.name!r}. There are: {names}. Give one with --in."
         ) from None
     return Target(store, policy, watch)
+
+
+def watches(options: argparse.Namespace, policy: Policy) -> list[Watch]:
+    """The watch that --in names, else all of them."""
+    return [policy.watch(options.name)] if options.name else list(policy.watches.values())
 
 
 def _store(options: argparse.Namespace) -> Store:

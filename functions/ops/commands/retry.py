@@ -7,7 +7,13 @@ from functions.ops.cli import many_tasks
 
 HELP = "start failed and cancelled tasks again"
 JSON = many_tasks.JSON
-arguments = many_tasks.arguments
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    many_tasks.arguments(parser)
+    parser.add_argument(
+        "--all", action="store_true", help="with --apply and no filter: all that ever failed"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,11 +5,12 @@ import argparse
 from typing import Any
 
 from functions.core.answers import Overview
+from functions.core.record import plain
 from functions.ops.cli import target
 from functions.ops.cli.out import FINE, print_json, print_line, print_table, span
 
 HELP = "count tasks by state and kind, and endings by reason"
-JSON = {
+OVERVIEW: dict[str, tuple[str, ...]] = {
     "open": ("state", "kind", "count", "oldest"),
     "live": (),
     "live_by_kind": (),
@@ -17,26 +18,37 @@ JSON = {
     "ended": ("kind", "outcome", "reason", "count"),
     "refused": (),
     "last_sweep": ("started_at", "ago", "ok", "counts"),
+    "estimated": (),
 }
-arguments = target.arguments
+JSON = OVERVIEW | {"watches": ()}
+"""The overview of the first watch, or of the one that is named; and of each by its name."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    target.arguments(parser, several=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    store, _, watch = target.target(options)
-    overview = store.overview(watch)
+    store, policy, first = target.target(options)
+    overviews = {watch.name: store.overview(watch) for watch in target.watches(options, policy)}
     if options.json:
-        print_json(overview)
+        print_json(plain(overviews[first.name]) | {"watches": overviews})
         return FINE
-    for columns, rows in tables(overview):
-        print_table(columns, rows)
-    print_line(summary(overview))
+    for name, overview in overviews.items():
+        if len(overviews) > 1:
+            print_line(f"{name}:")
+        for columns, rows in tables(overview):
+            print_table(columns, rows)
+        print_line(summary(overview))
     return FINE
 
 
 def tables(overview: Overview) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
     """What is open and what has ended: the columns and rows of each."""
+    about = "about " if overview.estimated else ""
     open_rows = [
-        [group.state, group.kind, group.count, span(group.oldest)] for group in overview.open
+        [group.state, group.kind, f"{about}{group.count}", span(group.oldest)]
+        for group in overview.open
     ]
     ended_rows = [
         [group.kind, group.outcome, group.reason, group.count] for group in overview.ended

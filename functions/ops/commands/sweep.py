@@ -1,14 +1,44 @@
-"""sweep: one run of the sweep, as the scheduler calls it; with --dry-run, what it would do."""
+"""sweep: one run of the sweep, as the scheduler calls it; with --dry-run, what it would do.
+
+On a terminal it shows what it would settle, and asks. Without one it does not ask, as the deployed
+sweep: a cron job is no terminal."""
 
 import argparse
 import contextlib
 import sys
+from dataclasses import replace
+from typing import Any
 
-from functions.core.answers import Rescued
+from functions.core.answers import StuckTasks
+from functions.core.record import plain
 from functions.ops.cli import target
-from functions.ops.cli.out import ERROR, FINE, print_json, print_message, print_table, span
+from functions.ops.cli.out import (
+    ERROR,
+    FINE,
+    confirmed,
+    print_json,
+    print_message,
+    print_table,
+    span,
+)
 
 HELP = "run the sweep once, or say what it would do"
+TASK = (
+    "watch",
+    "task_id",
+    "kind",
+    "was",
+    "live",
+    "number",
+    "tries",
+    "worker",
+    "state",
+    "reason",
+    "cause",
+    "error",
+    "retry_after",
+    "late",
+)
 JSON = {
     "verdict": (),
     "sweep_id": (),
@@ -24,39 +54,42 @@ JSON = {
     "complete": (),
     "seconds": (),
     "error": (),
-    "would": (
-        "task_id",
-        "kind",
-        "was",
-        "live",
-        "number",
-        "tries",
-        "worker",
-        "state",
-        "reason",
-        "cause",
-        "error",
-        "retry_after",
-        "late",
-    ),
+    "count": (),
+    "groups": ("watch", "kind", "was", "state", "reason", "count", "oldest", "newest"),
+    "would": TASK,
 }
+LISTED_TASKS = 500
+"""Of each watch, in JSON."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    target.arguments(parser)
+    target.arguments(parser, several=True)
     parser.add_argument(
         "--dry-run", action="store_true", help="write nothing: show what would be settled, and why"
     )
+    parser.add_argument("--apply", action="store_true", help="do not ask at a terminal")
 
 
 def run(options: argparse.Namespace) -> int:
     from functions.sweep.sweep import SweepReport, sweep
 
-    store, policy, watch = target.target(options)
-    if options.dry_run:
-        return _print_preview(store.preview(watch, 500), options)
+    store, policy, _ = target.target(options)
+    watches = target.watches(options, policy)
+    asks = sys.stdin.isatty() and not options.apply and not options.json
+    if options.dry_run or asks:
+        stuck = {watch.name: store.stuck(watch, LISTED_TASKS) for watch in watches}
+        count = sum(answer.count for answer in stuck.values())
+        if options.json:
+            print_json({"count": count, "groups": _groups(stuck), "would": _tasks(stuck)})
+            return FINE
+        _print_groups(stuck)
+        if options.dry_run:
+            return print_message(f"{_counted(stuck)} would be settled now; nothing was written")
+        if count and not confirmed(f"Settle {_counted(stuck)}?", yes=False):
+            return print_message("nothing was written. --apply does not ask.")
+    swept = replace(policy, watches={watch.name: watch for watch in watches})
     with contextlib.redirect_stdout(sys.stderr):  # the log lines are no data here
-        report = sweep(store, policy, options.app.dispatcher, options.app.settings, by="cli")
+        report = sweep(store, swept, options.app.dispatcher, options.app.settings, by="cli")
     if options.json:
         print_json(report)
     elif isinstance(report, SweepReport):
@@ -66,13 +99,38 @@ def run(options: argparse.Namespace) -> int:
     return ERROR if report.verdict == "error" else FINE
 
 
-def _print_preview(overdue: list[Rescued], options: argparse.Namespace) -> int:
-    if options.json:
-        print_json({"would": overdue})
-        return FINE
-    rows = [
-        [task.task_id, task.kind, task.was, task.state, task.reason, span(task.late)]
-        for task in overdue
+def _groups(stuck: dict[str, StuckTasks]) -> list[dict[str, Any]]:
+    return [
+        {"watch": name} | plain(group) for name, answer in stuck.items() for group in answer.groups
     ]
-    print_table(("task", "kind", "is", "becomes", "reason", "late by"), rows)
-    return print_message(f"{len(overdue)} tasks would be settled now; nothing was written")
+
+
+def _tasks(stuck: dict[str, StuckTasks]) -> list[dict[str, Any]]:
+    return [
+        {"watch": name} | plain(task) for name, answer in stuck.items() for task in answer.tasks
+    ]
+
+
+def _counted(stuck: dict[str, StuckTasks]) -> str:
+    count = sum(answer.count for answer in stuck.values())
+    more = any(answer.count >= answer.most for answer in stuck.values())
+    noun = "task" if count == 1 else "tasks"
+    return f"{count} {noun} or more" if more else f"{count} {noun}"
+
+
+def _print_groups(stuck: dict[str, StuckTasks]) -> None:
+    rows = [
+        [
+            group["watch"],
+            group["kind"],
+            group["was"],
+            group["state"],
+            group["reason"],
+            group["count"],
+            span(group["oldest"]),
+            span(group["newest"]),
+        ]
+        for group in _groups(stuck)
+    ]
+    columns = ("watch", "kind", "is", "becomes", "reason", "tasks", "oldest", "newest")
+    print_table(columns, rows)

@@ -1,51 +1,76 @@
-"""undo: starts again the tasks that one sweep had failed, and which nobody has touched since."""
+"""undo: starts again the tasks that one sweep had failed, and which nobody has touched since. A
+sweep goes over all watches, and so does this; with --in only over one."""
 
 import argparse
 
+from functions.core.policy import Watch
 from functions.ops.cli import many_tasks, selection, target
 from functions.ops.cli.out import confirmed, print_json, print_message
+from functions.store import Store
 
 HELP = "start again what a sweep has failed"
-JSON = {"sweep_id": (), "found": (), "moved": (), "refused": ("task_id", "error"), "applied": ()}
+JSON = {
+    "sweep_id": (),
+    "found": (),
+    "moved": (),
+    "refused": ("task_id", "error"),
+    "applied": (),
+    "watches": ("watch", "found", "moved"),
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sweep_id", type=selection.positive, help="the run, as `sweep` and its log line say it"
     )
-    target.arguments(parser)
+    target.arguments(parser, several=True)
     parser.add_argument(
         "--apply", action="store_true", help="write; without it, ask at a terminal, else only count"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    store, _, watch = target.target(options)
+    store, policy, _ = target.target(options)
     sweep_id = options.sweep_id
-    task_filter = {"states": ["failed"], "sweep_id": sweep_id}
-    pages = selection.pages(store, watch, task_filter)
-    task_ids = [task.task_id for page in pages for task in page]
-    count = len(task_ids)
-    applied = bool(task_ids) and confirmed(f"start {count} tasks again?", yes=options.apply)
-    moved, refused = many_tasks.move(store, watch, "retry", task_ids if applied else [])
+    failed = {watch: _failed(store, watch, sweep_id) for watch in target.watches(options, policy)}
+    count = sum(map(len, failed.values()))
+    of_each = ", ".join(f"{len(ids)} of {watch.table}" for watch, ids in failed.items() if ids)
+    applied = count > 0 and confirmed(f"start {count} tasks again ({of_each})?", yes=options.apply)
+    moved: dict[str, list[str]] = {}
+    refused: list[dict[str, str]] = []
+    for watch, task_ids in failed.items():
+        to_move = task_ids if applied else []
+        moved[watch.name], refusals = many_tasks.move(store, watch, "retry", to_move)
+        refused += refusals
+    all_moved = [task_id for task_ids in moved.values() for task_id in task_ids]
     if options.json:
+        of_watches = [
+            {"watch": watch.name, "found": len(task_ids), "moved": moved[watch.name]}
+            for watch, task_ids in failed.items()
+        ]
         print_json(
             {
                 "sweep_id": sweep_id,
                 "found": count,
-                "moved": moved,
+                "moved": all_moved,
                 "refused": refused,
                 "applied": applied,
+                "watches": of_watches,
             }
         )
-    if not task_ids:
+    if not count:
         return print_message(
             f"No task that sweep {sweep_id} failed is failed still. "
             "A sweep's number stands in its log line."
         )
     if not applied:
         return print_message(
-            f"{count} tasks were failed by sweep {sweep_id} and are failed still. "
+            f"{count} tasks were failed by sweep {sweep_id} and are failed still ({of_each}). "
             "--apply starts them again."
         )
-    return many_tasks.print_result("retry", count, moved, refused)
+    return many_tasks.print_result("retry", count, all_moved, refused)
+
+
+def _failed(store: Store, watch: Watch, sweep_id: int) -> list[str]:
+    pages = selection.pages(store, watch, {"states": ["failed"], "sweep_id": sweep_id})
+    return [task.task_id for page in pages for task in page]

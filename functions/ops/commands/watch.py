@@ -16,7 +16,7 @@ from functions.ops.commands import list as listing
 from functions.ops.commands import stats
 
 HELP = "watch the open tasks and the counts until Ctrl-C"
-JSON = {"at": ()} | listing.JSON | {"stats": tuple(stats.JSON)}
+JSON = {"at": ()} | listing.JSON | {"stats": tuple(stats.OVERVIEW)}
 View = dict[str, Any]
 """What is shown at one moment, with the keys of JSON."""
 

@@ -25,11 +25,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from functions.worker.kinds import kinds_here, where_to_write
     from functions.worker.pull import pull, stop_on_signals
 
     store, policy, watch = target.target(options)
     watches = [watch] if options.name else list(policy.watches.values())
     names = [watch.name for watch in watches]
+    for watch in watches:
+        if options.kind is None and kinds_here(watch) == []:
+            print_message(f"{watch.name}: {where_to_write(watch, '')}")
     stop_on_signals()
     print_message(f"pulling tasks of {', '.join(names)}; Ctrl-C ends it")
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():

@@ -72,6 +72,7 @@ def _watch(
     installed = not missing & _needed(watch, missing)
     later: list[Check] = [
         partial(rows.foreign_writers, connection, watch, table),
+        partial(rows.handlers, connection, watch),
         partial(deployment.role, connection, watch, table, installed=installed),
         partial(cost.indexes, connection, watch, table),
     ]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from functions.core.policy import Watch
+from functions.core.states import OPEN
 from functions.install.column_sql import TEXTS
 from functions.install.table import Table
 from functions.ops.doctor.finding import Finding, breaks, fine, warns
@@ -12,9 +13,12 @@ from functions.ops.inspect import columns as by_name
 from functions.ops.inspect.catalogue import SYSTEM_SCHEMAS, Facts
 from functions.ops.inspect.clocks import UTC_ZONES, moves
 from functions.ops.inspect.session import Connection
+from functions.worker.kinds import has_handler, where_to_write
 
 WIDE_ENOUGH_CHARACTERS = 200
 """Our longest sentence has 141 characters, and what a handler says is added to it."""
+HANDLER_ROWS = 10_000
+HANDLERS_NAMED = 10
 API_ROLES = ["anon", "authenticated"]
 """Those in which Supabase's API serves the world."""
 
@@ -156,6 +160,30 @@ def put_back(watch: Watch, table: Facts) -> list[Finding]:
             "Run `migrate --apply` as the owner of the table. Or start tasks again with `retry` "
             "only, or write the time of the retry into the column of `clocks.due`.",
         )
+    ]
+
+
+def handlers(connection: Connection, watch: Watch) -> list[Finding]:
+    """Whether a worker of this bundle can do what is open, and what the rules speak of."""
+    table = Table(watch)
+    query = (
+        f"select distinct o.kind from (select {table.kind('t')} as kind from {table.name} t "
+        f"where {table.is_in('t', *OPEN)} limit {HANDLER_ROWS}) o"
+    )
+    kinds = {row[0] for row in connection.execute(query.encode()).fetchall()}
+    kinds |= watch.rules.keys() - {"*"} if "kind" in watch.columns else {""}
+    missing = [kind for kind in sorted(kinds) if not has_handler(watch, kind)]
+    if not missing:
+        return [fine(watch.name, "handlers", "each kind has a handler")]
+    return [
+        warns(
+            watch.name,
+            "handlers",
+            where_to_write(watch, kind),
+            "no worker of this bundle takes such a task; it waits until it fails as never_claimed.",
+            "Write it, and deploy the workers. Leave it where workers elsewhere do these tasks.",
+        )
+        for kind in missing[:HANDLERS_NAMED]
     ]
 
 

@@ -58,13 +58,17 @@ REASONS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.NO_HANDLER: (
         (
-            "The worker has no handler of that kind, or a library of its module is missing there. "
-            "The handler has not begun; the task is tried again, by another worker if there is one."
+            "The worker has no such handler, though a module of its name. The task is tried again "
+            "a minute later, by another worker if there is one; the first ten times do not count."
         ),
         "Whether a deploy is under way; `detail` names what is missing.",
     ),
     Reason.TRANSIENT: (
-        "The handler raised `Retry`, or a timeout or connection error. The task is tried again.",
+        (
+            "The handler raised `Retry`, or a timeout or connection error. Or its module could not "
+            "be imported (a library is missing); the first ten times that does not count. The task "
+            "is tried again."
+        ),
         "Nothing.",
     ),
     Reason.TRANSIENT_EXHAUSTED: (

@@ -219,6 +219,15 @@ def test_a_table_on_which_nobody_sees_that_a_task_is_put_back_warns(world: World
     assert "as the owner" in world.only_finding("put back", "warns")
 
 
+def test_a_handler_that_is_missing_is_named_with_its_place(world: World) -> None:
+    world.jobs()
+    text = world.only_finding("handlers", "warns")
+    assert "no handler for the tasks of public.jobs" in text
+    assert "`def handle(ctx, task_input)` into functions/handlers/jobs.py" in text
+    world.policy = parse(HEAD.replace("memory: 400MB", "memory: 400MB, handler: 'tests.missing:f'"))
+    assert "each kind" in world.only_finding("handlers", "fine")
+
+
 def test_a_missing_table_breaks(world: World) -> None:
     assert "public.jobs" in world.only_finding("table", "breaks")
 

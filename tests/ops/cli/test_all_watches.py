@@ -1,0 +1,193 @@
+"""What a person reads is what a sweep does: of all watches, in the same numbers, before it happens;
+and a command that could start a whole history again asks what is meant."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+import yaml
+
+from functions.core.policy import load
+from functions.install.migrate import migrate
+from functions.ops.command_line import main
+from tests.adopt.adopted import HEAD
+from tests.adopt.test_fence import RULE
+
+WATCHES = ("covers", "mixes")
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class World:
+    """A database with two tables of another application, both guarded, and the command line."""
+
+    def __init__(self, dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self.dsn, self._capsys = dsn, capsys
+
+    def __call__(self, *argv: str) -> Ran:
+        self._capsys.readouterr()
+        code = main([*argv, "--dsn", self.dsn])
+        seen = self._capsys.readouterr()
+        return Ran(code, seen.out, seen.err)
+
+    def json(self, *argv: str) -> Any:
+        return json.loads(self(*argv, "--json").out)
+
+    def run(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(query.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def add(self, table: str, phase: str, count: int, age: str = "3 hours") -> None:
+        self.run(
+            f"insert into {table} (phase, made_at) select %s, now() - %s::interval "
+            "from generate_series(1, %s)",
+            phase,
+            age,
+            count,
+        )
+
+    def phases(self) -> dict[str, dict[str, int]]:
+        return {
+            table: dict(self.run(f"select phase, count(*) from {table} group by 1"))
+            for table in WATCHES
+        }
+
+
+@pytest.fixture
+def world(
+    empty_database: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[World]:
+    two_tables = World(empty_database, capsys)
+    watches = {}
+    for table in WATCHES:
+        two_tables.run(
+            f"create table {table} (id serial primary key, phase text not null, "
+            "made_at timestamptz not null)"
+        )
+        watches[table] = {
+            "table": f"public.{table}",
+            "key": "id",
+            "key_type": "integer",
+            "status": "phase",
+            "words": {
+                "pending": ["waits"],
+                "running": ["runs"],
+                "completed": ["there"],
+                "failed": ["broke"],
+            },
+            "columns": {},
+            "clocks": {"queued": "made_at", "alive": "made_at"},
+            "rules": {"*": RULE},
+        }
+    dumped = yaml.safe_dump(watches, sort_keys=False)
+    path = tmp_path / "policy.yaml"
+    path.write_text(HEAD + "".join(f"  {line}\n" for line in dumped.splitlines()))
+    monkeypatch.setenv("UNSTUCK_POLICY", str(path))
+    load.cache_clear()
+    migrate(empty_database)
+    yield two_tables
+    load.cache_clear()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A person at a terminal, who types what is written into it."""
+    typed = io.StringIO()
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", typed)
+    return typed
+
+
+def stuck(world: World) -> None:
+    world.add("covers", "waits", 3)
+    world.add("mixes", "runs", 2)
+    world.add("mixes", "runs", 4, "40 days")
+    world.add("mixes", "waits", 1, "1 second")
+
+
+def test_the_dry_run_tells_all_watches_by_reason_with_the_ages(world: World) -> None:
+    stuck(world)
+    rows = [line.split("\t") for line in world("sweep", "--dry-run").out.splitlines()]
+    assert rows == [
+        ["watch", "kind", "is", "becomes", "reason", "tasks", "oldest", "newest"],
+        ["covers", "", "pending", "failed", "never_claimed", "3", "3h", "3h"],
+        ["mixes", "", "running", "failed", "stale", "4", "40d", "40d"],
+        ["mixes", "", "running", "pending", "stale", "2", "3h", "3h"],
+    ]
+    would = world.json("sweep", "--dry-run")
+    assert (would["count"], len(would["would"])) == (9, 9)
+    stats = world.json("stats")["watches"]
+    assert {name: view["overdue"]["count"] for name, view in stats.items()} == {
+        "covers": 3,
+        "mixes": 6,
+    }
+
+
+def test_a_sweep_at_a_terminal_asks_first(world: World, terminal: io.StringIO) -> None:
+    stuck(world)
+    before = world.phases()
+    terminal.write("n\n")
+    terminal.seek(0)
+    ran = world("sweep")
+    assert "Settle 9 tasks?" in ran.err
+    assert "never_claimed\t3" in ran.out
+    assert world.phases() == before
+
+    terminal.seek(0)
+    terminal.write("y\n")
+    terminal.seek(0)
+    assert "7 failed, 2 requeued" in world("sweep").out
+    assert world.phases() == {"covers": {"broke": 3}, "mixes": {"broke": 4, "waits": 3}}
+
+
+def test_a_sweep_without_a_terminal_or_with_apply_does_not_ask(
+    world: World, terminal: io.StringIO
+) -> None:
+    stuck(world)
+    assert "7 failed" in world("sweep", "--apply").out
+    assert terminal.tell() == 0
+
+
+def test_a_sweep_of_one_watch_leaves_the_others(world: World) -> None:
+    stuck(world)
+    assert "3 failed, 0 requeued" in world("sweep", "--in", "covers").out
+    assert world.phases()["mixes"] == {"runs": 6, "waits": 1}
+
+
+def test_undo_goes_over_all_watches(world: World) -> None:
+    stuck(world)
+    sweep_id = str(world.json("sweep")["sweep_id"])
+    assert "3 of public.covers, 4 of public.mixes" in world("undo", sweep_id).err
+    undone = world.json("undo", sweep_id, "--apply")
+    assert (undone["found"], len(undone["moved"])) == (7, 7)
+    assert world.phases() == {"covers": {"waits": 3}, "mixes": {"waits": 7}}
+    assert world.json("sweep")["failed"] == 0, "they wait from now on"
+
+
+def test_retry_of_everything_is_asked_for_by_name(world: World) -> None:
+    world.add("covers", "broke", 2)
+    ran = world("retry", "--apply")
+    assert (ran.code, world.phases()["covers"]) == (2, {"broke": 2})
+    assert "--all" in ran.err
+    assert "1 of 1 tasks moved" in world("retry", "--id", "1", "--apply").err
+    assert "1 of 1 tasks moved" in world("retry", "--all", "--apply").err
+
+
+def test_a_command_with_a_limit_shows_what_it_moves(world: World) -> None:
+    world.add("covers", "waits", 30)
+    ran = world("fail", "--limit", "2", "--apply")
+    assert [line.split("\t")[0] for line in ran.out.splitlines()] == ["task", "1", "2"]
+    assert "2 of 2 tasks moved" in ran.err
