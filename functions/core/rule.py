@@ -47,8 +47,9 @@ class Rule(PolicyRecord):
     )
     redispatch_after: float = policy_key(
         TIME,
-        "After this time without a worker the push of a task may be lost, and is sent again. "
-        "Shorter than `pending_for`.",
+        "After this time without a worker the push of a task may be lost, and is sent again; then "
+        "once in each such time, and while workers take other tasks ever more rarely. Shorter than "
+        "`pending_for`.",
     )
     run_for: float = policy_key(
         TIME, "The deadline of one attempt. At most platform.timeout - platform.margin."

@@ -103,6 +103,24 @@ create or replace function unstuck.in_turn(
   )
 $$;
 
+-- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed once
+-- more. While workers take tasks the queue is slow, and its pushes are not all lost: to push each
+-- waiting task once in every period would make it slower still, for ever.
+create or replace function unstuck.push_factor(
+  p_times integer,
+  p_kind text,
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb
+) returns double precision language sql stable as $$
+  select case
+    when (p_turns -> '*' ->> 'claimed')::timestamptz
+      > p_now - unstuck.rule_seconds(p_rules, p_kind, 'redispatch_after')
+    then power(2, least(p_times, 5) - 1)
+    else 1
+  end
+$$;
+
 -- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$

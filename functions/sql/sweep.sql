@@ -452,8 +452,8 @@ begin
   );
 end $$;
 
--- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`. Not those
--- that only wait for their turn.
+-- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`, and ever
+-- more rarely while workers take other tasks. Not those that only wait for their turn.
 create or replace function unstuck.@watch@_redispatch(p_rules jsonb, p_limit integer default 500)
 returns json language plpgsql set enable_seqscan = off as $$
 declare
@@ -475,7 +475,9 @@ begin
       and (
         d.at is null
         or d.at < @queued(t)@
-        or d.at <= v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
+        or d.at <= v_now
+            - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
+              * unstuck.push_factor(d.times, @kind(t)@, v_now, p_rules, v_turns)
           and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_late) > v_now
       )
       and not unstuck.in_turn(

@@ -109,9 +109,9 @@ create or replace function unstuck.half_of_limit() returns interval language sql
 $$;
 
 -- The last silence: from when until when nobody reached the database, no sweep and no heartbeat or
--- end of any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long as one
--- may take. Null where there was none. Reads the last 60 runs, and the heartbeats only where no run
--- came for so long.
+-- end of any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long
+-- as one may take. Null where there was none. Reads the last 60 runs, and the heartbeats only where
+-- no run came for so long.
 create or replace function unstuck.last_silence(
   p_now timestamptz,
   out begins timestamptz,
@@ -247,11 +247,11 @@ begin
   return v_count;
 end $$;
 
--- A poll, or a message that is delivered again, comes after a silence: the database was away, or its
--- clock was set forward, and no run of the sweep has told which. Who asks for one task knows less
--- than a run, and judges by no clock that stood still or jumped: live attempts and waiting tasks get
--- the time of the silence on top, once. So where no sweep runs at all a poll still rescues, a lease
--- later.
+-- A poll, or a message that is delivered again, comes after a silence: the database was away, or
+-- its clock was set forward, and no run of the sweep has told which. Who asks for one task knows
+-- less than a run, and judges by no clock that stood still or jumped: live attempts and waiting
+-- tasks get the time of the silence on top, once. So where no sweep runs at all a poll still
+-- rescues, a lease later.
 create or replace function unstuck.forgive_silence() returns void language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();

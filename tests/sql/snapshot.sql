@@ -393,6 +393,24 @@ create or replace function unstuck.in_turn(
   )
 $$;
 
+-- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed once
+-- more. While workers take tasks the queue is slow, and its pushes are not all lost: to push each
+-- waiting task once in every period would make it slower still, for ever.
+create or replace function unstuck.push_factor(
+  p_times integer,
+  p_kind text,
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb
+) returns double precision language sql stable as $$
+  select case
+    when (p_turns -> '*' ->> 'claimed')::timestamptz
+      > p_now - unstuck.rule_seconds(p_rules, p_kind, 'redispatch_after')
+    then power(2, least(p_times, 5) - 1)
+    else 1
+  end
+$$;
+
 -- The shortest time that any kind has: a bound that an index can use.
 create or replace function unstuck.shortest(p_rules jsonb, p_name text) returns interval
 language sql immutable parallel safe as $$
@@ -875,9 +893,9 @@ create or replace function unstuck.half_of_limit() returns interval language sql
 $$;
 
 -- The last silence: from when until when nobody reached the database, no sweep and no heartbeat or
--- end of any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long as one
--- may take. Null where there was none. Reads the last 60 runs, and the heartbeats only where no run
--- came for so long.
+-- end of any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long
+-- as one may take. Null where there was none. Reads the last 60 runs, and the heartbeats only where
+-- no run came for so long.
 create or replace function unstuck.last_silence(
   p_now timestamptz,
   out begins timestamptz,
@@ -1013,11 +1031,11 @@ begin
   return v_count;
 end $$;
 
--- A poll, or a message that is delivered again, comes after a silence: the database was away, or its
--- clock was set forward, and no run of the sweep has told which. Who asks for one task knows less
--- than a run, and judges by no clock that stood still or jumped: live attempts and waiting tasks get
--- the time of the silence on top, once. So where no sweep runs at all a poll still rescues, a lease
--- later.
+-- A poll, or a message that is delivered again, comes after a silence: the database was away, or
+-- its clock was set forward, and no run of the sweep has told which. Who asks for one task knows
+-- less than a run, and judges by no clock that stood still or jumped: live attempts and waiting
+-- tasks get the time of the silence on top, once. So where no sweep runs at all a poll still
+-- rescues, a lease later.
 create or replace function unstuck.forgive_silence() returns void language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
@@ -2541,8 +2559,8 @@ begin
   );
 end $$;
 
--- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`. Not those
--- that only wait for their turn.
+-- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`, and ever
+-- more rarely while workers take other tasks. Not those that only wait for their turn.
 create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500)
 returns json language plpgsql set enable_seqscan = off as $$
 declare
@@ -2564,7 +2582,9 @@ begin
       and (
         d.at is null
         or d.at < t."scheduled_at"
-        or d.at <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+        or d.at <= v_now
+            - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+              * unstuck.push_factor(d.times, t."kind", v_now, p_rules, v_turns)
           and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_late) > v_now
       )
       and not unstuck.in_turn(

@@ -74,3 +74,16 @@ class TestRedispatch:
         pass_time(db, REDISPATCH_AFTER)
         sent = [{task.task_id for task in store.redispatch(tasks, 2)} for _ in range(4)]
         assert sent == [set(wanted[:2]), set(wanted[2:4]), set(wanted[4:]), set()]
+
+    def test_while_workers_take_others_a_task_is_sent_again_ever_more_rarely(
+        self, store, db, tasks
+    ):
+        """Else the pushes of a slow queue make it slower, and it never gets out of it."""
+        created(store, tasks)
+        periods = []
+        for period in range(1, int(PENDING_FOR / REDISPATCH_AFTER)):
+            pass_time(db, REDISPATCH_AFTER + 1)
+            claimed(store, tasks, "hasty")
+            if store.redispatch(tasks, 500):
+                periods.append(period)
+        assert periods == [1, 2, 4]
