@@ -100,6 +100,14 @@ def sweep(request: Any) -> Response:
 
 
 @functions_framework.http
+def rescue(request: Any) -> Response:
+    """POST: a line of the platform's log, from Pub/Sub. Ends what a worker held that is gone."""
+    from functions.entry import rescue
+
+    return answer(app, request, "rescue", ("POST",), rescue.respond)
+
+
+@functions_framework.http
 def page(request: Any) -> Any:
     """What operators look at: stuck tasks first. Read-only unless PAGE_WRITE is on; behind IAM."""
     from functions.entry import page

@@ -8,13 +8,14 @@ locals {
     "storage.googleapis.com",
     ],
     var.pubsub ? ["eventarc.googleapis.com"] : [],
-    var.pubsub || var.alerts_topic ? ["pubsub.googleapis.com"] : [],
+    var.pubsub || var.alerts_topic || var.rescue ? ["pubsub.googleapis.com"] : [],
   )
 
   # Google's own accounts that get a role here. In a new project they do not exist until somebody asks for them.
   agents = merge(
     var.pubsub ? { eventarc = "eventarc.googleapis.com" } : {},
     var.alerts_topic ? { monitoring = "monitoring.googleapis.com" } : {},
+    var.rescue ? { pubsub = "pubsub.googleapis.com" } : {},
   )
 }
 

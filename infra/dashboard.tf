@@ -14,7 +14,7 @@ locals {
     { title = "Created tasks by kind", unit = "1", query = "sum by (kind) (rate(${local.user}_task_created{${local.ours}}[$${__interval}])) * 60" },
     { title = "Oldest task that waits", unit = "s", query = "sum(rate(${local.user}_oldest_pending_seconds_sum{${local.ours}}[$${__interval}])) / sum(rate(${local.user}_oldest_pending_seconds_count{${local.ours}}[$${__interval}]))" },
     { title = "Oldest task past its time", unit = "s", query = "sum(rate(${local.user}_oldest_overdue_seconds_sum{${local.ours}}[$${__interval}])) / sum(rate(${local.user}_oldest_overdue_seconds_count{${local.ours}}[$${__interval}]))" },
-    { title = "Rescued tasks by reason", unit = "1", query = "sum by (reason) (rate(${local.user}_task_requeued{${local.ours},by=~\"sweep|status|claim\"}[$${__interval}])) * 60" },
+    { title = "Rescued tasks by reason", unit = "1", query = "sum by (reason) (rate(${local.user}_task_requeued{${local.ours},by=~\"sweep|status|claim|platform\"}[$${__interval}])) * 60" },
     { title = "Writes refused (lost leases)", unit = "1", query = "sum by (wanted) (rate(${local.user}_lease_lost{${local.ours}}[$${__interval}])) * 60" },
     { title = "Sweeps by outcome", unit = "1", query = "sum by (outcome) (rate(${local.user}_sweep_finished{${local.ours}}[$${__interval}])) * 60" },
     { title = "Answers by function and class", unit = "1", query = "sum by (service_name, response_code_class) (rate(run_googleapis_com:request_count{${local.service}}[$${__interval}])) * 60" },

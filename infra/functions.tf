@@ -3,21 +3,21 @@ locals {
   public  = ["create_task", "task_status", "cancel_task"]
   remote  = length(var.remote_workers) > 0 ? ["claim_task", "beat_task", "complete_task", "fail_task"] : []
   page    = length(var.page_viewers) > 0 ? ["page"] : []
-  private = concat(["worker", "sweep"], var.pubsub ? ["worker_event"] : [])
+  private = concat(["worker", "sweep"], var.rescue ? ["rescue"] : [], var.pubsub ? ["worker_event"] : [])
   entries = concat(local.public, local.remote, local.page, local.private)
 
   # An entry point has the account, size and timeout of its group.
-  group = merge({ for entry in concat(local.public, local.remote, local.page) : entry => "api" }, { worker = "worker", worker_event = "worker", sweep = "sweep" })
+  group = merge({ for entry in concat(local.public, local.remote, local.page) : entry => "api" }, { worker = "worker", worker_event = "worker", sweep = "sweep", rescue = "rescue" })
   # Names in kebab-case: a function then has the same name as its Cloud Run service, by which its logs are found.
   function_names = { for entry in local.entries : entry => "${var.name}-${replace(entry, "_", "-")}" }
-  timeouts       = { api = 60, worker = floor(local.times["platform.timeout"]), sweep = ceil(local.times["sweep.budget"]) + 60 }
+  timeouts       = { api = 60, worker = floor(local.times["platform.timeout"]), sweep = ceil(local.times["sweep.budget"]) + 60, rescue = 60 }
 
   # The worker pushes tasks too (to itself), so taking this URL from its resource would be a cycle. The URL on
   # cloudfunctions.net is known before the function exists; the check below compares it with the real one.
   worker_url = "https://${var.region}-${var.project_id}.cloudfunctions.net/${local.function_names["worker"]}"
 
   environment = {
-    for group in ["api", "worker", "sweep"] : group => merge(
+    for group in ["api", "worker", "sweep", "rescue"] : group => merge(
       {
         GOOGLE_CLOUD_PROJECT = var.project_id
         WORKER_URL           = local.worker_url

@@ -4,10 +4,11 @@ locals {
     api     = "the functions that clients call: read and write the database, push tasks"
     worker  = "the workers: read and write the database, push tasks again"
     sweep   = "the sweep: the same; writes gauges, reads the logs of workers that died"
-    invoker = "calls the workers and the sweep, for Cloud Tasks, Cloud Scheduler and Pub/Sub"
+    invoker = "calls the workers, the sweep and the rescue, for Cloud Tasks, Cloud Scheduler and Pub/Sub"
+    rescue  = "ends what workers held that the platform's log says are gone"
     build   = "builds the functions"
   }
-  pushers = ["api", "worker", "sweep"]
+  pushers = concat(["api", "worker", "sweep"], var.rescue ? ["rescue"] : [])
 
   project_roles = merge(
     { for role in ["roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer"] : "build ${role}" => { account = "build", role = role } },
@@ -25,7 +26,7 @@ resource "google_project_iam_member" "eventarc_agent" {
 }
 
 resource "google_service_account" "this" {
-  for_each     = local.accounts
+  for_each     = { for name, what in local.accounts : name => what if name != "rescue" || var.rescue }
   account_id   = "${var.name}-${each.key}"
   display_name = "Unstuck ${each.key}"
   description  = each.value

@@ -105,7 +105,7 @@ variable "secret_versions" {
 # -- the functions
 
 variable "sizes" {
-  description = "Memory, cpu, concurrency and instances of the functions: those that clients call (api), the workers, the sweep."
+  description = "Memory, cpu, concurrency and instances of the functions: those that clients call (api), the workers, the sweep, the rescue."
   type = object({
     api = optional(object({
       memory      = optional(string, "512Mi")
@@ -125,6 +125,13 @@ variable "sizes" {
       memory      = optional(string, "512Mi")
       cpu         = optional(string, "1")
       concurrency = optional(number, 1)
+      min         = optional(number, 0)
+      max         = optional(number, 2)
+    }), {})
+    rescue = optional(object({
+      memory      = optional(string, "512Mi")
+      cpu         = optional(string, "1")
+      concurrency = optional(number, 10)
       min         = optional(number, 0)
       max         = optional(number, 2)
     }), {})
@@ -266,6 +273,34 @@ variable "notify" {
   description = "Whether the sweep sends the tasks that it failed to a webhook, whose URL is the secret NOTIFY_URL. {signed = true} also signs the messages with the secret NOTIFY_SECRET."
   type        = object({ signed = optional(bool, false) })
   default     = null
+}
+
+variable "pools" {
+  description = "Worker pools by name, for kinds with `runs_on: pool`, such as {video = {image = \"us-central1-docker.pkg.dev/my-project/unstuck/pool:1\", gpu = \"nvidia-l4\", cpu = \"4\", memory = \"16Gi\"}}. kinds: those that it takes (default: all of them). hours: {start, end}, two cron schedules between which its instances run; outside of them there are none."
+  type = map(object({
+    image     = string
+    kinds     = optional(list(string), [])
+    instances = optional(number, 1)
+    memory    = optional(string, "1Gi")
+    cpu       = optional(string, "1")
+    gpu       = optional(string)
+    hours     = optional(object({ start = string, end = string, time_zone = optional(string, "Etc/UTC") }))
+  }))
+  default = {}
+  validation {
+    condition     = alltrue([for name in keys(var.pools) : can(regex("^[a-z][a-z0-9-]{0,19}$", name))])
+    error_message = "A name in pools must be at most 20 of a-z, 0-9 and -, from a letter on."
+  }
+  validation {
+    condition     = alltrue([for one in values(var.pools) : can(regex("^[0-9]+(M|Mi|G|Gi)$", one.memory)) && one.instances >= 1 && one.instances == floor(one.instances)])
+    error_message = "In pools, memory must be like 2Gi and instances a whole number of at least 1. To stop a pool take it out."
+  }
+}
+
+variable "rescue" {
+  description = "Whether lines of the platform's log (memory limit, request timeout, a signal, a stopped instance) end what that instance held at once, with the cause, instead of when its lease is over."
+  type        = bool
+  default     = true
 }
 
 variable "pubsub" {

@@ -5,17 +5,20 @@ Each entry point runs in a process of its own, in the real framework, answers on
 real database, and then says which modules it has loaded. (All at once cost 670 ms against 190:
 supabase 290, google-cloud-logging 240.)"""
 
+import base64
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from functions.core.policy import load
+from tests.chain import platform
 
 ROOT = Path(__file__).parents[1]
 
@@ -158,9 +161,22 @@ LOADED = {
     },
     "worker": CALLED | SETTLE | WORK | {"core.redact", "entry.worker"},
     "worker_event": CALLED | SETTLE | WORK | {"entry.worker", "entry.worker_event"},
+    "rescue": MAIN
+    | STORE
+    | PUSH
+    | SETTLE
+    | {"entry.auth"}
+    | {"entry.rescue", "sweep", "sweep.causes", "sweep.platform_line"},
     "page": MAIN | STORE | PUSH | PAGE | {"store.operate"},
 }
 """The modules of ours that a first request may load."""
+
+LINE = base64.b64encode(
+    json.dumps(
+        platform.line(platform.OOM, datetime.now(UTC), revision="unstuck-worker-00007-abc")
+    ).encode()
+).decode()
+"""Of an instance that holds nothing."""
 
 PROBE = """
     import base64, json, sys
@@ -246,6 +262,7 @@ def asked(database, task_id, held):
         "sweep": ("POST", "/", None),
         "worker": ("POST", "/", {"task_id": task_id}),
         "worker_event": ("POST", "/", message),
+        "rescue": ("POST", "/", {"message": {"data": LINE}}),
         "page": ("GET", "/", None),
     }
     return lambda target, **env: probe(target, database, *requests[target], **env)

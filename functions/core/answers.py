@@ -63,6 +63,14 @@ class StuckTasks(Record):
     tasks: list[Rescued]
 
 
+class HeldTask(Record):
+    """A task that a live attempt holds, by the token of that attempt."""
+
+    watch: str
+    task_id: str
+    token: str
+
+
 class Unsweepable(Record):
     """An overdue task that the database refuses to settle, with the SQLSTATE, the error, and the
     time of the first refusal."""

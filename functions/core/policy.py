@@ -228,10 +228,11 @@ def _check_times(root: Value, policy: Policy) -> None:
 
 def _check_rule(value: Value, rule: Rule, policy: Policy) -> None:
     longest = policy.timeout - policy.margin
-    if rule.run_for > longest:
+    if rule.runs_on == "function" and rule.run_for > longest:
         (value.get("run_for") or value).fail(
             f"run_for is {rule.run_for:g}s, but the guard must end the work before the platform's "
-            f"timeout less its margin ({longest:g}s). Lower it, or raise platform.timeout."
+            f"timeout less its margin ({longest:g}s). Lower it, raise platform.timeout, or set "
+            "`runs_on: pool`."
         )
     if rule.silent_for <= policy.timeout:
         (value.get("silent_for") or value).fail(

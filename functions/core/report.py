@@ -21,7 +21,7 @@ def pushes_of(watch: Watch, rescued: list[Rescued]) -> list[Push]:
     return [
         Push(watch.name, task.task_id, task.number + 1, task.retry_after or 0.0)
         for task in rescued
-        if task.state is RescuedState.PENDING
+        if task.state is RescuedState.PENDING and watch.is_pushed(task.kind)
     ]
 
 

@@ -23,6 +23,7 @@ PYTHON_ONLY = {
     "on_error",
     "isolation",
     "memory",
+    "runs_on",
     "handler",
     "preload",
     "secrets",
@@ -52,7 +53,9 @@ class Rule(PolicyRecord):
         "`pending_for`.",
     )
     run_for: float = policy_key(
-        TIME, "The deadline of one attempt. At most platform.timeout - platform.margin."
+        TIME,
+        "The deadline of one attempt. At most platform.timeout - platform.margin, unless it runs "
+        "on a pool.",
     )
     silent_for: float = policy_key(
         TIME,
@@ -95,6 +98,13 @@ class Rule(PolicyRecord):
         SIZE,
         "How much memory the handler's process may take. It is ended when it takes more, before "
         "the platform ends the whole instance.",
+    )
+    runs_on: str = policy_key(
+        choice("function", "pool"),
+        "Where its tasks run. `pool`: on workers that pull (infra/pool.tf), which no request's "
+        "timeout ends; they are not pushed to the function `worker`. For what takes longer than "
+        "`platform.timeout`, or needs a GPU or more memory.",
+        default="function",
     )
     lease: float
     """`lease.for` of the policy, so that it travels with the rule."""

@@ -82,8 +82,8 @@ class Settings(Record):
     """LOG_TRANSPORT: `api` sends log lines to the API of Cloud Logging, for workers outside Google
     Cloud. Default: stdout."""
     service: str
-    """K_SERVICE: the service that log lines with LOG_TRANSPORT=api are counted for. Cloud Run sets
-    it. Default: unstuck-worker."""
+    """LOG_SERVICE: the service that log lines with LOG_TRANSPORT=api are counted for. Default:
+    K_SERVICE, which Cloud Run sets for a service, else unstuck-worker."""
     metrics: bool
     """METRICS: `on` lets the sweep write gauges to Cloud Monitoring, and look up in Cloud Logging
     why workers died."""
@@ -146,7 +146,7 @@ class Settings(Record):
             notify_url=env.get("NOTIFY_URL"),
             notify_secret=env.get("NOTIFY_SECRET"),
             log_api=(env.get("LOG_TRANSPORT") or "").lower() == "api",
-            service=env.get("K_SERVICE") or "unstuck-worker",
+            service=env.get("LOG_SERVICE") or env.get("K_SERVICE") or "unstuck-worker",
             metrics=(env.get("METRICS") or "").lower() == "on",
             metadata=env.get("GCE_METADATA_HOST"),
             revision=env.get("K_REVISION"),

@@ -226,6 +226,10 @@ class Watch(PolicyRecord):
     def rule(self, kind: str) -> Rule:
         return self.rules.get(kind) or self.rules["*"]
 
+    def is_pushed(self, kind: str) -> bool:
+        """Whether its tasks are pushed to the function `worker`. Those of a pool are pulled."""
+        return self.rule(kind).runs_on == "function"
+
     def handler(self, kind: str) -> str:
         """`module:function`. A kind is data: without a rule that names a handler it chooses a
         module of functions/handlers, never a function. Where a task has no kind, the module is

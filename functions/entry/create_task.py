@@ -54,7 +54,7 @@ def respond(app: App, request: Any) -> Response:
     task = _accepted(kind, answer)
     if isinstance(task, Created):
         events.emit(events.TASK_CREATED, watch=watch.name, task_id=task.task_id, kind=kind)
-    if task.state is State.PENDING:
+    if task.state is State.PENDING and watch.is_pushed(kind):
         push(app.dispatcher, watch.name, task.task_id, 1, task.due_in)
     status = 201 if isinstance(task, Created) else 200
     return reply({"task_id": task.task_id, "state": task.state}, status)

@@ -24,7 +24,7 @@ from functions.install.names import names, render
 from functions.install.table import Table
 
 SQL = Path(__file__).parents[1] / "sql"
-SHARED = ("rules", "beat", "checkpoint", "sweeps", "evidence", "outbox", "trigger")
+SHARED = ("rules", "beat", "checkpoint", "sweeps", "evidence", "held_by", "outbox", "trigger")
 VERBS = (
     "create",
     "claim",

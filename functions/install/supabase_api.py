@@ -26,6 +26,7 @@ VERBS = (
     "prune",
     "sweeps",
     "evidence",
+    "held_by",
     "outbox_take",
     "outbox_end",
 )

@@ -189,6 +189,8 @@ def _push(moved: list[str]) -> None:
         return
     filters = {"ids": moved, "states": [State.PENDING]}
     for task in page().store().find(watch(), filters, len(moved)):
+        if not watch().is_pushed(task.kind):
+            continue
         if not push(dispatcher, watch().name, task.task_id, (task.number or 0) + 1):
             return
 

@@ -25,6 +25,7 @@ from functions.core.answers import (
     Evidence,
     Exists,
     Held,
+    HeldTask,
     Limited,
     Lost,
     Message,
@@ -425,6 +426,12 @@ class Store(ABC):
     def evidence(self, sweep_id: int, evidence: list[Evidence]) -> int:
         """Writes down why workers died. Returns of how many attempts it was not known before."""
         return int(self._verb("evidence", p_sweep=sweep_id, p_found=_json(plain(evidence))))
+
+    def held_by(self, worker: str, at: str, age: float = 0.0) -> list[HeldTask]:
+        """What a worker holds that was gone at the ISO time `at`: attempts that had then run for
+        `age` seconds, and have sent no heartbeat since."""
+        answer = self._verb("held_by", p_worker=worker, p_at=at, p_age=float(age))
+        return read_all(HeldTask, answer)
 
     def sweep_end(
         self, sweep_id: int, *, ok: bool, counts: Answer, error: str | None = None

@@ -14,6 +14,7 @@ from functions.core import events
 from functions.core.answers import Evidence, Rescued
 from functions.core.policy import Policy
 from functions.store import Store
+from functions.sweep.causes import CAUSES, ROLLOUT, TEXTS, TIMEOUT_TEXT
 
 MAX_TASKS = 50
 """So many tasks, at most, one sweep asks about."""
@@ -24,25 +25,6 @@ SLACK_SECONDS = 60.0
 _WORKER = re.compile(r"(?P<revision>(?P<service>[a-z][a-z0-9-]*)-\d{5}-[a-z]{3})@(?P<instance>\w+)")
 _NO_INSTANCE = "localhost"
 """The host name of every instance of Cloud Run."""
-_CAUSES = (
-    ("out_of_memory", r"memory limit|out-of-memory event|using too much memory"),
-    ("deadline", r"maximum request timeout"),
-    ("shutdown", r"shutting down user disabled instance|reason: deployment_rollout"),
-    ("crashed", r"container terminated on signal|container called exit\("),
-)
-"""What the platform writes (2026-08), the most specific first: a kill for memory also logs
-"terminated on signal" and may coincide with a rollout, so those two count only when nothing else
-matched."""
-_TEXTS = (
-    "memory limit",
-    "Out-of-memory event",
-    "using too much memory",
-    "maximum request timeout",
-    "Shutting down user disabled instance",
-    "Container terminated on signal",
-    "Container called exit(",
-)
-_ROLLOUT = "Reason: DEPLOYMENT_ROLLOUT"
 
 
 class Worker(NamedTuple):
@@ -102,7 +84,7 @@ def worker_of(worker: str | None) -> Worker | None:
 def query(workers: Iterable[Worker], begin: datetime, end: datetime) -> str:
     """In the Logging query language, where OR binds before AND."""
     workers = list(workers)
-    texts = " OR ".join(f'textPayload:"{text}"' for text in _TEXTS)
+    texts = " OR ".join(f'textPayload:"{text}"' for text in TEXTS)
     revisions = _any(worker.revision for worker in workers)
     services = _any(worker.service for worker in workers)
     return (
@@ -110,7 +92,7 @@ def query(workers: Iterable[Worker], begin: datetime, end: datetime) -> str:
         f'timestamp>="{begin.isoformat()}" AND timestamp<="{end.isoformat()}" AND ('
         f"(resource.labels.revision_name=({revisions}) AND "
         f"({texts} OR httpRequest.status=504)) OR "
-        f'(resource.labels.service_name=({services}) AND textPayload:"{_ROLLOUT}"))'
+        f'(resource.labels.service_name=({services}) AND textPayload:"{ROLLOUT}"))'
     )
 
 
@@ -129,7 +111,7 @@ def verdict(
             continue
         if cause := _cause(entry):
             lines.setdefault(cause, entry)
-    for cause, _ in _CAUSES:
+    for cause, _ in CAUSES:
         if cause in lines:
             text = " ".join(_text(lines[cause]).split())[:300]
             at = lines[cause].timestamp.astimezone(UTC)
@@ -141,7 +123,7 @@ def _concerns(entry: Any, worker: Worker) -> bool:
     """A new revision is started beside the old one. Else it must be this instance, where the line
     names one."""
     labels = entry.resource.labels
-    if _ROLLOUT.lower() in _text(entry).lower():
+    if ROLLOUT.lower() in _text(entry).lower():
         return bool(
             labels["service_name"] == worker.service and labels["revision_name"] != worker.revision
         )
@@ -153,7 +135,7 @@ def _concerns(entry: Any, worker: Worker) -> bool:
 
 def _cause(entry: Any) -> str | None:
     return next(
-        (cause for cause, text in _CAUSES if re.search(text, _text(entry), re.IGNORECASE)), None
+        (cause for cause, text in CAUSES if re.search(text, _text(entry), re.IGNORECASE)), None
     )
 
 
@@ -162,7 +144,7 @@ def _text(entry: Any) -> str:
     if isinstance(entry.payload, str):
         return entry.payload
     if (entry.http_request or {}).get("status") == 504:
-        return "The request has been terminated because it has reached the maximum request timeout."
+        return TIMEOUT_TEXT
     return ""
 
 

@@ -307,14 +307,15 @@ class _Run:
     def _push_again(self, watch: Watch, until: float) -> None:
         limit = min(self.policy.sweep_batch, MAX_LOST_PUSHES)
         while time.monotonic() < until:
-            quiet = self.store.redispatch(watch, limit)
+            answered = self.store.redispatch(watch, limit)
+            quiet = [task for task in answered if watch.is_pushed(task.kind)]
             lost = [Push(watch.name, task.task_id, -task.times) for task in quiet]
             accepted = push_all(self.dispatcher, lost, until)
             for task, is_accepted in zip(quiet, accepted, strict=True):
                 if is_accepted:
                     events.emit(events.TASK_REDISPATCHED, watch=watch.name, **vars(task))
                     self.counts.redispatched += 1
-            if len(quiet) < limit or not all(accepted):
+            if len(answered) < limit or not all(accepted):
                 return
 
     def _clean(self, _: float) -> None:

@@ -36,6 +36,16 @@ def where_to_write(watch: Watch, kind: str) -> str:
     )
 
 
+def pool_kinds(watch: Watch) -> list[str] | None:
+    """Those of them whose rule says `runs_on: pool`; None: all."""
+    kinds = kinds_here(watch)
+    if kinds is None:
+        if not any(watch.is_pushed(kind) for kind in watch.rules):
+            return None
+        kinds = [kind for kind in watch.rules if kind != "*"]
+    return [kind for kind in kinds if not watch.is_pushed(kind)]
+
+
 @cache
 def _modules() -> frozenset[str]:
     """The names of what lies in functions/handlers. What is no module is no handler either."""

@@ -4,7 +4,7 @@ any number."""
 
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from functions.core import events
 from functions.core.answers import ClaimRefusal
@@ -17,6 +17,7 @@ from functions.worker import shutdown
 from functions.worker.guard import guard
 from functions.worker.kinds import kinds_here
 
+KindsOf = Callable[[Watch], list[str] | None]
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
 """Between claims when no task is due, doubled each time. With a jitter, so that workers spread."""
 
@@ -26,7 +27,7 @@ def pull(
     policy: Policy,
     dispatcher: Dispatcher,
     watches: Sequence[Watch],
-    kinds: list[str] | None = None,
+    kinds: list[str] | KindsOf = kinds_here,
     *,
     worker: str,
     once: bool = False,
@@ -34,7 +35,8 @@ def pull(
     """Runs what is due until SIGTERM or Ctrl-C, after which the running task is released; with
     `once`, until nothing is due.
 
-    `worker` is the name of this worker in the ledger. Returns how many attempts were run.
+    `kinds` are those that it takes, or a function that says which of a watch. `worker` is the name
+    of this worker in the ledger. Returns how many attempts were run.
 
     An error of the database is logged, and the worker goes on. Raises StoreError only when its
     configuration is wrong from the start, or with `once`."""
@@ -64,7 +66,7 @@ def _round(
     policy: Policy,
     dispatcher: Dispatcher,
     watches: Sequence[Watch],
-    kinds: list[str] | None,
+    kinds: list[str] | KindsOf,
     worker: str,
     answered: set[str],
     *,
@@ -75,7 +77,7 @@ def _round(
     attempts = 0
     for watch in watches:
         try:
-            able = kinds_here(watch) if kinds is None else kinds
+            able = kinds(watch) if callable(kinds) else kinds
             answer = guard(store, policy, dispatcher, watch, None, able, worker=worker)
             attempts += answer.verdict is not ClaimRefusal.NONE
             answered.add(watch.name)

@@ -51,17 +51,19 @@ def settle(
     timeout: float,
     seconds: float | None = None,
     wait: Callable[[float], object] = time.sleep,
+    by: str | None = None,
 ) -> Settled | Lost:
     """Writes the end and its event, and pushes a task that is pending again. `seconds` is how long
-    the work took (None: as the ledger has it), `timeout` how long the write may. `wait` waits
-    between two tries of it, and may keep the lease meanwhile.
+    the work took (None: as the ledger has it), `timeout` how long the write may, `by` who ends it
+    (None: the guard, or the worker elsewhere). `wait` waits between two tries of it, and may keep
+    the lease meanwhile.
 
     Only an error about the row says that the result cannot be stored, which fails the task. After
     any other the write is tried until the time is over.
 
     Raises StoreError when the end could not be written: the sweep will end the attempt."""
-    by = "remote" if isinstance(attempt, RemoteAttempt) else "guard"
-    about = {"watch": watch.name, "by": by, **vars(attempt)}
+    worker = "remote" if isinstance(attempt, RemoteAttempt) else "guard"
+    about = {"watch": watch.name, "by": by or worker, **vars(attempt)}
     if isinstance(end, Lost):
         events.emit(events.LEASE_LOST, **about | {"wanted": "beat", "reason": end.reason})
         return end
@@ -147,6 +149,8 @@ def _report(
         return answer  # reported when it was written; a worker elsewhere may ask for long
     if answer.state is State.PENDING:
         events.emit(events.TASK_REQUEUED, **about)
+        if not watch.is_pushed(answer.kind):
+            return answer
         delay = answer.retry_after or 0.0
         pushed = push(dispatcher, watch.name, attempt.task_id, answer.number + 1, delay)
         return Settled(**vars(answer) | {"pushed": pushed})

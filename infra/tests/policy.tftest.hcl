@@ -73,6 +73,20 @@ run "hours_and_minutes_become_schedules" {
 
 # -- refusals
 
+run "work_on_a_pool_may_take_hours_and_its_memory_is_the_pools" {
+  command = plan
+  module {
+    source = "./modules/policy"
+  }
+  variables {
+    policy = replace(file("../functions/policy.yaml"), "      selection:\n", "      film:\n        run_for: 3h\n        runs_on: pool\n        memory: 6GB\n      selection:\n")
+  }
+  assert {
+    condition     = output.pool_kinds["film"][0] == 6000000000 && output.memory == 400000000
+    error_message = "memory of the pool's kinds, and of the others"
+  }
+}
+
 run "a_lease_shorter_than_three_beats" {
   command = plan
   module {

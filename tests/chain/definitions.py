@@ -13,7 +13,8 @@ from tests.chain.query import MISSING, compiled, find
 
 ALERTS = Path(__file__).parents[2] / "infra" / "alerts"
 FUNCTIONS = (
-    "((beat|cancel|claim|complete|create|fail)-task|task-status|worker|worker-event|sweep|page)"
+    "((beat|cancel|claim|complete|create|fail)-task|task-status"
+    "|worker|worker-event|sweep|rescue|page)"
 )
 
 

@@ -27,6 +27,7 @@ METHODS = {
     "fail_task": "POST",
     "worker": "POST",
     "sweep": "POST",
+    "rescue": "POST",
 }
 BODY_FOR_ALL = {
     "kind": "returns",

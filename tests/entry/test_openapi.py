@@ -27,7 +27,7 @@ from tests.waiting import eventually
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "openapi.yaml"
 API = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
-ELSEWHERE = {"worker_event", "page"}
+ELSEWHERE = {"worker_event", "page", "rescue"}
 """Entry points that are no JSON API: a CloudEvent, and a page for people."""
 
 

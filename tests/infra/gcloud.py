@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 GLOBAL = {"--project", "--format", "--quiet"}
 FLAGS = {
+    "artifacts repositories create": {"--location", "--repository-format"},
     "auth application-default login": set(),
     "auth login": set(),
     "auth print-identity-token": {

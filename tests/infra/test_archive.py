@@ -5,14 +5,17 @@ functions-framework, each entry point asked once.
 The virtualenv costs a minute, so it is kept in .cache by the hash of requirements.txt."""
 
 import ast
+import base64
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ import requests
 
 from functions.ops.local.servers import listens
 from functions.ops.postgres.embedded import free_port
+from tests.chain import platform
 from tests.infra.uploaded import uploaded
 from tests.waiting import eventually
 
@@ -29,6 +33,13 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 TOKEN = {"task_id": NOBODY, "token": NOBODY}
 EVENT = {
     "message": {"data": "eyJ0YXNrX2lkIjoiMDAwMDAwMDAtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDAwMDAwIn0="}
+}
+GONE = {
+    "message": {
+        "data": base64.b64encode(
+            json.dumps(platform.line(platform.OOM, datetime.now(UTC))).encode()
+        ).decode()
+    }
 }
 ASKED: dict[str, tuple[str, str, dict[str, object] | None, set[int]]] = {
     "create_task": (
@@ -46,6 +57,7 @@ ASKED: dict[str, tuple[str, str, dict[str, object] | None, set[int]]] = {
     "complete_task": ("POST", "/", TOKEN, {200, 404, 409, 410}),
     "fail_task": ("POST", "/", TOKEN | {"error": "It is broken."}, {200, 404, 409, 410}),
     "sweep": ("POST", "/", None, {200}),
+    "rescue": ("POST", "/", GONE, {200}),
     "page": ("GET", "/", None, {200, 302, 303, 401, 403}),
 }
 """What each is asked, and the statuses that show that our code has answered, from the database."""

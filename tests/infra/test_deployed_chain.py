@@ -2,14 +2,19 @@
 expressions of the alerts. And all between them is switched on and connected: the schedule, the
 queue, the metrics, the alerts, who gets them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
 
 from functions.core.policy import DEFAULT, load
+from functions.sweep.platform_line import death_of
+from tests.chain import platform
 from tests.chain.definitions import ALERTS, BASE, Chain, from_files, from_resources
-from tests.infra.conftest import Infra, block
+from tests.chain.query import compiled
+from tests.chain.test_chain import LINES
+from tests.infra.conftest import PROJECT, Infra, block
 
 pytestmark = pytest.mark.timeout(1500)  # terraform, once for all of its tests
 
@@ -176,6 +181,56 @@ def test_an_event_is_sent_again_until_it_is_taken(infra: Infra) -> None:
     functions = infra.of_type("google_cloudfunctions2_function", everything=True)
     triggers = [one["event_trigger"][0] for one in functions.values() if one["event_trigger"]]
     assert [one["retry_policy"] for one in triggers] == ["RETRY_POLICY_RETRY"]
+
+
+LINES_OF_ENDS = [
+    *LINES["OutOfMemory"],
+    *LINES["ContainerKilled"],
+    *LINES["RequestTimeout"],
+    (platform.STOPPED, {}),
+    (platform.EXIT, {}),
+]
+
+
+def test_what_the_platform_says_of_an_ended_worker_goes_to_the_rescue(infra: Infra) -> None:
+    [sink] = infra.of_type("google_logging_project_sink").values()
+    takes = compiled(sink["filter"])
+    now = datetime.now(UTC)
+    for text, more in LINES_OF_ENDS:
+        entry = platform.line(text, now, **more)
+        assert death_of(entry, POLICY.timeout), entry
+        assert takes(entry), entry
+        assert takes(platform.line(text, now, revision="unstuck-worker-event-00001-abc", **more))
+        for other in ("unstuck-sweep", "unstuck-dev-worker", "shop"):
+            elsewhere = platform.line(text, now, revision=f"{other}-00001-abc", **more)
+            assert not takes(elsewhere), other
+    for text, more in ((platform.STARTED, {}), (platform.ROLLOUT, {}), (None, {"status": 200})):
+        assert not takes(platform.line(text, now, **more))
+
+
+def test_the_lines_reach_the_rescue_and_come_again_until_they_are_taken(infra: Infra) -> None:
+    if not infra.complete:
+        pytest.skip("the address of the function is only known after an apply")
+    [sink] = infra.of_type("google_logging_project_sink").values()
+    [topic] = infra.of_type("google_pubsub_topic").values()
+    [may_publish] = infra.of_type("google_pubsub_topic_iam_member").values()
+    [subscription] = infra.of_type("google_pubsub_subscription").values()
+    function = infra.of_type("google_cloudfunctions2_function")["rescue"]
+    assert sink["destination"] == f"pubsub.googleapis.com/{topic['id']}"
+    assert sink["disabled"] in {None, False}
+    assert may_publish["topic"] == topic["id"]
+    assert may_publish["role"] == "roles/pubsub.publisher"
+    assert may_publish["member"] == sink["writer_identity"]
+    assert subscription["topic"] == topic["id"]
+    url = block(function, "service_config")["uri"]
+    push = block(subscription, "push_config")
+    assert push["push_endpoint"] == url
+    assert block(push, "oidc_token") == {
+        "service_account_email": f"unstuck-invoker@{PROJECT}.iam.gserviceaccount.com",
+        "audience": url,
+    }
+    assert block(subscription, "expiration_policy")["ttl"] == "", "it would be deleted when unused"
+    assert block(subscription, "retry_policy")["minimum_backoff"] == "1s"
 
 
 def test_the_sweep_alone_writes_gauges(infra: Infra) -> None:

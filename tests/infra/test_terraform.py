@@ -276,7 +276,7 @@ def test_nobody_but_the_invoker_may_call_what_is_not_for_clients(infra):
         for entry, may in infra.of_type(
             "google_cloud_run_service_iam_binding", everything=everything
         ).items():
-            if entry in {"worker", "sweep", "worker_event"}:
+            if entry in {"worker", "sweep", "worker_event", "rescue"}:
                 [member] = may["members"]
                 assert re.match(r"serviceAccount:[a-z-]+-invoker@", member)
                 continue
@@ -308,13 +308,16 @@ def test_each_account_may_do_its_own_part_and_no_more(infra):
         ("DATABASE_URL", "api"),
         ("DATABASE_URL", "worker"),
         ("DATABASE_URL", "sweep"),
+        ("DATABASE_URL", "rescue"),
     }
     for kind, role in {
         "google_cloud_tasks_queue_iam_member": "roles/cloudtasks.enqueuer",
         "google_service_account_iam_member": "roles/iam.serviceAccountUser",
     }.items():
-        found = infra.of_type(kind)
-        assert set(found) == {"api", "worker", "sweep"}
+        found = {
+            name: one for name, one in infra.of_type(kind).items() if name != "pubsub_as_invoker"
+        }
+        assert set(found) == {"api", "worker", "sweep", "rescue"}
         assert {one["role"] for one in found.values()} == {role}
     assert "roles/owner" not in json.dumps(infra.resources)
     assert "roles/editor" not in json.dumps(infra.resources)
@@ -325,7 +328,7 @@ def test_a_secret_is_given_to_the_functions_that_read_it_and_to_no_other(infra):
     for entry, one in infra.of_type("google_cloudfunctions2_function", everything=True).items():
         for secret in block(one, "service_config")["secret_environment_variables"]:
             given.setdefault(secret["key"], set()).add(entry)
-    workers = {"worker", "worker_event", "sweep"}
+    workers = {"worker", "worker_event", "sweep", "rescue"}
     clients = {"create_task", "task_status", "cancel_task", "page"} | REMOTE
     assert given == {
         "SUPABASE_KEY": clients | workers,
@@ -353,7 +356,7 @@ def test_where_only_iam_decides_who_calls_the_configuration_says_so(infra):
 
 def test_each_function_runs_as_the_account_of_its_part(infra):
     for entry, one in infra.of_type("google_cloudfunctions2_function").items():
-        part = {"worker": "worker", "sweep": "sweep"}.get(entry, "api")
+        part = {"worker": "worker", "sweep": "sweep", "rescue": "rescue"}.get(entry, "api")
         assert (
             block(one, "service_config")["service_account_email"]
             == f"unstuck-{part}@{PROJECT}.iam.gserviceaccount.com"

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
             policy,
             options.app.dispatcher,
             watches,
-            options.kind,
+            options.kind or kinds_here,
             worker=options.app.worker,
             once=options.once,
         )

@@ -15,6 +15,8 @@ OLDEST_MAJOR_VERSION = 15
 POOLER_PORTS = {6432, 6543}
 """Ports of transaction poolers: Supabase's 6543, PgBouncer's 6432."""
 CLOCK_DRIFT_SECONDS = 2.0
+PUSH_TIMEOUT_SECONDS = 1800.0
+"""The longest dispatch deadline of Cloud Tasks (google.cloud.tasks.v2.Task)."""
 SHARED = [
     "beat",
     "checkpoint",
@@ -277,6 +279,18 @@ def numbers(policy: Policy, watch: Watch) -> list[Finding]:
 
 def _numbers(policy: Policy, watch: Watch, rule: Rule) -> Iterable[tuple[str, str, str]]:
     tries = rule.attempts * rule.run_for + (rule.attempts - 1) * rule.backoff_max
+    if rule.runs_on == "function" and policy.timeout > PUSH_TIMEOUT_SECONDS:
+        yield (
+            (
+                f"platform.timeout is {span(policy.timeout)}, but Cloud Tasks waits "
+                f"{span(PUSH_TIMEOUT_SECONDS)} for an answer"
+            ),
+            "it then pushes the task a second time while the first worker is at it.",
+            (
+                f"Lower platform.timeout to {span(PUSH_TIMEOUT_SECONDS)}, and give longer work "
+                "`runs_on: pool`; or let all workers pull."
+            ),
+        )
     if policy.retention < rule.pending_for + tries:
         yield (
             (

@@ -10,6 +10,7 @@ locals {
       for kind, rule in one.rules : "${watch}.${kind}" => merge(one.rules["*"], rule)
     }
   ]...)
+  on_pool    = { for kind, rule in local.kinds : kind => rule if try(rule.runs_on, "function") == "pool" && !endswith(kind, ".*") }
   kind_times = ["pending_for", "redispatch_after", "run_for", "silent_for"]
 
   written = merge(
@@ -43,7 +44,7 @@ locals {
   # -- numbers that do not fit together
   no_time   = sort([for name, value in local.times : name if value <= 0])
   no_number = sort([for name, value in local.numbers : name if value == null])
-  too_long  = sort([for kind in keys(local.kinds) : kind if local.times["${kind}.run_for"] + local.times["platform.margin"] > local.times["platform.timeout"]])
+  too_long  = sort([for kind, rule in local.kinds : kind if try(rule.runs_on, "function") == "function" && local.times["${kind}.run_for"] + local.times["platform.margin"] > local.times["platform.timeout"]])
   too_early = sort([for kind in keys(local.kinds) : kind if local.times["${kind}.silent_for"] <= local.times["platform.timeout"]])
   too_late  = sort([for kind in keys(local.kinds) : kind if local.times["${kind}.redispatch_after"] >= local.times["${kind}.pending_for"]])
   longest   = max([for kind in keys(local.kinds) : local.times["${kind}.pending_for"]]...)
@@ -55,7 +56,8 @@ locals {
 
   # -- sizes
   bytes    = { "" = 1, B = 1, KB = 1e3, MB = 1e6, GB = 1e9, KIB = 1024, MIB = 1048576, GIB = 1073741824 }
-  memories = [for rule in values(local.kinds) : try(regex("^([0-9]+)\\s*([KMG]?I?B?)$", upper(tostring(rule.memory))), ["0", ""])]
+  memories = { for kind, rule in local.kinds : kind => try(regex("^([0-9]+)\\s*([KMG]?I?B?)$", upper(tostring(rule.memory))), ["0", ""]) }
+  needs    = { for kind, one in local.memories : kind => tonumber(one[0]) * local.bytes[one[1]] }
 
   # -- the alerts: a number before a comment such as `# alerts.overdue` is replaced by that of the policy
   values = merge(local.times, local.numbers, { "slo.budget" = 1 - local.goal })
@@ -89,7 +91,7 @@ locals {
   }
 
   # All functions that an installation may have, and none of another one whose name begins alike, such as unstuck-dev-sweep.
-  services = "${var.name}-((beat|cancel|claim|complete|create|fail)-task|task-status|worker|worker-event|sweep|page)"
+  services = "${var.name}-((beat|cancel|claim|complete|create|fail)-task|task-status|worker|worker-event|sweep|rescue|page)"
 
   metrics = {
     for name, one in yamldecode(var.metrics).metrics : replace(name, "unstuck_", "${local.prefix}_") => {

@@ -16,7 +16,7 @@ output "times" {
   }
   precondition {
     condition     = length(local.too_long) == 0
-    error_message = "policy: run_for of ${join(", ", local.too_long)} is longer than platform.timeout less platform.margin (${local.times["platform.timeout"] - local.times["platform.margin"]} s): the guard must end the work before the platform gives up. Lower run_for, or raise platform.timeout."
+    error_message = "policy: run_for of ${join(", ", local.too_long)} is longer than platform.timeout less platform.margin (${local.times["platform.timeout"] - local.times["platform.margin"]} s): the guard must end the work before the platform gives up. Lower run_for, raise platform.timeout, or set `runs_on: pool`."
   }
   precondition {
     condition     = length(local.too_early) == 0
@@ -36,7 +36,7 @@ output "times" {
   }
   precondition {
     condition     = local.times["platform.timeout"] <= 1800
-    error_message = "policy: platform.timeout is ${local.times["platform.timeout"]} s, but Cloud Tasks waits 1800 s for an answer and then delivers the task a second time. Lower it; for longer work let workers pull."
+    error_message = "policy: platform.timeout is ${local.times["platform.timeout"]} s, but Cloud Tasks waits 1800 s for an answer and then delivers the task a second time. Lower it; for longer work set `runs_on: pool` in its rule."
   }
   precondition {
     condition     = local.times["platform.timeout"] >= 15
@@ -55,13 +55,18 @@ output "cron" {
 }
 
 output "memory" {
-  description = "The largest memory limit of any kind, in bytes."
-  value       = max([for one in local.memories : tonumber(one[0]) * local.bytes[one[1]]]...)
+  description = "The largest memory limit of any kind that runs on a function, in bytes."
+  value       = max(concat([0], [for kind, bytes in local.needs : bytes if !contains(keys(local.on_pool), kind)])...)
 
   precondition {
-    condition     = alltrue([for one in local.memories : tonumber(one[0]) > 0])
+    condition     = alltrue([for bytes in values(local.needs) : bytes > 0])
     error_message = "policy: memory of each rule must be a size such as 400MB or 1GiB. Set it."
   }
+}
+
+output "pool_kinds" {
+  description = "The kinds that run on a pool, with the memory that each may take, in bytes."
+  value       = { for kind in keys(local.on_pool) : split(".", kind)[1] => local.needs[kind]... }
 }
 
 output "goal" {

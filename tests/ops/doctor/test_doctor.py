@@ -424,6 +424,17 @@ def test_numbers_that_do_not_fit_warn(world: World) -> None:
     assert "rarer" in text
 
 
+@pytest.mark.parametrize(("runs_on", "warned"), [("function", True), ("pool", False)])
+def test_a_timeout_that_cloud_tasks_does_not_wait_for_warns_where_it_pushes(
+    runs_on: str, warned: bool, world: World
+) -> None:
+    longer = HEAD.replace("timeout: 600s", "timeout: 1h").replace(
+        "silent_for: 15m", f"silent_for: 2h, runs_on: {runs_on}"
+    )
+    world.jobs(head=longer)
+    assert ("Cloud Tasks waits 30m" in str(world.findings("numbers", "warns"))) is warned
+
+
 def test_the_last_sweep_is_told(world: World) -> None:
     world.jobs()
     assert "no sweep has run" in world.only_finding("sweep", "warns")
