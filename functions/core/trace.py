@@ -27,15 +27,15 @@ class Trace(NamedTuple):
 
     def fields(self) -> dict[str, Any]:
         """As they stand in a log line."""
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         if self.trace:
-            found["logging.googleapis.com/trace"] = self.trace
-            found["logging.googleapis.com/trace_sampled"] = self.sampled
+            fields["logging.googleapis.com/trace"] = self.trace
+            fields["logging.googleapis.com/trace_sampled"] = self.sampled
         if self.span:
-            found["logging.googleapis.com/spanId"] = self.span
+            fields["logging.googleapis.com/spanId"] = self.span
         if self.execution:
-            found["logging.googleapis.com/labels"] = {"execution_id": self.execution}
-        return found
+            fields["logging.googleapis.com/labels"] = {"execution_id": self.execution}
+        return fields
 
 
 current: ContextVar[Trace | None] = ContextVar("trace", default=None)
@@ -47,10 +47,10 @@ def of(headers: Mapping[str, str], project: str | None) -> Trace | None:
     trace needs the project, which is part of its name."""
     execution = headers.get("Function-Execution-Id") or ""
     execution_id = execution if _EXECUTION.fullmatch(execution) else None
-    found = _trace(headers, project) if project else None
-    if found is None:
+    trace = _trace(headers, project) if project else None
+    if trace is None:
         return Trace(None, execution=execution_id) if execution_id else None
-    return found._replace(execution=execution_id)
+    return trace._replace(execution=execution_id)
 
 
 def _trace(headers: Mapping[str, str], project: str) -> Trace | None:
