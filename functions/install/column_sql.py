@@ -19,6 +19,11 @@ NUMBERS = WHOLE | {"numeric", "float4", "float8"}
 JSONS = frozenset({"json", "jsonb"})
 TEXT_LISTS = frozenset({"_text", "_varchar"})
 
+ISO_TIME = (
+    r"^[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?\s*(Z|[+-]\d\d(:?\d\d)?)?$"
+)
+"""A text that is a time, as JavaScript and SQLite write it. Without a zone it is UTC."""
 SECONDS, MILLIS, MICROS = 1, 1_000, 1_000_000
 """How many of an epoch column's units a second has."""
 
@@ -36,6 +41,12 @@ class Column:
     generated: bool = False
     labels: tuple[str, ...] = ()
     comment: str = ""
+    zone: str = "UTC"
+    """Of a time without a zone: in which zone its writers are."""
+    epoch: bool | None = None
+    """Whether its numbers are times; None where no row tells."""
+    iso: bool = False
+    """Whether its texts are times in ISO form."""
 
     @property
     def born_now(self) -> bool:
@@ -69,14 +80,16 @@ def qualified(column: Column, row: str = "t") -> str:
 
 
 def moment(column: Column, row: str = "t") -> str:
-    """The column as timestamptz. Times without a zone are UTC: the only reading that does not
-    depend on the session (a session in New York saw a 2-hour-old row as fresh, one in Tokyo a fresh
-    row as stale)."""
+    """The column as timestamptz. Times without a zone are read in the column's own, mostly UTC,
+    and never in that of the session (one in New York saw a 2-hour-old row as fresh, one in Tokyo a
+    fresh row as stale)."""
     name = qualified(column, row)
     if column.type == "timestamp":
-        return f"({name} at time zone 'UTC')"
+        return f"({name} at time zone {literal(column.zone)})"
     if column.type == "date":  # over when it ends: a row of today must not be old since midnight
-        return f"(({name} + 1)::timestamp at time zone 'UTC')"
+        return f"(({name} + 1)::timestamp at time zone {literal(column.zone)})"
+    if column.type in TEXTS:
+        return _iso_moment(name)
     if column.type in NUMBERS:
         per_second = (
             f"case when abs({name}) > 1e14 then 1e6 when abs({name}) > 1e11 then 1e3 else 1 end"
@@ -87,12 +100,23 @@ def moment(column: Column, row: str = "t") -> str:
     return name
 
 
+def _iso_moment(name: str) -> str:
+    """A text as timestamptz; NULL where it is none. The day is added apart, since the 30th of
+    February must be no error."""
+    rest = f"substr({name}, 11)"
+    zone = f"case when {rest} ~ '(Z|[+-]\\d\\d(:?\\d\\d)?)$' then '' else 'Z' end"
+    first = f"(left({name}, 8) || '01' || {rest} || {zone})::timestamptz"
+    days = f"(substr({name}, 9, 2)::int - 1) * interval '24 hours'"
+    return f"case when {name} ~ {literal(ISO_TIME)} then {first} + {days} end"
+
+
 def bound(column: Column, time: str) -> str | None:
     """The timestamptz `time` as a value to compare the bare column with, so that an index on it can
     be used."""
     if column.type == "timestamptz":
         return time
-    return f"({time} at time zone 'UTC')" if column.type == "timestamp" else None
+    in_zone = f"({time} at time zone {literal(column.zone)})"
+    return in_zone if column.type == "timestamp" else None
 
 
 def stamp(column: Column, like: tuple[Column, ...] = (), row: str = "t") -> str | None:
@@ -101,9 +125,11 @@ def stamp(column: Column, like: tuple[Column, ...] = (), row: str = "t") -> str 
     if column.type == "timestamptz":
         return "now()"
     if column.type == "timestamp":
-        return "(now() at time zone 'UTC')"
+        return f"(now() at time zone {literal(column.zone)})"
     if column.type == "date":
-        return "(now() at time zone 'UTC')::date"
+        return f"(now() at time zone {literal(column.zone)})::date"
+    if column.type in TEXTS:
+        return "to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
     if column.type in NUMBERS:
         return f"(extract(epoch from now()) * {_per_second(column, like, row)})::{column.type}"
     return None

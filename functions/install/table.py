@@ -33,11 +33,18 @@ ALIASES = {
 
 
 def typed(name: str, text: str) -> Column:
-    """A column of a type as the policy writes it: `varchar(64)`, `jsonb not null`."""
-    match = re.fullmatch(r"(.+?)(?:\((\d+)\))?(\s+not null)?", text)
+    """A column of a type as the policy writes it: `varchar(64)`, `jsonb not null`, `timestamp at
+    Asia/Tokyo`."""
+    match = re.fullmatch(r"(.+?)(?:\((\d+)\))?(?:\s+at\s+(\S+))?(\s+not null)?", text)
     assert match is not None, "any text matches"
-    width = int(match[2]) if match[2] else None
-    return Column(name, ALIASES.get(match[1], match[1]), width, not_null=bool(match[3]))
+    type_name, width, zone, not_null = match.groups()
+    return Column(
+        name,
+        ALIASES.get(type_name, type_name),
+        int(width) if width else None,
+        not_null=bool(not_null),
+        zone=zone or "UTC",
+    )
 
 
 class Table:

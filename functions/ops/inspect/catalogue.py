@@ -189,7 +189,7 @@ def candidates(connection: Connection) -> list[tuple[int, str]]:
 def occurring(connection: Connection, table: Facts, status: str) -> tuple[Any, ...] | None:
     """The values in the status column: all of a small table or where an index leads to them, else
     the common ones as the last ANALYZE saw them. None when there are too many for a status."""
-    if _pages(connection, table) <= SMALL_TABLE_PAGES:
+    if pages(connection, table) <= SMALL_TABLE_PAGES:
         query = "distinct"
     elif any(_leads(index, status) for index in table.indexes):
         query = "loose"
@@ -201,7 +201,7 @@ def occurring(connection: Connection, table: Facts, status: str) -> tuple[Any, .
     return None if len(values) > MOST_VALUES else tuple(sorted(values, key=str))
 
 
-def _pages(connection: Connection, table: Facts) -> int:
+def pages(connection: Connection, table: Facts) -> int:
     """Of a partitioned table, those of all its parts."""
     row = connection.execute(
         "select sum(pg_relation_size(coalesce(p.relid, %(oid)s::oid))) / 8192 "

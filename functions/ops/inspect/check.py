@@ -7,6 +7,7 @@ from typing import Any
 
 from functions.core.states import State
 from functions.ops.cli.out import print_message, print_table, span
+from functions.ops.inspect import evidence
 from functions.ops.inspect.catalogue import candidates, facts, labels_behind, occurring, table_oid
 from functions.ops.inspect.fix import Fixed
 from functions.ops.inspect.indexes import covered, recommended
@@ -46,6 +47,7 @@ def _infer(connection: Connection, oid: int, map_file: str | None = None) -> Inf
         lambda column: occurring(connection, table_facts, column),
         lambda other_oid: labels_behind(connection, other_oid),
         lambda: load(map_file, table_facts.columns) if map_file else {},
+        lambda status, words: evidence.read(connection, table_facts, status, words),
     )
     if table_facts.row_security:
         inferred.doubts.append(doubt("hidden"))

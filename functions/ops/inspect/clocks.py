@@ -4,19 +4,29 @@ ends its lease. Pure.
 35 of 95 real tables have no column that proves life, 62 none for the start: where a clock is
 missing or worth little, a person is told."""
 
+import datetime
+import math
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from functions.core.states import State
 from functions.install.column_sql import TEXTS, Column
 from functions.ops.inspect import columns as by_name
 from functions.ops.inspect.catalogue import Facts
+from functions.ops.inspect.evidence import Evidence
 from functions.ops.inspect.mapping import Mapping
 from functions.ops.inspect.sentences import Doubt, doubt, joined
+
+if TYPE_CHECKING:
+    from functions.ops.inspect.infer import Inferred
 
 Doubts = list[Doubt]
 
 
-def clocks(table: Facts, mapping: Mapping, doubts: Doubts) -> Mapping:
+def clocks(inferred: "Inferred", mapping: Mapping) -> Mapping:
+    table, doubts = inferred.table, inferred.doubts
     columns = [
         column
         for column in table.columns.values()
@@ -30,14 +40,18 @@ def clocks(table: Facts, mapping: Mapping, doubts: Doubts) -> Mapping:
     queued = _queued(times("queued"))
     locked = times("locked_at")
     started = _started(columns, locked, doubts)
-    due = [*times("due"), *(name for name in queued[1:] if "queue" in name.lower())]
     finished, ends_well = _finished(columns, doubts)
     if not queued and started and table.columns[started[0]].born_now:
         queued = started
         doubts.append(doubt("born", name=started[0]))
     named_leases = by_name.named(columns, "lease", by_name.is_time)
     leases = (*named_leases.sure, *named_leases.guesses)
-    timeouts, without_unit = by_name.timeouts(columns)
+    deadline = times("deadline")
+    due = [*times("due"), *(name for name in queued[1:] if "queue" in name.lower())]
+    used = {*heartbeat, *updated, *queued, *locked, *started, *finished, *leases, *deadline}
+    left = [column for column in columns if column.name not in used | {*due, *times("expires")}]
+    due += _planned(inferred, mapping, left)
+    timeouts = by_name.timeouts(columns)
     mapping = replace(
         mapping,
         clocks={
@@ -45,19 +59,48 @@ def clocks(table: Facts, mapping: Mapping, doubts: Doubts) -> Mapping:
             "started": tuple(started[:1]),
             "alive": tuple(heartbeat[:1] or updated[:1]),
             "finished": tuple(finished[:1]),
-            "due": tuple(dict.fromkeys(due)),
+            "due": tuple(sorted(dict.fromkeys(due), key=_is_window)),
             "lease": leases,
-            "deadline": tuple(times("deadline")),
+            "deadline": tuple(deadline),
         },
-        timeouts=tuple(timeouts),
+        timeouts=timeouts.runs[:1],
+        silences=timeouts.silences,
         locked_at=tuple(name for name in locked if name not in started[:1]),
         locks=tuple(dict.fromkeys((*mapping.locks, *locked, *leases, *heartbeat))),
         touched=tuple(updated),
         failed_at=by_name.first(columns, "failed_at", by_name.is_time),
         ends_well=ends_well,
     )
-    _say_unused(columns, times("expires"), without_unit, doubts)
+    doubts += [doubt("timeout", name=name) for name in timeouts.of_something_else]
+    _say_unused(columns, times("expires"), list(timeouts.without_unit), doubts)
     return mapping
+
+
+def _planned(inferred: "Inferred", mapping: Mapping, columns: list[Column]) -> list[str]:
+    """The columns that say when a task is due: by their names, or since rows that wait have times
+    of the future there."""
+    waiting = mapping.words.get(State.PENDING, ())
+    named = [column.name for column in columns if by_name.is_planned(column)]
+    ahead = [
+        column.name
+        for column in columns
+        if column.name not in named
+        and by_name.is_time(column)
+        and not any(by_name.is_among(part, "not_planned") for part in by_name.tokens(column.name))
+        and inferred.evidence.ahead(column.name, waiting)
+    ]
+    inferred.doubts += [doubt("due", name=name) for name in ahead]
+    return [*named, *ahead]
+
+
+def _is_window(name: str) -> bool:
+    """Whether it says for when a task was planned, rather than when it is tried next: a retry does
+    not move it where there is another."""
+    parts = by_name.tokens(name)
+    return not any(part in _TRIED_NEXT for part in parts)
+
+
+_TRIED_NEXT = {"next", "retry", "attempt", "available", "run", "visible", "backoff", "proximo"}
 
 
 def _queued(names: list[str]) -> list[str]:
@@ -106,23 +149,70 @@ def caveats(table: Facts, mapping: Mapping, *, alive_is_given: bool = False) -> 
     return doubts + _zones(table, sorted(names))
 
 
-UTC_ZONES = {"UTC", "Etc/UTC", "GMT"}
+UTC_ZONES = {"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Universal", "Zulu", "UCT", "Etc/UCT"}
+STILL_NOW_SECONDS = 60
+
+
+def zone_of(table: Facts, column: Column, evidence: Evidence) -> str:
+    """In which zone the times of a column without one are: by its default, the zone of the database
+    and its newest row. Where neither tells, the reading by which no task is older than it is."""
+    if column.type != "timestamp" or "utc" in (column.default or "").lower():
+        return "UTC"
+    ahead = evidence.newest.get(column.name)
+    if table.zone in UTC_ZONES:
+        named = by_name.exact([column], "queued", by_name.is_time)
+        named += by_name.exact([column], "updated", by_name.is_time)
+        if named and ahead is not None and ahead > STILL_NOW_SECONDS:
+            return _ahead_of_utc(ahead)
+        return "UTC"
+    if column.born_now:
+        return table.zone
+    east = _seconds_east(table.zone)
+    if ahead is not None and ahead > STILL_NOW_SECONDS:
+        return table.zone
+    may_be_local = ahead is None or east is None or ahead - east <= STILL_NOW_SECONDS
+    return table.zone if may_be_local and east is not None and east < 0 else "UTC"
+
+
+def _ahead_of_utc(seconds: float) -> str:
+    """A zone whose time is so far ahead, to the next half hour, as PostgreSQL writes it."""
+    half_hours = math.ceil((seconds - STILL_NOW_SECONDS) / 1800)
+    hours, minutes = divmod(half_hours * 30, 60)
+    return f"UTC-{hours}:{minutes:02d}" if half_hours <= 28 else "UTC"
+
+
+def _seconds_east(zone: str) -> float | None:
+    try:
+        offset = datetime.datetime.now(ZoneInfo(zone)).utcoffset()
+    except (ZoneInfoNotFoundError, ValueError):
+        return None
+    return offset.total_seconds() if offset is not None else None
 
 
 def _zones(table: Facts, names: list[str]) -> Doubts:
-    """What goes wrong with times where the sessions of a database are not in UTC by default (both
-    reproduced)."""
-    if table.zone in UTC_ZONES:
-        return []
+    """What may go wrong with times where the sessions of a database, or an application, are not in
+    UTC."""
     used = [table.columns[name] for name in names]
-    naive = [column.name for column in used if column.type == "timestamp"]
+    naive = [column for column in used if column.type == "timestamp"]
+    local = [column for column in naive if column.zone != "UTC"]
+    doubts = []
+    for zone in dict.fromkeys(column.zone for column in local):
+        columns = joined(column.name for column in local if column.zone == zone)
+        doubts.append(doubt("local", names=columns, zone=zone))
+    if table.zone in UTC_ZONES:
+        return doubts
+    as_utc = [
+        column.name
+        for column in naive
+        if column not in local and "utc" not in (column.default or "").lower()
+    ]
     shifted = [
         column.name
         for column in used
         if column.type == "timestamptz" and "timezone(" in (column.default or "").lower()
     ]
-    groups = (("zone", naive), ("zone_default", shifted))
-    return [doubt(key, names=joined(group), zone=table.zone) for key, group in groups if group]
+    groups = (("zone", as_utc), ("zone_default", shifted))
+    return doubts + [doubt(key, names=joined(group), zone=table.zone) for key, group in groups if group]
 
 
 def _say_unused(
@@ -132,7 +222,7 @@ def _say_unused(
     doubts += [doubt("no_unit", name=name) for name in without_unit]
     names = {name for role in _CLOCKS for name in by_name.exact(columns, role, _is_any)}
     for column in columns:
-        if column.type in TEXTS and column.name in names:
+        if column.type in TEXTS and not column.iso and column.name in names:
             doubts.append(doubt("text_clock", name=column.name, type=column.type))
 
 

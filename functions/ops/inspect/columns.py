@@ -6,23 +6,42 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from functions.install.column_sql import JSONS, NUMBERS, TEXT_LISTS, TEXTS, TIMES, WHOLE, Column
-from functions.ops.inspect.vocabulary import column_names, squashed, tokens, vocabulary
+from functions.ops.inspect.vocabulary import (
+    column_names,
+    core,
+    cores,
+    is_among,
+    squashed,
+    tokens,
+    vocabulary,
+    without_marks,
+)
 
 Fits = Callable[[Column], bool]
 
 
 def is_time(column: Column) -> bool:
-    """Times, and numbers that may be epochs by their names: `process_time real` is a length. A
-    generated column tells no more than what it is made of."""
-    epoch = column.type == "int8" or (
-        column.type in NUMBERS
-        and re.search(r"(at|on|ts|stamp|created|updated)$", squashed(column.name))
-    )
-    return (column.type in TIMES or bool(epoch)) and not column.generated
+    """Times, texts that hold times, and numbers that may be epochs by their names and rows:
+    `process_time real` is a length. A generated column tells no more than what it is made of."""
+    if column.generated:
+        return False
+    if column.type in NUMBERS:
+        return column.epoch is not False and _may_be_epoch(column)
+    return column.type in TIMES or column.iso
+
+
+def _may_be_epoch(column: Column) -> bool:
+    parts = tokens(column.name)
+    of_length = any(is_among(part, "lengths") for part in parts)
+    if of_length and is_among(parts[-1], "time_marks") and column.epoch is None:
+        return False
+    if column.epoch or column.type == "int8":
+        return True
+    return bool(re.search(r"(at|on|ts|stamp|created|updated|epoch|date)$", squashed(column.name)))
 
 
 def is_text(column: Column) -> bool:
-    return column.type in TEXTS and not column.labels
+    return column.type in TEXTS and not column.labels and not column.iso
 
 
 def takes_notes(column: Column) -> bool:
@@ -46,6 +65,10 @@ def is_list(column: Column) -> bool:
     return column.type in JSONS | TEXT_LISTS and not column.generated
 
 
+def is_document(column: Column) -> bool:
+    return column.type in JSONS and not column.generated
+
+
 def is_plain(column: Column) -> bool:
     return column.type not in JSONS
 
@@ -66,11 +89,56 @@ class Named:
 def named(columns: Iterable[Column], role: str, fits: Fits) -> Named:
     ranks = column_names(role)
     names = [column.name for column in columns if fits(column)]
-    sure = sorted(
-        (name for name in names if squashed(name) in ranks), key=lambda name: ranks[squashed(name)]
-    )
+    places = {name: place for name in names if (place := _place(name, role)) is not None}
+    sure = sorted(places, key=places.__getitem__)
     guesses = [name for name in names if name not in sure and ends_like(name, ranks)]
     return Named(sure, guesses)
+
+
+TIMED = frozenset({"queued", "started", "heartbeat", "updated", "finished", "succeeded", "failed_at"})
+"""Roles of times, whose names are known in any form: created_at, createDate, created_ms."""
+
+
+def _place(name: str, role: str) -> int | None:
+    """The rank of a name among those of its role; None where it is none of them."""
+    ranks = column_names(role)
+    if squashed(name) in ranks:
+        return ranks[squashed(name)]
+    if role not in TIMED:
+        return None
+    cores_of_role = cores(role)
+    about: str | None = core(name)
+    if about == squashed(name) or about not in cores_of_role:
+        about = without_marks(squashed(name), cores_of_role)
+    return None if about is None else len(ranks) + cores_of_role[about]
+
+
+def is_planned(column: Column) -> bool:
+    """Whether its name says when a task may start at the earliest: next_start, wait_till."""
+    parts = tokens(column.name)
+    if not is_time(column) or any(is_among(part, "not_planned") for part in parts):
+        return False
+    planned = any(is_among(part, "planned") for part in parts)
+    return planned or (len(parts) > 1 and is_among(parts[-1], "planned_after"))
+
+
+def says_why(column: Column) -> bool:
+    """Whether its name says that it takes the reason of a failure."""
+    parts = tokens(column.name)
+    if not takes_notes(column) or any(is_among(part, "not_errors") for part in parts):
+        return False
+    return any(is_among(part, "error_parts") for part in parts)
+
+
+def may_say_why(column: Column) -> bool:
+    """exit_message, returnInfo, status_note: said of any end, failures included."""
+    parts = tokens(column.name)
+    return (
+        len(parts) > 1
+        and takes_notes(column)
+        and is_among(parts[-1], "note_parts")
+        and any(is_among(part, "ends_parts") for part in parts[:-1])
+    )
 
 
 def exact(columns: Iterable[Column], role: str, fits: Fits) -> list[str]:
@@ -96,9 +164,22 @@ class Timeout:
     unit: float
 
 
-def timeouts(columns: Iterable[Column]) -> tuple[list[Timeout], list[str]]:
-    """The time-outs that rows state for themselves, and the columns whose unit nobody can know."""
-    with_unit, without_unit = [], []
+@dataclass(frozen=True)
+class Timeouts:
+    """The lengths of time that rows state for themselves: of their run, of the silence of their
+    worker; and the columns of which nobody can know the unit, or what they limit."""
+
+    runs: tuple[Timeout, ...]
+    silences: tuple[Timeout, ...]
+    without_unit: tuple[str, ...]
+    of_something_else: tuple[str, ...]
+
+
+def timeouts(columns: Iterable[Column]) -> Timeouts:
+    """What a time-out limits is told by the words before it: a run (run_timeout, or none), the
+    silence of its worker (heartbeat_timeout), or anything else (lease_timeout), which is not
+    used."""
+    runs, silences, without_unit, others = [], [], [], []
     units = {
         squashed(name): float(unit)
         for unit, names in vocabulary()["timeouts"].items()
@@ -107,16 +188,32 @@ def timeouts(columns: Iterable[Column]) -> tuple[list[Timeout], list[str]]:
     for column in columns:
         parts = tokens(column.name)
         endings = [squashed(" ".join(parts[at:])) for at in range(len(parts))]
-        unit = next((units[ending] for ending in endings if ending in units), None)
-        if unit is None or column.generated:
+        at = next((at for at, ending in enumerate(endings) if ending in units), None)
+        if at is None or column.generated or column.type not in NUMBERS | {"interval"}:
             continue
-        if column.type == "interval":
-            with_unit.append(Timeout(column.name, 1))
-        elif unit and column.type in NUMBERS:
-            with_unit.append(Timeout(column.name, unit))
-        elif column.type in NUMBERS:
+        unit = 1 if column.type == "interval" else units[endings[at]]
+        limited = _limited(parts[:at])
+        if limited == "another":
+            others.append(column.name)
+        elif not unit:
             without_unit.append(column.name)
-    return with_unit, without_unit
+        elif limited == "silence":
+            silences.append(Timeout(column.name, unit))
+        else:
+            runs.append(Timeout(column.name, unit))
+    return Timeouts(tuple(runs), tuple(silences), tuple(without_unit), tuple(others))
+
+
+def _limited(words_before: tuple[str, ...]) -> str:
+    """`started_to_completed` limits a run, `created_to_started` a wait."""
+    if "to" in words_before:
+        begin = words_before[: words_before.index("to")]
+        words_before = begin if begin and begin[-1].startswith(("start", "run", "begin")) else ("to",)
+    if any(is_among(part, "silences") for part in words_before):
+        return "silence"
+    if all(is_among(part, "runs") for part in words_before):
+        return "run"
+    return "another"
 
 
 def points(names: Iterable[str], section: str) -> tuple[int, list[str]]:

@@ -70,8 +70,9 @@ def _require_writable(inferred: Inferred, limits: Limits) -> None:
     state = State.PENDING if limits.action == "requeue" else State.FAILED
     if inferred.mapping.word(state) is None:
         raise StoreError(
-            f"no word for {state} is known, so nothing can be written. "
-            f"Give it with --map FILE (words.{state}).",
+            f"nothing in {table.title} shows the word for {state}, and a word that its application "
+            f"does not know is never written. Give it with --word {state}=WORD, or with --map FILE "
+            f"(words.{state}).",
             retryable=False,
         )
 
@@ -79,12 +80,14 @@ def _require_writable(inferred: Inferred, limits: Limits) -> None:
 def _actions(test: Overdue) -> list[str]:
     """A pending task is back already: a requeue has nothing to do with it, and to fail it is not
     what was asked for."""
+    stops = test.mapping.stopping.intersection(test.words)
+    cancelled = ["cancel"] if stops and test.mapping.word(State.CANCELLED) is not None else []
     if test.limits.action == "fail":
-        return ["fail"]
+        return ["fail", *cancelled]
     if test.state == State.PENDING:
-        return []
-    exhausted = action(test) != "'requeue'" and test.mapping.word(State.FAILED) is not None
-    return ["requeue", "fail"] if exhausted else ["requeue"]
+        return cancelled
+    exhausted = "'fail'" in action(test) and test.mapping.word(State.FAILED) is not None
+    return ["requeue", *(["fail"] if exhausted else []), *cancelled]
 
 
 class _BadRowError(Exception):
@@ -192,7 +195,7 @@ def _plans(test: Overdue, action_name: str) -> Iterator[dict[str, str]]:
     if action_name == "requeue":
         yield _requeued(test)
         return
-    failed = _failed(test)
+    failed = _ended(test, State.CANCELLED if action_name == "cancel" else State.FAILED)
     started = {
         name: f"coalesce({qualified(test.columns[name])}, {now})"
         for name in test.mapping.clock("started")
@@ -206,18 +209,33 @@ def _plans(test: Overdue, action_name: str) -> Iterator[dict[str, str]]:
     yield unlocked | {name: value for name, value in failed.items() if name not in ends}
 
 
-def _failed(test: Overdue) -> dict[str, str]:
+def _ended(test: Overdue, state: State) -> dict[str, str]:
+    """A bad end, with what the rows show that it also sets."""
     mapping = test.mapping
-    values = {mapping.status or "": literal(mapping.word(State.FAILED))} | _touched(test)
+    values = {mapping.status or "": literal(mapping.word(state))} | _touched(test)
     if error := mapping.columns.get("error"):
-        text = note(test.columns[error], message(test), CODES[test.state])
+        text = note(test.columns[error], message(test, state), _code(test, state))
         if text is not None:
             values[error] = text
     ends = [] if mapping.ends_well else mapping.clock("finished")
-    end = mapping.failed_at or next(iter(ends), None)
-    if end and not test.columns[end].generated and (now := _now(test, end)):
-        values[end] = now
+    end = mapping.failed_at if state == State.FAILED else None
+    end = end or next(iter(ends), None)
+    learned = mapping.ends.get(state) or mapping.ends.get(State.FAILED)
+    times = [*filter(None, [end]), *(learned.times if learned else ())]
+    for name in times:
+        if not test.columns[name].generated and (now := _now(test, name)):
+            values[name] = now
+    if learned and (state in mapping.ends):
+        values |= {name: _constant(test, name, text) for name, text in learned.constants.items()}
     return values
+
+
+def _constant(test: Overdue, name: str, text: str) -> str:
+    return literal(text == "true") if test.columns[name].type == "bool" else literal(text)
+
+
+def _code(test: Overdue, state: State) -> Reason:
+    return Reason.CANCELLED if state == State.CANCELLED else CODES[test.state]
 
 
 def _requeued(test: Overdue) -> dict[str, str]:
@@ -228,6 +246,10 @@ def _requeued(test: Overdue) -> dict[str, str]:
     names = [name for name in (*mapping.clock("started"), *mapping.locks) if name not in born]
     values = {mapping.status or "": literal(mapping.word(State.PENDING))}
     values |= _touched(test) | _cleared(test, names)
+    for learned in mapping.ends.values():
+        before = learned.open_constants
+        values |= {name: _constant(test, name, text) for name, text in before.items()}
+        values |= _cleared(test, learned.times)
     if attempts := mapping.columns.get("attempts"):
         counter = test.columns[attempts]
         is_retries = "retr" in attempts.lower()
@@ -260,8 +282,10 @@ def _clocks(test: Overdue) -> tuple[Column, ...]:
     return tuple(test.columns[name] for names in test.mapping.clocks.values() for name in names)
 
 
-def message(test: Overdue) -> str:
+def message(test: Overdue, state: State = State.FAILED) -> str:
     """The reason as SQL: a code first, which a narrow column keeps, and a sentence."""
+    if state == State.CANCELLED:
+        return literal(f"{Reason.CANCELLED}: Its user asked to stop it, and no worker answered.")
     since = f"to_char({test.since} at time zone 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"')"
     beginning = literal(f"{CODES[test.state]}: {SENTENCES[test.state]} ")
     return f"({beginning} || coalesce({since}, 'a time that no clock tells') || '.')"

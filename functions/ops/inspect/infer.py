@@ -2,19 +2,21 @@
 and clocks, with a sentence for all that is not certain, which names the option to give. Nothing
 is guessed in silence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from functions.core.states import OPEN, State
-from functions.install.column_sql import JSONS, Column
+from functions.install.column_sql import JSONS, NUMBERS, TEXTS, Column
 from functions.ops.inspect import columns as by_name
+from functions.ops.inspect import evidence as rows
 from functions.ops.inspect import people
 from functions.ops.inspect.catalogue import Facts
-from functions.ops.inspect.clocks import caveats, clocks
+from functions.ops.inspect.clocks import caveats, clocks, zone_of
 from functions.ops.inspect.mapping import Mapping, Override, overridden, typed, without
 from functions.ops.inspect.sentences import Doubt, alternatives, doubt, joined, refusal
 from functions.ops.inspect.status import LabelsOf, Status, ValuesOf, choose, sounds
+from functions.ops.inspect.words import sure_states
 
 VIEWS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
@@ -32,6 +34,7 @@ class Inferred:
     its rows."""
     assumed: frozenset[Any] = frozenset()
     """Words that neither the catalogue nor a row shows."""
+    evidence: rows.Evidence = rows.NOTHING
 
     @property
     def why_blind(self) -> str:
@@ -42,8 +45,20 @@ class Inferred:
         return [text for _, text in self.doubts]
 
 
+RowsOf = Callable[[str, Iterable[Any]], rows.Evidence]
+"""What the rows show, by the status column and its words."""
+
+
+def _no_rows(_: str, __: Iterable[Any]) -> rows.Evidence:
+    return rows.NOTHING
+
+
 def infer(
-    table: Facts, values_of: ValuesOf, labels_of: LabelsOf, load: Callable[[], Override] = dict
+    table: Facts,
+    values_of: ValuesOf,
+    labels_of: LabelsOf,
+    load: Callable[[], Override] = dict,
+    rows_of: RowsOf = _no_rows,
 ) -> Inferred:
     """`values_of` tells the values that occur in a column, `labels_of` the rows of a small table
     that a column points to, `load` what a person says in a --map file."""
@@ -56,30 +71,142 @@ def infer(
     if status is None:
         inferred.refused = inferred.refused or _no_status(table)
         return inferred
+    words = _words(inferred, status, others, override)
+    shown = [word for words_of_state in words.values() for word in words_of_state]
+    inferred.evidence = rows_of(status.column.name, shown)
+    inferred.table = table = _refined(inferred, words)
     named = {status.column.name, key}
     columns = [column for column in table.columns.values() if column.name not in named]
     mapping = Mapping(
         key=key,
         status=status.column.name,
-        words=_words(inferred, status, others, override),
+        words=words,
         columns=_columns(inferred, columns),
         version=by_name.first(columns, "version", by_name.is_count),
         deleted=tuple(by_name.exact(columns, "deleted", by_name.is_flag_or_time)),
         locks=tuple(by_name.exact(columns, "lock", by_name.is_holder)),
     )
-    mapping = clocks(table, mapping, inferred.doubts)
+    mapping = clocks(inferred, mapping)
+    mapping = _ended_by_rows(inferred, mapping, status, override)
     _say_assumed(inferred, status, override)
-    inferred.mapping = _possible(inferred, overridden(mapping, override, status.column), status)
+    mapping = _possible(inferred, overridden(mapping, override, status.column), status)
+    mapping = replace(
+        mapping,
+        unwritable=_unwritable(status, override),
+        stopping=frozenset(status.reading.stopping),
+    )
+    inferred.mapping = _learned(inferred, mapping)
     inferred.refused = inferred.refused or _verdict(inferred, status, override)
     inferred.doubts = [
         (topic, text) for topic, text in inferred.doubts if not _answered(topic, override)
     ]
+    _say_unwritable(inferred)
     if inferred.mapping.columns["error"] is None:
         inferred.doubts.append(doubt("no_error"))
     inferred.doubts += caveats(
         table, inferred.mapping, alive_is_given=bool(override.get("clocks.alive"))
     )
     return inferred
+
+
+def _refined(inferred: Inferred, words: dict[State, tuple[Any, ...]]) -> Facts:
+    """The table with what its rows show of its columns: which are never empty, which texts and
+    numbers are times, in which zone times without one are."""
+    table, evidence = inferred.table, inferred.evidence
+    full = rows.empties(evidence, table.columns.values(), words)
+    columns = {}
+    for name, column in table.columns.items():
+        texts, times = evidence.iso(name)
+        columns[name] = replace(
+            column,
+            not_null=column.not_null or name in full,
+            epoch=rows.is_epoch(evidence, name) if column.type in NUMBERS else None,
+            iso=column.type in TEXTS and texts == times and (times > 0 or _sounds_timed(column)),
+            zone=zone_of(table, column, evidence),
+        )
+    return replace(table, columns=columns)
+
+
+def _sounds_timed(column: Column) -> bool:
+    """A text that is called `createdAt` and that no row has."""
+    timed = replace(column, iso=True)
+    parts = by_name.tokens(column.name)
+    marked = len(parts) > 1 and by_name.is_among(parts[-1], "time_marks")
+    return marked and any(by_name.exact([timed], role, by_name.is_time) for role in by_name.TIMED)
+
+
+def _ended_by_rows(
+    inferred: Inferred, mapping: Mapping, status: Status, override: Override
+) -> Mapping:
+    """A word whose rows have the time of their end set is no word of an open task:
+    `FailedRetryable` sounds as if it waited."""
+    finished = mapping.clock("finished")
+    if not finished or mapping.ends_well:
+        return mapping
+    moved: dict[State, list[Any]] = {}
+    for word in mapping.words.get(State.PENDING, ()):
+        unsure = word in status.reading.doubts and f"words.{State.PENDING}" not in override
+        if unsure and rows.is_ended(inferred.evidence, finished[0], word):
+            is_bad = State.FAILED in sure_states(word)
+            moved.setdefault(State.FAILED if is_bad else State.RESTING, []).append(word)
+    if not moved:
+        return mapping
+    ended = [word for words in moved.values() for word in words]
+    inferred.doubts.append(doubt("ended", words=alternatives(ended), name=finished[0]))
+    status.reading.stages |= set(ended)
+    kept = without(mapping.words, ended)
+    words = {state: (*kept.get(state, ()), *moved.get(state, ())) for state in State}
+    return replace(mapping, words=words)
+
+
+def _unwritable(status: Status, override: Override) -> frozenset[Any]:
+    """The words that are read and never written: those that nothing in the table shows, and a bad
+    end of one stage only. What a person gives is written."""
+    assumed = {word for words in status.assumed.values() for word in words}
+    stages = {word for word in status.reading.stages if word in status.reading.of(State.FAILED)}
+    ended = status.reading.stages - set(status.reading.of(State.RUNNING))
+    given = {
+        word
+        for state in State
+        for word in typed(override.get(f"words.{state}", ()), status.column)
+    }
+    return frozenset((assumed | stages | ended) - given)
+
+
+def _say_unwritable(inferred: Inferred) -> None:
+    """Which states nothing can be moved to, and the word that is written where there are several
+    stages."""
+    mapping = inferred.mapping
+    for state in (State.PENDING, State.FAILED):
+        stages = [word for word in mapping.words.get(state, ()) if word not in inferred.assumed]
+        if stages and mapping.word(state) is None:
+            topic = f"words.{state}"
+            inferred.doubts.append(
+                doubt("stage", topic, words=alternatives(stages), state=state, topic=topic)
+            )
+
+
+def _learned(inferred: Inferred, mapping: Mapping) -> Mapping:
+    """What the rows show that an end writes beside the columns that are known by their names."""
+    roles = {name for name in mapping.columns.values() if name}
+    known = {name for names in mapping.clocks.values() for name in names} | roles
+    known |= {mapping.key or "", mapping.status or "", *mapping.deleted, *mapping.touched}
+    known |= {*mapping.locks, mapping.version or "", mapping.failed_at or ""}
+    known |= {timeout.name for timeout in (*mapping.timeouts, *mapping.silences)}
+    columns = [
+        column
+        for column in inferred.table.columns.values()
+        if column.name not in known and column.name not in inferred.table.points_to
+    ]
+    ends = {}
+    for state in (State.COMPLETED, State.FAILED, State.CANCELLED):
+        learned = rows.of_an_end(inferred.evidence, columns, mapping.words, state)
+        if learned.constants or learned.times:
+            ends[state] = learned
+    if failed := ends.get(State.FAILED):
+        names = joined((*failed.constants, *failed.times))
+        inferred.doubts.append(doubt("learned", names=names))
+    return replace(mapping, ends=ends)
 
 
 def _no_status(table: Facts) -> str:
@@ -136,7 +263,7 @@ def _words(
     name, reading = status.column.name, status.reading
     if others:
         inferred.doubts.append(doubt("other_status", others=joined(others), name=name))
-    elif not status.named:
+    if not others and not status.named:
         inferred.doubts.append(doubt("status", name=name))
     overridden_words = {str(word) for state in State for word in override.get(f"words.{state}", ())}
     for word, text in reading.doubts.items():
@@ -176,9 +303,20 @@ def _columns(inferred: Inferred, columns: list[Column]) -> dict[str, str | None]
         "error": _error(inferred, columns),
         "kind": next(iter((*kinds, *perhaps)), None),
         "owner": by_name.first(columns, "owner", by_name.is_plain),
-        "attempts": by_name.first(columns, "attempts", by_name.is_count),
+        "attempts": by_name.first(_uncounted(inferred, columns), "attempts", by_name.is_count),
         "limit": by_name.first(columns, "limit", by_name.is_count),
+        "input": by_name.first(columns, "input", by_name.is_document),
+        "result": by_name.first(columns, "result", by_name.is_document),
     }
+
+
+def _uncounted(inferred: Inferred, columns: list[Column]) -> list[Column]:
+    """Without what names a row together with others: an attempt_number of a unique index is no
+    count of tries."""
+    unique = {
+        name for index in inferred.table.indexes if index.unique for name in index.columns
+    } | set(inferred.table.key)
+    return [column for column in columns if column.name not in unique]
 
 
 def _error(inferred: Inferred, columns: list[Column]) -> str | None:
@@ -187,9 +325,11 @@ def _error(inferred: Inferred, columns: list[Column]) -> str | None:
     names = by_name.named(columns, "error", by_name.takes_notes)
     if names.sure:
         return names.sure[0]
+    saying = [column.name for column in columns if by_name.says_why(column)]
+    perhaps = [column.name for column in columns if by_name.may_say_why(column)]
     codes = by_name.exact(columns, "error_perhaps", by_name.is_text)
     logs = by_name.exact(columns, "log", by_name.is_list)
-    if guesses := [*names.guesses, *codes, *logs]:
+    if guesses := [*names.guesses, *saying, *perhaps, *codes, *logs]:
         inferred.doubts.append(doubt("error", name=guesses[0]))
         return guesses[0]
     return None
@@ -217,13 +357,13 @@ def _verdict(inferred: Inferred, status: Status, override: Override) -> str | No
     if not words_given and status.too_many:
         return refusal("many", name=name)
     if not words_given and not status.bare:
-        return people.refusal(inferred.table, status)
+        return people.refusal(inferred.table, status, inferred.mapping)
     if words_given and any(inferred.mapping.words.get(state) for state in OPEN):
         return None
     inferred.blind = True
     if not words_given and status.default is not None:
         inferred.mapping = replace(inferred.mapping, words={State.PENDING: (status.default,)})
-    values = joined(status.unread or inferred.mapping.words.values())
+    values = joined(status.unread) or "no row has a value"
     inferred.doubts.append(
         doubt("numbers", "-", name=name, shown=inferred.table.shown[name], values=values)
     )

@@ -12,11 +12,12 @@ from functions.core.yaml_lines import Value, read
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TIMES, WHOLE, Column
 from functions.ops.inspect.columns import Timeout
+from functions.ops.inspect.evidence import Learned
 
 CLOCKS = ("queued", "started", "alive", "finished")
 MORE_CLOCKS = ("due", "lease", "deadline")
 COLUMNS = ("error", "kind", "owner", "attempts")
-MORE_COLUMNS = ("limit",)
+MORE_COLUMNS = ("limit", "input", "result")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Mapping:
     clocks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     columns: dict[str, str | None] = field(default_factory=dict)
     timeouts: tuple[Timeout, ...] = ()
+    silences: tuple[Timeout, ...] = ()
+    """How long the worker of a row may be silent."""
     locked_at: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
     touched: tuple[str, ...] = ()
@@ -39,12 +42,21 @@ class Mapping:
     version: str | None = None
     deleted: tuple[str, ...] = ()
 
+    unwritable: frozenset[Any] = frozenset()
+    """Words that are read and never written: nothing in the table shows that its application knows
+    them as the general word of their state."""
+    stopping: frozenset[Any] = frozenset()
+    """Running words of a task whose user asked to stop it."""
+    ends: dict[State, Learned] = field(default_factory=dict)
+    """What the rows show that an end also writes."""
+
     def clock(self, name: str) -> tuple[str, ...]:
         return self.clocks.get(name, ())
 
     def word(self, state: State) -> Any:
         """The word to write for a state, or None."""
-        return next(iter(self.words.get(state, ())), None)
+        words = (word for word in self.words.get(state, ()) if word not in self.unwritable)
+        return next(words, None)
 
     def as_json(self) -> dict[str, Any]:
         """In the exact form of `inferred`."""

@@ -76,7 +76,18 @@ class Overdue:
         """Is it in this state, and not deleted?"""
         words = ", ".join(literal(word) for word in self.words)
         values = f"= {words}" if len(self.words) == 1 else f"in ({words})"
-        return " and ".join([f"{self.status} {values}", *self._not_deleted()])
+        return " and ".join([f"{self.status} {values}", *self._not_deleted(), *self._not_ended()])
+
+    def _not_ended(self) -> Iterator[str]:
+        """A row whose end time is set is not open, unless it was touched after its end."""
+        if self.mapping.ends_well or not self.mapping.clock("finished"):
+            return
+        finished = self.columns[self.mapping.clock("finished")[0]]
+        if finished.not_null or finished.born_now:
+            return
+        end = moment(finished)
+        later = [f"{sign} > {end} + interval '1 minute'" for sign in (*self._signs(),)]
+        yield f"({' or '.join([f'({end}) is null', *later])})"
 
     def _not_deleted(self) -> Iterator[str]:
         for name in self.mapping.deleted:
@@ -107,10 +118,11 @@ class Overdue:
         return [*self._alive(), *self.clock("started"), *self._locked()]
 
     def _put_back(self) -> list[str]:
-        """A task that was tried before waits since it was put back, not since it was created."""
+        """A task that was tried before waits since it was put back, not since it was created. Where
+        nothing counts the tries, each write to it may have put it back."""
         attempts = self.mapping.columns.get("attempts")
         if not attempts:
-            return []
+            return [moment(self.columns[name]) for name in self.mapping.touched]
         return [f"case when {self.named(attempts)} > 0 then {alive} end" for alive in self._alive()]
 
     @property
@@ -130,11 +142,13 @@ class Overdue:
         if timeout := own.get("timeout"):
             start = _coalesce([*self.clock("started"), *self._alive(), *self._queued()])
             rules.append(("timeout", f"{start} + {timeout}"))
+        if silence := own.get("silence"):
+            rules.append(("beat", f"{self.since} + {silence}"))
         if lease := own.get("lease"):
             alive = _greatest([lease, *self._alive()])
             rules.append(("lease", f"case when {lease} is not null then {alive} + {grace} end"))
         silent = f"{self.since} + {self.limits.interval(SILENCE_SECONDS)}"
-        unruled = " and ".join(f"{moment} is null" for moment in own.values())
+        unruled = " and ".join(f"({moment}) is null" for moment in own.values())
         return [*rules, ("silent", f"case when {unruled} then {silent} end" if own else silent)]
 
     def _own(self) -> dict[str, str]:
@@ -142,9 +156,13 @@ class Overdue:
         timeouts = [
             interval(self.columns[timeout.name], timeout.unit) for timeout in self.mapping.timeouts
         ]
+        silences = [
+            interval(self.columns[timeout.name], timeout.unit) for timeout in self.mapping.silences
+        ]
         own = {
             "deadline": _coalesce(self.clock("deadline")),
             "timeout": _coalesce(timeouts),
+            "silence": _coalesce(silences),
             "lease": _greatest(self.clock("lease")),
         }
         return {name: moment for name, moment in own.items() if moment != NOTHING}
@@ -206,7 +224,16 @@ def open_states(inferred: Inferred, limits: Limits) -> list[Overdue]:
 
 def action(test: Overdue) -> str:
     """What would be done with a row, as SQL: to put back a task that has used its tries up would be
-    a limbo for ever."""
+    a limbo for ever, and one whose user asked to stop it is cancelled."""
+    chosen = _chosen_action(test)
+    asked = [word for word in test.words if word in test.mapping.stopping]
+    if not asked or test.mapping.word(State.CANCELLED) is None:
+        return chosen
+    words = ", ".join(literal(word) for word in asked)
+    return f"case when {test.status} in ({words}) then 'cancel' else {chosen} end"
+
+
+def _chosen_action(test: Overdue) -> str:
     if test.mapping.word(State.PENDING) is None:
         return literal("fail")
     attempts, limit = test.mapping.columns.get("attempts"), test.mapping.columns.get("limit")

@@ -57,6 +57,19 @@ DOUBTS = {
     "now(). Until then give --older-than with that much more.",
     "expires": "{name} may be the life of the result or the deadline of the task: it is not used. "
     "If it is a deadline: --map FILE (clocks.deadline).",
+    "timeout": "{name} limits something else than the run of a task, by its name: it is not used. "
+    "If it limits the run: --older-than.",
+    "due": "{name} is taken for the time before which a task may not start, since rows that wait "
+    "have times of the future there. If it is not: --map FILE (clocks.due).",
+    "ended": "rows in {words} have {name} set: they are taken for ended. If they wait: --map FILE "
+    "(words.pending).",
+    "stage": "{words} seems to be the {state} of one stage only: it is read and never written. Say "
+    "the general word with --map FILE ({topic}).",
+    "learned": "all failed rows have {names} set and no open row has: a failed task gets the same. "
+    "If that is wrong, end tasks by hand, or with a --map FILE (words) and adopt.",
+    "local": "{names}: no time zone; by the defaults, the newest rows and the zone of the server "
+    "they hold the local time of {zone}, and are read so. If they are UTC: give --older-than with "
+    "that much more, or store timestamptz.",
     "no_unit": "{name} has no unit: it is not used. Give --older-than.",
     "text_clock": "{name} is {type}, not a time: it is not used as a clock. Store timestamptz, or "
     "name another with --map FILE (clocks).",
@@ -77,6 +90,8 @@ TOPICS = {
     "no_queued": "clocks.queued",
     "assumed": "-",
     "expires": "clocks.deadline",
+    "due": "clocks.due",
+    "ended": "words.pending",
     "free_text": "words",
     "numbers": "words",
     "flag": "words",
@@ -105,6 +120,8 @@ REFUSALS = {
     "table for people. " + MORE,
     "no_failed": "none of its words ({words}) says that a task failed: it seems to be a table for "
     "people. " + MORE,
+    "unproven": "its words ({words}) may be those of people as well, and nothing in it is of "
+    "workers alone: no error, tries, payload, lock or queue ({columns}). " + MORE,
     "trade_words": "its words ({words}) are those of goods and money, which nobody should end by "
     "their age. " + MORE,
     "trade": "its name and the columns {columns} are those of goods and money, which nobody "
@@ -122,6 +139,7 @@ REASONS = {
     "silent": "{word} for {age} without a sign of life (by {by}; allowed {allowed})",
     "lease": "{word}, but its lease ended {ago} ago (by {by})",
     "deadline": "{word}, but its deadline passed {ago} ago (by {by})",
+    "beat": "{word} for {age} without a sign of life, longer than it allows itself (by {by})",
     "timeout": "{word} for {ago} longer than it allows itself (by {by})",
     "undated": "{word}, and no clock tells since when: it was named",
 }

@@ -50,6 +50,15 @@ class Status:
         return {State.RUNNING, State.FAILED} <= self.reading.strong
 
     @property
+    def tells_nothing(self) -> bool:
+        """Whether nobody can know what it says: numbers without a meaning, or a closed list without
+        a word of work."""
+        if self.bare or self.too_many:
+            return True
+        works = {State.PENDING, State.RUNNING, State.FAILED} & self.reading.strong
+        return self.closed and not self.flag and not works
+
+    @property
     def fit(self) -> float:
         bonus = 1.5 if self.named else 0
         if self.flag:  # where there is no better
@@ -80,10 +89,20 @@ def choose(
     statuses = [_status(column, table, values_of, labels_of) for column in columns]
     if not name:
         statuses = [status for status in statuses if _is_likely(status)]
-    statuses.sort(key=lambda status: -status.fit)
     if not statuses:
         return None, []
-    return statuses[0], [status.column.name for status in statuses[1:] if status.whole]
+    statuses.sort(key=_place)
+    others = [status.column.name for status in statuses[1:] if status.whole or sounds(status.column)]
+    return statuses[0], others
+
+
+def _place(status: Status) -> tuple[bool, int, float]:
+    """By its name, whatever the rows are at the moment: a column called `status` comes first unless
+    the catalogue itself says that its values tell nothing of work."""
+    ranks = column_names("status")
+    by_form = len(ranks) if status.named else len(ranks) + 1
+    rank = ranks.get(squashed(status.column.name), by_form)
+    return status.tells_nothing, rank, -status.fit
 
 
 def _candidates(table: Facts) -> list[Column]:
@@ -121,16 +140,21 @@ def _may_be(column: Column, table: Facts) -> bool:
 
 def sounds(column: Column) -> bool:
     status_names = column_names("status")
-    return (
-        squashed(column.name) in status_names
-        or squashed(column.name).endswith(ENDINGS)
-        or ends_like(column.name, status_names)
+    name = squashed(column.name)
+    return name.endswith(ENDINGS) or is_named(column) or ends_like(column.name, status_names)
+
+
+def is_named(column: Column) -> bool:
+    """A name of a status, also with what form it has: state_name, status_value."""
+    name = squashed(column.name)
+    return any(
+        name.removesuffix(form) in column_names("status")
+        for form in ("", "name", "value", "text", "label", "code", "key", "string")
     )
 
 
 def _status(column: Column, table: Facts, values_of: ValuesOf, labels_of: LabelsOf) -> Status:
-    named = squashed(column.name) in column_names("status")
-    status = Status(column, named, default=_default(column))
+    status = Status(column, is_named(column), default=_default(column))
     due = bool(exact(table.columns.values(), "due", is_time))
     words = _closed(column, table)
     if column.name in table.points_to and (labels := labels_of(table.points_to[column.name])):
@@ -169,9 +193,11 @@ def _labelled(status: Status, labels: dict[Any, str], *, due: bool) -> Status:
     reading = read(list(labels.values()), labels.get(status.default), ordered=True, due=due)
     status.closed = True
     status.reading = Reading(
-        {value: reading.states[label] for value, label in labels.items()},
-        reading.strong,
-        {
+        states={value: reading.states[label] for value, label in labels.items()},
+        stages={value for value, label in labels.items() if label in reading.stages},
+        stopping={value for value, label in labels.items() if label in reading.stopping},
+        strong=reading.strong,
+        doubts={
             value: reading.doubts[label]
             for value, label in labels.items()
             if label in reading.doubts
@@ -183,7 +209,9 @@ def _labelled(status: Status, labels: dict[Any, str], *, due: bool) -> Status:
 def _flag(status: Status) -> Status:
     """True is running. False is not: the flag does not tell whether the task waits or has ended."""
     status.closed = status.flag = True
-    status.reading = Reading({True: State.RUNNING, False: State.COMPLETED}, {State.RUNNING})
+    status.reading = Reading(
+        states={True: State.RUNNING, False: State.COMPLETED}, strong={State.RUNNING}
+    )
     status.alike = {State.FAILED: (False,)}
     return status
 

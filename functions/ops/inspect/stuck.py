@@ -125,4 +125,8 @@ def reason(test: Overdue, word: Any, age: float | None, rule: str, late: float) 
     )
 
 
-_CLOCKS_OF_RULES = {"waiting": ("queued", "due"), "silent": ("alive", "started", "queued", "due")}
+_CLOCKS_OF_RULES = {
+    "waiting": ("queued", "due"),
+    "silent": ("alive", "started", "queued", "due"),
+    "beat": ("alive", "started", "queued"),
+}

@@ -37,6 +37,45 @@ def squashed(name: Any) -> str:
 
 
 @lru_cache
+def core(name: str) -> str:
+    """A column's name without what only says that it is a time: created_at, createDate, ts_created
+    and created_ms are all about `created` or `create`. Empty where nothing else is left."""
+    marks = _marks("time_marks")
+    parts = list(tokens(name))
+    while parts and parts[-1] in marks:
+        parts.pop()
+    while parts and parts[0] in marks:
+        parts.pop(0)
+    return "".join(parts)
+
+
+@lru_cache
+def cores(role: str) -> dict[str, int]:
+    """What the names of a role are about, with their rank."""
+    names_of_role = vocabulary()["columns"].get(role, [])
+    return {key: at for key, at in _ranked([core(name) for name in names_of_role]).items() if key}
+
+
+def without_marks(squashed_name: str, cores_of_role: dict[str, int]) -> str | None:
+    """The same of a name without separators: `createat` is about `create`."""
+    for mark in _marks("time_marks"):
+        for rest in (squashed_name.removesuffix(mark), squashed_name.removeprefix(mark)):
+            if rest != squashed_name and rest in cores_of_role:
+                return rest
+    return None
+
+
+@lru_cache
+def _marks(section: str) -> frozenset[str]:
+    return frozenset(squashed(name) for name in vocabulary()[section])
+
+
+def is_among(part: str, section: str) -> bool:
+    """Whether a token is one of a list."""
+    return part in _marks(section)
+
+
+@lru_cache
 def sure_words() -> dict[str, tuple[State, frozenset[str]]]:
     """What each sure word stands for, and in which languages."""
     meanings: dict[str, tuple[State, frozenset[str]]] = {}
@@ -94,6 +133,15 @@ def column_names(role: str) -> dict[str, int]:
 
 def _ranked(names: list[str]) -> dict[str, int]:
     return {squashed(name): rank for rank, name in reversed(list(enumerate(names)))}
+
+
+def rank_in(state: State, word: Any) -> int:
+    """The place of a word in its language's list: the usual ones come first."""
+    for words in vocabulary()["states"][state].values():
+        ranks = _ranked(words)
+        if squashed(word) in ranks:
+            return ranks[squashed(word)]
+    return len(vocabulary()["states"][state]["en"])
 
 
 def usual(state: State, languages: frozenset[str] = frozenset()) -> list[str]:

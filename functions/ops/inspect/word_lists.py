@@ -3,6 +3,7 @@ indexes, triggers and comments. Pure: PostgreSQL prints its expressions in one w
 back is safe."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from functions.ops.inspect.catalogue import Facts
@@ -66,7 +67,8 @@ def spoken(comments: Iterable[str]) -> list[str]:
     """The words of a comment that lists three states or more: `pending | processing | done`."""
     words = []
     for comment in comments:
-        parts = [part.strip(" '\"`.()") for part in re.split(r"[,;|/\n]|->|→|\bor\b|:", comment)]
+        text = unicodedata.normalize("NFKC", comment)
+        parts = [part.strip(" '\"`.()") for part in re.split(r"[,、;|/\n]|->|→|\bor\b|:", text)]
         words += [
             word
             for word in parts
@@ -76,9 +78,14 @@ def spoken(comments: Iterable[str]) -> list[str]:
 
 
 def numbered(comment: str) -> dict[int, str]:
-    """`0 = pending, 1 = running, 2: done`"""
-    pairs = re.findall(r"(-?\d+)\s*(?:=>|->|[=:)-])\s*['\"]?([^\W\d]\w*(?:[ -][a-z]+)?)", comment)
-    return {int(number): word for number, word in pairs}
+    """`0 = pending, 1 = running, 2: done`, in the signs of any script; or the words first."""
+    text = unicodedata.normalize("NFKC", comment)
+    word, sign = r"([^\W\d]\w*(?:[ -][a-z]+)?)", r"\s*(?:=>|->|→|[=:.)、-])\s*['\"]?"
+    pairs = re.findall(rf"(-?\d+){sign}{word}", text)
+    turned = re.findall(rf"{word}['\"]?\s*(?:=>|->|→|[=:(])\s*(-?\d+)", text)
+    if len(turned) > len(pairs):
+        pairs = [(number, name) for name, number in turned]
+    return {int(number): name for number, name in pairs}
 
 
 def coded(comment: str, words: Iterable[str] = ()) -> dict[str, str]:
@@ -87,7 +94,7 @@ def coded(comment: str, words: Iterable[str] = ()) -> dict[str, str]:
     pairs = re.findall(
         r"(?<![\w-])([A-Za-z]{1,3}|-?\d{1,3})\s*(?:=>|->|[=:])\s*"
         r"['\"]?([^\W\d]\w{2,}(?:[ -][a-z]+)?)",
-        comment,
+        unicodedata.normalize("NFKC", comment),
     )
     meanings = dict(pairs)
     return meanings if len(meanings) >= 3 and set(words) <= set(meanings) else {}

@@ -14,6 +14,8 @@ from typing import Any
 from functions.core.states import State
 from functions.ops.inspect.vocabulary import (
     ambiguous_words,
+    is_among,
+    rank_in,
     rules,
     squashed,
     sure_words,
@@ -28,6 +30,10 @@ class Reading:
     """What the words of a column mean. `strong` are the states by which a task table is known."""
 
     states: dict[Any, State] = field(default_factory=dict)
+    stages: set[Any] = field(default_factory=set)
+    """Words of one stage of the work: `exporting_failed` is not the general word for failed."""
+    stopping: set[Any] = field(default_factory=set)
+    """Words of a task whose user asked to stop it."""
     strong: set[State] = field(default_factory=set)
     doubts: dict[Any, str] = field(default_factory=dict)
 
@@ -48,6 +54,8 @@ def read(
             ambiguous[word] = meaning
             continue
         reading.states[word] = meaning
+        if _is_of_a_stage(word, meaning):
+            reading.stages.add(word)
         if sure:
             reading.strong.add(meaning)
         else:
@@ -58,6 +66,8 @@ def read(
         reading.states[word] = rule.state
         if rule.strong:
             reading.strong.add(rule.state)
+        if group == "stopping":
+            reading.stopping.add(word)
         if rule.reason:
             reading.doubts[word] = f"{word!r} is read as {rule.state} ({rule.reason})"
     _sort(reading, default)
@@ -66,11 +76,11 @@ def read(
 
 def _sort(reading: Reading, default: Any) -> None:
     """The first word of a state is the one to write: the default, else the usual one (FAILED before
-    DEAD_LETTER and ERROR)."""
-    ranks = {squashed(word): rank for state in State for rank, word in enumerate(usual(state))}
+    DEAD_LETTER and ERROR), and that of a stage last."""
 
-    def place(word: Any) -> tuple[bool, bool, int]:
-        return word != default, word in reading.doubts, ranks.get(squashed(word), len(ranks))
+    def place(word: Any) -> tuple[bool, bool, bool, int]:
+        rank = rank_in(reading.states[word], word)
+        return word != default, word in reading.stages, word in reading.doubts, rank
 
     order = sorted(reading.states, key=place)
     reading.states = {word: reading.states[word] for word in order}
@@ -99,6 +109,9 @@ def _compound(parts: tuple[str, ...]) -> tuple[State | str, bool]:
 
 def _by_its_parts(parts: tuple[str, ...]) -> tuple[State | str, bool]:
     states = [sure_words()[part][0] for part in parts if part in sure_words()]
+    asked = any(is_among(part, "asked") for part in parts)
+    if asked and any(is_among(part, "stops") for part in parts):
+        return "stopping", False
     if State.FAILED in states:
         again = not _RETRIED.isdisjoint(parts)
         return (State.PENDING, False) if again else (State.FAILED, True)
@@ -108,7 +121,8 @@ def _by_its_parts(parts: tuple[str, ...]) -> tuple[State | str, bool]:
         return State.PENDING, False
     if len(parts) > 1 and not set(vocabulary()["by_people"]).isdisjoint(parts):
         return State.RESTING, False
-    if State.RUNNING in states and parts[-1] not in {"completed", "complete", "done", "finished"}:
+    working = [part for part in parts if _says_work(part)]
+    if working and parts[-1] not in {"completed", "complete", "done", "finished"}:
         return State.RUNNING, True
     if any(_is_work(part) for part in parts):
         return State.RUNNING, True
@@ -120,6 +134,33 @@ def _by_its_parts(parts: tuple[str, ...]) -> tuple[State | str, bool]:
 _RETRIED = {"retry", "retrying", "retryable", "temporary", "temporarily"}
 _NOT_YET = {"not", "to", "ready", "un"}
 _QUEUED = {"queue", "queued", "enqueued", "pending"}
+
+
+def sure_states(word: Any) -> set[State]:
+    """The states that the parts of a word sound like."""
+    return {sure_words()[part][0] for part in tokens(word) if part in sure_words()}
+
+
+def _says_work(part: str) -> bool:
+    """`processing` and `started` do in any company; a noun (`dry_run`, `progress_saved`) does
+    not."""
+    is_verb = part.endswith(("ing", "ed")) or part in {"ongoing", "inprogress"}
+    return is_verb and part in sure_words() and sure_words()[part][0] == State.RUNNING
+
+
+def _is_of_a_stage(word: Any, meaning: State) -> bool:
+    """`exporting_failed`, `generating_metadata`: more than the state and what tasks in general
+    do."""
+    parts = tokens(word)
+    if meaning not in {State.FAILED, State.RUNNING} or squashed(word) in sure_words():
+        return False
+    rest = [
+        part
+        for part in parts
+        if not is_among(part, "general")
+        and not (part in sure_words() and sure_words()[part][0] == meaning)
+    ]
+    return len(parts) > 1 and bool(rest)
 
 
 def _is_work(part: str) -> bool:
@@ -157,6 +198,8 @@ class _Context:
                 return not self._has(State(state))
             case "before":
                 return self._before(State(state))
+            case "after":
+                return self._after(State(state))
         raise ValueError(f"vocabulary.yaml: {test!r} is no test")
 
     def _has(self, state: State) -> bool:
@@ -166,6 +209,12 @@ class _Context:
         """Whether it stands before all words of `state`, in a list that tells an order."""
         places = [self.words.index(word) for word in self.reading.of(state)]
         return self.ordered and bool(places) and self.words.index(self.word) < min(places)
+
+
+    def _after(self, state: State) -> bool:
+        """Whether it stands after all words of `state`, in a list that tells an order."""
+        places = [self.words.index(word) for word in self.reading.of(state)]
+        return self.ordered and bool(places) and self.words.index(self.word) > max(places)
 
 
 def assumed(state: State, words: Sequence[Any]) -> tuple[str, ...]:
