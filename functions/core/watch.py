@@ -18,6 +18,7 @@ from functions.core.policy_keys import (
     by_name,
     choice,
     mapping_of,
+    number,
     policy_key,
     read_later,
     same_kind,
@@ -49,6 +50,10 @@ OPTIONAL = {"credits": tuple(HOOKS), "generations": ("on_completed",)}
 """The parts in functions/sql/optional, with the hooks that each of them takes."""
 
 
+CONSTANT = "="
+"""With this a value of `also` begins that is written as it is: `=true`, `=failed`."""
+
+
 class Json(str):
     """A JSON text that SQL takes as jsonb. By its type a store knows it from a text."""
 
@@ -75,7 +80,14 @@ def _optional(value: Value) -> tuple[str, ...]:
 
 def _writes(state: State) -> Key:
     more = "worker" if state == State.RUNNING else "note"
-    values = by_name(choice("now", "nothing", "raise", more))
+    words = choice("now", "nothing", "raise", more)
+
+    def read(value: Value) -> str:
+        text = value.text()
+        return text if text.startswith(CONSTANT) else str(words.read(value))
+
+    schema = {"anyOf": [words.schema, {"type": "string", "pattern": f"^{CONSTANT}"}]}
+    values = by_name(Kind(read, schema))
     return Key(values, f"What a move to {state} also writes, by column.")
 
 
@@ -138,12 +150,41 @@ class Watch(PolicyRecord):
                 "alive": "The last sign of life of a worker that is not in the guard.",
                 "touched": "Set by every write of Unstuck.",
                 "finished": "When the task ended.",
+                "seen": "Further signs of life, such as a lock or the start: of these and `alive` "
+                "the latest counts.",
+                "lease": "Until when the row's own worker holds the task: it is stuck 5 minutes "
+                "later. A task that waits is not overdue before.",
+                "deadline": "When the task must have ended: it is stuck 5 minutes later.",
             },
         ),
         "Columns that tell times, best first: where one is NULL, the next one counts. "
         "`workers.last_heartbeat via worker_id=id` names a column of another table. `queued` and "
         "`alive` are required unless `fence` is `observe`; `queued` only where tasks wait.",
         default={},
+    )
+    per_row: dict[str, dict[str, float]] = policy_key(
+        same_kind(
+            by_name(number(0.001, 86_400)),
+            {
+                "run_for": "How long the row may run, by column; the number is the column's unit "
+                "in seconds: `{timeout_ms: 0.001}`.",
+                "silent_for": "How long its worker may be silent, as `run_for`.",
+            },
+        ),
+        "Limits that rows of an adopted table state for themselves: they stand in place of "
+        "`silent_for` of the rule for a worker outside the guard.",
+        default={},
+    )
+    deleted: tuple[str, ...] = policy_key(
+        NAMES,
+        "Columns that are set (or true) in a row that was deleted but kept: it is never touched.",
+        default=(),
+    )
+    stopping: tuple[Any, ...] = policy_key(
+        WORDS,
+        "Those of the words of running that say that the user asked to stop the task: where its "
+        "worker is lost it is cancelled, and never started again.",
+        default=(),
     )
     hooks: dict[str, tuple[str, ...]] = policy_key(
         same_kind(NAMES, HOOKS),
@@ -174,8 +215,8 @@ class Watch(PolicyRecord):
     also: dict[State, dict[str, str]] = policy_key(
         Mapping({state: _writes(state) for state in State if state != State.RESTING}),
         "What else a move to a state writes, by column: `now`, `nothing` (null), `raise` (one "
-        "more); to running `worker`; elsewhere `note` (the sentence, merged into JSON or appended "
-        "to a log).",
+        "more), `=TEXT` (the text itself); to running `worker`; elsewhere `note` (the sentence, "
+        "merged into JSON or appended to a log).",
         default={},
     )
     jwt_role: str = policy_key(

@@ -81,6 +81,11 @@ def _check_words(value: Value, watch: Watch) -> None:
 
 def _check_parts(value: Value, watch: Watch) -> None:
     """What of a watch needs another part of it."""
+    _check_writes(value, watch)
+    if unknown := set(watch.stopping) - set(watch.words[State.RUNNING]):
+        value["stopping"].fail(
+            f"names {', '.join(map(str, unknown))}, which words.running does not. Add it there."
+        )
     if watch.columns.get("result") in watch.marks.values():
         value["marks"].fail(
             "names the column of the result, which may stay empty. Name a time or a flag."
@@ -104,3 +109,20 @@ def _check_parts(value: Value, watch: Watch) -> None:
             "has a `cost`, but nothing takes it. Add `optional: [credits]` to the watch, or a hook "
             "`on_created`."
         )
+
+
+def _check_writes(value: Value, watch: Watch) -> None:
+    """No move may write a column twice: the database refuses each such write (42601), or one of the
+    two is lost."""
+    started, touched = watch.clocks.get("started", ())[:1], watch.clocks.get("touched", ())
+    for state, columns in watch.also.items():
+        written = {watch.key, watch.status, *touched}
+        if state == State.RUNNING:
+            written |= set(started)
+        else:
+            written |= {watch.columns[role] for role in ("result",) if role in watch.columns}
+        if twice := sorted(written.intersection(columns)):
+            value["also"][str(state)].fail(
+                f"names {', '.join(twice)}, which a move to {state} writes already (key, status, "
+                "result or a clock). Remove it here."
+            )

@@ -45,6 +45,8 @@ class Column:
     """Of a time without a zone: in which zone its writers are."""
     epoch: bool | None = None
     """Whether its numbers are times; None where no row tells."""
+    full: bool = False
+    """Whether no row has it empty, although rows wait."""
     iso: bool = False
     """Whether its texts are times in ISO form."""
 
@@ -197,7 +199,7 @@ def _merged(column: Column, text: str, code: str, row: str) -> str:
 def nothing(column: Column) -> str | None:
     """What stands for "not set": NULL where the column may have it, else its own nothing; false for
     a flag, since readers ask `not locked`. None: leave it as it is."""
-    if column.generated:
+    if column.generated or (column.full and column.type not in TEXTS):
         return None
     if column.type == "bool":
         return "false"

@@ -4,8 +4,9 @@
 from collections.abc import Iterator
 
 from functions.core.states import State
+from functions.core.watch import CONSTANT
 from functions.install import column_sql
-from functions.install.column_sql import identifier, literal
+from functions.install.column_sql import Column, identifier, literal
 from functions.install.table import Table
 
 WRITTEN = (State.PENDING, State.COMPLETED, State.FAILED, State.CANCELLED)
@@ -109,6 +110,8 @@ class Move:
     def _content(self, name: str, content: str) -> str:
         """What `also` of the watch writes into a column."""
         column = self.table.column(name)
+        if content.startswith(CONSTANT):
+            return _constant(column, content.removeprefix(CONSTANT))
         match content:
             case "now":
                 return self._stamp(name, "clock_timestamp()")
@@ -128,6 +131,14 @@ class Move:
         others = tuple(self.table.column(other) for other in self.table.clocks)
         stamp = column_sql.stamp(column, others, self.row)
         return (stamp or "null").replace("now()", time)
+
+
+def _constant(column: Column, text: str) -> str:
+    if column.type == "bool":
+        return "true" if text == "true" else "false"
+    if column.type in column_sql.TEXTS:
+        return literal(text)
+    return f"{literal(text)}::{identifier(*column.type.split('.'))}"
 
 
 def _set(written: dict[str, str], separator: str) -> str:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from functions.core.policy import Watch
-from functions.core.states import State
+from functions.core.states import ENDED, State
 from functions.install import column_sql
 from functions.install.column_sql import TEXTS, Column, identifier, literal, table_identifier
+from functions.install.own_limits import GRACE_SECONDS, OwnLimits, earliest, first, latest
 
 ALIASES = {
     "character varying": "varchar",
@@ -69,6 +70,19 @@ class Table:
 
     def is_in(self, row: str, *states: State) -> str:
         """Whether the row is in one of the states."""
+        opened = [state for state in states if state not in ENDED]
+        if self.watch.deleted and opened:
+            ended = [state for state in states if state in ENDED]
+            test = " and ".join([self._is_in(row, *opened), *self._not_deleted(row)])
+            return f"({test} or {self._is_in(row, *ended)})" if ended else f"({test})"
+        return self._is_in(row, *states)
+
+    def _not_deleted(self, row: str) -> Iterator[str]:
+        for name in self.watch.deleted:
+            value = f"{row}.{identifier(name)}" if row else identifier(name)
+            yield f"{value} is {'not true' if self.column(name).type == 'bool' else 'null'}"
+
+    def _is_in(self, row: str, *states: State) -> str:
         status = f"{row}.{self.status}" if row else self.status
         words = [(state, word) for state in states for word in self.watch.words[state]]
         plain = [literal(word) for _, word in words if len(self.watch.sharers(word)) == 1]
@@ -163,9 +177,59 @@ class Table:
 
     def alive_bound(self, row: str) -> str:
         """When the task was last seen alive: as `queued_bound`."""
+        if self.limits_itself:
+            return self._last_moment(row)
         if self.watch.clocks.get("alive"):
             return self.clock(row, "alive")
         return self._observed(row, "touched_at")
+
+    @property
+    def limits_itself(self) -> bool:
+        """Whether rows state limits of their own, so that no clock alone is a bound."""
+        clocks = self.watch.clocks
+        return bool(self.watch.per_row or clocks.get("lease") or clocks.get("deadline"))
+
+    def _last_moment(self, row: str) -> str:
+        """The last sign of life; where the row states a limit of its own, the time by which
+        `silent_for` of the rule, as it was when this was rendered, ends it at that limit."""
+        alive = [self.clock(row, "alive")] if self.watch.clocks.get("alive") else []
+        if not alive or self.watch.fence == "observe":
+            alive.append(self._observed(row, "touched_at"))
+        since = latest([*alive, *self._each(row, "seen")])
+        own = OwnLimits(
+            deadline=first(self._each(row, "deadline")),
+            run=first(self._lengths(row, "run_for")),
+            silence=first(self._lengths(row, "silent_for")),
+            lease=latest(self._each(row, "lease")),
+        )
+        if not own.stated:
+            return since
+        start = self.clock(row, "started", "alive")
+        grace = f"make_interval(secs => {GRACE_SECONDS})"
+        end = earliest(end for _, end in own.ends(since, start, alive, grace))
+        silent = f"make_interval(secs => {self._silent_for(row)})"
+        return f"case when {own.unstated} then {since} else {end} - {silent} end"
+
+    def _each(self, row: str, clock: str) -> list[str]:
+        return [self._time(row, name) for name in self.watch.clocks.get(clock, ())]
+
+    def _lengths(self, row: str, limit: str) -> list[str]:
+        return [
+            column_sql.interval(self.column(name), unit, row)
+            for name, unit in self.watch.per_row.get(limit, {}).items()
+        ]
+
+    def _silent_for(self, row: str) -> str:
+        """The seconds of the rule of the row's kind."""
+        usual = self.watch.rule("*").silent_for
+        cases = [
+            f"when {literal(kind)} then {rule.silent_for:g}"
+            for kind, rule in self.watch.rules.items()
+            if rule.silent_for != usual
+        ]
+        if not cases:
+            return f"{usual:g}"
+        return f"case {self.kind(row)} {' '.join(cases)} else {usual:g} end"
 
     def queued(self, row: str) -> str:
         """Since when the task waits: since it was queued, its next try was due, or somebody put it
@@ -176,12 +240,15 @@ class Table:
             times = [self.due(row)]
         elif due[0] not in queued:
             times.append(self.clock(row, "due"))
+        times += self._each(row, "lease")
         if self.sees_put_back and queued:
             times.append(self._observed(row, "status_at"))
         return times[0] if len(times) == 1 else f"greatest({', '.join(times)})"
 
     def due(self, row: str) -> str:
         """From when on the task may be claimed."""
+        if len(self.watch.clocks.get("due", ())) > 1:  # the latest of them counts
+            return first([latest(self._each(row, "due")), *self._each(row, "queued")])
         if self.watch.clocks.get("due"):
             return self.clock(row, "due", "queued")
         watch, key = literal(self.watch.name), f"{row}.{self.key}::text"
@@ -197,6 +264,8 @@ class Table:
 
     def alive(self, row: str) -> str:
         """When the task was last seen alive."""
+        if self.limits_itself or self.watch.clocks.get("seen"):
+            return self._last_moment(row)
         if self.watch.fence == "observe" and self.watch.clocks.get("alive"):
             return f"greatest({self.alive_bound(row)}, {self._observed(row, 'touched_at')})"
         return self.alive_bound(row)

@@ -1,6 +1,7 @@
 """adopt: from what was inferred of a table to the watch that policy.yaml needs: names, words,
 clocks, types, and what else a move to a state has to write."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from functions.core.states import State
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
 from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.overdue import SILENCE_SECONDS
 from functions.ops.inspect.status import flag_state
 
 KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} | dict.fromkeys(
     TEXTS, "text"
 )
+MOST_TRIES = 100
 ENDS = (State.PENDING, State.COMPLETED, State.FAILED)
 
 
@@ -31,19 +34,22 @@ def watch(inferred: Inferred, name: str | None = None) -> dict[str, Any]:
         "key": mapping.key,
         "key_type": KEYS[table.columns[mapping.key or ""].type],
         "status": mapping.status,
-        "words": {str(state): list(words) for state, words in mapping.words.items() if words},
+        "words": _words(inferred),
+        "stopping": [word for word in mapping.words[State.RUNNING] if word in mapping.stopping],
         "marks": marks(inferred),
         "columns": {
             role: mapping.columns[role]
-            for role in ("kind", "owner", "error")
+            for role in ("kind", "input", "result", "owner", "error")
             if mapping.columns.get(role)
         },
         "clocks": _clocks(inferred),
+        "per_row": _per_row(inferred),
+        "deleted": list(mapping.deleted),
         "types": _types(inferred),
         "also": _also(inferred),
         "jwt_role": _jwt_role(inferred),
         "fence": None,
-        "rules": _rules(),
+        "rules": _rules(inferred),
     }
     _fit_words(entry)
     entry = {field: value for field, value in entry.items() if value or field == "columns"}
@@ -61,7 +67,57 @@ def _obstacle(inferred: Inferred) -> str | None:
         return "its key is not known. Give it with --map FILE (key)."
     if inferred.table.columns[key].type not in KEYS:
         return "a key of that type cannot be guarded. Use `check --fix` on it."
+    for state in (State.RUNNING, State.FAILED):
+        if inferred.mapping.word(state) is None:
+            return (
+                f"nothing in it shows the word for {state}, and a word that its application does "
+                f"not know is never written. Give it with --word {state}=WORD."
+            )
     return None
+
+
+def _words(inferred: Inferred) -> dict[str, list[Any]]:
+    """The words that the table shows, the one to write first. A state without such a word is left
+    out, so that nothing is ever moved to it."""
+    words = {}
+    for state, listed in inferred.mapping.words.items():
+        shown = [word for word in listed if word not in inferred.assumed]
+        shown.sort(key=lambda word: word in inferred.mapping.unwritable)
+        if state == State.RESTING or inferred.mapping.word(state) is not None:
+            words[str(state)] = shown
+    return {state: listed for state, listed in words.items() if listed}
+
+
+def missing(inferred: Inferred) -> list[str]:
+    """What the watch of a table lacks, and what follows from it, each with the next step."""
+    mapping, words = inferred.mapping, _words(inferred)
+    sentences = []
+    if str(State.PENDING) not in words and not marks(inferred):
+        sentences.append(
+            "no word for pending is shown: tasks are taken as born running, and are not tried "
+            "again. If they wait: --word pending=WORD"
+        )
+    if str(State.COMPLETED) not in words and not marks(inferred):
+        sentences.append(
+            "no word for completed is shown: tasks can be swept, but not run in the guard. "
+            "--word completed=WORD"
+        )
+    if not mapping.columns.get("input"):
+        sentences.append(
+            "no column of JSON is what a handler receives: it gets the whole row. If there is one: "
+            "--map FILE (input)"
+        )
+    if not mapping.columns.get("result"):
+        sentences.append(
+            "no column of JSON takes what a handler returns: it is not stored. If there is one: "
+            "--map FILE (result)"
+        )
+    if not mapping.columns.get("kind"):
+        sentences.append(
+            "no column tells the kind of a task: name the one handler under rules as "
+            "`handler: module:function`"
+        )
+    return sentences
 
 
 def _fit_words(entry: dict[str, Any]) -> None:
@@ -110,23 +166,55 @@ def text(watches: dict[str, Any]) -> str:
     return "".join(f"  {line}\n" for line in dumped.splitlines())
 
 
-def write(watches: dict[str, Any], path: Path = DEFAULT) -> None:
-    """Adds the watch to a policy file, whose comments stay. Raises PolicyError when the result
-    would not be one."""
+def write(watches: dict[str, Any], path: Path = DEFAULT) -> str:
+    """Adds the watch to a policy file, whose comments stay, and returns what it did besides. The
+    bundle's own watch goes where the table of its name is not ours but the one that is adopted.
+    Raises PolicyError when the result would not be a policy."""
     before = path.read_text(encoding="utf-8")
-    name = next(iter(watches))
-    if name in parse(before, path.name).watches:
-        raise PolicyError(
-            f"{path.name}: there is a watch {name!r} already. Remove it first, or give --name."
-        )
-    after = f"{before.rstrip()}\n\n{text(watches)}"
-    if name not in parse(after, path.name).watches:
+    [(name, entry)] = watches.items()
+    known = parse(before, path.name).watches
+    replaced = [
+        other.name for other in known.values() if other.own and other.table == entry["table"]
+    ]
+    for other in known.values():
+        if not other.own and other.table == entry["table"]:
+            raise PolicyError(
+                f"{path.name}: the watch {other.name!r} has the table {other.table} already. "
+                "Remove it first."
+            )
+        if other.name == name and other.name not in replaced:
+            raise PolicyError(
+                f"{path.name}: there is a watch {name!r} already. Remove it first, or give --name."
+            )
+    kept = before
+    for other_name in replaced:
+        kept = _without_watch(kept, other_name)
+    after = f"{kept.rstrip()}\n\n{text(watches)}"
+    written = parse(after, path.name).watches
+    if name not in written or written.keys() != (known.keys() - set(replaced)) | {name}:
         raise PolicyError(
             f"{path.name}: `watches` is not its last part. Paste the watch there by hand."
         )
     scratch = path.with_suffix(".new")
     scratch.write_text(after, encoding="utf-8")
     scratch.replace(path)
+    if not replaced:
+        return ""
+    return (
+        f"The bundle's own watch {replaced[0]!r} was taken out: its table {entry['table']} is not "
+        "ours but the one that you adopt. "
+    )
+
+
+def _without_watch(policy: str, name: str) -> str:
+    """The text of a policy without one of its watches."""
+    lines = policy.splitlines(keepends=True)
+    begin = next(at for at, line in enumerate(lines) if re.match(rf"  {re.escape(name)}:", line))
+    end = next(
+        (at for at in range(begin + 1, len(lines)) if re.match(r" {0,2}[^\s#]", lines[at])),
+        len(lines),
+    )
+    return "".join([*lines[:begin], *lines[end:]])
 
 
 def _clocks(inferred: Inferred) -> dict[str, list[str]]:
@@ -135,17 +223,28 @@ def _clocks(inferred: Inferred) -> dict[str, list[str]]:
     alive = dict.fromkeys(
         (*mapping.clock("alive"), *mapping.clock("started"), *mapping.clock("queued"))
     )
+    seen = [*mapping.clock("started"), *mapping.locked_at] if mapping.clock("alive") else []
+    seen = seen or list(mapping.locked_at)
     clocks = {
         "queued": list(mapping.clock("queued")),
         "due": _writable(inferred, mapping.clock("due")),
         "started": list(mapping.clock("started")),
         "alive": list(alive),
+        "seen": seen,
+        "lease": list(mapping.clock("lease")),
+        "deadline": list(mapping.clock("deadline")),
         "touched": _writable(inferred, mapping.touched),
         "finished": [] if _ends_apart(inferred) else list(mapping.clock("finished")),
     }
     if clocks["due"]:
         clocks["queued"] = list(dict.fromkeys([*clocks["due"], *clocks["queued"]]))
     return {name: columns for name, columns in clocks.items() if columns}
+
+
+def _per_row(inferred: Inferred) -> dict[str, dict[str, float]]:
+    mapping = inferred.mapping
+    limits = {"run_for": mapping.timeouts, "silent_for": mapping.silences}
+    return {name: {limit.name: limit.unit for limit in own} for name, own in limits.items() if own}
 
 
 def _ends_apart(inferred: Inferred) -> bool:
@@ -156,7 +255,9 @@ def _ends_apart(inferred: Inferred) -> bool:
 def _writable(inferred: Inferred, names: tuple[str, ...]) -> list[str]:
     columns = [inferred.table.columns[name] for name in names]
     return [
-        column.name for column in columns if not column.generated and column.type in TIMES | NUMBERS
+        column.name
+        for column in columns
+        if not column.generated and (column.iso or column.type in TIMES | NUMBERS)
     ]
 
 
@@ -165,7 +266,13 @@ def _types(inferred: Inferred) -> dict[str, str]:
     times = {name for names in mapping.clocks.values() for name in names}
     times |= {*mapping.touched, mapping.failed_at or ""}
     roles = {name for name in mapping.columns.values() if name}
+    times |= {*mapping.locked_at}
     used = times | roles | {*marks(inferred).values(), *mapping.locks, mapping.status or ""}
+    used |= {limit.name for limit in (*mapping.timeouts, *mapping.silences)}
+    used |= {*mapping.deleted, mapping.version or ""}
+    for learned in mapping.ends.values():
+        times |= set(learned.times)
+        used |= {*learned.times, *learned.constants}
     types = {}
     for name in sorted(used & inferred.table.columns.keys()):
         usual = "timestamptz" if name in times else "text"
@@ -184,24 +291,23 @@ def _type(inferred: Inferred, column: Column) -> str:
     }.get(column.type, column.type)
     if column.labels:
         shown = inferred.table.shown[column.name].replace('"', "")
+    elif column.type == "interval":
+        shown = "interval"
     width = f"({column.width})" if column.width else ""
     is_status = column.name == inferred.mapping.status
     not_null = " not null" if column.not_null and column.type in TEXTS and not is_status else ""
-    return f"{shown}{width}{not_null}"
+    zone = f" at {column.zone}" if column.type == "timestamp" and column.zone != "UTC" else ""
+    return f"{shown}{width}{zone}{not_null}"
 
 
 def _also(inferred: Inferred) -> dict[str, dict[str, str]]:
-    mapping, also = inferred.mapping, {state: dict[str, str]() for state in (State.RUNNING, *ENDS)}
+    mapping = inferred.mapping
+    also: dict[State, dict[str, str]] = {
+        state: {} for state in (State.RUNNING, *ENDS, State.CANCELLED)
+    }
     if mapping.columns.get("attempts"):
         also[State.RUNNING][mapping.columns["attempts"] or ""] = "raise"
-    for name in mapping.locks:
-        column = inferred.table.columns[name]
-        # a column with a foreign key holds a row of the user's own table of workers
-        if column.type in TEXTS | TIMES and name not in inferred.table.points_to:
-            also[State.RUNNING][name] = "now" if column.type in TIMES else "worker"
-        for state in ENDS:
-            if nothing(column) == "null":
-                also[state][name] = "nothing"
+    _add_locks(inferred, also)
     born = set(mapping.clock("queued"))
     for name in mapping.clock("started"):
         if name not in born and nothing(inferred.table.columns[name]) == "null":
@@ -209,7 +315,42 @@ def _also(inferred: Inferred) -> dict[str, dict[str, str]]:
     if _ends_apart(inferred):
         also[State.COMPLETED] |= dict.fromkeys(mapping.clock("finished")[:1], "now")
         also[State.FAILED] |= {mapping.failed_at: "now"} if mapping.failed_at else {}
+    if mapping.version:
+        for columns in also.values():
+            columns[mapping.version] = "raise"
+    _add_learned(inferred, also)
+    written = {mapping.key, mapping.status, *_writable(inferred, mapping.touched)}
+    for state, columns in also.items():
+        started = set(mapping.clock("started")[:1]) if state == State.RUNNING else set()
+        for twice in columns.keys() & (written | started):
+            del columns[twice]
     return {str(state): columns for state, columns in also.items() if columns}
+
+
+def _add_locks(inferred: Inferred, also: dict[State, dict[str, str]]) -> None:
+    """A claim names its worker and stamps the lock; the end takes both away. A lease is not
+    written: its own workers would take one that ends now for one that is over."""
+    mapping = inferred.mapping
+    for name in mapping.locks:
+        column = inferred.table.columns[name]
+        # a column with a foreign key holds a row of the user's own table of workers
+        is_ours = name not in mapping.clock("lease") and name not in inferred.table.points_to
+        if is_ours and column.type in TEXTS | TIMES and not column.labels:
+            also[State.RUNNING][name] = "now" if column.type in TIMES else "worker"
+        for state in ENDS:
+            if nothing(column) == "null":
+                also[state][name] = "nothing"
+
+
+def _add_learned(inferred: Inferred, also: dict[State, dict[str, str]]) -> None:
+    """What the rows show that an end sets, and what an open row has in its place."""
+    for state, learned in inferred.mapping.ends.items():
+        also[state] |= {name: f"={text}" for name, text in learned.constants.items()}
+        also[state] |= dict.fromkeys(learned.times, "now")
+        also[State.PENDING] |= {name: f"={text}" for name, text in learned.open_constants.items()}
+        for name in learned.times:
+            if nothing(inferred.table.columns[name]) == "null":
+                also[State.PENDING][name] = "nothing"
 
 
 def _jwt_role(inferred: Inferred) -> str | None:
@@ -219,9 +360,24 @@ def _jwt_role(inferred: Inferred) -> str | None:
     return "service_role" if "service_role" in " ".join(sources) else None
 
 
-def _rules() -> dict[str, Any]:
+def _rules(inferred: Inferred) -> dict[str, Any]:
     """The bundle's own rule for every kind; a worker that never beats may be silent for half an
-    hour."""
+    hour, or for longer than any finished task took. The tries are those that the table allows."""
     policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
     usual: dict[str, Any] = policy["watches"]["tasks"]["rules"]["*"]
-    return {"*": usual | {"pending_for": "1h", "silent_for": "30m"}}
+    silence = max(SILENCE_SECONDS, inferred.mapping.silence or 0)
+    rule = usual | {"pending_for": "1h", "silent_for": f"{math.ceil(silence / 60)}m"}
+    limit = inferred.mapping.columns.get("limit")
+    if limit and (tries := _tries(inferred, limit)):
+        rule["attempts"] = tries
+    return {"*": rule}
+
+
+def _tries(inferred: Inferred, limit: str) -> int | None:
+    """How many tries the rows allow: what they all say, else the default of the column."""
+    words = [word for listed in inferred.mapping.words.values() for word in listed]
+    text = inferred.evidence.constant(limit, words) or inferred.table.columns[limit].default or ""
+    tries = int(text) if text.isdigit() else 0
+    if "retr" in limit.lower() and tries:
+        tries += 1
+    return tries if 1 <= tries <= MOST_TRIES else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-FINE, ERROR, USAGE, FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+FINE, ERROR, USAGE, FOUND, UNREACHABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 """The exit codes of every command."""
 
 

@@ -55,6 +55,16 @@ def named(text: str) -> str:
     return text
 
 
+def add_word(parser: argparse.ArgumentParser) -> None:
+    """Adds --word, for words that nothing in the table shows."""
+    parser.add_argument(
+        "--word",
+        action="append",
+        metavar="STATE=WORD",
+        help="a word that nothing in the table shows yet: failed=error",
+    )
+
+
 def target(options: argparse.Namespace) -> Target:
     """Opens the store that the options name; it is closed when the command ends. Raises
     PolicyError, since what is wrong stands in the options."""

@@ -10,7 +10,7 @@ from functions.ops.cli import target
 from functions.ops.cli.out import FINE, print_json, print_message
 
 HELP = "print the watch for a table that you have"
-JSON = {"watch": (), "unsure": ()}
+JSON = {"watch": (), "unsure": (), "not_mapped": ()}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--map", metavar="FILE", help="YAML or JSON that says what was inferred wrongly"
     )
+    target.add_word(parser)
     parser.add_argument(
         "--write",
         action="store_true",
@@ -34,12 +35,16 @@ def run(options: argparse.Namespace) -> int:
     from functions.ops.inspect.session import connect
 
     with connect(target.dsn(options)) as connection:
-        inferred = check.infer_table(connection, options.table, options.map)
+        inferred = check.infer_table(connection, options.table, options.map, options.word)
     watches = adopt.watch(inferred, options.name)
     for doubt in inferred.unsure:
         print_message(f"unsure: {doubt}")
+    for sentence in adopt.missing(inferred):
+        print_message(f"not mapped: {sentence}")
     if options.json:
-        print_json({"watch": watches, "unsure": inferred.unsure})
+        print_json(
+            {"watch": watches, "unsure": inferred.unsure, "not_mapped": adopt.missing(inferred)}
+        )
     else:
         print(adopt.text(watches), end="")
     if not options.write:
@@ -47,5 +52,5 @@ def run(options: argparse.Namespace) -> int:
             "Put it under `watches:` in policy.yaml (--write does), then: "
             "python -m functions migrate --apply"
         )
-    adopt.write(watches, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
-    return print_message("written. Next: python -m functions migrate --apply", FINE)
+    said = adopt.write(watches, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
+    return print_message(f"written. {said}Next: python -m functions migrate --apply", FINE)

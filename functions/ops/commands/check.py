@@ -4,7 +4,8 @@
 Without --table it lists the tables that look like task tables. A running task counts as stuck after
 30m without a sign of life (most cleanup scripts say 10m, but judge by the start alone), a
 pending one after 1h, one with a lease or deadline of its own 5m after that; --older-than overrides
-all three. Exit code: 0 none, 1 refused, 3 stuck tasks found."""
+all three. Exit code: 0 none, 1 refused, 3 stuck tasks found, 5 it cannot say: no column tells since
+when the open tasks are as they are."""
 
 import argparse
 import time
@@ -13,10 +14,19 @@ from dataclasses import replace
 from functions.core.states import State
 from functions.errors import PolicyError, StoreError
 from functions.ops.cli import target
-from functions.ops.cli.out import ERROR, FINE, FOUND, USAGE, confirmed, print_json, print_message
+from functions.ops.cli.out import (
+    ERROR,
+    FINE,
+    FOUND,
+    UNKNOWN,
+    USAGE,
+    confirmed,
+    print_json,
+    print_message,
+)
 from functions.ops.cli.selection import positive, seconds
 from functions.ops.inspect import check
-from functions.ops.inspect.fix import fix
+from functions.ops.inspect.fix import fix, require_writable
 from functions.ops.inspect.infer import Inferred
 from functions.ops.inspect.overdue import Limits
 from functions.ops.inspect.session import Connection, connect
@@ -32,6 +42,7 @@ JSON = {
     "refused": (),
     "stuck": ("id", "state", "word", "age_seconds", "reason", "kind", "action"),
     "open": (),
+    "unjudged": (),
     "fixed": (),
     "unsweepable": ("id", "error"),
 }
@@ -75,6 +86,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML or JSON that says what `inferred` got wrong, with its keys",
     )
+    target.add_word(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -110,7 +122,7 @@ def _tables(connection: Connection, options: argparse.Namespace) -> int:
 
 
 def _table(connection: Connection, options: argparse.Namespace) -> int:
-    inferred = check.infer_table(connection, options.table, options.map)
+    inferred = check.infer_table(connection, options.table, options.map, options.word)
     limits = Limits(options.older_than, options.job_id, options.kind, options.limit, options.action)
     if inferred.refused or inferred.blind:
         return _refuse(inferred, options)
@@ -143,7 +155,9 @@ def _show(inspection: check.Inspection, options: argparse.Namespace) -> int:
         print_json(check.as_json(inspection))
     else:
         check.show_stuck(inspection)
-    return FOUND if inspection.stuck else FINE
+    if inspection.stuck:
+        return FOUND
+    return UNKNOWN if inspection.unjudged else FINE
 
 
 def _fix(
@@ -154,6 +168,7 @@ def _fix(
 ) -> int:
     if not options.json:
         check.show_stuck(inspection)
+    require_writable(inspection.inferred, limits)
     if not confirmed(_question(inspection, limits), yes=options.yes):
         if options.json:
             print_json(check.as_json(inspection))
@@ -163,7 +178,7 @@ def _fix(
         print_json(check.as_json(inspection, fixed))
     else:
         check.show_fixed(fixed, limits.action)
-    _, left, _ = find_stuck(connection, inspection.inferred, replace(limits, limit=1))
+    _, left, *_ = find_stuck(connection, inspection.inferred, replace(limits, limit=1))
     if left > len(fixed.unsweepable):
         advice = ""
         if limits.action == "requeue":
@@ -175,6 +190,5 @@ def _fix(
 def _question(inspection: check.Inspection, limits: Limits) -> str:
     inferred = inspection.inferred
     word = inferred.mapping.word(State.PENDING if limits.action == "requeue" else State.FAILED)
-    guess = ", a word that this table does not show yet" if word in inferred.assumed else ""
     count = min(inspection.total, limits.limit or inspection.total)
-    return f"Set {count} tasks of {inferred.table.title} to {word!r}{guess}?"
+    return f"Set {count} tasks of {inferred.table.title} to {word!r}?"

@@ -12,7 +12,7 @@ from functions.ops.inspect.catalogue import candidates, facts, labels_behind, oc
 from functions.ops.inspect.fix import Fixed
 from functions.ops.inspect.indexes import covered, recommended
 from functions.ops.inspect.infer import Inferred, infer
-from functions.ops.inspect.mapping import load
+from functions.ops.inspect.mapping import given
 from functions.ops.inspect.sentences import alternatives, doubt
 from functions.ops.inspect.session import Connection, read_only
 from functions.ops.inspect.stuck import Stuck
@@ -23,30 +23,43 @@ JSON_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Inspection:
-    """One look at one table. `total` counts the stuck tasks that --limit hides too."""
+    """One look at one table. `total` counts the stuck tasks that --limit hides too, `unjudged` the
+    open ones of which no column tells since when."""
 
     inferred: Inferred
     stuck: Sequence[Stuck] = ()
     total: int = 0
     open: int = 0
+    unjudged: int = 0
 
 
-def infer_table(connection: Connection, name: str, map_file: str | None = None) -> Inferred:
-    """What the table of this name and its rows tell, and what the --map file says instead.
+def infer_table(
+    connection: Connection,
+    name: str,
+    map_file: str | None = None,
+    words: Sequence[str] | None = None,
+) -> Inferred:
+    """What the table of this name and its rows tell, and what the --map file says instead, and
+    `words`, as `failed=error`.
 
     Raises StoreError for a table that is not there, PolicyError for a map that can't be used.
     """
     with read_only(connection):
-        return _infer(connection, table_oid(connection, name), map_file)
+        return _infer(connection, table_oid(connection, name), map_file, words)
 
 
-def _infer(connection: Connection, oid: int, map_file: str | None = None) -> Inferred:
+def _infer(
+    connection: Connection,
+    oid: int,
+    map_file: str | None = None,
+    words: Sequence[str] | None = None,
+) -> Inferred:
     table_facts = facts(connection, oid)
     inferred = infer(
         table_facts,
         lambda column: occurring(connection, table_facts, column),
         lambda other_oid: labels_behind(connection, other_oid),
-        lambda: load(map_file, table_facts.columns) if map_file else {},
+        lambda: given(map_file, words or (), table_facts.columns),
         lambda status, words: evidence.read(connection, table_facts, status, words),
     )
     if table_facts.row_security:
@@ -104,6 +117,7 @@ def as_json(inspection: Inspection, fixed: Fixed | None = None) -> dict[str, Any
         "refused": inferred.refused,
         "stuck": [task.as_json() for task in inspection.stuck],
         "open": inspection.open,
+        "unjudged": inspection.unjudged,
     }
     if fixed is not None:
         answer |= {"fixed": fixed.ids, "unsweepable": fixed.unsweepable}
@@ -155,6 +169,11 @@ def show_stuck(inspection: Inspection) -> None:
     shown = len(inspection.stuck)
     hidden = f" (the oldest {shown} are shown: --limit)" if inspection.total > shown else ""
     print_message(f"{inspection.total} stuck of {inspection.open} open{hidden}")
+    if inspection.unjudged:
+        print_message(
+            f"cannot say: {inspection.unjudged} open rows, no column tells since when. "
+            "Name one with --map FILE (clocks), or a task with --job-id."
+        )
     if not covered(inspection.inferred):
         print_message(
             "no index leads to the open tasks: each look reads the whole table. On a large one:"

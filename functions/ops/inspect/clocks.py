@@ -18,6 +18,7 @@ from functions.ops.inspect.catalogue import Facts
 from functions.ops.inspect.evidence import Evidence
 from functions.ops.inspect.mapping import Mapping
 from functions.ops.inspect.sentences import Doubt, doubt, joined
+from functions.ops.inspect.vocabulary import is_among, tokens
 
 if TYPE_CHECKING:
     from functions.ops.inspect.infer import Inferred
@@ -86,7 +87,7 @@ def _planned(inferred: "Inferred", mapping: Mapping, columns: list[Column]) -> l
         for column in columns
         if column.name not in named
         and by_name.is_time(column)
-        and not any(by_name.is_among(part, "not_planned") for part in by_name.tokens(column.name))
+        and not any(is_among(part, "not_planned") for part in tokens(column.name))
         and inferred.evidence.ahead(column.name, waiting)
     ]
     inferred.doubts += [doubt("due", name=name) for name in ahead]
@@ -96,7 +97,7 @@ def _planned(inferred: "Inferred", mapping: Mapping, columns: list[Column]) -> l
 def _is_window(name: str) -> bool:
     """Whether it says for when a task was planned, rather than when it is tried next: a retry does
     not move it where there is another."""
-    parts = by_name.tokens(name)
+    parts = tokens(name)
     return not any(part in _TRIED_NEXT for part in parts)
 
 
@@ -212,7 +213,9 @@ def _zones(table: Facts, names: list[str]) -> Doubts:
         if column.type == "timestamptz" and "timezone(" in (column.default or "").lower()
     ]
     groups = (("zone", as_utc), ("zone_default", shifted))
-    return doubts + [doubt(key, names=joined(group), zone=table.zone) for key, group in groups if group]
+    return doubts + [
+        doubt(key, names=joined(group), zone=table.zone) for key, group in groups if group
+    ]
 
 
 def _say_unused(

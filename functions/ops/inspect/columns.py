@@ -95,7 +95,9 @@ def named(columns: Iterable[Column], role: str, fits: Fits) -> Named:
     return Named(sure, guesses)
 
 
-TIMED = frozenset({"queued", "started", "heartbeat", "updated", "finished", "succeeded", "failed_at"})
+TIMED = frozenset(
+    {"queued", "started", "heartbeat", "updated", "finished", "succeeded", "failed_at"}
+)
 """Roles of times, whose names are known in any form: created_at, createDate, created_ms."""
 
 
@@ -208,7 +210,9 @@ def _limited(words_before: tuple[str, ...]) -> str:
     """`started_to_completed` limits a run, `created_to_started` a wait."""
     if "to" in words_before:
         begin = words_before[: words_before.index("to")]
-        words_before = begin if begin and begin[-1].startswith(("start", "run", "begin")) else ("to",)
+        words_before = (
+            begin if begin and begin[-1].startswith(("start", "run", "begin")) else ("to",)
+        )
     if any(is_among(part, "silences") for part in words_before):
         return "silence"
     if all(is_among(part, "runs") for part in words_before):

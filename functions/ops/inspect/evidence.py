@@ -136,7 +136,7 @@ def _is_telling(column: Column, status: str) -> bool:
 
 def _parts(column: Column) -> list[str]:
     name = qualified(column)
-    text = f"left({name}::text, {SHOWN_CHARACTERS}) collate \"C\""
+    text = f'left({name}::text, {SHOWN_CHARACTERS}) collate "C"'
     if column.type in NUMBERS:
         least, greatest = f"min({name})::text", f"max({name})::text"
     else:
@@ -207,7 +207,7 @@ def of_an_end(
                 times.append(name)
             continue
         value = evidence.constant(name, ended)
-        if value is None or column.type in NUMBERS and is_epoch(evidence, name):
+        if value is None or (column.type in NUMBERS and is_epoch(evidence, name)):
             continue
         if not evidence.has(name, value, opened):
             constants[name] = value

@@ -51,7 +51,7 @@ class Fixed:
 def fix(connection: Connection, inferred: Inferred, limits: Limits) -> Fixed:
     """Raises StoreError when nothing can be written, or when the database fails; what was committed
     stays."""
-    _require_writable(inferred, limits)
+    require_writable(inferred, limits)
     fixed = Fixed()
     for test in open_states(inferred, limits):
         for action_name in _actions(test):
@@ -59,7 +59,8 @@ def fix(connection: Connection, inferred: Inferred, limits: Limits) -> Fixed:
     return fixed
 
 
-def _require_writable(inferred: Inferred, limits: Limits) -> None:
+def require_writable(inferred: Inferred, limits: Limits) -> None:
+    """Raises StoreError where nothing can be written, with the next step."""
     table = inferred.table
     if not table.may_write:
         raise StoreError(

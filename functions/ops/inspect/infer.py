@@ -16,6 +16,7 @@ from functions.ops.inspect.clocks import caveats, clocks, zone_of
 from functions.ops.inspect.mapping import Mapping, Override, overridden, typed, without
 from functions.ops.inspect.sentences import Doubt, alternatives, doubt, joined, refusal
 from functions.ops.inspect.status import LabelsOf, Status, ValuesOf, choose, sounds
+from functions.ops.inspect.vocabulary import is_among, tokens
 from functions.ops.inspect.words import sure_states
 
 VIEWS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
@@ -90,6 +91,7 @@ def infer(
     mapping = _ended_by_rows(inferred, mapping, status, override)
     _say_assumed(inferred, status, override)
     mapping = _possible(inferred, overridden(mapping, override, status.column), status)
+    inferred.assumed -= _given(status, override)
     mapping = replace(
         mapping,
         unwritable=_unwritable(status, override),
@@ -119,7 +121,7 @@ def _refined(inferred: Inferred, words: dict[State, tuple[Any, ...]]) -> Facts:
         texts, times = evidence.iso(name)
         columns[name] = replace(
             column,
-            not_null=column.not_null or name in full,
+            full=name in full,
             epoch=rows.is_epoch(evidence, name) if column.type in NUMBERS else None,
             iso=column.type in TEXTS and texts == times and (times > 0 or _sounds_timed(column)),
             zone=zone_of(table, column, evidence),
@@ -130,8 +132,8 @@ def _refined(inferred: Inferred, words: dict[State, tuple[Any, ...]]) -> Facts:
 def _sounds_timed(column: Column) -> bool:
     """A text that is called `createdAt` and that no row has."""
     timed = replace(column, iso=True)
-    parts = by_name.tokens(column.name)
-    marked = len(parts) > 1 and by_name.is_among(parts[-1], "time_marks")
+    parts = tokens(column.name)
+    marked = len(parts) > 1 and is_among(parts[-1], "time_marks")
     return marked and any(by_name.exact([timed], role, by_name.is_time) for role in by_name.TIMED)
 
 
@@ -165,12 +167,13 @@ def _unwritable(status: Status, override: Override) -> frozenset[Any]:
     assumed = {word for words in status.assumed.values() for word in words}
     stages = {word for word in status.reading.stages if word in status.reading.of(State.FAILED)}
     ended = status.reading.stages - set(status.reading.of(State.RUNNING))
-    given = {
-        word
-        for state in State
-        for word in typed(override.get(f"words.{state}", ()), status.column)
-    }
-    return frozenset((assumed | stages | ended) - given)
+    return frozenset(assumed | stages | ended) - _given(status, override)
+
+
+def _given(status: Status, override: Override) -> frozenset[Any]:
+    """The words that a person says."""
+    words = (override.get(f"words.{state}", ()) for state in State)
+    return frozenset(word for given in words for word in typed(given, status.column))
 
 
 def _say_unwritable(inferred: Inferred) -> None:

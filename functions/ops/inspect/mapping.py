@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Mapping as Keys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Mapping:
     timeouts: tuple[Timeout, ...] = ()
     silences: tuple[Timeout, ...] = ()
     """How long the worker of a row may be silent."""
+    silence: float | None = None
+    """How long in seconds a running task may be silent, by what finished ones took."""
     locked_at: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
     touched: tuple[str, ...] = ()
@@ -76,6 +79,17 @@ def _one_or_list(names: tuple[str, ...]) -> Any:
 Override = dict[str, Any]
 """What a --map file says: dotted keys (`words.failed`, `clocks.alive`, `error`) with checked
 values."""
+
+
+def given(path: str | None, words_of_states: Sequence[str], columns: Keys[str, Column]) -> Override:
+    """What a --map file says, if there is one, and more words, as `failed=error`."""
+    override = load(path, columns) if path else {}
+    for text in words_of_states:
+        state, _, word = text.partition("=")
+        if state not in list(State) or not word:
+            raise PolicyError(f"--word {text}: write STATE=WORD, such as --word failed=error.")
+        override[f"words.{state}"] = (*override.get(f"words.{state}", ()), word)
+    return override
 
 
 def load(path: str, columns: Keys[str, Column]) -> Override:

@@ -6,11 +6,12 @@ next clock. A pending one by the time since which it waits, and never before it 
 deadline or a time-out of the row itself wins over the global numbers. Resting words, soft-deleted
 rows and rows that wait for a later time are never stuck."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from functions.core.states import State
-from functions.install.column_sql import bound, interval, literal, moment, qualified
+from functions.install.column_sql import TIMES, bound, interval, literal, moment, qualified
+from functions.install.own_limits import GRACE_SECONDS, OwnLimits, first, latest
 from functions.ops.inspect.infer import Inferred
 
 SILENCE_SECONDS = 30 * 60
@@ -20,9 +21,6 @@ dead one later."""
 WAIT_SECONDS = 60 * 60
 """So long a pending task may wait: cleanup scripts that have such a rule say 3 to 60 min; 43 of 59
 have none."""
-GRACE_SECONDS = 5 * 60
-"""So long after the end of a lease, or the deadline of a row, its own workers may be about to take
-it again."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,6 @@ class Limits:
 
     def interval(self, usual: float) -> str:
         return f"make_interval(secs => {self.seconds(usual):g})"
-
-
-NOTHING = "null::timestamptz"
 
 
 class Overdue:
@@ -100,14 +95,14 @@ class Overdue:
         if self.pending:
             planned = [*self._queued(), *self.clock("due", "lease")]
             waits = [*planned, *self._locked(), *self._put_back()]
-            return _coalesce([_greatest(waits), *self._signs()])
-        return _coalesce([_greatest(self._signs()), *self._queued(), *self.clock("due", "lease")])
+            return first([latest(waits), *self._signs()])
+        return first([latest(self._signs()), *self._queued(), *self.clock("due", "lease")])
 
     def _queued(self) -> list[str]:
-        return [_coalesce(self.clock("queued"))] if self.mapping.clock("queued") else []
+        return [first(self.clock("queued"))] if self.mapping.clock("queued") else []
 
     def _alive(self) -> list[str]:
-        return [_coalesce(self.clock("alive"))] if self.mapping.clock("alive") else []
+        return [first(self.clock("alive"))] if self.mapping.clock("alive") else []
 
     def _locked(self) -> list[str]:
         return [moment(self.columns[name]) for name in self.mapping.locked_at]
@@ -135,37 +130,29 @@ class Overdue:
         """What makes it stuck, and from when on. A row's own rule replaces the global number."""
         if self.pending:
             return [("waiting", f"{self.since} + {self.limits.interval(WAIT_SECONDS)}")]
-        own, grace = self._own(), self.limits.interval(GRACE_SECONDS)
-        rules = []
-        if deadline := own.get("deadline"):
-            rules.append(("deadline", f"{deadline} + {grace}"))
-        if timeout := own.get("timeout"):
-            start = _coalesce([*self.clock("started"), *self._alive(), *self._queued()])
-            rules.append(("timeout", f"{start} + {timeout}"))
-        if silence := own.get("silence"):
-            rules.append(("beat", f"{self.since} + {silence}"))
-        if lease := own.get("lease"):
-            alive = _greatest([lease, *self._alive()])
-            rules.append(("lease", f"case when {lease} is not null then {alive} + {grace} end"))
-        silent = f"{self.since} + {self.limits.interval(SILENCE_SECONDS)}"
-        unruled = " and ".join(f"({moment}) is null" for moment in own.values())
-        return [*rules, ("silent", f"case when {unruled} then {silent} end" if own else silent)]
+        own = self._own()
+        start = first([*self.clock("started"), *self._alive(), *self._queued()])
+        silent = f"{self.since} + {self.limits.interval(self.silence)}"
+        if own.stated:
+            silent = f"case when {own.unstated} then {silent} end"
+        grace = self.limits.interval(GRACE_SECONDS)
+        return [*own.ends(self.since, start, self._alive(), grace), ("silent", silent)]
 
-    def _own(self) -> dict[str, str]:
+    @property
+    def silence(self) -> float:
+        """So long a running task may give no sign of life, unless it says otherwise itself."""
+        return max(SILENCE_SECONDS, self.mapping.silence or 0)
+
+    def _own(self) -> OwnLimits:
         """What rows may say of themselves in this table."""
-        timeouts = [
-            interval(self.columns[timeout.name], timeout.unit) for timeout in self.mapping.timeouts
-        ]
-        silences = [
-            interval(self.columns[timeout.name], timeout.unit) for timeout in self.mapping.silences
-        ]
-        own = {
-            "deadline": _coalesce(self.clock("deadline")),
-            "timeout": _coalesce(timeouts),
-            "silence": _coalesce(silences),
-            "lease": _greatest(self.clock("lease")),
-        }
-        return {name: moment for name, moment in own.items() if moment != NOTHING}
+        return OwnLimits(
+            deadline=first(self.clock("deadline")),
+            run=first(interval(self.columns[own.name], own.unit) for own in self.mapping.timeouts),
+            silence=first(
+                interval(self.columns[own.name], own.unit) for own in self.mapping.silences
+            ),
+            lease=latest(self.clock("lease")),
+        )
 
     @property
     def stuck(self) -> str:
@@ -176,6 +163,21 @@ class Overdue:
             late = f"({late} or ({self.when}) is null)"
         awake = [f"({due} <= now()) is not false" for due in self.clock("due")]
         return " and ".join([self.open, *awake, *self._chosen(), late, *self._indexable()])
+
+    @property
+    def undated(self) -> str:
+        """Is it open, and no clock tells since when? What waits for its time is known to wait."""
+        waits = [f"{due} is null" for due in self.clock("due")]
+        return " and ".join([self.open, *waits, f"({self.when}) is null"])
+
+    @property
+    def always_dated(self) -> bool:
+        """Whether a clock of it is never NULL."""
+        clocks = ("queued",) if self.pending else ("alive", "started", "queued")
+        names = [name for clock in clocks for name in self.mapping.clock(clock)]
+        return any(
+            self.columns[name].not_null and self.columns[name].type in TIMES for name in names
+        )
 
     def _chosen(self) -> Iterator[str]:
         if self.limits.job is not None:
@@ -188,7 +190,7 @@ class Overdue:
         index on them can be used."""
         if self.limits.job is not None or len(self.rules()) > 1:
             return
-        seconds = WAIT_SECONDS if self.pending else SILENCE_SECONDS
+        seconds = WAIT_SECONDS if self.pending else self.silence
         edge = f"(now() - {self.limits.interval(seconds)})"
         for name in self.dated_by():
             yield f"{self.named(name)} <= {bound(self.columns[name], edge)}"
@@ -200,20 +202,6 @@ class Overdue:
         return [
             name for name in clocks if self.columns[name].not_null and bound(self.columns[name], "")
         ]
-
-
-def _coalesce(moments: Iterable[str]) -> str:
-    return _call("coalesce", list(moments))
-
-
-def _greatest(moments: Iterable[str]) -> str:
-    return _call("greatest", list(moments))
-
-
-def _call(function: str, moments: list[str]) -> str:
-    if len(moments) > 1:
-        return f"{function}({', '.join(moments)})"
-    return moments[0] if moments else NOTHING
 
 
 def open_states(inferred: Inferred, limits: Limits) -> list[Overdue]:

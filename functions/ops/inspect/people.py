@@ -61,7 +61,7 @@ def _unproven(table: Facts, status: Status, proof: int) -> str | None:
     words = {squashed(word) for word in status.reading.states}
     worker = proof
     worker += 2 * bool(words & names("machine_words").keys())
-    worker += 2 * (_head(table) == "worker_names" and _last(table) in names("machine_names"))
+    worker += 2 * (_head(table) == "worker_names")
     person = 2 * any(part in names("people_parts") for part in tokens(table.name))
     telling = [
         name
@@ -72,10 +72,6 @@ def _unproven(table: Facts, status: Status, proof: int) -> str | None:
     if worker > person:
         return None
     return say("unproven", columns=joined(telling) or joined(table.columns), words=joined(words))
-
-
-def _last(table: Facts) -> str:
-    return next(reversed(tokens(table.name)), "")
 
 
 def _trade(table: Facts, words: list[object]) -> str | None:

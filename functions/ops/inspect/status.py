@@ -92,7 +92,9 @@ def choose(
     if not statuses:
         return None, []
     statuses.sort(key=_place)
-    others = [status.column.name for status in statuses[1:] if status.whole or sounds(status.column)]
+    others = [
+        status.column.name for status in statuses[1:] if status.whole or sounds(status.column)
+    ]
     return statuses[0], others
 
 

@@ -7,18 +7,11 @@ from typing import Any
 
 from functions.core.states import State
 from functions.install.column_sql import literal
+from functions.install.own_limits import GRACE_SECONDS
 from functions.ops.cli.out import span
 from functions.ops.inspect.catalogue import sql_of, unpadded
 from functions.ops.inspect.infer import Inferred
-from functions.ops.inspect.overdue import (
-    GRACE_SECONDS,
-    SILENCE_SECONDS,
-    WAIT_SECONDS,
-    Limits,
-    Overdue,
-    action,
-    open_states,
-)
+from functions.ops.inspect.overdue import WAIT_SECONDS, Limits, Overdue, action, open_states
 from functions.ops.inspect.sentences import REASONS
 from functions.ops.inspect.session import Connection, read_only
 
@@ -49,8 +42,9 @@ class Stuck:
 
 def find_stuck(
     connection: Connection, inferred: Inferred, limits: Limits
-) -> tuple[list[Stuck], int, int]:
-    """The stuck tasks, the oldest first; how many there are in all; and how many are open."""
+) -> tuple[list[Stuck], int, int, int]:
+    """The stuck tasks, the oldest first; how many there are in all; how many are open; and of how
+    many nobody can say, since no clock of theirs is set."""
     stuck: list[Stuck] = []
     total = 0
     with read_only(connection):
@@ -58,9 +52,12 @@ def find_stuck(
             rows = connection.execute(query(test)).fetchall()
             stuck += [_stuck(test, row) for row in rows]
             total += rows[0][7] if rows else 0
-        opened = sum(_open(connection, test) for test in open_states(inferred, Limits()))
+        tests = open_states(inferred, Limits())
+        opened = sum(_open(connection, test) for test in tests)
+        undated = [test for test in tests if not test.always_dated]
+        unjudged = sum(_open(connection, test, "undated") for test in undated)
     stuck.sort(key=lambda task: -(task.age if task.age is not None else float("inf")))
-    return stuck[: limits.limit], total, opened
+    return stuck[: limits.limit], total, opened, unjudged
 
 
 def query(test: Overdue) -> bytes:
@@ -83,13 +80,14 @@ def query(test: Overdue) -> bytes:
     )
 
 
-def count(test: Overdue) -> bytes:
+def count(test: Overdue, which: str = "open") -> bytes:
     """A count for each state, so that each can use its own partial index."""
-    return sql_of("open", {"table": test.inferred.table.quoted, "open": test.open})
+    condition = test.open if which == "open" else test.undated
+    return sql_of("open", {"table": test.inferred.table.quoted, "open": condition})
 
 
-def _open(connection: Connection, test: Overdue) -> int:
-    row = connection.execute(count(test)).fetchone()
+def _open(connection: Connection, test: Overdue, which: str = "open") -> int:
+    row = connection.execute(count(test, which)).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -110,11 +108,12 @@ def reason(test: Overdue, word: Any, age: float | None, rule: str, late: float) 
     """The sentence for a person. `late` is for how long the rule has made it stuck."""
     clocks = _CLOCKS_OF_RULES.get(rule, (rule,))
     names = [name for clock in clocks for name in test.mapping.clock(clock)]
-    if rule == "timeout":
-        names = [timeout.name for timeout in test.mapping.timeouts]
+    if rule in {"timeout", "beat"}:
+        own = test.mapping.timeouts if rule == "timeout" else test.mapping.silences
+        names = [limit.name for limit in own]
     elif not names:
         names = list(test.mapping.clock("started"))
-    allowed = test.limits.seconds(WAIT_SECONDS if rule == "waiting" else SILENCE_SECONDS)
+    allowed = test.limits.seconds(WAIT_SECONDS if rule == "waiting" else test.silence)
     ago = late if rule == "timeout" else late + test.limits.seconds(GRACE_SECONDS)
     return REASONS[rule].format(
         word=word,
@@ -125,8 +124,4 @@ def reason(test: Overdue, word: Any, age: float | None, rule: str, late: float) 
     )
 
 
-_CLOCKS_OF_RULES = {
-    "waiting": ("queued", "due"),
-    "silent": ("alive", "started", "queued", "due"),
-    "beat": ("alive", "started", "queued"),
-}
+_CLOCKS_OF_RULES = {"waiting": ("queued", "due"), "silent": ("alive", "started", "queued", "due")}

@@ -157,7 +157,8 @@ def _is_of_a_stage(word: Any, meaning: State) -> bool:
     rest = [
         part
         for part in parts
-        if not is_among(part, "general")
+        if not part.isdigit()
+        and not is_among(part, "general")
         and not (part in sure_words() and sure_words()[part][0] == meaning)
     ]
     return len(parts) > 1 and bool(rest)
@@ -192,6 +193,8 @@ class _Context:
                 return self.default is not None and self.word == self.default
             case "due":
                 return self.due
+            case "first":
+                return self.ordered and self.words.index(self.word) == 0
             case "has":
                 return self._has(State(state))
             case "no":
@@ -209,7 +212,6 @@ class _Context:
         """Whether it stands before all words of `state`, in a list that tells an order."""
         places = [self.words.index(word) for word in self.reading.of(state)]
         return self.ordered and bool(places) and self.words.index(self.word) < min(places)
-
 
     def _after(self, state: State) -> bool:
         """Whether it stands after all words of `state`, in a list that tells an order."""

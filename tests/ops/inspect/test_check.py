@@ -109,20 +109,18 @@ def test_the_fix_asks_a_person_at_a_terminal(stuck: World, monkeypatch: pytest.M
     assert asked == ["Set 2 tasks of public.jobs to 'failed'?"]
 
 
-def test_a_guessed_word_is_said_before_it_is_written(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_word_that_the_table_does_not_show_is_asked_for_and_never_written(world: World) -> None:
     world.run(
         "create table jobs (id serial primary key, status text default 'queued', "
         "error text, created_at timestamptz)",
         f"insert into jobs (created_at) values ({OLD})",
     )
-    asked = []
-    monkeypatch.setattr(
-        "functions.ops.commands.check.confirmed", lambda question, **_: bool(asked.append(question))
-    )
-    world.check("--fix")
-    assert "'failed', a word that this table does not show yet" in asked[0]
+    refused = world.fix()
+    assert (refused.code, "--word failed=WORD" in refused.err) == (1, True)
+    assert world.value("select status from jobs") == "queued"
+
+    assert world.fix("--word", "failed=gone wrong").json["fixed"] == ["1"]
+    assert world.value("select status from jobs") == "gone wrong"
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_with_the_recommended_index_an_idle_look_reads_the_same_pages(
             )
             inferred = infer_table(connection, "jobs")
             assert indexes.covered(inferred)
-            assert stuck.find_stuck(connection, inferred, Limits()) == ([], 0, OPEN)
+            assert stuck.find_stuck(connection, inferred, Limits()) == ([], 0, OPEN, 0)
         cost[rows] = buffers(world, inferred)
     assert cost[LARGE] <= 2 * cost[SMALL], cost
 
