@@ -363,14 +363,18 @@ def _jwt_role(inferred: Inferred) -> str | None:
 def _rules(inferred: Inferred) -> dict[str, Any]:
     """The bundle's own rule for every kind; a worker that never beats may be silent for half an
     hour, or for longer than any finished task took. The tries are those that the table allows."""
-    policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
-    usual: dict[str, Any] = policy["watches"]["tasks"]["rules"]["*"]
     silence = max(SILENCE_SECONDS, inferred.mapping.silence or 0)
-    rule = usual | {"pending_for": "1h", "silent_for": f"{math.ceil(silence / 60)}m"}
+    rule = usual_rule() | {"silent_for": f"{math.ceil(silence / 60)}m"}
     limit = inferred.mapping.columns.get("limit")
     if limit and (tries := _tries(inferred, limit)):
         rule["attempts"] = tries
     return {"*": rule}
+
+
+def usual_rule() -> dict[str, Any]:
+    """That of the bundle, but for a table whose workers are not pushed to at once."""
+    policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    return policy["watches"]["tasks"]["rules"]["*"] | {"pending_for": "1h", "silent_for": "30m"}
 
 
 def _tries(inferred: Inferred, limit: str) -> int | None:

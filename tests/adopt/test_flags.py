@@ -275,7 +275,7 @@ def test_numbers_that_a_table_without_a_waiting_word_cannot_keep_are_refused() -
     }
     watch |= {
         "words": {"running": ["r"], "completed": ["c"], "failed": ["f"]},
-        "rules": adopt._rules(),
+        "rules": {"*": adopt.usual_rule()},
     }
     with pytest.raises(
         PolicyError,
@@ -291,7 +291,7 @@ def test_two_states_of_one_word_need_a_mark() -> None:
         "key_type": "text",
         "status": "s",
         "columns": {},
-        "rules": adopt._rules(),
+        "rules": {"*": adopt.usual_rule()},
     }
     watch |= {"clocks": {"alive": "at", "queued": "at"}, "marks": {"failed": "error"}}
     words = {"pending": ["w"], "running": ["r"], "completed": ["done"], "failed": ["done", "dead"]}
