@@ -172,11 +172,13 @@ def write(watches: dict[str, Any], path: Path = DEFAULT) -> str:
     Raises PolicyError when the result would not be a policy."""
     before = path.read_text(encoding="utf-8")
     [(name, entry)] = watches.items()
-    known = parse(before, path.name).watches
+    watches_before = parse(before, path.name).watches
     replaced = [
-        other.name for other in known.values() if other.own and other.table == entry["table"]
+        other.name
+        for other in watches_before.values()
+        if other.own and other.table == entry["table"]
     ]
-    for other in known.values():
+    for other in watches_before.values():
         if not other.own and other.table == entry["table"]:
             raise PolicyError(
                 f"{path.name}: the watch {other.name!r} has the table {other.table} already. "
@@ -191,7 +193,7 @@ def write(watches: dict[str, Any], path: Path = DEFAULT) -> str:
         kept = _without_watch(kept, other_name)
     after = f"{kept.rstrip()}\n\n{text(watches)}"
     written = parse(after, path.name).watches
-    if name not in written or written.keys() != (known.keys() - set(replaced)) | {name}:
+    if name not in written or written.keys() != (watches_before.keys() - set(replaced)) | {name}:
         raise PolicyError(
             f"{path.name}: `watches` is not its last part. Paste the watch there by hand."
         )

@@ -52,5 +52,5 @@ def run(options: argparse.Namespace) -> int:
             "Put it under `watches:` in policy.yaml (--write does), then: "
             "python -m functions migrate --apply"
         )
-    said = adopt.write(watches, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
-    return print_message(f"written. {said}Next: python -m functions migrate --apply", FINE)
+    besides = adopt.write(watches, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
+    return print_message(f"written. {besides}Next: python -m functions migrate --apply", FINE)

@@ -12,7 +12,7 @@ from functions.ops.inspect.catalogue import candidates, facts, labels_behind, oc
 from functions.ops.inspect.fix import Fixed
 from functions.ops.inspect.indexes import covered, recommended
 from functions.ops.inspect.infer import Inferred, infer
-from functions.ops.inspect.mapping import given
+from functions.ops.inspect.mapping import override_of
 from functions.ops.inspect.sentences import alternatives, doubt
 from functions.ops.inspect.session import Connection, read_only
 from functions.ops.inspect.stuck import Stuck
@@ -59,7 +59,7 @@ def _infer(
         table_facts,
         lambda column: occurring(connection, table_facts, column),
         lambda other_oid: labels_behind(connection, other_oid),
-        lambda: given(map_file, words or (), table_facts.columns),
+        lambda: override_of(map_file, words or (), table_facts.columns),
         lambda status, words: evidence.read(connection, table_facts, status, words),
     )
     if table_facts.row_security:

@@ -2,7 +2,7 @@
 and which times lie ahead. Reads; `Evidence` itself is pure.
 
 Names alone deceive: `wait_till` is known as a due time by the future times of rows that wait,
-`is_settled` as a part of the end because each ended row has it and no open one."""
+`is_settled` as a part of the end because each ended row has it and no open part."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -61,21 +61,21 @@ class Evidence:
         return sum(self.rows.get(text_of(word), 0) for word in words)
 
     def filled(self, column: str, words: Iterable[Any]) -> int:
-        return sum(one.filled for one in self._of(column, words))
+        return sum(part.filled for part in self._of(column, words))
 
     def ahead(self, column: str, words: Iterable[Any]) -> int:
-        return sum(one.ahead for one in self._of(column, words))
+        return sum(part.ahead for part in self._of(column, words))
 
     def iso(self, column: str) -> tuple[int, int]:
         """How many texts there are, and how many of them are times in ISO form."""
         shown = self._of(column, self.rows)
-        return sum(one.filled for one in shown), sum(one.iso for one in shown)
+        return sum(part.filled for part in shown), sum(part.iso for part in shown)
 
     def constant(self, column: str, words: Iterable[Any]) -> str | None:
         """The one value that all rows of these words have, if two rows at least have it."""
         words = list(words)
         count = self.count(words)
-        values = {one.constant for one in self._of(column, words) if one.filled}
+        values = {part.constant for part in self._of(column, words) if part.filled}
         if count < 2 or self.filled(column, words) < count or len(values) != 1:
             return None
         return values.pop()
@@ -83,19 +83,21 @@ class Evidence:
     def has(self, column: str, value: str, words: Iterable[Any]) -> bool:
         """Whether any of these rows may have the value."""
         return any(
-            one.filled and (one.least or "") <= value <= (one.greatest or "")
-            for one in self._of(column, words)
+            part.filled and (part.least or "") <= value <= (part.greatest or "")
+            for part in self._of(column, words)
         )
 
     def extremes(self, column: str) -> list[float]:
         """The least and greatest numbers, without zeros."""
-        texts = [text for one in self._of(column, self.rows) for text in (one.least, one.greatest)]
+        texts = [
+            text for part in self._of(column, self.rows) for text in (part.least, part.greatest)
+        ]
         numbers = [float(text) for text in texts if text not in {None, "", "NaN"}]
         return [number for number in numbers if number]
 
     def _of(self, column: str, words: Iterable[Any]) -> list[Shown]:
         named = [self.shown.get(text_of(word), {}).get(column) for word in words]
-        return [one for one in named if one is not None]
+        return [part for part in named if part is not None]
 
 
 NOTHING = Evidence()

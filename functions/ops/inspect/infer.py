@@ -173,7 +173,7 @@ def _unwritable(status: Status, override: Override) -> frozenset[Any]:
 def _given(status: Status, override: Override) -> frozenset[Any]:
     """The words that a person says."""
     words = (override.get(f"words.{state}", ()) for state in State)
-    return frozenset(word for given in words for word in typed(given, status.column))
+    return frozenset(word for listed in words for word in typed(listed, status.column))
 
 
 def _say_unwritable(inferred: Inferred) -> None:
@@ -192,14 +192,14 @@ def _say_unwritable(inferred: Inferred) -> None:
 def _learned(inferred: Inferred, mapping: Mapping) -> Mapping:
     """What the rows show that an end writes beside the columns that are known by their names."""
     roles = {name for name in mapping.columns.values() if name}
-    known = {name for names in mapping.clocks.values() for name in names} | roles
-    known |= {mapping.key or "", mapping.status or "", *mapping.deleted, *mapping.touched}
-    known |= {*mapping.locks, mapping.version or "", mapping.failed_at or ""}
-    known |= {timeout.name for timeout in (*mapping.timeouts, *mapping.silences)}
+    used = {name for names in mapping.clocks.values() for name in names} | roles
+    used |= {mapping.key or "", mapping.status or "", *mapping.deleted, *mapping.touched}
+    used |= {*mapping.locks, mapping.version or "", mapping.failed_at or ""}
+    used |= {timeout.name for timeout in (*mapping.timeouts, *mapping.silences)}
     columns = [
         column
         for column in inferred.table.columns.values()
-        if column.name not in known and column.name not in inferred.table.points_to
+        if column.name not in used and column.name not in inferred.table.points_to
     ]
     ends = {}
     for state in (State.COMPLETED, State.FAILED, State.CANCELLED):

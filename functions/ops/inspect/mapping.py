@@ -81,7 +81,9 @@ Override = dict[str, Any]
 values."""
 
 
-def given(path: str | None, words_of_states: Sequence[str], columns: Keys[str, Column]) -> Override:
+def override_of(
+    path: str | None, words_of_states: Sequence[str], columns: Keys[str, Column]
+) -> Override:
     """What a --map file says, if there is one, and more words, as `failed=error`."""
     override = load(path, columns) if path else {}
     for text in words_of_states:
