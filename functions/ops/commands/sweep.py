@@ -6,10 +6,10 @@ sweep: a cron job is no terminal."""
 import argparse
 import contextlib
 import sys
-from dataclasses import replace
 from typing import Any
 
 from functions.core.answers import StuckTasks
+from functions.core.policy import Policy
 from functions.core.record import plain
 from functions.ops.cli import target
 from functions.ops.cli.out import (
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
             return print_message(f"{_counted(stuck)} would be settled now; nothing was written")
         if count and not confirmed(f"Settle {_counted(stuck)}?", yes=False):
             return print_message("nothing was written. --apply does not ask.")
-    swept = replace(policy, watches={watch.name: watch for watch in watches})
+    swept = Policy(**vars(policy) | {"watches": {watch.name: watch for watch in watches}})
     with contextlib.redirect_stdout(sys.stderr):  # the log lines are no data here
         report = sweep(store, swept, options.app.dispatcher, options.app.settings, by="cli")
     if options.json:
