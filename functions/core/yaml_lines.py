@@ -31,6 +31,7 @@ class Value:
         self._line = (key or node).start_mark.line + 1
 
     def fail(self, problem: str) -> NoReturn:
+        """Raises PolicyError, which names the file, the line and the path of this value."""
         raise PolicyError(f"{self._file}:{self._line}: {self._path or 'the file'}: {problem}")
 
     def __getitem__(self, name: str) -> "Value":

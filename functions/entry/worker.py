@@ -77,7 +77,8 @@ _STATUS_OF_REFUSAL = {
 
 
 def run(app: App, message: Any) -> tuple[str, RunAnswer]:
-    """Runs the task that the message names. Returns its id and how it went."""
+    """Runs the task that the message names. Returns its id and how it went. Raises
+    BadRequestError for a message that names none, and StoreError."""
     if not isinstance(message, dict):
         raise BadRequestError('Send {"task_id": "..."}.')
     watch = watch_of(app.policy, message)

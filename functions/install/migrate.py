@@ -20,7 +20,7 @@ from functions.core.policy import Policy, load
 from functions.errors import StoreError
 from functions.install import supabase_api
 from functions.install.column_sql import identifier, literal
-from functions.install.names import names, render
+from functions.install.names import fill_in, names
 from functions.install.render import SQL, optional, routines, shared, template, verbs
 from functions.install.table import Table
 from functions.store.dsn import connect
@@ -115,7 +115,7 @@ def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator
             yield Step(path.stem, text, repeatable=False)
         for watch in watches:
             if "@table@" in text and watch.own:
-                rendered = render(text, names(watch))
+                rendered = fill_in(text, names(watch))
                 name = f"{path.stem}.{watch.name}"
                 yield Step(name, rendered, repeatable=False, watch=watch.name)
     yield Step("shared", shared(), repeatable=True)
@@ -158,8 +158,8 @@ def file(policy: Policy | None, supabase: str | None, more: str = "") -> str:
 def _owners(policy: Policy) -> Iterator[str]:
     """Checks that no watch of the database belongs to the table of another policy."""
     for watch in policy.watches.values():
-        yield render(template("check_watch"), names(watch))
-    yield render(template("check_policy"), {"watches": literal(list(policy.watches))})
+        yield fill_in(template("check_watch"), names(watch))
+    yield fill_in(template("check_policy"), {"watches": literal(list(policy.watches))})
 
 
 def _part(step: Step) -> str:
@@ -168,7 +168,7 @@ def _part(step: Step) -> str:
     if step.repeatable:
         return f"-- {step.name}\n{step.text}\n{record}\n{_RECORD_AGAIN};\n"
     assert "$migration$" not in step.text, "the text would end at it"
-    return render(
+    return fill_in(
         template("migration_step"),
         {"name": step.name, "sha256": step.sha256, "record": record, "text": step.in_transaction},
     )
@@ -209,7 +209,7 @@ def _gone(applied: dict[str, str], policy: Policy) -> Iterator[Step]:
             steps = [f"{part}.{watch}" for part in ("verbs", *parts)]
             named = {"watch": watch, "functions": literal(routines(watch)), "steps": literal(steps)}
             yield Step(
-                f"gone.{watch}", render(template("drop_watch"), named), repeatable=True, kept=False
+                f"gone.{watch}", fill_in(template("drop_watch"), named), repeatable=True, kept=False
             )
 
 
@@ -294,7 +294,7 @@ def _migrated(
 def _grants(policy: Policy) -> str:
     """What is said each time, whatever is there already."""
     own = (watch for watch in policy.watches.values() if watch.own)
-    tables = [render(template("grants_table"), names(watch)) for watch in own]
+    tables = [fill_in(template("grants_table"), names(watch)) for watch in own]
     return "\n".join([template("grants"), *tables])
 
 
@@ -323,7 +323,7 @@ def role_grants(policy: Policy, role: str) -> str:
         "policy": literal(f"unstuck_{role}"),
         "tables": literal(own),
     }
-    return "\n".join([render(template("role"), values), *lines])
+    return "\n".join([fill_in(template("role"), values), *lines])
 
 
 def _build(

@@ -18,7 +18,7 @@ SECTIONS = ("stuck", "running", "pending", "ended", "by_key", "range")
 _NAME = re.compile(r"'@(\w+)@'|@(\w+)@|@(\w+)\(([^@]*)\)@")
 
 
-def render(text: str, names: Mapping[str, Value]) -> str:
+def fill_in(text: str, names: Mapping[str, Value]) -> str:
     """A template with its names filled in. Raises KeyError for a name that is not in `names`."""
 
     def filled(match: re.Match[str]) -> str:

@@ -2,7 +2,7 @@
 pg_cron alone."""
 
 from functions.core.policy import Policy, Watch
-from functions.install.names import names, render
+from functions.install.names import fill_in, names
 from functions.install.render import template
 
 COUNTS = (
@@ -30,7 +30,7 @@ def procedures(policy: Policy) -> str:
         "share": repr(policy.mass_expiry_share),
     }
     parts = [
-        render(template("cron_watch"), {**names(watch), **numbers, "rules": _rules(watch)})
+        fill_in(template("cron_watch"), {**names(watch), **numbers, "rules": _rules(watch)})
         for watch in policy.watches.values()
     ]
     calls = [
@@ -44,7 +44,7 @@ def procedures(policy: Policy) -> str:
         "calls": "\n".join(calls),
         "counts": f'{{{counts}, "complete": true}}',
     }
-    return "\n".join([*parts, render(template("cron_sweep"), values)])
+    return "\n".join([*parts, fill_in(template("cron_sweep"), values)])
 
 
 def _rules(watch: Watch) -> str:
@@ -55,7 +55,7 @@ def _rules(watch: Watch) -> str:
 def schedule(policy: Policy) -> str:
     """Asks pg_cron to sweep as often as the policy says, and to delete what it records of these
     runs, which it never does itself. Again is a change of the same jobs."""
-    return render(
+    return fill_in(
         template("cron_schedule"),
         {"every": _expression(policy.sweep_every), "history": f"{HISTORY_DAYS} days"},
     )

@@ -1,8 +1,8 @@
 """Makes the SQL of a watched table from the templates in functions/sql. What comes out is plain,
 static SQL that can be read, diffed and put into a migration.
 
-A template is SQL with names of the table in it (functions.install.names has them all, and `render`,
-which fills them in):
+A template is SQL with names of the table in it (functions.install.names has them all, and
+`fill_in`, which puts them in):
 
     @table@ t, t.@key@         a name: the quoted table, the quoted column of the row t
     '@watch@'                  a name as a literal: the quotes of the template are those of SQL
@@ -20,7 +20,7 @@ from pathlib import Path
 from functions.core.policy import Watch
 from functions.core.sqlstates import sqlstates_of_weather
 from functions.install.column_sql import literal
-from functions.install.names import names, render
+from functions.install.names import fill_in, names
 from functions.install.table import Table
 
 SQL = Path(__file__).parents[1] / "sql"
@@ -52,7 +52,7 @@ def template(name: str) -> str:
 def shared() -> str:
     """The functions that serve every watch."""
     text = "\n".join(template(name) for name in SHARED)
-    return render(text, {"passing_sqlstates": ", ".join(map(literal, sqlstates_of_weather()))})
+    return fill_in(text, {"passing_sqlstates": ", ".join(map(literal, sqlstates_of_weather()))})
 
 
 def verbs(watch: Watch) -> str:
@@ -65,7 +65,7 @@ def verbs(watch: Watch) -> str:
     files = [verb for verb in VERBS if watch.own or verb != "create"]
     dropped = [trigger for trigger in TRIGGERS if trigger not in triggers]
     return "\n".join(
-        [render(template(file), filled) for file in (*files, *triggers)]
+        [fill_in(template(file), filled) for file in (*files, *triggers)]
         + [_without(watch, trigger) for trigger in dropped]
     )
 
@@ -79,7 +79,7 @@ def routines(watch: str) -> list[str]:
 
 def optional(watch: Watch, part: str) -> str:
     """What a part of functions/sql/optional needs in the database, for one watch."""
-    return render(template(f"optional/{part}"), names(watch))
+    return fill_in(template(f"optional/{part}"), names(watch))
 
 
 def _without(watch: Watch, trigger: str) -> str:
@@ -92,4 +92,4 @@ def _without(watch: Watch, trigger: str) -> str:
         "table": Table(watch).name,
         "forget": observed if trigger == "observe" else "null;",
     }
-    return render(template("drop_trigger"), values)
+    return fill_in(template("drop_trigger"), values)

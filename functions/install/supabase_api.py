@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from functions.core.policy import Policy, Watch
 from functions.install.column_sql import literal, table_identifier
-from functions.install.names import render
+from functions.install.names import fill_in
 from functions.install.render import shared, template, verbs
 from functions.install.table import Table
 
@@ -126,13 +126,13 @@ def _drop_stale(exposed: list[Function], schema: str) -> str:
     """Drops what an earlier release or policy had exposed: PostgREST refuses to choose between two
     functions of one name."""
     kept = [literal(f"{schema}.{OWN}_{each.name}({', '.join(each.types)})") for each in exposed]
-    return render(template("drop_stale_wrappers"), {"kept": ",\n      ".join(kept)})
+    return fill_in(template("drop_stale_wrappers"), {"kept": ",\n      ".join(kept)})
 
 
 def _table(watch: Watch) -> str:
     table = Table(watch).name
     if watch.own:
-        return render(template("row_security"), {"table": table})
+        return fill_in(template("row_security"), {"table": table})
     clocks = [clock for names in watch.clocks.values() for clock in names]
     joined = {match[1] for clock in clocks if (match := re.match(r"(\S+)\.\w+ via ", clock))}
     others = [table_identifier(name) for name in sorted(joined)]

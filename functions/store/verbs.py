@@ -79,7 +79,7 @@ class Store(ABC):
     @abstractmethod
     def call(self, function: str, arguments: dict[str, Any], timeout: float) -> Any:
         """Calls `unstuck.function` once, with named arguments, in at most `timeout` seconds, and
-        returns its JSON."""
+        returns its JSON. Raises StoreError."""
 
     def close(self) -> None:  # noqa: B027 - a store may have nothing to close
         """Gives back what the store holds."""

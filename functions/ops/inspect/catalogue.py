@@ -13,7 +13,7 @@ from typing import Any
 
 from functions.errors import StoreError
 from functions.install.column_sql import TEXTS, WHOLE, Column, identifier
-from functions.install.names import render
+from functions.install.names import fill_in
 from functions.ops.inspect.session import Connection
 
 HERE = Path(__file__).parent
@@ -101,6 +101,7 @@ class Facts:
 
 
 def facts(connection: Connection, oid: int) -> Facts:
+    """What the catalogue says of a table. Raises StoreError when it was dropped meanwhile."""
     row = connection.execute((HERE / "catalogue.sql").read_bytes(), {"oid": oid}).fetchone()
     if row is None:
         raise StoreError(f"the table with oid {oid} is gone. Look again.", retryable=True)
@@ -261,4 +262,4 @@ def labels_behind(connection: Connection, oid: int) -> dict[Any, str]:
 
 def sql_of(name: str, names: Mapping[str, str]) -> bytes:
     """The statement of a file beside this one, with the names that it asks for."""
-    return render((HERE / f"{name}.sql").read_text(encoding="utf-8"), names).encode()
+    return fill_in((HERE / f"{name}.sql").read_text(encoding="utf-8"), names).encode()
