@@ -23,6 +23,7 @@ VERBS = (
     "sweep_end",
     "suspend",
     "clock_jumped",
+    "unsure",
     "prune",
     "sweeps",
     "evidence",

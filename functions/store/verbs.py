@@ -397,6 +397,11 @@ class Store(ABC):
             )
         )
 
+    def unsure(self, watch: Watch) -> list[str]:
+        """Tasks of attempts whose lease ran out while nobody was heard: the worker, or the way to
+        the database, was away."""
+        return list(self._verb("unsure", p_watch=watch.name))
+
     def clock_jumped(self, sweep_id: int, seconds: float) -> int:
         """The run found that the database's clock was set by so many seconds: live attempts keep
         their time. Returns how many were moved."""

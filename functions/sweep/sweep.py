@@ -32,6 +32,9 @@ SHARES = {
 What follows the run has the rest."""
 LEAST_BATCH_SECONDS = LEAST_STEP_SECONDS = 1.0
 """So long a batch, and each other step, may take in any case."""
+HEARD_SECONDS, HEARD_SHARE = 4.5, 0.6
+"""From the begin of a run, and of its budget at most, until a worker that lives is heard again
+after an outage: it asks each second, and a question takes 3 s where nobody answers."""
 MAX_LOST_PUSHES = 200
 """Pushes that are marked as sent again at once; those of them for which no time is left wait for
 the next `redispatch_after`."""
@@ -160,6 +163,8 @@ class _Run:
         self.answer: SweepReport | None = None
         self.unfinished: list[Watch] = []
         """Watches in which more may be overdue."""
+        self.unsure: dict[str, list[str]] = {}
+        """By watch: tasks whose worker may be alive, since nobody was heard. They come last."""
         self.pushes: list[Push] = []
         """Of the tasks that were put back."""
         self.sizes: dict[str, BatchSize] = {}
@@ -194,7 +199,15 @@ class _Run:
             until = max(self._until(name), time.monotonic() + LEAST_STEP_SECONDS)
             if error := within(until, step):
                 self.errors.append(f"{name}: {error}")
+        self._settle_unsure()
         self._settle_again(self.unfinished)
+
+    def _settle_unsure(self) -> None:
+        watches = [watch for watch in self.watches if self.unsure.pop(watch.name, None)]
+        if watches:
+            wait = min(HEARD_SECONDS, HEARD_SHARE * self.policy.sweep_budget)
+            time.sleep(max(0.0, self.started + wait - time.monotonic()))
+            self._settle_again(watches)
 
     def _settle_again(self, watches: list[Watch]) -> None:
         """With the time that nothing else has taken."""
@@ -241,6 +254,8 @@ class _Run:
         if suspended:
             self.counts.suspended += suspended
             events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
+        with suppress(StoreError):  # the SQL before an upgrade does not know it
+            self.unsure[watch.name] = self.store.unsure(watch)
 
     def _settle(self, watch: Watch, until: float) -> None:
         self.unfinished.append(watch)
@@ -274,6 +289,7 @@ class _Run:
                     watch,
                     size.rows,
                     sweep_id=self.sweep_id,
+                    skip=self.unsure.get(watch.name),
                     pushes=pushes(self.dispatcher),
                     timeout=timeout,
                 )

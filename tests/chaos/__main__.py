@@ -13,6 +13,9 @@ from tests.chaos.run import Run
 from tests.chaos.world import World
 
 MEANS = ("postgres", "pgbouncer", "supabase")
+RED_ONCE = [(26, "supabase", 1000)]
+"""Seeds, means and numbers of tasks that were red before something was mended: 26, because the
+pushes of a queue that was slow for once made it slower for ever."""
 
 
 def main() -> int:
@@ -22,11 +25,20 @@ def main() -> int:
     parser.add_argument("--through", choices=MEANS, default="postgres", help="how workers reach it")
     parser.add_argument("--keep", type=Path, help="a folder for the logs and the journal")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--red", action="store_true", help="the seeds that were red once")
     options = parser.parse_args()
+    if options.red:
+        runs = [play(*run, options) for run in RED_ONCE]
+        return max(runs)
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)
-    print(f"seed {seed}, through {options.through}", file=sys.stderr)
-    with World(options.through) as world:
-        figures = Run(world, seed, options.tasks).go()
+    return play(seed, options.through, options.tasks, options)
+
+
+def play(seed: int, through: str, tasks: int, options: argparse.Namespace) -> int:
+    """The exit code."""
+    print(f"seed {seed}, through {through}", file=sys.stderr)
+    with World(through) as world:
+        figures = Run(world, seed, tasks).go()
         if options.keep:
             shutil.copytree(world.folder, options.keep, dirs_exist_ok=True)
     if options.json:

@@ -1002,6 +1002,35 @@ begin
   return v_count;
 end $$;
 
+-- Attempts whose lease ran out and of which nobody can say whether their worker died or the database
+-- was away: since their heartbeat was due no worker was heard. An outage that lies between two runs
+-- leaves no other trace. Answers the ids of their tasks, 500 at most; the run settles them last,
+-- when the workers that live have had the time to say so.
+create or replace function unstuck.unsure(p_watch text) returns jsonb language sql stable as $$
+  with heard as materialized (
+    select greatest(
+      (select max(a.beat_at) from unstuck.attempts a where a.ended_at is null),
+      (
+        select max(a.ended_at)
+        from unstuck.attempts a
+        where a.ended_at > clock_timestamp() - interval '1 hour' and a.sweep_id is null
+      )
+    ) as at
+  )
+  select coalesce(jsonb_agg(u.task_id), '[]')
+  from (
+    select a.task_id
+    from unstuck.attempts a
+    where a.watch = p_watch
+      and a.ended_at is null
+      and a.lease_until <= clock_timestamp()
+      and a.deadline_at > clock_timestamp()
+      and unstuck.lives_until(a, (select unstuck.ready_after())) <= clock_timestamp()
+      and a.beat_at + a.lease / 2 > (select h.at from heard h)
+    limit 500
+  ) u
+$$;
+
 -- The clock of the database was set by `p_seconds`, as the caller of the sweep knows by its own,
 -- which is never set. Each attempt that was claimed by the old clock has a lease from now, and its
 -- deadline moves along; so its worker has as much time as before, and a dead one is rescued a lease

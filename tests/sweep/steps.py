@@ -1,6 +1,7 @@
 """A run of the sweep, as the tests ask for it."""
 
 from typing import Any
+from unittest.mock import patch
 
 from functions.core.dispatch import Dispatcher, NoDispatch
 from functions.core.policy import Policy
@@ -10,10 +11,16 @@ from functions.sweep import sweep as sweeps
 
 
 def sweep(
-    store: Store, policy: Policy, dispatcher: Dispatcher | None = None, **options: Any
+    store: Store,
+    policy: Policy,
+    dispatcher: Dispatcher | None = None,
+    *,
+    heard_within: float = 0.1,
+    **options: Any,
 ) -> Any:
     """One run with the environment as it is now, for workers that pull unless there is a
-    dispatcher."""
+    dispatcher. `heard_within`: seconds in which a worker that lives is heard."""
     settings = Settings.read()
     dispatcher = NoDispatch() if dispatcher is None else dispatcher
-    return sweeps.sweep(store, policy, dispatcher, settings, **options)
+    with patch.object(sweeps, "HEARD_SECONDS", heard_within):
+        return sweeps.sweep(store, policy, dispatcher, settings, **options)

@@ -1,6 +1,7 @@
 """While nobody reached the database, no heartbeat could arrive: leases count from the end of such a
 silence, for one attempt as for many. A worker that is dead alone is rescued all the same."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,3 +132,34 @@ def test_a_poll_after_a_silence_ends_nothing_at_first_and_heals_without_any_swee
     second = ledger.store.status(WATCH, task_id)
     assert second is not None
     assert [task.state for task in second.rescued] == ["pending"]
+
+
+def heartbeat_after(ledger: Ledger, seconds: float, task_id: str) -> threading.Timer:
+    [attempt] = ledger.db.execute(
+        "select token::text from unstuck.attempts where task_id = %s", (task_id,)
+    ).fetchall()
+    timer = threading.Timer(seconds, ledger.store.beat, (WATCH, task_id, attempt["token"]))
+    timer.start()
+    return timer
+
+
+def test_after_an_outage_between_two_runs_the_sweep_waits_for_the_first_heartbeats(
+    ledger: Ledger,
+) -> None:
+    """The run comes first, since workers ask again each second only."""
+    ledger.ran(*EACH_MINUTE, 120, 61)
+    alive, dead = ledger.attempt(heartbeat_ago=55), ledger.attempt(heartbeat_ago=53)
+    timer = heartbeat_after(ledger, 0.5, alive)
+    report = sweep(ledger.store, POLICY, heard_within=2.0)
+    timer.join()
+    assert (report.requeued, report.failed) == (1, 0)
+    assert [attempt["task_id"] for attempt in ledger.live()] == [alive] != [dead]
+
+
+def test_where_another_worker_was_heard_since_a_dead_one_is_not_waited_for(ledger: Ledger) -> None:
+    ledger.ran(*EACH_MINUTE, 120, 61)
+    ledger.attempt(heartbeat_ago=55)
+    ledger.attempt(heartbeat_ago=20)
+    report = sweep(ledger.store, POLICY, heard_within=30.0)
+    assert report.requeued == 1
+    assert report.seconds < 10
