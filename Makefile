@@ -18,6 +18,15 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+lock: .cache/uv/.installed ## pin what requirements*.in need, with hashes: ARGS=--upgrade for newer releases
+	@for name in requirements requirements-dev requirements-bench; do \
+	  .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --custom-compile-command "make lock" $$name.in -o $$name.txt $(ARGS) || exit 1; done
+
+.cache/uv/.installed: | install
+	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/uv uv==0.13.9
+	@touch $@
+
 dev: install ## run everything on this machine, on one port, with the page: ARGS="--port 9000"
 	@$(PY) -m functions dev $(ARGS)
 

@@ -48,9 +48,10 @@ resource "google_cloudfunctions2_function" "this" { # "Secret ... was not found"
   description = "Unstuck: ${each.value} of main.py"
 
   build_config {
-    runtime         = var.runtime
-    entry_point     = each.value
-    service_account = google_service_account.this["build"].id
+    runtime           = var.runtime
+    entry_point       = each.value
+    service_account   = google_service_account.this["build"].id
+    docker_repository = google_artifact_registry_repository.functions.id
     source {
       storage_source {
         bucket = google_storage_bucket.source.name

@@ -11,7 +11,7 @@ locals {
   pushers = concat(["api", "worker", "sweep"], var.rescue ? ["rescue"] : [])
 
   project_roles = merge(
-    { for role in ["roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer"] : "build ${role}" => { account = "build", role = role } },
+    { "build roles/logging.logWriter" = { account = "build", role = "roles/logging.logWriter" } },
     { for role in ["roles/monitoring.metricWriter", "roles/logging.viewer"] : "sweep ${role}" => { account = "sweep", role = role } },
     var.pubsub ? { "invoker roles/eventarc.eventReceiver" = { account = "invoker", role = "roles/eventarc.eventReceiver" } } : {},
   )
@@ -40,12 +40,46 @@ resource "google_project_iam_member" "this" {
   member   = google_service_account.this[each.value.account].member
 }
 
+# The build runs setup code of libraries. So it reads the sources of these functions alone, of all objects in the project: the
+# archive, and the copies that Cloud Functions makes of it in a bucket of its own, in a folder for each function.
+resource "google_project_iam_member" "build_reads_sources" {
+  project = var.project_id
+  role    = "roles/storage.objectViewer"
+  member  = google_service_account.this["build"].member
+  condition {
+    title = "sources of ${var.name}"
+    expression = join(" || ", [
+      "resource.name.startsWith(\"projects/_/buckets/${google_storage_bucket.source.name}/\")",
+      "resource.name.extract(\"projects/_/buckets/gcf-v2-sources-{rest}\").extract(\"/objects/{path}\").startsWith(\"${var.name}-\")",
+    ])
+  }
+}
+
+# The images of the functions, and no others: the account that builds them could else replace those of the whole project.
+resource "google_artifact_registry_repository" "functions" {
+  repository_id = "${var.name}-functions"
+  location      = var.region
+  format        = "DOCKER"
+  description   = "Images of the functions of Unstuck"
+  depends_on    = [time_sleep.apis]
+}
+
+resource "google_artifact_registry_repository_iam_member" "build_writes_images" {
+  location   = google_artifact_registry_repository.functions.location
+  repository = google_artifact_registry_repository.functions.name
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.this["build"].member
+}
+
 # A new role does not work at once, and nothing can be asked whether it does. Without this pause the first build would fail,
 # and so would a function that starts with a secret which it may read since a moment.
 resource "time_sleep" "iam" {
   create_duration = "60s"
   triggers        = { roles = join(",", sort(concat(keys(local.project_roles), keys(google_secret_manager_secret_iam_member.this)))) }
-  depends_on      = [google_project_iam_member.this, google_project_iam_member.eventarc_agent]
+  depends_on = [
+    google_project_iam_member.this, google_project_iam_member.eventarc_agent, google_project_iam_member.build_reads_sources,
+    google_artifact_registry_repository_iam_member.build_writes_images,
+  ]
 }
 
 # Cloud Tasks sends the invoker's token. An account that pushes a task must be allowed to act as the invoker.

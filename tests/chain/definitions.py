@@ -24,6 +24,7 @@ def base(service: str | None) -> str:
     return f'resource.type="cloud_run_revision" AND resource.labels.service_name{names}'
 
 
+BASE = base(None)
 QUERY = "condition_prometheus_query_language"
 _EXTRACT = re.compile(r"EXTRACT\(([\w.]+)\)")
 

@@ -11,7 +11,7 @@ import yaml
 from functions.core.policy import DEFAULT, load
 from functions.sweep.platform_line import death_of
 from tests.chain import platform
-from tests.chain.definitions import ALERTS, BASE, Chain, from_files, from_resources
+from tests.chain.definitions import ALERTS, Chain, base, from_files, from_resources
 from tests.chain.query import compiled
 from tests.chain.test_chain import LINES
 from tests.infra.conftest import PROJECT, Infra, block
@@ -91,7 +91,8 @@ def test_each_metric_counts_its_event_by_its_labels(infra: Infra) -> None:
     for name, labels in LABELS.items():
         metric = metrics[f"unstuck_{name}"]
         event, value = EVENTS.get(name, (f'"{name}"', None))
-        assert metric["filter"] == f"{BASE} AND jsonPayload.event={event}"
+        service = "sweep" if '"sweep_' in event else None
+        assert metric["filter"] == f"{base(service)} AND jsonPayload.event={event}"
         extractors = {label: f"EXTRACT(jsonPayload.{label})" for label in labels}
         assert (metric["label_extractors"] or {}) == extractors
         assert (metric["value_extractor"] or None) == (value and f"EXTRACT(jsonPayload.{value})")
