@@ -16,6 +16,7 @@ from functions.store.page_answers import Summary, TaskPage
 
 blueprint = Blueprint("views", __name__)
 PAGE_ROWS = 50
+MOST_SWEEP_ID = 2**63 - 2
 LATE_INTERVALS = 3.0
 LATE_GRACE_SECONDS = 30.0
 """The sweep is late when its last good run is longer ago than that many of its intervals and these
@@ -70,7 +71,7 @@ def sweeps() -> str:
 
 @blueprint.get("/sweeps/<int:sweep_id>")
 def sweep(sweep_id: int) -> str:
-    runs = page().store().sweeps(1, sweep_id + 1, idle=True)
+    runs = page().store().sweeps(1, min(sweep_id, MOST_SWEEP_ID) + 1, idle=True)
     if not runs or runs[0].id != sweep_id:
         abort(404, f"There is no sweep {sweep_id}. Sweeps older than the retention are deleted.")
     after = request.args.get("after", "").replace("\0", "")
