@@ -289,7 +289,7 @@ CLOCK_JUMPED = Event(
     CRITICAL,
     "the clock of the database was set by {seconds} s: {count} attempts keep their time",
     ("seconds", "count"),
-    uncounted="Nothing ends by it; the line is for those who ask why tasks were kept longer.",
+    uncounted="It is rare, and each line raises an alert by itself (ClockJumped).",
 )
 TASK_UNSWEEPABLE = Event(
     "task_unsweepable",

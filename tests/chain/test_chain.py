@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
+from functions.core import events
 from functions.ops.postgres.embedded import Postgres
 from tests.chain import platform
 from tests.chain.definitions import ALERTS, FUNCTIONS, Chain, Metric, extracted, from_files
+from tests.chain.entries import entry_of
 from tests.chain.query import compiled
 from tests.chain.recorded import Recorded, record
 from tests.chain.timeline import Timeline, judge
@@ -517,6 +519,9 @@ def platform_lines(now: datetime) -> list[tuple[str | None, dict[str, Any]]]:
         for text, more in lines
     ]
     found += [(None, platform.line(text, now, **more)) for text, more in QUIET]
+    jumped = events.CLOCK_JUMPED.line({"seconds": 3600.0, "count": 2})
+    found.append(("ClockJumped", entry_of(jumped, "unstuck-sweep", now)))
+    found += [(None, entry_of(jumped, other, now)) for other in ("unstuck-worker", "shop-sweep")]
     job = "unstuck-sweep"
     for status in ("PERMISSION_DENIED", "URL_UNREACHABLE", "UNAVAILABLE"):
         found.append(("SchedulerAttemptFailed", platform.job_failed(job, now, status=status)))
