@@ -126,7 +126,6 @@ class World:
         self.through = through
         self.struck: list[Struck] = []
         self._open = ExitStack()
-        self._local = threading.local()
         self._dying = {name: threading.Lock() for name in EVERYBODY}
         self._database = threading.Lock()
 
@@ -226,21 +225,17 @@ class World:
         return PostgresStore(self.dsn)
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        """By a session of the calling thread. Waits while the database is away."""
+        """Waits while the database is away."""
         for _ in range(200):
-            with suppress(psycopg.OperationalError):
-                return self._session().execute(query.encode(), values).fetchall()
+            with (
+                suppress(psycopg.OperationalError),
+                psycopg.connect(
+                    self.dsn, row_factory=dict_row, options=OURS, connect_timeout=5
+                ) as connection,
+            ):
+                return connection.execute(query.encode(), values).fetchall()
             time.sleep(0.1)
         raise TimeoutError("the database is away for too long")
-
-    def _session(self) -> "psycopg.Connection[dict[str, Any]]":
-        session_of_thread = getattr(self._local, "session", None)
-        if session_of_thread is None or session_of_thread.closed:
-            session_of_thread = psycopg.connect(
-                self.dsn, autocommit=True, row_factory=dict_row, options=OURS, connect_timeout=5
-            )
-            self._local.session = session_of_thread
-        return session_of_thread
 
     def strike(self, strike: Strike) -> None:
         begin = time.time()
