@@ -7,10 +7,20 @@ import os
 import sys
 from collections.abc import Sequence
 
+from functions import __version__
 from functions.entry.app import App
 from functions.errors import PolicyError, StoreError
 from functions.ops.cli.google import CloudError
-from functions.ops.cli.out import ERROR, FINE, INTERRUPTED, UNREACHABLE, USAGE, print_message
+from functions.ops.cli.out import (
+    ERROR,
+    FINE,
+    INTERRUPTED,
+    PROGRAM,
+    UNREACHABLE,
+    USAGE,
+    print_message,
+)
+from functions.ops.cli.parser import CommandParser
 from functions.ops.commands import NAMES
 from functions.store.dsn import CODE_REFUSED
 
@@ -21,7 +31,11 @@ _NOT_A_KEY = {"22P02", "22003"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code: 0 fine, 1 error, 2 usage, 3 found, 4 not reachable,
     130 interrupted."""
-    options = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        parser().print_help()
+        return FINE
+    options = parser().parse_args(words)
     try:
         options.app = App()
         with contextlib.ExitStack() as options.closing:  # what the command opens, such as a store
@@ -56,9 +70,8 @@ def _print_store_error(error: StoreError) -> int:
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands. Besides the options of its command, what it parses has `run`, the
     function of the command, and for `completion` this parser and those of the commands by name."""
-    root = argparse.ArgumentParser(
-        prog="python -m functions", description="Unstuck: no task stays stuck."
-    )
+    root = CommandParser(prog=PROGRAM, description="Unstuck: no task stays stuck.")
+    root.add_argument("--version", action="version", version=f"Unstuck {__version__}")
     subparsers = root.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name in NAMES:
         module = importlib.import_module(f"functions.ops.commands.{name}")

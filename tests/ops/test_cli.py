@@ -18,8 +18,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from functions.core.policy import load
-from functions.ops.cli import target
+from functions import __version__
+from functions.core.policy import DEFAULT, load, parse
+from functions.ops.cli import selection, target
 from functions.ops.command_line import commands, main
 from functions.ops.commands import NAMES
 from functions.ops.postgres.embedded import free_port
@@ -65,7 +66,11 @@ class World:
         """With --dsn, where the command has one."""
         self._capsys.readouterr()
         sys.stdout.isatty = lambda: self.on_a_terminal
-        where = [] if argv[0] in {"sql", "completion"} or "--dsn" in argv else ["--dsn", self.dsn]
+        where = (
+            []
+            if argv[0] in {"sql", "completion", "--version"} or "--dsn" in argv
+            else ["--dsn", self.dsn]
+        )
         try:
             code = main([*argv, *where])
         except SystemExit as stop:  # argparse
@@ -255,7 +260,7 @@ def test_a_table_is_tabs_and_the_words_are_apart(world: World) -> None:
         lines = ran.out.splitlines()
         assert len(lines) > 1
         assert {line.count("\t") for line in lines} == {columns - 1}
-        assert ran.err.strip().endswith((".", "tasks", "written"))
+        assert ran.err.strip().endswith((".", "explain TASK", "written"))
     ran = world("show", task)
     assert (ran.code, ran.err) == (0, "")
     fields = dict(line.split("\t") for line in ran.out.splitlines() if line.count("\t") == 1)
@@ -289,6 +294,44 @@ def test_list_shows_a_named_task_in_whatever_state(world: World) -> None:
     ]
 
 
+def test_list_begins_with_what_is_stuck_and_the_oldest(world: World) -> None:
+    fresh, late, later = world.task(), world.old(), world.old()
+    world.db.execute("update public.tasks set priority = 9 where id = %s", (fresh,))
+    world.db.execute(
+        "update public.tasks set scheduled_at = scheduled_at - interval '1 day', "
+        "created_at = created_at - interval '1 day' where id = %s",
+        (later,),
+    )
+
+    def listed(*options: str) -> list[str]:
+        return [task["task_id"] for task in world("list", *options, "--json").json["tasks"]]
+
+    assert listed() == [later, late, fresh]
+    assert listed("--stuck") == [later, late]
+    assert listed("--stuck", "--id", late) == [late]
+    first = world("list", "--limit", "1", "--json").json
+    assert (first["limit"], first["more"]) == (1, True)
+    assert [task["task_id"] for task in first["tasks"]] == [later]
+    assert world("list", "--limit", "3", "--json").json["more"] is False
+
+
+def test_a_state_may_be_named_by_the_word_of_the_table(world: World, tmp_path: Path) -> None:
+    text = DEFAULT.read_text(encoding="utf-8").replace(
+        "failed: [failed", "failed: [failed, errored"
+    )
+    assert "errored" in text
+    watch = parse(text, "policy.yaml").watch()
+    options = commands()["list"].parse_args(["--state", "errored"])
+    assert selection.filter_of(options, watch) == {"states": ["failed"], "words": ["errored"]}
+    options = commands()["list"].parse_args(["--state", "failed"])
+    assert selection.filter_of(options, watch) == {"states": ["failed"]}
+    task = world.failed()
+    rows = list(selection.tasks(world.store, world.watch, {"states": ["failed"]}, 9))
+    assert [row.task_id for row in rows] == [task]
+    by_word = {"states": ["failed"], "words": ["errored"]}
+    assert list(selection.tasks(world.store, world.watch, by_word, 9)) == []
+
+
 def test_watch_prints_each_look(world: World) -> None:
     world.task()
     ran = world("watch", "--times", "2", "--every", "0.01s")
@@ -303,7 +346,7 @@ def test_on_a_terminal_tables_are_drawn(terminal: World) -> None:
     task = terminal.task()
     for argv in (["list"], ["watch", "--times", "1"], ["show", task], ["stats"]):
         ran = terminal(*argv)
-        assert "┃" in ran.out
+        assert "\t" not in ran.out
         assert "\x1b[1m" in ran.out
 
 
@@ -312,7 +355,7 @@ def test_no_color_is_respected(terminal: World, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("NO_COLOR", "1")
     for argv in (["list"], ["show", task], ["stats"]):
         ran = terminal(*argv)
-        assert "┃" in ran.out
+        assert "\t" not in ran.out
         assert "\x1b" not in ran.out
     assert not re.search(r"\x1b\[[\d;]*m", terminal("watch", "--times", "1").out)
 
@@ -366,7 +409,8 @@ def test_an_error_ends_with_the_next_step(
     world.task()
     ran = world(*argv)
     assert (ran.code, ran.out) == (code, "")
-    assert ran.err.strip().endswith(step)
+    text = ran.err.partition("\n`python -m functions ")[0]  # the help is the last line of some
+    assert text.strip().rstrip(".").endswith(step.rstrip("."))
 
 
 @pytest.mark.parametrize("argv", [["cure"], ["list", "--state", "lost"], ["completion", "cmd"]])
@@ -375,7 +419,40 @@ def test_an_unknown_word_is_answered_with_those_that_are_known(
 ) -> None:
     ran = world(*argv)
     assert (ran.code, ran.out) == (2, "")
-    assert "choose from" in ran.err.splitlines()[-1]
+    assert "Choose from: " in ran.err
+    assert "<State" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "question"),
+    [
+        (["chekc"], "Did you mean check?"),
+        (["list", "--state", "runing"], "Did you mean running?"),
+        (["list", "--stat", "running"], "Did you mean --state"),
+        (["stats", "--jsno"], "Did you mean --json?"),
+        (["completion", "bsah"], "Did you mean bash?"),
+    ],
+)
+def test_what_was_probably_meant_is_said_and_never_taken(
+    world: World, argv: list[str], question: str
+) -> None:
+    ran = world(*argv)
+    assert (ran.code, ran.out) == (2, "")
+    assert question in ran.err
+
+
+def test_an_error_of_usage_ends_with_the_help_of_its_command(world: World) -> None:
+    assert world("stats", "--jsno").err.endswith("`python -m functions stats --help` shows all.\n")
+
+
+def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^    {name}\b", text, re.MULTILINE) for name in NAMES)
+
+
+def test_it_says_its_version(world: World) -> None:
+    assert world("--version") == Ran(0, f"Unstuck {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -396,6 +473,17 @@ def test_3_found(world: World, empty_database: str) -> None:
     assert world("check", "--table", "public.tasks").code == 3
     assert world("migrate", "--check", "--dsn", empty_database).code == 3
     assert world("migrate", "--check").code == 0
+    ran = world("migrate", "--dsn", empty_database)
+    assert ran.code == 3
+    assert ran.err.endswith(" steps missing. Next: python -m functions migrate --apply\n")
+
+
+def test_check_of_one_task_says_when_there_is_none(world: World) -> None:
+    ran = world("check", "--table", "public.tasks", "--job-id", str(uuid4()))
+    assert (ran.code, ran.out) == (1, "")
+    assert "There is no task " in ran.err
+    fresh = world.task()
+    assert world("check", "--table", "public.tasks", "--job-id", fresh).code == 0
 
 
 @pytest.mark.usefixtures("store_that_gives_up_soon")

@@ -13,6 +13,7 @@ from functions.ops.cli.out import (
     FINE,
     USAGE,
     confirmed,
+    counted,
     print_json,
     print_message,
     print_table,
@@ -45,7 +46,7 @@ def run(action: str, options: argparse.Namespace) -> int:
     """Shows what would move, asks, and moves it. Exit code 1 when some could not be moved."""
     store, _, watch = target.target(options)
     states = " or ".join(ACTIONS[action])
-    chosen = selection.filter_of(options)
+    chosen = selection.filter_of(options, watch)
     task_filter = {"states": ACTIONS[action]} | chosen
     if not set(task_filter["states"]) <= set(ACTIONS[action]):
         return print_message(
@@ -62,7 +63,7 @@ def run(action: str, options: argparse.Namespace) -> int:
     count = len(task_ids)
     if task_ids and not options.json:
         _print_preview(store, watch, task_filter, count)
-    question = f"{action} {count} tasks of {watch.table}?"
+    question = f"{action} {counted(count, 'task')} of {watch.table}?"
     applied = bool(task_ids) and confirmed(question, yes=options.apply)
     to_move = task_ids if applied else []
     moved, refused = move(store, watch, action, to_move, options.because)
@@ -80,7 +81,7 @@ def run(action: str, options: argparse.Namespace) -> int:
         return print_message(f"{action}: no task matches that is {states}.")
     if not applied:
         return print_message(
-            f"{action} would move {count} tasks. Nothing was written; --apply writes."
+            f"{action} would move {counted(count, 'task')}. Nothing was written; --apply writes."
         )
     return print_result(action, count, moved, refused)
 
@@ -111,7 +112,7 @@ def print_result(action: str, count: int, moved: list[str], refused: list[dict[s
         advice = "Mend what it says and run the same again."
         print_message(f"{len(refused)} were refused by the database. {advice}")
     code = ERROR if refused else FINE
-    return print_message(f"{action}: {len(moved)} of {count} tasks moved.", code)
+    return print_message(f"{action}: {len(moved)} of {counted(count, 'task')} moved.", code)
 
 
 def _print_preview(store: Store, watch: Watch, task_filter: dict[str, Any], count: int) -> None:

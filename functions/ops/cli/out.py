@@ -1,21 +1,22 @@
-"""What commands print: data on stdout, sentences on stderr; rich on a terminal, plain otherwise;
-NO_COLOR is respected."""
+"""What commands print: data on stdout, sentences on stderr; tables are drawn on a terminal, tabs
+otherwise; NO_COLOR is respected."""
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from functions.core import explain
 from functions.core.record import plain
 from functions.core.redact import redacted_text
 from functions.core.visible import visible
+from functions.ops.cli.table import BOLD, NOTHING, PLAIN, block, drawn
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
+PROGRAM = "unstuck" if Path(sys.argv[0]).name == "unstuck" else "python -m functions"
+"""What a person types before a command: the console script, or the package of a checkout."""
 FINE, ERROR, USAGE, FOUND, UNREACHABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 """The exit codes of every command."""
 
@@ -42,31 +43,32 @@ def _for_people(text: str) -> str:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """Prints a table on stdout: drawn on a terminal, tab-separated otherwise (for cut and awk)."""
-    if not sys.stdout.isatty():
-        print("\t".join(columns))
-        for row in rows:
-            print("\t".join(_flat(cell) for cell in row))
+    if sys.stdout.isatty():
+        print("\n".join(table_lines(columns, rows, title)))
         return
-    console().print(rich_table(columns, rows, title))
-
-
-def console() -> "Console":
-    """The terminal; with NO_COLOR without any escape, bold ones included."""
-    from rich.console import Console
-
-    return Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
-
-
-def rich_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    drawing = Table(title=title or None, title_justify="left")
-    for column in columns:
-        drawing.add_column(column, overflow="fold")
+    print("\t".join(columns))
     for row in rows:
-        drawing.add_row(*(escape(_flat(cell)) for cell in row))
-    return drawing
+        print("\t".join(_flat(cell) for cell in row))
+
+
+def table_lines(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
+) -> list[str]:
+    """The table as the terminal shows it; with NO_COLOR without any escape, bold ones included."""
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    is_bold = not os.environ.get("NO_COLOR")
+    return [title] * bool(title) + drawn(columns, cells, terminal_width(), bold=is_bold)
+
+
+def print_block(text: str, *, bold: bool = False) -> None:
+    """Prints a text on a terminal, wrapped below its own indent."""
+    for line in block(_for_people(text), terminal_width()):
+        is_bold = bold and not os.environ.get("NO_COLOR")
+        print(f"{BOLD}{line}{PLAIN}" if is_bold else line)
+
+
+def terminal_width() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
@@ -80,6 +82,11 @@ def confirmed(question: str, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: 0 tasks, 1 task, 2 tasks."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def span(seconds: float | None) -> str:
     """A time as a person says it: 45s, 12m, 3h 20m, 46d 4h; - for None."""
     if seconds is None:
@@ -88,6 +95,11 @@ def span(seconds: float | None) -> str:
 
 
 def _flat(cell: Any) -> str:
+    return " ".join(_cell(cell).split())
+
+
+def _cell(cell: Any) -> str:
+    """With its lines, if it has several."""
     if cell is None:
-        return "-"
-    return visible(" ".join(redacted_text(str(cell)).split()))
+        return NOTHING
+    return visible(redacted_text(str(cell)).expandtabs(4).strip(), keep="\n")

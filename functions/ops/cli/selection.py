@@ -9,10 +9,14 @@ from functions.core import durations
 from functions.core.answers import TaskRow
 from functions.core.policy import Watch
 from functions.core.states import State
+from functions.errors import PolicyError
+from functions.ops.cli.parser import meant
 from functions.store import Store
 
 PAGE = 500
 """Tasks that are read or moved at once."""
+PAGE_FILTERS = ("kind", "owner", "reason")
+"""What the operators' list filters by, besides the state."""
 _MAX_COUNT = 10**9
 
 
@@ -24,8 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--state",
         dest="states",
         action="append",
-        choices=list(State),
-        help="tasks in this state; can be given again",
+        metavar="STATE",
+        help=f"{', '.join(State)}, or a word of the table's status; can be given again",
     )
     parser.add_argument("--kind", help="tasks of this kind")
     parser.add_argument("--owner", help="tasks of this owner")
@@ -52,10 +56,62 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def filter_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The filter that the options ask for."""
-    names = ("ids", "states", "kind", "owner", "reason", "older_than")
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
+def filter_of(options: argparse.Namespace, watch: Watch) -> dict[str, Any]:
+    """The filter that the options ask for. Raises PolicyError for a state that is none."""
+    names = ("ids", "kind", "owner", "reason", "older_than")
+    task_filter = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.states:
+        task_filter |= _state_filter(options.states, watch)
+    return task_filter
+
+
+def _state_filter(texts: list[str], watch: Watch) -> dict[str, list[str]]:
+    """The states of the texts, each a state or a word of the table's status; `words` too where a
+    state has words that were not asked for."""
+    own_words = {state: [_text(word) for word in words] for state, words in watch.words.items()}
+    states_of: dict[str, set[State]] = {str(state): {state} for state in State}
+    for state, words in own_words.items():
+        for word in words:
+            if word not in set(State):
+                states_of.setdefault(word, set()).add(state)
+    for text in texts:
+        if text not in states_of:
+            names = ", ".join(states_of)
+            raise PolicyError(
+                f"--state: there is no {text!r}.{meant(text, states_of)} Choose from: {names}."
+            )
+    states = set().union(*(states_of[text] for text in texts))
+    task_filter = {"states": [str(state) for state in State if state in states]}
+    if set(texts) - set(State):
+        task_filter["words"] = list(texts)
+        for state in set(State) & set(texts):
+            task_filter["words"] += own_words[state]
+    return task_filter
+
+
+def _text(word: Any) -> str:
+    """A word of the policy as PostgreSQL prints it."""
+    return str(word).lower() if isinstance(word, bool) else str(word)
+
+
+def stuck_first(
+    store: Store, watch: Watch, task_filter: dict[str, Any], *, only_stuck: bool = False
+) -> Iterator[TaskRow]:
+    """The open tasks of the filter: those that are stuck, then the others, each the oldest
+    first."""
+    filters: dict[str, Any] = {"state": "stuck" if only_stuck else "open"}
+    filters |= {name: task_filter[name] for name in PAGE_FILTERS if name in task_filter}
+    after, is_last = None, False
+    while not is_last:
+        page = store.page(watch, filters, PAGE, after)
+        after, is_last = page.next, page.next is None
+        chosen_ids = task_filter.get("ids")
+        task_ids = [task.task_id for task in page.tasks]
+        if chosen_ids is not None:
+            task_ids = [task_id for task_id in task_ids if task_id in chosen_ids]
+        row_pages = pages(store, watch, task_filter | {"ids": task_ids}) if task_ids else ()
+        task_of = {task.task_id: task for row_page in row_pages for task in row_page}
+        yield from (task_of[task_id] for task_id in task_ids if task_id in task_of)
 
 
 def tasks(store: Store, watch: Watch, task_filter: dict[str, Any], limit: int) -> Iterator[TaskRow]:
@@ -64,9 +120,11 @@ def tasks(store: Store, watch: Watch, task_filter: dict[str, Any], limit: int) -
 
 
 def pages(store: Store, watch: Watch, task_filter: dict[str, Any]) -> Iterator[list[TaskRow]]:
-    after = None
-    while page := store.find(watch, task_filter, PAGE, after):
-        yield page
+    """The database filters all but `words`."""
+    after, words = None, task_filter.get("words")
+    asked = {name: value for name, value in task_filter.items() if name != "words"}
+    while page := store.find(watch, asked, PAGE, after):
+        yield [task for task in page if words is None or task.word in words]
         if len(page) < PAGE:
             return
         after = page[-1].task_id

@@ -4,8 +4,8 @@
 Without --table it lists the tables that look like task tables. A running task counts as stuck after
 30m without a sign of life (most cleanup scripts say 10m, but judge by the start alone), a
 pending one after 1h, one with a lease or deadline of its own 5m after that; --older-than overrides
-all three. Exit code: 0 none, 1 refused, 3 stuck tasks found, 5 it cannot say: no column tells since
-when the open tasks are as they are."""
+all three. Exit code: 0 none, 1 refused or no task of --job-id, 3 stuck tasks found, 5 it cannot
+say: no column tells since when the open tasks are as they are."""
 
 import argparse
 import time
@@ -18,9 +18,11 @@ from functions.ops.cli.out import (
     ERROR,
     FINE,
     FOUND,
+    PROGRAM,
     UNKNOWN,
     USAGE,
     confirmed,
+    counted,
     print_json,
     print_message,
 )
@@ -30,7 +32,7 @@ from functions.ops.inspect.fix import fix, require_writable
 from functions.ops.inspect.infer import Inferred
 from functions.ops.inspect.overdue import Limits
 from functions.ops.inspect.session import Connection, connect
-from functions.ops.inspect.stuck import find_stuck
+from functions.ops.inspect.stuck import find_stuck, is_there
 
 HELP = "find the tasks that are stuck in any table, with nothing installed"
 JSON = {
@@ -131,6 +133,12 @@ def _table(connection: Connection, options: argparse.Namespace) -> int:
             f"--kind: no column of {inferred.table.title} tells a task's kind. "
             "Name it with --map FILE (kind)."
         )
+    if options.job_id is not None and not is_there(connection, inferred, options.job_id):
+        return print_message(
+            f"There is no task {options.job_id} in {options.table}. "
+            f"`{PROGRAM} check --table {options.table}` shows those that are stuck.",
+            ERROR,
+        )
     if not options.json:
         check.show_mapping(inferred)
     shown = replace(limits, limit=options.limit or SHOWN_TASKS)
@@ -191,4 +199,4 @@ def _question(inspection: check.Inspection, limits: Limits) -> str:
     inferred = inspection.inferred
     word = inferred.mapping.word(State.PENDING if limits.action == "requeue" else State.FAILED)
     count = min(inspection.total, limits.limit or inspection.total)
-    return f"Set {count} tasks of {inferred.table.title} to {word!r}?"
+    return f"Set {counted(count, 'task')} of {inferred.table.title} to {word!r}?"

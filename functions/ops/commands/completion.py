@@ -6,6 +6,7 @@ compinit; fish: python -m functions completion fish | source, in ~/.config/fish/
 
 import argparse
 
+from functions.core.states import State
 from functions.ops.cli.out import FINE, print_json
 
 HELP = "print the completion script of a shell"
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
     options.parser.prog = "unstuck"
     for command in options.commands.values():
-        _complete_paths(command)
+        _complete_values(command)
     completion = shtab.complete(options.parser, options.shell)
     script = f"{completion}\n{FUNCTIONS[options.shell]}\n"
     if options.json:
@@ -38,11 +39,14 @@ def run(options: argparse.Namespace) -> int:
     return FINE
 
 
-def _complete_paths(command: argparse.ArgumentParser) -> None:
-    """Lets the TAB key offer files for a value that is a FILE, and folders for a DIR."""
+def _complete_values(command: argparse.ArgumentParser) -> None:
+    """Lets the TAB key offer files for a value that is a FILE, folders for a DIR, and our states,
+    although the words of a table are taken too."""
     import shtab
 
     paths = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
     for action in command._actions:  # noqa: SLF001 - argparse has no other way
+        if action.metavar == "STATE":
+            action.choices = list(State)
         if action.metavar in paths:
             action.complete = paths[action.metavar]  # type: ignore[attr-defined]  # shtab reads it

@@ -1,6 +1,7 @@
 """doctor: checks the deployment and every watch before the first sweep, and changes nothing."""
 
 import argparse
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from functions.ops.cli.out import (
     FOUND,
     UNREACHABLE,
     USAGE,
+    print_block,
     print_json,
     print_message,
     print_table,
@@ -80,6 +82,17 @@ def _row(finding: "Finding") -> list[str | None]:
     return [record[name] or None for name in COLUMNS]
 
 
+def _print(findings: "list[Finding]") -> None:
+    """One below the other on a terminal: three of the columns are sentences."""
+    if not sys.stdout.isatty():
+        print_table(COLUMNS, [_row(finding) for finding in findings])
+        return
+    for finding in findings:
+        print_block(f"{finding.level}: {finding.watch or 'deployment'}, {finding.check}", bold=True)
+        for text in filter(None, (finding.fact, finding.why, finding.do)):
+            print_block(f"  {text}")
+
+
 def _report(findings: "list[Finding]", *, as_json: bool, code: int | None = None) -> int:
     from functions.ops.doctor.finding import BREAKS, LEVELS
 
@@ -87,8 +100,9 @@ def _report(findings: "list[Finding]", *, as_json: bool, code: int | None = None
     if as_json:
         print_json({"findings": [finding.as_json() for finding in findings]})
     else:
-        print_table(COLUMNS, [_row(finding) for finding in findings])
+        _print(findings)
     counts = Counter(finding.level for finding in findings)
     summary = ", ".join(f"{counts[level]} {level}" for level in LEVELS if counts[level])
     code = code or (FOUND if counts[BREAKS] else FINE)
-    return print_message(f"{summary}; nothing was changed", code)
+    advice = "Do what they say, then run it again." if counts[BREAKS] else ""
+    return print_message(f"{summary}; nothing was changed. {advice}".rstrip(), code)

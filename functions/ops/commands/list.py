@@ -1,12 +1,22 @@
-"""list: the tasks that are open, or those in the states that are named."""
+"""list: the tasks that are open, stuck ones first and the oldest first, or those in the states that
+are named."""
 
 import argparse
+import itertools
 from typing import Any
 
 from functions.core.answers import TaskRow
 from functions.core.states import State
 from functions.ops.cli import selection, target
-from functions.ops.cli.out import FINE, print_json, print_message, print_table, span
+from functions.ops.cli.out import (
+    FINE,
+    PROGRAM,
+    counted,
+    print_json,
+    print_message,
+    print_table,
+    span,
+)
 
 HELP = "list tasks: the open ones, or those in some states"
 JSON = {
@@ -22,7 +32,9 @@ JSON = {
         "worker",
         "reason",
         "age",
-    )
+    ),
+    "limit": (),
+    "more": (),
 }
 COLUMNS = ("task", "kind", "status", "for", "attempt", "worker", "reason", "error")
 
@@ -30,6 +42,7 @@ COLUMNS = ("task", "kind", "status", "for", "attempt", "worker", "reason", "erro
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
     selection.arguments(parser)
+    parser.add_argument("--stuck", action="store_true", help="only those that are stuck")
     parser.add_argument(
         "--limit",
         type=selection.positive,
@@ -41,17 +54,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
-    task_filter = selection.filter_of(options)
+    task_filter = selection.filter_of(options, watch)
     if "ids" in task_filter:  # whoever names a task wants to see it, open or not
         task_filter.setdefault("states", list(State))
-    tasks = list(selection.tasks(store, watch, task_filter, options.limit))
+    if options.stuck or "states" not in task_filter:
+        matches = selection.stuck_first(store, watch, task_filter, only_stuck=options.stuck)
+    else:
+        matches = selection.tasks(store, watch, task_filter, options.limit + 1)
+    tasks = list(itertools.islice(matches, options.limit + 1))
+    more, tasks = len(tasks) > options.limit, tasks[: options.limit]
     if options.json:
-        print_json({"tasks": tasks})
+        print_json({"tasks": tasks, "limit": options.limit, "more": more})
         return FINE
     print_table(COLUMNS, rows(tasks))
-    noun = "task" if len(tasks) == 1 else "tasks"
-    more = " (--limit shows more)" if len(tasks) == options.limit else ""
-    return print_message(f"{len(tasks)} {noun}{more}")
+    count = counted(len(tasks), "task")
+    if more:
+        return print_message(f"the first {count}; --limit shows more")
+    advice = f". Next: {PROGRAM} explain TASK" if tasks else ""
+    return print_message(f"{count}{advice}")
 
 
 def rows(tasks: list[TaskRow]) -> list[list[Any]]:

@@ -5,7 +5,15 @@ import argparse
 from functions.errors import StoreError
 from functions.install.supabase_api import SCHEMAS
 from functions.ops.cli import target
-from functions.ops.cli.out import FINE, FOUND, print_json, print_line, print_message
+from functions.ops.cli.out import (
+    FINE,
+    FOUND,
+    PROGRAM,
+    counted,
+    print_json,
+    print_line,
+    print_message,
+)
 
 HELP = "bring a database up to date with the policy"
 JSON = {"missing": (), "applied": ()}
@@ -16,7 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--apply", action="store_true", help="write; without it, only say what is missing"
     )
-    parser.add_argument("--check", action="store_true", help="exit 3 when something is missing")
+    parser.add_argument(
+        "--check", action="store_true", help="only say what is missing, as without it"
+    )
     parser.add_argument(
         "--supabase",
         nargs="?",
@@ -68,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     if not steps:
         return print_message("up to date", FINE)
     if options.apply:
-        return print_message(f"{len(steps)} steps applied", FINE)
+        return print_message(f"{counted(len(steps), 'step')} applied", FINE)
     return print_message(
-        f"{len(steps)} steps are missing. Run again with --apply.", FOUND if options.check else FINE
+        f"{counted(len(steps), 'step')} missing. Next: {PROGRAM} migrate --apply", FOUND
     )

@@ -5,17 +5,19 @@ sweep: a cron job is no terminal."""
 
 import argparse
 import contextlib
+import io
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from functions.core.answers import StuckTasks
-from functions.core.policy import Policy
-from functions.core.record import plain
+from functions.core.record import plain, replace
 from functions.ops.cli import target
 from functions.ops.cli.out import (
     ERROR,
     FINE,
+    PROGRAM,
     confirmed,
+    counted,
     print_json,
     print_message,
     print_table,
@@ -87,8 +89,8 @@ def run(options: argparse.Namespace) -> int:
             return print_message(f"{_counted(stuck)} would be settled now; nothing was written")
         if count and not confirmed(f"Settle {_counted(stuck)}?", yes=False):
             return print_message("nothing was written. --apply does not ask.")
-    swept = Policy(**vars(policy) | {"watches": {watch.name: watch for watch in watches}})
-    with contextlib.redirect_stdout(sys.stderr):  # the log lines are no data here
+    swept = replace(policy, watches={watch.name: watch for watch in watches})
+    with contextlib.redirect_stdout(_for_log_lines()):
         report = sweep(store, swept, options.app.dispatcher, options.app.settings, by="cli")
     if options.json:
         print_json(report)
@@ -96,7 +98,15 @@ def run(options: argparse.Namespace) -> int:
         print(f"{report.verdict}: {report.failed} failed, {report.requeued} requeued")
     else:
         print(f"{report.verdict}: 0 failed, 0 requeued")
-    return ERROR if report.verdict == "error" else FINE
+    if report.verdict == "error":
+        reason = getattr(report, "error", None) or "the sweep failed"
+        return print_message(f"{reason}. Next: {PROGRAM} doctor", ERROR)
+    return FINE
+
+
+def _for_log_lines() -> TextIO:
+    """They are no data here, and nothing for a person who sees the answer."""
+    return io.StringIO() if sys.stderr.isatty() else sys.stderr
 
 
 def _groups(stuck: dict[str, StuckTasks]) -> list[dict[str, Any]]:
@@ -114,8 +124,7 @@ def _tasks(stuck: dict[str, StuckTasks]) -> list[dict[str, Any]]:
 def _counted(stuck: dict[str, StuckTasks]) -> str:
     count = sum(answer.count for answer in stuck.values())
     more = any(answer.count >= answer.most for answer in stuck.values())
-    noun = "task" if count == 1 else "tasks"
-    return f"{count} {noun} or more" if more else f"{count} {noun}"
+    return f"{counted(count, 'task')}{' or more' if more else ''}"
 
 
 def _print_groups(stuck: dict[str, StuckTasks]) -> None:

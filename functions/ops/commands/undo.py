@@ -5,7 +5,7 @@ import argparse
 
 from functions.core.policy import Watch
 from functions.ops.cli import many_tasks, selection, target
-from functions.ops.cli.out import confirmed, print_json, print_message
+from functions.ops.cli.out import confirmed, counted, print_json, print_message
 from functions.store import Store
 
 HELP = "start again what a sweep has failed"
@@ -35,7 +35,9 @@ def run(options: argparse.Namespace) -> int:
     failed = {watch: _failed(store, watch, sweep_id) for watch in target.watches(options, policy)}
     count = sum(map(len, failed.values()))
     of_each = ", ".join(f"{len(ids)} of {watch.table}" for watch, ids in failed.items() if ids)
-    applied = count > 0 and confirmed(f"start {count} tasks again ({of_each})?", yes=options.apply)
+    applied = count > 0 and confirmed(
+        f"start {counted(count, 'task')} again ({of_each})?", yes=options.apply
+    )
     moved: dict[str, list[str]] = {}
     refused: list[dict[str, str]] = []
     for watch, task_ids in failed.items():
@@ -65,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if not applied:
         return print_message(
-            f"{count} tasks were failed by sweep {sweep_id} and are failed still ({of_each}). "
+            f"Failed by sweep {sweep_id}, and failed still: {counted(count, 'task')} ({of_each}). "
             "--apply starts them again."
         )
     return many_tasks.print_result("retry", count, all_moved, refused)

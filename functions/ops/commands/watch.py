@@ -4,6 +4,7 @@ plain text otherwise."""
 import argparse
 import contextlib
 import itertools
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +12,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from functions.ops.cli import selection, target
-from functions.ops.cli.out import FINE, console, print_json, print_line, print_table, rich_table
+from functions.ops.cli.out import (
+    FINE,
+    print_json,
+    print_line,
+    print_table,
+    table_lines,
+    terminal_width,
+)
+from functions.ops.cli.table import block
 from functions.ops.commands import list as listing
 from functions.ops.commands import stats
 
 HELP = "watch the open tasks and the counts until Ctrl-C"
-JSON = {"at": ()} | listing.JSON | {"stats": tuple(stats.OVERVIEW)}
+JSON = {"at": (), "tasks": listing.JSON["tasks"], "stats": tuple(stats.OVERVIEW)}
+HOME, CLEAR, TO_END_OF_LINE, TO_END = "\x1b[H", "\x1b[H\x1b[2J", "\x1b[K", "\x1b[J"
+"""What moves a terminal's cursor and clears it."""
 View = dict[str, Any]
 """What is shown at one moment, with the keys of JSON."""
 
@@ -54,7 +65,7 @@ def pause(text: str) -> float:
 
 def run(options: argparse.Namespace) -> int:
     store, _, watch = target.target(options)
-    task_filter = selection.filter_of(options)
+    task_filter = selection.filter_of(options, watch)
     with _screen(options) as show:
         for number in itertools.count(1):
             tasks = list(selection.tasks(store, watch, task_filter, options.limit))
@@ -80,10 +91,8 @@ def _screen(options: argparse.Namespace) -> Iterator[Callable[[View], None]]:
     elif not sys.stdout.isatty():
         yield _print
     else:
-        from rich.live import Live
-
-        with Live(console=console(), auto_refresh=False) as live:
-            yield lambda view: live.update(_picture(view), refresh=True)
+        sys.stdout.write(CLEAR)
+        yield _draw
 
 
 def _tables(view: View) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
@@ -97,9 +106,11 @@ def _print(view: View) -> None:
     print_line(f"{stats.summary(view['stats'])}\n")
 
 
-def _picture(view: View) -> Any:
-    from rich.console import Group
-    from rich.text import Text
-
-    last = f"{stats.summary(view['stats'])}\nat {view['at'][:19]} UTC; Ctrl-C ends"
-    return Group(*(rich_table(columns, rows) for columns, rows in _tables(view)), Text(last))
+def _draw(view: View) -> None:
+    """Writes over the view before: each line to its end, then all that is left below."""
+    lines = [line for columns, rows in _tables(view) for line in [*table_lines(columns, rows), ""]]
+    summary = f"{stats.summary(view['stats'])}\nat {view['at'][:19]} UTC; Ctrl-C ends"
+    lines += [part for line in summary.splitlines() for part in block(line, terminal_width())]
+    shown = lines[: shutil.get_terminal_size().lines - 1]
+    sys.stdout.write(HOME + "".join(f"{line}{TO_END_OF_LINE}\n" for line in shown) + TO_END)
+    sys.stdout.flush()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from functions.core.states import State
-from functions.install.column_sql import literal
+from functions.install.column_sql import identifier, literal
 from functions.install.own_limits import GRACE_SECONDS
 from functions.ops.cli.out import span
 from functions.ops.inspect.catalogue import sql_of, unpadded
@@ -58,6 +58,16 @@ def find_stuck(
         unjudged = sum(_open(connection, test, "undated") for test in undated)
     stuck.sort(key=lambda task: -(task.age if task.age is not None else float("inf")))
     return stuck[: limits.limit], total, opened, unjudged
+
+
+def is_there(connection: Connection, inferred: Inferred, task_id: str) -> bool:
+    """Whether the table has a task of this key. Raises StoreError for what is no key of it."""
+    table, key = inferred.table.quoted, identifier(inferred.mapping.key or "")
+    with read_only(connection):
+        row = connection.execute(
+            f"select 1 from {table} where {key} = {literal(task_id)} limit 1".encode()
+        ).fetchone()
+    return row is not None
 
 
 def query(test: Overdue) -> bytes:

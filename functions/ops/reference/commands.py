@@ -8,7 +8,7 @@ CODES = (
     (0, "fine"),
     (1, "error: the request could not be carried out, or only in part"),
     (2, "usage: an option, the policy or the DSN is wrong"),
-    (3, "found: stuck tasks (`check`), missing steps (`migrate --check`), what breaks (`doctor`)"),
+    (3, "found: stuck tasks (`check`), missing steps (`migrate`), what breaks (`doctor`)"),
     (4, "the database, or Google Cloud, cannot be reached"),
     (130, "interrupted by Ctrl-C"),
 )
