@@ -8,6 +8,7 @@ from pathlib import Path
 from functions.core.policy_keys import (
     TIME,
     Key,
+    Kind,
     Mapping,
     PolicyRecord,
     mapping_of,
@@ -17,7 +18,7 @@ from functions.core.policy_keys import (
     whole,
 )
 from functions.core.rule import Rule
-from functions.core.watch import Json, Watch
+from functions.core.watch import Json, Watch, expanded
 from functions.core.watch_reader import NAME_PATTERN, read_watch
 from functions.core.yaml_lines import Value, read
 from functions.errors import PolicyError
@@ -147,6 +148,14 @@ class Policy(PolicyRecord):
         "are checked here, so that a slip does not wait for `terraform plan`.",
         default={},
     )
+    installation: str = policy_key(
+        Kind(expanded, {"type": "string"}),
+        "A name for this deployment, where several share a database: it stands in the names of its "
+        "watches, and its sweeps and notifications are its own. `${NAME}` stands for a variable of "
+        "the environment. Default: the variables in the name of a table, such as `dev` of "
+        "`public.tasks_${STAGE}`.",
+        default="",
+    )
     watches: dict[str, Watch] = policy_key(
         read_later(
             {
@@ -162,8 +171,18 @@ class Policy(PolicyRecord):
     )
 
     def watch(self, name: str | None = None) -> Watch:
-        """The watch `name`, or the first one. Raises KeyError for an unknown name."""
-        return self.watches[name] if name else next(iter(self.watches.values()))
+        """The watch `name`, with its installation or without, or the first one. Raises KeyError for
+        an unknown name."""
+        if not name:
+            return next(iter(self.watches.values()))
+        written = {watch.written: watch for watch in self.watches.values()}
+        return self.watches.get(name) or written[name]
+
+    @property
+    def own_part(self) -> str:
+        """What tells this installation from the others of a database; empty where it is alone."""
+        parts = (watch.installation for watch in self.watches.values())
+        return self.installation or "_".join(sorted(set(filter(None, parts))))
 
 
 POLICY = mapping_of(
@@ -204,8 +223,9 @@ def parse(text: str, file: str = "policy.yaml") -> Policy:
     policy = Policy(watches={}, **attributes)
     _check_times(root, policy)
     for name, value in values.items():
-        policy.watches[name] = read_watch(name, value, policy.lease)
-        for kind, rule in policy.watches[name].rules.items():
+        watch = read_watch(name, value, policy.lease, policy.installation)
+        policy.watches[watch.name] = watch
+        for kind, rule in watch.rules.items():
             _check_rule(value["rules"][kind], rule, policy)
     if not policy.watches:
         root["watches"].fail("is empty. Name at least one watch.")

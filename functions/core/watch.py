@@ -60,13 +60,18 @@ class Json(str):
     __slots__ = ()
 
 
-def _table(value: Value) -> str:
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def expanded(value: Value) -> str:
+    """The text, with the variables of the environment that it names."""
+
     def variable(match: re.Match[str]) -> str:
         return os.environ.get(match[1]) or value.fail(
             f"needs the variable {match[1]} of the environment. Set it."
         )
 
-    return re.sub(r"\$\{(\w+)\}", variable, value.text())
+    return VARIABLE.sub(variable, value.text())
 
 
 def _optional(value: Value) -> tuple[str, ...]:
@@ -96,8 +101,14 @@ class Watch(PolicyRecord):
     __hash__ = object.__hash__
 
     name: str
+    """With the installation, where it has one: SQL functions and rows of the ledger go by it."""
+
+    written: str = ""
+    """The name as the policy writes it."""
+
+    installation: str = ""
     table: str = policy_key(
-        Kind(_table, {"type": "string"}),
+        Kind(expanded, {"type": "string"}),
         "The table as schema.name. `${NAME}` stands for a variable of the environment.",
     )
     own: bool = policy_key(

@@ -1,18 +1,33 @@
 """How a watch is read from policy.yaml, and what is refused since its parts do not fit together."""
 
+import os
 import re
 from typing import Any
 
 from functions.core.rule import read_rules
 from functions.core.states import ENDED, State
-from functions.core.watch import HOOKS, OPTIONAL, WATCH, Watch
+from functions.core.watch import HOOKS, OPTIONAL, VARIABLE, WATCH, Watch
 from functions.core.yaml_lines import Value
 
+LONGEST_NAME = 40
 NAME_PATTERN = "[a-z_][a-z0-9_]{0,39}"
 
 
-def read_watch(name: str, value: Value, lease: float) -> Watch:
-    """The watch of that name. Raises PolicyError."""
+def installation_of(table: Value) -> str:
+    """The values of the variables that the name of a table has: `dev` of `tasks_${STAGE}`."""
+    values = [os.environ[match[1]] for match in VARIABLE.finditer(table.text())]
+    return "_".join(dict.fromkeys(map(as_name, values)))
+
+
+def as_name(text: str) -> str:
+    """As a part of a name of SQL functions."""
+    return re.sub(r"[^a-z0-9_]+", "_", text.lower()).strip("_")
+
+
+def read_watch(name: str, value: Value, lease: float, installation: str = "") -> Watch:
+    """The watch of that name. Its own name has the installation, or the variables of its table:
+    two stages in one database have functions, triggers and ledgers of their own. Raises
+    PolicyError."""
     if not re.fullmatch(NAME_PATTERN, name):
         value.fail(
             "must be named by a-z, 0-9 and _ (40 at most): SQL functions are named after a watch. "
@@ -23,8 +38,14 @@ def read_watch(name: str, value: Value, lease: float) -> Watch:
     attributes["rules"] = read_rules(attributes["rules"], lease)
     if attributes.get("own"):
         attributes.setdefault("fence", "enforce")
-    attributes["hooks"] = _hooks(name, attributes)
-    watch = Watch(name=name, **attributes)
+    own_part = as_name(installation) or installation_of(value["table"])
+    full_name = f"{name}_{own_part}" if own_part else name
+    if len(full_name) > LONGEST_NAME:
+        value.fail(
+            f"is called {full_name} with its installation: 40 characters at most. Shorten it."
+        )
+    attributes["hooks"] = _hooks(full_name, attributes)
+    watch = Watch(name=full_name, written=name, installation=own_part, **attributes)
     _check_words(value, watch)
     _check_parts(value, watch)
     if "$$" in repr(watch):

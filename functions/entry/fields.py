@@ -14,11 +14,12 @@ from functions.errors import BadRequestError
 def watch_of(policy: Policy, fields: Mapping[str, Any]) -> Watch:
     """The watch that `watch` names, else the first. Raises BadRequestError."""
     name = text(fields, "watch")
-    if name and name not in policy.watches:
+    try:
+        return policy.watch(name)
+    except KeyError:
         raise BadRequestError(
             f"No watch is called {name!r}. There are: {', '.join(policy.watches)}."
-        )
-    return policy.watch(name)
+        ) from None
 
 
 def task_id_of(watch: Watch, value: Any) -> str:

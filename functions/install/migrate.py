@@ -68,6 +68,32 @@ limit 3
 """Who holds a lock of our tables or of a watched one: the oldest transactions."""
 _BUILDING = "select from pg_stat_progress_create_index where datname = current_database()"
 _INDEX = re.compile(r"index concurrently if not exists (\S+)\s+on (\S+)")
+_APPLIED = """
+select
+  m.name,
+  m.sha256,
+  coalesce(to_jsonb(m) ->> 'installation', ''),
+  (
+    select to_regclass(substring(p.prosrc from 'from ((?:"(?:[^"]|"")+"\\.?)+) t\\s'))::oid::bigint
+    from pg_proc p
+    where p.pronamespace = to_regnamespace('unstuck')
+      and p.proname = substring(m.name from '^verbs[.](.+)$') || '_claim'
+    limit 1
+  )
+from unstuck.migrations m
+"""
+"""The steps that ran, with their installation, and of the verbs their table."""
+LEDGER = (
+    "attempts",
+    "checkpoints",
+    "refusals",
+    "dispatches",
+    "observed",
+    "outbox",
+    "operations",
+    "unsweepable",
+)
+"""The tables of ours that go by watch."""
 _RECORD_AGAIN = (
     "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()"
 )
@@ -148,6 +174,7 @@ def file(policy: Policy | None, supabase: str | None, more: str = "") -> str:
             _RECORD,
             *_owners(policy),
             *(_part(step) for step in steps(policy, supabase)),
+            _owned(policy),
             more,
             _grants(policy),
             "reset lock_timeout;\n",
@@ -159,7 +186,18 @@ def _owners(policy: Policy) -> Iterator[str]:
     """Checks that no watch of the database belongs to the table of another policy."""
     for watch in policy.watches.values():
         yield fill_in(template("check_watch"), names(watch))
-    yield fill_in(template("check_policy"), {"watches": literal(list(policy.watches))})
+    values = {"watches": literal(list(policy.watches)), "installation": policy.own_part}
+    yield fill_in(template("check_policy"), values)
+
+
+def _owned(policy: Policy) -> str:
+    """Writes down which watches are this installation's."""
+    steps = [f"verbs.{watch.name}" for watch in policy.watches.values()]
+    return (
+        f"update unstuck.migrations m set installation = {literal(policy.own_part)} "
+        f"where m.name = any ({literal(steps)}) "
+        f"and m.installation <> {literal(policy.own_part)};"
+    )
 
 
 def _part(step: Step) -> str:
@@ -183,12 +221,17 @@ def pending(
     for statement in _owners(policy):
         _refused(connection, statement)
     installed = connection.execute("select to_regclass('unstuck.migrations')").fetchone() != (None,)
-    rows = (
-        connection.execute("select name, sha256 from unstuck.migrations").fetchall()
-        if installed
-        else []
-    )
-    applied: dict[str, str] = dict(rows)
+    rows = connection.execute(_APPLIED).fetchall() if installed else []
+    applied: dict[str, str] = {name: sha256 for name, sha256, *_ in rows}
+    others = {
+        name.removeprefix("verbs."): (installation, table)
+        for name, _, installation, table in rows
+        if name.startswith("verbs.") and name.removeprefix("verbs.") not in policy.watches
+    }
+    heirs = _heirs(connection, policy, applied, others)
+    for old, new in heirs.items():  # the table that was made for it is there
+        for name in [name for name in applied if re.fullmatch(rf"\d+_\w+\.{old}", name)]:
+            applied[f"{name.partition('.')[0]}.{new}"] = applied.pop(name)
     missing = [step for step in steps(policy, supabase) if applied.get(step.name) != step.sha256]
     for step in missing:
         if step.name in applied and not step.repeatable:
@@ -197,20 +240,60 @@ def pending(
                 "A released migration is never edited: restore its text and write a new one.",
                 retryable=False,
             )
-    return [*missing, *_gone(applied, policy)]
+    gone = [
+        watch
+        for watch, (installation, _) in sorted(others.items())
+        if watch in heirs or installation == policy.own_part
+    ]
+    return [*missing, *(_gone(watch, heirs.get(watch)) for watch in gone)]
 
 
-def _gone(applied: dict[str, str], policy: Policy) -> Iterator[Step]:
-    """The watches of the database that the policy no longer has."""
+def _heirs(
+    connection: psycopg.Connection[Any],
+    policy: Policy,
+    applied: dict[str, str],
+    others: dict[str, tuple[str, Any]],
+) -> dict[str, str]:
+    """The watches that got a new name: the table of the old one has a watch in the policy that the
+    database does not know yet."""
+    new: dict[Any, str] = {}
+    for watch in policy.watches.values():
+        row = connection.execute(
+            "select to_regclass(%s)::oid::bigint", (Table(watch).name,)
+        ).fetchone()
+        if row and row[0] and f"verbs.{watch.name}" not in applied:
+            new[row[0]] = watch.name
+    return {
+        watch: new[table]
+        for watch, (installation, table) in others.items()
+        if table in new and installation in {"", policy.own_part}
+    }
+
+
+def _gone(watch: str, heir: str | None) -> Step:
+    """Drops a watch of the database that the policy no longer has."""
     parts = [path.stem for path in (SQL / "optional").glob("*.sql")]
-    for step in sorted(applied):
-        kind, _, watch = step.partition(".")
-        if kind == "verbs" and watch not in policy.watches:
-            steps = [f"{part}.{watch}" for part in ("verbs", *parts)]
-            named = {"watch": watch, "functions": literal(routines(watch)), "steps": literal(steps)}
-            yield Step(
-                f"gone.{watch}", fill_in(template("drop_watch"), named), repeatable=True, kept=False
-            )
+    steps = [f"{part}.{watch}" for part in ("verbs", *parts)]
+    inherit = ["null;"]
+    if heir:
+        inherit = [
+            f"update unstuck.{table} set watch = {literal(heir)} where watch = {literal(watch)};"
+            for table in LEDGER
+        ]
+        made_once = literal(rf"^\d+_\w+\.{watch}$")
+        inherit.append(
+            "update unstuck.migrations set name = split_part(name, '.', 1) || "
+            f"{literal('.' + heir)} where name ~ {made_once};"
+        )
+    named = {
+        "watch": watch,
+        "functions": literal(routines(watch)),
+        "steps": literal(steps),
+        "inherit": "\n  ".join(inherit),
+    }
+    return Step(
+        f"gone.{watch}", fill_in(template("drop_watch"), named), repeatable=True, kept=False
+    )
 
 
 def check(dsn: str, policy: Policy | None = None, supabase: str | None = None) -> list[str]:
@@ -285,6 +368,7 @@ def _migrated(
                 later.append(step)
             else:
                 _run(connection, step)
+        connection.execute(_owned(policy).encode())
         connection.execute(_grants(policy).encode())
         if role:
             connection.execute(role_grants(policy, role).encode())

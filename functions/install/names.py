@@ -44,6 +44,7 @@ def _words(table: Table) -> dict[str, Value]:
     role = f"perform set_config('request.jwt.claim.role', {literal(watch.jwt_role)}, true);"
     return {
         "watch": watch.name,
+        "installation": watch.installation,
         "table": table.name,
         "table_literal": literal(table.name),
         "key": table.key,

@@ -38,7 +38,7 @@ def procedures(policy: Policy) -> str:
         for name in policy.watches
     ]
     counts = ", ".join(f'"{name}": 0' for name in COUNTS)
-    values = {
+    values = _named(policy) | {
         "budget": repr(policy.sweep_budget),
         "retention": repr(policy.retention),
         "calls": "\n".join(calls),
@@ -57,8 +57,19 @@ def schedule(policy: Policy) -> str:
     runs, which it never does itself. Again is a change of the same jobs."""
     return fill_in(
         template("cron_schedule"),
-        {"every": _expression(policy.sweep_every), "history": f"{HISTORY_DAYS} days"},
+        _named(policy)
+        | {"every": _expression(policy.sweep_every), "history": f"{HISTORY_DAYS} days"},
     )
+
+
+def _named(policy: Policy) -> dict[str, str]:
+    """The names of the job and its procedure: each installation of a database has its own."""
+    part = policy.own_part
+    return {
+        "job": f"unstuck-sweep-{part}" if part else "unstuck-sweep",
+        "procedure": f"cron_sweep_{part}" if part else "cron_sweep",
+        "installation": part,
+    }
 
 
 def _expression(every: float) -> str:

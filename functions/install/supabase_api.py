@@ -88,7 +88,7 @@ def supabase(policy: Policy, schema: str) -> str:
     """The SQL for one policy; `schema` is one of SCHEMAS. Safe to run again."""
     exposed = list(functions(policy)) if schema != OWN else []
     parts = [_wrapper(schema, function) for function in exposed]
-    parts.append(_drop_stale(exposed, schema))
+    parts.append(_drop_stale(exposed, schema, policy.own_part))
     parts += [_table(watch) for watch in policy.watches.values()]
     parts.append("notify pgrst, 'reload schema';\n")
     return "\n".join(parts)
@@ -123,11 +123,12 @@ def _wrapper(schema: str, function: Function) -> str:
     )
 
 
-def _drop_stale(exposed: list[Function], schema: str) -> str:
+def _drop_stale(exposed: list[Function], schema: str, installation: str) -> str:
     """Drops what an earlier release or policy had exposed: PostgREST refuses to choose between two
     functions of one name."""
     kept = [literal(f"{schema}.{OWN}_{each.name}({', '.join(each.types)})") for each in exposed]
-    return fill_in(template("drop_stale_wrappers"), {"kept": ",\n      ".join(kept)})
+    named = {"kept": ",\n      ".join(kept), "installation": installation}
+    return fill_in(template("drop_stale_wrappers"), named)
 
 
 def _table(watch: Watch) -> str:

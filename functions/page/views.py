@@ -1,15 +1,17 @@
 """What the page shows. It only reads. Each view is a whole page, or a part of one that the browser
 fetches anew every 2 seconds."""
 
+from contextlib import suppress
 from typing import Any
 
 from flask import Blueprint, abort, render_template, request
 
 from functions.core import redact
-from functions.core.answers import OpenCount
+from functions.core.answers import OpenCount, OverdueCount
 from functions.core.explain import explain
 from functions.core.states import ACTIONS, OPEN, Reason
 from functions.entry.fields import task_id_of
+from functions.errors import StoreError
 from functions.page import charts, list_query, timeline
 from functions.page.current import link, page, watch
 from functions.store.page_answers import Summary, TaskPage
@@ -91,13 +93,34 @@ def _actions(state: str | None) -> list[str]:
 
 def _summary() -> dict[str, Any]:
     answer = page().store().pulse(watch())
+    stuck = _stuck_by_watch(answer)
     every, ago = page().policy().sweep_every, answer.last_good
     return {
-        "summary": answer,
+        "summary": Summary(**vars(answer) | {"stuck": _sum(stuck)}),
+        "stuck_by_watch": stuck if len(stuck) > 1 else {},
         "late": ago is None or ago > LATE_INTERVALS * every + LATE_GRACE_SECONDS,
         "every": every,
         "groups": _groups(answer),
     }
+
+
+def _stuck_by_watch(of_this: Summary) -> dict[str, OverdueCount | None]:
+    """What is stuck in the table that the address names; where it names none, in each table. None
+    for one that could not be read."""
+    stuck: dict[str, OverdueCount | None] = {watch().name: of_this.stuck}
+    if not request.values.get("watch"):
+        for name, other in page().policy().watches.items():
+            if name not in stuck:
+                with suppress(StoreError):
+                    stuck[name] = page().store().pulse(other).stuck
+                stuck.setdefault(name, None)
+    return stuck
+
+
+def _sum(stuck: dict[str, OverdueCount | None]) -> OverdueCount:
+    counts = [count for count in stuck.values() if count]
+    ages = [count.oldest for count in counts if count.oldest is not None]
+    return OverdueCount(sum(count.count for count in counts), max(ages, default=None))
 
 
 def _groups(answer: Summary) -> list[dict[str, Any]]:

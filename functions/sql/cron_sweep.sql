@@ -37,7 +37,7 @@ begin
   return unstuck.cron_add(p_counts, 'unsweepable', json_array_length(p_batch -> 'unsweepable'));
 end $$;
 
-create or replace procedure unstuck.cron_sweep() language plpgsql as $$
+create or replace procedure unstuck.@procedure@() language plpgsql as $$
 declare
   v_until  constant timestamptz := clock_timestamp() + make_interval(secs => @budget@);
   v_begun  jsonb;
@@ -45,7 +45,9 @@ declare
   v_counts jsonb := '@counts@';
   v_errors text[] := '{}';
 begin
-  v_begun := unstuck.sweep_begin(null, 'pg_cron', @budget@);
+  v_begun := unstuck.sweep_begin(
+    null, 'pg_cron', @budget@, p_installation => '@installation@'
+  );
   if v_begun ->> 'verdict' <> 'begun' then
     return;
   end if;

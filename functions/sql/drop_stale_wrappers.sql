@@ -9,6 +9,12 @@ begin
     where p.pronamespace = 'public'::regnamespace
       and p.proname like 'unstuck\_%'
       and p.prosrc like ' select unstuck.%'
+      and not exists (  -- those of another installation stay
+        select from unstuck.migrations m
+        where m.name like 'verbs.%'
+          and m.installation <> '@installation@'
+          and starts_with(p.proname, 'unstuck_' || substring(m.name from '^verbs[.](.+)$') || '_')
+      )
       and p.oid <> all (array[
       @kept@
       ]::regprocedure[])

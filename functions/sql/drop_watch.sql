@@ -1,11 +1,12 @@
 -- drop_watch: for a watch that the policy no longer has. Its functions and triggers go; its table,
--- its attempts and its refusals stay. Not while its workers run: then it may be the watch of
--- another policy.
+-- its attempts and its refusals stay, and become those of the watch that has its table now. Not
+-- while its workers run: then it may be the watch of another policy.
 do $$
 declare
   v_live integer;
   v_object  record;
 begin
+  @inherit@
   select count(*)
   into v_live
   from unstuck.attempts a

@@ -13,9 +13,11 @@ $$;
 
 -- Takes one message for `p_lease` seconds: one whose time has come again, else a new one of all
 -- rows that belong to none. Null when there is nothing to send. At most 500 tasks in one message.
+drop function if exists unstuck.outbox_take(double precision, integer);
 create or replace function unstuck.outbox_take(
   p_lease double precision,
-  p_limit integer default 500
+  p_limit integer default 500,
+  p_watches text[] default null
 ) returns jsonb language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
@@ -29,6 +31,7 @@ begin
   where o.ended_at is null
     and o.message is not null
     and o.due_at <= v_now
+    and (p_watches is null or o.watch = any (p_watches))
   order by o.due_at
   limit 1;
   if not found then
@@ -38,7 +41,9 @@ begin
     where o.id in (
       select n.id
       from unstuck.outbox n
-      where n.ended_at is null and n.message is null
+      where n.ended_at is null
+        and n.message is null
+        and (p_watches is null or n.watch = any (p_watches))
       order by n.due_at
       limit least(p_limit, 500)
     );

@@ -301,6 +301,7 @@ begin
         'counts', s.counts
       )
       from unstuck.sweeps s
+      where s.installation = '@installation@'
       order by s.id desc
       limit 1
     )

@@ -56,6 +56,7 @@ begin
         'running', s.ended_at is null and s.until > v_now
       )
       from unstuck.sweeps s
+      where s.installation = '@installation@'
       order by s.id desc
       limit 1
     ),
@@ -64,6 +65,7 @@ begin
       from (
         select s.started_at, s.ok
         from unstuck.sweeps s
+        where s.installation = '@installation@'
         order by s.id desc
         limit 1000
       ) g

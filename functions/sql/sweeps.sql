@@ -14,21 +14,25 @@ begin
   perform from unstuck.locks l where l.name = p_name for update;
 end $$;
 
--- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own;
+drop function if exists unstuck.sweep_begin(text, text, double precision, uuid);
+
+-- Begins a run of one installation. Verdict begun, with the time now (`at`), which the caller compares with its own;
 -- duplicate: this key was swept; or running: another run has not ended. The caller names the run
 -- (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
   p_key text,
   p_by text,
   p_budget double precision,
-  p_run uuid default gen_random_uuid()
+  p_run uuid default gen_random_uuid(),
+  p_installation text default ''
 ) returns jsonb language plpgsql as $$
 declare
+  v_key constant text := concat(nullif(p_installation, '') || ' ', p_key);
   v_id  bigint;
   v_run uuid;
 begin
   perform unstuck.hold('sweep');
-  if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
+  if exists (select from unstuck.sweeps s where s.key = v_key and s.ok) then
     return '{"verdict": "duplicate"}';
   end if;
   select s.id, s.run
@@ -36,14 +40,21 @@ begin
   from unstuck.sweeps s
   where s.ended_at is null
     and s.until > clock_timestamp()
+    and s.installation = p_installation
   limit 1;
   if v_run = p_run then
     return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id, 'at', unstuck.epoch());
   elsif v_id is not null then
     return '{"verdict": "running"}';
   end if;
-  insert into unstuck.sweeps as s (key, by, until, run)
-  values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget), p_run)
+  insert into unstuck.sweeps as s (key, by, until, run, installation)
+  values (
+    case when p_key is not null then v_key end,
+    p_by,
+    clock_timestamp() + make_interval(secs => p_budget),
+    p_run,
+    p_installation
+  )
   on conflict (key) do update
   set by = p_by,
       started_at = clock_timestamp(),

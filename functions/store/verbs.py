@@ -332,10 +332,19 @@ class Store(ABC):
         answer = self._verb("sweeps", p_limit=limit, p_before=before, p_all=idle)
         return read_all(SweepRun, answer)
 
-    def sweep_begin(self, key: str | None, by: str, budget: float) -> SweepBegun | SweepNotBegun:
+    def sweep_begin(
+        self, key: str | None, by: str, budget: float, installation: str = ""
+    ) -> SweepBegun | SweepNotBegun:
         """Begins a run of `budget` seconds. A `key` is swept once."""
+        # only where there is one: the SQL of the last release lacks it
+        of_one: dict[str, Any] = {"p_installation": installation} if installation else {}
         answer = self._verb(
-            "sweep_begin", p_key=key, p_by=by, p_budget=float(budget), p_run=str(uuid.uuid4())
+            "sweep_begin",
+            p_key=key,
+            p_by=by,
+            p_budget=float(budget),
+            p_run=str(uuid.uuid4()),
+            **of_one,
         )
         if answer["verdict"] == SweepBegun.verdict:
             return read(SweepBegun, answer)
@@ -416,9 +425,10 @@ class Store(ABC):
     def prune(self, keep: float) -> int:
         return int(self._verb("prune", p_keep=keep))
 
-    def outbox_take(self, lease: float) -> Message | None:
+    def outbox_take(self, lease: float, watches: list[str] | None = None) -> Message | None:
         """The next message to send, ours for `lease` seconds; None when there is none."""
-        answer = self._verb("outbox_take", p_lease=lease)
+        of_some: dict[str, Any] = {"p_watches": watches} if watches else {}
+        answer = self._verb("outbox_take", p_lease=lease, **of_some)
         return None if answer is None else read(Message, answer)
 
     def outbox_end(

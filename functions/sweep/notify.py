@@ -41,9 +41,10 @@ def notify(store: Store, policy: Policy, settings: Settings, until: float) -> No
     """Sends what waits, until `until` (time.monotonic), or until the receiver does not take one."""
     if not settings.notify_url or not any(watch.notify for watch in policy.watches.values()):
         return
+    watches = list(policy.watches) if policy.own_part else None
     try:
         while (left := until - time.monotonic()) > 2 * LEAST_TIMEOUT_SECONDS and (
-            message := store.outbox_take(LEASE_SECONDS)
+            message := store.outbox_take(LEASE_SECONDS, watches)
         ):
             if not _send(store, settings, message, min(TIMEOUT_SECONDS, left / 2)):
                 return

@@ -102,7 +102,7 @@ def sweep(
     Raises StoreError only when the run could not even begin.
     """
     try:
-        begun = store.sweep_begin(key, by, policy.sweep_budget)
+        begun = store.sweep_begin(key, by, policy.sweep_budget, policy.own_part)
     except Exception as error:
         _say(
             "error",

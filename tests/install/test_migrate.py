@@ -33,6 +33,7 @@ ALL = [
     "0013_kinds.tasks",
     "0014_clock_jumps",
     "0015_locks",
+    "0016_installations",
     "shared",
     "verbs.tasks",
 ]

@@ -287,6 +287,11 @@ create table unstuck.locks (
 
 alter table unstuck.locks enable row level security;
 
+-- 0016_installations
+-- Several installations (stages, bundles) in one database: whose run it is, and whose watch.
+alter table unstuck.sweeps add column installation text not null default '';
+alter table if exists unstuck.migrations add column installation text not null default '';
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -798,21 +803,25 @@ begin
   perform from unstuck.locks l where l.name = p_name for update;
 end $$;
 
--- Begins a run. Verdict begun, with the time now (`at`), which the caller compares with its own;
+drop function if exists unstuck.sweep_begin(text, text, double precision, uuid);
+
+-- Begins a run of one installation. Verdict begun, with the time now (`at`), which the caller compares with its own;
 -- duplicate: this key was swept; or running: another run has not ended. The caller names the run
 -- (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
   p_key text,
   p_by text,
   p_budget double precision,
-  p_run uuid default gen_random_uuid()
+  p_run uuid default gen_random_uuid(),
+  p_installation text default ''
 ) returns jsonb language plpgsql as $$
 declare
+  v_key constant text := concat(nullif(p_installation, '') || ' ', p_key);
   v_id  bigint;
   v_run uuid;
 begin
   perform unstuck.hold('sweep');
-  if exists (select from unstuck.sweeps s where s.key = p_key and s.ok) then
+  if exists (select from unstuck.sweeps s where s.key = v_key and s.ok) then
     return '{"verdict": "duplicate"}';
   end if;
   select s.id, s.run
@@ -820,14 +829,21 @@ begin
   from unstuck.sweeps s
   where s.ended_at is null
     and s.until > clock_timestamp()
+    and s.installation = p_installation
   limit 1;
   if v_run = p_run then
     return jsonb_build_object('verdict', 'begun', 'sweep_id', v_id, 'at', unstuck.epoch());
   elsif v_id is not null then
     return '{"verdict": "running"}';
   end if;
-  insert into unstuck.sweeps as s (key, by, until, run)
-  values (p_key, p_by, clock_timestamp() + make_interval(secs => p_budget), p_run)
+  insert into unstuck.sweeps as s (key, by, until, run, installation)
+  values (
+    case when p_key is not null then v_key end,
+    p_by,
+    clock_timestamp() + make_interval(secs => p_budget),
+    p_run,
+    p_installation
+  )
   on conflict (key) do update
   set by = p_by,
       started_at = clock_timestamp(),
@@ -1339,9 +1355,11 @@ $$;
 
 -- Takes one message for `p_lease` seconds: one whose time has come again, else a new one of all
 -- rows that belong to none. Null when there is nothing to send. At most 500 tasks in one message.
+drop function if exists unstuck.outbox_take(double precision, integer);
 create or replace function unstuck.outbox_take(
   p_lease double precision,
-  p_limit integer default 500
+  p_limit integer default 500,
+  p_watches text[] default null
 ) returns jsonb language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
@@ -1355,6 +1373,7 @@ begin
   where o.ended_at is null
     and o.message is not null
     and o.due_at <= v_now
+    and (p_watches is null or o.watch = any (p_watches))
   order by o.due_at
   limit 1;
   if not found then
@@ -1364,7 +1383,9 @@ begin
     where o.id in (
       select n.id
       from unstuck.outbox n
-      where n.ended_at is null and n.message is null
+      where n.ended_at is null
+        and n.message is null
+        and (p_watches is null or n.watch = any (p_watches))
       order by n.due_at
       limit least(p_limit, 500)
     );
@@ -3220,6 +3241,7 @@ begin
         'counts', s.counts
       )
       from unstuck.sweeps s
+      where s.installation = ''
       order by s.id desc
       limit 1
     )
@@ -3923,6 +3945,7 @@ begin
         'running', s.ended_at is null and s.until > v_now
       )
       from unstuck.sweeps s
+      where s.installation = ''
       order by s.id desc
       limit 1
     ),
@@ -3931,6 +3954,7 @@ begin
       from (
         select s.started_at, s.ok
         from unstuck.sweeps s
+        where s.installation = ''
         order by s.id desc
         limit 1000
       ) g
