@@ -16,8 +16,8 @@ begin
     raise exception
       'this database has the watches of another policy (%)', array_to_string(v_watches, ', ')
       using errcode = 'object_not_in_prerequisite_state',
-      hint = 'Use a database of its own, or write `installation: NAME` into this policy, or put the '
-        'watches of both into one. If a watch got a new name, keep the old one beside it for one '
-        'run, then leave it out.';
+      hint = 'Use a database of its own, or write `installation: NAME` into this policy, or put '
+        'the watches of both into one. If a watch got a new name, keep the old one beside it for '
+        'one run, then leave it out.';
   end if;
 end $$;

@@ -19,9 +19,9 @@ begin
       'the watch % of this database belongs to the table %, and the policy names the table %',
       '@watch@', v_table, @table_literal@
       using errcode = 'object_not_in_prerequisite_state',
-      hint = 'Write `installation: NAME` into this policy, or give it a database of its own, or put '
-        'both tables into one policy, as two watches. If the watch is to leave its table for good, '
-        'give it another name.';
+      hint = 'Write `installation: NAME` into this policy, or give it a database of its own, or '
+        'put both tables into one policy, as two watches. If the watch is to leave its table for '
+        'good, give it another name.';
   end if;
   if to_regclass('unstuck.migrations') is null then
     return;
