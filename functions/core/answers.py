@@ -15,6 +15,8 @@ class RescuedState(StrEnum):
 
     PENDING = "pending"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    """Its user had asked to stop it."""
     OVERTAKEN = "overtaken"
     """Somebody who does not use the guard had moved the task: only its attempt was ended."""
 

@@ -33,5 +33,6 @@ def _line(watch: Watch, task: Rescued, by: str) -> str:
 _EVENTS = {
     RescuedState.PENDING: (events.TASK_REQUEUED, None),
     RescuedState.FAILED: (events.TASK_FINISHED, events.WARNING),
+    RescuedState.CANCELLED: (events.TASK_FINISHED, None),
     RescuedState.OVERTAKEN: (events.TASK_OVERTAKEN, None),
 }

@@ -157,9 +157,9 @@ def _per_second(column: Column, like: tuple[Column, ...], row: str) -> str:
 
 
 def note(column: Column, text: str, code: str, row: str = "t") -> str | None:
-    """The SQL text `text` as this column takes an error: cut to its width; merged into JSON, which
-    may hold the prompt and a counter of attempts, never written over it; a log gets one
-    more line. None where no text fits."""
+    """The SQL text `text`, whose reason is the SQL `code`, as this column takes an error: cut to its
+    width; merged into JSON, which may hold the prompt and a counter of attempts, never written over
+    it; a log gets one more line. None where no text fits."""
     if column.generated or column.labels:
         return None
     before = qualified(column, row)
@@ -180,7 +180,7 @@ def _merged(column: Column, text: str, code: str, row: str) -> str:
     """Objects are merged, lists get one more, anything else is wrapped. A list of strings, such as
     the lines of a log, gets a string. An absent value takes the shape of the default."""
     now = "to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
-    entry = f"jsonb_build_object('error', {text}, 'reason', {literal(code)}, 'at', {now})"
+    entry = f"jsonb_build_object('error', {text}, 'reason', {code}, 'at', {now})"
     value = f"{qualified(column, row)}::jsonb"
     lines = bool(re.search(r"log|message|line|warning", column.name.lower()))
     empty = f"to_jsonb({text})" if lines else entry

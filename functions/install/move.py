@@ -70,7 +70,8 @@ class Move:
         """The sentence or the code of a failure, as its column takes it; what is there stays where
         it can't be taken away."""
         column = self.table.column(self.watch.columns[role])
-        text = column_sql.note(column, f"{self.decision}.{role}", "failed", self.row) or "null"
+        reason = f"{self.decision}.reason"
+        text = column_sql.note(column, f"{self.decision}.{role}", reason, self.row) or "null"
         failed = f"case {self.decision}.state when 'failed' then {text}"
         listed = column.type in column_sql.JSONS | column_sql.TEXT_LISTS
         if listed or column.name.lower().endswith(("log", "logs")):
@@ -100,7 +101,9 @@ class Move:
         """Each mark is set by the move to its state, and taken away by any other."""
         for state, name in self.watch.marks.items():
             column = self.table.column(name)
-            note = column_sql.note(column, f"{self.decision}.error", "failed", self.row)
+            note = column_sql.note(
+                column, f"{self.decision}.error", f"{self.decision}.reason", self.row
+            )
             mark = note or self._stamp(name, "clock_timestamp()")
             absent = column_sql.nothing(column) or self._old(name)
             cancelled = state == State.FAILED and not self.watch.words[State.CANCELLED]
@@ -119,7 +122,8 @@ class Move:
                 return column_sql.raised(column, self.row)
             case "note":
                 error = f"{self.decision}.error"
-                return column_sql.note(column, error, "failed", self.row) or "null"
+                reason = f"{self.decision}.reason"
+                return column_sql.note(column, error, reason, self.row) or "null"
             case _:
                 return "null"
 

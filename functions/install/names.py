@@ -78,6 +78,7 @@ def _of_a_row(table: Table) -> dict[str, Value]:
     return {
         "state": table.state,
         **{f"is_{state}": is_in(state) for state in State},
+        "is_stopping": table.is_stopping,
         "has_ended": is_in(State.COMPLETED, State.FAILED, State.CANCELLED),
         "is_waiting": is_in(State.PENDING, State.RESTING),
         "kind": table.kind,
@@ -152,9 +153,9 @@ def _hooks(table: Table) -> dict[str, Value]:
         order = f"order by {table.text('t', 'owner')}, x.task_id"
         return call(hook, *arguments, source=f" from {source} join {table.name} t on {key} {order}")
 
-    def failed(batch: str) -> str:
-        source = f"(select * from unnest({batch}) u where u.state = 'failed') x"
-        return each("on_failed", source, *attempt)
+    def ended(state: State, batch: str) -> str:
+        source = f"(select * from unnest({batch}) u where u.state = {literal(str(state))}) x"
+        return each(f"on_{state}", source, *attempt)
 
     def by_hand(hook: str, ids: str, time: str) -> str:
         """`operate` has ended an attempt of each task that it moved."""
@@ -171,7 +172,8 @@ def _hooks(table: Table) -> dict[str, Value]:
             hook: partial(call, hook)
             for hook in ("on_created", "on_completed", "on_failed", "on_swept")
         },
-        "each_on_failed": failed,
+        "each_on_failed": partial(ended, State.FAILED),
+        "each_on_cancelled": partial(ended, State.CANCELLED),
         "each_on_failed_by_hand": partial(by_hand, "on_failed"),
         "each_on_cancelled_by_hand": partial(by_hand, "on_cancelled"),
         "each_on_reopened": lambda ids: each(

@@ -77,6 +77,11 @@ class Table:
             return f"({test} or {self._is_in(row, *ended)})" if ended else f"({test})"
         return self._is_in(row, *states)
 
+    def is_stopping(self, row: str) -> str:
+        """Whether its user asked to stop the task."""
+        words = ", ".join(literal(word) for word in self.watch.stopping)
+        return f"{row}.{self.status} in ({words})" if words else "false"
+
     def _not_deleted(self, row: str) -> Iterator[str]:
         for name in self.watch.deleted:
             value = f"{row}.{identifier(name)}" if row else identifier(name)

@@ -146,7 +146,7 @@ begin
             end,
             null,
             unstuck.rule_at_age(coalesce(v_rules -> s.kind, v_rules -> '*'), @alive(t)@, v_now),
-            s.cause,
+            case when @is_stopping(t)@ then 'cancelled' else s.cause end,
             true,
             v_now - unstuck.finite(s.until)
           )
@@ -158,7 +158,7 @@ begin
             l.tries,
             l.worker,
             coalesce(v_rules -> s.kind, v_rules -> '*'),
-            s.cause,
+            case when @is_stopping(t)@ then 'cancelled' else s.cause end,
             s.was = 'running',
             v_now - unstuck.finite(s.until)
           )

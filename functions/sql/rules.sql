@@ -196,6 +196,7 @@ create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_trie
 returns text language sql immutable parallel safe as $$
   select case
     when p_cause = 'never_claimed' then 'failed'
+    when p_cause = 'cancelled' then 'cancelled'
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' <> 'retry' then 'failed'
     when p_tries < (p_rule ->> 'attempts')::integer then 'pending'
     else 'failed'
@@ -206,7 +207,7 @@ $$;
 create or replace function unstuck.next_reason(p_rule jsonb, p_cause text, p_tries integer)
 returns text language sql immutable parallel safe as $$
   select case
-    when p_cause = 'never_claimed' then p_cause
+    when p_cause in ('never_claimed', 'cancelled') then p_cause
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'uncertain' then 'uncertain'
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'fail' then p_cause
     when p_tries < (p_rule ->> 'attempts')::integer then p_cause

@@ -53,7 +53,13 @@ begin
       and a.token = p_token
       and a.ended_at is null
     for update;
-    if v_state = 'pending' then
+    if v_state = 'pending' and exists (  -- its user asked to stop it
+      select from @table@ t where t.@key@ = p_task::@key_type@ and @is_stopping(t)@
+    ) then
+      v_state := 'cancelled';
+      v_outcome := v_state;
+      v_reason := v_state;
+    elsif v_state = 'pending' then
       v_rule := unstuck.rule(p_rules, v_attempt.kind);
       -- The handler had not begun: even work that must not be done twice may be tried again.
       if p_outcome = 'return' and v_rule ->> 'on_lost' = 'uncertain' then

@@ -121,7 +121,11 @@ begin
       a.worker,
       coalesce(v_rules -> a.kind, v_rules -> '*') as rule,
       @is_running(t)@ as held,
-      case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
+      case
+        when @is_stopping(t)@ then 'cancelled'
+        when a.deadline_at <= p_now then 'deadline'
+        else 'lease_lost'
+      end as cause,
       unstuck.lives_until(a, (select unstuck.ready_after())) as until
     from unstuck.attempts a
     join @table@ t on t.@key@ = a.task_id::@key_type@
@@ -211,7 +215,7 @@ begin
       coalesce(l.tries, 0) + 1,
       null,
       d.rule,
-      'stale',
+      d.cause,
       true,
       p_now - unstuck.finite(d.until)
     ))
@@ -223,6 +227,7 @@ begin
         unstuck.rule_at_age(
           coalesce(v_rules -> @kind(t)@, v_rules -> '*'), @alive(t)@, p_now
         ) as rule,
+        case when @is_stopping(t)@ then 'cancelled' else 'stale' end as cause,
         @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') as until
       from @table@ t
       where @is_running(t)@
@@ -286,7 +291,7 @@ begin
   select
     '@watch@', x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000',
     p_now, '0', p_now, p_now, p_now, p_now,
-    case x.state when 'pending' then 'retried' else 'failed' end,
+    case x.state when 'pending' then 'retried' else x.state end,
     x.reason,
     x.cause,
     x.error,
@@ -320,6 +325,7 @@ begin
   perform set_config('unstuck.override', '', true);
 
   @each_on_failed(p_found)@
+  @each_on_cancelled(p_found)@
   if @notifies@ then
     perform unstuck.outbox_put('@watch@', p_found);
   end if;

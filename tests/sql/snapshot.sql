@@ -491,6 +491,7 @@ create or replace function unstuck.next_state(p_rule jsonb, p_cause text, p_trie
 returns text language sql immutable parallel safe as $$
   select case
     when p_cause = 'never_claimed' then 'failed'
+    when p_cause = 'cancelled' then 'cancelled'
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' <> 'retry' then 'failed'
     when p_tries < (p_rule ->> 'attempts')::integer then 'pending'
     else 'failed'
@@ -501,7 +502,7 @@ $$;
 create or replace function unstuck.next_reason(p_rule jsonb, p_cause text, p_tries integer)
 returns text language sql immutable parallel safe as $$
   select case
-    when p_cause = 'never_claimed' then p_cause
+    when p_cause in ('never_claimed', 'cancelled') then p_cause
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'uncertain' then 'uncertain'
     when unstuck.is_loss(p_cause) and p_rule ->> 'on_lost' = 'fail' then p_cause
     when p_tries < (p_rule ->> 'attempts')::integer then p_cause
@@ -1996,7 +1997,13 @@ begin
       and a.token = p_token
       and a.ended_at is null
     for update;
-    if v_state = 'pending' then
+    if v_state = 'pending' and exists (  -- its user asked to stop it
+      select from "public"."tasks" t where t."id" = p_task::uuid and false
+    ) then
+      v_state := 'cancelled';
+      v_outcome := v_state;
+      v_reason := v_state;
+    elsif v_state = 'pending' then
       v_rule := unstuck.rule(p_rules, v_attempt.kind);
       -- The handler had not begun: even work that must not be done twice may be tried again.
       if p_outcome = 'return' and v_rule ->> 'on_lost' = 'uncertain' then
@@ -2291,7 +2298,11 @@ begin
       a.worker,
       coalesce(v_rules -> a.kind, v_rules -> '*') as rule,
       t."status" = 'processing' as held,
-      case when a.deadline_at <= p_now then 'deadline' else 'lease_lost' end as cause,
+      case
+        when false then 'cancelled'
+        when a.deadline_at <= p_now then 'deadline'
+        else 'lease_lost'
+      end as cause,
       unstuck.lives_until(a, (select unstuck.ready_after())) as until
     from unstuck.attempts a
     join "public"."tasks" t on t."id" = a.task_id::uuid
@@ -2381,7 +2392,7 @@ begin
       coalesce(l.tries, 0) + 1,
       null,
       d.rule,
-      'stale',
+      d.cause,
       true,
       p_now - unstuck.finite(d.until)
     ))
@@ -2393,6 +2404,7 @@ begin
         unstuck.rule_at_age(
           coalesce(v_rules -> t."kind", v_rules -> '*'), t."updated_at", p_now
         ) as rule,
+        case when false then 'cancelled' else 'stale' end as cause,
         t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
       from "public"."tasks" t
       where t."status" = 'processing'
@@ -2456,7 +2468,7 @@ begin
   select
     'tasks', x.task_id, x.number, x.tries, x.kind, '00000000-0000-0000-0000-000000000000',
     p_now, '0', p_now, p_now, p_now, p_now,
-    case x.state when 'pending' then 'retried' else 'failed' end,
+    case x.state when 'pending' then 'retried' else x.state end,
     x.reason,
     x.cause,
     x.error,
@@ -2495,6 +2507,7 @@ begin
     and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = x.was;
   perform set_config('unstuck.override', '', true);
 
+  null;
   null;
   if false then
     perform unstuck.outbox_put('tasks', p_found);
@@ -3086,7 +3099,7 @@ begin
             end,
             null,
             unstuck.rule_at_age(coalesce(v_rules -> s.kind, v_rules -> '*'), t."updated_at", v_now),
-            s.cause,
+            case when false then 'cancelled' else s.cause end,
             true,
             v_now - unstuck.finite(s.until)
           )
@@ -3098,7 +3111,7 @@ begin
             l.tries,
             l.worker,
             coalesce(v_rules -> s.kind, v_rules -> '*'),
-            s.cause,
+            case when false then 'cancelled' else s.cause end,
             s.was = 'running',
             v_now - unstuck.finite(s.until)
           )

@@ -215,7 +215,8 @@ def _ended(test: Overdue, state: State) -> dict[str, str]:
     mapping = test.mapping
     values = {mapping.status or "": literal(mapping.word(state))} | _touched(test)
     if error := mapping.columns.get("error"):
-        text = note(test.columns[error], message(test, state), _code(test, state))
+        code = literal(str(_code(test, state)))
+        text = note(test.columns[error], message(test, state), code)
         if text is not None:
             values[error] = text
     ends = [] if mapping.ends_well else mapping.clock("finished")
