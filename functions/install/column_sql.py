@@ -157,7 +157,7 @@ def _per_second(column: Column, like: tuple[Column, ...], row: str) -> str:
 
 
 def note(column: Column, text: str, code: str, row: str = "t") -> str | None:
-    """The SQL text `text`, whose reason is the SQL `code`, as this column takes an error: cut to its
+    """The SQL text `text`, with the reason `code` (SQL), as this column takes an error: cut to its
     width; merged into JSON, which may hold the prompt and a counter of attempts, never written over
     it; a log gets one more line. None where no text fits."""
     if column.generated or column.labels:
