@@ -42,9 +42,9 @@ def clocks(inferred: "Inferred", mapping: Mapping) -> Mapping:
     locked = times("locked_at")
     started = _started(columns, locked, doubts)
     finished, ends_well = _finished(columns, doubts)
-    if not queued and started and table.columns[started[0]].born_now:
-        queued = started
-        doubts.append(doubt("born", name=started[0]))
+    if not queued and (born := _born(columns, started, {*updated, *heartbeat, *finished})):
+        queued = [born]
+        doubts.append(doubt("born", name=born))
     named_leases = by_name.named(columns, "lease", by_name.is_time)
     leases = (*named_leases.sure, *named_leases.guesses)
     deadline = times("deadline")
@@ -102,6 +102,16 @@ def _is_window(name: str) -> bool:
 
 
 _TRIED_NEXT = {"next", "retry", "attempt", "available", "run", "visible", "backoff", "proximo"}
+
+
+def _born(columns: list[Column], started: list[str], others: set[str]) -> str | None:
+    """The column that a new row gets the time of its birth in, whatever it is called."""
+    names = [
+        column.name
+        for column in columns
+        if column.born_now and by_name.is_time(column) and column.name not in others
+    ]
+    return next((name for name in [*started[:1], *names] if name in names), None)
 
 
 def _queued(names: list[str]) -> list[str]:
