@@ -69,6 +69,33 @@ def line(
     return entry
 
 
+NO_INSTANCE = (
+    "The request was aborted because there was no available instance. Additional troubleshooting "
+    "documentation can be found at: https://cloud.google.com/run/docs/troubleshooting#abort-request"
+)
+
+
+def rollout_failed(at: datetime, *, revision: str = "unstuck-worker-00008-abc") -> dict[str, Any]:
+    """The audit log of a revision that does not become ready, as reports of 2026 quote it."""
+    entry = line(
+        None, at, revision=revision, instance=None, log="cloudaudit.googleapis.com%2Fsystem_event"
+    )
+    message = (
+        f"Ready condition status changed to False for Revision {revision} with message: The "
+        "user-provided container failed to start and listen on the port defined provided by the "
+        "PORT=8080 environment variable within the allocated timeout."
+    )
+    return entry | {
+        "protoPayload": {
+            "serviceName": "run.googleapis.com",
+            "methodName": "ReplaceService",
+            "resourceName": revision,
+            "status": {"code": 9, "message": message},
+            "response": {"kind": "Revision"},
+        }
+    }
+
+
 def job_failed(
     job: str, at: datetime, *, severity: str = "ERROR", status: str = "PERMISSION_DENIED"
 ) -> dict[str, Any]:

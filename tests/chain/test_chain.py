@@ -481,6 +481,10 @@ LINES = {
         ("Container terminated on signal 11.", {}),
         ("Container terminated on signal 6.", {}),
     ],
+    "NoInstance": [
+        (platform.NO_INSTANCE, {"status": 429, "severity": "WARNING"}),
+        (platform.NO_INSTANCE, {"status": 500}),
+    ],
     "RequestTimeout": [(platform.TIMEOUT, {"status": 504}), (None, {"status": 504})],
 }
 QUIET = [
@@ -522,6 +526,15 @@ def platform_lines(now: datetime) -> list[tuple[str | None, dict[str, Any]]]:
     jumped = events.CLOCK_JUMPED.line({"seconds": 3600.0, "count": 2})
     found.append(("ClockJumped", entry_of(jumped, "unstuck-sweep", now)))
     found += [(None, entry_of(jumped, other, now)) for other in ("unstuck-worker", "shop-sweep")]
+    found.append(("RolloutFailed", platform.rollout_failed(now)))
+    found.append((None, platform.rollout_failed(now, revision="shop-00001-abc")))
+    found.append((None, platform.rollout_failed(now) | {"severity": "INFO"}))
+    ready = platform.rollout_failed(now)
+    ready["protoPayload"]["status"] = {"message": "Ready condition status changed to True"}
+    found.append((None, ready))
+    found.append(
+        (None, platform.line(platform.NO_INSTANCE, now, log="run.googleapis.com%2Fstdout"))
+    )
     job = "unstuck-sweep"
     for status in ("PERMISSION_DENIED", "URL_UNREACHABLE", "UNAVAILABLE"):
         found.append(("SchedulerAttemptFailed", platform.job_failed(job, now, status=status)))
