@@ -3,10 +3,17 @@ the faults a test tells: each that lives could be deployed by mistake.
 
     make mutants                                 40 of them, or as many as fit into 20 minutes
     make mutants ARGS="--seed 7 --minutes 60"    others, for longer
+    make mutants ARGS="--file mutants.json"      those of a file
 
-It prints those that no test told, and exits with 1 when more than one in twenty lived."""
+A file is a list of {name, edits}, and an edit {file, old, new}.
+
+First the tests run without a fault, and must pass. A fault is told when a test fails by an
+assertion, its own or that of what it needs, such as `terraform apply`. When tests cannot be
+collected, crash or do not end, nobody knows: that is counted apart. It prints those that no test
+told, and exits with 1 when more than one in twenty lived or a run has crashed."""
 
 import argparse
+import json
 import os
 import random
 import re
@@ -15,9 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 FILES_OF_ALERTS = ("metrics.yaml", "rules.yaml", "log_match.yaml")
@@ -28,6 +38,7 @@ TERRAFORM_FILES = (
     "scheduler.tf",
     "slo.tf",
     "notifications.tf",
+    "rescue.tf",
 )
 TESTS = {
     ".yaml": [
@@ -43,6 +54,8 @@ TESTS = {
 }
 LEAST_SHARE_TOLD = 0.95
 SAMPLE = 40
+RUN_SECONDS = 900
+"""For the tests of one fault."""
 Change = tuple[re.Pattern[str], str]
 CHANGES: list[Change] = [
     (re.compile(r"\btrue\b"), "false"),
@@ -70,19 +83,26 @@ CHANGES: list[Change] = [
 COMMENT = re.compile(r"#[^\n]*|annotations:[^\n]*|description[^\n]*")
 
 
+class Verdict(StrEnum):
+    TOLD = "told"
+    LIVED = "lived"
+    CRASHED = "crashed"
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """A file of infra/ with another text at one place."""
+    """Files of infra/ with another text."""
 
-    file: Path
-    text: str
-    line: int
-    old: str
-    new: str
+    name: str
+    texts: dict[Path, str]
 
     def __str__(self) -> str:
-        name = self.file.relative_to(ROOT)
-        return f"{name}:{self.line}: {self.old.strip()!r} becomes {self.new.strip()!r}"
+        return self.name
+
+    @property
+    def tests(self) -> list[str]:
+        """Those that look at its files."""
+        return list(dict.fromkeys(test for file in self.texts for test in TESTS[file.suffix]))
 
 
 def mutants() -> Iterator[Mutant]:
@@ -100,23 +120,70 @@ def mutants() -> Iterator[Mutant]:
                 changed = text[: match.start()] + new + text[match.end() :]
                 if changed != text:
                     line = text.count("\n", 0, match.start()) + 1
-                    yield Mutant(file, changed, line, match[0], new)
+                    place = f"{file.relative_to(ROOT)}:{line}"
+                    name = f"{place}: {match[0].strip()!r} becomes {new.strip()!r}"
+                    yield Mutant(name, {file: changed})
 
 
-def is_told(mutant: Mutant, copy: Path) -> bool:
-    """Whether a test fails in the copy of the repository."""
-    target = copy / mutant.file.relative_to(ROOT)
-    original = target.read_text(encoding="utf-8")
-    target.write_text(mutant.text, encoding="utf-8")
-    tests = TESTS[mutant.file.suffix]
+def handed(file: Path) -> Iterator[Mutant]:
+    """Those of a file. `*ALL*` at the end of `new`: at each place. Raises ValueError for one that
+    changes nothing."""
+    for one in json.loads(file.read_text(encoding="utf-8")):
+        texts: dict[Path, str] = {}
+        for edit in one["edits"]:
+            path = ROOT / edit["file"]
+            text = texts.get(path) or path.read_text(encoding="utf-8")
+            new = edit["new"].removesuffix("*ALL*")
+            if edit["old"] not in text:
+                raise ValueError(f"{one['name']}: {edit['file']} has no {edit['old']!r}")
+            texts[path] = text.replace(edit["old"], new, -1 if edit["new"].endswith("*ALL*") else 1)
+        yield Mutant(one["name"], texts)
+
+
+def tried(mutant: Mutant, copy: Path) -> Verdict:
+    """What the tests say of it, in the copy of the repository."""
+    originals = {}
+    for file, text in mutant.texts.items():
+        target = copy / file.relative_to(ROOT)
+        originals[target] = target.read_text(encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
+    try:
+        return run(mutant.tests, copy)
+    finally:
+        for target, text in originals.items():
+            target.write_text(text, encoding="utf-8")
+
+
+def run(tests: list[str], copy: Path) -> Verdict:
+    report = copy / "report.xml"
+    report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command += ["-o", "junit_family=xunit1", f"--junitxml={report}"]
     # Of the days that are played with a broken link, which take minutes, none tells more.
     command += ["-k", "not broken_link and not name_that_changes and not formatted"]
     try:
-        done = subprocess.run(command, cwd=copy, capture_output=True, check=False)
-    finally:
-        target.write_text(original, encoding="utf-8")
-    return done.returncode == 1
+        done = subprocess.run(
+            command, cwd=copy, capture_output=True, check=False, timeout=RUN_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return Verdict.CRASHED
+    text = report.read_text(encoding="utf-8") if report.exists() else ""
+    return verdict(done.returncode, text)
+
+
+def verdict(code: int, report: str) -> Verdict:
+    """By pytest's exit code (0 all passed, 1 a test failed, else it did not come so far) and its
+    report in JUnit's form. An assertion has told something; any other error may be a slip of the
+    tests."""
+    if code == 0:
+        return Verdict.LIVED
+    if code != 1 or not report:
+        return Verdict.CRASHED
+    cases = ElementTree.fromstring(report).iter("testcase")
+    failures = [one for case in cases for one in case if one.tag in {"failure", "error"}]
+    words = [f"{one.get('message')} {one.text}" for one in failures]
+    told = any("AssertionError" in text or "\nE       assert" in text for text in words)
+    return Verdict.TOLD if told else Verdict.CRASHED
 
 
 def copied(folder: Path) -> Path:
@@ -136,27 +203,37 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="the most (default 20)")
     parser.add_argument("--count", type=int, default=SAMPLE, help=f"how many (default {SAMPLE})")
     parser.add_argument("--list", action="store_true", help="only print them")
+    parser.add_argument("--file", type=Path, help="those of a file instead")
     options = parser.parse_args()
-    every = list(mutants())
-    chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
+    every = list(handed(options.file) if options.file else mutants())
+    chosen = every
+    if not options.file:
+        chosen = random.Random(options.seed).sample(every, min(options.count, len(every)))
     if options.list:
         print("\n".join(map(str, chosen)))
         return 0
     until = time.monotonic() + options.minutes * 60
-    told, lived = 0, []
+    counts = Counter[Verdict]()
     with tempfile.TemporaryDirectory() as folder:
         copy = copied(Path(folder))
+        whole = list(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
+        if run(whole, copy) is not Verdict.LIVED:
+            print("The tests do not pass without a fault. Mend them first.", file=sys.stderr)
+            return 2
         for mutant in chosen:
             if time.monotonic() > until:
                 break
-            if is_told(mutant, copy):
-                told += 1
-            else:
-                lived.append(mutant)
-                print(f"lived: {mutant}", flush=True)
-    tried = told + len(lived)
-    print(f"seed {options.seed}: {told} of {tried} told, of {len(every)} that there are")
-    return 0 if tried and told / tried >= LEAST_SHARE_TOLD else 1
+            found = tried(mutant, copy)
+            counts[found] += 1
+            if found is not Verdict.TOLD:
+                print(f"{found}: {mutant}", flush=True)
+    known = counts[Verdict.TOLD] + counts[Verdict.LIVED]
+    print(
+        f"seed {options.seed}: {counts[Verdict.TOLD]} of {known} told, {counts[Verdict.CRASHED]} "
+        f"runs crashed, of {len(every)} faults that there are"
+    )
+    is_enough = known and counts[Verdict.TOLD] / known >= LEAST_SHARE_TOLD
+    return 0 if is_enough and not counts[Verdict.CRASHED] else 1
 
 
 if __name__ == "__main__":
