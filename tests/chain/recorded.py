@@ -1,10 +1,13 @@
 """What the real functions wrote: each part of a day is played once, by real processes on a real
 database, and kept."""
 
+import base64
+import json
 import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import requests
 
 from functions.core.answers import Claimed
 from functions.ops.local.servers import Server
+from tests.chain import platform
 from tests.chain.entries import entries
 from tests.faults.world import ATTEMPTS, MASS, World
 from tests.waiting import eventually
@@ -42,6 +46,7 @@ class Recorded:
     lost: list[Entry]
     zombie: list[Entry]
     requeuing_sweep: list[Entry]
+    platform_rescue: list[Entry]
     waiting_sweep: list[Entry]
     unsweepable_sweep: list[Entry]
     suspended_sweep: list[Entry]
@@ -61,6 +66,7 @@ def record(world: World) -> Recorded:
         lost=_lines(world, lambda: _loses(world)),
         zombie=_lines(world, lambda: _refused_result(world)),
         requeuing_sweep=_lines(world, lambda: _requeues(world)),
+        platform_rescue=_lines(world, lambda: _instance_gone(world)),
         waiting_sweep=_lines(world, lambda: _waits_long(world)),
         unsweepable_sweep=_lines(world, lambda: _nailed_down(world)),
         incomplete_sweep=_lines(world, lambda: _locked_table(world)),
@@ -118,6 +124,22 @@ def _requeues(world: World) -> None:
     """A worker that died at its first try."""
     task, _ = _held(world, "0 s", tries=1)
     assert world.swept()["requeued"] == 1
+    _remove(world, task)
+
+
+def _instance_gone(world: World) -> None:
+    """The platform's log says that it ended the instance which holds a task."""
+    task, _ = _held(world, None)
+    world.do(
+        "update unstuck.attempts set worker = 'unstuck-worker-00007-abc@00f1a2b3', "
+        "beat_at = now() - interval '1 s', started_at = now() - interval '1 min' "
+        "where task_id = %s",
+        task,
+    )
+    entry = json.dumps(platform.line(platform.OOM, datetime.now(UTC))).encode()
+    message = {"data": base64.b64encode(entry).decode()}
+    answer = _post(world.server("rescue", "rescue"), message=message)
+    assert answer.json() == {"ended": 1}
     _remove(world, task)
 
 

@@ -217,6 +217,7 @@ DAYS: list[Day] = [
     told_of("SweepIncomplete", "broken_sweep"),
     told_of("RescueRateHigh", "requeuing_sweep"),
     told_of("RescueRateHigh", "late_sweep"),
+    told_of("RescueRateHigh", "platform_rescue"),
     told_of("ZombieWriteRefused", "zombie", every=4),
     told_of("SettleFailed", "unsettled", every=2),
     told_of("DispatchFailed", "unpushed", every=2),
@@ -265,6 +266,8 @@ def test_what_was_recorded_is_what_it_is_called(recorded: Recorded) -> None:
     assert [one["wanted"] for one in written(recorded.lost, "lease_lost")] == ["beat"]
     assert [one["wanted"] for one in written(recorded.zombie, "lease_lost")] == ["complete"]
     assert [one["by"] for one in written(recorded.requeuing_sweep, "task_requeued")] == ["sweep"]
+    [rescued] = written(recorded.platform_rescue, "task_requeued")
+    assert (rescued["by"], rescued["reason"]) == ("platform", "out_of_memory")
     assert written(recorded.waiting_sweep, "sweep_finished")[0]["oldest_pending_seconds"] > 500
     assert written(recorded.incomplete_sweep, "sweep_finished")[0]["complete"] is False
     for entries, event in (

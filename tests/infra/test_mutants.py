@@ -2,6 +2,7 @@
 collected, crash, or do not end."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ def test_a_fault_is_told_by_an_assertion_and_by_nothing_else(
     done = subprocess.run(
         [*command, "-o", "junit_family=xunit1", f"--junitxml={report}"],
         cwd=tmp_path,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         check=False,
     )
