@@ -256,6 +256,52 @@ begin
     ) l on true;
   end if;
 
+  -- Running, with a sign of life that lies in the future: that counts as now when it was first seen
+  -- (`orphans` wrote it down).
+  if p_task is not null and v_lost is null and v_waiting is null and v_silent is null then
+    select array_agg(unstuck.decided(
+      d.task_id,
+      d.kind,
+      false,
+      coalesce(l.number, 0) + 1,
+      coalesce(l.tries, 0) + 1,
+      null,
+      d.rule,
+      'stale',
+      true,
+      p_now - d.until
+    ))
+    into v_silent
+    from (
+      select
+        t.@key@::text as task_id,
+        @kind(t)@ as kind,
+        coalesce(v_rules -> @kind(t)@, v_rules -> '*') as rule,
+        u.since + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') as until
+      from @table@ t
+      join unstuck.unsweepable u
+        on u.watch = '@watch@' and u.task_id = t.@key@::text and u.code = 'clock'
+      where t.@key@ = p_task::@key_type@
+        and @is_running(t)@
+        and @alive_bound(t)@ > p_now
+        and u.since <= p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+        and not exists (
+          select from unstuck.attempts a
+          where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+        )
+      for update of t skip locked
+    ) d
+    left join lateral (
+      select
+        a.number,
+        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+      from unstuck.attempts a
+      where a.watch = '@watch@' and a.task_id = d.task_id
+      order by a.number desc
+      limit 1
+    ) l on true;
+  end if;
+
   return v_lost || v_waiting || v_silent;
 end $$;
 
@@ -408,9 +454,27 @@ begin
     begin
       v_task := unstuck.@watch@_overdue(v_now, p_rules, 1, v_id, '{}');
       if v_task is null then  -- settled or locked by somebody, in the meantime
+        delete from unstuck.unsweepable u
+        using @table@ t
+        where u.watch = '@watch@'
+          and u.task_id = v_id
+          and u.code = 'clock'
+          and t.@key@ = v_id::@key_type@
+          and @alive_bound(t)@ <= v_now;
         update unstuck.unsweepable u
         set sweep_id = p_sweep
         where u.watch = '@watch@' and u.task_id = v_id;
+        v_bad := v_bad || array(
+          select json_build_object(
+            'task_id', u.task_id,
+            'kind', u.kind,
+            'since', u.since,
+            'code', u.code,
+            'error', u.error
+          )
+          from unstuck.unsweepable u
+          where u.watch = '@watch@' and u.task_id = v_id and u.code = 'clock'
+        );
       else
         perform unstuck.@watch@_apply(v_now, v_task, p_sweep);
         delete from unstuck.unsweepable u where u.watch = '@watch@' and u.task_id = v_id;
@@ -550,6 +614,25 @@ begin
       select from unstuck.attempts a
       where a.watch = '@watch@' and a.task_id = u.task_id and a.ended_at is null
     );
+  -- A sign of life in the future would keep a dead task from every sweep, and from every count.
+  insert into unstuck.unsweepable (watch, task_id, kind, code, error)
+  select
+    '@watch@',
+    t.@key@::text,
+    coalesce(@kind(t)@, ''),
+    'clock',
+    'Its last sign of life lies in the future; it counts as seen now.'
+  from @table@ t
+  where @is_running(t)@
+    and @alive_bound(t)@ > clock_timestamp() + interval '1 hour'
+    and @alive_bound(t)@ < 'infinity'
+    and not exists (
+      select from unstuck.attempts a
+      where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+    )
+  order by @alive_bound(t)@ desc
+  limit 500
+  on conflict (watch, task_id) do nothing;
   delete from unstuck.observed o
   where o.ctid = any (array(
     select l.ctid

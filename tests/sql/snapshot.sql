@@ -2433,6 +2433,52 @@ begin
     ) l on true;
   end if;
 
+  -- Running, with a sign of life that lies in the future: that counts as now when it was first seen
+  -- (`orphans` wrote it down).
+  if p_task is not null and v_lost is null and v_waiting is null and v_silent is null then
+    select array_agg(unstuck.decided(
+      d.task_id,
+      d.kind,
+      false,
+      coalesce(l.number, 0) + 1,
+      coalesce(l.tries, 0) + 1,
+      null,
+      d.rule,
+      'stale',
+      true,
+      p_now - d.until
+    ))
+    into v_silent
+    from (
+      select
+        t."id"::text as task_id,
+        t."kind" as kind,
+        coalesce(v_rules -> t."kind", v_rules -> '*') as rule,
+        u.since + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
+      from "public"."tasks" t
+      join unstuck.unsweepable u
+        on u.watch = 'tasks' and u.task_id = t."id"::text and u.code = 'clock'
+      where t."id" = p_task::uuid
+        and t."status" = 'processing'
+        and t."updated_at" > p_now
+        and u.since <= p_now - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+        and not exists (
+          select from unstuck.attempts a
+          where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+        )
+      for update of t skip locked
+    ) d
+    left join lateral (
+      select
+        a.number,
+        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+      from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = d.task_id
+      order by a.number desc
+      limit 1
+    ) l on true;
+  end if;
+
   return v_lost || v_waiting || v_silent;
 end $$;
 
@@ -2591,9 +2637,27 @@ begin
     begin
       v_task := unstuck.tasks_overdue(v_now, p_rules, 1, v_id, '{}');
       if v_task is null then  -- settled or locked by somebody, in the meantime
+        delete from unstuck.unsweepable u
+        using "public"."tasks" t
+        where u.watch = 'tasks'
+          and u.task_id = v_id
+          and u.code = 'clock'
+          and t."id" = v_id::uuid
+          and t."updated_at" <= v_now;
         update unstuck.unsweepable u
         set sweep_id = p_sweep
         where u.watch = 'tasks' and u.task_id = v_id;
+        v_bad := v_bad || array(
+          select json_build_object(
+            'task_id', u.task_id,
+            'kind', u.kind,
+            'since', u.since,
+            'code', u.code,
+            'error', u.error
+          )
+          from unstuck.unsweepable u
+          where u.watch = 'tasks' and u.task_id = v_id and u.code = 'clock'
+        );
       else
         perform unstuck.tasks_apply(v_now, v_task, p_sweep);
         delete from unstuck.unsweepable u where u.watch = 'tasks' and u.task_id = v_id;
@@ -2733,6 +2797,25 @@ begin
       select from unstuck.attempts a
       where a.watch = 'tasks' and a.task_id = u.task_id and a.ended_at is null
     );
+  -- A sign of life in the future would keep a dead task from every sweep, and from every count.
+  insert into unstuck.unsweepable (watch, task_id, kind, code, error)
+  select
+    'tasks',
+    t."id"::text,
+    coalesce(t."kind", ''),
+    'clock',
+    'Its last sign of life lies in the future; it counts as seen now.'
+  from "public"."tasks" t
+  where t."status" = 'processing'
+    and t."updated_at" > clock_timestamp() + interval '1 hour'
+    and t."updated_at" < 'infinity'
+    and not exists (
+      select from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+    )
+  order by t."updated_at" desc
+  limit 500
+  on conflict (watch, task_id) do nothing;
   delete from unstuck.observed o
   where o.ctid = any (array(
     select l.ctid
