@@ -3,23 +3,31 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+LOCAL  := $(VENV)/.installed-local
 JOBS   ?= 3
 
 .PHONY: chaos credits install dev demo test lint bench snapshot docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-install: $(STAMP) ## make .venv with all dependencies
+install: $(STAMP) ## make .venv with all that the tests need too
 
-$(STAMP): requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Unstuck needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtualenv. On Debian: apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
-	@echo "installing into $(VENV) ..." >&2
+$(STAMP): requirements.txt requirements-dev.txt | $(PY)
+	@echo "installing what the tests need into $(VENV) ..." >&2
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(LOCAL)
+
+$(LOCAL): requirements-local.txt | $(PY)
+	@echo "installing what runs on this machine into $(VENV) ..." >&2
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
 	@touch $@
 
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Unstuck needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtualenv. On Debian: apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+
 lock: .cache/uv/.installed ## pin what requirements*.in need, with hashes: ARGS=--upgrade for newer releases
-	@for name in requirements requirements-dev requirements-bench; do \
+	@for name in requirements requirements-local requirements-dev requirements-bench; do \
 	  .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --custom-compile-command "make lock" $$name.in -o $$name.txt $(ARGS) || exit 1; done
 
@@ -27,10 +35,10 @@ lock: .cache/uv/.installed ## pin what requirements*.in need, with hashes: ARGS=
 	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/uv uv==0.13.9
 	@touch $@
 
-dev: install ## run everything on this machine, on one port, with the page: ARGS="--port 9000"
+dev: $(LOCAL) ## run everything on this machine, on one port, with the page: ARGS="--port 9000"
 	@$(PY) -m functions dev $(ARGS)
 
-demo: install ## tasks and dying workers on an embedded PostgreSQL: ARGS=--json for one JSON object
+demo: $(LOCAL) ## tasks and dying workers on an embedded PostgreSQL: ARGS=--json for one JSON object
 	@$(PY) -m functions demo $(ARGS)
 
 test: install lint ## lint, types and all tests: ARGS="-k sweep" for some, JOBS=0 in one process

@@ -2,13 +2,15 @@
 release of a library of a library can put code into a function."""
 
 import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-FILES = ("requirements", "requirements-dev", "requirements-bench")
+FILES = ("requirements", "requirements-local", "requirements-dev", "requirements-bench")
 _ENTRY = re.compile(
     r"^([A-Za-z0-9_.-]+)(?:\[[\w,-]+\])?==(\S+)( ; [^\\]+?)? \\\n"
     r"((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
@@ -29,11 +31,15 @@ def plain(name):
 
 
 def asked(name):
-    """{distribution: version} of what a person asks for."""
+    """{distribution: version} of what a person asks for, there and in the files that it names."""
     lines = (ROOT / f"{name}.in").read_text(encoding="utf-8").splitlines()
     entries = [line.partition("#")[0].strip() for line in lines]
     pairs = (entry.split("==") for entry in entries if "==" in entry)
-    return {plain(distribution.partition("[")[0]): version for distribution, version in pairs}
+    versions = {plain(distribution.partition("[")[0]): version for distribution, version in pairs}
+    for entry in entries:
+        if entry.startswith("-r "):
+            versions |= asked(entry.removeprefix("-r ").removesuffix(".in"))
+    return versions
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -47,6 +53,20 @@ def test_each_distribution_is_pinned_by_hash_and_is_the_one_that_was_asked_for(n
 def test_what_is_tested_is_what_is_deployed():
     deployed, tested = locked("requirements"), locked("requirements-dev")
     assert {name: tested.get(name) for name in deployed} == deployed
+
+
+def test_what_runs_on_this_machine_is_a_part_of_what_is_tested():
+    local, tested = locked("requirements-local"), locked("requirements-dev")
+    assert {name: tested.get(name) for name in local} == local
+
+
+def test_the_package_takes_the_pinned_versions_and_needs_only_the_command_line():
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [Requirement(text) for text in package["dependencies"]]
+    assert {plain(one.name) for one in requirements} == {"psycopg", "pyyaml", "shtab"}
+    for requirement in requirements:
+        version, _ = locked("requirements-local")[plain(requirement.name)]
+        assert version in requirement.specifier
 
 
 def test_these_tests_run_with_the_pinned_versions():

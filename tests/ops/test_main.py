@@ -1,0 +1,61 @@
+"""The command line where Python lacks what it needs: one line with the next command."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The package alone, in a folder that looks like a checkout."""
+    shutil.copytree(
+        ROOT / "functions", tmp_path / "functions", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (tmp_path / "Makefile").touch()
+    return tmp_path
+
+
+def answer(folder: Path, *words: str) -> tuple[int, str]:
+    """What a Python without any package says: its exit code and stderr."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", CALL, str(folder), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    return done.returncode, done.stderr
+
+
+CALL = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from functions.__main__ import run
+sys.exit(run())
+"""
+
+
+def test_a_python_without_the_packages_says_what_to_install(checkout: Path):
+    code, text = answer(checkout, "list")
+    assert code == 2
+    assert text.endswith(f" has no package yaml. Next: make -C {checkout} install\n")
+    assert text.count("\n") == 1
+
+
+def test_where_the_checkout_has_its_python_the_same_command_is_named_with_it(checkout: Path):
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    _, text = answer(checkout, "check", "--table", "public.jobs")
+    assert text.endswith(f"Next: {python} -m functions check --table public.jobs\n")
+
+
+def test_a_mistake_in_our_own_imports_stays_a_traceback(checkout: Path):
+    (checkout / "functions" / "ops" / "command_line.py").write_text("import functions.nowhere\n")
+    _, text = answer(checkout, "list")
+    assert "Traceback" in text
