@@ -195,7 +195,9 @@ begin
       ), '[]'),
       'tasks', coalesce((
         select jsonb_agg(
-          to_jsonb(f.decision) || jsonb_build_object('was', f.was) order by f.at, f.id
+          to_jsonb(f.decision) || jsonb_build_object(
+            'was', f.was, 'age', extract(epoch from v_now - unstuck.finite(f.at))
+          ) order by f.at, f.id
         )
         from (select * from decided d order by d.at, d.id limit p_limit) f
       ), '[]')

@@ -16,9 +16,9 @@ end $$;
 
 drop function if exists unstuck.sweep_begin(text, text, double precision, uuid);
 
--- Begins a run of one installation. Verdict begun, with the time now (`at`), which the caller compares with its own;
--- duplicate: this key was swept; or running: another run has not ended. The caller names the run
--- (`p_run`), so that a begin whose answer was lost can be repeated.
+-- Begins a run of one installation. Verdict begun, with the time now (`at`), which the caller
+-- compares with its own; duplicate: this key was swept; or running: another run has not ended. The
+-- caller names the run (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
   p_key text,
   p_by text,

@@ -806,9 +806,9 @@ end $$;
 
 drop function if exists unstuck.sweep_begin(text, text, double precision, uuid);
 
--- Begins a run of one installation. Verdict begun, with the time now (`at`), which the caller compares with its own;
--- duplicate: this key was swept; or running: another run has not ended. The caller names the run
--- (`p_run`), so that a begin whose answer was lost can be repeated.
+-- Begins a run of one installation. Verdict begun, with the time now (`at`), which the caller
+-- compares with its own; duplicate: this key was swept; or running: another run has not ended. The
+-- caller names the run (`p_run`), so that a begin whose answer was lost can be repeated.
 create or replace function unstuck.sweep_begin(
   p_key text,
   p_by text,
@@ -3231,7 +3231,9 @@ begin
       ), '[]'),
       'tasks', coalesce((
         select jsonb_agg(
-          to_jsonb(f.decision) || jsonb_build_object('was', f.was) order by f.at, f.id
+          to_jsonb(f.decision) || jsonb_build_object(
+            'was', f.was, 'age', extract(epoch from v_now - unstuck.finite(f.at))
+          ) order by f.at, f.id
         )
         from (select * from decided d order by d.at, d.id limit p_limit) f
       ), '[]')

@@ -11,6 +11,7 @@ import argparse
 import time
 from dataclasses import replace
 
+from functions.core.policy import Watch
 from functions.core.states import State
 from functions.errors import PolicyError, StoreError
 from functions.ops.cli import target
@@ -27,7 +28,7 @@ from functions.ops.cli.out import (
     print_message,
 )
 from functions.ops.cli.selection import positive, seconds
-from functions.ops.inspect import check
+from functions.ops.inspect import check, guarded
 from functions.ops.inspect.fix import fix, require_writable
 from functions.ops.inspect.infer import Inferred
 from functions.ops.inspect.overdue import Limits
@@ -142,14 +143,35 @@ def _table(connection: Connection, options: argparse.Namespace) -> int:
     if not options.json:
         check.show_mapping(inferred)
     shown = replace(limits, limit=options.limit or SHOWN_TASKS)
+    watch = _guard(connection, inferred, options)
     while True:
-        inspection = check.Inspection(inferred, *find_stuck(connection, inferred, shown))
+        inspection = _inspect(connection, inferred, watch, shown)
         if options.fix and inspection.stuck:
             return _fix(connection, inspection, limits, options)
         code = _show(inspection, options)
         if options.watch is None:
             return code
         time.sleep(options.watch)
+
+
+def _guard(connection: Connection, inferred: Inferred, options: argparse.Namespace) -> Watch | None:
+    """The watch whose rules say what is stuck; None where a person says so, or nobody."""
+    if options.fix or options.older_than is not None or options.map or options.word:
+        return None
+    watch = guarded.watch_of(connection, inferred)
+    if watch:
+        print_message(f"guarded: what is stuck goes by the rules of the watch {watch.name}")
+    return watch
+
+
+def _inspect(
+    connection: Connection, inferred: Inferred, watch: Watch | None, limits: Limits
+) -> check.Inspection:
+    inspection = check.Inspection(inferred, *find_stuck(connection, inferred, limits))
+    if watch is None:
+        return inspection
+    stuck, total = guarded.find_stuck(connection, watch, limits)
+    return replace(inspection, stuck=stuck, total=total)
 
 
 def _refuse(inferred: Inferred, options: argparse.Namespace) -> int:

@@ -47,18 +47,18 @@ class World:
             cursor = connection.execute(query.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
-    def add(self, table: str, phase: str, count: int, age: str = "3 hours") -> None:
+    def add(self, table: str, status: str, count: int, age: str = "3 hours") -> None:
         self.run(
-            f"insert into {table} (phase, made_at) select %s, now() - %s::interval "
+            f"insert into {table} (status, created_at) select %s, now() - %s::interval "
             "from generate_series(1, %s)",
-            phase,
+            status,
             age,
             count,
         )
 
     def phases(self) -> dict[str, dict[str, int]]:
         return {
-            table: dict(self.run(f"select phase, count(*) from {table} group by 1"))
+            table: dict(self.run(f"select status, count(*) from {table} group by 1"))
             for table in WATCHES
         }
 
@@ -74,22 +74,22 @@ def world(
     watches = {}
     for table in WATCHES:
         two_tables.run(
-            f"create table {table} (id serial primary key, phase text not null, "
-            "made_at timestamptz not null)"
+            f"create table {table} (id serial primary key, status text not null, "
+            "error text, created_at timestamptz not null)"
         )
         watches[table] = {
             "table": f"public.{table}",
             "key": "id",
             "key_type": "integer",
-            "status": "phase",
+            "status": "status",
             "words": {
-                "pending": ["waits"],
-                "running": ["runs"],
-                "completed": ["there"],
-                "failed": ["broke"],
+                "pending": ["queued"],
+                "running": ["running"],
+                "completed": ["done"],
+                "failed": ["failed"],
             },
             "columns": {},
-            "clocks": {"queued": "made_at", "alive": "made_at"},
+            "clocks": {"queued": "created_at", "alive": "created_at"},
             "rules": {"*": RULE},
         }
     dumped = yaml.safe_dump(watches, sort_keys=False)
@@ -112,10 +112,10 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def stuck(world: World) -> None:
-    world.add("covers", "waits", 3)
-    world.add("mixes", "runs", 2)
-    world.add("mixes", "runs", 4, "40 days")
-    world.add("mixes", "waits", 1, "1 second")
+    world.add("covers", "queued", 3)
+    world.add("mixes", "running", 2)
+    world.add("mixes", "running", 4, "40 days")
+    world.add("mixes", "queued", 1, "1 second")
 
 
 def test_the_dry_run_tells_all_watches_by_reason_with_the_ages(world: World) -> None:
@@ -128,6 +128,9 @@ def test_the_dry_run_tells_all_watches_by_reason_with_the_ages(world: World) -> 
         ["mixes", "", "running", "failed", "stale", "4", "40d", "40d"],
         ["mixes", "", "running", "pending", "stale", "2", "3h", "3h"],
     ]
+    for table, count in (("covers", 3), ("mixes", 6)):
+        looked = world("check", "--table", f"public.{table}", "--json")
+        assert (looked.code, len(json.loads(looked.out)["stuck"])) == (3, count)
     would = world.json("sweep", "--dry-run")
     assert (would["count"], len(would["would"])) == (9, 9)
     stats = world.json("stats")["watches"]
@@ -151,7 +154,7 @@ def test_a_sweep_at_a_terminal_asks_first(world: World, terminal: io.StringIO) -
     terminal.write("y\n")
     terminal.seek(0)
     assert "7 failed, 2 requeued" in world("sweep").out
-    assert world.phases() == {"covers": {"broke": 3}, "mixes": {"broke": 4, "waits": 3}}
+    assert world.phases() == {"covers": {"failed": 3}, "mixes": {"failed": 4, "queued": 3}}
 
 
 def test_a_sweep_without_a_terminal_or_with_apply_does_not_ask(
@@ -165,7 +168,7 @@ def test_a_sweep_without_a_terminal_or_with_apply_does_not_ask(
 def test_a_sweep_of_one_watch_leaves_the_others(world: World) -> None:
     stuck(world)
     assert "3 failed, 0 requeued" in world("sweep", "--in", "covers").out
-    assert world.phases()["mixes"] == {"runs": 6, "waits": 1}
+    assert world.phases()["mixes"] == {"running": 6, "queued": 1}
 
 
 def test_undo_goes_over_all_watches(world: World) -> None:
@@ -174,21 +177,21 @@ def test_undo_goes_over_all_watches(world: World) -> None:
     assert "3 of public.covers, 4 of public.mixes" in world("undo", sweep_id).err
     undone = world.json("undo", sweep_id, "--apply")
     assert (undone["found"], len(undone["moved"])) == (7, 7)
-    assert world.phases() == {"covers": {"waits": 3}, "mixes": {"waits": 7}}
+    assert world.phases() == {"covers": {"queued": 3}, "mixes": {"queued": 7}}
     assert world.json("sweep")["failed"] == 0, "they wait from now on"
 
 
 def test_retry_of_everything_is_asked_for_by_name(world: World) -> None:
-    world.add("covers", "broke", 2)
+    world.add("covers", "failed", 2)
     ran = world("retry", "--apply")
-    assert (ran.code, world.phases()["covers"]) == (2, {"broke": 2})
+    assert (ran.code, world.phases()["covers"]) == (2, {"failed": 2})
     assert "--all" in ran.err
-    assert "1 of 1 tasks moved" in world("retry", "--id", "1", "--apply").err
-    assert "1 of 1 tasks moved" in world("retry", "--all", "--apply").err
+    assert "1 of 1 task moved" in world("retry", "--id", "1", "--apply").err
+    assert "1 of 1 task moved" in world("retry", "--all", "--apply").err
 
 
 def test_a_command_with_a_limit_shows_what_it_moves(world: World) -> None:
-    world.add("covers", "waits", 30)
+    world.add("covers", "queued", 30)
     ran = world("fail", "--limit", "2", "--apply")
     assert [line.split("\t")[0] for line in ran.out.splitlines()] == ["task", "1", "2"]
     assert "2 of 2 tasks moved" in ran.err
