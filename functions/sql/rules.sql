@@ -103,9 +103,9 @@ create or replace function unstuck.in_turn(
   )
 $$;
 
--- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed once
--- more. While workers take tasks the queue is slow, and its pushes are not all lost: to push each
--- waiting task once in every period would make it slower still, for ever.
+-- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed
+-- once more. While workers take tasks the queue is slow, and its pushes are not all lost: to push
+-- each waiting task once in every period would make it slower still, for ever.
 create or replace function unstuck.push_factor(
   p_times integer,
   p_kind text,

@@ -229,10 +229,10 @@ begin
   return v_count;
 end $$;
 
--- Attempts whose lease ran out and of which nobody can say whether their worker died or the database
--- was away: since their heartbeat was due no worker was heard. An outage that lies between two runs
--- leaves no other trace. Answers the ids of their tasks, 500 at most; the run settles them last,
--- when the workers that live have had the time to say so.
+-- Attempts whose lease ran out and of which nobody can say whether their worker died or the
+-- database was away: since their heartbeat was due no worker was heard. An outage that lies between
+-- two runs leaves no other trace. Answers the ids of their tasks, 500 at most; the run settles them
+-- last, when the workers that live have had the time to say so.
 create or replace function unstuck.unsure(p_watch text) returns jsonb language sql stable as $$
   with heard as materialized (
     select greatest(

@@ -398,9 +398,9 @@ create or replace function unstuck.in_turn(
   )
 $$;
 
--- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed once
--- more. While workers take tasks the queue is slow, and its pushes are not all lost: to push each
--- waiting task once in every period would make it slower still, for ever.
+-- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed
+-- once more. While workers take tasks the queue is slow, and its pushes are not all lost: to push
+-- each waiting task once in every period would make it slower still, for ever.
 create or replace function unstuck.push_factor(
   p_times integer,
   p_kind text,
@@ -1019,10 +1019,10 @@ begin
   return v_count;
 end $$;
 
--- Attempts whose lease ran out and of which nobody can say whether their worker died or the database
--- was away: since their heartbeat was due no worker was heard. An outage that lies between two runs
--- leaves no other trace. Answers the ids of their tasks, 500 at most; the run settles them last,
--- when the workers that live have had the time to say so.
+-- Attempts whose lease ran out and of which nobody can say whether their worker died or the
+-- database was away: since their heartbeat was due no worker was heard. An outage that lies between
+-- two runs leaves no other trace. Answers the ids of their tasks, 500 at most; the run settles them
+-- last, when the workers that live have had the time to say so.
 create or replace function unstuck.unsure(p_watch text) returns jsonb language sql stable as $$
   with heard as materialized (
     select greatest(
