@@ -245,7 +245,7 @@ class Table:
             times = [self.due(row)]
         elif due[0] not in queued:
             times.append(self.clock(row, "due"))
-        times += self._each(row, "lease")
+        times += [*self._each(row, "lease"), *self._each(row, "seen")]
         if self.sees_put_back and queued:
             times.append(self._observed(row, "status_at"))
         return times[0] if len(times) == 1 else f"greatest({', '.join(times)})"

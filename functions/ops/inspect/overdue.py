@@ -94,7 +94,8 @@ class Overdue:
         """The last sign of life, or the time since which it waits."""
         if self.pending:
             planned = [*self._queued(), *self.clock("due", "lease")]
-            waits = [*planned, *self._locked(), *self._put_back()]
+            started = self.clock("started") if self.mapping.clock("alive") else []
+            waits = [*planned, *started, *self._locked(), *self._put_back()]
             return first([latest(waits), *self._signs()])
         return first([latest(self._signs()), *self._queued(), *self.clock("due", "lease")])
 
@@ -136,7 +137,8 @@ class Overdue:
         if own.stated:
             silent = f"case when {own.unstated} then {silent} end"
         grace = self.limits.interval(GRACE_SECONDS)
-        return [*own.ends(self.since, start, self._alive(), grace), ("silent", silent)]
+        alive = first([*self._alive(), *self.clock("started"), *self._queued()])
+        return [*own.ends(self.since, start, [alive], grace), ("silent", silent)]
 
     @property
     def silence(self) -> float:
