@@ -91,6 +91,7 @@ class Run:
             with suppress(requests.RequestException):
                 push = {"watch": watch.name, "task_id": answer.task_id, "number": 1}
                 requests.post(world.queue.url, json=push, timeout=5)
+        store.close()
 
     def _poll(self) -> None:
         """Users who ask how far their tasks are: a poll of an overdue task rescues it."""
@@ -102,6 +103,7 @@ class Run:
                     store.status(
                         world.policy.watch(), draw.choice(self._created[-200:]), pushes=True
                     )
+        store.close()
 
     def _notice_stalls(self) -> None:
         while not self._over.is_set():
