@@ -42,7 +42,11 @@ begin
     null,
     coalesce(nullif(current_setting('application_name', true), ''), session_user)
   );
-  raise warning 'unstuck: task % stays %: it is %', old.@key@, old.@status@, v_because;
+  raise warning 'unstuck: task % stays %: it is %', old.@key@, old.@status@, v_because
+    using hint = format(
+      'Call unstuck.%s_operate(%L, array[%L]) to start an ended task again; cancel a held one.',
+      '@watch@', 'retry', old.@key@::text
+    );
   return null;
 end $$;
 

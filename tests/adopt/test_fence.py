@@ -338,6 +338,22 @@ class TestEnforce:
                         expected.append((key, str(target), "ended", "an edge function"))
         assert fenced.refusals() == expected
 
+    def test_a_refused_write_changes_no_row_and_names_the_way_to_start_again(
+        self, fenced: Table
+    ) -> None:
+        key = fenced.add(fenced.watch.words[State.FAILED][0])
+        hints: list[str | None] = []
+        with psycopg.connect(fenced.dsn, autocommit=True) as connection:
+            connection.add_notice_handler(lambda notice: hints.append(notice.message_hint))
+            word = fenced.watch.words[State.PENDING][0]
+            update = f"update {fenced.name} set {fenced.status} = %s where {fenced.key}::text = %s"
+            assert connection.execute(update.encode(), (word, key)).rowcount == 0
+            (hint,) = hints
+            assert hint
+            call = hint.partition("Call ")[2].partition(" to start")[0]
+            assert connection.execute(f"select {call}".encode()).fetchone() == ([key],)
+        fenced.claim(key)
+
     def test_no_foreign_write_ends_a_held_task_or_puts_it_back(self, fenced: Table) -> None:
         key = fenced.add(fenced.watch.words[State.PENDING][0])
         token = fenced.claim(key)

@@ -4309,7 +4309,11 @@ begin
     null,
     coalesce(nullif(current_setting('application_name', true), ''), session_user)
   );
-  raise warning 'unstuck: task % stays %: it is %', old."id", old."status", v_because;
+  raise warning 'unstuck: task % stays %: it is %', old."id", old."status", v_because
+    using hint = format(
+      'Call unstuck.%s_operate(%L, array[%L]) to start an ended task again; cancel a held one.',
+      'tasks', 'retry', old."id"::text
+    );
   return null;
 end $$;
 
