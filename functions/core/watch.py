@@ -239,7 +239,8 @@ class Watch(PolicyRecord):
     fence: str = policy_key(
         choice("off", "observe", "enforce"),
         "The trigger on the table: `enforce` refuses writes from elsewhere that leave an ended "
-        "state or end a task that a worker holds; `observe` only stamps times. With each of them a "
+        "state or end a task that a worker holds; `observe` only stamps times, and files what "
+        "`enforce` would refuse. With each of them a "
         "task of an adopted table that is put back is stamped. Default: `enforce` for a table that "
         "`migrate` made, else `off`.",
         default="off",

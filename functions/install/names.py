@@ -45,6 +45,7 @@ def _words(table: Table) -> dict[str, Value]:
     return {
         "watch": watch.name,
         "installation": watch.installation,
+        "rehearses": literal(watch.fence == "observe"),
         "table": table.name,
         "table_literal": literal(table.name),
         "key": table.key,

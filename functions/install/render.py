@@ -41,7 +41,7 @@ VERBS = (
     "summary",
     "timeline",
 )
-FENCES = {"off": (), "observe": ("observe",), "enforce": ("fence",)}
+FENCES = {"off": (), "observe": ("observe", "fence"), "enforce": ("fence",)}
 TRIGGERS = ("observe", "put_back", "fence")
 
 

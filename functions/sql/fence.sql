@@ -5,6 +5,7 @@
 -- that of settle and sweep is valid at one trigger depth only: updates made by the user's own
 -- triggers run one level deeper and are checked. Any role may set such a variable; it counts for
 -- those alone who may use our schema.
+-- With `fence: observe` it is a rehearsal: it writes down what it would refuse, and lets it pass.
 -- A change between two status values of the same state (rendering -> uploading) is allowed. So is a
 -- note on a task that has ended, in any other column; the time of its end stays, since some tables
 -- have a trigger that sets it at each update.
@@ -15,7 +16,9 @@ declare
 begin
   if @has_ended(old)@ then
     if (@state(old)@ is not distinct from @state(new)@) and not (@end_differs(old, new)@) then
-      @keep_finish(old, new)@
+      if not @rehearses@ then
+        @keep_finish(old, new)@
+      end if;
       return new;
     end if;
     v_because := 'ended';
@@ -36,12 +39,15 @@ begin
   perform unstuck.refused(
     '@watch@',
     old.@key@::text,
-    'fence',
+    case when @rehearses@ then 'rehearsal' else 'fence' end,
     new.@status@::text,
     v_because,
     null,
     coalesce(nullif(current_setting('application_name', true), ''), session_user)
   );
+  if @rehearses@ then
+    return new;
+  end if;
   raise warning 'unstuck: task % stays %: it is %', old.@key@, old.@status@, v_because
     using hint = format(
       'Call unstuck.%s_operate(%L, array[%L]) to start an ended task again; cancel a held one.',

@@ -293,7 +293,9 @@ begin
     'refused', (
       select count(*)
       from unstuck.refusals r
-      where r.watch = '@watch@' and r.at > v_now - interval '1 hour'
+      where r.watch = '@watch@'
+        and r.at > v_now - interval '1 hour'
+        and r.source <> 'rehearsal'
     ),
     'last_sweep', (
       select jsonb_build_object(

@@ -601,12 +601,19 @@ class TestObserve:
         assert timeless.store.settle(timeless.watch, second, token, "complete").state == "completed"
         assert timeless.word(second) == "good"
 
-    def test_it_refuses_nothing(self, timeless: Table) -> None:
+    def test_it_refuses_nothing_and_writes_down_what_enforce_would_refuse(
+        self, timeless: Table
+    ) -> None:
         ended, held = timeless.add("good"), timeless.add("new")
         token = timeless.claim(held)
         assert (timeless.write(ended, "busy"), timeless.write(held, "bad")) == (1, 1)
         assert (timeless.word(ended), timeless.word(held)) == ("busy", "bad")
-        assert timeless.refusals() == []
+        assert [(key, because) for key, _, because, _ in timeless.refusals()] == [
+            (ended, "ended"),
+            (held, "held"),
+        ]
+        assert timeless.execute("select distinct source from unstuck.refusals") == [("rehearsal",)]
+        assert timeless.store.overview(timeless.watch).refused == 0
         assert timeless.store.settle(timeless.watch, held, token, "complete").verdict == "lost", (
             "theirs by now"
         )
@@ -653,11 +660,11 @@ class TestOff:
 
     def test_one_takes_the_place_of_the_other(self, mixed: Table) -> None:
         mixed.fenced("observe")
-        assert mixed.triggers() == {"unstuck_observe"}
+        assert mixed.triggers() == {"unstuck_observe", "unstuck_fence"}
         mixed.fenced("enforce")
         assert mixed.triggers() == {"unstuck_put_back", "unstuck_fence"}
         mixed.fenced("observe")
-        assert mixed.triggers() == {"unstuck_observe"}
+        assert mixed.triggers() == {"unstuck_observe", "unstuck_fence"}
 
     def test_triggers_of_others_stay(self, mixed: Table) -> None:
         mixed.execute(

@@ -34,6 +34,7 @@ ALL = [
     "0014_clock_jumps",
     "0015_locks",
     "0016_installations",
+    "0017_rehearsals",
     "shared",
     "verbs.tasks",
 ]

@@ -292,6 +292,13 @@ alter table unstuck.locks enable row level security;
 alter table unstuck.sweeps add column installation text not null default '';
 alter table if exists unstuck.migrations add column installation text not null default '';
 
+-- 0017_rehearsals
+-- With `fence: observe` the trigger writes down what `enforce` would have refused.
+alter table unstuck.refusals
+  drop constraint if exists refusals_source_check,
+  add constraint refusals_source_check
+    check (source in ('verb', 'fence', 'rehearsal')) not valid;
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -3329,7 +3336,9 @@ begin
     'refused', (
       select count(*)
       from unstuck.refusals r
-      where r.watch = 'tasks' and r.at > v_now - interval '1 hour'
+      where r.watch = 'tasks'
+        and r.at > v_now - interval '1 hour'
+        and r.source <> 'rehearsal'
     ),
     'last_sweep', (
       select jsonb_build_object(
@@ -4272,6 +4281,7 @@ $$;
 -- that of settle and sweep is valid at one trigger depth only: updates made by the user's own
 -- triggers run one level deeper and are checked. Any role may set such a variable; it counts for
 -- those alone who may use our schema.
+-- With `fence: observe` it is a rehearsal: it writes down what it would refuse, and lets it pass.
 -- A change between two status values of the same state (rendering -> uploading) is allowed. So is a
 -- note on a task that has ended, in any other column; the time of its end stays, since some tables
 -- have a trigger that sets it at each update.
@@ -4282,7 +4292,9 @@ declare
 begin
   if old."status" in ('completed', 'failed', 'cancelled') then
     if (case when old."status" = 'pending' then 'pending' when old."status" = 'processing' then 'running' when old."status" = 'completed' then 'completed' when old."status" = 'failed' then 'failed' when old."status" = 'cancelled' then 'cancelled' end is not distinct from case when new."status" = 'pending' then 'pending' when new."status" = 'processing' then 'running' when new."status" = 'completed' then 'completed' when new."status" = 'failed' then 'failed' when new."status" = 'cancelled' then 'cancelled' end) and not (old."result" is distinct from new."result" or old."error_message" is distinct from new."error_message" or old."reason" is distinct from new."reason") then
-      new."finished_at" := old."finished_at";
+      if not false then
+        new."finished_at" := old."finished_at";
+      end if;
       return new;
     end if;
     v_because := 'ended';
@@ -4303,12 +4315,15 @@ begin
   perform unstuck.refused(
     'tasks',
     old."id"::text,
-    'fence',
+    case when false then 'rehearsal' else 'fence' end,
     new."status"::text,
     v_because,
     null,
     coalesce(nullif(current_setting('application_name', true), ''), session_user)
   );
+  if false then
+    return new;
+  end if;
   raise warning 'unstuck: task % stays %: it is %', old."id", old."status", v_because
     using hint = format(
       'Call unstuck.%s_operate(%L, array[%L]) to start an ended task again; cancel a held one.',
