@@ -11,6 +11,7 @@ from functions.core.policy import parse
 from functions.core.states import State
 from functions.install.migrate import migrate
 from functions.ops import adopt
+from functions.ops.doctor.first_sweep import compared
 from functions.ops.inspect import check
 from functions.ops.inspect.overdue import Limits
 from functions.ops.inspect.session import connect
@@ -93,3 +94,30 @@ def details(world: World, keys: list[str]) -> list[Any]:
     return world.rows(
         f"select to_jsonb(t) from renders t where id::text = any ('{{{','.join(keys)}}}')"
     )
+
+
+def test_doctor_names_what_check_and_the_first_sweep_see_differently(
+    empty_database: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    world = World(empty_database, capsys, tmp_path)
+    world.run(
+        "create table renders (id serial primary key, phase text not null check (phase in "
+        "('enqueued', 'rendering', 'rendered', 'broken')), fault text, lease_until timestamptz, "
+        "born_at timestamptz not null default now())",
+        "insert into renders (phase, born_at, lease_until) values ('rendering', "
+        "now() - interval '3 hours', now() + interval '1 hour'), "
+        "('rendering', now() - interval '3 hours', null)",
+    )
+    with connect(world.dsn) as connection:
+        watches = adopt.watch(check.infer_table(connection, "renders"))
+
+    def differing() -> list[str]:
+        policy = parse(HEAD + adopt.text(watches))
+        migrate(world.dsn, policy)
+        with connect(world.dsn) as connection:
+            findings = compared(connection, policy.watch())
+        return [finding.fact for finding in findings]
+
+    assert differing() == []
+    del watches["renders"]["clocks"]["lease"]
+    assert differing() == ["the sweep takes 1, which check does not call stuck"]

@@ -12,7 +12,7 @@ from functions.core.policy import Policy, Watch
 from functions.errors import StoreError
 from functions.install.migrate import pending, steps
 from functions.install.table import Table
-from functions.ops.doctor import cost, deployment, names, rows
+from functions.ops.doctor import cost, deployment, first_sweep, names, rows
 from functions.ops.doctor.finding import LEVELS, Finding, breaks
 from functions.ops.doctor.session import rolled_back
 from functions.ops.doctor.tries import not_installed, try_actions, with_code
@@ -80,6 +80,7 @@ def _watch(
         findings += _guarded(connection, watch, check)
     if installed:
         findings += rows.put_back(watch, table)
+        findings += first_sweep.compared(connection, watch)
         findings += _guarded(connection, watch, partial(deployment.pace, connection, watch))
     return findings + (
         try_actions(connection, watch)
