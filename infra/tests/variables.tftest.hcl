@@ -136,3 +136,12 @@ run "a_whole_domain_or_pool_is_nobody_in_particular" {
   }
   expect_failures = [var.api_invokers, var.page_viewers, var.remote_workers]
 }
+
+run "a_pool_without_instances_or_a_name_is_refused" {
+  command = plan
+  variables {
+    project_id = "my-project-123"
+    pools      = { "Big One" = { image = "pool:1", instances = 0 } }
+  }
+  expect_failures = [var.pools]
+}

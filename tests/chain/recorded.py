@@ -144,10 +144,16 @@ def _instance_gone(world: World) -> None:
 
 
 def _waits_long(world: World) -> None:
-    """No worker has taken a task for ten minutes, though it was pushed again just now."""
+    """No worker has taken a task for 12 minutes, though it was pushed again just now. With ten, the
+    mean with the healthy sweeps beside it would lie on the threshold."""
     task = world.create("ok")
     world.do(
-        "update tasks set scheduled_at = clock_timestamp() - interval '10 min' where id = %s", task
+        "update tasks set scheduled_at = clock_timestamp() - interval '12 min' where id = %s", task
+    )
+    world.do(
+        "insert into unstuck.dispatches (watch, task_id, at) "
+        "values ('tasks', %s, clock_timestamp() + interval '1 min')",
+        task,
     )
     world.swept()
     _remove(world, task)
