@@ -126,17 +126,6 @@ run "an_origin_that_is_none_is_refused" {
   expect_failures = [var.cors_origins]
 }
 
-run "a_whole_domain_or_pool_is_nobody_in_particular" {
-  command = plan
-  variables {
-    project_id     = "my-project-123"
-    api_invokers   = ["domain:gmail.com"]
-    page_viewers   = ["principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/*"]
-    remote_workers = ["principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/*"]
-  }
-  expect_failures = [var.api_invokers, var.page_viewers, var.remote_workers]
-}
-
 run "a_pool_without_instances_or_a_name_is_refused" {
   command = plan
   variables {
