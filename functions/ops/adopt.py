@@ -1,7 +1,6 @@
 """adopt: from what was inferred of a table to the watch that policy.yaml needs: names, words,
 clocks, types, and what else a move to a state has to write."""
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from functions.core.states import State
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
 from functions.ops.inspect.infer import Inferred
-from functions.ops.inspect.overdue import SILENCE_SECONDS
 from functions.ops.inspect.status import flag_state
 
 KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} | dict.fromkeys(
@@ -364,9 +362,8 @@ def _jwt_role(inferred: Inferred) -> str | None:
 
 def _rules(inferred: Inferred) -> dict[str, Any]:
     """The bundle's own rule for every kind; a worker that never beats may be silent for half an
-    hour, or for longer than any finished task took. The tries are those that the table allows."""
-    silence = max(SILENCE_SECONDS, inferred.mapping.silence or 0)
-    rule = usual_rule() | {"silent_for": f"{math.ceil(silence / 60)}m"}
+    hour. The tries are those that the table allows."""
+    rule = usual_rule()
     limit = inferred.mapping.columns.get("limit")
     if limit and (tries := _tries(inferred, limit)):
         rule["attempts"] = tries

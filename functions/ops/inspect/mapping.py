@@ -34,8 +34,6 @@ class Mapping:
     timeouts: tuple[Timeout, ...] = ()
     silences: tuple[Timeout, ...] = ()
     """How long the worker of a row may be silent."""
-    silence: float | None = None
-    """How long in seconds a running task may be silent, by what finished ones took."""
     locked_at: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
     touched: tuple[str, ...] = ()

@@ -133,17 +133,12 @@ class Overdue:
             return [("waiting", f"{self.since} + {self.limits.interval(WAIT_SECONDS)}")]
         own = self._own()
         start = first([*self.clock("started"), *self._alive(), *self._queued()])
-        silent = f"{self.since} + {self.limits.interval(self.silence)}"
+        silent = f"{self.since} + {self.limits.interval(SILENCE_SECONDS)}"
         if own.stated:
             silent = f"case when {own.unstated} then {silent} end"
         grace = self.limits.interval(GRACE_SECONDS)
         alive = first([*self._alive(), *self.clock("started"), *self._queued()])
         return [*own.ends(self.since, start, [alive], grace), ("silent", silent)]
-
-    @property
-    def silence(self) -> float:
-        """So long a running task may give no sign of life, unless it says otherwise itself."""
-        return max(SILENCE_SECONDS, self.mapping.silence or 0)
 
     def _own(self) -> OwnLimits:
         """What rows may say of themselves in this table."""
@@ -192,7 +187,7 @@ class Overdue:
         index on them can be used."""
         if self.limits.job is not None or len(self.rules()) > 1:
             return
-        seconds = WAIT_SECONDS if self.pending else self.silence
+        seconds = WAIT_SECONDS if self.pending else SILENCE_SECONDS
         edge = f"(now() - {self.limits.interval(seconds)})"
         for name in self.dated_by():
             yield f"{self.named(name)} <= {bound(self.columns[name], edge)}"
