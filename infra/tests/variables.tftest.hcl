@@ -129,8 +129,7 @@ run "an_origin_that_is_none_is_refused" {
 run "a_pool_without_instances_or_a_name_is_refused" {
   command = plan
   variables {
-    project_id = "my-project-123"
-    pools      = { "Big One" = { image = "pool:1", instances = 0 } }
+    pools = { "Big One" = { image = "pool:1", instances = 0 } }
   }
   expect_failures = [var.pools]
 }
