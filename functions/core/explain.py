@@ -93,7 +93,9 @@ def _running(policy: Policy, rule: Rule, status: TaskStatus) -> str:
         if left > 0:
             return f"{so_far} After {span(left)} more of silence the sweep ends it."
         return f"{so_far} That is too long: {_next_sweep(policy)} ends it."
-    so_far = f"Attempt {attempt.number} runs since {span(attempt.age)}{_progress(attempt)}"
+    so_far = (
+        f"Attempt {attempt.number} has been running for {span(attempt.age)}{_progress(attempt)}"
+    )
     if attempt.lease_left <= 0:
         action = "puts it back" if _retries(attempt, rule) else "fails it"
         return (

@@ -276,6 +276,17 @@ class Watch(PolicyRecord):
         """The states for which a word stands."""
         return [state for state in State if word in self.words[state]]
 
+    def texts(self, state: State) -> list[str]:
+        """The words of a state as PostgreSQL prints them."""
+        words = self.words.get(state, ())
+        return [str(word).lower() if isinstance(word, bool) else str(word) for word in words]
+
+    def states_named(self, text: str) -> list[State]:
+        """What a person means who names a state: it, or those for which the table has that word."""
+        if text in set(State):
+            return [State(text)]
+        return [state for state in State if text in self.texts(state)]
+
     def rule(self, kind: str) -> Rule:
         return self.rules.get(kind) or self.rules["*"]
 

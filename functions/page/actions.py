@@ -127,9 +127,12 @@ def _filters() -> dict[str, str]:
 
 def _filter(action: str) -> dict[str, Any]:
     """What the list shows, as `find` takes it. Only states in which the action applies."""
-    filters, applicable = _filters(), ACTIONS[action]
-    is_vague = "q" in filters or filters.get("state") in {"stuck", "open", "elsewhere"}
-    if is_vague or read(request.values, watch()).filter is None:
+    filters, applicable = read(request.values, watch()).filter, ACTIONS[action]
+    if (
+        filters is None
+        or filters.keys() & {"first", "word"}
+        or filters.get("state") in {"stuck", "open", "elsewhere"}
+    ):
         abort(400, "Choose a state, or tick the tasks that are meant.")
     states = [filters["state"]] if "state" in filters else [*applicable]
     if not set(states) <= set(applicable):

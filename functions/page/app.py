@@ -1,6 +1,7 @@
 """The page as a Flask application: its parts, its errors, and the headers of each answer."""
 
 import traceback
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, Response, render_template, request
@@ -35,7 +36,12 @@ def create(page: Page) -> Flask:
     app.config["PAGE"] = page
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters |= {"span": _span, "short": short, "progress": progress_of}
+    app.jinja_env.filters |= {
+        "span": _span,
+        "moment": _moment,
+        "short": short,
+        "progress": progress_of,
+    }
     app.jinja_env.filters["redact"] = lambda text: redacted_text(text or "", page.redact)
     for blueprint in (views.blueprint, actions.blueprint, *page.extras):
         app.register_blueprint(blueprint)
@@ -47,6 +53,10 @@ def create(page: Page) -> Flask:
 
 def _span(seconds: float | None) -> str:
     return "-" if seconds is None else span(seconds)
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=0)
 
 
 def _context() -> dict[str, Any]:
@@ -74,9 +84,11 @@ def _guarded(response: Response) -> Response:
 
 def _failed(error: Exception) -> tuple[str, int] | Any:
     """What a person reads when a request failed, with the next step; the log has the rest."""
-    from werkzeug.exceptions import HTTPException
+    from werkzeug.exceptions import HTTPException, NotFound
 
     match error:
+        case NotFound() if error.description == NotFound.description:
+            status, text = 404, "There is no such page."
         case HTTPException():
             status, text = error.code or 500, str(error.description)
         case BadRequestError():

@@ -40,17 +40,38 @@ def typed_fields(arguments: Any, names: tuple[str, ...] = FIELDS) -> dict[str, s
 
 def read(arguments: Any, watch: Watch) -> ListQuery:
     """From the query string. A value that makes no sense matches nothing, and is shown in the form
-    as it was typed."""
+    as it was typed. A state may be named by the table's own word."""
     typed, after = typed_fields(arguments), _place_in(watch, arguments.get("after"))
-    if typed.get("state", "open") not in STATES:
+    state = typed.get("state", "open")
+    states = [state] if state in STATES else watch.states_named(state)
+    if not states:
         return ListQuery(typed, None, after)
     filters = {name: value for name, value in typed.items() if name != "q"}
+    if state not in STATES:
+        if len(states) == 1 and watch.texts(State(states[0])) == [state]:
+            typed["state"] = filters["state"] = str(states[0])
+        else:
+            filters["word"] = filters.pop("state")
     if "q" in typed:
         bounds = key_range(watch.key_type, typed["q"])
         if bounds is None:
             return ListQuery(typed, None, after)
         filters |= {"first": bounds[0], "last": bounds[1]}
     return ListQuery(typed, filters, after)
+
+
+def states_of(watch: Watch) -> list[tuple[str, str]]:
+    """What the list can be filtered by: each name with its label, the table's own word first. The
+    words of a state that has several can be chosen too."""
+    choices = []
+    for name in STATES:
+        words = watch.texts(State(name)) if name in set(State) else []
+        label = LABELS.get(name, name)
+        choices.append((name, f"{words[0]} ({name})" if words and words != [name] else label))
+        if len(words) > 1:
+            choices[-1] = (name, f"{name}: {', '.join(words)}")
+            choices += [(word, f"only {word}") for word in words if word != name]
+    return choices
 
 
 def key_range(key_type: str, text: str) -> tuple[str, str] | None:

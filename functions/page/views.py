@@ -1,14 +1,16 @@
 """What the page shows. It only reads. Each view is a whole page, or a part of one that the browser
 fetches anew every 2 seconds."""
 
+import json
 from contextlib import suppress
 from typing import Any
 
-from flask import Blueprint, abort, render_template, request
+from flask import Blueprint, Response, abort, render_template, request
 
 from functions.core import redact
 from functions.core.answers import OpenCount, OverdueCount
 from functions.core.explain import explain
+from functions.core.record import plain
 from functions.core.states import ACTIONS, OPEN, Reason
 from functions.entry.fields import task_id_of
 from functions.errors import StoreError
@@ -58,6 +60,15 @@ def payload(task_id: str) -> str:
     answer = page().store().payload(watch(), task_id_of(watch(), task_id))
     parts = {name: redact.shown(value, page().redact) for name, value in vars(answer).items()}
     return render_template("_payload.html", parts=parts)
+
+
+@blueprint.get("/json/<path:task_id>")
+def as_json(task_id: str) -> Response:
+    """The task, what is said of it, and its attempts, with secrets hidden."""
+    parts = _task(task_id)
+    answer = {name: plain(parts[name]) for name in ("status", "explanation", "attempts")}
+    text = redact.shown(json.loads(json.dumps(answer, default=str)), page().redact)
+    return Response(f"{text}\n", mimetype="application/json")
 
 
 @blueprint.get("/sweeps")
@@ -154,9 +165,9 @@ def _list() -> dict[str, Any]:
         "after": request.args.get("after", ""),
         "kinds": kinds,
         "searched": bool(shown.next and shown.next.searched),
-        "actions": _actions(query.typed.get("state")),
+        "actions": _actions((query.filter or {}).get("state")),
         "next_page": next_page,
-        "states": [(name, list_query.LABELS.get(name, name)) for name in list_query.STATES],
+        "states": list_query.states_of(watch()),
         "reasons": list(Reason),
         "refresh": link("part/list", **query.typed, after=request.args.get("after")),
     }
@@ -174,5 +185,7 @@ def _task(task_id: str) -> dict[str, Any]:
         "actions": _actions(status.state),
         "drawing": timeline.draw(times, is_open=status.state in OPEN),
         "attempts": times.attempts[::-1],
+        "created": times.created,
+        "most_attempts": watch().rule(status.kind).attempts,
         "title": f"Task {key[:8]}",
     }

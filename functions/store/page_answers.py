@@ -10,7 +10,8 @@ from functions.core.states import Outcome, State
 
 class ListedTask(Record):
     """A row of the list. `word` is the table's own word for `state`, `number` its latest attempt,
-    `age` how long it is in its state, `late` for how long it is stuck; None: it is not."""
+    `since` when it came into its state and `age` how long that is, `late` for how long it is stuck;
+    None: it is not."""
 
     task_id: str
     state: State | None
@@ -24,6 +25,7 @@ class ListedTask(Record):
     progress: Any
     age: float | None
     late: float | None
+    since: float | None = None
 
 
 class Place(Record):

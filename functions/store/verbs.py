@@ -288,8 +288,8 @@ class Store(ABC):
     def page(
         self, watch: Watch, filters: dict[str, Any], limit: int, after: Place | None = None
     ) -> TaskPage:
-        """The operators' list. `filters`: {state, kind, owner, reason, first and last key}, each
-        optional; `after`: the `next` of the page before."""
+        """The operators' list. `filters`: {state, word, kind, owner, reason, first and last
+        key}, each optional; `after`: the `next` of the page before."""
         answer = self._verb(
             f"{watch.name}_page",
             p_filter=_json(filters),

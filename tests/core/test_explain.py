@@ -176,7 +176,7 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     "running, healthy": (
         lambda world: str(world.claimed().task_id),
         (
-            "Attempt 1 runs since <0s>; its last beat came <0s> ago. Without another one it is "
+            "Attempt 1 has been running for <0s>; its last beat came <0s> ago. Without another one it is "
             "taken back in <30s>, and in ..."
         ),
     ),
@@ -186,12 +186,12 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     ),
     "running, with progress": (
         progressing,
-        "Attempt 1 runs since <0s> (40%, 2 of 5 pages); its last beat came ...",
+        "Attempt 1 has been running for <0s> (40%, 2 of 5 pages); its last beat came ...",
     ),
     "running, overdue": (
         silent,
         (
-            "Attempt 1 runs since <1h>, but its lease or deadline ran out <50m> ago: the next "
+            "Attempt 1 has been running for <1h>, but its lease or deadline ran out <50m> ago: the next "
             "sweep, within 1m, puts it back."
         ),
     ),

@@ -92,7 +92,7 @@ def test_a_write_from_the_page_is_done_and_logged_with_who_did_it(deployed):
         headers=headers,
         timeout=20,
     )
-    assert (answer.status_code, "1 of 1 moved" in answer.text) == (200, True)
+    assert (answer.status_code, "1 of 1 started again" in answer.text) == (200, True)
     assert deployed.states([task]) == {"pending": 1}
     (line,) = lines_about(deployed, task)
     assert (line["who"], line["action"], line["watch"], line["count"]) == (
@@ -222,7 +222,7 @@ def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count
     quiet.wait_for_selector("dialog[open] #confirm")
     assert quiet.inner_text("#count") == "500"
     assert deployed.states(tasks) == {"failed": 500}, "a count writes nothing"
-    assert confirm(quiet) == "500 of 500 moved."
+    assert confirm(quiet) == "500 of 500 started again."
     assert (deployed.states(tasks), deployed.states(others)) == ({"pending": 500}, {"failed": 3})
     quiet.wait_for_selector(".empty")
     counts = [line["count"] for line in lines_about(deployed, "kind=bulk")]
@@ -237,7 +237,7 @@ def test_a_task_is_cancelled_on_its_page_where_its_state_allows_it(deployed, qui
     assert {button.inner_text().lower() for button in buttons} == {"cancel…", "fail…"}
     quiet.click("#do-cancel")
     quiet.fill("dialog [name=because]", "Not needed any more.")
-    assert confirm(quiet) == "1 of 1 moved."
+    assert confirm(quiet) == "1 of 1 cancelled."
     quiet.wait_for_selector("#task[data-state=cancelled]")
     assert (
         deployed.db.execute(
@@ -256,7 +256,7 @@ def test_the_ticked_are_moved_and_no_others(deployed, quiet):
         quiet.check(f"#x-{task}")
     quiet.click("#ticked-retry")
     quiet.wait_for_selector("dialog[open] #confirm")
-    assert confirm(quiet) == "2 of 2 moved."
+    assert confirm(quiet) == "2 of 2 started again."
     assert (deployed.states(tasks[:2]), deployed.states(tasks[2:])) == (
         {"pending": 2},
         {"failed": 2},
@@ -278,7 +278,7 @@ def test_what_a_sweep_did_is_seen_and_undone(deployed, quiet):
     quiet.click("#undo")
     quiet.wait_for_selector("dialog[open] #confirm")
     assert quiet.inner_text("#count") == "4", "one has been touched since"
-    assert confirm(quiet) == "4 of 4 moved."
+    assert confirm(quiet) == "4 of 4 started again."
     assert deployed.states(tasks) == {"pending": 4, "cancelled": 1}
 
 

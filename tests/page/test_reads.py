@@ -162,6 +162,8 @@ def test_small_pages_show_the_same_as_large_ones(store):
         ({"state": "cancelled"}, "status = 'cancelled'"),
         ({"state": "pending"}, "status = 'pending'"),
         ({"state": "running", "kind": "image"}, "status = 'processing' and kind = 'image'"),
+        ({"state": "running", "word": "processing"}, "status = 'processing'"),
+        ({"word": "cancelled"}, "status = 'cancelled'"),
         ({"kind": "rare"}, "kind = 'rare'"),
         ({"owner": "user-7"}, "owner = 'user-7'"),
         ({"reason": "handler_error"}, "reason = 'handler_error'"),

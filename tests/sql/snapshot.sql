@@ -3823,7 +3823,7 @@ begin
 end $$;
 
 -- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), kind, owner,
--- reason, first and last (keys)}, each optional. `p_after`: the `next` of the page before. Answers
+-- reason, word (of the table), first and last (keys)}, each optional. `p_after`: the `next` of the page before. Answers
 -- {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
 -- No hash and no merge joins: with a small table they would read all of it, and such a plan is kept
 -- while it grows.
@@ -3840,7 +3840,7 @@ declare
   v_turns    constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'pending_for');
   v_state    constant text := p_filter ->> 'state';
   v_filtered constant boolean :=
-    p_filter ?| array['kind', 'owner', 'reason', 'first'] or v_state in ('resting', 'elsewhere');
+    p_filter ?| array['kind', 'owner', 'reason', 'first', 'word'] or v_state in ('resting', 'elsewhere');
   v_sections constant integer[] := case
     when p_filter ? 'first' then array[5]
     when v_state = 'stuck' then array[0]
@@ -3900,6 +3900,7 @@ begin
       ) l on true
       where (not p_filter ? 'owner' or t."owner"::text = p_filter ->> 'owner')
         and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
+        and (not p_filter ? 'word' or t."status"::text = p_filter ->> 'word')
         and case
           when v_state is null or v_state in ('stuck', 'open') then true
           when v_state = 'elsewhere' then
@@ -3943,6 +3944,7 @@ begin
       'worker', d.worker,
       'reason', d.reason,
       'progress', d.progress,
+      'since', extract(epoch from unstuck.finite(d.since)),
       'age', extract(epoch from v_now - unstuck.finite(d.since)),
       'late', case when d.until <= v_now then
         coalesce(extract(epoch from v_now - unstuck.finite(d.until)), 0)

@@ -68,30 +68,19 @@ def filter_of(options: argparse.Namespace, watch: Watch) -> dict[str, Any]:
 def _state_filter(texts: list[str], watch: Watch) -> dict[str, list[str]]:
     """The states of the texts, each a state or a word of the table's status; `words` too where a
     state has words that were not asked for."""
-    own_words = {state: [_text(word) for word in words] for state, words in watch.words.items()}
-    states_of: dict[str, set[State]] = {str(state): {state} for state in State}
-    for state, words in own_words.items():
-        for word in words:
-            if word not in set(State):
-                states_of.setdefault(word, set()).add(state)
+    names = list(dict.fromkeys([*State, *(text for state in State for text in watch.texts(state))]))
     for text in texts:
-        if text not in states_of:
-            names = ", ".join(states_of)
+        if text not in names:
             raise PolicyError(
-                f"--state: there is no {text!r}.{meant(text, states_of)} Choose from: {names}."
+                f"--state: there is no {text!r}.{meant(text, names)} Choose from: "
+                f"{', '.join(names)}."
             )
-    states = set().union(*(states_of[text] for text in texts))
+    states = {state for text in texts for state in watch.states_named(text)}
     task_filter = {"states": [str(state) for state in State if state in states]}
     if set(texts) - set(State):
-        task_filter["words"] = list(texts)
-        for state in set(State) & set(texts):
-            task_filter["words"] += own_words[state]
+        whole_states = set(State) & set(texts)
+        task_filter["words"] = texts + [word for one in whole_states for word in watch.texts(one)]
     return task_filter
-
-
-def _text(word: Any) -> str:
-    """A word of the policy as PostgreSQL prints it."""
-    return str(word).lower() if isinstance(word, bool) else str(word)
 
 
 def stuck_first(

@@ -12,9 +12,45 @@
   const isTheirs = (name, node) =>
     (name === "open" && node.tagName === "DETAILS") ||
     (name === "checked" && node.type === "checkbox") ||
-    (name === "hidden" && node.id === "ticked");
+    (name === "hidden" && (node.id === "ticked" || node.classList.contains("copy")));
   Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !isTheirs(name, node);
-  Idiomorph.defaults.callbacks.beforeNodeMorphed = (node) => node.id !== "played";
+  Idiomorph.defaults.callbacks.beforeNodeMorphed = (node, next) =>
+    node.id !== "played" && !isSameMoment(node, next);
+  const isSameMoment = (node, next) =>
+    node.tagName === "TIME" && next?.tagName === "TIME" && node.dateTime === next.dateTime;
+
+  // Moments in the zone of whoever looks; UTC on hover.
+  const showTimes = () => {
+    for (const time of document.querySelectorAll("time:not([title])")) {
+      time.title = time.textContent;
+      time.textContent = new Date(time.dateTime).toLocaleString("sv-SE"); // 2026-11-28 18:29:36
+    }
+  };
+  showTimes();
+  body.addEventListener("htmx:afterSettle", showTimes);
+
+  // Copying: only where the browser lets a page do it.
+  const showCopy = () => {
+    if (!navigator.clipboard) return;
+    for (const line of document.querySelectorAll(".copy")) line.hidden = false;
+  };
+  showCopy();
+  body.addEventListener("htmx:afterSettle", showCopy);
+  const textToCopy = async ({ copy, copyJson, copyCurl }) => {
+    if (copyJson) return (await fetch(copyJson)).text();
+    if (!copyCurl) return copy;
+    const login = '-H "Authorization: Bearer $(gcloud auth print-identity-token)" ';
+    const isLocal = ["localhost", "127.0.0.1"].includes(location.hostname);
+    return `curl ${isLocal ? "" : login}'${new URL(copyCurl, location.href)}'`;
+  };
+  body.addEventListener("click", async (event) => {
+    const button = event.target.closest(".copy button");
+    if (!button) return;
+    await navigator.clipboard.writeText(await textToCopy(button.dataset));
+    const label = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = label), 1500);
+  });
 
   const tick = (name) => !document.hidden && htmx.trigger(body, name);
   setInterval(tick, 2000, "tick");
