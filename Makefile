@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 LOCAL  := $(VENV)/.installed-local
 JOBS   ?= 3
 
-.PHONY: chaos credits install dev demo test lint bench snapshot docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: chaos credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -72,6 +72,9 @@ snapshot: install ## write tests/sql/snapshot.sql after a change of the SQL
 
 credits: install ## run 10,000 tasks with credits, killed workers and repeated calls; takes minutes
 	CREDITS_TASKS=10000 $(PY) -m pytest -q tests/sql/test_credits_run.py
+
+picture: install ## write docs/page.png: ARGS="--all DIR" for other pages and sizes, there
+	@$(PY) -m tests.page.picture $(ARGS)
 
 docs: install ## write the pages of docs/ that are made from the code
 	@$(PY) -m functions.ops.reference

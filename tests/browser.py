@@ -31,15 +31,19 @@ LIMIT = 20_000
 """Milliseconds that Playwright waits for anything: the machine may be busy."""
 
 
+def executable() -> str | None:
+    """The Chromium of this machine."""
+    return os.environ.get("CHROMIUM_BIN") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright
 
-    found = os.environ.get("CHROMIUM_BIN") or next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
+    if executable() is None:
         missing("no Chromium here: apt install chromium, or set CHROMIUM_BIN")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(QUIET))
+        browser = playwright.chromium.launch(executable_path=executable(), args=list(QUIET))
         yield browser
         browser.close()
 

@@ -176,8 +176,8 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     "running, healthy": (
         lambda world: str(world.claimed().task_id),
         (
-            "Attempt 1 has been running for <0s>; its last beat came <0s> ago. Without another one it is "
-            "taken back in <30s>, and in ..."
+            "Attempt 1 has been running for <0s>; its last beat came <0s> ago. Without another one "
+            "it is taken back in <30s>, and in ..."
         ),
     ),
     "running, with its deadline": (
@@ -191,8 +191,8 @@ CASES: dict[str, tuple[Callable[[World], str], str]] = {
     "running, overdue": (
         silent,
         (
-            "Attempt 1 has been running for <1h>, but its lease or deadline ran out <50m> ago: the next "
-            "sweep, within 1m, puts it back."
+            "Attempt 1 has been running for <1h>, but its lease or deadline ran out <50m> ago: the "
+            "next sweep, within 1m, puts it back."
         ),
     ),
     "running, overdue, the last try": (

@@ -4,6 +4,7 @@ and what it refuses."""
 import base64
 import json
 import re
+from datetime import datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -395,3 +396,37 @@ def test_it_fits_a_phone(deployed, chromium, path):
         page = context.new_page()
         page.goto(f"{deployed.url}/{path.format(task=task)}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_moments_are_those_of_the_reader_and_utc_on_hover(deployed, chromium):
+    (task,) = deployed.failed(1)
+    with chromium.new_context(timezone_id="Asia/Tokyo") as context:
+        page = context.new_page()
+        page.goto(f"{deployed.url}/tasks/{task}")
+        time = page.locator(".times time").first
+        utc = datetime.fromisoformat(time.get_attribute("datetime"))
+        here = f"{utc + timedelta(hours=9):%Y-%m-%d %H:%M:%S}"
+        assert time.inner_text() == here
+        assert time.get_attribute("title") == f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+        with page.expect_response(lambda response: "part=live" in response.url):
+            page.evaluate("htmx.trigger(document.body, 'tick')")
+        assert time.inner_text() == here
+
+
+def test_id_json_and_curl_are_copied_from_the_page_of_a_task(deployed, chromium):
+    (task,) = deployed.failed(1)
+    with chromium.new_context() as context:
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.goto(f"{deployed.url}/tasks/{task}")
+
+        def copied(label):
+            page.get_by_role("button", name=label).click()
+            page.get_by_role("button", name="Copied").wait_for()
+            text = page.evaluate("navigator.clipboard.readText()")
+            page.get_by_role("button", name=label).wait_for()
+            return text
+
+        assert copied("Copy id") == task
+        assert json.loads(copied("Copy as JSON"))["status"]["task_id"] == task
+        assert copied("Copy as curl") == f"curl '{deployed.url}/json/{task}'"

@@ -12,10 +12,10 @@
   const isTheirs = (name, node) =>
     (name === "open" && node.tagName === "DETAILS") ||
     (name === "checked" && node.type === "checkbox") ||
-    (name === "hidden" && (node.id === "ticked" || node.classList.contains("copy")));
+    (name === "hidden" && node.id === "ticked");
   Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !isTheirs(name, node);
   Idiomorph.defaults.callbacks.beforeNodeMorphed = (node, next) =>
-    node.id !== "played" && !isSameMoment(node, next);
+    node.id !== "played" && !node.classList?.contains("copy") && !isSameMoment(node, next);
   const isSameMoment = (node, next) =>
     node.tagName === "TIME" && next?.tagName === "TIME" && node.dateTime === next.dateTime;
 
@@ -29,28 +29,29 @@
   showTimes();
   body.addEventListener("htmx:afterSettle", showTimes);
 
-  // Copying: only where the browser lets a page do it.
-  const showCopy = () => {
-    if (!navigator.clipboard) return;
-    for (const line of document.querySelectorAll(".copy")) line.hidden = false;
+  // Copying, where the browser lets a page do it: buttons, which a refresh leaves alone.
+  const toCopy = {
+    "Copy id": ({ id }) => id,
+    "Copy as JSON": async ({ json }) => (await fetch(json)).text(),
+    "Copy as curl": ({ json }) => {
+      const login = '-H "Authorization: Bearer $(gcloud auth print-identity-token)" ';
+      const isLocal = ["localhost", "127.0.0.1"].includes(location.hostname);
+      return `curl ${isLocal ? "" : login}'${new URL(json, location.href)}'`;
+    },
   };
-  showCopy();
-  body.addEventListener("htmx:afterSettle", showCopy);
-  const textToCopy = async ({ copy, copyJson, copyCurl }) => {
-    if (copyJson) return (await fetch(copyJson)).text();
-    if (!copyCurl) return copy;
-    const login = '-H "Authorization: Bearer $(gcloud auth print-identity-token)" ';
-    const isLocal = ["localhost", "127.0.0.1"].includes(location.hostname);
-    return `curl ${isLocal ? "" : login}'${new URL(copyCurl, location.href)}'`;
-  };
-  body.addEventListener("click", async (event) => {
-    const button = event.target.closest(".copy button");
-    if (!button) return;
-    await navigator.clipboard.writeText(await textToCopy(button.dataset));
-    const label = button.textContent;
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = label), 1500);
-  });
+  const copyLine = document.querySelector(".copy");
+  for (const [label, textOf] of Object.entries(copyLine && navigator.clipboard ? toCopy : {})) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet";
+    button.textContent = label;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(await textOf(copyLine.dataset));
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = label), 1500);
+    });
+    copyLine.append(button);
+  }
 
   const tick = (name) => !document.hidden && htmx.trigger(body, name);
   setInterval(tick, 2000, "tick");
