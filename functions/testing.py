@@ -20,8 +20,8 @@ BEAT_SECONDS = 0.05
 LOSSES = {Reason.DEADLINE, Reason.OUT_OF_MEMORY, Reason.CRASHED, Reason.SHUTDOWN}
 """After which nobody knows how far the work had come: `on_lost` of the rule decides."""
 Handle = Callable[..., Any]
-given: dict[str, Handle] = {}
-"""The handlers of runs in this process, by the name under which the guard loads them."""
+handles: dict[str, Handle] = {}
+"""The handlers of runs in this process, by the task's id."""
 
 
 class Ran(Record):
@@ -65,24 +65,24 @@ def run(
     Raises ValueError when it cannot, PolicyError when the policy cannot be used."""
     from functions.worker.guard import guard
 
-    name = _importable(handle) if in_process else "functions.testing:run_given"
+    name = _importable(handle) if in_process else "functions.testing:run_handle"
     changes = {"handler": name, "isolation": "process" if in_process else "thread"} | rule
     policy = replace(load(), beat=BEAT_SECONDS)
     watch = policy.watch()
     watch = replace(watch, rules={**watch.rules, kind: replace(watch.rule(kind), **changes)})
     ledger = _Ledger(kind, _as_stored(task_input), attempt, checkpoints or {}, lease_lost_at)
     ledger.rule = watch.rule(kind)
-    given[ledger.task_id] = handle
+    handles[ledger.task_id] = handle
     try:
         guard(ledger, policy, NoDispatch(), watch, ledger.task_id, worker="test")
     finally:
-        del given[ledger.task_id]
+        del handles[ledger.task_id]
     return Ran(**ledger.end, checkpoints=ledger.checkpoints, progress=ledger.progress)
 
 
-def run_given(ctx: Any, task_input: Any) -> Any:
-    """The handler that the guard loads in this process: the one that `run` was given."""
-    return given[ctx.task_id](ctx, task_input)
+def run_handle(ctx: Any, task_input: Any) -> Any:
+    """The handler that the guard loads in this process: the one that `run` got."""
+    return handles[ctx.task_id](ctx, task_input)
 
 
 def _importable(handle: Handle) -> str:

@@ -141,9 +141,10 @@ begin
   end case;
 end $$;
 
--- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), kind, owner,
--- reason, word (of the table), first and last (keys)}, each optional. `p_after`: the `next` of the page before. Answers
--- {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
+-- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), word (of the
+-- table's status), kind, owner, reason, first and last (keys)}, each optional. `p_after`: the `next`
+-- of the page before. Answers {tasks, next}; a `next` with `searched` goes on behind the rows that
+-- were looked at.
 -- No hash and no merge joins: with a small table they would read all of it, and such a plan is kept
 -- while it grows.
 create or replace function unstuck.@watch@_page(
@@ -159,7 +160,8 @@ declare
   v_turns    constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'pending_for');
   v_state    constant text := p_filter ->> 'state';
   v_filtered constant boolean :=
-    p_filter ?| array['kind', 'owner', 'reason', 'first', 'word'] or v_state in ('resting', 'elsewhere');
+    p_filter ?| array['kind', 'owner', 'reason', 'first', 'word']
+    or v_state in ('resting', 'elsewhere');
   v_sections constant integer[] := case
     when p_filter ? 'first' then array[@section_range@]
     when v_state = 'stuck' then array[@section_stuck@]

@@ -79,7 +79,9 @@ def _state_filter(texts: list[str], watch: Watch) -> dict[str, list[str]]:
     task_filter = {"states": [str(state) for state in State if state in states]}
     if set(texts) - set(State):
         whole_states = set(State) & set(texts)
-        task_filter["words"] = texts + [word for one in whole_states for word in watch.texts(one)]
+        task_filter["words"] = texts + [
+            word for state in whole_states for word in watch.texts(state)
+        ]
     return task_filter
 
 
