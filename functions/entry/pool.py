@@ -21,8 +21,7 @@ def main() -> int:
     try:
         return run(App(), sys.argv[1:])
     except (PolicyError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 1
+        sys.exit(str(error))
 
 
 def run(app: App, named: Sequence[str]) -> int:

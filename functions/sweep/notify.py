@@ -20,7 +20,6 @@ from functions.core.answers import FailedTask, Message
 from functions.core.policy import Policy
 from functions.core.record import plain
 from functions.core.settings import Settings
-from functions.core.visible import visible
 from functions.errors import StoreError
 from functions.store import Store
 
@@ -131,6 +130,8 @@ def _escaped(kind: str) -> str:
     everybody or as bold. What is no simple word stands as code, in which Slack finds none."""
     if re.fullmatch(r"[\w-]{1,100}", kind, re.ASCII):
         return kind
+    from functions.core.visible import visible  # of the few runs that tell of such a kind
+
     text = visible(kind)[:100].replace("`", "'")
     return f"`{text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}`"
 

@@ -357,7 +357,8 @@ class _Run:
         with suppress(StoreError):  # such as of the SQL before an upgrade: it is a hint, no duty
             for pace in self.store.pace(watch):
                 if pace.is_slow:
-                    events.emit(events.QUEUE_SLOW, watch=watch.name, **vars(pace))
+                    waited = {"oldest": round(pace.oldest)}
+                    events.emit(events.QUEUE_SLOW, watch=watch.name, **vars(pace) | waited)
 
 
 class BatchSize:
