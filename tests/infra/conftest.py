@@ -17,11 +17,37 @@ import pytest
 from tests.terraform import ROOT, Terraform, resources, started
 
 PROJECT = "demo-project"
+FILM = "{run_for: 3h, runs_on: pool, memory: 6GB}"
 SHORTER = (
     ("timeout: 600s", "timeout: 540s"),
-    ("run_for: 570s", "run_for: 500s"),
-)  # what Pub/Sub triggers ends at 540 s
-EVERYTHING = {
+    ("run_for: 570s", "run_for: 500s"),  # what Pub/Sub triggers ends at 540 s
+    (
+        "      selection:\n",
+        "      film: {run_for: 3h, runs_on: pool, memory: 6GB}\n      selection:\n",
+    ),
+)
+SIZES: dict[str, dict[str, Any]] = {
+    "api": {"memory": "256Mi", "cpu": "1", "concurrency": 20, "min": 1, "max": 7},
+    "worker": {"memory": "2Gi", "cpu": "2", "concurrency": 2, "min": 2, "max": 9},
+    "sweep": {"memory": "768Mi", "cpu": "0.5", "concurrency": 1, "min": 0, "max": 3},
+    "rescue": {"memory": "384Mi", "cpu": "1", "concurrency": 5, "min": 0, "max": 4},
+}
+POOL: dict[str, Any] = {
+    "image": "europe-docker.pkg.dev/demo-project/images/pool:1",
+    "instances": 3,
+    "memory": "16Gi",
+    "cpu": "4",
+    "gpu": "nvidia-l4",
+    "hours": {"start": "0 8 * * *", "end": "0 20 * * *", "time_zone": "Europe/Berlin"},
+}
+QUEUE: dict[str, Any] = {
+    "name": "another-queue",
+    "max_dispatches_per_second": 9,
+    "max_attempts": 7,
+    "min_backoff": "2s",
+    "max_backoff": "99s",
+}
+EVERYTHING: dict[str, Any] = {
     "name": "two-of-them",
     "region": "europe-west1",
     "database": "supabase",
@@ -36,7 +62,7 @@ EVERYTHING = {
     "cors_origins": ["https://app.example.com", "http://localhost:3000"],
     "page_viewers": ["group:ops@example.com"],
     "page_write": True,
-    "page_redact": ["iban"],
+    "page_redact": ["iban", "tax"],
     "notification_emails": ["oncall@example.com"],
     "slack": {"channel": "#alerts"},
     "slack_token": "S3CRET",
@@ -49,6 +75,13 @@ EVERYTHING = {
     "runbooks_url": "https://example.com/runbooks",
     "alerts_off": ["MemoryHigh"],
     "labels": {"team": "media"},
+    "sizes": SIZES,
+    "pools": {"film": POOL},
+    "queue": QUEUE,
+    "network": {"network": "ours", "subnetwork": "inner", "tags": ["database"]},
+    "secret_locations": ["europe-west1"],
+    "paused": True,
+    "renotify": "7200s",
 }
 FILLED = ["two-of-them-supabase-jwt-secret", "two-of-them-notify-secret"]
 """The secrets of EVERYTHING to which people give a value."""

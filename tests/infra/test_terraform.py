@@ -597,7 +597,7 @@ def test_every_alert_reaches_every_channel_and_what_is_critical_says_so_again(in
         strategy = block(one, "alert_strategy")
         again = [each["renotify_interval"] for each in strategy["notification_channel_strategy"]]
         metric = block(one, "conditions")["condition_prometheus_query_language"]
-        assert again == (["3600s"] if metric and one["severity"] == "CRITICAL" else []), name
+        assert again == (["7200s"] if metric and one["severity"] == "CRITICAL" else []), name
         assert bool(strategy["notification_rate_limit"]) != bool(metric), (
             "a log line that repeats must not mail each time"
         )

@@ -1,0 +1,273 @@
+"""With everything switched on, each variable arrives where it is meant for and nowhere else, and
+each part is connected with the next: whatever is lost on the way would be told by nobody."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from functions.core.settings import Settings
+from tests.chain.definitions import ALERTS
+from tests.infra.conftest import EVERYTHING, POOL, PROJECT, QUEUE, SIZES, Infra, block
+
+pytestmark = pytest.mark.timeout(1500)  # terraform, once for all of its tests
+NAME = "two-of-them"
+REGION = "europe-west1"
+INVOKER = f"{NAME}-invoker@{PROJECT}.iam.gserviceaccount.com"
+GROUPS = {"worker": "worker", "worker_event": "worker", "sweep": "sweep", "rescue": "rescue"}
+"""The group of each function; the others belong to api."""
+CHANNELS = {
+    "email": {"email_address": "oncall@example.com"},
+    "slack": {"channel_name": "#alerts"},
+    "webhook_basicauth": {"url": "https://example.com/hook", "username": "unstuck"},
+}
+"""Where the notifications go, by the type of the channel."""
+
+
+@pytest.fixture(autouse=True)
+def _applied(infra: Infra) -> None:
+    if not infra.complete:
+        pytest.skip("much is only known after an apply: only tfmock applies without a cloud")
+
+
+def made(infra: Infra, kind: str) -> dict[str, dict[str, Any]]:
+    return infra.of_type(kind, everything=True)
+
+
+def environment_of(group: str, entry: str) -> dict[str, str]:
+    """All variables of a function that are no secret."""
+    expected = {
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
+        "WORKER_URL": f"https://{REGION}-{PROJECT}.cloudfunctions.net/{NAME}-worker",
+        "TASKS_QUEUE": f"projects/{PROJECT}/locations/{REGION}/queues/{QUEUE['name']}",
+        "TASKS_INVOKER": INVOKER,
+        "THREADS": str(max(4, SIZES[group]["concurrency"])),
+        "LOG_EXECUTION_ID": "true",
+        "SUPABASE_URL": EVERYTHING["supabase_url"],
+    }
+    if group == "api":
+        expected["JWT_AUDIENCE"] = "authenticated"
+        expected["CORS_ORIGINS"] = "https://app.example.com,http://localhost:3000"
+    if group == "sweep":
+        expected["METRICS"] = "on"
+    if entry == "page":
+        expected |= {"PAGE_WRITE": "on", "PAGE_REDACT": "iban,tax"}
+    return expected
+
+
+def test_each_function_has_the_size_the_account_and_the_variables_of_its_group(
+    infra: Infra,
+) -> None:
+    timeouts = {"api": 60, "worker": 540, "sweep": 105, "rescue": 60}
+    for entry, one in made(infra, "google_cloudfunctions2_function").items():
+        group = GROUPS.get(entry, "api")
+        config, size = block(one, "service_config"), SIZES[group]
+        assert config["environment_variables"] == environment_of(group, entry), entry
+        account = f"{NAME}-{group}@{PROJECT}.iam.gserviceaccount.com"
+        assert config["service_account_email"] == account
+        assert config["timeout_seconds"] == timeouts[group], entry
+        assert (config["available_memory"], config["available_cpu"]) == (
+            size["memory"],
+            size["cpu"],
+        ), entry
+        assert config["max_instance_request_concurrency"] == size["concurrency"], entry
+        assert config["min_instance_count"] == size["min"], entry
+        assert config["max_instance_count"] == size["max"], entry
+        assert config["all_traffic_on_latest_revision"] is True, "else the old code would answer"
+        ingress = "ALLOW_ALL" if group == "api" else "ALLOW_INTERNAL_ONLY"
+        assert config["ingress_settings"] == ingress, entry
+        assert config["direct_vpc_egress"] == "VPC_EGRESS_PRIVATE_RANGES_ONLY", entry
+        network = block(config, "direct_vpc_network_interface")
+        assert {name: network[name] for name in EVERYTHING["network"]} == EVERYTHING["network"]
+
+
+def test_the_code_reads_what_is_set(infra: Infra) -> None:
+    for entry, one in made(infra, "google_cloudfunctions2_function").items():
+        config = block(one, "service_config")
+        secrets = dict.fromkeys(
+            [each["key"] for each in config["secret_environment_variables"]], "https://x.example"
+        )
+        settings = Settings.read(config["environment_variables"] | secrets)
+        assert settings.queue == f"projects/{PROJECT}/locations/{REGION}/queues/{QUEUE['name']}"
+        assert settings.metrics == (entry == "sweep"), entry
+
+
+def test_by_default_a_function_is_open_to_tokens_from_outside_and_takes_all_traffic(
+    infra: Infra,
+) -> None:
+    for entry, one in infra.of_type("google_cloudfunctions2_function").items():
+        config = block(one, "service_config")
+        assert config["ingress_settings"] == "ALLOW_ALL", entry
+        assert config["all_traffic_on_latest_revision"] is True, entry
+
+
+def test_each_function_is_called_through_a_binding_of_its_own_service(infra: Infra) -> None:
+    functions = made(infra, "google_cloudfunctions2_function")
+    bindings = made(infra, "google_cloud_run_service_iam_binding")
+    assert set(bindings) == set(functions), "a function that nobody may call"
+    for entry, one in bindings.items():
+        assert (one["role"], one["service"]) == ("roles/run.invoker", functions[entry]["name"])
+        assert one["location"] == functions[entry]["location"] == REGION
+
+
+def test_messages_of_the_topic_of_tasks_reach_the_worker(infra: Infra) -> None:
+    topic = made(infra, "google_pubsub_topic")["tasks[0]"]
+    trigger = block(made(infra, "google_cloudfunctions2_function")["worker_event"], "event_trigger")
+    assert trigger["pubsub_topic"] == topic["id"]
+    assert trigger["event_type"] == "google.cloud.pubsub.topic.v1.messagePublished"
+    assert trigger["trigger_region"] == REGION
+    assert trigger["service_account_email"] == INVOKER
+    assert topic["message_retention_duration"] == "86400s"
+
+
+def test_the_lines_of_ended_workers_are_kept_for_an_hour_and_sent_again_soon(infra: Infra) -> None:
+    topic = made(infra, "google_pubsub_topic")["gone[0]"]
+    [subscription] = made(infra, "google_pubsub_subscription").values()
+    [sink] = made(infra, "google_logging_project_sink").values()
+    assert not sink["disabled"]
+    assert topic["message_retention_duration"] == "3600s"
+    assert subscription["message_retention_duration"] == "3600s"
+    assert subscription["ack_deadline_seconds"] == 60, "as long as the function may take"
+    assert block(subscription, "retry_policy")["maximum_backoff"] == "60s"
+    assert block(subscription, "expiration_policy")["ttl"] == ""
+
+
+def test_the_queue_and_the_schedule_are_as_the_variables_say(infra: Infra) -> None:
+    [queue] = made(infra, "google_cloud_tasks_queue").values()
+    retries, limits = block(queue, "retry_config"), block(queue, "rate_limits")
+    assert queue["name"] == QUEUE["name"]
+    for name in ("max_attempts", "min_backoff", "max_backoff"):
+        assert retries[name] == QUEUE[name]
+    assert limits["max_dispatches_per_second"] == QUEUE["max_dispatches_per_second"]
+    assert limits["max_concurrent_dispatches"] == 2 * 9
+    assert made(infra, "google_cloud_scheduler_job")["sweep"]["paused"] is True
+
+
+def test_each_channel_leads_to_whom_it_names(infra: Infra) -> None:
+    channels = {
+        one["type"]: one for one in made(infra, "google_monitoring_notification_channel").values()
+    }
+    topic = made(infra, "google_pubsub_topic")["alerts[0]"]
+    for kind, labels in (CHANNELS | {"pubsub": {"topic": topic["id"]}}).items():
+        assert channels[kind]["labels"] == labels
+    may = made(infra, "google_pubsub_topic_iam_member")["alerts[0]"]
+    assert (may["topic"], may["role"]) == (topic["id"], "roles/pubsub.publisher")
+    agents = made(infra, "google_project_service_identity")
+    assert may["member"] == agents["monitoring"]["member"]
+
+
+def test_agents_of_google_may_do_what_they_do_for_us(infra: Infra) -> None:
+    agents = made(infra, "google_project_service_identity")
+    projects = made(infra, "google_project_iam_member")
+    event = projects["eventarc_agent[0]"]
+    assert event["role"] == "roles/eventarc.serviceAgent"
+    assert event["member"] == agents["eventarc"]["member"]
+    accounts = made(infra, "google_service_account_iam_member")
+    token = accounts["pubsub_as_invoker[0]"]
+    assert token["role"] == "roles/iam.serviceAccountTokenCreator"
+    assert token["member"] == agents["pubsub"]["member"]
+    assert token["service_account_id"].endswith(INVOKER)
+
+
+def test_each_account_has_the_roles_of_its_part(infra: Infra) -> None:
+    members = made(infra, "google_project_iam_member")
+    for key, one in members.items():
+        account, _, role = key.partition(" ")
+        if role:
+            assert one["role"] == role
+            assert one["member"].startswith(f"serviceAccount:{NAME}-{account}@")
+    roles = {key for key in members if " " in key}
+    assert "invoker roles/eventarc.eventReceiver" in roles
+    sources = members["build_reads_sources"]
+    assert sources["role"] == "roles/storage.objectViewer"
+    assert sources["member"].startswith(f"serviceAccount:{NAME}-build@")
+    for kind, role in {
+        "google_cloud_tasks_queue_iam_member": "roles/cloudtasks.enqueuer",
+        "google_secret_manager_secret_iam_member": "roles/secretmanager.secretAccessor",
+        "google_artifact_registry_repository_iam_member": "roles/artifactregistry.writer",
+    }.items():
+        assert {one["role"] for one in made(infra, kind).values()} == {role}
+
+
+def test_a_secret_stays_in_the_regions_that_were_named(infra: Infra) -> None:
+    for one in made(infra, "google_secret_manager_secret").values():
+        replicas = block(one, "replication", "user_managed")["replicas"]
+        assert [replica["location"] for replica in replicas] == EVERYTHING["secret_locations"]
+
+
+# -- pools
+
+
+def test_a_pool_runs_the_worker_with_its_size_its_settings_and_its_secrets(infra: Infra) -> None:
+    [pool] = made(infra, "google_cloud_run_v2_worker_pool").values()
+    template = block(pool, "template")
+    container = block(template, "containers")
+    assert block(pool, "scaling")["manual_instance_count"] == POOL["instances"]
+    assert container["image"] == POOL["image"]
+    assert container["command"] == ["python", "-m", "functions.entry.pool"]
+    limits = block(container, "resources")["limits"]
+    assert limits == {"memory": "16Gi", "cpu": "4", "nvidia.com/gpu": "1"}
+    assert block(template, "node_selector")["accelerator"] == POOL["gpu"]
+    assert template["service_account"] == f"{NAME}-worker@{PROJECT}.iam.gserviceaccount.com"
+    plain = {one["name"]: one["value"] for one in container["env"] if not one["value_source"]}
+    expected = environment_of("worker", "worker")
+    assert plain == expected | {"LOG_TRANSPORT": "api", "LOG_SERVICE": f"{NAME}-worker"}
+    secrets = [one["name"] for one in container["env"] if one["value_source"]]
+    assert secrets == ["SUPABASE_KEY"]
+    access = block(template, "vpc_access")
+    assert access["egress"] == "PRIVATE_RANGES_ONLY"
+    assert block(access, "network_interfaces")["subnetwork"] == "inner"
+    log = made(infra, "google_project_iam_member")["pool_log[0]"]
+    assert log["role"] == "roles/logging.logWriter", "its lines would be lost"
+    assert log["member"].startswith(f"serviceAccount:{NAME}-worker@")
+
+
+def test_a_pool_starts_and_ends_at_its_hours(infra: Infra) -> None:
+    jobs = made(infra, "google_cloud_scheduler_job")
+    [pool] = made(infra, "google_cloud_run_v2_worker_pool").values()
+    for key, cron, count in (
+        ("film starts", POOL["hours"]["start"], POOL["instances"]),
+        ("film ends", POOL["hours"]["end"], 0),
+    ):
+        job = jobs[key]
+        target = block(job, "http_target")
+        assert (job["schedule"], job["time_zone"]) == (cron, "Europe/Berlin")
+        assert not job["paused"]
+        assert block(job, "retry_config")["retry_count"] == 5
+        assert target["http_method"] == "PATCH"
+        assert target["uri"] == (
+            f"https://run.googleapis.com/v2/{pool['id']}?updateMask=scaling.manualInstanceCount"
+        )
+        body = json.loads(base64.b64decode(target["body"]))
+        assert body == {"scaling": {"manualInstanceCount": count}}
+        token = block(target, "oauth_token")
+        assert token["service_account_email"].startswith(f"{NAME}-scaler@")
+    may = made(infra, "google_cloud_run_v2_worker_pool_iam_member")["film"]
+    assert (may["role"], may["name"]) == ("roles/run.developer", pool["name"])
+    acts = made(infra, "google_service_account_iam_member")["scaler_as_worker[0]"]
+    assert acts["role"] == "roles/iam.serviceAccountUser"
+
+
+# -- alerts on log lines, and what every mail says
+
+
+def test_an_alert_on_a_log_line_names_what_it_extracts_and_mails_at_most_so_often() -> None:
+    alerts = yaml.safe_load((ALERTS / "log_match.yaml").read_text(encoding="utf-8"))["alerts"]
+    for one in alerts:
+        expected = "300s" if one["alert"] == "SchedulerPaused" else "3600s"
+        assert one["every"] == expected, one["alert"]
+        for label, extractor in one["labels_from"].items():
+            field = extractor.removeprefix("EXTRACT(").removesuffix(")").split(".")[-1]
+            assert label in {field, "by"}, one["alert"]
+
+
+def test_each_mail_is_text_that_mail_programs_show_with_the_labels_of_the_owner(
+    infra: Infra,
+) -> None:
+    for name, one in made(infra, "google_monitoring_alert_policy").items():
+        assert block(one, "documentation")["mime_type"] == "text/markdown", name
+        assert one["combiner"] == "OR", name
+        expected = {"app": NAME, "team": "media", "alert": name.lower()}
+        assert expected.items() <= one["user_labels"].items(), name
