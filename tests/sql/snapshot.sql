@@ -3823,9 +3823,9 @@ begin
 end $$;
 
 -- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), word (of the
--- table's status), kind, owner, reason, first and last (keys)}, each optional. `p_after`: the `next`
--- of the page before. Answers {tasks, next}; a `next` with `searched` goes on behind the rows that
--- were looked at.
+-- table's status), kind, owner, reason, first and last (keys)}, each optional. `p_after`: the
+-- `next` of the page before. Answers {tasks, next}; a `next` with `searched` goes on behind the
+-- rows that were looked at.
 -- No hash and no merge joins: with a small table they would read all of it, and such a plan is kept
 -- while it grows.
 create or replace function unstuck.tasks_page(

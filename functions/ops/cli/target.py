@@ -10,6 +10,7 @@ from typing import NamedTuple
 from functions.core.policy import Policy, Watch, load
 from functions.errors import PolicyError, StoreError
 from functions.ops.cli.out import print_message
+from functions.ops.cli.patience import TalkingStore
 from functions.store import Store
 from functions.store.dsn import readable
 from functions.store.postgres import PostgresStore
@@ -70,6 +71,8 @@ def target(options: argparse.Namespace) -> Target:
     PolicyError, since what is wrong stands in the options."""
     policy, store = load(), _store(options)
     options.closing.callback(store.close)
+    if options.command != "work":  # which logs each failure, and goes on for days
+        store = TalkingStore(store)
     try:
         watch = policy.watch(options.name)
     except KeyError:

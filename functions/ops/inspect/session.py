@@ -9,6 +9,7 @@ import psycopg
 
 from functions.core.sqlstates import Meaning, meaning_of
 from functions.errors import StoreError
+from functions.ops.cli.patience import said_when_slow
 from functions.store import dsn as dsn_of
 
 STATEMENT_TIMEOUT_SECONDS = 60
@@ -30,9 +31,10 @@ Connection = dsn_of.Connection
 
 def connect(dsn: str) -> Connection:
     """Raises StoreError: retryable, when the database can't be reached; with the next step."""
-    return dsn_of.connect(
-        dsn, autocommit=True, prepare_threshold=None, application_name="unstuck check"
-    )
+    with said_when_slow():
+        return dsn_of.connect(
+            dsn, autocommit=True, prepare_threshold=None, application_name="unstuck check"
+        )
 
 
 @contextmanager
