@@ -1,5 +1,5 @@
 """completion: what makes the TAB key know the commands and options. It defines `unstuck` for
-`python -m functions`.
+`python -m functions`, unless that is installed as a command.
 
 bash: eval "$(python -m functions completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc, after
 compinit; fish: python -m functions completion fish | source, in ~/.config/fish/config.fish."""
@@ -7,7 +7,7 @@ compinit; fish: python -m functions completion fish | source, in ~/.config/fish/
 import argparse
 
 from functions.core.states import State
-from functions.ops.cli.out import FINE, print_json
+from functions.ops.cli.out import FINE, PROGRAM, print_json
 
 HELP = "print the completion script of a shell"
 JSON = {"shell": (), "script": ()}
@@ -16,7 +16,8 @@ FUNCTIONS = {
     "zsh": 'unstuck() { python -m functions "$@" }',
     "fish": "function unstuck; python -m functions $argv; end",
 }
-"""The command `unstuck` in each shell: a completion belongs to one word, and ours are three."""
+"""The command `unstuck` in each shell, where it is not installed: a completion belongs to one word,
+and ours are three."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
     for command in options.commands.values():
         _complete_values(command)
     completion = shtab.complete(options.parser, options.shell)
-    script = f"{completion}\n{FUNCTIONS[options.shell]}\n"
+    function = "" if PROGRAM == "unstuck" else f"{FUNCTIONS[options.shell]}\n"
+    script = f"{completion}\n{function}"
     if options.json:
         print_json({"shell": options.shell, "script": script})
     else:

@@ -23,11 +23,12 @@ _HEAD = """# Commands
 
 <!-- Made by `make docs` from the commands' own help. Edit that instead. -->
 
-`python -m functions COMMAND`. Data goes to stdout, messages to stderr. A command that writes first
-shows what it would do; it writes with `--apply`, or when a person at the terminal says yes. Tables
-are drawn on a terminal and separated by tabs otherwise; `NO_COLOR` is respected. An error ends with
-the next step. The words are in the [glossary](glossary.md); a *watch* is a table of
-[policy.yaml](policy.md).
+`python -m functions COMMAND` with the Python of a checkout's `.venv`, or `unstuck COMMAND` after
+`pipx install .` there. Data goes to stdout, messages to stderr. A command that writes first shows
+what it would do; it writes with `--apply`, or when a person at the terminal says yes. Tables are
+drawn on a terminal, as wide as it is, and separated by tabs otherwise; `NO_COLOR` is respected.
+Options are not abbreviated. An error ends with the next step. The words are in the
+[glossary](glossary.md); a *watch* is a table of [policy.yaml](policy.md).
 
 `eval "$(python -m functions completion bash)"` makes the TAB key complete commands and options (zsh
 and fish too).
