@@ -186,6 +186,7 @@ def _task(task_id: str) -> dict[str, Any]:
         "drawing": timeline.draw(times, is_open=status.state in OPEN),
         "attempts": times.attempts[::-1],
         "created": times.created,
+        "now": times.now,
         "most_attempts": watch().rule(status.kind).attempts,
         "title": f"Task {key[:8]}",
     }
