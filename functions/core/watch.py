@@ -197,6 +197,11 @@ class Watch(PolicyRecord):
         "worker is lost it is cancelled, and never started again.",
         default=(),
     )
+    asked_to_stop: tuple[str, ...] = policy_key(
+        NAMES,
+        "Columns that are set (or true) in a row whose user asked to stop the task, as `stopping`.",
+        default=(),
+    )
     hooks: dict[str, tuple[str, ...]] = policy_key(
         same_kind(NAMES, HOOKS),
         "SQL functions of yours that are called in the transaction of the move.",

@@ -80,7 +80,9 @@ class Table:
     def is_stopping(self, row: str) -> str:
         """Whether its user asked to stop the task."""
         words = ", ".join(literal(word) for word in self.watch.stopping)
-        return f"{row}.{self.status} in ({words})" if words else "false"
+        tests = [f"{row}.{self.status} in ({words})"] if words else []
+        tests += [self._is_set(name, row) for name in self.watch.asked_to_stop]
+        return f"({' or '.join(tests)})" if len(tests) > 1 else "".join(tests) or "false"
 
     def _not_deleted(self, row: str) -> Iterator[str]:
         for name in self.watch.deleted:
@@ -247,8 +249,23 @@ class Table:
             times.append(self.clock(row, "due"))
         times += [*self._each(row, "lease"), *self._each(row, "seen")]
         if self.sees_put_back and queued:
-            times.append(self._observed(row, "status_at"))
+            times.append(first([self._observed(row, "status_at"), *self._put_back(row)]))
         return times[0] if len(times) == 1 else f"greatest({', '.join(times)})"
+
+    def _put_back(self, row: str) -> list[str]:
+        """When the task may have been put back before a trigger saw it: a task that was tried, at
+        its last sign of life. Where nothing counts the tries, at each write."""
+        raised = [name for name, written in self._also(State.RUNNING) if written == "raise"]
+        counts = [name for name in raised if (name, "raise") not in self._also(State.PENDING)]
+        if not counts:
+            return self._each(row, "touched")
+        if not self.watch.clocks.get("alive"):
+            return []
+        tried = f"{row}.{identifier(counts[0])} > 0"
+        return [f"case when {tried} then {self.clock(row, 'alive')} end"]
+
+    def _also(self, state: State) -> list[tuple[str, str]]:
+        return list(self.watch.also.get(state, {}).items())
 
     def due(self, row: str) -> str:
         """From when on the task may be claimed."""

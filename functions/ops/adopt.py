@@ -43,6 +43,7 @@ def watch(inferred: Inferred, name: str | None = None) -> dict[str, Any]:
         "clocks": _clocks(inferred),
         "per_row": _per_row(inferred),
         "deleted": list(mapping.deleted),
+        "asked_to_stop": list(mapping.asked_to_stop),
         "types": _types(inferred),
         "also": _also(inferred),
         "jwt_role": _jwt_role(inferred),
@@ -220,11 +221,11 @@ def _without_watch(policy: str, name: str) -> str:
 def _clocks(inferred: Inferred) -> dict[str, list[str]]:
     """`alive` falls back on the start and then on the birth: NULL means the next clock."""
     mapping = inferred.mapping
-    alive = dict.fromkeys(
-        (*mapping.clock("alive"), *mapping.clock("started"), *mapping.clock("queued"))
-    )
+    alive = dict.fromkeys((*mapping.alive, *mapping.clock("started"), *mapping.clock("queued")))
     seen = [*mapping.clock("started"), *mapping.locked_at] if mapping.clock("alive") else []
     seen = seen or list(mapping.locked_at)
+    if mapping.clock("alive") and not seen and len(mapping.alive) > 1:
+        seen = [name for name in mapping.touched if name != mapping.alive[0]]
     clocks = {
         "queued": list(mapping.clock("queued")),
         "due": _writable(inferred, mapping.clock("due")),
@@ -269,7 +270,7 @@ def _types(inferred: Inferred) -> dict[str, str]:
     times |= {*mapping.locked_at}
     used = times | roles | {*marks(inferred).values(), *mapping.locks, mapping.status or ""}
     used |= {limit.name for limit in (*mapping.timeouts, *mapping.silences)}
-    used |= {*mapping.deleted, mapping.version or ""}
+    used |= {*mapping.deleted, *mapping.asked_to_stop, mapping.version or ""}
     for learned in mapping.ends.values():
         times |= set(learned.times)
         used |= {*learned.times, *learned.constants}
@@ -308,9 +309,9 @@ def _also(inferred: Inferred) -> dict[str, dict[str, str]]:
     if mapping.columns.get("attempts"):
         also[State.RUNNING][mapping.columns["attempts"] or ""] = "raise"
     _add_locks(inferred, also)
-    born = set(mapping.clock("queued"))
-    for name in mapping.clock("started"):
-        if name not in born and nothing(inferred.table.columns[name]) == "null":
+    described, born = inferred.table.columns, set(mapping.clock("queued"))
+    for name in (*mapping.clock("started"), *mapping.asked_to_stop):
+        if name not in born and nothing(described[name]) in {"null", "false"}:
             also[State.PENDING][name] = "nothing"
     if _ends_apart(inferred):
         also[State.COMPLETED] |= dict.fromkeys(mapping.clock("finished")[:1], "now")

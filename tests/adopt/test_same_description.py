@@ -27,6 +27,9 @@ LIMITS = {
     "run_timeout_ms bigint": "(120 + {}) * 60000",
     "heartbeat_timeout_minutes int": "greatest(1, {})",
     "archived boolean": "{} > 100",
+    "kill_flag boolean": "{} > 60",
+    "stop_requested_at timestamptz": "case when {} > 70 then now() end",
+    "modified timestamptz": "now() + make_interval(mins => least({}, 0))",
     "claimed_at timestamptz": "now() + make_interval(mins => least({}, 0))",
     "trashed_at timestamptz": "case when {} > 90 then now() end",
 }

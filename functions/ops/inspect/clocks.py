@@ -8,7 +8,7 @@ import datetime
 import math
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from functions.core.states import State
@@ -16,18 +16,15 @@ from functions.install.column_sql import TEXTS, Column
 from functions.ops.inspect import columns as by_name
 from functions.ops.inspect.catalogue import Facts
 from functions.ops.inspect.evidence import Evidence
-from functions.ops.inspect.mapping import Mapping
+from functions.ops.inspect.mapping import Mapping, without
 from functions.ops.inspect.sentences import Doubt, doubt, joined
 from functions.ops.inspect.vocabulary import is_among, tokens
-
-if TYPE_CHECKING:
-    from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.words import sure_states
 
 Doubts = list[Doubt]
 
 
-def clocks(inferred: "Inferred", mapping: Mapping) -> Mapping:
-    table, doubts = inferred.table, inferred.doubts
+def clocks(table: Facts, evidence: Evidence, mapping: Mapping, doubts: Doubts) -> Mapping:
     columns = [
         column
         for column in table.columns.values()
@@ -38,7 +35,9 @@ def clocks(inferred: "Inferred", mapping: Mapping) -> Mapping:
         return by_name.exact(columns, role, by_name.is_time)
 
     heartbeat, updated = times("heartbeat"), times("updated")
-    queued = _queued(times("queued"))
+    moved = [column.name for column in columns if column.born_now and moves(table, column.name)]
+    updated = list(dict.fromkeys([*updated, *(name for name in moved if name not in heartbeat)]))
+    queued = _queued([name for name in times("queued") if name not in updated])
     locked = times("locked_at")
     started = _started(columns, locked, doubts)
     finished, ends_well = _finished(columns, doubts)
@@ -51,14 +50,17 @@ def clocks(inferred: "Inferred", mapping: Mapping) -> Mapping:
     due = [*times("due"), *(name for name in queued[1:] if "queue" in name.lower())]
     used = {*heartbeat, *updated, *queued, *locked, *started, *finished, *leases, *deadline}
     left = [column for column in columns if column.name not in used | {*due, *times("expires")}]
-    due += _planned(inferred, mapping, left)
+    due += _planned(evidence, mapping, left, doubts)
+    newer = _newer_than_birth(evidence, queued, [name for name in left if name.name not in due])
+    doubts += [doubt("newer", name=name) for name in newer]
     timeouts = by_name.timeouts(columns)
     mapping = replace(
         mapping,
+        words=_with_sleepers(evidence, mapping, due),
         clocks={
             "queued": tuple(queued[:1]),
             "started": tuple(started[:1]),
-            "alive": tuple(heartbeat[:1] or updated[:1]),
+            "alive": (*(heartbeat or updated)[:1], *([] if updated else newer[:1])),
             "finished": tuple(finished[:1]),
             "due": tuple(sorted(dict.fromkeys(due), key=_is_window)),
             "lease": leases,
@@ -77,7 +79,9 @@ def clocks(inferred: "Inferred", mapping: Mapping) -> Mapping:
     return mapping
 
 
-def _planned(inferred: "Inferred", mapping: Mapping, columns: list[Column]) -> list[str]:
+def _planned(
+    evidence: Evidence, mapping: Mapping, columns: list[Column], doubts: Doubts
+) -> list[str]:
     """The columns that say when a task is due: by their names, or since rows that wait have times
     of the future there."""
     waiting = mapping.words.get(State.PENDING, ())
@@ -88,10 +92,47 @@ def _planned(inferred: "Inferred", mapping: Mapping, columns: list[Column]) -> l
         if column.name not in named
         and by_name.is_time(column)
         and not any(is_among(part, "not_planned") for part in tokens(column.name))
-        and inferred.evidence.ahead(column.name, waiting)
+        and (evidence.ahead(column.name, waiting) or _sleepers(evidence, mapping, column.name))
     ]
-    inferred.doubts += [doubt("due", name=name) for name in ahead]
+    doubts += [doubt("due", name=name) for name in ahead]
     return [*named, *ahead]
+
+
+def _sleepers(evidence: Evidence, mapping: Mapping, due: str) -> list[Any]:
+    """The words that only sound like work, whose rows all have the time at which they go on still
+    ahead, where no other row has one: `sleeping` is of tasks that wait."""
+    running = mapping.words.get(State.RUNNING, ())
+    waiting = mapping.words.get(State.PENDING, ())
+    asleep = [
+        word
+        for word in running
+        if not sure_states(word) and 0 < evidence.count([word]) == evidence.ahead(due, [word])
+    ]
+    others = [word for word in evidence.rows if word not in {*asleep, *waiting}]
+    is_theirs = len(asleep) < len(running) and not evidence.filled(due, others)
+    return asleep if is_theirs else []
+
+
+def _with_sleepers(
+    evidence: Evidence, mapping: Mapping, due: list[str]
+) -> dict[State, tuple[Any, ...]]:
+    asleep = [word for name in due for word in _sleepers(evidence, mapping, name)]
+    kept = without(mapping.words, asleep)
+    return kept | {State.PENDING: (*kept.get(State.PENDING, ()), *dict.fromkeys(asleep))}
+
+
+def _newer_than_birth(evidence: Evidence, queued: list[str], columns: list[Column]) -> list[str]:
+    """The columns that get the time of the birth and are moved later, as rows show: nobody but the
+    application's own writes does that."""
+    return [
+        column.name
+        for column in columns
+        if queued
+        and column.born_now
+        and by_name.is_time(column)
+        and not any(is_among(part, "not_planned") for part in tokens(column.name))
+        and evidence.is_later(column.name, queued[0])
+    ]
 
 
 def _is_window(name: str) -> bool:

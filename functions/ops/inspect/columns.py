@@ -124,6 +124,24 @@ def is_planned(column: Column) -> bool:
     return planned or (len(parts) > 1 and is_among(parts[-1], "planned_after"))
 
 
+def asked_to_stop(columns: Iterable[Column]) -> list[str]:
+    """The flags and times beside the status that say that the user asked to stop the task:
+    cancel_requested, stop_requested_at, kill_flag."""
+    return [column.name for column in columns if _asks_to_stop(column)]
+
+
+def _asks_to_stop(column: Column) -> bool:
+    parts = tokens(column.name)
+    stops = any(is_among(part, "stops") for part in parts)
+    if not stops or column.generated:
+        return False
+    asked = any(is_among(part, "asked_by") for part in parts)
+    if column.type == "bool":
+        bare = all(is_among(part, "stops") or is_among(part, "flag_parts") for part in parts)
+        return asked or bare
+    return asked and is_time(column)
+
+
 def says_why(column: Column) -> bool:
     """Whether its name says that it takes the reason of a failure."""
     parts = tokens(column.name)

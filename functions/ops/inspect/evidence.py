@@ -4,6 +4,7 @@ and which times lie ahead. Reads; `Evidence` itself is pure.
 Names alone deceive: `wait_till` is known as a due time by the future times of rows that wait,
 `is_settled` as a part of the end because each ended row has it and no open part."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +88,22 @@ class Evidence:
             for part in self._of(column, words)
         )
 
+    def is_later(self, column: str, other: str) -> bool:
+        """Whether rows of a word show a later time here than in the other column, and none shows an
+        earlier one."""
+        pairs = [
+            (shown[column], shown[other])
+            for shown in self.shown.values()
+            if column in shown and other in shown
+        ]
+        ends = [
+            (_of_text(a), _of_text(b))
+            for mine, theirs in pairs
+            for a, b in ((mine.least, theirs.least), (mine.greatest, theirs.greatest))
+            if a and b
+        ]
+        return all(a >= b for a, b in ends) and any(a > b for a, b in ends)
+
     def extremes(self, column: str) -> list[float]:
         """The least and greatest numbers, without zeros."""
         texts = [
@@ -101,6 +118,11 @@ class Evidence:
 
 
 NOTHING = Evidence()
+
+
+def _of_text(value: str) -> tuple[float, str]:
+    """Numbers by their size, times as PostgreSQL writes them."""
+    return (float(value), "") if re.fullmatch(r"-?[\d.]+", value) else (0, value)
 
 
 def text_of(word: Any) -> str:

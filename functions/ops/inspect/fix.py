@@ -81,13 +81,13 @@ def require_writable(inferred: Inferred, limits: Limits) -> None:
 def _actions(test: Overdue) -> list[str]:
     """A pending task is back already: a requeue has nothing to do with it, and to fail it is not
     what was asked for."""
-    stops = test.mapping.stopping.intersection(test.words)
-    cancelled = ["cancel"] if stops and test.mapping.word(State.CANCELLED) is not None else []
+    chosen = action(test)
+    cancelled = ["cancel"] if "'cancel'" in chosen else []
     if test.limits.action == "fail":
         return ["fail", *cancelled]
     if test.state == State.PENDING:
         return cancelled
-    exhausted = "'fail'" in action(test) and test.mapping.word(State.FAILED) is not None
+    exhausted = "'fail'" in chosen and test.mapping.word(State.FAILED) is not None
     return ["requeue", *(["fail"] if exhausted else []), *cancelled]
 
 
@@ -247,7 +247,7 @@ def _requeued(test: Overdue) -> dict[str, str]:
     born = mapping.clock("queued")
     names = [name for name in (*mapping.clock("started"), *mapping.locks) if name not in born]
     values = {mapping.status or "": literal(mapping.word(State.PENDING))}
-    values |= _touched(test) | _cleared(test, names)
+    values |= _touched(test) | _cleared(test, (*names, *mapping.asked_to_stop))
     for learned in mapping.ends.values():
         before = learned.open_constants
         values |= {name: _constant(test, name, text) for name, text in before.items()}

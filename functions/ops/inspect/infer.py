@@ -86,8 +86,9 @@ def infer(
         version=by_name.first(columns, "version", by_name.is_count),
         deleted=tuple(by_name.exact(columns, "deleted", by_name.is_flag_or_time)),
         locks=tuple(by_name.exact(columns, "lock", by_name.is_holder)),
+        asked_to_stop=tuple(by_name.asked_to_stop(columns)),
     )
-    mapping = clocks(inferred, mapping)
+    mapping = clocks(table, inferred.evidence, mapping, inferred.doubts)
     mapping = _ended_by_rows(inferred, mapping, status, override)
     _say_assumed(inferred, status, override)
     mapping = _possible(inferred, overridden(mapping, override, status.column), status)

@@ -48,11 +48,22 @@ class Mapping:
     them as the general word of their state."""
     stopping: frozenset[Any] = frozenset()
     """Running words of a task whose user asked to stop it."""
+    asked_to_stop: tuple[str, ...] = ()
+    """Flags and times that say the same beside the status."""
     ends: dict[State, Learned] = field(default_factory=dict)
     """What the rows show that an end also writes."""
 
     def clock(self, name: str) -> tuple[str, ...]:
         return self.clocks.get(name, ())
+
+    @property
+    def alive(self) -> tuple[str, ...]:
+        """What proves life: where no beat is there yet, the last change does."""
+        return (
+            tuple(dict.fromkeys((*self.clock("alive"), *self.touched)))
+            if self.clock("alive")
+            else ()
+        )
 
     def word(self, state: State) -> Any:
         """The word to write for a state, or None."""

@@ -84,6 +84,16 @@ class Overdue:
         later = [f"{sign} > {end} + interval '1 minute'" for sign in (*self._signs(),)]
         yield f"({' or '.join([f'({end}) is null', *later])})"
 
+    @property
+    def asked_to_stop(self) -> str | None:
+        """Did its user ask to stop it? None where nothing can tell."""
+        words = ", ".join(literal(word) for word in self.words if word in self.mapping.stopping)
+        tests = [f"{self.status} in ({words})"] if words else []
+        for name in self.mapping.asked_to_stop:
+            is_flag = self.columns[name].type == "bool"
+            tests.append(f"{self.named(name)} is {'true' if is_flag else 'not null'}")
+        return f"({' or '.join(tests)})" if tests else None
+
     def _not_deleted(self) -> Iterator[str]:
         for name in self.mapping.deleted:
             alive = "not true" if self.columns[name].type == "bool" else "null"
@@ -103,7 +113,8 @@ class Overdue:
         return [first(self.clock("queued"))] if self.mapping.clock("queued") else []
 
     def _alive(self) -> list[str]:
-        return [first(self.clock("alive"))] if self.mapping.clock("alive") else []
+        alive = [moment(self.columns[name]) for name in self.mapping.alive]
+        return [first(alive)] if alive else []
 
     def _locked(self) -> list[str]:
         return [moment(self.columns[name]) for name in self.mapping.locked_at]
@@ -111,7 +122,11 @@ class Overdue:
     def _signs(self) -> list[str]:
         """A claim after the last beat counts too: an updated_at that nobody moves must not age a
         task that just started."""
-        return [*self._alive(), *self.clock("started"), *self._locked()]
+        signs = [*self._alive(), *self.clock("started"), *self._locked()]
+        beats = self.mapping.clock("alive") not in ((), self.mapping.touched[:1])
+        if beats and not self.clock("started") and not self._locked():
+            signs += [moment(self.columns[name]) for name in self.mapping.touched]
+        return signs
 
     def _put_back(self) -> list[str]:
         """A task that was tried before waits since it was put back, not since it was created. Where
@@ -211,11 +226,10 @@ def action(test: Overdue) -> str:
     """What would be done with a row, as SQL: to put back a task that has used its tries up would be
     a limbo for ever, and one whose user asked to stop it is cancelled."""
     chosen = _chosen_action(test)
-    asked = [word for word in test.words if word in test.mapping.stopping]
-    if not asked or test.mapping.word(State.CANCELLED) is None:
+    if test.asked_to_stop is None:
         return chosen
-    words = ", ".join(literal(word) for word in asked)
-    return f"case when {test.status} in ({words}) then 'cancel' else {chosen} end"
+    end = "cancel" if test.mapping.word(State.CANCELLED) is not None else "fail"
+    return f"case when {test.asked_to_stop} then {literal(end)} else {chosen} end"
 
 
 def _chosen_action(test: Overdue) -> str:

@@ -61,6 +61,8 @@ DOUBTS = {
     "If it limits the run: --older-than.",
     "due": "{name} is taken for the time before which a task may not start, since rows that wait "
     "have times of the future there. If it is not: --map FILE (clocks.due).",
+    "newer": "{name} is taken for a sign of life, since rows have later times there than at their "
+    "birth. If it is not: --map FILE (clocks.alive).",
     "ended": "rows in {words} have {name} set: they are taken for ended. If they wait: --map FILE "
     "(words.pending).",
     "stage": "{words} seems to be the {state} of one stage only: it is read and never written. Say "
@@ -91,6 +93,7 @@ TOPICS = {
     "assumed": "-",
     "expires": "clocks.deadline",
     "due": "clocks.due",
+    "newer": "clocks.alive",
     "ended": "words.pending",
     "free_text": "words",
     "numbers": "words",

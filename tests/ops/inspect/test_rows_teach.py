@@ -73,6 +73,36 @@ class TestTimes:
         )
         assert world.check(table="parcels").ids() == ["2", "1"]
 
+    @pytest.mark.parametrize("beat", ["", "last_ping_at timestamptz, "])
+    @pytest.mark.parametrize("name", ["utime", "modification_time", "cambiado"])
+    def test_a_task_that_waited_long_and_was_just_taken_is_alive(
+        self, name: str, beat: str, world: World
+    ) -> None:
+        table(
+            world,
+            "parcels",
+            f"phase text not null check (phase in {CLOSED}), problem text, {beat}"
+            f"ctime timestamptz not null default {OLD}, {name} timestamptz not null default now()",
+            "(phase) values ('working')",
+            f"(phase, {name}) values ('working', {OLD}), ('finished', {OLD})",
+        )
+        assert world.check(table="parcels").ids() == ["2"]
+
+    def test_the_last_change_is_known_by_the_trigger_that_sets_it(self, world: World) -> None:
+        table(
+            world,
+            "parcels",
+            f"phase text not null check (phase in {CLOSED}), problem text, "
+            f"ctime timestamptz not null default {OLD}, v timestamptz not null default now()",
+            "(phase) values ('working')",
+        )
+        world.run(
+            "create function set_v() returns trigger language plpgsql as "
+            "'begin new.v := now(); return new; end'",
+            "create trigger set_v before update on parcels for each row execute function set_v()",
+        )
+        assert world.check(table="parcels").ids() == []
+
     def test_what_cannot_be_judged_is_not_zero(self, world: World) -> None:
         table(
             world,
@@ -173,6 +203,41 @@ class TestWords:
         )
         world.fix("--action", action, table="films")
         assert world.value("select state from films where no = 1") == "canceled"
+
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [
+            ("abort_wanted boolean not null default false", "true"),
+            ("kill_flag boolean", "true"),
+            ("user_stop_requested_at timestamptz", "now()"),
+        ],
+    )
+    @pytest.mark.parametrize("end", ["canceled", None])
+    def test_a_task_that_was_asked_to_stop_beside_its_status_never_starts_again(
+        self, column: str, value: str, end: str | None, world: World
+    ) -> None:
+        words = ["queued", "rendering", "rendered", "failed", *([end] if end else [])]
+        table(
+            world,
+            "films",
+            f"state text not null check (state in ({', '.join(map(repr, words))})), "
+            f"problem text, {column}, {TIMES}",
+            f"(state, {column.split(maxsplit=1)[0]}) values ('rendering', {value})",
+            "(state) values ('rendering')",
+        )
+        world.fix("--action", "requeue", table="films")
+        states = world.rows("select state from films order by no")
+        assert states == [(end or "failed",), ("queued",)]
+
+    def test_a_word_of_rows_that_go_on_at_a_later_time_is_of_a_wait(self, world: World) -> None:
+        table(
+            world,
+            "films",
+            f"state text not null, problem text, wakes timestamptz, {TIMES}",
+            "(state, wakes) values ('pausing_between', now() + interval '900 years')",
+            "(state) values ('rendering'), ('failed'), ('rendered')",
+        )
+        assert world.check(table="films").ids() == ["2"]
 
     def test_numbers_are_explained_in_the_signs_of_any_script(self, world: World) -> None:
         table(
