@@ -31,15 +31,27 @@ HIDDEN = "••• hidden •••"
 MAX_LEVELS = 100
 """Of objects and lists in each other; what lies deeper is hidden."""
 _WORDS = (
-    r"(?:api|access|private|secret)[_-]?key|token|secret|passw(?:or)?d|passphrase|pwd|signature|"
-    r"credentials?|\bsig"
+    r"(?:api|access|account|private|secret)[_-]?key|(?-i:[A-Z][A-Z\d_]{1,60}_KEY)|[?&]key|token|"
+    r"secret|passw(?:or)?d|passphrase|pwd|signature|credentials?|\bsig"
 )
+_QUOTE = r"\\{0,4}[\"']"
+"""Perhaps inside another text, where backslashes stand before it."""
 _FORMS = (
-    # the password in a URL
+    # the password in a URL; of a web page what is behind the first slash is none
     (re.compile(r"(://[^\s:/@'\"]{0,200}:)(?!password@)[^\s'\"/]{1,500}@"), rf"\1{HIDDEN}@"),
     (
-        re.compile(r"(postgres(?:ql)?[\w+]{0,20}://[^\s:/@]{0,200}:)(?!password@)[^\s]{1,500}@"),
+        re.compile(
+            r"(?i)((?<!http)(?<!https)://[^\s:/@]{0,200}:)(?!password@)(?:(?!://)\S){1,500}@"
+        ),
         rf"\1{HIDDEN}@",
+    ),
+    # a token in the place of a user
+    (re.compile(r"(?i)(https?://)[^\s:/@'\"]{12,500}@"), rf"\1{HIDDEN}@"),
+    # an address that anybody may post to
+    (re.compile(r"(?i)(//hooks\.slack\.com/)[\w/-]{1,200}"), rf"\1{HIDDEN}"),
+    (
+        re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[\w\s+/=\\:,.-]{1,20000}"),
+        rf"\1{HIDDEN}",
     ),
     # a header
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
@@ -49,17 +61,21 @@ _FORMS = (
         ),
         rf"\1{HIDDEN}",
     ),
-    # name=value and "name": "value"
+    # name='a value', name=value, "name": "value", <name>value, --name value
     (
-        re.compile(rf"(?i)((?:{_WORDS})[\"']?\s{{0,3}}[=:]\s{{0,3}}[\"']?)[^\s\"'&,;(){{}}\[\]]+"),
-        rf"\1{HIDDEN}",
+        re.compile(
+            rf"(?i)((?:{_WORDS})(?:(?:{_QUOTE})?\s{{0,3}}(?:=|:|%3[AD])\s{{0,3}}|>)"
+            rf"|--[\w-]{{0,40}}(?:{_WORDS})\s{{1,3}})"
+            rf"(?:({_QUOTE})(?:(?!\2)[^\r\n]){{1,2000}}|[^\s\"'&,;(){{}}\[\]<]+)"
+        ),
+        rf"\1\2{HIDDEN}",
     ),
     # a JWT
     (re.compile(r"eyJ[\w-]{5,2000}\.[\w-]{1,8000}\.[\w-]{0,2000}"), HIDDEN),
     # the keys of well-known services
     (
         re.compile(
-            r"\b(?:sk[-_]|sb_secret_|whsec_|gh[opsu]_|github_pat_|xox[abprs]-|AKIA|AIza|glpat-)"
+            r"\b(?:[rs]k[-_]|sb_secret_|whsec_|gh[opsu]_|github_pat_|xox[abprs]-|AKIA|AIza|glpat-)"
             r"[\w-]{8,}"
         ),
         HIDDEN,

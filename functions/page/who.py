@@ -2,7 +2,6 @@
 decided before the page: by Google's IAM, or by its Identity-Aware Proxy (IAP)."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from functions.core.jwt_payload import claims_of
 
@@ -31,5 +30,10 @@ def same_origin(request: Any) -> bool:
     forge. A request without them is not from the page."""
     if site := request.headers.get("Sec-Fetch-Site"):
         return bool(site == "same-origin")
-    origin = request.headers.get("Origin")
-    return bool(origin) and urlsplit(origin).netloc == request.host
+    return is_origin_of(request.headers.get("Origin", ""), request.host)
+
+
+def is_origin_of(origin: str, host: str) -> bool:
+    """Whether a page of this host sends this Origin. Compared as a text: a browser writes it in one
+    way, and what is no URL is of nobody."""
+    return bool(host) and origin in {f"http://{host}", f"https://{host}"}

@@ -34,6 +34,7 @@ from functions.worker.messages import (
     Exited,
     Failed,
     GuardMessage,
+    HandlerReason,
     Imported,
     Job,
     LastMessage,
@@ -356,7 +357,7 @@ class NotLoadedError(Exception):
     it: the function or its module is not here (`no_handler`), or the import of its module failed,
     since a library or a setting is missing (`transient`)."""
 
-    def __init__(self, handler: str, reason: Reason, why: str) -> None:
+    def __init__(self, handler: str, reason: HandlerReason, why: str) -> None:
         super().__init__(f"handler {handler}: {why}")
         self.reason = reason
 
@@ -368,7 +369,7 @@ def load(handler: str) -> Callable[..., Any]:
         imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         absent = f"{module}.".startswith(f"{error.name}.")
-        reason = Reason.NO_HANDLER if absent else Reason.TRANSIENT
+        reason: HandlerReason = Reason.NO_HANDLER if absent else Reason.TRANSIENT
         raise NotLoadedError(handler, reason, str(error) if absent else _trace(error)) from error
     except Exception as error:
         raise NotLoadedError(handler, Reason.TRANSIENT, _trace(error)) from error

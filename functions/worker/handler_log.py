@@ -3,6 +3,7 @@ wrote, and a line of JSON on stdout is an event for Cloud Logging; so its words 
 one event, whatever they are."""
 
 from functions.core import events
+from functions.core.redact import redacted
 from functions.worker.messages import Job, LogLine
 
 SEVERITIES = events.DEBUG, events.INFO, events.WARNING, events.ERROR, events.CRITICAL
@@ -16,11 +17,15 @@ def printed(job: Job, text: str) -> str:
 def line(job: Job, log_line: LogLine) -> str:
     """The log line of what its logger was given."""
     level = log_line.severity if log_line.severity in SEVERITIES else events.INFO
-    where = {"line": None, "file": None, "function": None}
-    where |= {name: value for name, value in log_line.where.items() if name in where}
     about = {
-        "logging.googleapis.com/sourceLocation": where,
-        "logging.googleapis.com/labels": log_line.labels,
+        "logging.googleapis.com/sourceLocation": {
+            name: log_line.where[name]
+            for name in ("line", "file", "function")
+            if isinstance(log_line.where.get(name), int | str)
+        },
+        "logging.googleapis.com/labels": {
+            name: str(label) for name, label in redacted(log_line.labels).items()
+        },
     }
     return events.HANDLER_LOG.line(_about(job, log_line.text, log_line.logger), level, about)
 

@@ -75,13 +75,24 @@ class Result(Record):
     text: str
 
 
+HandlerReason = Literal[
+    Reason.HANDLER_ERROR,
+    Reason.TRANSIENT,
+    Reason.NO_HANDLER,
+    Reason.OUT_OF_MEMORY,
+    Reason.CRASHED,
+]
+"""What a handler's process may give as its reason. The others are words of the guard, the sweep and
+people."""
+
+
 class Failed(Record):
     """The handler has raised. `error` is for the user, `detail` for the operator; `settle_as` None:
     the rule decides, by `on_lost` where a request got no answer (`transient`), else by `on_error`.
     `after`: seconds until the next try."""
 
     settle_as: Literal[SettleAs.RETRY, SettleAs.RETURN, SettleAs.FAIL] | None
-    reason: Reason
+    reason: HandlerReason
     error: str | None
     detail: str
     after: float | None = None

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from functions.page.who import caller
+from functions.page.who import caller, same_origin
 
 IAP = "service-7@gcp-sa-iap.iam.gserviceaccount.com"
 
@@ -52,3 +52,24 @@ def test_the_name_comes_from_the_header_that_the_platform_verified(
         headers={name: text for name, text in headers.items() if text is not None}
     )
     assert caller(request) == who
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "is_same"),
+    [
+        ("https://page.example", "page.example", True),
+        ("http://127.0.0.1:8080", "127.0.0.1:8080", True),
+        ("https://page.example.evil.example", "page.example", False),
+        ("https://evil@page.example", "page.example", False),
+        ("x://page.example#", "page.example", False),
+        ("http://[::1", "page.example", False),
+        ("http://page]", "page.example", False),
+        ("null", "", False),
+        ("", "", False),
+        ("http://", "", False),
+    ],
+)
+def test_only_the_page_itself_may_write_and_no_origin_is_an_error(
+    origin: str, host: str, is_same: bool
+) -> None:
+    assert same_origin(SimpleNamespace(headers={"Origin": origin}, host=host)) is is_same

@@ -103,6 +103,8 @@ def test_what_a_handler_sends_runs_nothing_in_the_worker(tmp_path):
         '["Progress", {"progress": []}]',
         '["Failed", {"settle_as": "complete", "reason": "shutdown", "error": "", "detail": ""}]',
         '["Failed", {"settle_as": null, "reason": "no such", "error": "", "detail": ""}]',
+        '["Failed", {"settle_as": "fail", "reason": "cancelled", "error": "", "detail": ""}]',
+        '["Failed", {"settle_as": "fail", "reason": "never_claimed", "error": "", "detail": ""}]',
         '["LogLine", {"severity": "INFO", "text": {}, "logger": "", "where": {}, "labels": {}}]',
         '["Begin", {"until": true}]',
         "[" * 100_000,
@@ -138,6 +140,19 @@ def test_a_log_line_cannot_be_another_event_whatever_it_claims_to_be():
     entry = json.loads(line)
     assert (entry["event"], entry["severity"]) == ("handler_log", "INFO")
     assert entry["message"] == json.dumps(forged)
+
+
+def test_whatever_a_log_line_claims_it_is_strict_json_without_secrets():
+    deep = []
+    for _ in range(900):
+        deep = [deep]
+    labels = {"number": 1e999, "deep": deep, "password": "lilac7", "url": "x://ada:lilac7@db.test"}
+    where = {"line": float("nan"), "file": {"a": 1}, "function": "draw", "event": "sweep_finished"}
+    line = handler_log.line(JOB, LogLine("INFO", "x", "logger", where, labels))
+    entry = json.loads(line, parse_constant=pytest.fail)
+    assert "lilac7" not in line
+    assert entry["logging.googleapis.com/sourceLocation"] == {"function": "draw"}
+    assert all(isinstance(label, str) for label in entry["logging.googleapis.com/labels"].values())
 
 
 @pytest.mark.parametrize("names", [(), ("DATABASE_URL",)])

@@ -5,11 +5,11 @@ the answers too."""
 import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
 from functions.entry import request_body
 from functions.entry.http import FOR_CLIENTS
 from functions.ops.dev.targets import Wsgi
+from functions.page.who import is_origin_of
 
 _OWN_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 """No name that a stranger can point at this machine. The port may be that of a tunnel."""
@@ -44,7 +44,7 @@ def _problem(request: Any, cors_origins: frozenset[str]) -> str:
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
     if origin in cors_origins and request.path.strip("/") in FOR_CLIENTS:
         return ""
-    is_own = origin is None or urlsplit(origin).netloc == host
+    is_own = origin is None or is_origin_of(origin, host)
     if is_own and site in {None, "same-origin"}:
         return ""
     return "A page of another origin may not write here. Its origin can be put into CORS_ORIGINS."
