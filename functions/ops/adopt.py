@@ -9,6 +9,7 @@ import yaml
 
 from functions.core.policy import DEFAULT, parse
 from functions.core.states import State
+from functions.core.visible import visible
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
 from functions.ops.inspect.infer import Inferred
@@ -159,10 +160,18 @@ def name_of(inferred: Inferred) -> str:
 
 def text(watches: dict[str, Any]) -> str:
     """As it stands in policy.yaml, under `watches:`."""
-    dumped: str = yaml.safe_dump(
-        watches, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
-    )
+    dumped = _dumped(watches, as_it_is=True)
+    if visible(dumped, keep="\n") != dumped:
+        dumped = _dumped(watches, as_it_is=False)
     return "".join(f"  {line}\n" for line in dumped.splitlines())
+
+
+def _dumped(watches: dict[str, Any], *, as_it_is: bool) -> str:
+    """Other letters than ASCII as they are, or as escapes of YAML."""
+    dumped: str = yaml.safe_dump(
+        watches, sort_keys=False, allow_unicode=as_it_is, width=110, default_flow_style=None
+    )
+    return dumped
 
 
 def write(watches: dict[str, Any], path: Path = DEFAULT) -> str:

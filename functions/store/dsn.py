@@ -90,13 +90,16 @@ def readable(dsn: str, source: str = "DATABASE_URL") -> tuple[str, list[str]]:
     if is_url:
         text, ignored = _without_others_options(text)
     try:
-        ports = str(conninfo_to_dict(text).get("port") or "")
+        options = conninfo_to_dict(text)
     except psycopg.Error:
         hint = " (an option after the ? may be misspelt)" if is_url and "?" in text else ""
         raise _unreadable(source, f"it cannot be read{hint}") from None
+    ports, hosts = (str(options.get(name) or "") for name in ("port", "host"))
     if not all(_is_port(port) for port in ports.split(",") if port):
         mistake = "its port is no number, or a / or : is in its password that is not encoded"
         raise _unreadable(source, mistake)
+    if not all(_is_host(host) for host in hosts.split(",")):
+        raise _unreadable(source, "its host is no name of a host")
     return text, ignored
 
 
@@ -170,6 +173,15 @@ def _without_others_options(url: str) -> tuple[str, list[str]]:
 
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536
+
+
+def _is_host(text: str) -> bool:
+    """Whether it can be looked up: a socket, an address, or a name as DNS has them."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return text.startswith(("/", "@"))
+    return text.isprintable()
 
 
 def _unreadable(source: str, mistake: str) -> StoreError:

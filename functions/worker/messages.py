@@ -76,11 +76,7 @@ class Result(Record):
 
 
 HandlerReason = Literal[
-    Reason.HANDLER_ERROR,
-    Reason.TRANSIENT,
-    Reason.NO_HANDLER,
-    Reason.OUT_OF_MEMORY,
-    Reason.CRASHED,
+    Reason.HANDLER_ERROR, Reason.TRANSIENT, Reason.NO_HANDLER, Reason.OUT_OF_MEMORY, Reason.CRASHED
 ]
 """What a handler's process may give as its reason. The others are words of the guard, the sweep and
 people."""
