@@ -8,9 +8,11 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 
 from functions.core.explain import explain
 from functions.core.policy import Policy, Watch, parse
+from functions.core.visible import visible
 from functions.errors import PolicyError, StoreError
 from functions.install.migrate import migrate
 from functions.ops import adopt
@@ -301,3 +303,12 @@ def test_two_states_of_one_word_need_a_mark() -> None:
     words["completed"] = ["done", "w"]
     with pytest.raises(PolicyError, match=r"'w' stands for pending already. .* under `marks`"):
         parse(HEAD + adopt.text({"jobs": watch | {"words": words}}))
+
+
+def test_names_with_invisible_characters_are_printed_as_escapes_that_yaml_reads() -> None:
+    watches = {"jobs": {"table": "public.\u202ejobs\x1b[2J", "words": {"pending": ["läuft"]}}}
+    printed = adopt.text(watches)
+    assert printed == visible(printed, keep="\n")
+    assert yaml.safe_load(printed) == watches
+    readable = {"jobs": {"words": {"pending": ["läuft"]}}}
+    assert "läuft" in adopt.text(readable)

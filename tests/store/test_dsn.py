@@ -33,6 +33,10 @@ MISTAKES = {
     "an option that is a secret": (f"postgresql://ada@db.test/app?{SECRET}=1", "misspelt"),
     "an open quote": (f"host=db.test password='{SECRET} port=1", "cannot be read"),
     "a blank without quotes": (f"host=db.test password=a {SECRET}", "cannot be read"),
+    "a host with an invisible letter": (f"host=db\u202e.test password={SECRET}", "host"),
+    "a host that is too long": (f"postgresql://ada:{SECRET}@{'x' * 70}.test/app", "host"),
+    "a host with two dots": (f"postgresql://ada:{SECRET}@db..test/app", "host"),
+    "a host with an escape": (f"postgresql://ada:{SECRET}@db%1B.test/app", "host"),
     "the secret alone": (SECRET, "neither"),
     "the placeholder": ("postgresql://ada:[YOUR-PASSWORD]@db.test/app", "YOUR-PASSWORD"),
 }
