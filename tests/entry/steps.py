@@ -4,6 +4,7 @@ the pushes recorded in place of being sent."""
 import base64
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import functions_framework
@@ -12,6 +13,7 @@ import yaml
 from functions.core import dispatch
 from functions.core.policy import DEFAULT
 from functions.entry.app import App
+from tests.chain import platform
 from tests.entry.handlers import HANDLERS
 
 MAIN = Path(__file__).parents[2] / "main.py"
@@ -29,7 +31,9 @@ METHODS = {
     "sweep": "POST",
     "rescue": "POST",
 }
+OUT_OF_MEMORY = platform.line("Memory limit of 512 MiB exceeded.", datetime.now(UTC))
 BODY_FOR_ALL = {
+    "message": {"data": base64.b64encode(json.dumps(OUT_OF_MEMORY).encode()).decode()},
     "kind": "returns",
     "task_id": NOBODY,
     "token": NOBODY,

@@ -64,7 +64,7 @@ NOW = int(time.time())
         ("a.b.c", "bad_token"),
         ("é.é.é", "bad_token"),
         (user(exp=NOW - 60), "expired"),
-        (user(nbf=NOW + 600), "not_yet_valid"),
+        (user(nbf=NOW + 3000), "not_yet_valid"),
         (user(exp=None), "missing_claim"),
         (user(sub=None), "missing_claim"),
         (user(sub=" "), "no_subject"),

@@ -99,7 +99,7 @@ def test_an_idle_run_reads_nothing_of_what_is_kept(db):
     db.execute("select pg_stat_force_next_flush()")
     after = value(db, READ)
     grown = {table: after[table] - rows for table, rows in before.items()}
-    assert {table: rows for table, rows in grown.items() if rows > 10 * 5} == {}
+    assert {table: rows for table, rows in grown.items() if rows > 10 * 10} == {}
 
 
 def test_what_is_older_than_the_retention_goes_a_bounded_number_at_a_time(db):

@@ -403,9 +403,10 @@ class Machine(RuleBasedStateMachine):
         state, why = {"complete": ("completed", reason), "fail": ("failed", reason)}.get(
             outcome, ("pending", reason)
         )
-        may_be_free = {"release": task.rule.on_lost == "retry", "return": reason == "shutdown"}.get(
-            outcome, False
-        )
+        may_be_free = {
+            "release": task.rule.on_lost == "retry",
+            "return": reason in {"shutdown", "no_handler", "transient"},
+        }.get(outcome, False)
         releases = sum(attempt.outcome == "released" for attempt in task.life)
         free = may_be_free and releases < FREE_RELEASES
         if outcome in {"retry", "release", "return"} and not free:
