@@ -22,6 +22,11 @@ SECRET_VARIABLES = {
 }
 """The secrets of the configuration. The process of a handler has none that its rule does not
 name."""
+LEAST_SECRET_BYTES = 32
+"""Of SUPABASE_JWT_SECRET, as RFC 7518 demands for HS256. What is shorter is most likely a quoted
+nothing or a placeholder, with which anybody could sign."""
+DEFAULT_OF_LOCAL_SUPABASE = "super-secret-jwt-token-with-at-least-32-characters-long"
+"""The default of Supabase's command line, which the whole world knows."""
 USER_TOKEN_VARIABLES = ("JWT_AUDIENCE", "JWT_ISSUER", "SUPABASE_JWT_SECRET", "SUPABASE_JWKS_URL")
 
 
@@ -52,7 +57,7 @@ class Settings(Record):
     SUPABASE_JWT_SECRET or SUPABASE_JWKS_URL."""
     jwt_secret: str | None
     """SUPABASE_JWT_SECRET: the project's legacy secret, to accept users' tokens that are signed
-    with HS256."""
+    with HS256. At least 32 bytes."""
     jwks_url: str | None
     """SUPABASE_JWKS_URL: where the project publishes its public keys (ES256, RS256). Default:
     SUPABASE_URL + `/auth/v1/.well-known/jwks.json`."""
@@ -123,7 +128,8 @@ class Settings(Record):
 
     @classmethod
     def read(cls, env: Mapping[str, str] | None = None) -> "Settings":
-        """Raises PolicyError for a variable that is set and empty, and for two that contradict."""
+        """Raises PolicyError for a variable that is set and empty, for two that contradict, and for
+        a secret that strangers know."""
         env = _Variables(os.environ if env is None else env)
         entry_point = env.get("K_REVISION") or env.get("FUNCTION_TARGET") or "local"
         settings = cls(
@@ -161,7 +167,22 @@ class Settings(Record):
             raise PolicyError(
                 f"USERS is none, but {checks[0]} is set, by which tokens are checked. Remove one."
             )
+        settings._refuse_known_secret(deployed=bool(env.get("K_SERVICE")))
         return settings
+
+    def _refuse_known_secret(self, *, deployed: bool) -> None:
+        """Raises PolicyError where strangers could sign users' tokens."""
+        secret = self.jwt_secret
+        if secret is not None and len(os.fsencode(secret)) < LEAST_SECRET_BYTES:
+            raise PolicyError(
+                f"SUPABASE_JWT_SECRET is shorter than {LEAST_SECRET_BYTES} bytes: it can be "
+                "guessed. Take the project's, or remove it."
+            )
+        if deployed and DEFAULT_OF_LOCAL_SUPABASE in (secret or ""):
+            raise PolicyError(
+                "SUPABASE_JWT_SECRET is the default of a local Supabase, which anybody knows. Take "
+                "the project's."
+            )
 
 
 class _Variables(dict[str, str]):

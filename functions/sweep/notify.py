@@ -140,7 +140,7 @@ def signed(secret: str | None, message: str, content: bytes) -> dict[str, str]:
     """The headers of Standard Webhooks. A secret is `whsec_` and base64, or any text; without one
     there is no signature.
 
-    Raises ValueError for a secret that is not base64 after `whsec_`.
+    Raises ValueError for a secret that is not base64 after `whsec_`, or nothing.
     """
     at = str(int(time.time()))
     headers = {"webhook-id": message, "webhook-timestamp": at}
@@ -148,5 +148,7 @@ def signed(secret: str | None, message: str, content: bytes) -> dict[str, str]:
         return headers
     coded = secret.removeprefix("whsec_")
     key = base64.b64decode(coded, validate=True) if coded != secret else secret.encode()
+    if not key:
+        raise ValueError("an empty secret")
     digest = hmac.new(key, f"{message}.{at}.".encode() + content, hashlib.sha256).digest()
     return headers | {"webhook-signature": f"v1,{base64.b64encode(digest).decode()}"}

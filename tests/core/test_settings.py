@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from functions.core import settings
-from functions.core.settings import MAY_BE_EMPTY, Settings
+from functions.core.settings import DEFAULT_OF_LOCAL_SUPABASE, MAY_BE_EMPTY, Settings
 from functions.entry.app import App
 from functions.errors import PolicyError
 from functions.ops.reference.settings import described
@@ -131,6 +131,23 @@ def test_a_variable_that_is_set_and_empty_is_a_refusal_to_start(name, value):
         Settings.read({name: value})
     with pytest.raises(PolicyError):
         App({name: value})
+
+
+@pytest.mark.parametrize(
+    "secret", ["x", "''", '""', "undefined", "[SENSITIVE]", "${SECRET}", "a" * 31]
+)
+def test_a_secret_that_can_be_guessed_is_a_refusal_to_start(secret):
+    """With it anybody could sign the token of any user, and of the service role."""
+    with pytest.raises(PolicyError, match="can be guessed"):
+        App({"SUPABASE_JWT_SECRET": secret})
+    assert App({"SUPABASE_JWT_SECRET": "a" * 32}).settings.asks_users
+
+
+def test_the_secret_of_every_local_supabase_is_refused_where_it_is_deployed():
+    secret = {"SUPABASE_JWT_SECRET": f'"{DEFAULT_OF_LOCAL_SUPABASE}"\n'}
+    assert App(secret).settings.asks_users
+    with pytest.raises(PolicyError, match="anybody knows"):
+        App(secret | {"K_SERVICE": "create-task"})
 
 
 def test_two_variables_that_contradict_are_a_refusal_to_start():

@@ -205,7 +205,7 @@ def test_nothing_that_goes_wrong_fails_a_sweep_or_shows_the_url(
     assert "a-secret" not in seen
 
 
-@pytest.mark.parametrize("secret", ["whsec_not base64!", "whsec_ä"])
+@pytest.mark.parametrize("secret", ["whsec_not base64!", "whsec_ä", "whsec_"])
 def test_a_secret_that_is_none_sends_nothing_and_fails_no_sweep(
     store, db, policy, wire, configured, secret
 ):
