@@ -330,10 +330,12 @@ class OpenCount(Record):
 
 
 class OverdueCount(Record):
-    """`oldest`: seconds since the first of them should have ended; None where there is none."""
+    """`oldest`: seconds since the first of them should have ended; None where there is none.
+    `unjudged`: so many open tasks have no time by which they could be."""
 
     count: int
     oldest: float | None
+    unjudged: int = 0
 
 
 class EndedCount(Record):

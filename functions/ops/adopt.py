@@ -14,6 +14,7 @@ from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
 from functions.ops.inspect.infer import Inferred
 from functions.ops.inspect.status import flag_state
+from functions.worker.kinds import has_handler, where_to_write
 
 KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} | dict.fromkeys(
     TEXTS, "text"
@@ -113,23 +114,33 @@ def missing(inferred: Inferred) -> list[str]:
             "--map FILE (result)"
         )
     if not mapping.columns.get("kind"):
-        sentences.append(
-            "no column tells the kind of a task: name the one handler under rules as "
-            "`handler: module:function`"
-        )
+        sentences.append("no column tells the kind of a task: one handler does them all")
     return sentences
+
+
+def missing_handlers(inferred: Inferred, watches: dict[str, Any]) -> list[str]:
+    """Which handlers the adopted table asks for that are not here, and where each is written."""
+    head, _, _ = DEFAULT.read_text(encoding="utf-8").partition("\nwatches:")
+    watch = parse(f"{head}\nwatches:\n{text(watches)}", DEFAULT.name).watch()
+    kind = inferred.mapping.columns.get("kind")
+    kinds = inferred.evidence.values(kind) if kind else [""]
+    return [where_to_write(watch, name) for name in kinds if not has_handler(watch, name)]
 
 
 def _fit_words(entry: dict[str, Any]) -> None:
     """With marks a flag tells what waits and what has ended. Rows that are born running have one
-    try."""
+    try. Where no column tells that a task was taken, a trigger has to see it: by its birth alone a
+    task that waited long would be lost as soon as it starts."""
     if entry["marks"]:
         entry["words"]["pending"] = list(entry["words"]["completed"])
-    needed = {"queued", "alive"}
-    if "pending" not in entry["words"]:
+    needed, may_wait = {"queued", "alive"}, "pending" in entry["words"]
+    if not may_wait:
         needed = {"alive"}
         entry["rules"]["*"] |= {"attempts": 1, "on_lost": "fail", "on_error": "fail"}
-    entry["fence"] = None if needed <= entry["clocks"].keys() else "observe"
+    clocks = entry["clocks"]
+    unseen = set(clocks.get("alive", ())) <= set(clocks.get("queued", ())) and may_wait
+    is_told = needed <= clocks.keys() and (not unseen or "seen" in clocks)
+    entry["fence"] = None if is_told else "observe"
 
 
 def marks(inferred: Inferred) -> dict[str, str]:

@@ -131,7 +131,11 @@ def _stuck_by_watch(of_this: Summary) -> dict[str, OverdueCount | None]:
 def _sum(stuck: dict[str, OverdueCount | None]) -> OverdueCount:
     counts = [count for count in stuck.values() if count]
     ages = [count.oldest for count in counts if count.oldest is not None]
-    return OverdueCount(sum(count.count for count in counts), max(ages, default=None))
+    return OverdueCount(
+        sum(count.count for count in counts),
+        max(ages, default=None),
+        sum(count.unjudged for count in counts),
+    )
 
 
 def _groups(answer: Summary) -> list[dict[str, Any]]:

@@ -12,7 +12,24 @@ begin
     'most', v_most,
     'stuck', (
       select jsonb_build_object(
-        'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(s.at)))
+        'count', count(*),
+        'oldest', extract(epoch from v_now - min(unstuck.finite(s.at))),
+        'unjudged', (
+          select count(*)
+          from (
+            select from @table@ t
+            where @is_pending(t)@ and @queued_bound(t)@ is null
+            union all
+            select from @table@ t
+            where @is_running(t)@
+              and @alive_bound(t)@ is null
+              and not exists (
+                select from unstuck.attempts a
+                where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+              )
+            limit v_most
+          ) u
+        )
       )
       from unstuck.@watch@_stuck_tasks(v_now, p_rules, v_most) s
     ),

@@ -306,6 +306,20 @@ def test_a_database_of_the_users_own_is_looked_at_with_nothing_installed(empty_d
     assert objects(empty_database) == before
 
 
+def test_what_no_column_can_tell_is_not_shown_as_nothing(empty_database, folder):
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(
+            "create table errands (id serial primary key, phase text not null check (phase in "
+            "('enqueued', 'working', 'finished', 'broken')), problem text)"
+        )
+        connection.execute("insert into errands (phase) values ('working'), ('enqueued')")
+    with running(folder, "--dsn", empty_database) as dev:
+        page = requests.get(f"{dev.url}/?table=public.errands", timeout=20).text
+    assert re.search(r'data-stuck="0">\s*\?', page)
+    assert "Nobody can say of 2 open" in " ".join(page.split())
+    assert "Nothing is stuck" not in page
+
+
 def test_an_installed_database_is_shown_by_sessions_that_cannot_write(database, folder):
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("insert into public.tasks (kind) values ('image')")

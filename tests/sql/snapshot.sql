@@ -4012,7 +4012,24 @@ begin
     'most', v_most,
     'stuck', (
       select jsonb_build_object(
-        'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(s.at)))
+        'count', count(*),
+        'oldest', extract(epoch from v_now - min(unstuck.finite(s.at))),
+        'unjudged', (
+          select count(*)
+          from (
+            select from "public"."tasks" t
+            where t."status" = 'pending' and t."scheduled_at" is null
+            union all
+            select from "public"."tasks" t
+            where t."status" = 'processing'
+              and t."updated_at" is null
+              and not exists (
+                select from unstuck.attempts a
+                where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+              )
+            limit v_most
+          ) u
+        )
       )
       from unstuck.tasks_stuck_tasks(v_now, p_rules, v_most) s
     ),

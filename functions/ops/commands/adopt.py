@@ -41,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
         print_message(f"unsure: {doubt}")
     for sentence in adopt.missing(inferred):
         print_message(f"not mapped: {sentence}")
+    for sentence in adopt.missing_handlers(inferred, watches):
+        print_message(f"not here: {sentence}")
     if options.json:
         print_json(
             {"watch": watches, "unsure": inferred.unsure, "not_mapped": adopt.missing(inferred)}

@@ -62,5 +62,11 @@ def _stuck(connection: Connection, table: str) -> dict[str, Any]:
         return {"refused": str(error)}
     if inferred.refused or inferred.blind:
         return {"refused": inferred.refused or inferred.unsure[-1]}
-    stuck, total, opened, _ = find_stuck(connection, inferred, Limits(limit=SHOWN_TASKS))
-    return {"stuck": stuck, "total": total, "opened": opened, "unsure": inferred.unsure}
+    stuck, total, opened, unjudged = find_stuck(connection, inferred, Limits(limit=SHOWN_TASKS))
+    return {
+        "stuck": stuck,
+        "total": total,
+        "opened": opened,
+        "unjudged": unjudged,
+        "unsure": inferred.unsure,
+    }

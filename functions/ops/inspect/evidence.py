@@ -104,6 +104,11 @@ class Evidence:
         ]
         return all(a >= b for a, b in ends) and any(a > b for a, b in ends)
 
+    def values(self, column: str) -> list[str]:
+        """Values of a text that rows show: the least and the greatest of each word."""
+        shown = self._of(column, self.rows)
+        return sorted({text for part in shown for text in (part.least, part.greatest) if text})
+
     def extremes(self, column: str) -> list[float]:
         """The least and greatest numbers, without zeros."""
         texts = [
