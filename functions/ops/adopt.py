@@ -129,18 +129,14 @@ def missing_handlers(inferred: Inferred, watches: dict[str, Any]) -> list[str]:
 
 def _fit_words(entry: dict[str, Any]) -> None:
     """With marks a flag tells what waits and what has ended. Rows that are born running have one
-    try. Where no column tells that a task was taken, a trigger has to see it: by its birth alone a
-    task that waited long would be lost as soon as it starts."""
+    try."""
     if entry["marks"]:
         entry["words"]["pending"] = list(entry["words"]["completed"])
-    needed, may_wait = {"queued", "alive"}, "pending" in entry["words"]
-    if not may_wait:
+    needed = {"queued", "alive"}
+    if "pending" not in entry["words"]:
         needed = {"alive"}
         entry["rules"]["*"] |= {"attempts": 1, "on_lost": "fail", "on_error": "fail"}
-    clocks = entry["clocks"]
-    unseen = set(clocks.get("alive", ())) <= set(clocks.get("queued", ())) and may_wait
-    is_told = needed <= clocks.keys() and (not unseen or "seen" in clocks)
-    entry["fence"] = None if is_told else "observe"
+    entry["fence"] = None if needed <= entry["clocks"].keys() else "observe"
 
 
 def marks(inferred: Inferred) -> dict[str, str]:

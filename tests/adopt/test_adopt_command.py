@@ -50,20 +50,6 @@ def test_a_table_called_tasks_takes_the_place_of_the_bundles_own(
     store.close()
 
 
-def test_a_task_that_waited_long_is_not_lost_when_somebody_takes_it(
-    empty_database: str, policy: Path
-) -> None:
-    adopt(empty_database, "--write")
-    adopted = parse(policy.read_text(encoding="utf-8"), "policy.yaml")
-    migrate(empty_database, adopted)
-    with psycopg.connect(empty_database, autocommit=True) as connection:
-        connection.execute("update tasks set created_at = now() - interval '2 hours'")
-        connection.execute("update tasks set state = 'running' where id = 2")
-    store = PostgresStore(empty_database)
-    assert store.sweep(adopted.watch(), 500).rescued == []
-    store.close()
-
-
 def test_to_adopt_it_twice_is_refused(empty_database: str, policy: Path) -> None:
     adopt(empty_database, "--write")
     before = policy.read_text(encoding="utf-8")
