@@ -7,6 +7,7 @@ out of the tokens that it has checked, so OIDC_* is for functions that the world
 IAM a user's JWT stays in Authorization when the caller's own token is in
 X-Serverless-Authorization."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,9 +67,12 @@ def user(app: App, request: Any) -> str | None:
         issuer=settings.issuer,
         options={"require": ["exp", "sub", "aud"]},
     )
-    if not claims["sub"].strip():
+    subject = str(claims["sub"])
+    if not subject.strip():
         raise refused("no_subject", "The token names no user: its `sub` is empty.")
-    return str(claims["sub"])
+    if re.search(r"[\x00\ud800-\udfff]", subject):  # no database stores it: nobody's task is theirs
+        raise refused("no_subject", "The token names no user: its `sub` is no text.")
+    return subject
 
 
 def machine(app: App, request: Any) -> None:
