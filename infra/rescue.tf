@@ -3,10 +3,13 @@
 locals {
   # A heavy line or an unknown one costs a call and ends nothing: the function decides by the instance.
   gone = join(" AND ", [
-    "resource.type=\"cloud_run_revision\"",
-    "resource.labels.service_name=(\"${var.name}-worker\" OR \"${var.name}-worker-event\")",
+    "(${join(" OR ", local.workers)})",
     "((logName:\"run.googleapis.com%2Fvarlog%2Fsystem\" AND (${join(" OR ", [for text in local.gone_texts : "textPayload:\"${text}\""])})) OR (logName:\"run.googleapis.com%2Frequests\" AND (httpRequest.status=504 OR textPayload:\"using too much memory\")))",
   ])
+  workers = concat(
+    ["(resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"${var.name}-worker\" OR \"${var.name}-worker-event\"))"],
+    [for name in keys(var.pools) : "(resource.type=\"cloud_run_worker_pool\" AND resource.labels.worker_pool_name=\"${var.name}-pool-${name}\")"],
+  )
   gone_texts = [
     "memory limit", "Out-of-memory event", "using too much memory", "Shutting down user disabled instance",
     "Container terminated on signal", "Container called exit(",

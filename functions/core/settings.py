@@ -96,7 +96,7 @@ class Settings(Record):
     """GCE_METADATA_HOST: a metadata server other than Google's. Google's own clients read this
     variable too."""
     revision: str | None
-    """The name of the revision, which Cloud Run sets."""
+    """The name of the revision of the function or the worker pool, which Cloud Run sets."""
     page_write: bool
     """PAGE_WRITE: `on` lets people change tasks on the operators' page. Default: the page only
     shows."""
@@ -131,7 +131,8 @@ class Settings(Record):
         """Raises PolicyError for a variable that is set and empty, for two that contradict, and for
         a secret that strangers know."""
         env = _Variables(os.environ if env is None else env)
-        entry_point = env.get("K_REVISION") or env.get("FUNCTION_TARGET") or "local"
+        revision = env.get("K_REVISION") or env.get("CLOUD_RUN_WORKER_POOL_REVISION")
+        entry_point = revision or env.get("FUNCTION_TARGET") or "local"
         settings = cls(
             database_url=env.get("DATABASE_URL"),
             supabase_url=env.get("SUPABASE_URL"),
@@ -155,7 +156,7 @@ class Settings(Record):
             service=env.get("LOG_SERVICE") or env.get("K_SERVICE") or "unstuck-worker",
             metrics=(env.get("METRICS") or "").lower() == "on",
             metadata=env.get("GCE_METADATA_HOST"),
-            revision=env.get("K_REVISION"),
+            revision=revision,
             page_write=env.get("PAGE_WRITE", "").lower() == "on",
             page_redact=_listed(env.get("PAGE_REDACT")),
             instance=f"{entry_point}@{os.uname().nodename}",

@@ -22,7 +22,9 @@ MAX_LINES = 200
 """So many lines, at most, one answer holds."""
 SLACK_SECONDS = 60.0
 """So far the platform's line may lie before the last heartbeat or after the end of the lease."""
-_WORKER = re.compile(r"(?P<revision>(?P<service>[a-z][a-z0-9-]*)-\d{5}-[a-z]{3})@(?P<instance>\w+)")
+_WORKER = re.compile(
+    r"(?P<revision>(?P<service>[a-z][a-z0-9-]*)(-\d{5}-[a-z]{3}|\.\d+))@(?P<instance>\w+)"
+)
 _NO_INSTANCE = "localhost"
 """The host name of every instance of Cloud Run."""
 
@@ -88,7 +90,7 @@ def query(workers: Iterable[Worker], begin: datetime, end: datetime) -> str:
     revisions = _any(worker.revision for worker in workers)
     services = _any(worker.service for worker in workers)
     return (
-        'resource.type="cloud_run_revision" AND '
+        'resource.type=("cloud_run_revision" OR "cloud_run_worker_pool") AND '
         f'timestamp>="{begin.isoformat()}" AND timestamp<="{end.isoformat()}" AND ('
         f"(resource.labels.revision_name=({revisions}) AND "
         f"({texts} OR httpRequest.status=504)) OR "
@@ -125,7 +127,8 @@ def _concerns(entry: Any, worker: Worker) -> bool:
     labels = entry.resource.labels
     if ROLLOUT.lower() in _text(entry).lower():
         return bool(
-            labels["service_name"] == worker.service and labels["revision_name"] != worker.revision
+            labels.get("service_name") == worker.service
+            and labels["revision_name"] != worker.revision
         )
     instance = (entry.labels or {}).get("instanceId")
     return labels["revision_name"] == worker.revision and (

@@ -64,7 +64,7 @@ def _files(folder: str) -> Iterator[tuple[str, int]]:
 @lru_cache
 def is_memory(path: str) -> bool:
     """Whether a file there takes memory: on Cloud Run each one does."""
-    if os.environ.get("K_REVISION"):
+    if os.environ.get("K_REVISION") or os.environ.get("CLOUD_RUN_WORKER_POOL_REVISION"):
         return True
     path = os.path.realpath(path)
     best, kind = "", ""

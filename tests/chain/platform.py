@@ -69,6 +69,17 @@ def line(
     return entry
 
 
+def pool_line(
+    text: str, at: datetime, *, pool: str = "unstuck-pool-film", log: str = ""
+) -> dict[str, Any]:
+    """The same of an instance of a worker pool. Its type and labels as `gcloud run worker-pools
+    logs read` asks for them."""
+    entry = line(text, at, revision=f"{pool}-00003-abc", log=log, resource="cloud_run_worker_pool")
+    labels = entry["resource"]["labels"]
+    labels["worker_pool_name"] = labels.pop("service_name")
+    return entry
+
+
 NO_INSTANCE = (
     "The request was aborted because there was no available instance. Additional troubleshooting "
     "documentation can be found at: https://cloud.google.com/run/docs/troubleshooting#abort-request"

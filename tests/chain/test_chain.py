@@ -529,6 +529,12 @@ def platform_lines(now: datetime) -> list[tuple[str | None, dict[str, Any]]]:
     jumped = events.CLOCK_JUMPED.line({"seconds": 3600.0, "count": 2})
     found.append(("ClockJumped", entry_of(jumped, "unstuck-sweep", now)))
     found += [(None, entry_of(jumped, other, now)) for other in ("unstuck-worker", "shop-sweep")]
+    for text in (platform.OOM, platform.SIGNAL, platform.EXIT, "Container called exit(137)."):
+        found.append(("PoolWorkerDied", platform.pool_line(text, now)))
+        found.append((None, platform.pool_line(text, now, pool="unstuck-dev-pool-film")))
+        found.append((None, platform.pool_line(text, now, log="run.googleapis.com%2Fstdout")))
+    for text in ("Container called exit(0).", "Container terminated on signal 15."):
+        found.append((None, platform.pool_line(text, now)))
     found.append(("RolloutFailed", platform.rollout_failed(now)))
     found.append((None, platform.rollout_failed(now, revision="shop-00001-abc")))
     found.append((None, platform.rollout_failed(now) | {"severity": "INFO"}))

@@ -82,6 +82,7 @@ def test_the_environment_is_read_in_no_other_way():
 def test_each_variable_says_what_it_is_for():
     for name in set(re.findall(r'env\.get\("([A-Z_]+)"\)', TEXT)) - {
         "K_REVISION",
+        "CLOUD_RUN_WORKER_POOL_REVISION",
         "K_SERVICE",
         "FUNCTION_TARGET",
     }:

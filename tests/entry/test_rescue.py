@@ -111,6 +111,17 @@ def test_a_line_about_the_instance_ends_what_it_held_at_once_with_the_cause(
     assert (event["event"], event["by"], event["reason"]) == ("task_requeued", "platform", cause)
 
 
+@pytest.mark.parametrize("text", [OOM, SIGNAL, EXIT])
+def test_an_instance_of_a_pool_is_known_too(text: str, instances: Instances) -> None:
+    told = platform.pool_line(text, datetime.now(UTC))
+    labels = told["resource"]["labels"]
+    task = instances.holds(f"{labels['revision_name']}@{INSTANCE}")
+    other = instances.holds()
+    assert instances.wrote(told) == 1
+    assert instances.status(task) == "pending"
+    assert instances.status(other) == "processing"
+
+
 def test_a_line_that_comes_twice_or_after_the_end_changes_nothing(instances: Instances) -> None:
     task = instances.holds()
     told = line(OOM)

@@ -3,13 +3,16 @@ each part is connected with the next: whatever is lost on the way would be told 
 
 import base64
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
 
 from functions.core.settings import Settings
+from tests.chain import platform
 from tests.chain.definitions import ALERTS
+from tests.chain.query import compiled
 from tests.infra.conftest import EVERYTHING, POOL, PROJECT, QUEUE, SIZES, Infra, block
 
 pytestmark = pytest.mark.timeout(1500)  # terraform, once for all of its tests
@@ -195,6 +198,17 @@ def test_a_secret_stays_in_the_regions_that_were_named(infra: Infra) -> None:
     for one in made(infra, "google_secret_manager_secret").values():
         replicas = block(one, "replication", "user_managed")["replicas"]
         assert [replica["location"] for replica in replicas] == EVERYTHING["secret_locations"]
+
+
+def test_what_the_platform_says_of_an_instance_of_a_pool_goes_to_the_rescue(infra: Infra) -> None:
+    [sink] = made(infra, "google_logging_project_sink").values()
+    takes, now = compiled(sink["filter"]), datetime.now(UTC)
+    for text in (platform.OOM, platform.SIGNAL, platform.EXIT, platform.STOPPED):
+        assert takes(platform.pool_line(text, now, pool=f"{NAME}-pool-film"))
+        assert takes(platform.line(text, now, revision=f"{NAME}-worker-00001-abc"))
+        for other in (f"{NAME}-pool-films", "unstuck-pool-film"):
+            assert not takes(platform.pool_line(text, now, pool=other))
+    assert not takes(platform.pool_line("Started", now, pool=f"{NAME}-pool-film"))
 
 
 # -- pools

@@ -73,6 +73,15 @@ def test_a_metadata_server_that_does_not_answer_is_not_waited_for(
         assert time.monotonic() - started < 10
 
 
+def test_an_instance_of_a_worker_pool_has_the_name_of_its_own_revision(
+    metadata: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("K_REVISION")
+    monkeypatch.setenv("CLOUD_RUN_WORKER_POOL_REVISION", "unstuck-pool-film-00003-abc")
+    assert App().worker.startswith("unstuck-pool-film-00003-abc@")
+    assert metadata.asked == 1
+
+
 def test_elsewhere_nobody_is_asked(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("K_REVISION")
     assert "@" in App().worker
