@@ -5,18 +5,18 @@ locals {
   log_match = { for name, alert in module.policy.log_match : name => alert if !contains(var.alerts_off, name) }
   # With the names and the region of this installation in their commands.
   runbooks = {
-    for name in concat(keys(local.rules), keys(local.log_match)) : name => replace(replace(replace(
+    for name in concat(keys(local.rules), keys(local.log_match), keys(local.optional)) : name => replace(replace(replace(
       file("${path.module}/runbooks/${name}.md"), "\"^unstuck-\"", "\"^${module.policy.services}$\""), "unstuck-", "${var.name}-"), "REGION", var.region
     )
   }
 
   runbook_urls = {
     for name in keys(local.runbooks) : name =>
-    var.runbooks_url == null ? "https://storage.cloud.google.com/${google_storage_bucket.source.name}/runbooks/${name}.md" : "${var.runbooks_url}/${name}.md"
+    var.runbooks_url == null ? "https://storage.cloud.google.com/${local.bucket}/runbooks/${name}.md" : "${var.runbooks_url}/${name}.md"
   }
   # Logs Explorer does not read + as a space, which is what urlencode writes for it.
   logs_queries = merge(
-    { for name in keys(local.rules) : name => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${module.policy.services}$\" AND severity>=WARNING" },
+    { for name in concat(keys(local.rules), keys(local.optional)) : name => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${module.policy.services}$\" AND severity>=WARNING" },
     { for name, alert in local.log_match : name => alert.filter },
   )
   logs_urls = {

@@ -14,7 +14,7 @@ locals {
   # Google's own accounts that get a role here. In a new project they do not exist until somebody asks for them.
   agents = merge(
     var.pubsub ? { eventarc = "eventarc.googleapis.com" } : {},
-    var.alerts_topic ? { monitoring = "monitoring.googleapis.com" } : {},
+    var.alerts_topic || var.probe ? { monitoring = "monitoring.googleapis.com" } : {},
     var.rescue ? { pubsub = "pubsub.googleapis.com" } : {},
   )
 }

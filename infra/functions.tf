@@ -22,7 +22,7 @@ locals {
         GOOGLE_CLOUD_PROJECT = var.project_id
         WORKER_URL           = local.worker_url
         TASKS_QUEUE          = google_cloud_tasks_queue.this.id
-        TASKS_INVOKER        = google_service_account.this["invoker"].email
+        TASKS_INVOKER        = local.account["invoker"].email
         THREADS              = tostring(max(4, var.sizes[group].concurrency)) # of gunicorn: else 4 for each CPU, and the other requests that the platform sends wait
         LOG_EXECUTION_ID     = "true"                                         # the platform adds it; without this line each plan would want to remove it
       },
@@ -42,26 +42,27 @@ locals {
 }
 
 resource "google_cloudfunctions2_function" "this" { # "Secret ... was not found"? Add its value first: README.md, "A secret is added"
-  for_each    = toset(local.entries)
-  name        = local.function_names[each.value]
-  location    = var.region
-  description = "Unstuck: ${each.value} of main.py"
+  for_each     = toset(local.entries)
+  name         = local.function_names[each.value]
+  location     = var.region
+  kms_key_name = var.kms_key
+  description  = "Unstuck: ${each.value} of main.py"
 
   build_config {
     runtime           = var.runtime
     entry_point       = each.value
-    service_account   = google_service_account.this["build"].id
-    docker_repository = google_artifact_registry_repository.functions.id
+    service_account   = local.account["build"].name
+    docker_repository = local.repository.id
     source {
       storage_source {
-        bucket = google_storage_bucket.source.name
+        bucket = local.bucket
         object = google_storage_bucket_object.source.name
       }
     }
   }
 
   service_config {
-    service_account_email            = google_service_account.this[local.group[each.value]].email
+    service_account_email            = local.account[local.group[each.value]].email
     timeout_seconds                  = local.timeouts[local.group[each.value]]
     available_memory                 = var.sizes[local.group[each.value]].memory
     available_cpu                    = var.sizes[local.group[each.value]].cpu
@@ -100,7 +101,7 @@ resource "google_cloudfunctions2_function" "this" { # "Secret ... was not found"
       event_type            = "google.cloud.pubsub.topic.v1.messagePublished"
       trigger_region        = var.region
       pubsub_topic          = event_trigger.value
-      service_account_email = google_service_account.this["invoker"].email
+      service_account_email = local.account["invoker"].email
       retry_policy          = "RETRY_POLICY_RETRY" # the default drops an event at the first error
     }
   }

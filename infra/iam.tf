@@ -25,8 +25,23 @@ resource "google_project_iam_member" "eventarc_agent" {
   member  = google_project_service_identity.agent["eventarc"].member
 }
 
+locals {
+  needed = { for name, what in local.accounts : name => what if name != "rescue" || var.rescue }
+  # Those made here, and those that somebody else made and named in `accounts`.
+  account = merge(
+    { for name, one in google_service_account.this : name => { email = one.email, member = one.member, name = one.name } },
+    { for name, email in var.accounts : name => { email = email, member = "serviceAccount:${email}", name = "projects/${var.project_id}/serviceAccounts/${email}" } },
+  )
+  repository = {
+    id       = var.repository == null ? google_artifact_registry_repository.functions[0].id : var.repository
+    location = var.repository == null ? var.region : split("/", var.repository)[3]
+    name     = var.repository == null ? google_artifact_registry_repository.functions[0].name : split("/", var.repository)[5]
+    project  = var.repository == null ? var.project_id : split("/", var.repository)[1]
+  }
+}
+
 resource "google_service_account" "this" {
-  for_each     = { for name, what in local.accounts : name => what if name != "rescue" || var.rescue }
+  for_each     = { for name, what in local.needed : name => what if !contains(keys(var.accounts), name) }
   account_id   = "${var.name}-${each.key}"
   display_name = "Unstuck ${each.key}"
   description  = each.value
@@ -34,10 +49,11 @@ resource "google_service_account" "this" {
 }
 
 resource "google_project_iam_member" "this" {
-  for_each = local.project_roles
-  project  = var.project_id
-  role     = each.value.role
-  member   = google_service_account.this[each.value.account].member
+  for_each   = local.project_roles
+  project    = var.project_id
+  role       = each.value.role
+  member     = local.account[each.value.account].member
+  depends_on = [time_sleep.apis]
 }
 
 # The build runs setup code of libraries. So it reads the sources of these functions alone, of all objects in the project: the
@@ -45,30 +61,35 @@ resource "google_project_iam_member" "this" {
 resource "google_project_iam_member" "build_reads_sources" {
   project = var.project_id
   role    = "roles/storage.objectViewer"
-  member  = google_service_account.this["build"].member
+  member  = local.account["build"].member
   condition {
     title = "sources of ${var.name}"
     expression = join(" || ", [
-      "resource.name.startsWith(\"projects/_/buckets/${google_storage_bucket.source.name}/\")",
+      "resource.name.startsWith(\"projects/_/buckets/${local.bucket}/\")",
       "resource.name.extract(\"projects/_/buckets/gcf-v2-sources-{rest}\").extract(\"/objects/{path}\").startsWith(\"${var.name}-\")",
     ])
   }
+  depends_on = [time_sleep.apis]
 }
 
 # The images of the functions, and no others: the account that builds them could else replace those of the whole project.
 resource "google_artifact_registry_repository" "functions" {
+  count         = var.repository == null ? 1 : 0
   repository_id = "${var.name}-functions"
   location      = var.region
   format        = "DOCKER"
   description   = "Images of the functions of Unstuck"
+  kms_key_name  = var.kms_key
   depends_on    = [time_sleep.apis]
 }
 
 resource "google_artifact_registry_repository_iam_member" "build_writes_images" {
-  location   = google_artifact_registry_repository.functions.location
-  repository = google_artifact_registry_repository.functions.name
+  project    = local.repository.project
+  location   = local.repository.location
+  repository = local.repository.name
   role       = "roles/artifactregistry.writer"
-  member     = google_service_account.this["build"].member
+  member     = local.account["build"].member
+  depends_on = [time_sleep.apis]
 }
 
 # A new role does not work at once, and nothing can be asked whether it does. Without this pause the first build would fail,
@@ -85,15 +106,16 @@ resource "time_sleep" "iam" {
 # Cloud Tasks sends the invoker's token. An account that pushes a task must be allowed to act as the invoker.
 resource "google_service_account_iam_member" "pushes_as_invoker" {
   for_each           = toset(local.pushers)
-  service_account_id = google_service_account.this["invoker"].name
+  service_account_id = local.account["invoker"].name
   role               = "roles/iam.serviceAccountUser"
-  member             = google_service_account.this[each.value].member
+  member             = local.account[each.value].member
+  depends_on         = [time_sleep.apis]
 }
 
 locals {
   invokers = merge(
-    { for entry in local.private : entry => [google_service_account.this["invoker"].member] },
-    { for entry in local.public : entry => distinct(concat([google_service_account.this["invoker"].member], var.api_invokers)) }, # the invoker runs the smoke test
+    { for entry in local.private : entry => [local.account["invoker"].member] },
+    { for entry in local.public : entry => distinct(concat([local.account["invoker"].member], var.probe && entry == "task_status" ? [google_project_service_identity.agent["monitoring"].member] : [], var.api_invokers)) }, # the invoker runs the smoke test
     { for entry in local.remote : entry => var.remote_workers },
     { for entry in local.page : entry => var.page_viewers },
   )

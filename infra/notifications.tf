@@ -49,9 +49,10 @@ resource "google_monitoring_notification_channel" "webhook" {
 }
 
 resource "google_pubsub_topic" "alerts" {
-  count      = var.alerts_topic ? 1 : 0
-  name       = "${var.name}-alerts"
-  depends_on = [time_sleep.apis]
+  count        = var.alerts_topic ? 1 : 0
+  name         = "${var.name}-alerts"
+  kms_key_name = var.kms_key
+  depends_on   = [time_sleep.apis]
 }
 
 resource "google_pubsub_topic_iam_member" "alerts" {

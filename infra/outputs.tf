@@ -20,7 +20,7 @@ output "queue" {
 
 output "invoker" {
   description = "The account that calls the workers and the sweep."
-  value       = google_service_account.this["invoker"].email
+  value       = local.account["invoker"].email
 }
 
 output "secrets" {
@@ -30,7 +30,7 @@ output "secrets" {
 
 output "alerts" {
   description = "The alert policies."
-  value       = merge({ for name, one in google_monitoring_alert_policy.rule : name => one.id }, { for name, one in google_monitoring_alert_policy.log_match : name => one.id })
+  value       = merge({ for name, one in google_monitoring_alert_policy.rule : name => one.id }, { for name, one in google_monitoring_alert_policy.log_match : name => one.id }, { for name, one in google_monitoring_alert_policy.optional : name => one.id })
 }
 
 output "metrics" {

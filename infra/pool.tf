@@ -25,7 +25,9 @@ resource "google_cloud_run_v2_worker_pool" "this" {
   }
 
   template {
-    service_account               = google_service_account.this["worker"].email
+    encryption_key                = var.kms_key
+    labels                        = var.labels
+    service_account               = local.account["worker"].email
     gpu_zonal_redundancy_disabled = each.value.gpu == null ? null : true
 
     containers {
@@ -106,7 +108,7 @@ resource "google_project_iam_member" "pool_log" {
   count   = length(var.pools) > 0 ? 1 : 0
   project = var.project_id
   role    = "roles/logging.logWriter"
-  member  = google_service_account.this["worker"].member
+  member  = local.account["worker"].member
 }
 
 # -- a pool that works at some hours only
@@ -129,7 +131,7 @@ resource "google_cloud_run_v2_worker_pool_iam_member" "scaler" {
 
 resource "google_service_account_iam_member" "scaler_as_worker" {
   count              = length(local.pool_hours) > 0 ? 1 : 0
-  service_account_id = google_service_account.this["worker"].name
+  service_account_id = local.account["worker"].name
   role               = "roles/iam.serviceAccountUser"
   member             = google_service_account.scaler[0].member
 }

@@ -3,5 +3,6 @@ resource "google_pubsub_topic" "tasks" {
   count                      = var.pubsub ? 1 : 0
   name                       = "${var.name}-tasks"
   message_retention_duration = "86400s"
+  kms_key_name               = var.kms_key
   depends_on                 = [time_sleep.apis]
 }

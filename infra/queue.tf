@@ -23,5 +23,5 @@ resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
   name     = google_cloud_tasks_queue.this.name
   location = var.region
   role     = "roles/cloudtasks.enqueuer"
-  member   = google_service_account.this[each.value].member
+  member   = local.account[each.value].member
 }

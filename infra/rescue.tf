@@ -20,6 +20,7 @@ resource "google_pubsub_topic" "gone" {
   count                      = var.rescue ? 1 : 0
   name                       = "${var.name}-gone"
   message_retention_duration = "3600s" # what is older was rescued by the sweep
+  kms_key_name               = var.kms_key
   depends_on                 = [time_sleep.apis]
 }
 
@@ -42,7 +43,7 @@ resource "google_pubsub_topic_iam_member" "gone" {
 # Pub/Sub calls with the invoker's token. In projects from before April 2021 its agent may not make one by itself.
 resource "google_service_account_iam_member" "pubsub_as_invoker" {
   count              = var.rescue ? 1 : 0
-  service_account_id = google_service_account.this["invoker"].name
+  service_account_id = local.account["invoker"].name
   role               = "roles/iam.serviceAccountTokenCreator"
   member             = google_project_service_identity.agent["pubsub"].member
 }
@@ -57,8 +58,16 @@ resource "google_pubsub_subscription" "gone" {
   push_config {
     push_endpoint = google_cloudfunctions2_function.this["rescue"].service_config[0].uri
     oidc_token {
-      service_account_email = google_service_account.this["invoker"].email
+      service_account_email = local.account["invoker"].email
       audience              = google_cloudfunctions2_function.this["rescue"].service_config[0].uri
+    }
+  }
+
+  dynamic "dead_letter_policy" {
+    for_each = google_pubsub_topic.dead
+    content {
+      dead_letter_topic     = dead_letter_policy.value.id
+      max_delivery_attempts = 20
     }
   }
 

@@ -17,7 +17,7 @@ resource "google_cloud_scheduler_job" "sweep" {
     http_method = "POST"
     uri         = google_cloudfunctions2_function.this["sweep"].service_config[0].uri
     oidc_token {
-      service_account_email = google_service_account.this["invoker"].email
+      service_account_email = local.account["invoker"].email
       audience              = google_cloudfunctions2_function.this["sweep"].service_config[0].uri
     }
   }

@@ -56,8 +56,9 @@ locals {
 }
 
 resource "google_secret_manager_secret_iam_member" "this" {
-  for_each  = { for pair in flatten([for name, accounts in local.secrets : [for account in accounts : { name = name, account = account }]]) : "${pair.name} ${pair.account}" => pair }
-  secret_id = google_secret_manager_secret.this[each.value.name].id
-  role      = "roles/secretmanager.secretAccessor"
-  member    = google_service_account.this[each.value.account].member
+  for_each   = { for pair in flatten([for name, accounts in local.secrets : [for account in accounts : { name = name, account = account }]]) : "${pair.name} ${pair.account}" => pair }
+  secret_id  = google_secret_manager_secret.this[each.value.name].id
+  role       = "roles/secretmanager.secretAccessor"
+  member     = local.account[each.value.account].member
+  depends_on = [time_sleep.apis]
 }

@@ -43,6 +43,7 @@ data "archive_file" "functions" {
 }
 
 resource "google_storage_bucket" "source" {
+  count                       = var.source_bucket == null ? 1 : 0
   name                        = "${var.project_id}-${var.name}-source"
   location                    = var.region
   uniform_bucket_level_access = true
@@ -51,20 +52,33 @@ resource "google_storage_bucket" "source" {
   versioning {
     enabled = false
   }
+
+  dynamic "encryption" {
+    for_each = var.kms_key == null ? [] : [var.kms_key]
+    content {
+      default_kms_key_name = encryption.value
+    }
+  }
   depends_on = [time_sleep.apis]
+}
+
+locals {
+  bucket = var.source_bucket == null ? google_storage_bucket.source[0].name : var.source_bucket
 }
 
 # Its name contains a hash of the content, so a function is built again only when the code has changed.
 resource "google_storage_bucket_object" "source" {
-  name   = "functions-${data.archive_file.functions.output_sha256}.zip"
-  bucket = google_storage_bucket.source.name
-  source = data.archive_file.functions.output_path
+  name       = "functions-${data.archive_file.functions.output_sha256}.zip"
+  bucket     = local.bucket
+  source     = data.archive_file.functions.output_path
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_storage_bucket_object" "runbook" {
   for_each     = var.runbooks_url == null ? local.runbooks : {}
   name         = "runbooks/${each.key}.md"
-  bucket       = google_storage_bucket.source.name
+  bucket       = local.bucket
   content      = each.value
   content_type = "text/markdown; charset=utf-8"
+  depends_on   = [time_sleep.apis]
 }

@@ -333,6 +333,48 @@ variable "queue" {
   }
 }
 
+# -- what is there already
+
+variable "accounts" {
+  description = "Service accounts of this project that are there already, by part: api, worker, sweep, rescue, invoker, build. Such as {build = \"builder@my-project.iam.gserviceaccount.com\"}. The others are made. All get the roles of their part."
+  type        = map(string)
+  default     = {}
+  validation {
+    condition     = alltrue([for part, email in var.accounts : contains(["api", "worker", "sweep", "rescue", "invoker", "build"], part) && can(regex("^[^@\\s:]+@[^@\\s:]+$", email))])
+    error_message = "accounts must be emails of service accounts by part: api, worker, sweep, rescue, invoker or build."
+  }
+}
+
+variable "source_bucket" {
+  description = "A bucket that is there already, for the archive of the functions and the pages of the alerts. Default: it is made."
+  type        = string
+  default     = null
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$", coalesce(var.source_bucket, "made")))
+    error_message = "source_bucket must be the name of a bucket, without gs://."
+  }
+}
+
+variable "repository" {
+  description = "A repository of Artifact Registry that is there already, for the images of the functions: projects/P/locations/L/repositories/R. Default: it is made."
+  type        = string
+  default     = null
+  validation {
+    condition     = can(regex("^projects/[^/]+/locations/[^/]+/repositories/[^/]+$", coalesce(var.repository, "projects/p/locations/l/repositories/r")))
+    error_message = "repository must be like projects/my-project/locations/europe-west1/repositories/images."
+  }
+}
+
+variable "kms_key" {
+  description = "A key of Cloud KMS in the same region that encrypts functions, images, archive, topics and pools: projects/P/locations/L/keyRings/R/cryptoKeys/K. The agents of these services need roles/cloudkms.cryptoKeyEncrypterDecrypter on it. Secrets stay with Google's key. Default: Google's keys."
+  type        = string
+  default     = null
+  validation {
+    condition     = can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", coalesce(var.kms_key, "projects/p/locations/l/keyRings/r/cryptoKeys/k")))
+    error_message = "kms_key must be like projects/my-project/locations/europe-west1/keyRings/ours/cryptoKeys/unstuck."
+  }
+}
+
 # -- who gets the alerts
 
 variable "notification_emails" {
@@ -390,6 +432,22 @@ variable "webhook_password" {
   type        = string
   default     = null
   ephemeral   = true
+}
+
+variable "probe" {
+  description = "Whether Cloud Monitoring asks task_status from outside the project every 5 minutes, and tells when it does not answer (ProbeFailing)."
+  type        = bool
+  default     = false
+}
+
+variable "dead_letters" {
+  description = "Whether a line that the function rescue did not take in 20 tries goes to a topic of its own for 7 days, and is told (DeadLetters). Needs rescue."
+  type        = bool
+  default     = false
+  validation {
+    condition     = !var.dead_letters || var.rescue
+    error_message = "dead_letters are those of the rescue. Set rescue = true, or leave dead_letters out."
+  }
 }
 
 variable "alerts_topic" {

@@ -35,11 +35,15 @@ run "bad_values_are_refused" {
     notification_channels = ["oncall"]
     renotify              = "60s"
     runbooks_url          = "https://example.com/runbooks/"
+    accounts              = { builder = "me@example.com" }
+    source_bucket         = "gs://ours"
+    repository            = "images"
+    kms_key               = "unstuck"
   }
   expect_failures = [
     var.project_id, var.region, var.name, var.policy_file, var.runtime, var.supabase_url, var.secret_versions,
     var.sizes, var.remote_workers, var.page_viewers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
-    var.renotify, var.runbooks_url,
+    var.renotify, var.runbooks_url, var.accounts, var.source_bucket, var.repository, var.kms_key,
   ]
 }
 
@@ -86,6 +90,15 @@ run "a_trigger_of_pubsub_that_would_be_cut_off_is_refused" {
     pubsub = true
   }
   expect_failures = [google_cloudfunctions2_function.this]
+}
+
+run "dead_letters_of_nothing_are_refused" {
+  command = plan
+  variables {
+    rescue       = false
+    dead_letters = true
+  }
+  expect_failures = [var.dead_letters]
 }
 
 run "an_empty_audience_is_refused" {

@@ -47,6 +47,10 @@ QUEUE: dict[str, Any] = {
     "min_backoff": "2s",
     "max_backoff": "99s",
 }
+BROUGHT = "clients@demo-project.iam.gserviceaccount.com"
+REPOSITORY = "projects/images/locations/europe-west1/repositories/ours"
+KEY = "projects/keys/locations/europe-west1/keyRings/ours/cryptoKeys/tasks"
+"""An account, a repository and a key that were there before."""
 EVERYTHING: dict[str, Any] = {
     "name": "two-of-them",
     "region": "europe-west1",
@@ -82,6 +86,12 @@ EVERYTHING: dict[str, Any] = {
     "secret_locations": ["europe-west1"],
     "paused": True,
     "renotify": "7200s",
+    "probe": True,
+    "dead_letters": True,
+    "accounts": {"api": BROUGHT},
+    "source_bucket": "our-archive",
+    "repository": REPOSITORY,
+    "kms_key": KEY,
 }
 FILLED = ["two-of-them-supabase-jwt-secret", "two-of-them-notify-secret"]
 """The secrets of EVERYTHING to which people give a value."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.conftest import PROJECT, Infra
+from tests.infra.conftest import EVERYTHING, PROJECT, Infra, policy_file
 from tests.terraform import ROOT, Done, Mocked, arguments, resources, started
 
 pytestmark = pytest.mark.timeout(1500)
@@ -16,6 +16,14 @@ README = (ROOT / "infra" / "README.md").read_text(encoding="utf-8")
 EXAMPLES = sorted((ROOT / "infra" / "examples").glob("*.tfvars"))
 ONE_ALERT = 'google_monitoring_alert_policy.rule["SweepSilent"]'
 SWEEP = 'google_cloudfunctions2_function.this["sweep"]'
+PARTS = ("api", "worker", "sweep", "rescue", "invoker", "build")
+BROUGHT = {
+    "accounts": {part: f"{part}@{PROJECT}.iam.gserviceaccount.com" for part in PARTS},
+    "source_bucket": EVERYTHING["source_bucket"],
+    "repository": EVERYTHING["repository"],
+    "probe": True,
+    "dead_letters": True,
+}
 QUEUE = "google_cloud_tasks_queue.this"
 
 
@@ -41,10 +49,11 @@ def test_all_that_can_be_switched_on_is_made_at_once_in_a_new_project(infra: Inf
     assert infra.codes["everything"] == 0, infra.outputs["everything"]
 
 
+@pytest.mark.parametrize("there", [{}, BROUGHT], ids=["all is made", "much was there"])
 def test_whatever_calls_an_api_waits_for_it_and_sizes_fit_a_new_project_in_a_small_region(
-    cloud: Mocked,
+    cloud: Mocked, there: dict[str, Any]
 ) -> None:
-    assert cloud.warnings(project_id=PROJECT, alerts_topic=True) == []
+    assert cloud.warnings(project_id=PROJECT, alerts_topic=True, **there) == []
 
 
 def test_who_leaves_the_notifications_is_taken_out_of_the_alerts_first(cloud: Mocked) -> None:
@@ -92,7 +101,8 @@ def test_after_a_destroy_the_queue_needs_another_name_and_the_error_says_so(clou
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
-def test_each_example_plans(cloud: Mocked, example: Path) -> None:
-    planned = cloud.run("plan", f"-var-file={example}")
+def test_each_example_plans(cloud: Mocked, example: Path, tmp_path: Path) -> None:
+    own = [f"-var=policy_file={policy_file(tmp_path)}"] if "runs_on" in example.read_text() else []
+    planned = cloud.run("plan", f"-var-file={example}", *own)
     assert planned.returncode == 0, planned.stdout
     assert "Nobody is told" not in planned.stdout

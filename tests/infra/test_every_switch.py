@@ -13,7 +13,18 @@ from functions.core.settings import Settings
 from tests.chain import platform
 from tests.chain.definitions import ALERTS
 from tests.chain.query import compiled
-from tests.infra.conftest import EVERYTHING, POOL, PROJECT, QUEUE, SIZES, Infra, block
+from tests.infra.conftest import (
+    BROUGHT,
+    EVERYTHING,
+    KEY,
+    POOL,
+    PROJECT,
+    QUEUE,
+    REPOSITORY,
+    SIZES,
+    Infra,
+    block,
+)
 
 pytestmark = pytest.mark.timeout(1500)  # terraform, once for all of its tests
 NAME = "two-of-them"
@@ -68,7 +79,7 @@ def test_each_function_has_the_size_the_account_and_the_variables_of_its_group(
         group = GROUPS.get(entry, "api")
         config, size = block(one, "service_config"), SIZES[group]
         assert config["environment_variables"] == environment_of(group, entry), entry
-        account = f"{NAME}-{group}@{PROJECT}.iam.gserviceaccount.com"
+        account = BROUGHT if group == "api" else f"{NAME}-{group}@{PROJECT}.iam.gserviceaccount.com"
         assert config["service_account_email"] == account
         assert config["timeout_seconds"] == timeouts[group], entry
         assert (config["available_memory"], config["available_cpu"]) == (
@@ -209,6 +220,112 @@ def test_what_the_platform_says_of_an_instance_of_a_pool_goes_to_the_rescue(infr
         for other in (f"{NAME}-pool-films", "unstuck-pool-film"):
             assert not takes(platform.pool_line(text, now, pool=other))
     assert not takes(platform.pool_line("Started", now, pool=f"{NAME}-pool-film"))
+
+
+# -- what was there before
+
+
+def test_an_account_that_was_there_gets_the_roles_of_its_part_and_is_not_made(infra: Infra) -> None:
+    member = f"serviceAccount:{BROUGHT}"
+    assert set(made(infra, "google_service_account")) == {
+        "worker",
+        "sweep",
+        "rescue",
+        "invoker",
+        "build",
+        "scaler[0]",
+    }
+    assert made(infra, "google_cloud_tasks_queue_iam_member")["api"]["member"] == member
+    assert made(infra, "google_service_account_iam_member")["api"]["member"] == member
+    secrets = made(infra, "google_secret_manager_secret_iam_member")
+    assert secrets["SUPABASE_KEY api"]["member"] == member
+
+
+def test_a_bucket_and_a_repository_that_were_there_are_used_and_not_made(infra: Infra) -> None:
+    assert made(infra, "google_storage_bucket") == {}
+    assert made(infra, "google_artifact_registry_repository") == {}
+    source = made(infra, "google_storage_bucket_object")["source"]
+    assert source["bucket"] == EVERYTHING["source_bucket"]
+    for one in made(infra, "google_cloudfunctions2_function").values():
+        build = block(one, "build_config")
+        assert build["docker_repository"] == REPOSITORY
+        assert block(build, "source", "storage_source")["bucket"] == EVERYTHING["source_bucket"]
+    [writer] = made(infra, "google_artifact_registry_repository_iam_member").values()
+    assert (writer["project"], writer["location"]) == ("images", REGION)
+    assert writer["repository"].endswith("ours")
+    sources = made(infra, "google_project_iam_member")["build_reads_sources"]
+    assert "/buckets/our-archive/" in block(sources, "condition")["expression"]
+
+
+def test_what_can_have_a_key_and_labels_has_them(infra: Infra) -> None:
+    labels = {"app": NAME, **EVERYTHING["labels"]}
+    for kind in ("google_cloudfunctions2_function", "google_pubsub_topic"):
+        for name, one in made(infra, kind).items():
+            assert one["kms_key_name"] == KEY, name
+            assert labels.items() <= one["effective_labels"].items(), name
+    [pool] = made(infra, "google_cloud_run_v2_worker_pool").values()
+    template = block(pool, "template")
+    assert (template["encryption_key"], template["labels"]) == (KEY, EVERYTHING["labels"])
+    for one in made(infra, "google_secret_manager_secret").values():
+        assert labels.items() <= one["effective_labels"].items()
+
+
+def test_without_them_a_bucket_and_a_repository_are_made_with_googles_keys(infra: Infra) -> None:
+    [bucket] = infra.of_type("google_storage_bucket").values()
+    [repository] = infra.of_type("google_artifact_registry_repository").values()
+    assert not bucket["encryption"]
+    assert not repository["kms_key_name"]
+    assert bucket["public_access_prevention"] == "enforced"
+
+
+# -- a look from outside, and what was given up
+
+
+def test_a_probe_from_outside_asks_for_a_task_and_tells_when_no_answer_of_ours_comes(
+    infra: Infra,
+) -> None:
+    [probe] = made(infra, "google_monitoring_uptime_check_config").values()
+    function = made(infra, "google_cloudfunctions2_function")["task_status"]
+    host = block(probe, "monitored_resource")["labels"]["host"]
+    assert f"https://{host}" == block(function, "service_config")["uri"]
+    assert (probe["period"], probe["timeout"]) == ("300s", "30s")
+    check = block(probe, "http_check")
+    assert check["use_ssl"]
+    assert check["validate_ssl"]
+    assert block(check, "accepted_response_status_codes")["status_class"] == "STATUS_CLASS_4XX"
+    assert block(check, "service_agent_authentication")["type"] == "OIDC_TOKEN"
+    assert block(probe, "content_matchers")["content"] == '"error"'
+    alert = made(infra, "google_monitoring_alert_policy")["ProbeFailing"]
+    threshold = block(alert, "conditions", "condition_threshold")
+    assert f'metric.labels.check_id="{probe["uptime_check_id"]}"' in threshold["filter"]
+    assert (threshold["comparison"], threshold["threshold_value"]) == ("COMPARISON_GT", 1)
+    assert threshold["duration"] == "300s"
+    assert alert["severity"] == "CRITICAL"
+
+
+def test_lines_that_the_rescue_never_took_are_kept_and_told(infra: Infra) -> None:
+    topic = made(infra, "google_pubsub_topic")["dead[0]"]
+    [subscription] = made(infra, "google_pubsub_subscription").values()
+    policy = block(subscription, "dead_letter_policy")
+    assert (policy["dead_letter_topic"], policy["max_delivery_attempts"]) == (topic["id"], 20)
+    assert topic["message_retention_duration"] == "604800s"
+    agent = made(infra, "google_project_service_identity")["pubsub"]["member"]
+    may_publish = made(infra, "google_pubsub_topic_iam_member")["dead[0]"]
+    assert (may_publish["role"], may_publish["member"]) == ("roles/pubsub.publisher", agent)
+    [may_take] = made(infra, "google_pubsub_subscription_iam_member").values()
+    assert (may_take["role"], may_take["member"]) == ("roles/pubsub.subscriber", agent)
+    alert = made(infra, "google_monitoring_alert_policy")["DeadLetters"]
+    query = block(alert, "conditions", "condition_prometheus_query_language")
+    assert f'subscription_id="{subscription["name"]}"' in query["query"]
+    assert query["query"].endswith("[15m])) > 0")
+    assert alert["severity"] == "WARNING"
+
+
+def test_both_are_off_unless_they_are_asked_for(infra: Infra) -> None:
+    assert infra.of_type("google_monitoring_uptime_check_config") == {}
+    assert not {"ProbeFailing", "DeadLetters"} & set(
+        infra.of_type("google_monitoring_alert_policy")
+    )
 
 
 # -- pools

@@ -288,7 +288,9 @@ def test_nobody_but_the_invoker_may_call_what_is_not_for_clients(infra):
                 continue
             given = GIVEN_TO.get(entry, "api_invokers")
             own = {one for one in may["members"] if "-invoker@" in one}
-            assert set(may["members"]) - own == set(EVERYTHING[given])
+            probe = {one for one in may["members"] if "gcp-sa-monitoring" in one}
+            assert set(may["members"]) - own - probe == set(EVERYTHING[given])
+            assert bool(probe) == (entry == "task_status"), "what the probe calls"
             assert bool(own) == (given == "api_invokers"), "the smoke test calls what clients call"
 
 
@@ -596,7 +598,7 @@ def test_every_alert_reaches_every_channel_and_what_is_critical_says_so_again(in
     for name, one in alerts.items():
         strategy = block(one, "alert_strategy")
         again = [each["renotify_interval"] for each in strategy["notification_channel_strategy"]]
-        metric = block(one, "conditions")["condition_prometheus_query_language"]
+        metric = not block(one, "conditions")["condition_matched_log"]
         assert again == (["7200s"] if metric and one["severity"] == "CRITICAL" else []), name
         assert bool(strategy["notification_rate_limit"]) != bool(metric), (
             "a log line that repeats must not mail each time"
