@@ -48,7 +48,7 @@ QUEUE: dict[str, Any] = {
     "max_backoff": "99s",
 }
 BROUGHT = "clients@demo-project.iam.gserviceaccount.com"
-REPOSITORY = "projects/images/locations/europe-west1/repositories/ours"
+REPOSITORY = "projects/demo-project/locations/europe-west1/repositories/ours"
 KEY = "projects/keys/locations/europe-west1/keyRings/ours/cryptoKeys/tasks"
 """An account, a repository and a key that were there before."""
 EVERYTHING: dict[str, Any] = {

@@ -251,7 +251,7 @@ def test_a_bucket_and_a_repository_that_were_there_are_used_and_not_made(infra: 
         assert build["docker_repository"] == REPOSITORY
         assert block(build, "source", "storage_source")["bucket"] == EVERYTHING["source_bucket"]
     [writer] = made(infra, "google_artifact_registry_repository_iam_member").values()
-    assert (writer["project"], writer["location"]) == ("images", REGION)
+    assert (writer["project"], writer["location"]) == (PROJECT, REGION)
     assert writer["repository"].endswith("ours")
     sources = made(infra, "google_project_iam_member")["build_reads_sources"]
     assert "/buckets/our-archive/" in block(sources, "condition")["expression"]
