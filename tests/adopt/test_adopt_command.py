@@ -65,3 +65,18 @@ def test_the_handler_that_is_not_here_is_named_with_its_place(
     assert "no handler for tasks of the kind 'shrink'" in said
     assert "functions/handlers/shrink.py" in said
     assert "the kind 'selection'" not in said
+
+
+def test_open_tasks_without_a_time_are_counted_as_not_judged(
+    empty_database: str, policy: Path
+) -> None:
+    adopt(empty_database, "--write")
+    adopted = parse(policy.read_text(encoding="utf-8"), "policy.yaml")
+    migrate(empty_database, adopted)
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("alter table tasks alter created_at drop not null")
+        connection.execute("update tasks set created_at = null")
+    store = PostgresStore(empty_database)
+    stuck = store.pulse(adopted.watch()).stuck
+    store.close()
+    assert (stuck.count, stuck.unjudged) == (0, 1)
