@@ -3,7 +3,6 @@ wrote, and a line of JSON on stdout is an event for Cloud Logging; so its words 
 one event, whatever they are."""
 
 from functions.core import events
-from functions.core.redact import redacted
 from functions.worker.messages import Job, LogLine
 
 SEVERITIES = events.DEBUG, events.INFO, events.WARNING, events.ERROR, events.CRITICAL
@@ -16,6 +15,8 @@ def printed(job: Job, text: str) -> str:
 
 def line(job: Job, log_line: LogLine) -> str:
     """The log line of what its logger was given."""
+    from functions.core.redact import redacted
+
     level = log_line.severity if log_line.severity in SEVERITIES else events.INFO
     about = {
         "logging.googleapis.com/sourceLocation": {
