@@ -55,7 +55,7 @@ def table_lines(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
 ) -> list[str]:
     """The table as the terminal shows it; with NO_COLOR without any escape, bold ones included."""
-    cells = [[_cell(cell) for cell in row] for row in rows]
+    cells = [list(map(_cell, row)) for row in rows]
     is_bold = not os.environ.get("NO_COLOR")
     return [title] * bool(title) + drawn(columns, cells, terminal_width(), bold=is_bold)
 

@@ -53,7 +53,8 @@ def core(name: str) -> str:
 def cores(role: str) -> dict[str, int]:
     """What the names of a role are about, with their rank."""
     names_of_role = vocabulary()["columns"].get(role, [])
-    return {key: at for key, at in _ranked([core(name) for name in names_of_role]).items() if key}
+    ranks = _ranked(list(map(core, names_of_role)))
+    return {key: rank for key, rank in ranks.items() if key}
 
 
 def without_marks(squashed_name: str, cores_of_role: dict[str, int]) -> str | None:

@@ -43,6 +43,7 @@ def test_json_has_the_exact_form(stuck: World) -> None:
         "refused",
         "stuck",
         "open",
+        "unjudged",
     ]
     assert (
         answer_json["schema"],
@@ -474,6 +475,6 @@ def test_watch_looks_again_until_it_is_interrupted(stuck: World) -> None:
 
 
 def test_the_help_says_the_numbers_and_the_exit_codes(world: World) -> None:
-    help_text = world.check("--help").out
+    help_text = " ".join(world.check("--help").out.split())
     for text in ("30m", "1h", "--older-than", "3 stuck"):
         assert text in help_text
