@@ -230,9 +230,9 @@ class Watch(PolicyRecord):
     )
     also: dict[State, dict[str, str]] = policy_key(
         Mapping({state: _writes(state) for state in State if state != State.RESTING}),
-        "What else a move to a state writes, by column: `now`, `nothing` (null), `raise` (one "
-        "more), `=TEXT` (the text itself); to running `worker`; elsewhere `note` (the sentence, "
-        "merged into JSON or appended to a log).",
+        "What else a move to a state writes, by column: `now`, `nothing` (null; false for a "
+        "flag), `raise` (one more), `=TEXT` (the text itself); to running `worker`; elsewhere "
+        "`note` (the sentence, merged into JSON or appended to a log).",
         default={},
     )
     jwt_role: str = policy_key(

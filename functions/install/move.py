@@ -125,7 +125,7 @@ class Move:
                 reason = f"{self.decision}.reason"
                 return column_sql.note(column, error, reason, self.row) or "null"
             case _:
-                return "null"
+                return "false" if column.type == "bool" else "null"
 
     def _stamp(self, name: str, time: str) -> str:
         """`time` (a timestamptz) as the clock's column takes it."""

@@ -83,7 +83,7 @@ def _check(dsn: str, stack: contextlib.ExitStack) -> Callable[[], float]:
 
     def once() -> float:
         inspection, seconds = timed(inspect)
-        assert inspection == ([], 0, OPEN), inspection
+        assert inspection == ([], 0, OPEN, 0), inspection
         return seconds
 
     once()

@@ -101,7 +101,8 @@ def test_the_code_reads_what_is_set(infra: Infra) -> None:
     for entry, one in made(infra, "google_cloudfunctions2_function").items():
         config = block(one, "service_config")
         secrets = dict.fromkeys(
-            [each["key"] for each in config["secret_environment_variables"]], "https://x.example"
+            [each["key"] for each in config["secret_environment_variables"]],
+            "https://x.example/as-long-as-a-secret-must-be",
         )
         settings = Settings.read(config["environment_variables"] | secrets)
         assert settings.queue == f"projects/{PROJECT}/locations/{REGION}/queues/{QUEUE['name']}"

@@ -29,6 +29,7 @@ POLICY = load(str(DEFAULT))
 pytestmark = pytest.mark.timeout(
     1500
 )  # terraform takes 4 s of CPU for each plan, and the machine may be busy
+LONG = "a-secret-that-nobody-can-guess-at-all"
 SECRETS = {"DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_URL", "NOTIFY_SECRET"}
 PLATFORM_ENV = {"LOG_EXECUTION_ID", "THREADS"}
 """Set for the platform, not for the code."""
@@ -344,7 +345,7 @@ def test_a_secret_is_given_to_the_functions_that_read_it_and_to_no_other(infra):
 def test_who_lets_the_world_in_asks_users_for_their_token(infra):
     for entry, one in infra.of_type("google_cloudfunctions2_function", everything=True).items():
         found = block(one, "service_config")
-        env = dict.fromkeys([each["key"] for each in found["secret_environment_variables"]], "x")
+        env = dict.fromkeys([each["key"] for each in found["secret_environment_variables"]], LONG)
         env |= found["environment_variables"] or {"JWT_AUDIENCE": "only known after an apply"}
         if entry in {"create_task", "task_status", "cancel_task"}:
             assert Settings.read(env).asks_users, entry

@@ -34,7 +34,9 @@ def role(db, empty_database):
 @pytest.fixture
 def generous(db):
     """As Supabase's databases are: what is made later is for everybody."""
-    for name in ("anon", "authenticated", "service_role"):
+    roles = {"anon", "authenticated", "service_role"}
+    others = {name for (name,) in db.execute("select rolname from pg_roles")}
+    for name in roles - others:
         db.execute(f"create role {name}")
     for things in ("tables", "sequences", "functions"):
         db.execute(
@@ -42,8 +44,9 @@ def generous(db):
             "to anon, authenticated, service_role"
         )
     yield db
-    for name in ("anon", "authenticated", "service_role"):
+    for name in roles:
         db.execute(f"drop owned by {name}")
+    for name in roles - others:  # the roles are of the whole server, and other tests have them
         db.execute(f"drop role {name}")
 
 

@@ -33,7 +33,7 @@ class TestOverview:
             "open": [],
             "live": 0,
             "live_by_kind": {},
-            "overdue": {"count": 0, "oldest": None},
+            "overdue": {"count": 0, "oldest": None, "unjudged": 0},
             "ended": [],
             "refused": 0,
             "last_sweep": None,

@@ -14,7 +14,7 @@ OVERVIEW: dict[str, tuple[str, ...]] = {
     "open": ("state", "kind", "count", "oldest"),
     "live": (),
     "live_by_kind": (),
-    "overdue": ("count", "oldest"),
+    "overdue": ("count", "oldest", "unjudged"),
     "ended": ("kind", "outcome", "reason", "count"),
     "refused": (),
     "last_sweep": ("started_at", "ago", "ok", "counts"),
