@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.terraform import ROOT, Terraform, resources, started
+from tests.terraform import ROOT, Mocked, Terraform, resources, started
 
 PROJECT = "demo-project"
 FILM = "{run_for: 3h, runs_on: pool, memory: 6GB}"
@@ -186,3 +186,11 @@ def block(value: dict[str, Any], *path: str) -> dict[str, Any]:
     for name in path:
         (value,) = value[name]
     return value
+
+
+@pytest.fixture
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mocked]:
+    with started(tmp_path_factory.mktemp("terraform")) as terraform:
+        if not isinstance(terraform, Mocked):
+            pytest.skip("nothing can be applied: only tfmock applies without a cloud")
+        yield terraform

@@ -2,18 +2,15 @@
 comes back. tfmock refuses what the platform refuses."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.infra.conftest import EVERYTHING, PROJECT, Infra, policy_file
-from tests.terraform import ROOT, Done, Mocked, arguments, resources, started
+from tests.infra.conftest import EVERYTHING, PROJECT, Infra
+from tests.terraform import ROOT, Done, Mocked, arguments, resources
 
 pytestmark = pytest.mark.timeout(1500)
 README = (ROOT / "infra" / "README.md").read_text(encoding="utf-8")
-EXAMPLES = sorted((ROOT / "infra" / "examples").glob("*.tfvars"))
 ONE_ALERT = 'google_monitoring_alert_policy.rule["SweepSilent"]'
 SWEEP = 'google_cloudfunctions2_function.this["sweep"]'
 PARTS = ("api", "worker", "sweep", "rescue", "invoker", "build")
@@ -25,14 +22,6 @@ BROUGHT = {
     "dead_letters": True,
 }
 QUEUE = "google_cloud_tasks_queue.this"
-
-
-@pytest.fixture
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mocked]:
-    with started(tmp_path_factory.mktemp("terraform")) as terraform:
-        if not isinstance(terraform, Mocked):
-            pytest.skip("nothing can be applied: only tfmock applies without a cloud")
-        yield terraform
 
 
 def apply(cloud: Mocked, *targets: str, **variables: Any) -> Done:
@@ -98,11 +87,3 @@ def test_after_a_destroy_the_queue_needs_another_name_and_the_error_says_so(clou
     [heading] = re.findall(r'README.md, "([^"]+)"', refused.stdout)
     assert f"### {heading}\n" in README
     assert apply(cloud, QUEUE, queue={"name": "unstuck-tasks-2"}).returncode == 0
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
-def test_each_example_plans(cloud: Mocked, example: Path, tmp_path: Path) -> None:
-    own = [f"-var=policy_file={policy_file(tmp_path)}"] if "runs_on" in example.read_text() else []
-    planned = cloud.run("plan", f"-var-file={example}", *own)
-    assert planned.returncode == 0, planned.stdout
-    assert "Nobody is told" not in planned.stdout
