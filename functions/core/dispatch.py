@@ -215,7 +215,7 @@ def push(dispatcher: Dispatcher, watch: str, task_id: str, number: int, delay: f
     """Pushes, and says whether it was accepted. What was not is sent again by the sweep."""
     try:
         dispatcher.push(watch, task_id, number, delay)
-    except Exception as error:  # noqa: BLE001 - the task is written, and the sweep to_push it again
+    except Exception as error:  # noqa: BLE001 - the task is written, and the sweep pushes it again
         text = str(error) if isinstance(error, DispatchError) else repr(error)
         events.emit(events.DISPATCH_FAILED, watch=watch, task_id=task_id, error=text)
         return False
@@ -227,7 +227,7 @@ def push_all(
 ) -> list[bool]:
     """Pushes several at a time until `until` (time.monotonic), and says of each whether it was
     accepted. The first goes alone, and after a refusal no other follows: a queue that does not
-    answer holds up a few to_push, and not one for each task."""
+    answer holds up a few pushes, and not one for each task."""
     if not to_push:
         return []
     going_on = push(dispatcher, *to_push[0])

@@ -1,29 +1,14 @@
 """A sign of life that lies in the future (a client's clock, a slip, or malice) keeps no dead task
 from the sweep for ever: it counts as now when it is first seen, and is told."""
 
-import psycopg
 import pytest
 
 from functions.core.policy import load
-from functions.store.postgres import PostgresStore
 from tests.sweep.steps import sweep
 
 POLICY = load()
 WATCH = POLICY.watch()
 LATER = ("now() + interval '2 hours'", "timestamptz '2999-01-01'", "timestamptz '294276-12-31'")
-
-
-@pytest.fixture
-def db(database):
-    with psycopg.connect(database, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def store(database):
-    store = PostgresStore(database)
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -17,19 +17,6 @@ WATCH = POLICY.watch()
 
 
 @pytest.fixture
-def db(database):
-    with psycopg.connect(database, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def store(database):
-    store = PostgresStore(database)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def stranger(db):
     """Reads and writes the table of tasks, and has no right to our schema."""
     db.execute("drop role if exists stranger")
