@@ -3,8 +3,9 @@
 import re
 
 ROLLOUT = "Reason: DEPLOYMENT_ROLLOUT"
+TIMED_OUT = 504
 TIMEOUT_TEXT = "The request has been terminated because it has reached the maximum request timeout."
-"""What a request's line means that has the status 504 and no text."""
+"""What a request's line means that has the status TIMED_OUT and no text."""
 CAUSES = (
     ("out_of_memory", r"memory limit|out-of-memory event|using too much memory"),
     ("deadline", r"maximum request timeout"),

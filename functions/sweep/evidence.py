@@ -14,7 +14,7 @@ from functions.core import events
 from functions.core.answers import Evidence, Rescued
 from functions.core.policy import Policy
 from functions.store import Store
-from functions.sweep.causes import CAUSES, ROLLOUT, TEXTS, TIMEOUT_TEXT
+from functions.sweep.causes import CAUSES, ROLLOUT, TEXTS, TIMED_OUT, TIMEOUT_TEXT
 
 MAX_TASKS = 50
 """So many tasks, at most, one sweep asks about."""
@@ -93,7 +93,7 @@ def query(workers: Iterable[Worker], begin: datetime, end: datetime) -> str:
         'resource.type=("cloud_run_revision" OR "cloud_run_worker_pool") AND '
         f'timestamp>="{begin.isoformat()}" AND timestamp<="{end.isoformat()}" AND ('
         f"(resource.labels.revision_name=({revisions}) AND "
-        f"({texts} OR httpRequest.status=504)) OR "
+        f"({texts} OR httpRequest.status={TIMED_OUT})) OR "
         f'(resource.labels.service_name=({services}) AND textPayload:"{ROLLOUT}"))'
     )
 
@@ -146,7 +146,7 @@ def _text(entry: Any) -> str:
     """A request that was cut off has a status, and not always a text."""
     if isinstance(entry.payload, str):
         return entry.payload
-    if (entry.http_request or {}).get("status") == 504:
+    if (entry.http_request or {}).get("status") == TIMED_OUT:
         return TIMEOUT_TEXT
     return ""
 

@@ -11,9 +11,8 @@ from typing import Any
 
 from functions.core.record import Record
 from functions.core.states import Reason
-from functions.sweep.causes import TIMEOUT_TEXT, cause_of
+from functions.sweep.causes import TIMED_OUT, TIMEOUT_TEXT, cause_of
 
-TIMED_OUT = 504
 CLAIM_SECONDS = 15.0
 """So long after its request began an attempt may begin: the framework starts, the claim waits."""
 _REQUESTS = "/logs/run.googleapis.com%2Frequests"

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.machinery import PathFinder
 
 from functions.core.policy import Watch
+from functions.worker.spawn import module_of
 
 HANDLERS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "handlers")
 
@@ -23,7 +24,7 @@ def kinds_here(watch: Watch) -> list[str] | None:
 
 def has_handler(watch: Watch, kind: str) -> bool:
     """Whether the file of its handler's module is here."""
-    return _exists(watch.handler(kind).partition(":")[0])
+    return _exists(module_of(watch.handler(kind)))
 
 
 def where_to_write(watch: Watch, kind: str) -> str:
