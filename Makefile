@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 LOCAL  := $(VENV)/.installed-local
 JOBS   ?= 3
 
-.PHONY: chaos credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -60,6 +60,9 @@ bench: install rivals ## measure ratios against bare SQL, a usual cleanup loop a
 
 chaos: install ## tasks in bad weather, drawn from a seed; 0 violations is the promise: ARGS="--tasks=10000 --seed 7 --through pgbouncer --json"
 	@$(PY) -m tests.chaos $(ARGS)
+
+hostile: install ## requests, pages and commands drawn at random, for 60 s each: SECONDS=600 SEED=7
+	HOSTILE_SECONDS=$(or $(SECONDS),60) HOSTILE_SEED=$(SEED) $(PY) -m pytest -q -n 0 tests/entry/test_hostile_random.py
 
 mutants: install ## break infra/ in one place after the other and see whether a test tells: ARGS="--seed 7 --minutes 30"
 	@$(PY) -m tests.mutants $(ARGS)

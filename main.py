@@ -50,12 +50,12 @@ def worker(request: Any) -> Response:
     return answer(app, request, "worker", ("POST",), worker.respond)
 
 
-@functions_framework.cloud_event
-def worker_event(event: Any) -> None:
-    """A push of Pub/Sub. Runs the task in the guard."""
+@functions_framework.http
+def worker_event(request: Any) -> Response:
+    """POST: a push of Pub/Sub. Runs the task in the guard."""
     from functions.entry import worker_event
 
-    worker_event.receive(app, event)
+    return answer(app, request, "worker_event", ("POST",), worker_event.respond)
 
 
 @functions_framework.http

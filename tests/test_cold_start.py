@@ -184,8 +184,7 @@ PROBE = """
 
     target = sys.argv[1]
     event = target == "worker_event"
-    client = functions_framework.create_app(target, "main.py", "cloudevent" if event else
-      "http").test_client()
+    client = functions_framework.create_app(target, "main.py").test_client()
     before = sorted(sys.modules)
     headers = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"}
     headers = headers if event else {}

@@ -67,8 +67,7 @@ class EntryPoints:
 
     def client(self, target):
         if target not in self._clients:
-            signature = "cloudevent" if target == "worker_event" else "http"
-            server = functions_framework.create_app(target, str(MAIN), signature)
+            server = functions_framework.create_app(target, str(MAIN))
             self._modules[target], self._clients[target] = sys.modules["main"], server.test_client()
             self._modules[target].app = self.app
         return self._clients[target]

@@ -14,7 +14,7 @@ from tests.entry.strategies import BODIES, FUZZ
 def test_a_message_runs_its_task(http):
     task_id = http.create()
     answer = http.event({"task_id": task_id, "watch": "tasks", "number": 1})
-    assert (answer.status_code, answer.text) == (200, "OK")
+    assert (answer.status_code, answer.json) == (200, {"task_id": task_id, "verdict": "settled"})
     assert http.status(task_id)["state"] == "completed"
 
 
@@ -39,7 +39,7 @@ def test_a_message_in_one_piece_runs_its_task_too(http):
 def test_a_message_of_a_held_task_is_delivered_again(http):
     task_id = http.create()
     claimed_elsewhere(http.app, task_id)
-    assert http.event({"task_id": task_id}).status_code == 500
+    assert http.event({"task_id": task_id}).status_code == 503
 
 
 def test_a_message_of_an_ended_or_an_unknown_task_is_done_with(http):
@@ -51,7 +51,7 @@ def test_a_message_of_an_ended_or_an_unknown_task_is_done_with(http):
 
 def test_a_message_that_finds_no_database_is_delivered_again(postgres_down, http, log):
     answer = http.event({"task_id": NOBODY})
-    assert answer.status_code == 500
+    assert answer.status_code == 503
     assert DATABASE_PASSWORD not in answer.text
     assert [line["entry"] for line in log("request_failed")] == ["worker_event"]
 
@@ -102,8 +102,25 @@ def test_a_message_that_names_no_task_is_said_and_not_delivered_for_ever(http, l
     )
 
 
-def test_what_is_not_an_event_is_refused(http):
-    assert http.client("worker_event").post("/", json={}).status_code == 400
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe9",
+        b"9" * 5000,
+        b"[" * 100_000,
+        b'{"specversion": []}',
+        b'{"specversion": "1.0", "data": 7}',
+    ],
+)
+def test_bytes_that_are_no_event_do_not_come_again_either(http, data):
+    for content_type in ("application/json", "application/cloudevents+json", "text/plain"):
+        answer = http.client("worker_event").post("/", data=data, content_type=content_type)
+        assert (answer.status_code, answer.json) == (200, {"verdict": "bad_request"})
+
+
+def test_an_event_is_posted(http):
     assert http.client("worker_event").get("/").status_code == 405
 
 

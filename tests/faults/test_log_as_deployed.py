@@ -104,7 +104,7 @@ def test_a_message_that_must_come_again_leaves_no_loose_lines_of_a_traceback(wor
             headers={**HEADERS, **EVENT},
             timeout=60,
         )
-        assert answer.status_code == 500, "it is not delivered again"
+        assert answer.status_code == 503, "it is not delivered again"
         assert "claim_refused" in log.read_text(encoding="utf-8")
         assert "Traceback" not in log.read_text(encoding="utf-8")
     finally:

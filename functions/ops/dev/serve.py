@@ -46,9 +46,7 @@ def workers() -> targets.Wsgi:
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
     mounted = {
-        f"/{name}": targets.app(name, signature)
-        for name, signature in targets.signatures().items()
-        if targets.runs_tasks(name)
+        f"/{name}": targets.app(name) for name in targets.names() if targets.runs_tasks(name)
     }
     return DispatcherMiddleware(NotFound(), mounted)
 
@@ -64,11 +62,11 @@ def front(options: argparse.Namespace) -> targets.Wsgi:
     if options.watch_only:
         return _page(None)
     mounted = {}
-    for name, signature in targets.signatures().items():
+    for name in targets.names():
         if targets.runs_tasks(name):
             mounted[f"/{name}"] = targets.forward(f"{options.workers}/{name}")
         else:
-            mounted[f"/{name}"] = targets.app(name, signature)
+            mounted[f"/{name}"] = targets.app(name)
     return DispatcherMiddleware(_page(options.workers_pid), mounted)
 
 

@@ -13,13 +13,13 @@ _NOT_FORWARDED = {"host", "content-length", "connection", "origin", "sec-fetch-s
 """Those of the connection, and those by which the front has judged the request."""
 
 
-def signatures() -> dict[str, str]:
-    """The entry points of main.py by name, and the signature of each: http or cloudevent."""
+def names() -> list[str]:
+    """Of the entry points of main.py."""
     from functions_framework import _function_registry as registry
 
     module, spec = registry.load_function_module(SOURCE)  # type: ignore[no-untyped-call]
     spec.loader.exec_module(module)
-    return dict(registry.REGISTRY_MAP)
+    return list(registry.REGISTRY_MAP)
 
 
 def runs_tasks(target: str) -> bool:
@@ -28,10 +28,10 @@ def runs_tasks(target: str) -> bool:
     return target.startswith("work")
 
 
-def app(target: str, signature: str) -> Wsgi:
+def app(target: str) -> Wsgi:
     from functions_framework import create_app
 
-    wsgi: Wsgi = create_app(target, SOURCE, signature)  # type: ignore[no-untyped-call]
+    wsgi: Wsgi = create_app(target, SOURCE)  # type: ignore[no-untyped-call]
     return _rooted(wsgi)
 
 
