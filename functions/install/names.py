@@ -80,6 +80,7 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "state": table.state,
         **{f"is_{state}": is_in(state) for state in State},
         "is_stopping": table.is_stopping,
+        "tells_state": table.tells_state,
         "has_ended": is_in(State.COMPLETED, State.FAILED, State.CANCELLED),
         "is_waiting": is_in(State.PENDING, State.RESTING),
         "kind": table.kind,

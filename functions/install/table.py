@@ -77,6 +77,13 @@ class Table:
             return f"({test} or {self._is_in(row, *ended)})" if ended else f"({test})"
         return self._is_in(row, *states)
 
+    def tells_state(self, row: str) -> str:
+        """The columns that tell the state of the row, as a list. json as text: it has no
+        equality."""
+        told = dict.fromkeys([self.watch.status, *self.watch.marks.values(), *self.watch.deleted])
+        casts = {name: "::text" if self.column(name).type == "json" else "" for name in told}
+        return ", ".join(f"{row}.{identifier(name)}{cast}" for name, cast in casts.items())
+
     def is_stopping(self, row: str) -> str:
         """Whether its user asked to stop the task."""
         words = ", ".join(literal(word) for word in self.watch.stopping)
@@ -200,8 +207,7 @@ class Table:
         """The last sign of life; where the row states a limit of its own, the time by which
         `silent_for` of the rule, as it was when this was rendered, ends it at that limit."""
         alive = [self.clock(row, "alive")] if self.watch.clocks.get("alive") else []
-        if not alive or self.watch.fence == "observe":
-            alive.append(self._observed(row, "touched_at"))
+        alive += self._seen_by_trigger(row)
         since = latest([*alive, *self._each(row, "seen")])
         own = OwnLimits(
             deadline=first(self._each(row, "deadline")),
@@ -211,7 +217,7 @@ class Table:
         )
         if not own.stated:
             return since
-        start = self.clock(row, "started", "alive")
+        start = latest([self.clock(row, "started", "alive"), *self._taken(row)])
         grace = f"make_interval(secs => {GRACE_SECONDS})"
         end = earliest(end for _, end in own.ends(since, start, alive, grace))
         silent = f"make_interval(secs => {self._silent_for(row)})"
@@ -280,17 +286,30 @@ class Table:
 
     @property
     def sees_put_back(self) -> bool:
-        """Whether unstuck.observed has the time at which a task was put back: no column of another
-        application's table is sure to tell it. `create` and the fence see to our own."""
+        """Whether unstuck.observed has the time at which a task was put back, or taken outside the
+        guard: no column of another application's table is sure to tell it. `create` and the fence
+        see to our own."""
         return not self.watch.own and self.watch.may_wait
 
     def alive(self, row: str) -> str:
         """When the task was last seen alive."""
         if self.limits_itself or self.watch.clocks.get("seen"):
             return self._last_moment(row)
-        if self.watch.fence == "observe" and self.watch.clocks.get("alive"):
-            return f"greatest({self.alive_bound(row)}, {self._observed(row, 'touched_at')})"
+        if self.watch.clocks.get("alive"):
+            return latest([self.alive_bound(row), *self._seen_by_trigger(row)])
         return self.alive_bound(row)
+
+    def _seen_by_trigger(self, row: str) -> list[str]:
+        """What a trigger knows of the last sign of life."""
+        if self.watch.fence == "observe" or not self.watch.clocks.get("alive"):
+            return [self._observed(row, "touched_at")]
+        return self._taken(row)
+
+    def _taken(self, row: str) -> list[str]:
+        """When a worker outside the guard took the task: its age must not count from the time at
+        which it began to wait, which may be all that its columns tell."""
+        sees = self.sees_put_back and self.watch.fence != "observe"
+        return [self._observed(row, "status_at")] if sees else []
 
     def claim_order(self, row: str) -> str:
         """The most urgent first, those without a priority last, then the oldest."""

@@ -196,9 +196,15 @@ begin
     '@watch@', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker,
     v_now, v_now, v_lease, v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint
   );
+  if @sees_put_back@ then
+    v_pass := set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);
+  end if;
   update @table@ t
   set @start(t, v_now, p_worker)@
   where t.@key@ = v_task.key;
+  if @sees_put_back@ then
+    v_pass := set_config('unstuck.override', '', true);
+  end if;
 
   return jsonb_build_object(
     'verdict', 'claimed',

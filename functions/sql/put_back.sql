@@ -1,16 +1,18 @@
--- put_back: a task that is put back waits from that moment, whoever put it back: also where no
--- column of the table tells it. Stamps when a task that had ended, ran or rested is pending again;
--- our own verbs pass, since they write it down themselves. It refuses nothing. Where the role of
--- the migration may not have triggers on the table, it goes without; `doctor` says so.
+-- put_back: a task that is put back waits from that moment, and one that is taken runs from that
+-- moment, whoever did it: also where no column of the table tells it. Stamps when a task that had
+-- ended, ran or rested is pending again, and when a task is running that was not; forgets it when
+-- it ends. Our own verbs pass, since they write it down themselves. It refuses nothing. Where the
+-- role of the migration may not have triggers on the table, it goes without; `doctor` says so.
 create or replace function unstuck.@watch@_put_back() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  v_pass constant text := current_setting('unstuck.override', true);
 begin
-  if v_pass = '@watch@' or v_pass = '@watch@' || '/' || pg_trigger_depth() - 1 then
-    return null;
+  if @is_pending(new)@ and (@is_pending(old)@) is not true
+    or @is_running(new)@ and (@is_running(old)@) is not true
+  then
+    perform unstuck.put_back('@watch@', array[new.@key@::text]);
+  elsif @has_ended(new)@ then
+    delete from unstuck.observed o where o.watch = '@watch@' and o.task_id = new.@key@::text;
   end if;
-  perform unstuck.put_back('@watch@', array[new.@key@::text]);
   return null;
 end $$;
 
@@ -18,8 +20,11 @@ do $$
 begin
   perform unstuck.keep_trigger(@table_literal@, 'unstuck_put_back', $trigger$
 after update on @table@
-for each row when ((@is_pending(new)@) and (@is_pending(old)@) is not true)
-execute function unstuck.@watch@_put_back()
+for each row when (
+  (@tells_state(old)@) is distinct from (@tells_state(new)@)
+  and coalesce(current_setting('unstuck.override', true), '')
+    not in ('@watch@', '@watch@/' || pg_trigger_depth())
+) execute function unstuck.@watch@_put_back()
 $trigger$);
 exception when insufficient_privilege or wrong_object_type or feature_not_supported then
   raise warning

@@ -1839,9 +1839,15 @@ begin
     'tasks', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker,
     v_now, v_now, v_lease, v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint
   );
+  if false then
+    v_pass := set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);
+  end if;
   update "public"."tasks" t
   set "status" = 'processing', "started_at" = v_now, "updated_at" = v_now
   where t."id" = v_task.key;
+  if false then
+    v_pass := set_config('unstuck.override', '', true);
+  end if;
 
   return jsonb_build_object(
     'verdict', 'claimed',

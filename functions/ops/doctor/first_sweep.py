@@ -35,7 +35,7 @@ def compared(connection: Connection, watch: Watch) -> list[Finding]:
     rescued: list[dict[str, Any]] = row[0] if row else []
     if total > MOST_TASKS or len(rescued) >= MOST_TASKS:
         return []
-    by_check = {task.id for task in stuck}
+    by_check = {task.id for task in stuck} - _seen_by_trigger(connection, watch)
     by_sweep = {str(task["task_id"]) for task in rescued if not task.get("live")}
     return [
         *_difference(watch, by_check - by_sweep, "check calls {} stuck, and the sweep leaves them"),
@@ -43,6 +43,16 @@ def compared(connection: Connection, watch: Watch) -> list[Finding]:
             watch, by_sweep - by_check, "the sweep takes {}, which check does not call stuck"
         ),
     ]
+
+
+def _seen_by_trigger(connection: Connection, watch: Watch) -> set[str]:
+    """The tasks of which a trigger saw what no column tells `check`: that they were put back, or
+    taken outside the guard."""
+    with rolled_back(connection):
+        rows = connection.execute(
+            "select o.task_id from unstuck.observed o where o.watch = %s", (watch.name,)
+        ).fetchall()
+    return {task_id for (task_id,) in rows}
 
 
 def _difference(watch: Watch, keys: set[str], sentence: str) -> list[Finding]:
