@@ -199,7 +199,8 @@ class Watch(PolicyRecord):
     )
     asked_to_stop: tuple[str, ...] = policy_key(
         NAMES,
-        "Columns that are set (or true) in a row whose user asked to stop the task, as `stopping`.",
+        "Columns that are set (or true) in a row whose user asked to stop the task, as `stopping`. "
+        "One that still waits is cancelled, and never run.",
         default=(),
     )
     hooks: dict[str, tuple[str, ...]] = policy_key(

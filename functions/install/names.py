@@ -55,6 +55,7 @@ def _words(table: Table) -> dict[str, Value]:
         "only_swept": literal(not watch.words[State.COMPLETED]),
         "ends_alike": literal(watch.ends_alike),
         "notifies": literal(watch.notify),
+        "may_be_asked": literal(bool(watch.asked_to_stop)),
         "sees_put_back": literal(table.sees_put_back),
         # for triggers that let nobody but Supabase's service role write a column
         "as_role": role if watch.jwt_role else "null;",
@@ -80,6 +81,9 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "state": table.state,
         **{f"is_{state}": is_in(state) for state in State},
         "is_stopping": table.is_stopping,
+        "is_claimable": table.is_claimable,
+        "is_withdrawn": table.is_withdrawn,
+        "oldest_withdrawn": table.oldest_withdrawn,
         "tells_state": table.tells_state,
         "has_ended": is_in(State.COMPLETED, State.FAILED, State.CANCELLED),
         "is_waiting": is_in(State.PENDING, State.RESTING),

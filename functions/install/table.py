@@ -31,6 +31,8 @@ ALIASES = {
     "varchar[]": "_varchar",
 }
 """How people write a type, and how the catalogue does."""
+MOST_READ = 20_000
+"""So many waiting tasks a look reads for what no index leads to."""
 
 
 def typed(name: str, text: str) -> Column:
@@ -90,6 +92,24 @@ class Table:
         tests = [f"{row}.{self.status} in ({words})"] if words else []
         tests += [self._is_set(name, row) for name in self.watch.asked_to_stop]
         return f"({' or '.join(tests)})" if len(tests) > 1 else "".join(tests) or "false"
+
+    def is_withdrawn(self, row: str) -> str:
+        """Whether it waits although its user asked to stop it: it is cancelled, and never run."""
+        asked = " or ".join(self._is_set(name, row) for name in self.watch.asked_to_stop)
+        return f"({self.is_in(row, State.PENDING)} and ({asked}))" if asked else "false"
+
+    def is_claimable(self, row: str) -> str:
+        """Whether it waits for a worker."""
+        asked = [f"not {self._is_set(name, row)}" for name in self.watch.asked_to_stop]
+        tests = [self.is_in(row, State.PENDING), *asked]
+        return f"({' and '.join(tests)})" if asked else tests[0]
+
+    def oldest_withdrawn(self) -> str:
+        """The keys of those that are withdrawn, of the tasks that have waited for longest: however
+        many wait, a sweep reads so many."""
+        oldest = f"select w.* from {self.name} w where {self.is_in('w', State.PENDING)}"
+        order = f"order by {self.queued_bound('w')} limit {MOST_READ}"
+        return f"select o.{self.key} from ({oldest} {order}) o where {self.is_withdrawn('o')}"
 
     def _not_deleted(self, row: str) -> Iterator[str]:
         for name in self.watch.deleted:

@@ -65,7 +65,7 @@ begin
         @input(t)@ as input
       into v_task
       from @table@ t
-      where @is_pending(t)@
+      where @is_claimable(t)@
         and @due(t)@ <= v_now
         and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, @kind(t)@)
@@ -86,7 +86,7 @@ begin
         cross join lateral (
           select t.*
           from @table@ t
-          where @is_pending(t)@
+          where @is_claimable(t)@
             and @due(t)@ <= v_now
             and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, k.kind)
             and @kind(t)@ = k.kind
@@ -103,7 +103,7 @@ begin
           @input(t)@ as input
         into v_task
         from @table@ t
-        where @is_pending(t)@
+        where @is_claimable(t)@
           and @due(t)@ <= v_now
           and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_kind)
           and @kind(t)@ = v_kind
@@ -123,7 +123,7 @@ begin
         t.@key@::text as id,
         @kind(t)@ as kind,
         @input(t)@ as input,
-        @is_pending(t)@ and (@due(t)@ > v_now) is not true as ready
+        @is_claimable(t)@ and (@due(t)@ > v_now) is not true as ready
       into v_task
       from @table@ t
       where t.@key@ = v_key
@@ -249,7 +249,7 @@ end $$;
 
 -- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or
 -- ended. Where its attempt is overdue the task is rescued, and may then be taken at once; a live
--- attempt is left alone.
+-- attempt is left alone. A waiting task whose user asked to stop it is cancelled.
 create or replace function unstuck.@watch@_unready(
   p_task text,
   p_rules jsonb,
@@ -259,12 +259,24 @@ declare
   v_task    record;
   v_rescued json;
 begin
-  select t.@key@::text as id, @state(t)@ as state, @kind(t)@ as kind, @due(t)@ as due
+  select
+    t.@key@::text as id,
+    @state(t)@ as state,
+    @kind(t)@ as kind,
+    @due(t)@ as due,
+    @is_stopping(t)@ as stopping
   into v_task
   from @table@ t
   where t.@key@ = p_task::@key_type@;
   if not found then
     return '{"verdict": "missing"}';
+  end if;
+  if v_task.state = 'pending' and v_task.stopping then
+    v_rescued := unstuck.@watch@_sweep(p_rules, 1, null, p_task) -> 'rescued';
+    select @state(t)@
+    into v_task.state
+    from @table@ t
+    where t.@key@ = p_task::@key_type@;
   end if;
   if v_task.state = 'pending' then
     return jsonb_build_object(

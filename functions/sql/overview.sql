@@ -61,7 +61,7 @@ begin
           'never_claimed',
           'pending'
         from @table@ t
-        where @is_pending(t)@
+        where @is_claimable(t)@
           and @queued_bound(t)@ <= v_before
           and @queued(t)@ <= p_now
             - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
@@ -73,6 +73,28 @@ begin
             v_turns
           ) <= p_now
           and @queued_bound(t)@ >= p_after
+          and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+          )
+        order by @queued_bound(t)@, t.@key@::text
+        limit p_limit
+      )
+      union all
+      (
+        select
+          @queued_bound(t)@,
+          t.@key@::text,
+          @kind(t)@::text,
+          @owner(t)@::text,
+          p_now,
+          'cancelled',
+          'pending'
+        from @table@ t
+        where @may_be_asked@
+          and @is_withdrawn(t)@
+          and t.@key@ in (@oldest_withdrawn()@)
           and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
           and not exists (
             select from unstuck.attempts a
@@ -135,6 +157,7 @@ begin
               and s.until > @queued(t)@ + unstuck.rule_seconds(p_rules, s.kind, 'pending_for'),
             v_now - unstuck.finite(s.until)
           )
+          when 'cancelled' then unstuck.withdrawn(s.id, s.kind, l.number, l.tries)
           when 'stale' then unstuck.decided(
             s.id,
             s.kind,

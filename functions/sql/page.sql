@@ -69,7 +69,7 @@ begin
       t.@key@::text,
       unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
     from @table@ t
-    where @is_pending(t)@
+    where @is_claimable(t)@
       and @queued_bound(t)@ >= v_at
       and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
       and @queued(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
@@ -296,6 +296,7 @@ begin
             and l.ended_at is null
             and (@is_running(t)@ or @is_pending(t)@)
           then l.lives_until
+          when @is_withdrawn(t)@ then v_now
           when @is_pending(t)@ then
             unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns)
           when @is_running(t)@ then

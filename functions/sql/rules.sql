@@ -347,6 +347,30 @@ create or replace function unstuck.unclaimed(
   )::unstuck.overdue
 $$;
 
+-- The decision about a task that waits, and whose user asked to stop it.
+create or replace function unstuck.withdrawn(
+  p_task text,
+  p_kind text,
+  p_number integer,
+  p_tries integer
+) returns unstuck.overdue language sql immutable as $$
+  select row(
+    p_task,
+    p_kind,
+    'pending',
+    false,
+    coalesce(p_number, 0) + 1,
+    coalesce(p_tries, 0),
+    null,
+    'cancelled',
+    'cancelled',
+    'cancelled',
+    unstuck.sentence('cancelled', null, 0),
+    null,
+    0
+  )::unstuck.overdue
+$$;
+
 -- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover
 -- or a lack of resources. functions/core/sqlstates.py has the list of classes and codes.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean

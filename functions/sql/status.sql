@@ -31,7 +31,8 @@ begin
       @reason(t)@ as reason,
       @queued(t)@ as queued,
       @due(t)@ as due,
-      @alive(t)@ as alive
+      @alive(t)@ as alive,
+      @is_withdrawn(t)@ as withdrawn
     into v_task
     from @table@ t
     where t.@key@ = v_key;
@@ -70,6 +71,7 @@ begin
         and v_attempt.ended_at is null
       then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
         and unstuck.lives_until(v_attempt, unstuck.ready_after()) <= v_now
+      when v_task.withdrawn then true
       when v_task.state = 'pending' then v_until <= v_now
       when v_task.state = 'running' then
         v_task.alive <= v_now

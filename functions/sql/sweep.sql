@@ -96,6 +96,7 @@ declare
   v_turns   jsonb;
   v_before  timestamptz;
   v_lost    unstuck.overdue[];
+  v_asked   unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
 begin
@@ -141,6 +142,36 @@ begin
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
+  -- Waiting, although its user asked to stop it. Of all that wait the oldest are read.
+  if @may_be_asked@ and p_limit > 0 then
+    select array_agg(unstuck.withdrawn(d.task_id, d.kind, l.number, l.tries))
+    into v_asked
+    from (
+      select t.@key@::text as task_id, @kind(t)@ as kind
+      from @table@ t
+      where @is_withdrawn(t)@
+        and case
+          when p_task is null then t.@key@ in (@oldest_withdrawn()@)
+          else t.@key@ = p_task::@key_type@
+        end
+        and not exists (
+          select from unstuck.attempts a
+          where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+        )
+        and t.@key@::text <> all (p_skip)
+      limit p_limit
+      for update skip locked
+    ) d
+    left join lateral (
+      select a.number, a.tries
+      from unstuck.attempts a
+      where a.watch = '@watch@' and a.task_id = d.task_id
+      order by a.number desc
+      limit 1
+    ) l on true;
+    p_limit := p_limit - coalesce(cardinality(v_asked), 0);
+  end if;
+
   if p_limit > 0 then
     -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to,
     -- not before its push was sent again; and not where that was only just now, for the first time
@@ -160,7 +191,7 @@ begin
         @queued(t)@ + unstuck.pending_at_most(p_rules, @kind(t)@) as latest,
         @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for') as alone
       from @table@ t
-      where @is_pending(t)@
+      where @is_claimable(t)@
         and @queued_bound(t)@ <= v_before
         and @queued(t)@ <= p_now
           - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
@@ -258,7 +289,7 @@ begin
 
   -- Running, with a sign of life that lies in the future: that counts as now when it was first seen
   -- (`orphans` wrote it down).
-  if p_task is not null and v_lost is null and v_waiting is null and v_silent is null then
+  if p_task is not null and (v_lost || v_asked || v_waiting || v_silent) is null then
     select array_agg(unstuck.decided(
       d.task_id,
       d.kind,
@@ -302,7 +333,7 @@ begin
     ) l on true;
   end if;
 
-  return v_lost || v_waiting || v_silent;
+  return v_lost || v_asked || v_waiting || v_silent;
 end $$;
 
 -- Writes the decisions: ends live attempts, adds an attempt that holds the reason where there was
@@ -544,7 +575,7 @@ begin
       coalesce(extract(epoch from v_now - unstuck.finite(@queued(t)@)), 0) as age
     from @table@ t
     left join unstuck.dispatches d on d.watch = '@watch@' and d.task_id = t.@key@::text
-    where @is_pending(t)@
+    where @is_claimable(t)@
       and @queued_bound(t)@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
       and @queued(t)@ <= v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
       and (

@@ -27,6 +27,8 @@ CLOCKS = {
     "timestamp": "(now() - make_interval(secs => {})) at time zone 'UTC'",
     "bigint": "(extract(epoch from now() - make_interval(secs => {})) * 1000)::bigint",
 }
+FLAGS = {"drop_it": "drop_it boolean not null default false", "dropped": "dropped timestamptz"}
+"""By which the user of a task asks to stop it."""
 AGES = (1, 60, 1000, 2000, 4000, 10_000, 100_000, 3_000_000)
 """In seconds: on both sides of each limit of the rule."""
 ROWS = 40
@@ -56,6 +58,8 @@ def random_shape(dice: random.Random) -> Shape:
             clocks["queued"] = ["planned", "made"]
     kind = {"kind": "sort"} if dice.random() < 0.5 else {}
     defined = [f"{name} {zone}{' not null' if name == 'made' else ''}" for name in columns]
+    flags = dice.sample(sorted(FLAGS), dice.randint(0, 2))
+    defined += [FLAGS[name] for name in flags]
     ddl = (
         'create table public."Odd Jobs" (nr bigint generated always as identity primary key, '
         f"word text not null, sort text, {', '.join(defined)})"
@@ -70,7 +74,10 @@ def random_shape(dice: random.Random) -> Shape:
             "words": words,
             "columns": kind,
             "clocks": clocks,
-            "types": {} if zone == "timestamptz" else dict.fromkeys(columns, zone),
+            "types": {name: FLAGS[name].split()[1] for name in flags}
+            | ({} if zone == "timestamptz" else dict.fromkeys(columns, zone)),
+            "asked_to_stop": flags,
+            "also": {"pending": dict.fromkeys(flags, "nothing")},
         },
         ago=CLOCKS[zone].format("%s"),
     )
@@ -81,13 +88,15 @@ def fill(dice: random.Random, table: Table, columns: list[str]) -> None:
     for _ in range(ROWS):
         ages = {name: dice.choice(AGES) for name in columns if dice.random() < 0.8}
         ages["made"] = max([*ages.values(), dice.choice(AGES)])
-        names = "".join(f", {name}" for name in ages)
-        times = "".join(f", {table.shape.ago}" for _ in ages)
+        asked = [name for name in table.watch.asked_to_stop if dice.random() < 0.2]
+        values = [*ages.values(), *("true" if name == "drop_it" else "now" for name in asked)]
+        names = "".join(f", {name}" for name in [*ages, *asked])
+        times = "".join(f", {table.shape.ago}" for _ in ages) + ", %s" * len(asked)
         table.execute(
             f'insert into public."Odd Jobs" (word, sort{names}) values (%s, %s{times})',
             dice.choice(words),
             dice.choice(["a", "b", None]),
-            *ages.values(),
+            *values,
         )
 
 

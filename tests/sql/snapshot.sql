@@ -649,6 +649,30 @@ create or replace function unstuck.unclaimed(
   )::unstuck.overdue
 $$;
 
+-- The decision about a task that waits, and whose user asked to stop it.
+create or replace function unstuck.withdrawn(
+  p_task text,
+  p_kind text,
+  p_number integer,
+  p_tries integer
+) returns unstuck.overdue language sql immutable as $$
+  select row(
+    p_task,
+    p_kind,
+    'pending',
+    false,
+    coalesce(p_number, 0) + 1,
+    coalesce(p_tries, 0),
+    null,
+    'cancelled',
+    'cancelled',
+    'cancelled',
+    unstuck.sentence('cancelled', null, 0),
+    null,
+    0
+  )::unstuck.overdue
+$$;
+
 -- Whether the same statement may succeed later: after a deadlock, a timeout, a shutdown, a failover
 -- or a lack of resources. functions/core/sqlstates.py has the list of classes and codes.
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
@@ -1892,7 +1916,7 @@ end $$;
 
 -- Why a given task that `claim` has locked cannot be claimed: missing, early, held, resting or
 -- ended. Where its attempt is overdue the task is rescued, and may then be taken at once; a live
--- attempt is left alone.
+-- attempt is left alone. A waiting task whose user asked to stop it is cancelled.
 create or replace function unstuck.tasks_unready(
   p_task text,
   p_rules jsonb,
@@ -1902,12 +1926,24 @@ declare
   v_task    record;
   v_rescued json;
 begin
-  select t."id"::text as id, case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."scheduled_at" as due
+  select
+    t."id"::text as id,
+    case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state,
+    t."kind" as kind,
+    t."scheduled_at" as due,
+    false as stopping
   into v_task
   from "public"."tasks" t
   where t."id" = p_task::uuid;
   if not found then
     return '{"verdict": "missing"}';
+  end if;
+  if v_task.state = 'pending' and v_task.stopping then
+    v_rescued := unstuck.tasks_sweep(p_rules, 1, null, p_task) -> 'rescued';
+    select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
+    into v_task.state
+    from "public"."tasks" t
+    where t."id" = p_task::uuid;
   end if;
   if v_task.state = 'pending' then
     return jsonb_build_object(
@@ -2286,6 +2322,7 @@ declare
   v_turns   jsonb;
   v_before  timestamptz;
   v_lost    unstuck.overdue[];
+  v_asked   unstuck.overdue[];
   v_waiting unstuck.overdue[];
   v_silent  unstuck.overdue[];
 begin
@@ -2330,6 +2367,36 @@ begin
     for update of a, t skip locked
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
+
+  -- Waiting, although its user asked to stop it. Of all that wait the oldest are read.
+  if false and p_limit > 0 then
+    select array_agg(unstuck.withdrawn(d.task_id, d.kind, l.number, l.tries))
+    into v_asked
+    from (
+      select t."id"::text as task_id, t."kind" as kind
+      from "public"."tasks" t
+      where false
+        and case
+          when p_task is null then t."id" in (select o."id" from (select w.* from "public"."tasks" w where w."status" = 'pending' order by w."scheduled_at" limit 20000) o where false)
+          else t."id" = p_task::uuid
+        end
+        and not exists (
+          select from unstuck.attempts a
+          where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+        )
+        and t."id"::text <> all (p_skip)
+      limit p_limit
+      for update skip locked
+    ) d
+    left join lateral (
+      select a.number, a.tries
+      from unstuck.attempts a
+      where a.watch = 'tasks' and a.task_id = d.task_id
+      order by a.number desc
+      limit 1
+    ) l on true;
+    p_limit := p_limit - coalesce(cardinality(v_asked), 0);
+  end if;
 
   if p_limit > 0 then
     -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to,
@@ -2448,7 +2515,7 @@ begin
 
   -- Running, with a sign of life that lies in the future: that counts as now when it was first seen
   -- (`orphans` wrote it down).
-  if p_task is not null and v_lost is null and v_waiting is null and v_silent is null then
+  if p_task is not null and (v_lost || v_asked || v_waiting || v_silent) is null then
     select array_agg(unstuck.decided(
       d.task_id,
       d.kind,
@@ -2492,7 +2559,7 @@ begin
     ) l on true;
   end if;
 
-  return v_lost || v_waiting || v_silent;
+  return v_lost || v_asked || v_waiting || v_silent;
 end $$;
 
 -- Writes the decisions: ends live attempts, adds an attempt that holds the reason where there was
@@ -2937,7 +3004,8 @@ begin
       t."reason" as reason,
       t."scheduled_at" as queued,
       t."scheduled_at" as due,
-      t."updated_at" as alive
+      t."updated_at" as alive,
+      false as withdrawn
     into v_task
     from "public"."tasks" t
     where t."id" = v_key;
@@ -2976,6 +3044,7 @@ begin
         and v_attempt.ended_at is null
       then least(v_attempt.lease_until, v_attempt.deadline_at) <= v_now
         and unstuck.lives_until(v_attempt, unstuck.ready_after()) <= v_now
+      when v_task.withdrawn then true
       when v_task.state = 'pending' then v_until <= v_now
       when v_task.state = 'running' then
         v_task.alive <= v_now
@@ -3133,6 +3202,28 @@ begin
       union all
       (
         select
+          t."scheduled_at",
+          t."id"::text,
+          t."kind"::text,
+          t."owner"::text,
+          p_now,
+          'cancelled',
+          'pending'
+        from "public"."tasks" t
+        where false
+          and false
+          and t."id" in (select o."id" from (select w.* from "public"."tasks" w where w."status" = 'pending' order by w."scheduled_at" limit 20000) o where false)
+          and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+          )
+        order by t."scheduled_at", t."id"::text
+        limit p_limit
+      )
+      union all
+      (
+        select
           t."updated_at",
           t."id"::text,
           t."kind"::text,
@@ -3184,6 +3275,7 @@ begin
               and s.until > t."scheduled_at" + unstuck.rule_seconds(p_rules, s.kind, 'pending_for'),
             v_now - unstuck.finite(s.until)
           )
+          when 'cancelled' then unstuck.withdrawn(s.id, s.kind, l.number, l.tries)
           when 'stale' then unstuck.decided(
             s.id,
             s.kind,
@@ -3983,6 +4075,7 @@ begin
             and l.ended_at is null
             and (t."status" = 'processing' or t."status" = 'pending')
           then l.lives_until
+          when false then v_now
           when t."status" = 'pending' then
             unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns)
           when t."status" = 'processing' then

@@ -96,6 +96,8 @@ watches:
     columns: {{kind: Kind}}
     clocks: {{queued: [queued_at, created_at], alive: [touched_at, created_at], touched:
       touched_at}}
+    asked_to_stop: "Stop it"
+    types: {{"Stop it": boolean}}
     rules:
       "*": *default
 """
@@ -106,7 +108,8 @@ create table public."Media Jobs" (
   "State" text not null default 'queued',
   created_at timestamptz not null default clock_timestamp(),
   queued_at timestamptz,
-  touched_at timestamptz
+  touched_at timestamptz,
+  "Stop it" boolean not null default false
 );
 create table public.said (hook text not null, task_id text not null, number integer, what text,
   refuse boolean);

@@ -62,3 +62,24 @@ class TestAdoptedTable:
         found = store.status(jobs, task_id)
         assert (found.state, found.word, found.reason) == ("failed", "broken", "never_claimed")
         assert found.error == "No worker picked the task up in time."
+
+    @pytest.mark.parametrize("look", ["a claim of it", "a claim of the next", "a poll", "a sweep"])
+    def test_a_waiting_task_whose_user_asked_to_stop_it_never_runs(self, store, db, jobs, look):
+        task_id = self.add(db)
+        db.execute("""update public."Media Jobs" set "Stop it" = true""")
+        assert [task.task_id for task in store.stuck(jobs, 10).tasks] == [task_id]
+        match look:
+            case "a claim of it":
+                answer = store.claim(jobs, task_id, "w")
+                assert (answer.verdict, answer.state) == ("ended", "cancelled")
+            case "a claim of the next":
+                assert store.claim(jobs, None, "w").verdict == "none"
+                assert self.state(db, task_id) == "queued"
+                return
+            case "a poll":
+                assert store.status(jobs, task_id).state == "cancelled"
+            case "a sweep":
+                assert [task.task_id for task in swept(store, jobs)] == [task_id]
+        assert self.state(db, task_id) == "withdrawn"
+        found = store.status(jobs, task_id)
+        assert (found.reason, found.overdue) == ("cancelled", False)

@@ -16,7 +16,7 @@ select coalesce(has_function_privilege(f.oid, 'execute'), false)
 from to_regprocedure(%s) as f (oid)
 where to_regclass(%s)::oid = %s::oid and has_schema_privilege('unstuck', 'usage')
 """
-ACTIONS = {"failed": "fail", "pending": "requeue"}
+ACTIONS = {"failed": "fail", "pending": "requeue", "cancelled": "cancel"}
 
 
 def watch_of(connection: Connection, inferred: Inferred) -> Watch | None:

@@ -145,7 +145,9 @@ class Overdue:
     def rules(self) -> list[tuple[str, str]]:
         """What makes it stuck, and from when on. A row's own rule replaces the global number."""
         if self.pending:
-            return [("waiting", f"{self.since} + {self.limits.interval(WAIT_SECONDS)}")]
+            waiting = ("waiting", f"{self.since} + {self.limits.interval(WAIT_SECONDS)}")
+            asked = f"case when {self.asked_to_stop} then now() end"
+            return [("asked", asked), waiting] if self.asked_to_stop else [waiting]
         own = self._own()
         start = first([*self.clock("started"), *self._alive(), *self._queued()])
         silent = f"{self.since} + {self.limits.interval(SILENCE_SECONDS)}"
@@ -174,6 +176,8 @@ class Overdue:
         if self.limits.job is not None:
             late = f"({late} or ({self.when}) is null)"
         awake = [f"({due} <= now()) is not false" for due in self.clock("due")]
+        if self.pending and awake and self.asked_to_stop:
+            awake = [f"({self.asked_to_stop} or {' and '.join(awake)})"]
         return " and ".join([self.open, *awake, *self._chosen(), late, *self._indexable()])
 
     @property

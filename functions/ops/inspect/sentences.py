@@ -144,6 +144,7 @@ REASONS = {
     "deadline": "{word}, but its deadline passed {ago} ago (by {by})",
     "beat": "{word} for {age} without a sign of life, longer than it allows itself (by {by})",
     "timeout": "{word} for {ago} longer than it allows itself (by {by})",
+    "asked": "{word} for {age}, although its user asked to stop it",
     "undated": "{word}, and no clock tells since when: it was named",
 }
 """Why a task is stuck, by the rule that makes it so."""

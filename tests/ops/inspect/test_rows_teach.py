@@ -229,6 +229,20 @@ class TestWords:
         states = world.rows("select state from films order by no")
         assert states == [(end or "failed",), ("queued",)]
 
+    def test_a_waiting_task_that_was_asked_to_stop_is_stuck_at_once(self, world: World) -> None:
+        table(
+            world,
+            "films",
+            "state text not null check (state in ('queued', 'rendering', 'rendered', 'failed', "
+            f"'canceled')), problem text, kill_flag boolean, run_at timestamptz, {TIMES}",
+            "(state, kill_flag, run_at) values ('queued', true, now() + interval '1 day'), "
+            "('queued', false, now() + interval '1 day')",
+        )
+        assert world.check(table="films").ids() == ["1"]
+        world.fix("--action", "requeue", table="films")
+        states = world.rows("select state from films order by no")
+        assert states == [("canceled",), ("queued",)]
+
     def test_a_word_of_rows_that_go_on_at_a_later_time_is_of_a_wait(self, world: World) -> None:
         table(
             world,
