@@ -168,8 +168,24 @@ class Settings(Record):
             raise PolicyError(
                 f"USERS is none, but {checks[0]} is set, by which tokens are checked. Remove one."
             )
-        settings._refuse_known_secret(deployed=bool(env.get("K_SERVICE")))
+        deployed = bool(env.get("K_SERVICE"))
+        settings._refuse_known_secret(deployed=deployed)
+        if deployed:
+            settings._refuse_open_ways()
         return settings
+
+    def _refuse_open_ways(self) -> None:
+        """Raises PolicyError where the key, or the keys that tokens are checked by, would cross the
+        internet unencrypted."""
+        for name, url in {
+            "SUPABASE_URL": self.supabase_url,
+            "SUPABASE_JWKS_URL": self.jwks_url,
+        }.items():
+            if url and url.lower().startswith("http://") and not _is_private(url):
+                raise PolicyError(
+                    f"{name} begins with http://: its traffic can be read and changed on the way. "
+                    "Write https://."
+                )
 
     def _refuse_known_secret(self, *, deployed: bool) -> None:
         """Raises PolicyError where strangers could sign users' tokens."""
@@ -197,6 +213,18 @@ class _Variables(dict[str, str]):
         if name in self and name not in MAY_BE_EMPTY and not self[name].strip(", \t\n"):
             raise PolicyError(f"{name} is set, but empty. Give it a value, or remove it.")
         return super().get(name, default)
+
+
+def _is_private(url: str) -> bool:
+    """An address of a private network, or a name without a dot."""
+    from ipaddress import ip_address
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith(".internal")
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

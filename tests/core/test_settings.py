@@ -151,6 +151,16 @@ def test_the_secret_of_every_local_supabase_is_refused_where_it_is_deployed():
         App(secret | {"K_SERVICE": "create-task"})
 
 
+@pytest.mark.parametrize("name", ["SUPABASE_URL", "SUPABASE_JWKS_URL"])
+def test_keys_do_not_cross_the_internet_unencrypted_where_it_is_deployed(name):
+    for url in ("http://ref.supabase.co", "HTTP://8.8.8.8:8000"):
+        Settings.read({name: url})
+        with pytest.raises(PolicyError, match=f"{name} begins with http://"):
+            Settings.read({name: url, "K_SERVICE": "create-task"})
+    for url in ("https://ref.supabase.co", "http://10.8.0.7:8000", "http://kong:8000"):
+        Settings.read({name: url, "K_SERVICE": "create-task"})
+
+
 def test_two_variables_that_contradict_are_a_refusal_to_start():
     with pytest.raises(PolicyError, match="Remove one"):
         Settings.read({"USERS": "none", "JWT_AUDIENCE": "authenticated"})
