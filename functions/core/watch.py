@@ -191,6 +191,12 @@ class Watch(PolicyRecord):
         "Columns that are set (or true) in a row that was deleted but kept: it is never touched.",
         default=(),
     )
+    ended: tuple[str, ...] = policy_key(
+        NAMES,
+        "Columns with the time at which a row has ended, whatever its status says: where one is "
+        "set the task is not open, unless it was touched, or is due, a minute later or more.",
+        default=(),
+    )
     stopping: tuple[Any, ...] = policy_key(
         WORDS,
         "Those of the words of running that say that the user asked to stop the task: where its "

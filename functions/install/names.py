@@ -79,6 +79,9 @@ def _of_a_row(table: Table) -> dict[str, Value]:
 
     return {
         "state": table.state,
+        "state_by_word": table.state_by_word,
+        "runs_by_word": lambda row: table.by_word(row, State.RUNNING),
+        "waits_by_word": lambda row: table.by_word(row, State.PENDING),
         **{f"is_{state}": is_in(state) for state in State},
         "is_stopping": table.is_stopping,
         "is_claimable": table.is_claimable,
@@ -86,7 +89,7 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "oldest_withdrawn": table.oldest_withdrawn,
         "tells_state": table.tells_state,
         "has_ended": is_in(State.COMPLETED, State.FAILED, State.CANCELLED),
-        "is_waiting": is_in(State.PENDING, State.RESTING),
+        "is_waiting": lambda row: table.by_word(row, State.PENDING, State.RESTING),
         "kind": table.kind,
         "owner": partial(table.text, role="owner"),
         "error": partial(table.text, role="error"),

@@ -7,14 +7,14 @@ of what failed as well: there the columns that the watch names as `marks` tell t
 word apart."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from functions.core.policy import Watch
 from functions.core.states import ENDED, State
 from functions.install import column_sql
 from functions.install.column_sql import TEXTS, Column, identifier, literal, table_identifier
-from functions.install.own_limits import GRACE_SECONDS, OwnLimits, earliest, first, latest
+from functions.install.own_limits import GRACE_SECONDS, NOTHING, OwnLimits, earliest, first, latest
 
 ALIASES = {
     "character varying": "varchar",
@@ -55,7 +55,8 @@ class Table:
         self.watch = watch
         self.name = table_identifier(watch.table)
         self.key, self.status = identifier(watch.key), identifier(watch.status)
-        self.clocks = list(dict.fromkeys(name for names in watch.clocks.values() for name in names))
+        times = [*watch.clocks.values(), watch.ended]
+        self.clocks = list(dict.fromkeys(name for names in times for name in names))
         self._types = dict.fromkeys(self.clocks, "timestamptz")
         for columns in watch.also.values():
             stamped = (name for name, written in columns.items() if written == "now")
@@ -72,18 +73,41 @@ class Table:
 
     def is_in(self, row: str, *states: State) -> str:
         """Whether the row is in one of the states."""
+        return self._is_open_or_ended(row, states, [*self._not_deleted(row), *self._not_ended(row)])
+
+    def by_word(self, row: str, *states: State) -> str:
+        """The same, whatever the time of its end says: for a task that is held, a trigger, an
+        index."""
+        return self._is_open_or_ended(row, states, [*self._not_deleted(row)])
+
+    def _is_open_or_ended(self, row: str, states: tuple[State, ...], conditions: list[str]) -> str:
+        """`conditions` hold of a row that is open."""
         opened = [state for state in states if state not in ENDED]
-        if self.watch.deleted and opened:
-            ended = [state for state in states if state in ENDED]
-            test = " and ".join([self._is_in(row, *opened), *self._not_deleted(row)])
-            return f"({test} or {self._is_in(row, *ended)})" if ended else f"({test})"
-        return self._is_in(row, *states)
+        if not conditions or not opened:
+            return self._is_in(row, *states)
+        ended = [state for state in states if state in ENDED]
+        test = " and ".join([self._is_in(row, *opened), *conditions])
+        return f"({test} or {self._is_in(row, *ended)})" if ended else f"({test})"
+
+    def _not_ended(self, row: str) -> Iterator[str]:
+        """A row whose end time is set is not open, unless there was a sign of life after it: it was
+        touched, its next try is due later, a trigger saw it put back, or the guard holds it."""
+        for name in self.watch.ended:
+            end = self._time(row, name)
+            times = [self.clock(row, "alive"), *self._each(row, "started")]
+            times += [*self._each(row, "seen"), *self._each(row, "due")]
+            later = [f"{time} > {end} + interval '1 minute'" for time in times if time != NOTHING]
+            watch, key = literal(self.watch.name), f"{row}.{self.key}::text"
+            held = f"where a.watch = {watch} and a.task_id = {key} and a.ended_at is null"
+            later += [f"{self._observed(row, 'status_at')} > {end}"]
+            later += [f"exists (select from unstuck.attempts a {held})"]
+            yield f"({' or '.join([f'({end}) is null', *dict.fromkeys(later)])})"
 
     def tells_state(self, row: str) -> str:
         """The columns that tell the state of the row, as a list. json as text: it has no
         equality."""
-        told = dict.fromkeys([self.watch.status, *self.watch.marks.values(), *self.watch.deleted])
-        casts = {name: "::text" if self.column(name).type == "json" else "" for name in told}
+        names = dict.fromkeys([self.watch.status, *self.watch.marks.values(), *self.watch.deleted])
+        casts = {name: "::text" if self.column(name).type == "json" else "" for name in names}
         return ", ".join(f"{row}.{identifier(name)}{cast}" for name, cast in casts.items())
 
     def is_stopping(self, row: str) -> str:
@@ -109,7 +133,7 @@ class Table:
         many wait, a sweep reads so many."""
         oldest = f"select w.* from {self.name} w where {self.is_in('w', State.PENDING)}"
         order = f"order by {self.queued_bound('w')} limit {MOST_READ}"
-        return f"select o.{self.key} from ({oldest} {order}) o where {self.is_withdrawn('o')}"
+        return f"select q.{self.key} from ({oldest} {order}) q where {self.is_withdrawn('q')}"
 
     def _not_deleted(self, row: str) -> Iterator[str]:
         for name in self.watch.deleted:
@@ -152,8 +176,14 @@ class Table:
 
     def state(self, row: str) -> str:
         """The state of the row; NULL for a word that the watch does not know."""
+        return self._case(row, self.is_in)
+
+    def state_by_word(self, row: str) -> str:
+        return self._case(row, self.by_word)
+
+    def _case(self, row: str, is_in: Callable[..., str]) -> str:
         states = [state for state in State if self.watch.words[state]]
-        cases = (f"when {self.is_in(row, state)} then {literal(str(state))}" for state in states)
+        cases = (f"when {is_in(row, state)} then {literal(str(state))}" for state in states)
         return f"case {' '.join(cases)} end"
 
     # what a row says

@@ -13,6 +13,7 @@ from functions.core.visible import visible
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
 from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.overdue import ended_by
 from functions.ops.inspect.status import flag_state
 from functions.worker.kinds import has_handler, where_to_write
 
@@ -45,6 +46,7 @@ def watch(inferred: Inferred, name: str | None = None) -> dict[str, Any]:
         "clocks": _clocks(inferred),
         "per_row": _per_row(inferred),
         "deleted": list(mapping.deleted),
+        "ended": [finished.name] if (finished := ended_by(inferred)) else [],
         "asked_to_stop": list(mapping.asked_to_stop),
         "types": _types(inferred),
         "also": _also(inferred),

@@ -31,7 +31,7 @@ begin
   ) then
     v_because := 'held';
   else
-    if @is_pending(new)@ and not (@is_pending(old)@) then
+    if @waits_by_word(new)@ and not (@waits_by_word(old)@) then
       @now_due(new)@
     end if;
     return new;

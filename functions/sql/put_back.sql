@@ -6,8 +6,8 @@
 create or replace function unstuck.@watch@_put_back() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-  if @is_pending(new)@ and (@is_pending(old)@) is not true
-    or @is_running(new)@ and (@is_running(old)@) is not true
+  if @waits_by_word(new)@ and (@waits_by_word(old)@) is not true
+    or @runs_by_word(new)@ and (@runs_by_word(old)@) is not true
   then
     perform unstuck.put_back('@watch@', array[new.@key@::text]);
   elsif @has_ended(new)@ then

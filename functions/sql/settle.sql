@@ -128,7 +128,7 @@ begin
         v_retry_at as retry_at
     ) x
     where t.@key@ = p_task::@key_type@
-      and coalesce(@is_running(t)@, false);
+      and coalesce(@runs_by_word(t)@, false);
   else
     update @table@ t
     set @move(t, x)@
@@ -141,7 +141,7 @@ begin
         v_retry_at as retry_at
     ) x
     where t.@key@ = p_task::@key_type@
-      and coalesce(@is_running(t)@, false);
+      and coalesce(@runs_by_word(t)@, false);
   end if;
   v_pass := set_config('unstuck.override', '', true);
   if not found then  -- moved without the guard: the task is theirs, the attempt ends

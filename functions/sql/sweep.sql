@@ -398,7 +398,7 @@ begin
   ) x
   where x.state <> 'overtaken'
     and t.@key@ = x.task_id::@key_type@
-    and @state(t)@ = x.was;
+    and @state_by_word(t)@ = x.was;
   perform set_config('unstuck.override', '', true);
 
   @each_on_failed(p_found)@

@@ -37,7 +37,7 @@ ROWS = 40
 def random_shape(dice: random.Random) -> Shape:
     """A table as somebody else may have made it."""
     zone = dice.choice(list(CLOCKS))
-    columns = ["made", *dice.sample(["begun", "seen", "planned"], dice.randint(0, 3))]
+    columns = ["made", *dice.sample(["begun", "seen", "planned", "over"], dice.randint(0, 4))]
     words = {
         str(state): dice.sample(listed, dice.randint(1, len(listed)))
         for state, listed in WORDS.items()
@@ -77,6 +77,7 @@ def random_shape(dice: random.Random) -> Shape:
             "types": {name: FLAGS[name].split()[1] for name in flags}
             | ({} if zone == "timestamptz" else dict.fromkeys(columns, zone)),
             "asked_to_stop": flags,
+            "ended": ["over"] if "over" in columns else [],
             "also": {"pending": dict.fromkeys(flags, "nothing")},
         },
         ago=CLOCKS[zone].format("%s"),
@@ -111,7 +112,11 @@ def odd(
         table = Table(dsn, shape, PostgresStore(dsn), policy(shape, fence))
         table.execute(shape.ddl)
         table.fenced(fence)
-        fill(dice, table, [name for name in ("begun", "seen", "planned") if name in shape.ddl])
+        fill(
+            dice,
+            table,
+            [name for name in ("begun", "seen", "planned", "over") if name in shape.ddl],
+        )
         yield table, dice
         table.store.close()
 

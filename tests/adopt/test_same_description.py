@@ -30,6 +30,7 @@ LIMITS = {
     "kill_flag boolean": "{} > 60",
     "stop_requested_at timestamptz": "case when {} > 70 then now() end",
     "modified timestamptz": "now() + make_interval(mins => least({}, 0))",
+    "ended_at timestamptz": "case when {0} > 60 then now() + make_interval(mins => {0} - 120) end",
     "claimed_at timestamptz": "now() + make_interval(mins => least({}, 0))",
     "trashed_at timestamptz": "case when {} > 90 then now() end",
 }

@@ -2377,7 +2377,7 @@ begin
       from "public"."tasks" t
       where false
         and case
-          when p_task is null then t."id" in (select o."id" from (select w.* from "public"."tasks" w where w."status" = 'pending' order by w."scheduled_at" limit 20000) o where false)
+          when p_task is null then t."id" in (select q."id" from (select w.* from "public"."tasks" w where w."status" = 'pending' order by w."scheduled_at" limit 20000) q where false)
           else t."id" = p_task::uuid
         end
         and not exists (
@@ -3212,7 +3212,7 @@ begin
         from "public"."tasks" t
         where false
           and false
-          and t."id" in (select o."id" from (select w.* from "public"."tasks" w where w."status" = 'pending' order by w."scheduled_at" limit 20000) o where false)
+          and t."id" in (select q."id" from (select w.* from "public"."tasks" w where w."status" = 'pending' order by w."scheduled_at" limit 20000) q where false)
           and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
           and not exists (
             select from unstuck.attempts a

@@ -97,6 +97,7 @@ watches:
     clocks: {{queued: [queued_at, created_at], alive: [touched_at, created_at], touched:
       touched_at}}
     asked_to_stop: "Stop it"
+    ended: over_at
     types: {{"Stop it": boolean}}
     rules:
       "*": *default
@@ -109,7 +110,8 @@ create table public."Media Jobs" (
   created_at timestamptz not null default clock_timestamp(),
   queued_at timestamptz,
   touched_at timestamptz,
-  "Stop it" boolean not null default false
+  "Stop it" boolean not null default false,
+  over_at timestamptz
 );
 create table public.said (hook text not null, task_id text not null, number integer, what text,
   refuse boolean);

@@ -83,3 +83,33 @@ class TestAdoptedTable:
         assert self.state(db, task_id) == "withdrawn"
         found = store.status(jobs, task_id)
         assert (found.reason, found.overdue) == ("cancelled", False)
+
+    @pytest.mark.parametrize("word", ["queued", "uploading"])
+    def test_a_row_whose_end_time_is_set_is_not_open(self, store, db, jobs, word):
+        task_id = self.add(db, word)
+        db.execute("""update public."Media Jobs" set over_at = now()""")
+        pass_time(db, 86_400)
+        assert store.stuck(jobs, 10).tasks == swept(store, jobs) == []
+        assert store.find(jobs, {}, 10) == store.page(jobs, {"state": "open"}, 10).tasks == []
+        assert (store.overview(jobs).open, store.pulse(jobs).open) == ([], [])
+        assert store.claim(jobs, None, "w").verdict == "none"
+        assert store.claim(jobs, task_id, "w").verdict == "ended"
+        found = store.status(jobs, task_id)
+        assert (found.state, found.overdue) == (None, False)
+        assert self.state(db, task_id) == word
+
+    @pytest.mark.parametrize("sign", ["it was touched", "it is put back"])
+    def test_a_row_that_goes_on_after_its_end_is_open(self, store, db, jobs, sign):
+        task_id = self.add(db, "broken")
+        db.execute("""update public."Media Jobs" set over_at = now() - interval '1 hour'""")
+        also = ", touched_at = now()" if sign == "it was touched" else ""
+        db.execute(f"""update public."Media Jobs" set "State" = 'queued' {also}""")
+        assert store.claim(jobs, None, "w").task_id == task_id
+
+    def test_a_handler_may_write_the_end_time_before_it_returns(self, store, db, jobs):
+        task_id = self.add(db)
+        attempt = claimed_again(store, jobs, task_id)
+        db.execute("""update public."Media Jobs" set over_at = now()""")
+        assert store.status(jobs, task_id).state == "running"
+        settled(store, jobs, attempt, "complete", result={})
+        assert self.state(db, task_id) == "done"

@@ -48,7 +48,7 @@ def _claims(connection: Connection, watch: Watch, table: Facts) -> Iterator[Find
         if not is_asked or not watch.may_wait or columns is None:
             continue
         if not _is_ordered(connection, expressions, by_kind=by_kind):
-            condition = expressions.is_in("", State.PENDING)
+            condition = expressions.by_word("", State.PENDING)
             yield warns(
                 watch.name,
                 "index",
@@ -88,7 +88,7 @@ def statement(watch: Watch, table: Facts, state: State) -> str:
     """The index that is wanted: small, on the clock, of the open rows alone."""
     own = [name for name in watch.clocks.get(CLOCKS[state], ()) if name in table.columns]
     clock = identifier((own or [watch.key])[0])
-    condition = Table(watch).is_in("", state)
+    condition = Table(watch).by_word("", state)
     return f"create index concurrently on {table.quoted} ({clock}) where {condition};"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from functions.core.states import State
-from functions.install.column_sql import TIMES, bound, interval, literal, moment, qualified
+from functions.install.column_sql import TIMES, Column, bound, interval, literal, moment, qualified
 from functions.install.own_limits import GRACE_SECONDS, OwnLimits, first, latest
 from functions.ops.inspect.infer import Inferred
 
@@ -39,6 +39,15 @@ class Limits:
 
     def interval(self, usual: float) -> str:
         return f"make_interval(secs => {self.seconds(usual):g})"
+
+
+def ended_by(inferred: Inferred) -> Column | None:
+    """The column that a row has set when it has ended, well or badly."""
+    mapping = inferred.mapping
+    if mapping.ends_well or not mapping.clock("finished"):
+        return None
+    finished = inferred.table.columns[mapping.clock("finished")[0]]
+    return None if finished.not_null or finished.born_now else finished
 
 
 class Overdue:
@@ -75,13 +84,11 @@ class Overdue:
 
     def _not_ended(self) -> Iterator[str]:
         """A row whose end time is set is not open, unless it was touched after its end."""
-        if self.mapping.ends_well or not self.mapping.clock("finished"):
-            return
-        finished = self.columns[self.mapping.clock("finished")[0]]
-        if finished.not_null or finished.born_now:
+        if (finished := ended_by(self.inferred)) is None:
             return
         end = moment(finished)
-        later = [f"{sign} > {end} + interval '1 minute'" for sign in (*self._signs(),)]
+        signs = dict.fromkeys([*self._signs(), *self.clock("due")])
+        later = [f"{sign} > {end} + interval '1 minute'" for sign in signs]
         yield f"({' or '.join([f'({end}) is null', *later])})"
 
     @property
