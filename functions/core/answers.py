@@ -417,24 +417,31 @@ class QuietTask(Record):
     age: float
 
 
-class FailedTask(Record):
-    """A failure that people are to be told of."""
+class ToldEnd(Record):
+    """How an attempt ended, of which somebody is to be told; or, with the state `notice`, something
+    that is of no task: `reason` is its code, `cause` a sentence."""
 
     watch: str
     task_id: str
     number: int
     kind: str
     reason: str
-    cause: str
+    cause: str | None
     at: str
+    state: str = "failed"
 
 
 class Message(Record):
-    """A message of the outbox: its id, how often it was taken, and the failures it tells of."""
+    """A message of the outbox: its id, how often it was taken, what it tells of, and to whom: the
+    name of an address, or, of a task's own callback, its URL. `retry_after`: seconds until it is
+    tried again if it cannot be sent now; None: then it is given up."""
 
     message: str
     times: int
-    tasks: list[FailedTask]
+    tasks: list[ToldEnd]
+    address: str = "default"
+    url: str | None = None
+    retry_after: float | None = 3600.0
 
 
 class Evidence(Record):

@@ -300,16 +300,24 @@ TASK_UNSWEEPABLE = Event(
 NOTIFICATION_SENT = Event(
     "notification_sent",
     INFO,
-    "told of {count} failed tasks at try {times}",
-    ("count", "times"),
-    uncounted="The failures that it tells of are counted as task_finished.",
+    "told {address} of {count} ends at try {times}",
+    ("address", "count", "times"),
+    uncounted="The ends that it tells of are counted as task_finished.",
 )
 NOTIFICATION_FAILED = Event(
     "notification_failed",
     WARNING,
-    "{count} failed tasks could not be told of at try {times}, {outcome}: {error}",
-    ("outcome", "count", "times", "error"),
-    uncounted="It is tried again for hours; the failures themselves raise their own alerts.",
+    "{address} could not be told of {count} ends at try {times}, {outcome}: {error}",
+    ("outcome", "address", "count", "times", "error"),
+    uncounted="It is tried again for a day; one that is given up raises an alert by itself "
+    "(NotificationGivenUp).",
+)
+PING_FAILED = Event(
+    "ping_failed",
+    WARNING,
+    "SWEEP_PING_URL was not reached: {error}",
+    ("error",),
+    uncounted="The service that was not reached tells it: it hears of no sweep.",
 )
 REQUEST_FAILED = Event(
     "request_failed", ERROR, "{entry} failed: {error}", ("entry", "error", "detail")

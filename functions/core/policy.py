@@ -17,7 +17,7 @@ from functions.core.policy_keys import (
     read_later,
     whole,
 )
-from functions.core.rule import Rule
+from functions.core.rule import ADDRESSES, Address, Rule
 from functions.core.watch import Json, Watch, expanded
 from functions.core.watch_reader import NAME_PATTERN, read_watch
 from functions.core.yaml_lines import Value, read
@@ -156,6 +156,13 @@ class Policy(PolicyRecord):
         "`public.tasks_${STAGE}`.",
         default="",
     )
+    addresses: dict[str, Address] = policy_key(
+        ADDRESSES,
+        "Who is told of ends besides NOTIFY_URL: `oncall: {severity: error, kinds: [video]}` has "
+        "its URL in NOTIFY_URL_ONCALL and its secret in NOTIFY_SECRET_ONCALL. `default` is "
+        "NOTIFY_URL itself.",
+        default={},
+    )
     watches: dict[str, Watch] = policy_key(
         read_later(
             {
@@ -223,7 +230,7 @@ def parse(text: str, file: str = "policy.yaml") -> Policy:
     policy = Policy(watches={}, **attributes)
     _check_times(root, policy)
     for name, value in values.items():
-        watch = read_watch(name, value, policy.lease, policy.installation)
+        watch = read_watch(name, value, policy.lease, policy.installation, policy.addresses)
         policy.watches[watch.name] = watch
         for kind, rule in watch.rules.items():
             _check_rule(value["rules"][kind], rule, policy)

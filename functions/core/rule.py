@@ -1,11 +1,17 @@
-"""The rule of a kind of task: how long a task may wait, run and be silent, and what follows."""
+"""The rule of a kind of task: how long a task may wait, run and be silent, what follows, and which
+ends are told; and an address, which is somebody who is told: its URL and secret are in the
+environment."""
 
 from functions.core.policy_keys import (
     FLAG,
+    NAMES,
     SECRETS,
     SIZE,
     TEXT,
     TIME,
+    Key,
+    Kind,
+    Mapping,
     PolicyRecord,
     choice,
     mapping_of,
@@ -19,6 +25,12 @@ from functions.core.yaml_lines import Value
 CENTS = whole(0, 100_000_000)
 PENDING_MULTIPLE = 4
 """So many times `pending_for` is `pending_at_most`, unless the policy states it."""
+TOLD = {
+    "failed": "A task failed, after its last attempt. Default: true.",
+    "completed": "A task was completed.",
+    "retried": "An attempt ended that another one follows.",
+    "cancelled": "A task was cancelled.",
+}
 PYTHON_ONLY = {
     "on_error",
     "isolation",
@@ -29,6 +41,7 @@ PYTHON_ONLY = {
     "secrets",
     "cost_at_least",
     "cost_at_most",
+    "notify",
 }
 """Fields that Python alone uses; they are left out of the rules that travel with each SQL call."""
 
@@ -140,6 +153,17 @@ class Rule(PolicyRecord):
         CENTS, "The largest price that the caller may state.", at="cost.at_most", default=0
     )
 
+    notify: dict[str, bool] = policy_key(
+        Mapping({name: Key(FLAG, meaning) for name, meaning in TOLD.items()}, FLAG),
+        "Of which ends people are told, beside the alerts; `addresses` says who. What is left out "
+        "is not told, except `failed`. `true` or `false` stands for all.",
+        default={},
+    )
+
+    def tells(self, outcome: str) -> bool:
+        """Whether people are told of an attempt that ends so."""
+        return self.notify.get(outcome, outcome == "failed")
+
     @property
     def longest_wait(self) -> float:
         """`pending_at_most`, or its default (rules.sql has the same)."""
@@ -185,3 +209,47 @@ def _check(value: Value, rule: Rule) -> None:
         value["backoff"]["first"].fail("must not be longer than `max`. Lower it.")
     if rule.cost_at_least > rule.cost_at_most:
         value["cost"]["at_least"].fail("must not be more than `at_most`. Lower it.")
+
+
+DEFAULT_ADDRESS = "default"
+"""That of NOTIFY_URL. `oncall` has NOTIFY_URL_ONCALL."""
+RESERVED = ("callback", "ping", "worker")
+"""Names of unstuck.addresses that are no addresses of people."""
+SEVERITIES = {"failed": "error", "retried": "warning", "cancelled": "info", "completed": "info"}
+"""By how an attempt ends."""
+_RISING = ("info", "warning", "error")
+
+
+class Address(PolicyRecord):
+    severity: str = policy_key(
+        choice(*_RISING),
+        "From which severity on it is told: a failure is an `error`, a retry a `warning`, a good "
+        "or a cancelled end `info`.",
+        default="info",
+    )
+    kinds: tuple[str, ...] = policy_key(
+        NAMES, "The kinds of which it is told, of those that have a rule. Default: all.", default=()
+    )
+
+    def takes(self, kind: str, severity: str) -> bool:
+        return (not self.kinds or kind in self.kinds) and (
+            _RISING.index(severity) >= _RISING.index(self.severity)
+        )
+
+
+ADDRESS = mapping_of(Address, {})
+
+
+def _read(value: Value) -> dict[str, Address]:
+    addresses = {}
+    for name, inner in value.items():
+        if not name.isidentifier() or name != name.lower() or name in RESERVED:
+            inner.fail(
+                "must be named by a-z, 0-9 and _, and not callback, ping or worker: its URL is in "
+                "the variable NOTIFY_URL_NAME. Rename it."
+            )
+        addresses[name] = Address(**ADDRESS.read(inner))
+    return addresses
+
+
+ADDRESSES = Kind(_read, {"type": "object", "additionalProperties": {"$ref": "#/$defs/address"}})

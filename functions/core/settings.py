@@ -18,10 +18,14 @@ SECRET_VARIABLES = {
     "SUPABASE_JWT_SECRET",
     "NOTIFY_URL",
     "NOTIFY_SECRET",
+    "CALLBACK_SECRET",
+    "SWEEP_PING_URL",
     "PGPASSWORD",
 }
 """The secrets of the configuration. The process of a handler has none that its rule does not
 name."""
+SECRET_PREFIXES = ("NOTIFY_URL_", "NOTIFY_SECRET_")
+"""So do the variables begin that are secrets of an address of the policy."""
 LEAST_SECRET_BYTES = 32
 """Of SUPABASE_JWT_SECRET, as RFC 7518 demands for HS256. What is shorter is most likely a quoted
 nothing or a placeholder, with which anybody could sign."""
@@ -78,11 +82,23 @@ class Settings(Record):
     """CORS_ORIGINS: the origins, separated by commas, whose pages may create, query and cancel
     tasks from a browser; * for any."""
     notify_url: str | None
-    """NOTIFY_URL: the webhook that is told which tasks a sweep failed: an incoming webhook of Slack
-    (its URL is a secret), or a URL of yours."""
+    """NOTIFY_URL: the webhook that is told how tasks ended, by default of failures: an incoming
+    webhook of Slack (its URL is a secret), or a URL of yours. NOTIFY_URL_ONCALL is that of the
+    address `oncall` of the policy."""
     notify_secret: str | None
     """NOTIFY_SECRET: signs these messages by Standard Webhooks: `whsec_` and base64, or any text.
-    """
+    NOTIFY_SECRET_ONCALL signs those to the address `oncall`."""
+    notify_others: dict[str, tuple[str, str | None]]
+    callback_hosts: tuple[str, ...]
+    """CALLBACK_HOSTS: the hosts, separated by commas, that a task's `callback_url` may name;
+    `*.example.com` stands for all below it. Unset: none. They are called over HTTPS, and never at a
+    private address."""
+    callback_secret: str | None
+    """CALLBACK_SECRET: signs what callbacks are told, as NOTIFY_SECRET. Required with
+    CALLBACK_HOSTS."""
+    sweep_ping_url: str | None
+    """SWEEP_PING_URL: is asked (GET) after each sweep that ended well, such as a check of
+    healthchecks.io: that service tells you when the sweep stops."""
     log_api: bool
     """LOG_TRANSPORT: `api` sends log lines to the API of Cloud Logging, for workers outside Google
     Cloud. Default: stdout."""
@@ -152,6 +168,10 @@ class Settings(Record):
             cors_origins=tuple(filter(None, re.split(r"[,\s]+", env.get("CORS_ORIGINS", "")))),
             notify_url=env.get("NOTIFY_URL"),
             notify_secret=env.get("NOTIFY_SECRET"),
+            notify_others=_notify_others(env),
+            callback_hosts=_listed((env.get("CALLBACK_HOSTS") or "").lower()),
+            callback_secret=env.get("CALLBACK_SECRET"),
+            sweep_ping_url=env.get("SWEEP_PING_URL"),
             log_api=(env.get("LOG_TRANSPORT") or "").lower() == "api",
             service=env.get("LOG_SERVICE") or env.get("K_SERVICE") or "unstuck-worker",
             metrics=(env.get("METRICS") or "").lower() == "on",
@@ -167,6 +187,11 @@ class Settings(Record):
         if checks and not settings.asks_users:
             raise PolicyError(
                 f"USERS is none, but {checks[0]} is set, by which tokens are checked. Remove one."
+            )
+        if settings.callback_hosts and not settings.callback_secret:
+            raise PolicyError(
+                "CALLBACK_HOSTS is set, but not CALLBACK_SECRET, by which a receiver knows who "
+                "calls. Set it."
             )
         deployed = bool(env.get("K_SERVICE"))
         settings._refuse_known_secret(deployed=deployed)
@@ -225,6 +250,20 @@ def _is_private(url: str) -> bool:
         return ip_address(host).is_private
     except ValueError:
         return "." not in host or host.endswith(".internal")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of the environment is a secret of the configuration."""
+    return name in SECRET_VARIABLES or name.startswith(SECRET_PREFIXES)
+
+
+def _notify_others(env: _Variables) -> dict[str, tuple[str, str | None]]:
+    """The URL and the secret of each address but the default one."""
+    prefix, of_secrets = SECRET_PREFIXES
+    names = [name.removeprefix(prefix) for name in env if name.startswith(prefix)]
+    return {
+        name.lower(): (env.get(prefix + name), env.get(of_secrets + name)) for name in sorted(names)
+    }
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from functions.core.policy_keys import (
     same_kind,
     whole,
 )
-from functions.core.rule import PYTHON_ONLY, Rule
+from functions.core.rule import DEFAULT_ADDRESS, PYTHON_ONLY, SEVERITIES, Address, Rule
 from functions.core.states import State
 from functions.core.yaml_lines import Value
 
@@ -145,6 +145,7 @@ class Watch(PolicyRecord):
                 "error": "Takes the sentence for the user. Cut to its width; JSON is merged.",
                 "reason": "Takes the code of the reason.",
                 "owner": "The user to whom the task belongs.",
+                "callback": "The URL that is told of the end of the task; see CALLBACK_HOSTS.",
                 "priority": "How urgent a task is: `urgent` says which end. One without a number "
                 "comes last.",
             },
@@ -225,9 +226,14 @@ class Watch(PolicyRecord):
         "Which end of the priority is claimed first. A table that `migrate` made has `highest`.",
         default="highest",
     )
-    notify: bool = policy_key(
-        FLAG, "Whether a task that the sweep fails is reported to NOTIFY_URL.", default=False
+    notify: bool | None = policy_key(
+        FLAG,
+        "Whether people are told of ends, as `notify` of the rules says: `true` keeps also those "
+        "that nobody asks for yet; `false` tells none. Default: once a sweep has NOTIFY_URL.",
+        default=None,
     )
+    addresses: dict[str, Address]
+    """Of the policy, by name."""
     types: dict[str, str] = policy_key(
         by_name(TEXT),
         "The types of columns that are not text (timestamptz for a clock), by column: "
@@ -276,6 +282,22 @@ class Watch(PolicyRecord):
     def may_wait(self) -> bool:
         """Whether a task of it can be pending: not where rows are born running."""
         return bool(self.words[State.PENDING])
+
+    @property
+    def routes(self) -> dict[str, dict[str, list[str]]]:
+        """By kind, and by how an attempt ends: the addresses that are told."""
+        if self.notify is False:
+            return {}
+        addresses = {DEFAULT_ADDRESS: Address()} | self.addresses
+        return {
+            kind: {
+                outcome: names
+                for outcome, severity in SEVERITIES.items()
+                if rule.tells(outcome)
+                and (names := [n for n, a in addresses.items() if a.takes(kind, severity)])
+            }
+            for kind, rule in self.rules.items()
+        }
 
     @property
     def ends_alike(self) -> bool:

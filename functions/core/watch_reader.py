@@ -4,7 +4,7 @@ import os
 import re
 from typing import Any
 
-from functions.core.rule import read_rules
+from functions.core.rule import Address, read_rules
 from functions.core.states import ENDED, State
 from functions.core.watch import HOOKS, OPTIONAL, VARIABLE, WATCH, Watch
 from functions.core.yaml_lines import Value
@@ -24,7 +24,13 @@ def as_name(text: str) -> str:
     return re.sub(r"[^a-z0-9_]+", "_", text.lower()).strip("_")
 
 
-def read_watch(name: str, value: Value, lease: float, installation: str = "") -> Watch:
+def read_watch(
+    name: str,
+    value: Value,
+    lease: float,
+    installation: str = "",
+    addresses: dict[str, Address] | None = None,
+) -> Watch:
     """The watch of that name. Its own name has the installation, or the variables of its table:
     two stages in one database have functions, triggers and ledgers of their own. Raises
     PolicyError."""
@@ -45,7 +51,9 @@ def read_watch(name: str, value: Value, lease: float, installation: str = "") ->
             f"is called {full_name} with its installation: 40 characters at most. Shorten it."
         )
     attributes["hooks"] = _hooks(full_name, attributes)
-    watch = Watch(name=full_name, written=name, installation=own_part, **attributes)
+    watch = Watch(
+        name=full_name, written=name, installation=own_part, addresses=addresses or {}, **attributes
+    )
     _check_words(value, watch)
     _check_parts(value, watch)
     if "$$" in repr(watch):

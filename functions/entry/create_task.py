@@ -8,6 +8,7 @@ from typing import Any, assert_never
 from functions.core import events
 from functions.core.answers import Active, Conflict, Created, Exists, Limited
 from functions.core.dispatch import push
+from functions.core.policy import Watch
 from functions.core.states import State
 from functions.entry import auth, input_schema
 from functions.entry.app import App
@@ -21,10 +22,10 @@ LONGEST_DELAY_SECONDS = 30 * 86400.0
 
 
 def respond(app: App, request: Any) -> Response:
-    """POST {kind, input, idempotency_key?, priority?, scheduled_at?, cost?, watch?}: 201, or 200
-    when the key was used before. 402 when the owner's credits are too few, 409 when the price is
-    another one, or one of the kind is active, 429 limited, 422 for an input that its schema
-    refuses. `owner` only where no user is asked for a token, or by the service role."""
+    """POST {kind, input, idempotency_key?, priority?, scheduled_at?, cost?, callback_url?, watch?}:
+    201, or 200 when the key was used before. 402 when the owner's credits are too few, 409 when the
+    price is another one, or one of the kind is active, 429 limited, 422 for an input that its
+    schema refuses. `owner` only where no user is asked for a token, or by the service role."""
     user, fields = auth.user(app, request), body(request)
     watch = watch_of(app.policy, fields)
     if not watch.own:
@@ -44,6 +45,7 @@ def respond(app: App, request: Any) -> Response:
             priority=_priority(fields.get("priority", 0)),
             at=at,
             metadata={"cost": cost} if cost else None,
+            callback=_callback(app, watch, fields),
         )
     except StoreError as error:
         raise refused(error) or error from None
@@ -65,6 +67,23 @@ def _owner(user: str | None, fields: dict[str, Any]) -> str | None:
     if user and named not in {None, user}:
         raise BadRequestError("`owner` is you: leave it out.", status=403, code="another_owner")
     return user or named
+
+
+def _callback(app: App, watch: Watch, fields: dict[str, Any]) -> str | None:
+    """The URL, where it may be told of the end of the task."""
+    if fields.get("callback_url") is None:
+        return None
+    from functions.core.callback_url import LONGEST_URL, is_allowed
+
+    url = text(fields, "callback_url", longest=LONGEST_URL) or ""
+
+    if "callback" not in watch.columns:
+        raise BadRequestError(f"Tasks of {watch.name} have no `callback_url`.")
+    if not is_allowed(url, app.settings.callback_hosts):
+        raise BadRequestError(
+            "`callback_url` must be https://HOST/..., with a host that is allowed (CALLBACK_HOSTS)."
+        )
+    return url
 
 
 def _accepted(

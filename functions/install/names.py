@@ -1,5 +1,6 @@
 """What each `@name@` of the templates stands for, for one watched table."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -54,8 +55,11 @@ def _words(table: Table) -> dict[str, Value]:
         "born_running": literal(not watch.may_wait),
         "only_swept": literal(not watch.words[State.COMPLETED]),
         "ends_alike": literal(watch.ends_alike),
-        "notifies": literal(watch.notify),
         "may_be_asked": literal(bool(watch.asked_to_stop)),
+        "routes": json.dumps(watch.routes),
+        "told_outcomes": _told_outcomes(watch),
+        "tells_always": literal(watch.notify is True),
+        "has_callback": literal("callback" in watch.columns),
         "sees_put_back": literal(table.sees_put_back),
         # for triggers that let nobody but Supabase's service role write a column
         "as_role": role if watch.jwt_role else "null;",
@@ -63,6 +67,12 @@ def _words(table: Table) -> dict[str, Value]:
         **{f"{index}_index": identifier(f"{bare}_{index}") for index in INDEXES},
         **{f"section_{name}": str(number) for number, name in enumerate(SECTIONS)},
     }
+
+
+def _told_outcomes(watch: Watch) -> str:
+    """How an attempt ends of which anybody is told, of whatever kind."""
+    outcomes = {outcome for routes in watch.routes.values() for outcome in routes}
+    return ", ".join(map(literal, sorted(outcomes))) or "null"
 
 
 def _of_a_row(table: Table) -> dict[str, Value]:
@@ -97,6 +107,7 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "input": lambda row: table.value(row, "input", f"to_jsonb({row})"),
         "result": lambda row: table.value(row, "result", "null::jsonb"),
         "cost": cost,
+        "callback": partial(table.text, role="callback"),
         "created": created,
         "queued": table.queued,
         "queued_bound": table.queued_bound,

@@ -26,6 +26,7 @@ from functions.install.table import Table
 SQL = Path(__file__).parents[1] / "sql"
 SHARED = ("rules", "beat", "checkpoint", "sweeps", "evidence", "held_by", "outbox", "trigger")
 VERBS = (
+    "tell",
     "create",
     "claim",
     "settle",

@@ -4,9 +4,13 @@
 -- most `p_per_minute` tasks in a minute, and one open task of a kind whose rule says `one_active`.
 -- An index holds that one as well, for other writers of the column `one_active`. `p_at`: the time
 -- before which it does not start, which a client gave; `p_delay`: seconds from now. Both by the
--- clock of the database alone. `due_in` of the answer says how long it waits.
+-- clock of the database alone. `due_in` of the answer says how long it waits. `p_callback`: the URL
+-- that is told of its end.
 drop function if exists unstuck.@watch@_create(
   text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer
+);
+drop function if exists unstuck.@watch@_create(
+  text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer, timestamptz
 );
 create or replace function unstuck.@watch@_create(
   p_kind text,
@@ -19,7 +23,8 @@ create or replace function unstuck.@watch@_create(
   p_id uuid default gen_random_uuid(),
   p_rules jsonb default '{}',
   p_per_minute integer default null,
-  p_at timestamptz default null
+  p_at timestamptz default null,
+  p_callback text default null
 ) returns jsonb language plpgsql as $$
 declare
   v_due    timestamptz;
@@ -46,10 +51,10 @@ begin
     begin
       insert into @table@ as t (
         id, kind, input, owner, idempotency_key, priority,
-        scheduled_at, metadata, one_active
+        scheduled_at, metadata, one_active, callback_url
       ) values (
         p_id, p_kind, p_input, p_owner, p_key, p_priority,
-        v_due, p_metadata, v_single
+        v_due, p_metadata, v_single, p_callback
       );
       exit;
     exception when unique_violation then

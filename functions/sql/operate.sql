@@ -101,6 +101,13 @@ begin
   elsif p_action = 'retry' then
     @each_on_reopened(v_moved)@
   end if;
+  if v_moved is not null and (@has_callback@ or v_outcome in (@told_outcomes@)) then
+    perform unstuck.@watch@_tell(array_agg(a.task_id), array_agg(a.number))
+    from unstuck.attempts a
+    where a.watch = '@watch@'
+      and a.task_id = any (v_moved)
+      and a.ended_at = v_now;
+  end if;
   perform set_config('unstuck.override', '', true);
   update unstuck.operations o
   set moved = v_moved

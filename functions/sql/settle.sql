@@ -39,6 +39,7 @@ declare
   v_error   text := p_error;
   v_retry_at timestamptz;
   v_pass    text;
+  v_callback text;
 begin
   @as_role@
   if v_state is null then
@@ -128,7 +129,8 @@ begin
         v_retry_at as retry_at
     ) x
     where t.@key@ = p_task::@key_type@
-      and coalesce(@runs_by_word(t)@, false);
+      and coalesce(@runs_by_word(t)@, false)
+    returning @callback(t)@ into v_callback;
   else
     update @table@ t
     set @move(t, x)@
@@ -141,7 +143,8 @@ begin
         v_retry_at as retry_at
     ) x
     where t.@key@ = p_task::@key_type@
-      and coalesce(@runs_by_word(t)@, false);
+      and coalesce(@runs_by_word(t)@, false)
+    returning @callback(t)@ into v_callback;
   end if;
   v_pass := set_config('unstuck.override', '', true);
   if not found then  -- moved without the guard: the task is theirs, the attempt ends
@@ -156,6 +159,9 @@ begin
     @on_completed(p_task, v_attempt.number, p_result)@
   elsif v_state = 'failed' then
     @on_failed(p_task, v_attempt.number, v_reason)@
+  end if;
+  if v_callback is not null or v_outcome in (@told_outcomes@) then
+    perform unstuck.@watch@_tell(array[p_task], array[v_attempt.number]);
   end if;
   return jsonb_build_object(
     'verdict', 'settled',

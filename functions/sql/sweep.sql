@@ -403,8 +403,14 @@ begin
 
   @each_on_failed(p_found)@
   @each_on_cancelled(p_found)@
-  if @notifies@ then
-    perform unstuck.outbox_put('@watch@', p_found);
+  if @has_callback@ or exists (
+    select from unnest(p_found) x
+    where replace(x.state, 'pending', 'retried') in (@told_outcomes@)
+  ) then
+    perform unstuck.@watch@_tell(array_agg(x.task_id), array_agg(x.number))
+    from unnest(p_found) x
+    where @has_callback@
+      or replace(x.state, 'pending', 'retried') in (@told_outcomes@);
   end if;
 end $$;
 

@@ -96,11 +96,12 @@ class Store(ABC):
         delay: float = 0.0,
         at: str | None = None,
         metadata: Any = None,
+        callback: str | None = None,
     ) -> Created | Exists | Conflict | Limited | Active:
         """Writes a pending task that may start after `delay` seconds, or, with an ISO time `at`,
-        then; by the clock of the database."""
-        # only where it is asked for: the SQL of the last release lacks it
-        scheduled: dict[str, Any] = {"p_at": at} if at else {}
+        then; by the clock of the database. `callback`: the URL that is told of its end."""
+        # only where they are asked for: the SQL of the last release lacks them
+        asked: dict[str, Any] = {"p_at": at, "p_callback": callback}
         answer = self._verb(
             f"{watch.name}_create",
             p_kind=kind,
@@ -113,7 +114,7 @@ class Store(ABC):
             p_id=str(uuid.uuid4()),
             p_rules=watch.rules_json,
             p_per_minute=watch.create_per_minute,
-            **scheduled,
+            **{name: value for name, value in asked.items() if value},
         )
         return read_one_of(answer, Created, Exists, Conflict, Limited, Active)
 
@@ -425,9 +426,14 @@ class Store(ABC):
     def prune(self, keep: float) -> int:
         return int(self._verb("prune", p_keep=keep))
 
-    def outbox_take(self, lease: float, watches: list[str] | None = None) -> Message | None:
-        """The next message to send, ours for `lease` seconds; None when there is none."""
-        of_some: dict[str, Any] = {"p_watches": watches} if watches else {}
+    def outbox_take(
+        self, lease: float, watches: list[str] | None = None, addresses: list[str] | None = None
+    ) -> Message | None:
+        """The next message to send to one of the addresses (None: to the default one), ours for
+        `lease` seconds; None when there is none."""
+        # only where they are asked for: the SQL of the last release lacks them
+        asked = {"p_watches": watches, "p_addresses": addresses}
+        of_some: dict[str, Any] = {name: names for name, names in asked.items() if names}
         answer = self._verb("outbox_take", p_lease=lease, **of_some)
         return None if answer is None else read(Message, answer)
 

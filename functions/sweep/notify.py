@@ -1,10 +1,11 @@
-"""Tells people of the tasks that a sweep failed, many in one message. From: the outbox, which the
-sweep's own transaction fills where a watch has `notify: true`. To: NOTIFY_URL, as JSON that Slack
-shows, signed with NOTIFY_SECRET by the rules of Standard Webhooks.
+"""Tells people how tasks ended, many in one message, and backends that a task of theirs did. From:
+the outbox, which each transaction that ends an attempt fills as the policy says. To: NOTIFY_URL,
+the other addresses and the callbacks of tasks, as JSON that Slack shows, signed by the rules of
+Standard Webhooks.
 
-No failure is left out. A receiver sees a message twice only when this process died, or could not
-reach the database, after the message was sent and before that was recorded; `webhook-id` is the
-same then. Nothing here makes a sweep fail."""
+No end is left out. A receiver sees a message twice only when this process died, or could not reach
+the database, after the message was sent and before that was recorded; `webhook-id` is the same
+then. Nothing here makes a sweep fail."""
 
 import base64
 import hashlib
@@ -16,7 +17,7 @@ from collections import Counter
 from typing import Any
 
 from functions.core import events
-from functions.core.answers import FailedTask, Message
+from functions.core.answers import Message, ToldEnd
 from functions.core.policy import Policy
 from functions.core.record import plain
 from functions.core.settings import Settings
@@ -27,46 +28,78 @@ LEASE_SECONDS = 60.0
 """So long a message belongs to the sweep that took it. A call takes 2 * TIMEOUT_SECONDS at most."""
 LEAST_TIMEOUT_SECONDS, TIMEOUT_SECONDS = 1.0, 5.0
 """To connect, and again to the answer: half of the time that is left, within these bounds."""
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 3600.0
-"""Before a message is tried again: doubled after each try, up to the longest."""
-MAX_TRIES = 12
-"""Then a message is given up, after about 5 hours."""
 LISTED_TASKS = 50
-"""Tasks that a message names; it counts the others."""
+"""Tasks that a message to people names; it counts the others."""
 TEXT_LINES = 10
+DEFAULT, CALLBACK = "default", "callback"
+"""The addresses of NOTIFY_URL, and of the URLs that tasks bring along."""
+NOTICE = "notice"
+"""The state of what is of no task."""
+ORDER = ("failed", "retried", "cancelled", "completed")
+
+Target = tuple[str, str | None]
+"""A URL, and the secret that signs what is sent to it."""
 
 
 def notify(store: Store, policy: Policy, settings: Settings, until: float) -> None:
-    """Sends what waits, until `until` (time.monotonic), or until the receiver does not take one."""
-    if not settings.notify_url or not any(watch.notify for watch in policy.watches.values()):
-        return
+    """Sends what waits, until `until` (time.monotonic). An address that does not take a message is
+    left alone until the next run."""
+    targets = _targets(settings)
     watches = list(policy.watches) if policy.own_part else None
     try:
-        while (left := until - time.monotonic()) > 2 * LEAST_TIMEOUT_SECONDS and (
-            message := store.outbox_take(LEASE_SECONDS, watches)
+        while (
+            targets
+            and (left := until - time.monotonic()) > 2 * LEAST_TIMEOUT_SECONDS
+            and (message := store.outbox_take(LEASE_SECONDS, watches, _asked(targets)))
         ):
-            if not _send(store, settings, message, min(TIMEOUT_SECONDS, left / 2)):
-                return
+            target = targets[message.address]
+            if message.url:
+                target = message.url, target[1]
+            is_sent = _send(store, settings, message, target, min(TIMEOUT_SECONDS, left / 2))
+            if not is_sent and message.address != CALLBACK:  # another callback is another receiver
+                del targets[message.address]
     except StoreError as error:
         events.emit(
-            events.NOTIFICATION_FAILED, outcome="retried", count=None, times=None, error=str(error)
+            events.NOTIFICATION_FAILED,
+            outcome="retried",
+            address=None,
+            count=None,
+            times=None,
+            error=str(error),
         )
 
 
-def _send(store: Store, settings: Settings, message: Message, timeout: float) -> bool:
-    error = _post(settings, message, timeout)
-    about: dict[str, Any] = {"count": len(message.tasks), "times": message.times}
+def _targets(settings: Settings) -> dict[str, Target]:
+    """By the name of the address."""
+    targets: dict[str, Target] = {}
+    if settings.notify_url:
+        targets[DEFAULT] = settings.notify_url, settings.notify_secret
+    targets |= settings.notify_others
+    if settings.callback_hosts:
+        targets[CALLBACK] = "", settings.callback_secret
+    return targets
+
+
+def _asked(targets: dict[str, Target]) -> list[str] | None:
+    """None for the default address alone, as the SQL of the last release knows it."""
+    return None if list(targets) == [DEFAULT] else list(targets)
+
+
+def _send(
+    store: Store, settings: Settings, message: Message, target: Target, timeout: float
+) -> bool:
+    error = _post(settings, message, target, timeout)
+    about: dict[str, Any] = {
+        "address": message.address,
+        "count": len(message.tasks),
+        "times": message.times,
+    }
     if error is None:
         store.outbox_end(message.message)
         events.emit(events.NOTIFICATION_SENT, **about)
         return True
-    again = message.times < MAX_TRIES
-    after = (
-        min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (message.times - 1))
-        if again
-        else None
-    )
-    store.outbox_end(message.message, error, after)
+    again = message.retry_after is not None
+    store.outbox_end(message.message, error, message.retry_after)
     events.emit(
         events.NOTIFICATION_FAILED,
         level=None if again else events.ERROR,
@@ -77,24 +110,26 @@ def _send(store: Store, settings: Settings, message: Message, timeout: float) ->
     return False
 
 
-def _post(settings: Settings, message: Message, timeout: float) -> str | None:
+def _post(settings: Settings, message: Message, target: Target, timeout: float) -> str | None:
     """What went wrong, in words without the URL: Slack's is a secret."""
     import requests
 
     content = json.dumps(body(message)).encode()
+    url, secret = target
     try:
-        headers = {
-            "Content-Type": "application/json",
-            **signed(settings.notify_secret, message.message, content),
-        }
-        with requests.post(
-            settings.notify_url or "",
-            data=content,
-            headers=headers,
-            timeout=timeout,
-            allow_redirects=False,
-            stream=True,
-        ) as answer:
+        session = _session(settings, message, url)
+        headers = {"Content-Type": "application/json", **signed(secret, message.message, content)}
+        with (
+            session,
+            session.post(
+                url,
+                data=content,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as answer,
+        ):
             if 200 <= answer.status_code < 300:
                 return None
             return f"the receiver answered {answer.status_code}"
@@ -102,27 +137,53 @@ def _post(settings: Settings, message: Message, timeout: float) -> str | None:
         return f"the receiver cannot be reached: {type(error).__name__}"
 
 
+def _session(settings: Settings, message: Message, url: str) -> Any:
+    """The URL of a callback was named by a caller: it may lead to no private address."""
+    if message.address == CALLBACK:
+        from functions.sweep import callback
+
+        return callback.session(url, settings.callback_hosts)
+    import requests
+
+    return requests.Session()
+
+
 def body(message: Message) -> dict[str, Any]:
     tasks = message.tasks
+    listed = tasks if message.address == CALLBACK else tasks[:LISTED_TASKS]
     return {
         "text": _text(tasks),
         "id": message.message,
         "count": len(tasks),
-        "tasks": plain(tasks[:LISTED_TASKS]),
-        "more": max(0, len(tasks) - LISTED_TASKS),
+        "tasks": plain(listed),
+        "more": len(tasks) - len(listed),
     }
 
 
-def _text(tasks: list[FailedTask]) -> str:
+def _text(tasks: list[ToldEnd]) -> str:
     """`2 tasks failed:`, and a line for each table, kind and reason, the most frequent first."""
-    groups = Counter((task.watch, task.kind, task.reason) for task in tasks).most_common()
+    notices = dict.fromkeys(task.cause or task.reason for task in tasks if task.state == NOTICE)
+    ends = [task for task in tasks if task.state != NOTICE]
+    if not ends:
+        return "\n".join(notices)
+    groups = Counter((task.watch, task.kind, task.reason) for task in ends).most_common()
     lines = [
         f"{count} x {_escaped(kind)} of {watch}: {reason}"
         for (watch, kind, reason), count in groups[:TEXT_LINES]
     ]
     rest = sum(count for _, count in groups[TEXT_LINES:])
     lines += [f"and {rest} more"] if rest else []
-    return "\n".join([f"{len(tasks)} task{'s' * (len(tasks) > 1)} failed:", *lines])
+    return "\n".join([*notices, f"{_counted(ends)}:", *lines])
+
+
+def _counted(ends: list[ToldEnd]) -> str:
+    """`2 tasks failed, 1 task completed`."""
+    counts = Counter(end.state for end in ends)
+    return ", ".join(
+        f"{counts[state]} task{'s' * (counts[state] > 1)} {state}"
+        for state in ORDER
+        if counts[state]
+    )
 
 
 def _escaped(kind: str) -> str:

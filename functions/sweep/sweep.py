@@ -128,6 +128,10 @@ def sweep(
         if not isinstance(error, Exception):
             raise
     answer = run.answer or run.end()
+    if settings.sweep_ping_url and answer.verdict == "ok":
+        from functions.sweep.ping import ping
+
+        ping(settings.sweep_ping_url, run.started + policy.sweep_budget)
     if settings.metrics and settings.project:
         from functions.sweep.after_sweep import afterwards
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from functions.core import events
 from functions.core.record import Record
-from functions.core.settings import SECRET_VARIABLES
+from functions.core.settings import is_secret
 from functions.worker import processes
 from functions.worker.messages import Job
 
@@ -282,7 +282,7 @@ class Forkservers:
 def _without_secrets() -> dict[str, str]:
     """The environment of all children. A parser or a library that can be made to read a file or to
     tell its environment has no password of the database to tell."""
-    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    return {name: value for name, value in os.environ.items() if not is_secret(name)}
 
 
 def _report(module: str, seconds: float, cause: str) -> None:

@@ -529,6 +529,11 @@ def platform_lines(now: datetime) -> list[tuple[str | None, dict[str, Any]]]:
     jumped = events.CLOCK_JUMPED.line({"seconds": 3600.0, "count": 2})
     found.append(("ClockJumped", entry_of(jumped, "unstuck-sweep", now)))
     found += [(None, entry_of(jumped, other, now)) for other in ("unstuck-worker", "shop-sweep")]
+    unsent = {"address": "default", "count": 2, "times": 31, "error": "no"}
+    given_up = events.NOTIFICATION_FAILED.line(unsent | {"outcome": "given up"}, events.ERROR)
+    again = events.NOTIFICATION_FAILED.line(unsent | {"outcome": "retried"})
+    found.append(("NotificationGivenUp", entry_of(given_up, "unstuck-sweep", now)))
+    found.append((None, entry_of(again, "unstuck-sweep", now)))
     for text in (platform.OOM, platform.SIGNAL, platform.EXIT, "Container called exit(137)."):
         found.append(("PoolWorkerDied", platform.pool_line(text, now)))
         found.append((None, platform.pool_line(text, now, pool="unstuck-dev-pool-film")))

@@ -35,6 +35,7 @@ from functions.store import store_of
 from functions.store.postgres import PostgresStore
 from functions.sweep import clock, evidence, gauges, notify
 from functions.sweep.after_sweep import afterwards
+from functions.sweep.ping import ping
 from functions.worker.child import Work
 from functions.worker.claim import claim
 from functions.worker.guard import _Attempt
@@ -459,6 +460,9 @@ def notifications(store, rows):
         with responses.RequestsMock() as wire:
             wire.post("https://receiver.example/", status=status)
             notify.notify(store, policy, settings, time.monotonic() + 60)
+    with responses.RequestsMock() as wire:
+        wire.get("https://receiver.example/", status=500)
+        ping("https://receiver.example/", time.monotonic() + 60)
 
 
 def waiting(store):

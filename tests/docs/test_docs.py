@@ -115,6 +115,8 @@ def test_yaml_in_the_docs_is_taken_by_the_policy(block: Block):
     for key, value in fragment.items():
         if key == "rules":
             watch["rules"] |= value
+        elif key == "addresses":
+            policy[key] = value
         elif key in policy:
             policy[key] = {**policy[key], **value}
         elif key in {

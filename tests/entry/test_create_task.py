@@ -172,6 +172,16 @@ def test_priority_and_time_are_kept_and_the_push_waits(http, pushed, rows):
     assert 7190 <= delay <= 7200
 
 
+def test_a_callback_at_an_allowed_host_is_kept(http, rows, monkeypatch):
+    monkeypatch.setenv("CALLBACK_HOSTS", "api.example.com")
+    monkeypatch.setenv("CALLBACK_SECRET", "both know it")
+    http.restart()
+    http.create(callback_url="https://api.example.com/done")
+    assert rows("select callback_url from tasks") == [
+        {"callback_url": "https://api.example.com/done"}
+    ]
+
+
 @pytest.mark.parametrize("hours_wrong", [-3, 3])
 def test_the_clock_of_the_function_moves_no_time(http, pushed, rows, monkeypatch, hours_wrong):
     real = datetime.datetime
@@ -250,6 +260,11 @@ def test_a_push_that_the_queue_refuses_does_not_fail_the_create(http, pushed, lo
             {"kind": "returns", "scheduled_at": "9999-12-31T23:59:59-23:59"},
             "bad_request",
             "30 days ahead at most",
+        ),
+        (
+            {"kind": "returns", "callback_url": "https://api.example.com/done"},
+            "bad_request",
+            "a host that is allowed (CALLBACK_HOSTS)",
         ),
         ({"kind": "returns", "idempotency_key": ""}, "bad_request", "1 to 200 characters"),
         ({"kind": "returns", "idempotency_key": 7}, "bad_request", "must be a text"),

@@ -299,6 +299,30 @@ alter table unstuck.refusals
   add constraint refusals_source_check
     check (source in ('verb', 'fence', 'rehearsal')) not valid;
 
+-- 0018_callback.tasks
+-- The URL that is told of the end of this task.
+alter table "public"."tasks" add column if not exists callback_url text;
+
+-- 0018_told
+-- Every end can be told, to several addresses. An address is a name; its URL is in the environment of the sweep, or here
+-- for a database that sends by itself (pg_net).
+alter table unstuck.outbox
+  add column if not exists address text not null default 'default',
+  add column if not exists state   text not null default 'failed',  -- how the attempt ended; or notice, which is of no task
+  add column if not exists url     text,                            -- of the task's own callback
+  add column if not exists request bigint;                          -- of pg_net, while nobody has read its answer
+create index outbox_task on unstuck.outbox (watch, task_id) where ended_at is null;
+
+create table unstuck.addresses (
+  name    text primary key,
+  url     text,                     -- `vault:NAME` stands for a secret of Supabase's Vault
+  secret  text,                     -- as url
+  headers jsonb not null default '{}',
+  hosts   text[] not null default '{}',  -- of `callback`: the hosts that a task may name
+  seen_at timestamptz               -- when a sweep last asked for what this address is to be told
+);
+alter table unstuck.addresses enable row level security;
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -1372,11 +1396,19 @@ create or replace function unstuck.held_by(
     and a.beat_at <= p_at + interval '2 seconds'
 $$;
 
--- outbox: what people are to be told about failures by a sweep. A sweep puts a row for each failed
--- task, in its own transaction, so none is lost. A later step takes them under a lease, sends them
--- and marks them. Where it dies between the two, the message is sent again under the same id.
+-- outbox: what people are to be told. Each verb that ends an attempt puts a row into it for each
+-- address, in its own transaction, so none is lost (tell.sql). A later step takes them under a
+-- lease, sends them and marks them. Where it dies between the two, the message is sent again under
+-- the same id.
 
--- Puts a row for each task of the batch that has failed.
+-- Whether somebody sends what an address is to be told: this database, or a sweep that asked for
+-- it in the last day.
+create or replace function unstuck.hears(p_address unstuck.addresses) returns boolean
+language sql stable as $$
+  select p_address.url is not null or p_address.seen_at > clock_timestamp() - interval '1 day'
+$$;
+
+-- As the SQL of earlier releases calls it, which another installation may still have.
 create or replace function unstuck.outbox_put(p_watch text, p_found unstuck.overdue[]) returns void
 language sql as $$
   insert into unstuck.outbox (watch, task_id, number, kind, reason, cause)
@@ -1385,18 +1417,56 @@ language sql as $$
   where x.state = 'failed'
 $$;
 
--- Takes one message for `p_lease` seconds: one whose time has come again, else a new one of all
--- rows that belong to none. Null when there is nothing to send. At most 500 tasks in one message.
+-- The wait before a message that was tried `p_times` times is tried again, in seconds: doubled
+-- each time, up to an hour. Null when it is given up, after about a day.
+create or replace function unstuck.outbox_pause(p_times integer) returns double precision
+language sql immutable as $$
+  select case when p_times < 31 then least(3600, 30 * power(2, p_times - 1)) end
+$$;
+
+-- Rows that belong to no message and may be sent now: not before an earlier message about the same
+-- task has come to its end, so that nobody hears of a retry after the end.
+create or replace function unstuck.outbox_free(p_watches text[], p_addresses text[])
+returns setof unstuck.outbox language sql stable as $$
+  select n.*
+  from unstuck.outbox n
+  where n.ended_at is null
+    and n.message is null
+    and n.due_at <= clock_timestamp()
+    and n.address = any (p_addresses)
+    and (p_watches is null or n.watch = any (p_watches) or n.watch = '')
+    and not exists (
+      select from unstuck.outbox e
+      where e.ended_at is null
+        and e.message is not null
+        and e.watch = n.watch
+        and e.task_id = n.task_id
+        and e.address = n.address
+        and n.state <> 'notice'
+    )
+$$;
+
+-- Takes one message for `p_lease` seconds: one whose time has come again, else a new one of rows
+-- that belong to none, all for the same address and URL. Null when there is nothing to send. At
+-- most 500 tasks in one message. `p_addresses`: those that the caller can send to.
 drop function if exists unstuck.outbox_take(double precision, integer);
+drop function if exists unstuck.outbox_take(double precision, integer, text[]);
 create or replace function unstuck.outbox_take(
   p_lease double precision,
   p_limit integer default 500,
-  p_watches text[] default null
+  p_watches text[] default null,
+  p_addresses text[] default array['default']
 ) returns jsonb language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_message uuid;
+  v_first   record;
 begin
+  insert into unstuck.addresses as d (name, seen_at)
+  select n, v_now from unnest(p_addresses) as n
+  on conflict (name) do update
+  set seen_at = v_now
+  where (d.seen_at > v_now - interval '10 minutes') is not true;
   -- two sweeps at once take different messages
   perform unstuck.hold('outbox');
   select o.message
@@ -1405,25 +1475,29 @@ begin
   where o.ended_at is null
     and o.message is not null
     and o.due_at <= v_now
-    and (p_watches is null or o.watch = any (p_watches))
+    and o.address = any (p_addresses)
+    and (p_watches is null or o.watch = any (p_watches) or o.watch = '')
   order by o.due_at
   limit 1;
   if not found then
+    select f.address, f.url
+    into v_first
+    from unstuck.outbox_free(p_watches, p_addresses) f
+    order by f.due_at, f.id
+    limit 1;
+    if not found then
+      return null;
+    end if;
     v_message := gen_random_uuid();
     update unstuck.outbox o
     set message = v_message
     where o.id in (
-      select n.id
-      from unstuck.outbox n
-      where n.ended_at is null
-        and n.message is null
-        and (p_watches is null or n.watch = any (p_watches))
-      order by n.due_at
+      select f.id
+      from unstuck.outbox_free(p_watches, array[v_first.address]) f
+      where f.url is not distinct from v_first.url
+      order by f.due_at, f.id
       limit least(p_limit, 500)
     );
-    if not found then
-      return null;
-    end if;
   end if;
   update unstuck.outbox o
   set times = o.times + 1,
@@ -1434,11 +1508,15 @@ begin
     select jsonb_build_object(
       'message', v_message,
       'times', max(o.times),
+      'address', max(o.address),
+      'url', max(o.url),
+      'retry_after', unstuck.outbox_pause(max(o.times)),
       'tasks', jsonb_agg(jsonb_build_object(
         'watch', o.watch,
         'task_id', o.task_id,
         'number', o.number,
         'kind', o.kind,
+        'state', o.state,
         'reason', o.reason,
         'cause', o.cause,
         'at', o.at
@@ -1463,6 +1541,7 @@ declare
 begin
   update unstuck.outbox o
   set error = p_error,
+      request = null,
       due_at = coalesce(v_now + make_interval(secs => p_retry_after), o.due_at),
       ended_at = case when p_error is null or p_retry_after is null then v_now end,
       outcome = case
@@ -1472,8 +1551,31 @@ begin
   where o.message = p_message
     and o.ended_at is null;
   get diagnostics v_count = row_count;
+  if v_count > 0 and p_error is not null and p_retry_after is null then
+    perform unstuck.notice(
+      'undelivered',
+      format('%s ends could not be told to %s: %s', count(*), max(o.address), p_error),
+      max(o.address)
+    )
+    from unstuck.outbox o
+    where o.message = p_message
+      and o.state <> 'notice'
+    having count(*) > 0;
+  end if;
   return v_count;
 end $$;
+
+-- Tells each address that hears, but `p_except`, what is of no task: `p_code`, and a sentence.
+create or replace function unstuck.notice(p_code text, p_text text, p_except text default null)
+returns void language sql as $$
+  insert into unstuck.outbox (
+    watch, task_id, number, kind, reason, cause, state, address
+  )
+  select '', '', 0, '', p_code, p_text, 'notice', d.name
+  from unstuck.addresses d
+  where d.name not in ('callback', 'ping', 'worker', coalesce(p_except, ''))
+    and unstuck.hears(d)
+$$;
 
 -- keep_trigger: makes the trigger `unstuck_...` of a watched table. Not where it is there already:
 -- to make one anew locks the table, and all who write to it wait while it waits for its lock. The
@@ -1508,15 +1610,49 @@ language sql as $$
 $$;
 
 -- verbs.tasks
+-- tell: puts into the outbox what people are to be told of attempts that have ended, in the
+-- transaction that ended them, whoever did: a row for each address that the policy names for the
+-- kind and the end, and one for the task's own callback. Where the policy does not say `notify`,
+-- nothing is put there before somebody asks for it.
+create or replace function unstuck.tasks_tell(p_ids text[], p_numbers integer[]) returns void
+language plpgsql set enable_seqscan = off as $$
+declare
+  v_routes constant jsonb := '{"*": {"failed": ["default"]}, "image": {"failed": ["default"]}, "selection": {"failed": ["default"]}}';
+begin
+  insert into unstuck.outbox (watch, task_id, number, kind, reason, cause, state, address, url)
+  select
+    'tasks', a.task_id, a.number, a.kind, coalesce(a.reason, a.outcome), a.cause, a.outcome,
+    r.address, r.url
+  from unnest(p_ids, p_numbers) as e (task_id, number)
+  join unstuck.attempts a
+    on a.watch = 'tasks' and a.task_id = e.task_id and a.number = e.number
+  left join "public"."tasks" t on t."id" = a.task_id::uuid
+  cross join lateral (
+    select n.name, null
+    from jsonb_array_elements_text(coalesce(v_routes -> a.kind, v_routes -> '*') -> a.outcome)
+      as n (name)
+    where false
+      or exists (select from unstuck.addresses d where d.name = n.name and unstuck.hears(d))
+    union all
+    select 'callback', t."callback_url"
+    where a.outcome in ('completed', 'failed', 'cancelled')
+      and t."callback_url" is not null
+  ) as r (address, url);
+end $$;
+
 -- create: writes a pending task. The same idempotency key of the same owner finds the task that is
 -- there; the caller may make the id, so that a create whose answer was lost can be repeated. The
 -- limits of a user are checked under one lock for each owner, so that no race lets two through: at
 -- most `p_per_minute` tasks in a minute, and one open task of a kind whose rule says `one_active`.
 -- An index holds that one as well, for other writers of the column `one_active`. `p_at`: the time
 -- before which it does not start, which a client gave; `p_delay`: seconds from now. Both by the
--- clock of the database alone. `due_in` of the answer says how long it waits.
+-- clock of the database alone. `due_in` of the answer says how long it waits. `p_callback`: the URL
+-- that is told of its end.
 drop function if exists unstuck.tasks_create(
   text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer
+);
+drop function if exists unstuck.tasks_create(
+  text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer, timestamptz
 );
 create or replace function unstuck.tasks_create(
   p_kind text,
@@ -1529,7 +1665,8 @@ create or replace function unstuck.tasks_create(
   p_id uuid default gen_random_uuid(),
   p_rules jsonb default '{}',
   p_per_minute integer default null,
-  p_at timestamptz default null
+  p_at timestamptz default null,
+  p_callback text default null
 ) returns jsonb language plpgsql as $$
 declare
   v_due    timestamptz;
@@ -1556,10 +1693,10 @@ begin
     begin
       insert into "public"."tasks" as t (
         id, kind, input, owner, idempotency_key, priority,
-        scheduled_at, metadata, one_active
+        scheduled_at, metadata, one_active, callback_url
       ) values (
         p_id, p_kind, p_input, p_owner, p_key, p_priority,
-        v_due, p_metadata, v_single
+        v_due, p_metadata, v_single, p_callback
       );
       exit;
     exception when unique_violation then
@@ -2032,6 +2169,7 @@ declare
   v_error   text := p_error;
   v_retry_at timestamptz;
   v_pass    text;
+  v_callback text;
 begin
   null;
   if v_state is null then
@@ -2127,7 +2265,8 @@ begin
         v_retry_at as retry_at
     ) x
     where t."id" = p_task::uuid
-      and coalesce(t."status" = 'processing', false);
+      and coalesce(t."status" = 'processing', false)
+    returning t."callback_url" into v_callback;
   else
     update "public"."tasks" t
     set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
@@ -2146,7 +2285,8 @@ begin
         v_retry_at as retry_at
     ) x
     where t."id" = p_task::uuid
-      and coalesce(t."status" = 'processing', false);
+      and coalesce(t."status" = 'processing', false)
+    returning t."callback_url" into v_callback;
   end if;
   v_pass := set_config('unstuck.override', '', true);
   if not found then  -- moved without the guard: the task is theirs, the attempt ends
@@ -2161,6 +2301,9 @@ begin
     null;
   elsif v_state = 'failed' then
     null;
+  end if;
+  if v_callback is not null or v_outcome in ('failed') then
+    perform unstuck.tasks_tell(array[p_task], array[v_attempt.number]);
   end if;
   return jsonb_build_object(
     'verdict', 'settled',
@@ -2635,8 +2778,14 @@ begin
 
   null;
   null;
-  if false then
-    perform unstuck.outbox_put('tasks', p_found);
+  if true or exists (
+    select from unnest(p_found) x
+    where replace(x.state, 'pending', 'retried') in ('failed')
+  ) then
+    perform unstuck.tasks_tell(array_agg(x.task_id), array_agg(x.number))
+    from unnest(p_found) x
+    where true
+      or replace(x.state, 'pending', 'retried') in ('failed');
   end if;
 end $$;
 
@@ -3724,6 +3873,13 @@ begin
     null;
   elsif p_action = 'retry' then
     null;
+  end if;
+  if v_moved is not null and (true or v_outcome in ('failed')) then
+    perform unstuck.tasks_tell(array_agg(a.task_id), array_agg(a.number))
+    from unstuck.attempts a
+    where a.watch = 'tasks'
+      and a.task_id = any (v_moved)
+      and a.ended_at = v_now;
   end if;
   perform set_config('unstuck.override', '', true);
   update unstuck.operations o

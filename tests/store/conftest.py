@@ -37,7 +37,7 @@ OWN = """
       cancelled: [cancelled]}
     columns:
       {kind: kind, input: input, result: result, error: error_message, reason: reason, owner:
-        owner, priority: priority}
+        owner, priority: priority, callback: callback_url}
     clocks:
       {queued: scheduled_at, due: scheduled_at, started: started_at, alive: updated_at, touched:
         updated_at,

@@ -49,9 +49,20 @@ class TestOutbox:
             "error": "the receiver answered 404",
         }
 
-    def test_a_watch_without_notify_and_a_worker_s_own_failure_tell_nobody(
-        self, store, db, tasks, hooked
-    ):
-        settled(store, hooked, claimed(store, hooked), "fail")
-        self.failed(store, db, tasks, 1)
-        assert store.outbox_take(60) is None
+    def test_a_worker_s_own_failure_is_told_and_its_success_is_not(self, store, db, hooked):
+        failed = claimed(store, hooked)
+        settled(store, hooked, failed, "fail")
+        settled(store, hooked, claimed(store, hooked), "complete")
+        (told,) = store.outbox_take(60).tasks
+        assert (told.task_id, told.state) == (failed.task_id, "failed")
+
+    def test_a_callback_is_told_of_its_task_alone_whatever_the_end(self, store, db, tasks):
+        url = "https://api.example.com/done"
+        one = store.create(tasks, "image", {}, callback=url).task_id
+        token = store.claim(tasks, one, "w").token
+        settled(store, tasks, claimed(store, tasks), "complete")
+        store.settle(tasks, one, token, "complete", result={})
+        assert store.outbox_take(60) is None, "the default address is not told of it"
+        message = store.outbox_take(60, None, ["default", "callback"])
+        assert (message.address, message.url) == ("callback", url)
+        assert [(task.task_id, task.state) for task in message.tasks] == [(one, "completed")]

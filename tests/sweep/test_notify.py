@@ -15,7 +15,7 @@ import responses
 from psycopg.rows import dict_row
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from functions.core.answers import FailedTask, Message
+from functions.core.answers import Message, ToldEnd
 from functions.core.policy import Policy, load
 from functions.core.record import replace
 from functions.install.migrate import migrate
@@ -23,7 +23,7 @@ from functions.ops.postgres.embedded import Postgres
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from functions.sweep import notify
-from functions.sweep.notify import FIRST_PAUSE_SECONDS, LEASE_SECONDS, LISTED_TASKS, MAX_TRIES
+from functions.sweep.notify import LEASE_SECONDS, LISTED_TASKS
 from tests.conftest import copied
 from tests.sql import install_clock, pass_time
 from tests.sweep.steps import sweep
@@ -31,6 +31,8 @@ from tests.sweep.steps import sweep
 URL = "https://hooks.slack.com/services/T0/B0/a-secret-of-the-owner"
 SECRET = f"whsec_{base64.b64encode(b'a secret that both know').decode()}"
 HOUR = 3600.0
+FIRST_PAUSE_SECONDS = 30.0
+TRIES_OF_A_DAY = 31
 
 Db = psycopg.Connection[dict[str, Any]]
 
@@ -110,6 +112,7 @@ def test_a_failure_by_a_sweep_is_told_once_in_a_row_of_sweeps(store, db, policy,
         "task_id",
         "number",
         "kind",
+        "state",
         "reason",
         "cause",
         "at",
@@ -242,19 +245,19 @@ def test_a_sweep_that_dies_between_the_call_and_its_mark_has_it_sent_again_with_
 def test_it_is_given_up_at_last_and_said_so(store, db, policy, wire, capsys):
     wire.post(URL, "no", status=404)
     fail(db, 1)
-    for _ in range(MAX_TRIES + 2):
+    for _ in range(TRIES_OF_A_DAY + 2):
         sweep(store, policy)
         pass_time(db, HOUR)
-    assert len(told(wire)) == MAX_TRIES
+    assert len(told(wire)) == TRIES_OF_A_DAY
     assert db.execute("select outcome, times from unstuck.outbox").fetchall() == [
-        {"outcome": "given up", "times": MAX_TRIES}
+        {"outcome": "given up", "times": TRIES_OF_A_DAY}
     ]
     lines = [
         line
         for line in map(json.loads, capsys.readouterr().out.splitlines())
         if "notification" in line["event"]
     ]
-    assert [line["outcome"] for line in lines] == ["retried"] * (MAX_TRIES - 1) + ["given up"]
+    assert [line["outcome"] for line in lines] == ["retried"] * (TRIES_OF_A_DAY - 1) + ["given up"]
     assert lines[-1]["severity"] == "ERROR"
 
 
@@ -312,7 +315,12 @@ def test_what_nobody_is_to_be_told_of_stays_where_it_is(store, db, policy, wire,
     assert len(db.execute("select from unstuck.outbox where times = 0").fetchall()) == 1
 
 
-def test_without_notify_in_a_watch_the_outbox_stays_empty(postgres, template):
+def test_where_nobody_asks_nothing_is_kept_and_from_the_first_question_on_everything(
+    postgres, template, wire, configured
+):
+    """The policy that says nothing of `notify`."""
+    wire.post(URL, "ok")
+    configured(url=None)
     with (
         copied(postgres, template) as dsn,
         psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as db,
@@ -320,12 +328,17 @@ def test_without_notify_in_a_watch_the_outbox_stays_empty(postgres, template):
         fail(db, 1)
         store = PostgresStore(dsn)
         assert sweep(store, load()).failed == 1
-        store.close()
         assert db.execute("select from unstuck.outbox").fetchall() == []
+        configured()
+        sweep(store, load())
+        (task_id,) = fail(db, 1)
+        sweep(store, load())
+        store.close()
+        assert [task["task_id"] for message in told(wire) for task in message["tasks"]] == [task_id]
 
 
-def failed_task(kind: str) -> FailedTask:
-    return FailedTask("tasks", "1", 1, kind, "stale", "stale", "2026-01-01")
+def failed_task(kind: str) -> ToldEnd:
+    return ToldEnd("tasks", "1", 1, kind, "stale", "stale", "2026-01-01")
 
 
 def test_a_kind_cannot_call_everybody():

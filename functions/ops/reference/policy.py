@@ -7,7 +7,7 @@ from typing import Any
 from functions.core.durations import SECONDS_BY_UNIT
 from functions.core.policy import POLICY
 from functions.core.policy_keys import Kind, Mapping
-from functions.core.rule import RULE
+from functions.core.rule import ADDRESS, RULE
 from functions.core.watch import WATCH
 
 Schema = dict[str, Any]
@@ -31,7 +31,7 @@ bytes. Editors that know JSON Schema complete and check it: the first line of th
 schema. `examples/` has the policies of four real systems.
 """
 
-BELOW = {"watches": ("NAME", WATCH), "rules": ("KIND", RULE)}
+BELOW = {"watches": ("NAME", WATCH), "rules": ("KIND", RULE), "addresses": ("NAME", ADDRESS)}
 """The mappings whose names are free: what stands for a name in a path, and what is below it."""
 TYPES = {
     "#/$defs/time": "time",
@@ -112,6 +112,7 @@ def schema() -> Schema:
             "words": _one_or_more("A word, or several.", ["string", "integer", "boolean"]),
             "watch": _schema(WATCH),
             "rule": _schema(RULE, whole=False),
+            "address": _schema(ADDRESS),
         },
     }
 
