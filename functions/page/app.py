@@ -38,6 +38,7 @@ def create(page: Page) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters |= {
         "span": _span,
+        "brief": _brief,
         "moment": _moment,
         "short": short,
         "progress": progress_of,
@@ -53,6 +54,11 @@ def create(page: Page) -> Flask:
 
 def _span(seconds: float | None) -> str:
     return "-" if seconds is None else span(seconds)
+
+
+def _brief(seconds: float) -> str:
+    """A time that may be shorter than a second."""
+    return span(seconds) if seconds >= 10 else f"{seconds:.1f}s"
 
 
 def _moment(seconds: float) -> datetime:
@@ -72,6 +78,7 @@ def _context() -> dict[str, Any]:
         "part": bool(request.headers.get("HX-Request")),
         "watches": watches,
         "watch_name": named_watch(),
+        "all_at_once": len(watches) > 1 and not named_watch(),
     }
 
 

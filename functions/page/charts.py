@@ -45,6 +45,19 @@ def failures(day: LastDay) -> dict[str, Any]:
     }
 
 
+def figures(day: LastDay) -> dict[str, Any]:
+    """The day in numbers: attempts that ended (estimated where half hours are samples), the share
+    of completed ones among the tasks that ended, and the waits for a worker."""
+    completed = sum(half_hour.completed for half_hour in day.ended)
+    failed = sum(half_hour.failed for half_hour in day.ended)
+    return {
+        "ended": sum(half_hour.about for half_hour in day.ended),
+        "sampled": any(half_hour.more for half_hour in day.ended),
+        "success": completed / (completed + failed) if completed + failed else None,
+        "waits": day.waits,
+    }
+
+
 def rescues(day: LastDay) -> dict[str, Any]:
     """How long it took from the last sign of life to the rescue: the median and the longest of each
     half hour."""

@@ -2,7 +2,6 @@
 fetches anew every 2 seconds."""
 
 import json
-from contextlib import suppress
 from typing import Any
 
 from flask import Blueprint, Response, abort, render_template, request
@@ -10,13 +9,14 @@ from flask import Blueprint, Response, abort, render_template, request
 from functions.core import redact
 from functions.core.answers import OpenCount, OverdueCount
 from functions.core.explain import explain
+from functions.core.policy import Watch
 from functions.core.record import plain
 from functions.core.states import ACTIONS, OPEN, Reason
 from functions.entry.fields import task_id_of
 from functions.errors import StoreError
-from functions.page import charts, list_query, timeline
+from functions.page import charts, list_query, tables, timeline
 from functions.page.current import link, page, watch
-from functions.store.page_answers import Summary, TaskPage
+from functions.store.page_answers import LastDay, Summary, TaskPage
 
 blueprint = Blueprint("views", __name__)
 PAGE_ROWS = 50
@@ -29,7 +29,11 @@ seconds: the same as for the alert."""
 
 @blueprint.get("/")
 def index() -> str:
-    return render_template("index.html", **_summary(), **_list(), **_last_day(), title="Tasks")
+    summary, last_day = _summary(), _last_day()
+    kinds = _kinds(summary["groups"], last_day["day"])
+    return render_template(
+        "index.html", **summary, **_list(), **last_day, kinds=kinds, title="Tasks"
+    )
 
 
 @blueprint.get("/part/pulse")
@@ -88,12 +92,17 @@ def sweep(sweep_id: int) -> str:
     if not runs or runs[0].id != sweep_id:
         abort(404, f"There is no sweep {sweep_id}. Sweeps older than the retention are deleted.")
     after = request.args.get("after", "").replace("\0", "")
-    moved = page().store().swept(watch(), sweep_id, PAGE_ROWS, after)
-    more = None
-    if len(moved) == PAGE_ROWS:
-        more = link(f"sweeps/{sweep_id}", after=moved[-1].task_id)
+    store = page().store()
+    moved = tables.of_shown(
+        tables.answers(lambda watch: store.swept(watch, sweep_id, PAGE_ROWS, after), tables.shown())
+    )
+    more = {
+        name: link(f"sweeps/{sweep_id}", watch=name, after=tasks[-1].task_id)
+        for name, tasks in moved.items()
+        if len(tasks) == PAGE_ROWS
+    }
     return render_template(
-        "sweep.html", sweep=runs[0], tasks=moved, more=more, title=f"Sweep {sweep_id}"
+        "sweep.html", sweep=runs[0], moved=moved, more=more, title=f"Sweep {sweep_id}"
     )
 
 
@@ -103,78 +112,100 @@ def _actions(state: str | None) -> list[str]:
 
 
 def _summary() -> dict[str, Any]:
-    answer = page().store().pulse(watch())
-    stuck = _stuck_by_watch(answer)
-    every, ago = page().policy().sweep_every, answer.last_good
+    """Each table is asked, since each has its number in the picker."""
+    store, policy = page().store(), page().policy()
+    watches = policy.watches.values() if len(policy.watches) > 1 else [watch()]
+    answers = tables.answers(store.pulse, watches)
+    summaries = tables.of_shown(answers)
+    first = next(iter(summaries.values()))
+    every, ago = policy.sweep_every, first.last_good
     return {
-        "summary": Summary(**vars(answer) | {"stuck": _sum(stuck)}),
-        "stuck_by_watch": stuck if len(stuck) > 1 else {},
+        "summary": Summary(**vars(first) | {"stuck": tables.stuck(summaries.values())}),
+        "unread": [name for name in answers if name not in summaries]
+        if tables.all_at_once()
+        else [],
+        "badges": _badges(answers) if len(answers) > 1 else {},
         "late": ago is None or ago > LATE_INTERVALS * every + LATE_GRACE_SECONDS,
         "every": every,
-        "groups": _groups(answer),
+        "groups": [group for name, answer in summaries.items() for group in _groups(name, answer)],
     }
 
 
-def _stuck_by_watch(of_this: Summary) -> dict[str, OverdueCount | None]:
-    """What is stuck in the table that the address names; where it names none, in each table. None
-    for one that could not be read."""
-    stuck: dict[str, OverdueCount | None] = {watch().name: of_this.stuck}
-    if not request.values.get("watch"):
-        for name, other in page().policy().watches.items():
-            if name not in stuck:
-                with suppress(StoreError):
-                    stuck[name] = page().store().pulse(other).stuck
-                stuck.setdefault(name, None)
-    return stuck
+def _badges(answers: dict[str, Summary | StoreError]) -> dict[str, OverdueCount | None]:
+    """What is stuck in each table; None for one that could not be read."""
+    return {
+        name: None if isinstance(answer, StoreError) else answer.stuck
+        for name, answer in answers.items()
+    }
 
 
-def _sum(stuck: dict[str, OverdueCount | None]) -> OverdueCount:
-    counts = [count for count in stuck.values() if count]
-    ages = [count.oldest for count in counts if count.oldest is not None]
-    return OverdueCount(
-        sum(count.count for count in counts),
-        max(ages, default=None),
-        sum(count.unjudged for count in counts),
-    )
-
-
-def _groups(answer: Summary) -> list[dict[str, Any]]:
-    """Open tasks by kind: {kind, running, pending}; the last two are an OpenCount or None."""
+def _groups(name: str, answer: Summary) -> list[dict[str, Any]]:
+    """Open tasks of a table by kind: {table, kind, running, pending}; the last two are an OpenCount
+    or None."""
     groups: dict[str | None, dict[str, str | OpenCount | None]] = {}
     for tasks in answer.open:
         group = groups.setdefault(
-            tasks.kind, {"kind": tasks.kind, "running": None, "pending": None}
+            tasks.kind, {"table": name, "kind": tasks.kind, "running": None, "pending": None}
         )
         group[tasks.state] = tasks
     return list(groups.values())
 
 
+def _kinds(groups: list[dict[str, Any]], day: LastDay) -> list[str]:
+    """Those that occur: of open tasks, and of those that ended within a day. The one that is chosen
+    stays, and so do those of the rules."""
+    occurring = {group["kind"] for group in groups}
+    occurring |= {kind for half_hour in day.ended for kind in half_hour.kinds or ()}
+    occurring |= {kind for watch in tables.shown() for kind in watch.rules} - {"*"}
+    return sorted({*occurring, request.args.get("kind", "").strip()} - {None, ""})
+
+
 def _last_day() -> dict[str, Any]:
-    answer = page().store().day(watch())
-    return {"failures": charts.failures(answer), "rescues": charts.rescues(answer)}
+    answers = tables.answers(page().store().day, tables.shown())
+    day = tables.day(list(tables.of_shown(answers).values()))
+    return {
+        "day": day,
+        "figures": charts.figures(day),
+        "failures": charts.failures(day),
+        "rescues": charts.rescues(day),
+    }
 
 
 def _list() -> dict[str, Any]:
+    """The tasks of the table that the address names. Of all tables there is one page: the first of
+    each, in one list."""
     query = list_query.read(request.args, watch())
-    shown = TaskPage([], None)
-    if query.filter is not None:
-        shown = page().store().page(watch(), query.filter, PAGE_ROWS, query.after)
-    next_page = None
-    if shown.next:
-        next_page = link("", **query.typed, after=list_query.address(shown.next))
-    kinds = sorted({*watch().rules} - {"*"} | {query.typed.get("kind", "")} - {""})
+    pages = tables.of_shown(tables.answers(_page_of, tables.shown()))
+    rows = [(name, task) for name, shown in pages.items() for task in shown.tasks]
+    next_page, further = None, {}
+    if tables.all_at_once():
+        further = {
+            name: link("", **query.typed, watch=name)
+            for name, shown in pages.items()
+            if shown.next or len(rows) > PAGE_ROWS
+        }
+        rows = tables.in_one_list(rows)[:PAGE_ROWS]
+    elif last := pages[watch().name].next:
+        next_page = link("", **query.typed, after=list_query.address(last))
     return {
-        "tasks": shown.tasks,
+        "rows": rows,
         "filters": query.typed,
         "after": request.args.get("after", ""),
-        "kinds": kinds,
-        "searched": bool(shown.next and shown.next.searched),
+        "searched": any(shown.next and shown.next.searched for shown in pages.values()),
         "actions": _actions((query.filter or {}).get("state")),
         "next_page": next_page,
+        "further": further,
         "states": list_query.states_of(watch()),
         "reasons": list(Reason),
         "refresh": link("part/list", **query.typed, after=request.args.get("after")),
     }
+
+
+def _page_of(asked: Watch) -> TaskPage:
+    query = list_query.read(request.args, asked)
+    if query.filter is None:
+        return TaskPage([], None)
+    return page().store().page(asked, query.filter, PAGE_ROWS, query.after)
 
 
 def _task(task_id: str) -> dict[str, Any]:

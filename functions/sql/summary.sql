@@ -94,8 +94,9 @@ begin
 end $$;
 
 -- The last `p_half_hours`: how attempts ended (at most 200 of each half hour are read: a sample
--- where `more`), and how long it took from the last sign of life of an attempt to its rescue by a
--- sweep.
+-- where `more`, and `about` is then how many there were, at the pace of the sample), of which kinds
+-- they were, how long the first ones of a task waited for a worker (at most 20 of each half hour),
+-- and how long it took from the last sign of life of an attempt to its rescue by a sweep.
 create or replace function unstuck.@watch@_day(p_half_hours integer default 48) returns jsonb
 language plpgsql stable set enable_seqscan = off as $$
 declare
@@ -112,7 +113,15 @@ begin
         'completed', e.completed,
         'failed', e.failed,
         'retried', e.retried,
-        'more', e.seen >= v_each
+        'more', e.seen >= v_each,
+        'about', case
+          when e.seen < v_each then e.seen
+          else round(
+            e.seen * extract(epoch from v_step) / greatest(1, extract(epoch from
+              least(e.latest, clock_timestamp()) - (v_begin + b.n * v_step)))
+          )
+        end,
+        'kinds', e.kinds
       ) order by b.n)
       from generate_series(0, p_half_hours - 1) as b (n)
       cross join lateral (
@@ -120,9 +129,11 @@ begin
           count(*) filter (where s.outcome = 'completed') as completed,
           count(*) filter (where s.outcome = 'failed') as failed,
           count(*) filter (where s.outcome in ('retried', 'released')) as retried,
-          count(*) as seen
+          count(*) as seen,
+          max(s.ended_at) as latest,
+          coalesce(jsonb_agg(distinct s.kind), '[]') as kinds
         from (
-          select a.outcome
+          select a.outcome, a.kind, a.ended_at
           from unstuck.attempts a
           where a.ended_at >= v_begin + b.n * v_step
             and a.ended_at < v_begin + (b.n + 1) * v_step
@@ -131,6 +142,32 @@ begin
           limit v_each
         ) s
       ) e
+    ),
+    'waits', (
+      select jsonb_build_object(
+        'count', count(*),
+        'p50', percentile_cont(0.5) within group (order by w.seconds),
+        'p95', percentile_cont(0.95) within group (order by w.seconds)
+      )
+      from generate_series(0, p_half_hours - 1) as b (n)
+      cross join lateral (
+        select extract(epoch from s.started_at - (
+          select unstuck.finite(@queued_bound(t)@)
+          from @table@ t
+          where t.@key@ = s.task_id::@key_type@
+        )) as seconds
+        from (
+          select a.task_id, a.started_at, a.number
+          from unstuck.attempts a
+          where a.ended_at >= v_begin + b.n * v_step
+            and a.ended_at < v_begin + (b.n + 1) * v_step
+            and a.watch = '@watch@'
+          order by a.ended_at
+          limit 20
+        ) s
+        where s.number = 1
+      ) w
+      where w.seconds >= 0
     ),
     'rescued', coalesce((
       select jsonb_agg(jsonb_build_object(

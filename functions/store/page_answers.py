@@ -63,12 +63,15 @@ class Summary(Record):
 
 
 class HalfHour(Record):
-    """How the attempts that ended in a half hour did; `more`: these are a sample."""
+    """How the attempts that ended in a half hour did. `more`: these are a sample, and `about` is
+    how many there were. `kinds`: those of the sample."""
 
     completed: int
     failed: int
     retried: int
     more: bool
+    about: int = 0
+    kinds: list[str] | None = None
 
 
 class Rescues(Record):
@@ -81,6 +84,15 @@ class Rescues(Record):
     max: float
 
 
+class Waits(Record):
+    """How long tasks waited for a worker, from when they were due to their first claim: of a
+    sample of so many, half for at most `p50`."""
+
+    count: int = 0
+    p50: float | None = None
+    p95: float | None = None
+
+
 class LastDay(Record):
     """`begin`: of the first half hour; `step`: 1800 seconds."""
 
@@ -88,6 +100,7 @@ class LastDay(Record):
     step: float
     ended: list[HalfHour]
     rescued: list[Rescues]
+    waits: Waits = Waits()
 
 
 class TimedAttempt(Record):

@@ -99,7 +99,9 @@ def check(shown: Shown) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(PROGRESS, TEXT, JSON)
 def test_the_page_and_explain_show_whatever_json_is_there(
@@ -119,6 +121,7 @@ def test_progress_of_any_shape_breaks_neither_the_page_nor_a_command(
         assert main([*command, "--dsn", shown.dsn]) == 0
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is slow
 @given(PROGRESS)
 def test_a_fraction_is_from_0_to_1_or_none_and_a_message_is_a_text(progress: Any) -> None:
     fraction, message = progress_of(progress)
