@@ -32,6 +32,11 @@ def explain(policy: Policy, watch: Watch, status: TaskStatus) -> str:
             return _running(policy, rule, status)
         case State.RESTING:
             return f"It waits for a person ({status.word}). It is never swept."
+        case None if watch.states_named(status.word or ""):
+            return (
+                f"Its status is {status.word!r}, but its row says that it has ended or was deleted "
+                f"({', '.join((*watch.ended, *watch.deleted))}): no sweep touches it."
+            )
         case None:
             return (
                 f"Its status {status.word!r} is not a word of the watch {watch.name}. "
@@ -62,8 +67,11 @@ def _pending(policy: Policy, rule: Rule, status: TaskStatus) -> str:
     ):
         again = (
             f"Attempt {attempt.number} ended {span(attempt.ended_ago)} ago: "
-            f"{_cause(attempt)}.{_evidence(attempt)} {_tries_left(attempt, rule)} "
+            f"{_cause(attempt)}.{_evidence(attempt)} {_tries_left(attempt)} "
         )
+    asked = status.overdue and (status.pending_left or 1) > 0
+    if asked and not (attempt and attempt.ended_ago is None):
+        return f"{again}Its user asked to stop it: {_next_sweep(policy)} cancels it."
     if status.due_in and status.due_in > 0:
         subject = "the next try" if again else "it"
         return f"{again}It is pending; {subject} may start in {span(status.due_in)}."
@@ -139,13 +147,13 @@ def _evidence(attempt: LastAttempt | None) -> str:
 
 
 def _retries(attempt: LastAttempt, rule: Rule) -> bool:
-    return rule.on_lost == "retry" and attempt.tries < rule.attempts
+    return rule.on_lost == "retry" and attempt.tries < attempt.of
 
 
-def _tries_left(attempt: LastAttempt, rule: Rule) -> str:
+def _tries_left(attempt: LastAttempt) -> str:
     is_released = attempt.outcome is Outcome.RELEASED  # such a try does not count
-    left = max(0, rule.attempts - attempt.tries + is_released)
-    return f"{left} of {rule.attempts} tries {'is' if left == 1 else 'are'} left."
+    left = max(0, attempt.of - attempt.tries + is_released)
+    return f"{left} of {attempt.of} tries {'is' if left == 1 else 'are'} left."
 
 
 def _progress(attempt: LastAttempt) -> str:

@@ -146,6 +146,12 @@ class Watch(PolicyRecord):
                 "reason": "Takes the code of the reason.",
                 "owner": "The user to whom the task belongs.",
                 "callback": "The URL that is told of the end of the task; see CALLBACK_HOSTS.",
+                "attempts_at_most": "How many attempts the row's task has, in place of `attempts` "
+                "of the rule; where it is empty or 0 the rule holds.",
+                "retries_at_most": "The same as how many times it may be tried again.",
+                "attempts": "How many attempts the table counts for itself. Those outside the "
+                "guard count against the row's own limit.",
+                "retries": "The same as how many times it was tried again.",
                 "priority": "How urgent a task is: `urgent` says which end. One without a number "
                 "comes last.",
             },

@@ -117,6 +117,8 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "alive_bound": table.alive_bound,
         "claim_order": table.claim_order,
         "is_free": table.is_free,
+        "own_attempts": table.own_attempts,
+        "attempts": table.attempts,
     }
 
 

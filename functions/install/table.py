@@ -205,6 +205,24 @@ class Table:
         kind = self.text(row, "kind")
         return kind if self.watch.own else f"coalesce({kind}, '')"
 
+    def own_attempts(self, row: str) -> str:
+        """How many attempts the row states for itself. A task that can't be put back has one."""
+        if not self.watch.may_wait:
+            return "null::integer"
+        return self._count(row, "attempts_at_most", "retries_at_most")
+
+    def attempts(self, row: str) -> str:
+        """How many attempts the table has counted, where a row has a limit to it."""
+        limited = self.own_attempts(row) != "null::integer"
+        return self._count(row, "attempts", "retries") if limited else "null::integer"
+
+    def _count(self, row: str, attempts: str, retries: str) -> str:
+        if attempts in self.watch.columns:
+            return f"{self.value(row, attempts, '')}::integer"
+        if retries in self.watch.columns:
+            return f"{self.value(row, retries, '')}::integer + 1"
+        return "null::integer"
+
     # the times of a row
 
     def clock(self, row: str, *clocks: str) -> str:

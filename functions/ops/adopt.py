@@ -13,7 +13,8 @@ from functions.core.visible import visible
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
 from functions.ops.inspect.infer import Inferred
-from functions.ops.inspect.overdue import ended_by
+from functions.ops.inspect.mapping import Mapping
+from functions.ops.inspect.overdue import counts_retries, ended_by
 from functions.ops.inspect.status import flag_state
 from functions.worker.kinds import has_handler, where_to_write
 
@@ -42,7 +43,8 @@ def watch(inferred: Inferred, name: str | None = None) -> dict[str, Any]:
             role: mapping.columns[role]
             for role in ("kind", "input", "result", "owner", "error")
             if mapping.columns.get(role)
-        },
+        }
+        | _counts(mapping),
         "clocks": _clocks(inferred),
         "per_row": _per_row(inferred),
         "deleted": list(mapping.deleted),
@@ -260,6 +262,17 @@ def _clocks(inferred: Inferred) -> dict[str, list[str]]:
     return {name: columns for name, columns in clocks.items() if columns}
 
 
+def _counts(mapping: Mapping) -> dict[str, str]:
+    """The columns by which a row limits its own attempts."""
+    attempts, limit = mapping.columns.get("attempts"), mapping.columns.get("limit")
+    roles = (
+        {"retries_at_most" if counts_retries(limit) else "attempts_at_most": limit} if limit else {}
+    )
+    if limit and attempts:
+        roles["retries" if counts_retries(attempts) else "attempts"] = attempts
+    return roles
+
+
 def _per_row(inferred: Inferred) -> dict[str, dict[str, float]]:
     mapping = inferred.mapping
     limits = {"run_for": mapping.timeouts, "silent_for": mapping.silences}
@@ -400,6 +413,6 @@ def _tries(inferred: Inferred, limit: str) -> int | None:
     words = [word for listed in inferred.mapping.words.values() for word in listed]
     text = inferred.evidence.constant(limit, words) or inferred.table.columns[limit].default or ""
     tries = int(text) if text.isdigit() else 0
-    if "retr" in limit.lower() and tries:
+    if counts_retries(limit) and tries:
         tries += 1
     return tries if 1 <= tries <= MOST_TRIES else None

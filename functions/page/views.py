@@ -222,6 +222,6 @@ def _task(task_id: str) -> dict[str, Any]:
         "attempts": times.attempts[::-1],
         "created": times.created,
         "now": times.now,
-        "most_attempts": watch().rule(status.kind).attempts,
+        "most_attempts": status.attempt.of if status.attempt else 0,
         "title": f"Task {key[:8]}",
     }

@@ -62,7 +62,8 @@ begin
         t.@key@ as key,
         t.@key@::text as id,
         @kind(t)@ as kind,
-        @input(t)@ as input
+        @input(t)@ as input,
+        @attempts(t)@ as counted
       into v_task
       from @table@ t
       where @is_claimable(t)@
@@ -100,7 +101,8 @@ begin
           t.@key@ as key,
           t.@key@::text as id,
           @kind(t)@ as kind,
-          @input(t)@ as input
+          @input(t)@ as input,
+          @attempts(t)@ as counted
         into v_task
         from @table@ t
         where @is_claimable(t)@
@@ -123,6 +125,7 @@ begin
         t.@key@::text as id,
         @kind(t)@ as kind,
         @input(t)@ as input,
+        @attempts(t)@ as counted,
         @is_claimable(t)@ and (@due(t)@ > v_now) is not true as ready
       into v_task
       from @table@ t
@@ -165,7 +168,9 @@ begin
     v_held := v_held || v_task.key;
   end loop;
 
-  if v_last.number is not null then  -- tried before
+  if v_last.number is null then  -- its table may have counted tries outside the guard
+    v_tries := greatest(1, v_task.counted + 1);
+  else
     v_number := v_last.number + 1;
     v_tries := case
       -- it had ended: a person started it again

@@ -163,12 +163,13 @@ begin
             s.kind,
             false,
             coalesce(l.number, 0) + 1,
-            1 + case
-              when l.outcome in ('completed', 'failed', 'cancelled') then 0
-              else coalesce(l.tries, 0)
-            end,
+            unstuck.lost_try(l.outcome, l.tries, @attempts(t)@),
             null,
-            unstuck.rule_at_age(coalesce(v_rules -> s.kind, v_rules -> '*'), @alive(t)@, v_now),
+            unstuck.rule_at_age(
+              unstuck.rule_of_row(coalesce(v_rules -> s.kind, v_rules -> '*'), @own_attempts(t)@),
+              @alive(t)@,
+              v_now
+            ),
             case when @is_stopping(t)@ then 'cancelled' else s.cause end,
             true,
             v_now - unstuck.finite(s.until)
@@ -180,7 +181,7 @@ begin
             l.number,
             l.tries,
             l.worker,
-            coalesce(v_rules -> s.kind, v_rules -> '*'),
+            unstuck.rule_of_row(coalesce(v_rules -> s.kind, v_rules -> '*'), @own_attempts(t)@),
             case when @is_stopping(t)@ then 'cancelled' else s.cause end,
             s.was = 'running',
             v_now - unstuck.finite(s.until)

@@ -285,6 +285,26 @@ create or replace function unstuck.rule_at_age(
   end
 $$;
 
+-- The rule of a task whose row says how many attempts it has; 0 and null say nothing.
+create or replace function unstuck.rule_of_row(p_rule jsonb, p_attempts integer) returns jsonb
+language sql immutable parallel safe as $$
+  select case
+    when p_attempts > 0 then
+      p_rule || jsonb_build_object('attempts', least(p_attempts, 100))
+    else p_rule
+  end
+$$;
+
+-- Which try it was that a task outside the guard has lost: by the ledger, and by what its table
+-- counts where nobody has started it again since it ended.
+create or replace function unstuck.lost_try(p_outcome text, p_tries integer, p_counted integer)
+returns integer language sql immutable parallel safe as $$
+  select case
+    when p_outcome in ('completed', 'failed', 'cancelled') then 1
+    else greatest(coalesce(p_tries, 0) + 1, p_counted)
+  end
+$$;
+
 -- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times
 -- as much.
 create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer)

@@ -61,7 +61,10 @@ begin
       v_outcome := v_state;
       v_reason := v_state;
     elsif v_state = 'pending' then
-      v_rule := unstuck.rule(p_rules, v_attempt.kind);
+      v_rule := unstuck.rule_of_row(
+        unstuck.rule(p_rules, v_attempt.kind),
+        (select @own_attempts(t)@ from @table@ t where t.@key@ = p_task::@key_type@)
+      );
       -- The handler had not begun: even work that must not be done twice may be tried again.
       if p_outcome = 'return' and v_rule ->> 'on_lost' = 'uncertain' then
         v_rule := v_rule || '{"on_lost": "retry"}';

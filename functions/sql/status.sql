@@ -32,7 +32,8 @@ begin
       @queued(t)@ as queued,
       @due(t)@ as due,
       @alive(t)@ as alive,
-      @is_withdrawn(t)@ as withdrawn
+      @is_withdrawn(t)@ as withdrawn,
+      @own_attempts(t)@ as attempts
     into v_task
     from @table@ t
     where t.@key@ = v_key;
@@ -116,7 +117,9 @@ begin
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
       'number', v_attempt.number,
       'tries', v_attempt.tries,
-      'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
+      'of', (
+        unstuck.rule_of_row(unstuck.rule(p_rules, v_task.kind), v_task.attempts) ->> 'attempts'
+      )::integer,
       'worker', v_attempt.worker,
       'started_at', v_attempt.started_at,
       'beat_at', v_attempt.beat_at,

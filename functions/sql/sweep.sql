@@ -120,7 +120,7 @@ begin
       a.number,
       a.tries,
       a.worker,
-      coalesce(v_rules -> a.kind, v_rules -> '*') as rule,
+      unstuck.rule_of_row(coalesce(v_rules -> a.kind, v_rules -> '*'), @own_attempts(t)@) as rule,
       @is_running(t)@ as held,
       case
         when @is_stopping(t)@ then 'cancelled'
@@ -243,7 +243,7 @@ begin
       d.kind,
       false,
       coalesce(l.number, 0) + 1,
-      coalesce(l.tries, 0) + 1,
+      unstuck.lost_try(l.outcome, l.tries, d.counted),
       null,
       d.rule,
       d.cause,
@@ -256,8 +256,11 @@ begin
         t.@key@::text as task_id,
         @kind(t)@ as kind,
         unstuck.rule_at_age(
-          coalesce(v_rules -> @kind(t)@, v_rules -> '*'), @alive(t)@, p_now
+          unstuck.rule_of_row(coalesce(v_rules -> @kind(t)@, v_rules -> '*'), @own_attempts(t)@),
+          @alive(t)@,
+          p_now
         ) as rule,
+        @attempts(t)@ as counted,
         case when @is_stopping(t)@ then 'cancelled' else 'stale' end as cause,
         @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') as until
       from @table@ t
@@ -277,9 +280,7 @@ begin
       for update skip locked
     ) d
     left join lateral (
-      select
-        a.number,
-        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+      select a.number, a.tries, a.outcome
       from unstuck.attempts a
       where a.watch = '@watch@' and a.task_id = d.task_id
       order by a.number desc
@@ -295,7 +296,7 @@ begin
       d.kind,
       false,
       coalesce(l.number, 0) + 1,
-      coalesce(l.tries, 0) + 1,
+      unstuck.lost_try(l.outcome, l.tries, d.counted),
       null,
       d.rule,
       'stale',
@@ -307,7 +308,10 @@ begin
       select
         t.@key@::text as task_id,
         @kind(t)@ as kind,
-        coalesce(v_rules -> @kind(t)@, v_rules -> '*') as rule,
+        unstuck.rule_of_row(
+          coalesce(v_rules -> @kind(t)@, v_rules -> '*'), @own_attempts(t)@
+        ) as rule,
+        @attempts(t)@ as counted,
         u.since + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for') as until
       from @table@ t
       join unstuck.unsweepable u
@@ -323,9 +327,7 @@ begin
       for update of t skip locked
     ) d
     left join lateral (
-      select
-        a.number,
-        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+      select a.number, a.tries, a.outcome
       from unstuck.attempts a
       where a.watch = '@watch@' and a.task_id = d.task_id
       order by a.number desc

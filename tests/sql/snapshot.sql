@@ -611,6 +611,26 @@ create or replace function unstuck.rule_at_age(
   end
 $$;
 
+-- The rule of a task whose row says how many attempts it has; 0 and null say nothing.
+create or replace function unstuck.rule_of_row(p_rule jsonb, p_attempts integer) returns jsonb
+language sql immutable parallel safe as $$
+  select case
+    when p_attempts > 0 then
+      p_rule || jsonb_build_object('attempts', least(p_attempts, 100))
+    else p_rule
+  end
+$$;
+
+-- Which try it was that a task outside the guard has lost: by the ledger, and by what its table
+-- counts where nobody has started it again since it ended.
+create or replace function unstuck.lost_try(p_outcome text, p_tries integer, p_counted integer)
+returns integer language sql immutable parallel safe as $$
+  select case
+    when p_outcome in ('completed', 'failed', 'cancelled') then 1
+    else greatest(coalesce(p_tries, 0) + 1, p_counted)
+  end
+$$;
+
 -- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times
 -- as much.
 create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer)
@@ -1866,7 +1886,8 @@ begin
         t."id" as key,
         t."id"::text as id,
         t."kind" as kind,
-        t."input" as input
+        t."input" as input,
+        null::integer as counted
       into v_task
       from "public"."tasks" t
       where t."status" = 'pending'
@@ -1904,7 +1925,8 @@ begin
           t."id" as key,
           t."id"::text as id,
           t."kind" as kind,
-          t."input" as input
+          t."input" as input,
+          null::integer as counted
         into v_task
         from "public"."tasks" t
         where t."status" = 'pending'
@@ -1927,6 +1949,7 @@ begin
         t."id"::text as id,
         t."kind" as kind,
         t."input" as input,
+        null::integer as counted,
         t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready
       into v_task
       from "public"."tasks" t
@@ -1969,7 +1992,9 @@ begin
     v_held := v_held || v_task.key;
   end loop;
 
-  if v_last.number is not null then  -- tried before
+  if v_last.number is null then  -- its table may have counted tries outside the guard
+    v_tries := greatest(1, v_task.counted + 1);
+  else
     v_number := v_last.number + 1;
     v_tries := case
       -- it had ended: a person started it again
@@ -2191,7 +2216,10 @@ begin
       v_outcome := v_state;
       v_reason := v_state;
     elsif v_state = 'pending' then
-      v_rule := unstuck.rule(p_rules, v_attempt.kind);
+      v_rule := unstuck.rule_of_row(
+        unstuck.rule(p_rules, v_attempt.kind),
+        (select null::integer from "public"."tasks" t where t."id" = p_task::uuid)
+      );
       -- The handler had not begun: even work that must not be done twice may be tried again.
       if p_outcome = 'return' and v_rule ->> 'on_lost' = 'uncertain' then
         v_rule := v_rule || '{"on_lost": "retry"}';
@@ -2489,7 +2517,7 @@ begin
       a.number,
       a.tries,
       a.worker,
-      coalesce(v_rules -> a.kind, v_rules -> '*') as rule,
+      unstuck.rule_of_row(coalesce(v_rules -> a.kind, v_rules -> '*'), null::integer) as rule,
       t."status" = 'processing' as held,
       case
         when false then 'cancelled'
@@ -2612,7 +2640,7 @@ begin
       d.kind,
       false,
       coalesce(l.number, 0) + 1,
-      coalesce(l.tries, 0) + 1,
+      unstuck.lost_try(l.outcome, l.tries, d.counted),
       null,
       d.rule,
       d.cause,
@@ -2625,8 +2653,11 @@ begin
         t."id"::text as task_id,
         t."kind" as kind,
         unstuck.rule_at_age(
-          coalesce(v_rules -> t."kind", v_rules -> '*'), t."updated_at", p_now
+          unstuck.rule_of_row(coalesce(v_rules -> t."kind", v_rules -> '*'), null::integer),
+          t."updated_at",
+          p_now
         ) as rule,
+        null::integer as counted,
         case when false then 'cancelled' else 'stale' end as cause,
         t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
       from "public"."tasks" t
@@ -2646,9 +2677,7 @@ begin
       for update skip locked
     ) d
     left join lateral (
-      select
-        a.number,
-        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+      select a.number, a.tries, a.outcome
       from unstuck.attempts a
       where a.watch = 'tasks' and a.task_id = d.task_id
       order by a.number desc
@@ -2664,7 +2693,7 @@ begin
       d.kind,
       false,
       coalesce(l.number, 0) + 1,
-      coalesce(l.tries, 0) + 1,
+      unstuck.lost_try(l.outcome, l.tries, d.counted),
       null,
       d.rule,
       'stale',
@@ -2676,7 +2705,10 @@ begin
       select
         t."id"::text as task_id,
         t."kind" as kind,
-        coalesce(v_rules -> t."kind", v_rules -> '*') as rule,
+        unstuck.rule_of_row(
+          coalesce(v_rules -> t."kind", v_rules -> '*'), null::integer
+        ) as rule,
+        null::integer as counted,
         u.since + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
       from "public"."tasks" t
       join unstuck.unsweepable u
@@ -2692,9 +2724,7 @@ begin
       for update of t skip locked
     ) d
     left join lateral (
-      select
-        a.number,
-        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
+      select a.number, a.tries, a.outcome
       from unstuck.attempts a
       where a.watch = 'tasks' and a.task_id = d.task_id
       order by a.number desc
@@ -3154,7 +3184,8 @@ begin
       t."scheduled_at" as queued,
       t."scheduled_at" as due,
       t."updated_at" as alive,
-      false as withdrawn
+      false as withdrawn,
+      null::integer as attempts
     into v_task
     from "public"."tasks" t
     where t."id" = v_key;
@@ -3238,7 +3269,9 @@ begin
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
       'number', v_attempt.number,
       'tries', v_attempt.tries,
-      'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
+      'of', (
+        unstuck.rule_of_row(unstuck.rule(p_rules, v_task.kind), v_task.attempts) ->> 'attempts'
+      )::integer,
       'worker', v_attempt.worker,
       'started_at', v_attempt.started_at,
       'beat_at', v_attempt.beat_at,
@@ -3430,12 +3463,13 @@ begin
             s.kind,
             false,
             coalesce(l.number, 0) + 1,
-            1 + case
-              when l.outcome in ('completed', 'failed', 'cancelled') then 0
-              else coalesce(l.tries, 0)
-            end,
+            unstuck.lost_try(l.outcome, l.tries, null::integer),
             null,
-            unstuck.rule_at_age(coalesce(v_rules -> s.kind, v_rules -> '*'), t."updated_at", v_now),
+            unstuck.rule_at_age(
+              unstuck.rule_of_row(coalesce(v_rules -> s.kind, v_rules -> '*'), null::integer),
+              t."updated_at",
+              v_now
+            ),
             case when false then 'cancelled' else s.cause end,
             true,
             v_now - unstuck.finite(s.until)
@@ -3447,7 +3481,7 @@ begin
             l.number,
             l.tries,
             l.worker,
-            coalesce(v_rules -> s.kind, v_rules -> '*'),
+            unstuck.rule_of_row(coalesce(v_rules -> s.kind, v_rules -> '*'), null::integer),
             case when false then 'cancelled' else s.cause end,
             s.was = 'running',
             v_now - unstuck.finite(s.until)

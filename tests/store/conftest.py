@@ -93,12 +93,12 @@ watches:
       failed: [broken]
       cancelled: [withdrawn]
       resting: [paused]
-    columns: {{kind: Kind}}
+    columns: {{kind: Kind, attempts: Tries, attempts_at_most: At most}}
     clocks: {{queued: [queued_at, created_at], alive: [touched_at, created_at], touched:
       touched_at}}
     asked_to_stop: "Stop it"
     ended: over_at
-    types: {{"Stop it": boolean}}
+    types: {{"Stop it": boolean, Tries: smallint, At most: smallint}}
     rules:
       "*": *default
 """
@@ -111,7 +111,9 @@ create table public."Media Jobs" (
   queued_at timestamptz,
   touched_at timestamptz,
   "Stop it" boolean not null default false,
-  over_at timestamptz
+  over_at timestamptz,
+  "Tries" smallint not null default 0,
+  "At most" smallint
 );
 create table public.said (hook text not null, task_id text not null, number integer, what text,
   refuse boolean);

@@ -113,3 +113,41 @@ class TestAdoptedTable:
         assert store.status(jobs, task_id).state == "running"
         settled(store, jobs, attempt, "complete", result={})
         assert self.state(db, task_id) == "done"
+
+    @pytest.mark.parametrize(("at_most", "ends"), [(1, True), (2, False), (5, False), (0, False)])
+    def test_a_row_may_limit_its_attempts_itself(self, store, db, jobs, at_most, ends):
+        task_id = self.add(db)
+        db.execute("""update public."Media Jobs" set "At most" = %s""", (at_most,))
+        attempt = claimed_again(store, jobs, task_id)
+        assert store.status(jobs, task_id).attempt.of == (at_most or 3)
+        answer = settled(store, jobs, attempt, "retry", reason="handler_error")
+        assert (answer.state == "failed") is ends
+
+    def test_a_row_may_have_more_attempts_than_its_rule(self, store, db, jobs):
+        task_id = self.add(db)
+        db.execute("""update public."Media Jobs" set "At most" = 4""")
+        for state in ("pending", "pending", "pending", "failed"):
+            attempt = claimed_again(store, jobs, task_id)
+            pass_time(db, 31)
+            assert {task.state for task in swept(store, jobs)} == {state}
+            pass_time(db, 60)
+        assert attempt.tries == 4
+
+    @pytest.mark.parametrize(("tries", "word"), [(1, "queued"), (3, "queued"), (4, "broken")])
+    def test_tries_outside_the_guard_count_against_the_limit_of_the_row(
+        self, store, db, jobs, tries, word
+    ):
+        task_id = self.add(db, "uploading")
+        db.execute("""update public."Media Jobs" set "Tries" = %s, "At most" = 4""", (tries,))
+        pass_time(db, 901)
+        (foreseen,) = store.stuck(jobs, 10).tasks
+        (task,) = swept(store, jobs)
+        assert (task.state, task.tries) == (foreseen.state, tries)
+        assert self.state(db, task_id) == word
+
+    def test_a_claim_goes_on_counting_where_the_table_had_come(self, store, db, jobs):
+        task_id = self.add(db)
+        db.execute("""update public."Media Jobs" set "Tries" = 2, "At most" = 3""")
+        attempt = claimed_again(store, jobs, task_id)
+        assert attempt.tries == 3
+        assert settled(store, jobs, attempt, "retry", reason="handler_error").state == "failed"

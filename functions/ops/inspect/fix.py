@@ -28,7 +28,7 @@ from functions.install.column_sql import (
 from functions.ops.inspect.catalogue import sql_of
 from functions.ops.inspect.indexes import covered
 from functions.ops.inspect.infer import Inferred
-from functions.ops.inspect.overdue import Limits, Overdue, action, open_states
+from functions.ops.inspect.overdue import Limits, Overdue, action, counts_retries, open_states
 from functions.ops.inspect.session import Connection, one_line, read_only, store_error, writing
 
 BATCH_ROWS = 500
@@ -254,8 +254,9 @@ def _requeued(test: Overdue) -> dict[str, str]:
         values |= _cleared(test, learned.times)
     if attempts := mapping.columns.get("attempts"):
         counter = test.columns[attempts]
-        is_retries = "retr" in attempts.lower()
-        values[attempts] = raised(counter) if is_retries else f"greatest({qualified(counter)}, 1)"
+        values[attempts] = (
+            raised(counter) if counts_retries(attempts) else f"greatest({qualified(counter)}, 1)"
+        )
     return values
 
 

@@ -233,6 +233,11 @@ def open_states(inferred: Inferred, limits: Limits) -> list[Overdue]:
     return [test for test in tests if test.words]
 
 
+def counts_retries(name: str) -> bool:
+    """Whether a column counts how many times a task was tried again, and not its attempts."""
+    return "retr" in name.lower()
+
+
 def action(test: Overdue) -> str:
     """What would be done with a row, as SQL: to put back a task that has used its tries up would be
     a limbo for ever, and one whose user asked to stop it is cancelled."""
@@ -248,6 +253,9 @@ def _chosen_action(test: Overdue) -> str:
         return literal("fail")
     attempts, limit = test.mapping.columns.get("attempts"), test.mapping.columns.get("limit")
     if test.limits.action == "requeue" and attempts and limit and not test.pending:
-        exhausted = f"{test.named(attempts)} >= {test.named(limit)}"
+        most = test.named(limit)
+        exhausted = f"{most} > 0 and {test.named(attempts)} >= {most}"
+        if counts_retries(limit) != counts_retries(attempts):
+            exhausted += f" + {'1' if counts_retries(limit) else '-1'}"
         return f"case when {exhausted} then 'fail' else 'requeue' end"
     return literal(test.limits.action)
