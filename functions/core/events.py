@@ -80,7 +80,7 @@ class Event(Record):
                 words[name] = redacted_text(words[name])
         entry |= {name: words[name] for name in self.fields}
         entry["message"] = self.sentence.format_map(
-            {name: "-" if value is None else value for name, value in (entry | words).items()}
+            {name: "-" if value in (None, "") else value for name, value in (entry | words).items()}
         )
         if isinstance(kind := entry.get("kind"), str):
             entry["kind"] = counted_kind(kind)
@@ -226,8 +226,8 @@ SWEEP_FINISHED = Event(
 QUEUE_SLOW = Event(
     "queue_slow",
     WARNING,
-    "{kind} of {watch}: {came} tasks came in 10 minutes and {taken} were taken; {waiting} wait, "
-    "the oldest since {oldest} s",
+    "{watch}: {came} tasks of the kind {kind} came in 10 minutes and {taken} were taken; "
+    "{waiting} wait, the oldest since {oldest} s",
     ("watch", "kind", "came", "taken", "waiting", "oldest"),
     uncounted=(
         "oldest_pending_seconds of the same run raises PendingTooOld; this line tells its cause in "

@@ -94,6 +94,8 @@ LEDGER = (
     "unsweepable",
 )
 """The tables of ours that go by watch."""
+OWN_TABLE_STEP = "0002_tasks"
+"""The step that makes the table of a watch of ours; recorded as `0002_tasks.WATCH`."""
 _RECORD_AGAIN = (
     "on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()"
 )

@@ -7,14 +7,16 @@ from typing import Any
 
 import yaml
 
-from functions.core.policy import DEFAULT, parse
+from functions.core.policy import DEFAULT, Watch, parse
 from functions.core.states import State
 from functions.core.visible import visible
 from functions.errors import PolicyError
 from functions.install.column_sql import NUMBERS, TEXTS, TIMES, Column, nothing
+from functions.ops.cli.out import span
+from functions.ops.inspect.history import History
 from functions.ops.inspect.infer import Inferred
 from functions.ops.inspect.mapping import Mapping
-from functions.ops.inspect.overdue import counts_retries, ended_by
+from functions.ops.inspect.overdue import SILENCE_SECONDS, counts_retries, ended_by
 from functions.ops.inspect.status import flag_state
 from functions.worker.kinds import has_handler, where_to_write
 
@@ -22,10 +24,13 @@ KEYS = {"uuid": "uuid", "int2": "integer", "int4": "integer", "int8": "bigint"} 
     TEXTS, "text"
 )
 MOST_TRIES = 100
+NO_HISTORY = History()
 ENDS = (State.PENDING, State.COMPLETED, State.FAILED)
 
 
-def watch(inferred: Inferred, name: str | None = None) -> dict[str, Any]:
+def watch(
+    inferred: Inferred, name: str | None = None, history: History = NO_HISTORY
+) -> dict[str, Any]:
     """The watch of a table, as plain data. Raises PolicyError where the table cannot be guarded,
     with the next step."""
     table, mapping = inferred.table, inferred.mapping
@@ -54,7 +59,7 @@ def watch(inferred: Inferred, name: str | None = None) -> dict[str, Any]:
         "also": _also(inferred),
         "jwt_role": _jwt_role(inferred),
         "fence": None,
-        "rules": _rules(inferred),
+        "rules": _rules(inferred, history),
     }
     _fit_words(entry)
     entry = {field: value for field, value in entry.items() if value or field == "columns"}
@@ -72,13 +77,16 @@ def _obstacle(inferred: Inferred) -> str | None:
         return "its key is not known. Give it with --map FILE (key)."
     if inferred.table.columns[key].type not in KEYS:
         return "a key of that type cannot be guarded. Use `check --fix` on it."
-    for state in (State.RUNNING, State.FAILED):
-        if inferred.mapping.word(state) is None:
-            return (
-                f"nothing in it shows the word for {state}, and a word that its application does "
-                f"not know is never written. Give it with --word {state}=WORD."
-            )
-    return None
+    states = [
+        state for state in (State.RUNNING, State.FAILED) if inferred.mapping.word(state) is None
+    ]
+    if not states:
+        return None
+    options = " ".join(f"--word {state}=WORD" for state in states)
+    return (
+        f"nothing in it shows the word for {' and '.join(states)}, and a word that its application "
+        f"does not know is never written. Give it with {options}."
+    )
 
 
 def _words(inferred: Inferred) -> dict[str, list[Any]]:
@@ -122,13 +130,33 @@ def missing(inferred: Inferred) -> list[str]:
     return sentences
 
 
-def missing_handlers(inferred: Inferred, watches: dict[str, Any]) -> list[str]:
-    """Which handlers the adopted table asks for that are not here, and where each is written."""
+def missing_handlers(
+    inferred: Inferred, watches: dict[str, Any], history: History = NO_HISTORY
+) -> list[str]:
+    """Which handlers the adopted table asks for that are not here, and where each is written: first
+    those that most tasks wait for."""
     head, _, _ = DEFAULT.read_text(encoding="utf-8").partition("\nwatches:")
     watch = parse(f"{head}\nwatches:\n{text(watches)}", DEFAULT.name).watch()
     kind = inferred.mapping.columns.get("kind")
-    kinds = inferred.evidence.values(kind) if kind else [""]
-    return [where_to_write(watch, name) for name in kinds if not has_handler(watch, name)]
+    kinds = dict(history.waiting)
+    for name in inferred.evidence.values(kind) if kind else [""]:
+        kinds.setdefault(name, 0)
+    return [
+        where_to_write(watch, name, waiting)
+        for name, waiting in kinds.items()
+        if not has_handler(watch, name)
+    ]
+
+
+def durations(history: History, watches: dict[str, Any]) -> list[str]:
+    """From which numbers the times of the rule come: one sentence, or none."""
+    if history.run_for is None:
+        return []
+    [entry] = watches.values()
+    rule = entry["rules"]["*"]
+    where = " (longer than a function may run: runs_on: pool)" if "runs_on" in rule else ""
+    times = f"run_for: {rule['run_for']}, silent_for: {rule['silent_for']}"
+    return [f"{history.sentence} -> {times}{where}"]
 
 
 def _fit_words(entry: dict[str, Any]) -> None:
@@ -185,18 +213,22 @@ def _dumped(watches: dict[str, Any], *, as_it_is: bool) -> str:
     return dumped
 
 
-def write(watches: dict[str, Any], path: Path = DEFAULT) -> str:
+def write(
+    watches: dict[str, Any], path: Path = DEFAULT, own_tables: dict[str, str] | None = None
+) -> str:
     """Adds the watch to a policy file, whose comments stay, and returns what it did besides. The
-    bundle's own watch goes where the table of its name is not ours but the one that is adopted.
-    Raises PolicyError when the result would not be a policy."""
-    before = path.read_text(encoding="utf-8")
+    bundle's own watch goes where the table of its name is not ours, or its name is needed and it
+    has no table yet (`own_tables`: ours, theirs or absent, by watch). Raises PolicyError when the
+    result would not be a policy."""
+    before, own_tables = path.read_text(encoding="utf-8"), own_tables or {}
     [(name, entry)] = watches.items()
     watches_before = parse(before, path.name).watches
-    replaced = [
-        other.name
+    replaced = {
+        other.name: reason
         for other in watches_before.values()
-        if other.own and other.table == entry["table"]
-    ]
+        if other.own
+        and (reason := _why_replaced(other, name, entry["table"], own_tables.get(other.name)))
+    }
     for other in watches_before.values():
         if not other.own and other.table == entry["table"]:
             raise PolicyError(
@@ -219,12 +251,28 @@ def write(watches: dict[str, Any], path: Path = DEFAULT) -> str:
     scratch = path.with_suffix(".new")
     scratch.write_text(after, encoding="utf-8")
     scratch.replace(path)
-    if not replaced:
-        return ""
-    return (
-        f"The bundle's own watch {replaced[0]!r} was taken out: its table {entry['table']} is not "
-        "ours but the one that you adopt. "
-    )
+    sentences = [
+        f"The bundle's own watch {other!r} was taken out: {reason}. "
+        for other, reason in replaced.items()
+    ]
+    sentences += [
+        f"`migrate` also makes the bundle's own table {other.table}: take the watch {other.name!r} "
+        "out of the policy if you do not want it. "
+        for other in watches_before.values()
+        if own_tables.get(other.name) == "absent" and other.name not in replaced
+    ]
+    return "".join(sentences)
+
+
+def _why_replaced(own: Watch, name: str, table: str, place: str | None) -> str | None:
+    """Why the bundle's own watch goes when a table is adopted; None where it stays."""
+    if own.table == table:
+        return f"its table {table} is not ours but the one that you adopt"
+    if place == "theirs":
+        return f"its table {own.table} is not ours"
+    if place == "absent" and own.name == name:
+        return f"it has no table in this database, and {table} takes its name"
+    return None
 
 
 def _without_watch(policy: str, name: str) -> str:
@@ -392,20 +440,50 @@ def _jwt_role(inferred: Inferred) -> str | None:
     return "service_role" if "service_role" in " ".join(sources) else None
 
 
-def _rules(inferred: Inferred) -> dict[str, Any]:
+def _rules(inferred: Inferred, history: History) -> dict[str, Any]:
     """The bundle's own rule for every kind; a worker that never beats may be silent for half an
-    hour. The tries are those that the table allows."""
+    hour, and as long as a run. The tries are those that the table allows."""
     rule = usual_rule()
+    if history.run_for is not None:
+        rule |= _times(inferred, history.run_for)
     limit = inferred.mapping.columns.get("limit")
     if limit and (tries := _tries(inferred, limit)):
         rule["attempts"] = tries
     return {"*": rule}
 
 
+def _times(inferred: Inferred, run_for: float) -> dict[str, Any]:
+    """A run has the time that finished rows took. Where no heartbeat proves life, a task is silent
+    while it runs."""
+    beats = set(inferred.mapping.clock("alive")) - set(inferred.mapping.touched)
+    times = {"run_for": _time(run_for)}
+    if not beats:
+        times["silent_for"] = _time(max(run_for, SILENCE_SECONDS))
+    platform = parse(DEFAULT.read_text(encoding="utf-8"), DEFAULT.name)
+    if run_for > platform.timeout - platform.margin:
+        times["runs_on"] = "pool"
+    return times
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:g}s" if seconds % 60 else span(seconds)
+
+
 def usual_rule() -> dict[str, Any]:
-    """That of the bundle, but for a table whose workers are not pushed to at once."""
-    policy = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
-    return policy["watches"]["tasks"]["rules"]["*"] | {"pending_for": "1h", "silent_for": "30m"}
+    """That of the bundle's own watch, as it was before anybody changed it, but for a table whose
+    workers are not pushed to at once."""
+    return {
+        "pending_for": "1h",
+        "redispatch_after": "2m",
+        "run_for": "570s",
+        "silent_for": "30m",
+        "attempts": 3,
+        "backoff": {"first": "2s", "factor": 4, "max": "5m"},
+        "on_lost": "retry",
+        "on_error": "retry",
+        "isolation": "process",
+        "memory": "400MB",
+    }
 
 
 def _tries(inferred: Inferred, limit: str) -> int | None:

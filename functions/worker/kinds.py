@@ -27,12 +27,13 @@ def has_handler(watch: Watch, kind: str) -> bool:
     return _exists(module_of(watch.handler(kind)))
 
 
-def where_to_write(watch: Watch, kind: str) -> str:
-    """For a person: which handler is missing, and where it belongs."""
+def where_to_write(watch: Watch, kind: str, waiting: int = 0) -> str:
+    """For a person: which handler is missing, how many tasks wait for it, and where it belongs."""
     module, _, function = watch.handler(kind).partition(":")
     named = f"tasks of the kind {kind!r}" if kind else f"the tasks of {watch.table}"
+    count = f" ({waiting} wait)" if waiting else ""
     return (
-        f"no handler for {named}: write `def {function}(ctx, task_input)` into "
+        f"no handler for {named}{count}: write `def {function}(ctx, task_input)` into "
         f"{module.replace('.', '/')}.py, or name another one under `rules` (`handler`)"
     )
 

@@ -11,7 +11,8 @@ from functions.core.policy import parse
 from functions.core.states import State
 from functions.install.migrate import migrate
 from functions.ops import adopt
-from functions.ops.doctor.first_sweep import compared
+from functions.ops.doctor import first_sweep
+from functions.ops.doctor.session import rolled_back
 from functions.ops.inspect import check
 from functions.ops.inspect.overdue import Limits
 from functions.ops.inspect.session import connect
@@ -119,9 +120,19 @@ def test_doctor_names_what_check_and_the_first_sweep_see_differently(
         policy = parse(HEAD + adopt.text(watches))
         migrate(world.dsn, policy)
         with connect(world.dsn) as connection:
-            findings = compared(connection, policy.watch())
-        return [finding.fact for finding in findings]
+            by_check = first_sweep.look(connection, policy.watch())
+            with rolled_back(connection):
+                findings = first_sweep.decided(connection, policy, policy.watch(), by_check)
+        return [f"{finding.check}: {finding.fact}. {finding.why}" for finding in findings]
 
-    assert differing() == []
+    [decision] = differing()
+    assert "starts again 1 running, 3h" in decision
     del watches["renders"]["clocks"]["lease"]
-    assert differing() == ["the sweep takes 1, which check does not call stuck"]
+    decision, difference = differing()
+    assert "starts again 2 running, 3h" in decision
+    assert "takes 1, which check does not call stuck: 1: running, pending as stale" in difference
+    assert "the clock lease is none in the watch, and lease_until by `check`" in difference
+    watches["renders"]["rules"]["*"]["silent_for"] = "4h"
+    _, difference = differing()
+    assert "check calls 1 stuck, and the sweep leaves them: 2: " in difference
+    assert "silent_for is 4h in the rules, and check judges by 30m" in difference

@@ -4,13 +4,24 @@ database."""
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from functions.core.policy import DEFAULT
+from functions.core.policy import DEFAULT, parse
 from functions.ops.cli import target
 from functions.ops.cli.out import FINE, print_json, print_message
 
+if TYPE_CHECKING:
+    from functions.ops.inspect.session import Connection
+
 HELP = "print the watch for a table that you have"
-JSON = {"watch": (), "unsure": (), "not_mapped": ()}
+JSON = {
+    "watch": (),
+    "unsure": (),
+    "not_mapped": (),
+    "not_here": (),
+    "finished": ("count", "p99_seconds", "longest_seconds"),
+}
+"""`finished`: the runs from which `run_for` and `silent_for` come, where enough have ended."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,21 +42,33 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from functions.ops import adopt
-    from functions.ops.inspect import check
+    from functions.ops.inspect import check, history
     from functions.ops.inspect.session import connect
 
+    path = Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT)
     with connect(target.dsn(options)) as connection:
         inferred = check.infer_table(connection, options.table, options.map, options.word)
-    watches = adopt.watch(inferred, options.name)
-    for doubt in inferred.unsure:
-        print_message(f"unsure: {doubt}")
-    for sentence in adopt.missing(inferred):
-        print_message(f"not mapped: {sentence}")
-    for sentence in adopt.missing_handlers(inferred, watches):
-        print_message(f"not here: {sentence}")
+        past = history.read(connection, inferred) if inferred.mapping.status else history.History()
+        watches = adopt.watch(inferred, options.name, past)
+        others = _own_watches(connection, path)
+    not_mapped, not_here = adopt.missing(inferred), adopt.missing_handlers(inferred, watches, past)
+    for title, sentences in (
+        ("unsure", inferred.unsure),
+        ("not mapped", not_mapped),
+        ("not here", not_here),
+        ("times", adopt.durations(past, watches)),
+    ):
+        for sentence in sentences:
+            print_message(f"{title}: {sentence}")
     if options.json:
         print_json(
-            {"watch": watches, "unsure": inferred.unsure, "not_mapped": adopt.missing(inferred)}
+            {
+                "watch": watches,
+                "unsure": inferred.unsure,
+                "not_mapped": not_mapped,
+                "not_here": not_here,
+                "finished": past.as_json(),
+            }
         )
     else:
         print(adopt.text(watches), end="")
@@ -54,5 +77,30 @@ def run(options: argparse.Namespace) -> int:
             "Put it under `watches:` in policy.yaml (--write does), then: "
             "python -m functions migrate --apply"
         )
-    besides = adopt.write(watches, Path(os.environ.get("UNSTUCK_POLICY") or DEFAULT))
+    besides = adopt.write(watches, path, others)
     return print_message(f"written. {besides}Next: python -m functions migrate --apply", FINE)
+
+
+def _own_watches(connection: "Connection", path: Path) -> dict[str, str]:
+    """The bundle's own watches of a policy, and what their table is in this database: `ours`,
+    `theirs` (`migrate` did not make it) or `absent`."""
+    from functions.install.migrate import OWN_TABLE_STEP
+    from functions.install.table import Table
+    from functions.ops.inspect.session import read_only
+
+    tables = {}
+    with read_only(connection):
+        ledger = connection.execute("select to_regclass('unstuck.migrations')").fetchone()
+        for watch in parse(path.read_text(encoding="utf-8"), path.name).watches.values():
+            if not watch.own:
+                continue
+            table = connection.execute("select to_regclass(%s)", (Table(watch).name,)).fetchone()
+            steps = 0
+            if ledger != (None,):
+                query = "select from unstuck.migrations where name = %s"
+                step = f"{OWN_TABLE_STEP}.{watch.name}"
+                steps = connection.execute(query, (step,)).rowcount
+            tables[watch.name] = "ours" if steps else "theirs"
+            if table == (None,):
+                tables[watch.name] = "absent"
+    return tables

@@ -1,5 +1,5 @@
 """check: finds the tasks that are stuck in any table, with nothing installed, and ends them with
---fix.
+--fix, unless the table is guarded: there the sweep does.
 
 Without --table it lists the tables that look like task tables. A running task counts as stuck after
 30m without a sign of life (most cleanup scripts say 10m, but judge by the start alone), a
@@ -29,7 +29,7 @@ from functions.ops.cli.out import (
 )
 from functions.ops.cli.selection import positive, seconds
 from functions.ops.inspect import check, guarded
-from functions.ops.inspect.fix import fix, require_writable
+from functions.ops.inspect.fix import Fixed, fix, require_writable
 from functions.ops.inspect.infer import Inferred
 from functions.ops.inspect.overdue import Limits
 from functions.ops.inspect.session import Connection, connect
@@ -46,6 +46,7 @@ JSON = {
     "stuck": ("id", "state", "word", "age_seconds", "reason", "kind", "action"),
     "open": (),
     "unjudged": (),
+    "guarded": (),
     "fixed": (),
     "unsweepable": ("id", "error"),
 }
@@ -143,7 +144,10 @@ def _table(connection: Connection, options: argparse.Namespace) -> int:
     if not options.json:
         check.show_mapping(inferred)
     shown = replace(limits, limit=options.limit or SHOWN_TASKS)
-    watch = _guard(connection, inferred, options)
+    watch = guarded.watch_of(connection, inferred)
+    if options.fix and (refusal := guarded.why_no_fix(inferred, watch)):
+        return _refuse_fix(_inspect(connection, inferred, watch, shown), refusal, options)
+    watch = _judge(watch, options)
     while True:
         inspection = _inspect(connection, inferred, watch, shown)
         if options.fix and inspection.stuck:
@@ -154,11 +158,16 @@ def _table(connection: Connection, options: argparse.Namespace) -> int:
         time.sleep(options.watch)
 
 
-def _guard(connection: Connection, inferred: Inferred, options: argparse.Namespace) -> Watch | None:
+def _refuse_fix(inspection: check.Inspection, refusal: str, options: argparse.Namespace) -> int:
+    if options.json:
+        print_json(check.as_json(inspection, Fixed()))
+    return print_message(f"{inspection.inferred.table.title}: {refusal}", ERROR)
+
+
+def _judge(watch: Watch | None, options: argparse.Namespace) -> Watch | None:
     """The watch whose rules say what is stuck; None where a person says so, or nobody."""
-    if options.fix or options.older_than is not None or options.map or options.word:
+    if options.older_than is not None or options.map or options.word:
         return None
-    watch = guarded.watch_of(connection, inferred)
     if watch:
         print_message(f"guarded: what is stuck goes by the rules of the watch {watch.name}")
     return watch
@@ -171,7 +180,7 @@ def _inspect(
     if watch is None:
         return inspection
     stuck, total = guarded.find_stuck(connection, watch, limits)
-    return replace(inspection, stuck=stuck, total=total)
+    return replace(inspection, stuck=stuck, total=total, watch=watch.name)
 
 
 def _refuse(inferred: Inferred, options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import psycopg
 
 from functions.core.policy import Policy, Watch
 from functions.errors import StoreError
-from functions.install.migrate import pending, steps
+from functions.install.migrate import OWN_TABLE_STEP, pending, steps
 from functions.install.table import Table
 from functions.ops.doctor import cost, deployment, first_sweep, names, rows
 from functions.ops.doctor.finding import LEVELS, Finding, breaks
@@ -66,6 +66,8 @@ def _watch(
         table = facts(connection, row[0]) if row and row[0] else None
     if table is None:
         return [names.no_table(watch)]
+    if watch.own and f"{OWN_TABLE_STEP}.{watch.name}" in missing:
+        return [names.not_made(watch)]
     if findings := names.columns(watch, table):
         return findings
     findings = names.key(watch, table) + names.words(watch, table) + list(rows.shape(watch, table))
@@ -78,19 +80,26 @@ def _watch(
     ]
     for check in later:
         findings += _guarded(connection, watch, check)
+    by_check = first_sweep.look(connection, watch)
     if installed:
         findings += rows.put_back(watch, table)
-        findings += first_sweep.compared(connection, watch)
+        decided = partial(first_sweep.decided, connection, policy, watch, by_check)
+        findings += _guarded(connection, watch, decided)
         findings += _guarded(connection, watch, partial(deployment.pace, connection, watch))
     return findings + (
         try_actions(connection, watch)
         if installed
-        else _rehearsed(connection, policy, watch, table, missing)
+        else _rehearsed(connection, policy, watch, table, missing, by_check)
     )
 
 
 def _rehearsed(
-    connection: Connection, policy: Policy, watch: Watch, table: Facts, missing: set[str]
+    connection: Connection,
+    policy: Policy,
+    watch: Watch,
+    table: Facts,
+    missing: set[str],
+    by_check: first_sweep.Look | None,
 ) -> list[Finding]:
     """What `migrate` would install, and the actions with it, rolled back together. Without
     triggers, whose lock would keep writers waiting; so not where one of them matters."""
@@ -105,7 +114,8 @@ def _rehearsed(
                     connection.execute(step.text.encode())
                 if step.name == "shared":
                     connection.execute(_NO_TRIGGERS)
-            return try_actions(connection, watch)
+            decided = partial(first_sweep.decided, connection, policy, watch, by_check)
+            return _guarded(connection, watch, decided) + try_actions(connection, watch)
     except psycopg.errors.InsufficientPrivilege:
         return [not_installed(watch)]
     except psycopg.Error as error:

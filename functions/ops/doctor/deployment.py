@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from functions.core.answers import PACE_SECONDS, Pace
 from functions.core.policy import Policy, Rule, Watch
-from functions.ops.cli.out import span
+from functions.ops.cli.out import counted, span
 from functions.ops.doctor.finding import MISSED_SWEEPS, NO_SWEEP, Finding, breaks, fine, warns
 from functions.ops.inspect.catalogue import Facts
 from functions.ops.inspect.session import Connection
@@ -192,8 +192,9 @@ def pace(connection: Connection, watch: Watch) -> list[Finding]:
         warns(
             watch.name,
             "pace",
-            f"{kind.came} tasks of the kind {kind.kind} came in the last {span(PACE_SECONDS)} and "
-            f"{kind.taken} were taken; {kind.waiting} wait, the oldest since {span(kind.oldest)}",
+            f"{counted(kind.came, 'task')}{_of_kind(kind)} came in the last {span(PACE_SECONDS)} "
+            f"and {kind.taken} were taken; {kind.waiting} wait, the oldest since "
+            f"{span(kind.oldest)}",
             "the queue is slower than its arrivals: what waits longer than pending_at_most fails "
             "as never_claimed.",
             "Run more workers (`sizes.worker.max` in infra/, or more of `work`), or let fewer "
@@ -201,6 +202,10 @@ def pace(connection: Connection, watch: Watch) -> list[Finding]:
         )
         for kind in slow
     ] or [fine(watch.name, "pace", "tasks are taken as fast as they come")]
+
+
+def _of_kind(kind: Pace) -> str:
+    return f" of the kind {kind.kind}" if kind.kind else ""
 
 
 def _exists(connection: Connection, table: str) -> bool:

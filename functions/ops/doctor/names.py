@@ -24,6 +24,18 @@ def no_table(watch: Watch) -> Finding:
     return breaks(watch.name, "table", f"there is no table {watch.table}", "no verb can run.", do)
 
 
+def not_made(watch: Watch) -> Finding:
+    """Of our own watch, where a table of that name is there which `migrate` did not make."""
+    return breaks(
+        watch.name,
+        "table",
+        f"{watch.table} is there, and was not made by Unstuck",
+        "`migrate` stops at it, and installs nothing.",
+        f"Take the watch {watch.name} out of policy.yaml. If workers run the rows of that table, "
+        f"`adopt --table {watch.table} --write` does that too.",
+    )
+
+
 def used(watch: Watch) -> dict[str, str]:
     """The columns of the table that the watch names, and as what."""
     roles = {watch.key: "key", watch.status: "status"}

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from functions.core.policy import Watch
-from functions.core.states import OPEN
+from functions.core.states import OPEN, State
 from functions.install.column_sql import TEXTS
 from functions.install.table import Table
 from functions.ops.doctor.finding import Finding, breaks, fine, warns
@@ -164,22 +164,26 @@ def put_back(watch: Watch, table: Facts) -> list[Finding]:
 
 
 def handlers(connection: Connection, watch: Watch) -> list[Finding]:
-    """Whether a worker of this bundle can do what is open, and what the rules speak of."""
+    """Whether a worker of this bundle can do what is open, and what the rules speak of: first what
+    most tasks wait for."""
     table = Table(watch)
     query = (
-        f"select distinct o.kind from (select {table.kind('t')} as kind from {table.name} t "
-        f"where {table.is_in('t', *OPEN)} limit {HANDLER_ROWS}) o"
+        "select o.kind, count(*) filter (where o.waits)::int "
+        f"from (select {table.kind('t')} as kind, {table.is_in('t', State.PENDING)} as waits "
+        f"from {table.name} t where {table.is_in('t', *OPEN)} limit {HANDLER_ROWS}) o "
+        "group by 1 order by 2 desc, 1"
     )
-    kinds = {row[0] for row in connection.execute(query.encode()).fetchall()}
-    kinds |= watch.rules.keys() - {"*"} if "kind" in watch.columns else {""}
-    missing = [kind for kind in sorted(kinds) if not has_handler(watch, kind)]
+    kinds: dict[str, int] = dict(connection.execute(query.encode()).fetchall())
+    for kind in sorted(watch.rules.keys() - {"*"}) if "kind" in watch.columns else [""]:
+        kinds.setdefault(kind, 0)
+    missing = [kind for kind in kinds if not has_handler(watch, kind)]
     if not missing:
         return [fine(watch.name, "handlers", "each kind has a handler")]
     return [
         warns(
             watch.name,
             "handlers",
-            where_to_write(watch, kind),
+            where_to_write(watch, kind, kinds[kind]),
             "no worker of this bundle takes such a task; it waits until it fails as never_claimed.",
             "Write it, and deploy the workers. Leave it where workers elsewhere do these tasks.",
         )

@@ -31,6 +31,8 @@ class Inspection:
     total: int = 0
     open: int = 0
     unjudged: int = 0
+    watch: str | None = None
+    """The watch whose rules say what is stuck, where the table is guarded."""
 
 
 def infer_table(
@@ -118,6 +120,7 @@ def as_json(inspection: Inspection, fixed: Fixed | None = None) -> dict[str, Any
         "stuck": [task.as_json() for task in inspection.stuck],
         "open": inspection.open,
         "unjudged": inspection.unjudged,
+        "guarded": inspection.watch,
     }
     if fixed is not None:
         answer |= {"fixed": fixed.ids, "unsweepable": fixed.unsweepable}
@@ -156,13 +159,14 @@ def show_mapping(inferred: Inferred) -> None:
 
 
 def show_stuck(inspection: Inspection) -> None:
+    action = "the sweep would" if inspection.watch else "--fix would"
     if inspection.stuck:
         rows = [
             (task.id, task.word, span(task.age), task.kind, task.reason, task.action)
             for task in inspection.stuck
         ]
         print_table(
-            ("task", "status", "for", "kind", "why", "--fix would"),
+            ("task", "status", "for", "kind", "why", action),
             rows,
             title=inspection.inferred.table.title,
         )

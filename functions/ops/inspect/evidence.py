@@ -12,6 +12,7 @@ from typing import Any
 from functions.core.states import ENDED, OPEN, State
 from functions.install.column_sql import (
     ISO_TIME,
+    JSONS,
     NUMBERS,
     TEXTS,
     TIMES,
@@ -29,6 +30,8 @@ SAMPLE_PAGES = 300
 ROWS_OF_A_WORD = 200
 SHOWN_CHARACTERS = 60
 """So much of a text is compared, to see whether all rows have the same."""
+EMPTY_BYTES = {"json": 8, "jsonb": 12}
+"""So many bytes {}, [] and null have at most."""
 FIRST_EPOCH = 600_000_000
 """Seconds: a smaller number (before 1989) is no time of a task."""
 
@@ -143,7 +146,7 @@ def read(connection: Connection, table: Facts, status: str, words: Iterable[Any]
     name = qualified(table.columns[status])
     statement = (
         f"select {name}::text, count(*)::int{''.join(', ' + part for part in parts)} "
-        f"from ({_source(connection, table, status, words)}) t where {name} is not null group by 1"
+        f"from ({sampled(connection, table, status, words)}) t where {name} is not null group by 1"
     )
     evidence = Evidence()
     for word, count, *values in connection.execute(statement.encode()):
@@ -159,12 +162,16 @@ def read(connection: Connection, table: Facts, status: str, words: Iterable[Any]
 
 
 def _is_telling(column: Column, status: str) -> bool:
-    types = TIMES | NUMBERS | TEXTS | {"bool", "uuid"}
+    types = TIMES | NUMBERS | TEXTS | JSONS | {"bool", "uuid"}
     return column.name != status and (column.type in types or bool(column.labels))
 
 
 def _parts(column: Column) -> list[str]:
     name = qualified(column)
+    if column.type in JSONS:
+        # an empty document is none; its size is known without reading it
+        filled = f"count(*) filter (where pg_column_size({name}) > {EMPTY_BYTES[column.type]})::int"
+        return [filled, "null", "null", "0", "0", "null::float8"]
     text = f'left({name}::text, {SHOWN_CHARACTERS}) collate "C"'
     if column.type in NUMBERS:
         least, greatest = f"min({name})::text", f"max({name})::text"
@@ -186,7 +193,7 @@ def _parts(column: Column) -> list[str]:
     ]
 
 
-def _source(connection: Connection, table: Facts, status: str, words: Iterable[Any]) -> str:
+def sampled(connection: Connection, table: Facts, status: str, words: Iterable[Any]) -> str:
     size = pages(connection, table)
     if size <= SAMPLE_PAGES or table.kind == "p":
         limit = "" if size <= SAMPLE_PAGES else f" limit {SAMPLE_PAGES * 50}"
@@ -235,17 +242,34 @@ def of_an_end(
             if not evidence.filled(name, opened):
                 times.append(name)
             continue
-        value = evidence.constant(name, ended)
-        if value is None or (column.type in NUMBERS and is_epoch(evidence, name)):
+        value = _constant_of_an_end(evidence, column, ended, opened)
+        if value is None:
             continue
-        if not evidence.has(name, value, opened):
-            constants[name] = value
-            before = evidence.constant(name, opened)
-            if before is None and column.type == "bool":
-                before = "false" if value == "true" else "true"
-            if before is not None:
-                open_constants[name] = before
+        constants[name] = value
+        before = evidence.constant(name, opened)
+        if before is None and column.type == "bool":
+            before = "false" if value == "true" else "true"
+        if before is not None:
+            open_constants[name] = before
     return Learned(constants, tuple(times), open_constants)
+
+
+def _constant_of_an_end(
+    evidence: Evidence, column: Column, ended: Iterable[Any], opened: list[Any]
+) -> str | None:
+    """The one value that all rows of an end have and no open row. A text must be an outcome, and
+    not what a few tasks have in common by chance: a word, where open rows have none, or all one."""
+    name = column.name
+    value = evidence.constant(name, ended)
+    if value is None or evidence.has(name, value, opened):
+        return None
+    if column.type in NUMBERS and is_epoch(evidence, name):
+        return None
+    if column.type in TEXTS and not column.labels:
+        is_word = re.fullmatch(r"[^\W\d]+([ _-][^\W\d]+)*", value)
+        varies = evidence.filled(name, opened) and evidence.constant(name, opened) is None
+        return value if is_word and not varies else None
+    return value
 
 
 def is_ended(evidence: Evidence, finished: str, word: Any) -> bool:

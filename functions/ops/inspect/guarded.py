@@ -5,11 +5,13 @@ from functions.core.policy import Watch, load
 from functions.core.states import State
 from functions.errors import PolicyError
 from functions.install.table import Table
+from functions.ops.cli.out import PROGRAM
 from functions.ops.inspect.infer import Inferred
 from functions.ops.inspect.overdue import Limits
 from functions.ops.inspect.session import Connection, read_only
 from functions.ops.inspect.stuck import Stuck
 
+TRIGGERS = {"unstuck_put_back", "unstuck_fence", "unstuck_observe"}
 MOST_ROWS = 20_000
 _INSTALLED = """
 select coalesce(has_function_privilege(f.oid, 'execute'), false)
@@ -35,6 +37,24 @@ def watch_of(connection: Connection, inferred: Inferred) -> Watch | None:
             ).fetchone()
             if row == (True,):
                 return watch
+    return None
+
+
+def why_no_fix(inferred: Inferred, watch: Watch | None) -> str | None:
+    """Why `--fix` leaves the table alone, with the next step: it knows nothing of the ledger, and
+    would end what a worker in the guard holds."""
+    if watch:
+        return (
+            f"the watch {watch.name} guards it, and ends what is stuck by its rules: "
+            f"`{PROGRAM} sweep --in {watch.name}` (--dry-run shows it). For tasks that you choose: "
+            f"`fail --in {watch.name} --id ID`, or `requeue`."
+        )
+    triggers = [name for trigger in inferred.table.triggers if (name := trigger.name) in TRIGGERS]
+    if triggers:
+        return (
+            f"it is guarded (it has the trigger {triggers[0]}), by a watch that this policy.yaml "
+            "does not have. Set UNSTUCK_POLICY to the policy of its deployment."
+        )
     return None
 
 

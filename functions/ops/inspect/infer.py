@@ -82,7 +82,7 @@ def infer(
         key=key,
         status=status.column.name,
         words=words,
-        columns=_columns(inferred, columns),
+        columns=_columns(inferred, columns, words),
         version=by_name.first(columns, "version", by_name.is_count),
         deleted=tuple(by_name.exact(columns, "deleted", by_name.is_flag_or_time)),
         locks=tuple(by_name.exact(columns, "lock", by_name.is_holder)),
@@ -298,20 +298,42 @@ def _say_assumed(inferred: Inferred, status: Status, override: Override) -> None
         inferred.doubts.append(doubt("assumed", name=status.column.name, states=states, keys=keys))
 
 
-def _columns(inferred: Inferred, columns: list[Column]) -> dict[str, str | None]:
+def _columns(
+    inferred: Inferred, columns: list[Column], words: dict[State, tuple[Any, ...]]
+) -> dict[str, str | None]:
     kinds = by_name.exact(columns, "kind", by_name.is_name)
     perhaps = [] if kinds else by_name.exact(columns, "kind_perhaps", by_name.is_name)
     if perhaps:
         inferred.doubts.append(doubt("kind", name=perhaps[0]))
+    documents = [column for column in columns if by_name.is_document(column)]
+    results = [column for column in documents if _only_ends_have(inferred, column, words)]
+    inputs = [column for column in documents if column not in results]
+    result = by_name.first(results, "result", by_name.is_document)
+    result = result or by_name.first(results, "input", by_name.is_document)
     return {
         "error": _error(inferred, columns),
         "kind": next(iter((*kinds, *perhaps)), None),
         "owner": by_name.first(columns, "owner", by_name.is_plain),
         "attempts": by_name.first(_uncounted(inferred, columns), "attempts", by_name.is_count),
         "limit": by_name.first(columns, "limit", by_name.is_count),
-        "input": by_name.first(columns, "input", by_name.is_document),
-        "result": by_name.first(columns, "result", by_name.is_document),
+        "input": by_name.first(inputs, "input", by_name.is_document),
+        "result": result or by_name.first(inputs, "result", by_name.is_document),
     }
+
+
+def _only_ends_have(
+    inferred: Inferred, column: Column, words: dict[State, tuple[Any, ...]]
+) -> bool:
+    """Whether good ends alone have a document: what an application calls `data` may be what a task
+    gets, or what it made."""
+    evidence = inferred.evidence
+    opened = [word for state in OPEN for word in words.get(state, ())]
+    ended = words.get(State.COMPLETED, ())
+    return (
+        evidence.count(opened) > 0
+        and not evidence.filled(column.name, opened)
+        and 2 * evidence.filled(column.name, ended) > evidence.count(ended)
+    )
 
 
 def _uncounted(inferred: Inferred, columns: list[Column]) -> list[Column]:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from functions.core.policy import Policy, load, parse
+from functions.core.policy import DEFAULT, Policy, load, parse
 from functions.install.migrate import migrate
 from functions.ops.command_line import main
 from functions.ops.doctor import deployment, examine
@@ -455,7 +455,7 @@ def test_a_queue_that_is_slower_than_its_arrivals_is_told_with_its_numbers(world
     world.jobs()
     world.run("insert into jobs (status) select 'queued' from generate_series(1, 4)")
     finding = world.only_finding("pace", "warns")
-    assert "5 tasks of the kind" in finding
+    assert "5 tasks came" in finding
     assert "0 were taken; 5 wait" in finding
     world.run("update jobs set status = 'done' where status = 'queued'")
     assert len(world.findings("pace", "fine")) == 1
@@ -564,3 +564,29 @@ def test_every_watch_of_a_policy_is_checked(database: str) -> None:
     )
     findings = examine(database, policy, list(policy.watches.values()))
     assert {finding.watch for finding in findings if finding.check == "table"} == {"jobs", "more"}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_the_next_sweep_decides_is_told_before_it_does(installed: bool, world: World) -> None:
+    world.jobs(installed=False)
+    world.run(
+        "insert into jobs (status, created_at) values "
+        "('queued', now() - interval '9 days'), "
+        "('working', now() - interval '9 days'), "
+        "('working', now() - interval '9 hours')"
+    )
+    if installed:
+        migrate(world.dsn, world.policy)
+    finding = world.only_finding("next sweep", "warns")
+    assert "settles 3 tasks" in finding
+    assert "ends as failed 1 pending, 9d" in finding
+    assert "ends as failed 1 running, 9d" in finding
+    assert "starts again 1 running, 9h" in finding
+
+
+def test_a_table_of_others_in_our_place_is_one_finding(world: World) -> None:
+    world.policy = parse(DEFAULT.read_text(encoding="utf-8"))
+    world.run("create table tasks (id serial primary key, title text)")
+    finding = world.only_finding("table", "breaks")
+    assert "was not made by Unstuck" in finding
+    assert world.findings("columns", "breaks") == []

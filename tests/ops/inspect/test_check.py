@@ -44,6 +44,7 @@ def test_json_has_the_exact_form(stuck: World) -> None:
         "stuck",
         "open",
         "unjudged",
+        "guarded",
     ]
     assert (
         answer_json["schema"],

@@ -1,8 +1,13 @@
 """What names alone do not tell is told by the rows, and what nothing tells is asked for: each table
 here stands for a kind of mistake that a list of names cannot mend."""
 
+from typing import Any
+
 import pytest
 
+from functions.ops import adopt
+from functions.ops.inspect import check
+from functions.ops.inspect.session import connect
 from tests.ops.inspect.world import World
 
 OLD = "now() - interval '3 hours'"
@@ -370,3 +375,43 @@ class TestPeopleAndWorkers:
         )
         answer = world.check(table="gradings")
         assert (answer.json["refused"], answer.ids()) == (None, ["1"])
+
+
+class TestDocuments:
+    @pytest.mark.parametrize(
+        ("at_birth", "at_end", "role"),
+        [("null", "'{\"pages\": 3}'", "result"), ("'{\"month\": 5}'", "'{\"month\": 5}'", "input")],
+    )
+    def test_what_rows_hold_tells_what_a_task_gets_and_what_it_made(
+        self, at_birth: str, at_end: str, role: str, world: World
+    ) -> None:
+        table(
+            world,
+            "letters",
+            f"phase text not null check (phase in {CLOSED}), problem text, data jsonb, {TIMES}",
+            f"(phase, data) values ('enqueued', {at_birth}), ('finished', {at_end})",
+        )
+        columns = adopted(world, "letters")["columns"]
+        assert {name: column for name, column in columns.items() if column == "data"} == {
+            role: "data"
+        }
+
+
+class TestOutcomes:
+    def test_a_text_that_ended_tasks_share_by_chance_is_not_written(self, world: World) -> None:
+        table(
+            world,
+            "letters",
+            f"phase text not null check (phase in {CLOSED}), problem text, file text, town text, "
+            f"outcome text, {TIMES}",
+            "(phase, file, town, outcome) values ('enqueued', '', 'Oslo', null), "
+            "('working', '', 'Rome', null), ('finished', 'a.pdf', 'Bern', 'all well'), "
+            "('finished', 'a.pdf', 'Bern', 'all well')",
+        )
+        assert adopted(world, "letters")["also"]["completed"] == {"outcome": "=all well"}
+
+
+def adopted(world: World, table: str) -> dict[str, Any]:
+    with connect(world.dsn) as connection:
+        [watch] = adopt.watch(check.infer_table(connection, table)).values()
+    return watch
