@@ -91,8 +91,8 @@ def _decision(watch: Watch, answer: StuckTasks) -> Finding:
 def _differences(
     connection: Connection, policy: Policy, watch: Watch, by_check: Look, tasks: list[Rescued]
 ) -> Iterator[Finding]:
-    """What only the ledger and the trigger know is none: that a worker in the guard holds a task, or
-    one outside has taken it, or that it was put back."""
+    """What only the ledger and the trigger know is none: that a worker in the guard holds a task,
+    or one outside has taken it, or that it was put back."""
     by_sweep = {str(task.task_id): task for task in tasks if not task.live}
     called = {task.id: task for task in by_check.stuck}
     left = {}
