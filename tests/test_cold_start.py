@@ -160,7 +160,7 @@ LOADED = {
         "core.report",
     },
     "worker": CALLED | SETTLE | WORK | {"core.redact", "entry.worker"},
-    "worker_event": CALLED | SETTLE | WORK | {"entry.worker", "entry.worker_event"},
+    "worker_event": CALLED | SETTLE | WORK | {"core.redact", "entry.worker", "entry.worker_event"},
     "rescue": MAIN
     | STORE
     | PUSH

@@ -167,6 +167,10 @@ class ClaimRefusal(StrEnum):
     MISSING = "missing"
     ELSEWHERE = "elsewhere"
     """This worker has no handler for its kind: another one may have it."""
+    PAUSED = "paused"
+    """Its kind, or all of its watch, is paused."""
+    LIMITED = "limited"
+    """As many as may run, or start in a minute, do."""
     NONE = "none"
     """No task is due; the answer to a claim of any task."""
 
@@ -195,6 +199,8 @@ class Lost(Record):
     reason: str | None = None
     kind: str | None = None
     number: int | None = None
+    task_id: str | None = None
+    """The task that the guard ran."""
     verdict: Literal["lost"] = "lost"
 
 
@@ -213,6 +219,8 @@ class Settled(Record):
     retry_after: float | None
     repeat: bool = False
     pushed: bool | None = None
+    task_id: str | None = None
+    """The task that the guard ran."""
     verdict: Literal["settled"] = "settled"
 
 
@@ -240,6 +248,27 @@ class LastAttempt(Record):
     lease_left: float | None
 
 
+class Pause(Record):
+    """A pause of a kind, or, with "*", of a whole watch. `age` and `left` are seconds; `left` is
+    None until somebody resumes it. `breaker`: the circuit breaker paused it."""
+
+    watch: str
+    kind: str
+    who: str
+    why: str | None
+    breaker: bool
+    since: str
+    age: float
+    left: float | None
+    ended_by: str | None
+
+
+class ToldPause(Pause):
+    """What of a pause is to be told: it began, is over, or is forgotten."""
+
+    verdict: Literal["paused", "resumed", "forgotten"]
+
+
 class TaskStatus(Record):
     """`word` is the table's own word for `state`, which is None where the policy lacks the word.
     `waited`, `silent`, `due_in` and `pending_left` (until it fails as never_claimed) are
@@ -261,6 +290,8 @@ class TaskStatus(Record):
     rescued: list[Rescued]
     attempt: LastAttempt | None
     pending_left: float | None = None
+    paused: Pause | None = None
+    """That holds it up, while it waits."""
 
 
 class Cancelled(Record):

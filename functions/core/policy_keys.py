@@ -116,17 +116,28 @@ def same_kind(kind: Kind, meanings: dict[Any, str]) -> Mapping:
 class PolicyKey:
     """How a field is read: from the key `at`, a path such as `sweep.every`."""
 
-    def __init__(self, kind: Kind | Mapping, meaning: str, at: str, default: Any) -> None:
+    def __init__(
+        self, kind: Kind | Mapping, meaning: str, at: str, default: Any, *, optional: bool
+    ) -> None:
         self.kind = kind
         self.meaning = meaning
         self.at = at
         self.default = default
+        self.optional = optional
 
 
-def policy_key(kind: Kind | Mapping, meaning: str, at: str = "", *, default: Any = REQUIRED) -> Any:
+def policy_key(
+    kind: Kind | Mapping,
+    meaning: str,
+    at: str = "",
+    *,
+    default: Any = REQUIRED,
+    optional: bool = False,
+) -> Any:
     """A field that is read from the key `at`, such as `sweep.every`; by default from the key of its
-    own name. The key is required unless the field has a default."""
-    return PolicyKey(kind, meaning, at, default)
+    own name. The key is required unless the field has a default; within a section that is there,
+    unless it is `optional`."""
+    return PolicyKey(kind, meaning, at, default, optional=optional)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(policy_key,))
@@ -151,13 +162,15 @@ class PolicyRecord(Record):
 def mapping_of(
     record: type[PolicyRecord], sections: dict[str, str], singles: dict[str, Kind] | None = None
 ) -> Mapping:
-    """The keys from which the fields of a record are read, in their order. `sections` says what
-    each section means, by its path, such as `sweep.mass_expiry`; `singles` names the kind of a
-    value that may stand in place of a section."""
+    """The keys from which the fields of a record are read, in their order. Within a section a key
+    is required unless it is `optional`. `sections` says what each section means, by its path, such
+    as `sweep.mass_expiry`; `singles` names the kind of a value that may stand in place of a
+    section."""
     root = Section({})
     for field, key in record.policy_keys.items():
         required = key.default is REQUIRED
         *path, name = (key.at or field).split(".")
+        is_required_here = required or (bool(path) and not key.optional)
         mapping = root
         for depth, part in enumerate(path, 1):
             at = ".".join(path[:depth])
@@ -167,5 +180,7 @@ def mapping_of(
             inner = mapping.keys[part].kind
             assert isinstance(inner, Section)
             mapping = inner
-        mapping.keys[name] = Key(key.kind, key.meaning, field, required=required or bool(path))
+        mapping.keys[name] = Key(
+            key.kind, key.meaning, field, required=required or is_required_here
+        )
     return root

@@ -22,6 +22,7 @@ from functions.core.policy_keys import (
 from functions.core.record import replace
 from functions.core.yaml_lines import Value
 
+SLOTS = whole(1, 1000)
 CENTS = whole(0, 100_000_000)
 PENDING_MULTIPLE = 4
 """So many times `pending_for` is `pending_at_most`, unless the policy states it."""
@@ -42,6 +43,7 @@ PYTHON_ONLY = {
     "cost_at_least",
     "cost_at_most",
     "notify",
+    "dispatch",
 }
 """Fields that Python alone uses; they are left out of the rules that travel with each SQL call."""
 
@@ -119,6 +121,55 @@ class Rule(PolicyRecord):
         "`platform.timeout`, or needs a GPU or more memory.",
         default="function",
     )
+    dispatch: str = policy_key(
+        choice("chosen", "named"),
+        "Which task a push starts. `chosen`: the push is a wake-up, and the claim takes the most "
+        "urgent of all tasks that may start. `named`: the task that the push names, and no other "
+        "push takes it. Default: `chosen`.",
+        default="chosen",
+    )
+    limit_running: int | None = policy_key(
+        SLOTS,
+        "How many tasks of the kind run at once.",
+        at="limit.running",
+        default=None,
+        optional=True,
+    )
+    limit_per_owner: int | None = policy_key(
+        SLOTS,
+        "How many tasks of the kind run at once for one user (owner).",
+        at="limit.per_owner",
+        default=None,
+        optional=True,
+    )
+    limit_per_minute: int | None = policy_key(
+        SLOTS,
+        "How many tasks of the kind start within a minute.",
+        at="limit.per_minute",
+        default=None,
+        optional=True,
+    )
+    breaker_failures: int | None = policy_key(
+        whole(1, 100),
+        "After so many attempts in a row that failed for a passing reason the kind is paused.",
+        at="breaker.failures",
+        default=None,
+    )
+    breaker_pause: float = policy_key(
+        TIME,
+        "For how long. Then one task is let through: where it ends well the pause is over, else "
+        "it is twice as long. Default: 1m.",
+        at="breaker.pause",
+        default=60.0,
+        optional=True,
+    )
+    breaker_most: float = policy_key(
+        TIME,
+        "The longest pause. Not shorter than `pause`. Default: 1h.",
+        at="breaker.most",
+        default=3600.0,
+        optional=True,
+    )
     lease: float
     """`lease.for` of the policy, so that it travels with the rule."""
     handler: str = policy_key(
@@ -165,6 +216,10 @@ class Rule(PolicyRecord):
         return self.notify.get(outcome, outcome == "failed")
 
     @property
+    def is_limited(self) -> bool:
+        return any((self.limit_running, self.limit_per_owner, self.limit_per_minute))
+
+    @property
     def longest_wait(self) -> float:
         """`pending_at_most`, or its default (rules.sql has the same)."""
         return self.pending_at_most or PENDING_MULTIPLE * self.pending_for
@@ -176,6 +231,10 @@ RULE = mapping_of(
         "backoff": "How long a task waits before its next attempt, with a jitter of half of it.",
         "cost": "What a task costs its owner, in cents, for the part `credits`: a number, or a "
         "range within which the caller states the price.",
+        "limit": "How many tasks of the kind run at once or start in a minute: no claim takes one "
+        "too many, and what has to wait burns no attempt. The slot of a dead worker comes back "
+        "when its attempt is ended. `limits` of the watch holds for all kinds together.",
+        "breaker": "Pauses the kind while what it needs is away, and says so once.",
     },
     singles={"cost": CENTS},
 )
@@ -207,6 +266,8 @@ def _check(value: Value, rule: Rule) -> None:
         )
     if rule.backoff_first > rule.backoff_max:
         value["backoff"]["first"].fail("must not be longer than `max`. Lower it.")
+    if rule.breaker_pause > rule.breaker_most:
+        value["breaker"].fail("pause must not be longer than `most`. Lower it.")
     if rule.cost_at_least > rule.cost_at_most:
         value["cost"]["at_least"].fail("must not be more than `at_most`. Lower it.")
 

@@ -24,7 +24,7 @@ from functions.core.policy_keys import (
     same_kind,
     whole,
 )
-from functions.core.rule import DEFAULT_ADDRESS, PYTHON_ONLY, SEVERITIES, Address, Rule
+from functions.core.rule import DEFAULT_ADDRESS, PYTHON_ONLY, SEVERITIES, SLOTS, Address, Rule
 from functions.core.states import State
 from functions.core.yaml_lines import Value
 
@@ -275,6 +275,28 @@ class Watch(PolicyRecord):
         "Default: no limit.",
         at="limits.create_per_minute",
         default=None,
+        optional=True,
+    )
+    all_running: int | None = policy_key(
+        SLOTS,
+        "How many tasks of all kinds together run at once.",
+        at="limits.running",
+        default=None,
+        optional=True,
+    )
+    all_per_owner: int | None = policy_key(
+        SLOTS,
+        "How many tasks of all kinds together run at once for one user (owner).",
+        at="limits.per_owner",
+        default=None,
+        optional=True,
+    )
+    all_per_minute: int | None = policy_key(
+        SLOTS,
+        "How many tasks of all kinds together start within a minute.",
+        at="limits.per_minute",
+        default=None,
+        optional=True,
     )
     rules: dict[str, Rule] = policy_key(
         read_later(
@@ -358,19 +380,44 @@ class Watch(PolicyRecord):
         star = rules.pop("*")
         longest = max(rule.longest_wait for rule in self.rules.values())
         differing = {kind: _differing(rule, star) for kind, rule in rules.items()}
-        star |= {"longest_pending_for": _short(longest), **more}
+        star |= {"longest_pending_for": _short(longest), **self._of_claims(star, rules), **more}
         return Json(json.dumps({"*": star, **differing}))
+
+    def _of_claims(self, star: dict[str, Any], rules: dict[str, Any]) -> dict[str, Any]:
+        """What a claim asks first, so that one of a watch without limits asks for nothing more."""
+        limits: dict[str, Any] = {
+            name: limit
+            for name in ("all_running", "all_per_owner", "all_per_minute")
+            if (limit := getattr(self, name))
+        }
+        if limits:
+            limits["limited"] = True
+        each = [star, *rules.values()]
+        if limits or any("limited" in rule for rule in each):
+            limits["some_limited"] = True
+        if any(rule["dispatch"] != "chosen" for rule in each if "dispatch" in rule):
+            limits["some_named"] = True
+        return limits
 
 
 def _sql_fields(rule: Rule) -> dict[str, Any]:
-    return {
+    fields = {
         name: _short(value)
         for name, value in vars(rule).items()
         if name not in PYTHON_ONLY and value is not None
     }
+    if rule.breaker_failures is None:
+        del fields["breaker_pause"], fields["breaker_most"]
+    if rule.is_limited:
+        fields["limited"] = True
+    if rule.runs_on == "pool" or rule.dispatch == "named":
+        fields["dispatch"] = "named"
+    return fields
 
 
 def _differing(rule: dict[str, Any], star: dict[str, Any]) -> dict[str, Any]:
+    if "dispatch" in star:
+        rule = {"dispatch": "chosen"} | rule
     return {name: value for name, value in rule.items() if value != star.get(name)}
 
 
@@ -380,4 +427,10 @@ def _short(value: Any) -> Any:
     return value
 
 
-WATCH = mapping_of(Watch, {"limits": "Limits for each user, of a table that `migrate` made."})
+WATCH = mapping_of(
+    Watch,
+    {
+        "limits": "Limits for the whole watch: what runs (as `limit` of a rule), and, in a table "
+        "that `migrate` made, what a user creates."
+    },
+)

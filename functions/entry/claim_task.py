@@ -37,11 +37,12 @@ def respond(app: App, request: Any) -> Response:
     )
     if isinstance(answer, Claimed):
         return reply({"task": _task(app, watch, answer)})
-    if answer.verdict is ClaimRefusal.NONE:
-        return reply({"task": None})
+    wait = {"Retry-After": str(ceil(answer.retry_after))} if answer.retry_after else {}
+    if task_id is None:
+        held_up = {} if answer.verdict is ClaimRefusal.NONE else {"because": answer.verdict}
+        return reply({"task": None, **held_up}, 200, **wait)
     if answer.verdict is ClaimRefusal.MISSING:
         raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
-    wait = {"Retry-After": str(ceil(answer.retry_after))} if answer.retry_after else {}
     raise BadRequestError(
         f"The task is not to be had: {answer.verdict}.",
         status=409,

@@ -1,5 +1,6 @@
-"""worker: receives a push and runs the task in the guard. The answer tells the queue the truth:
-2xx only when the task is settled or safely pending again."""
+"""worker: receives a push and runs a task in the guard: the most urgent one that may start, since a
+push says only that there is work. A rule with `dispatch: named` has the task run that was pushed.
+The answer tells the queue the truth: 2xx only when the task is settled or safely pending again."""
 
 from typing import Any, Literal, assert_never
 
@@ -29,15 +30,18 @@ RunAnswer = NotClaimed | Settled | Lost | Unwritten | ShuttingDown
 
 
 def respond(app: App, request: Any) -> Response:
-    """POST {task_id, watch?}: 200 settled, 404 unknown, 409 held by a live attempt (come again),
-    503 come again."""
+    """POST {task_id, watch?}: 200 settled, 404 unknown, 409 held by a live attempt, early, paused
+    or at a limit (come again), 503 come again. `task_id` of the answer is the task that was run,
+    and `pushed` the one of the push, where that is another."""
     auth.machine(app, request)
-    task_id, answer = run(app, body(request))
+    pushed, answer = run(app, body(request))
     status = status_of(answer)
     if status == 404:
-        raise BadRequestError(f"There is no task {task_id}.", status=404, code="not_found")
+        raise BadRequestError(f"There is no task {pushed}.", status=404, code="not_found")
+    task_id = run_task(answer) or pushed
     shown = {
         "task_id": task_id,
+        **({} if task_id == pushed else {"pushed": pushed}),
         "verdict": answer.verdict,
         "state": answer.state if isinstance(answer, NotClaimed | Settled) else None,
         "reason": answer.reason if isinstance(answer, Settled | Lost) else None,
@@ -47,6 +51,11 @@ def respond(app: App, request: Any) -> Response:
     wait = answer.retry_after if isinstance(answer, NotClaimed | Settled) else None
     error = {"code": answer.verdict, "message": "The task is not at its end. Deliver it again."}
     return reply(shown | {"error": error}, status, Retry_After=str(int(wait or 1) + 1))
+
+
+def run_task(answer: RunAnswer) -> str | None:
+    """The task that was run, if any."""
+    return answer.task_id if isinstance(answer, Settled | Lost) else None
 
 
 def status_of(answer: RunAnswer) -> int:
@@ -68,6 +77,8 @@ def status_of(answer: RunAnswer) -> int:
 _STATUS_OF_REFUSAL = {
     ClaimRefusal.HELD: HELD,
     ClaimRefusal.EARLY: HELD,
+    ClaimRefusal.PAUSED: HELD,
+    ClaimRefusal.LIMITED: HELD,
     ClaimRefusal.ENDED: 200,
     ClaimRefusal.RESTING: 200,
     ClaimRefusal.MISSING: 404,
@@ -77,7 +88,7 @@ _STATUS_OF_REFUSAL = {
 
 
 def run(app: App, message: Any) -> tuple[str, RunAnswer]:
-    """Runs the task that the message names. Returns its id and how it went. Raises
+    """Runs a task for the message. Returns the id that it names and how it went. Raises
     BadRequestError for a message that names none, and StoreError."""
     if not isinstance(message, dict):
         raise BadRequestError('Send {"task_id": "..."}.')
@@ -87,5 +98,12 @@ def run(app: App, message: Any) -> tuple[str, RunAnswer]:
         return task_id, ShuttingDown()
     kinds = kinds_here(watch)
     return task_id, guard(
-        app.store, app.policy, app.dispatcher, watch, task_id, kinds, worker=app.worker
+        app.store,
+        app.policy,
+        app.dispatcher,
+        watch,
+        task_id,
+        kinds,
+        worker=app.worker,
+        chooses=True,
     )

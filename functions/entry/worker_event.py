@@ -11,7 +11,7 @@ from functions.core import events
 from functions.entry import auth
 from functions.entry.app import App
 from functions.entry.http import Response, body, reply
-from functions.entry.worker import AGAIN, HELD, run, status_of
+from functions.entry.worker import AGAIN, HELD, run, run_task, status_of
 from functions.errors import BadRequestError
 
 
@@ -32,7 +32,8 @@ def respond(app: App, request: Any) -> Response:
         )
         return reply({"verdict": error.code})
     again = status_of(outcome) in {HELD, AGAIN}
-    return reply({"task_id": task_id, "verdict": outcome.verdict}, 503 if again else 200)
+    answer = {"task_id": run_task(outcome) or task_id, "verdict": outcome.verdict}
+    return reply(answer, 503 if again else 200)
 
 
 def _message(event: dict[str, Any]) -> Any:

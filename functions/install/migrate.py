@@ -92,6 +92,8 @@ LEDGER = (
     "outbox",
     "operations",
     "unsweepable",
+    "pauses",
+    "slots",
 )
 """The tables of ours that go by watch."""
 OWN_TABLE_STEP = "0002_tasks"

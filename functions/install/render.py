@@ -24,7 +24,18 @@ from functions.install.names import fill_in, names
 from functions.install.table import Table
 
 SQL = Path(__file__).parents[1] / "sql"
-SHARED = ("rules", "beat", "checkpoint", "sweeps", "evidence", "held_by", "outbox", "trigger")
+SHARED = (
+    "rules",
+    "pauses",
+    "limits",
+    "beat",
+    "checkpoint",
+    "sweeps",
+    "evidence",
+    "held_by",
+    "outbox",
+    "trigger",
+)
 VERBS = (
     "tell",
     "create",

@@ -30,6 +30,10 @@ VERBS = (
     "held_by",
     "outbox_take",
     "outbox_end",
+    "pause",
+    "resume",
+    "pauses",
+    "pauses_told",
 )
 WATCH_VERBS = (
     "create",

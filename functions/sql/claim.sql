@@ -1,20 +1,25 @@
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one; with
--- `p_kinds` only of a task of these kinds. Three short
--- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
--- committed before the lock; add the new attempt and move the task. The next task is one that may
--- still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale rows is
--- not walked through. The plans are generic: each search is by a key or in the order of an index,
--- and to plan it anew took half of the time. The caller makes the token, so that a claim whose
--- answer was lost can be asked for again (`p_again`). No lock is waited for longer than the caller
--- waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- `p_kinds` only of a task of these kinds. With `p_chooses` the given task is a wake-up: where it
+-- may start now, or somebody else has it, the claim takes the next task of all that may.
+-- Three short steps: lock the task; read its last attempt, by a statement of its own, which sees
+-- what was committed before the lock; add the new attempt and move the task. The next task is one
+-- that may still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale
+-- rows is not walked through. The plans are generic: each search is by a key or in the order of an
+-- index, and to plan it anew took half of the time. The caller makes the token, so that a claim
+-- whose answer was lost can be asked for again (`p_again`). No lock is waited for longer than the
+-- caller waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- What is paused or at its limit stays as it is (pauses.sql, limits.sql); where nothing is, a claim
+-- reads nothing for it but that no pause is there.
 -- Names between at signs stand for what differs by table: see functions/install/render.py.
+drop function if exists unstuck.@watch@_claim(text, text, jsonb, uuid, boolean, text[]);
 create or replace function unstuck.@watch@_claim(
   p_task text,
   p_worker text,
   p_rules jsonb,
   p_token uuid default gen_random_uuid(),
   p_again boolean default false,
-  p_kinds text[] default null
+  p_kinds text[] default null,
+  p_chooses boolean default false
 ) returns jsonb
 language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
@@ -22,7 +27,11 @@ declare
   v_now     constant timestamptz := clock_timestamp();
   -- whether this claim is all that its transaction writes
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
+  v_limited constant boolean := p_rules -> '*' ? 'some_limited';
   v_aged    timestamptz;  -- now, by the clock before it was set forward
+  v_named   boolean := p_task is not null;  -- whether no other task will do
+  v_tried   boolean := not p_chooses;  -- whether that was tried
+  v_kinds   text[] := p_kinds;
   v_task    record;
   v_last    record;
   v_number  integer := 1;
@@ -33,9 +42,14 @@ declare
   v_checkpoint jsonb := '{}';
   v_saved   jsonb := '{}';
   v_answer  jsonb;
+  v_refusal jsonb;  -- the answer where no other task can be had either
+  v_gate    jsonb;
+  v_slots   jsonb;
+  v_probe   bigint;
   v_rescued json;
   v_held    @key_type@[] := '{}';
-  v_kind    text;
+  v_next    record;
+  v_owner   text;
   v_taken   boolean;
   v_pass    text;
 begin
@@ -45,19 +59,95 @@ begin
       'the watch % has no word for completed: its tasks can be swept, but not run in the guard',
       '@watch@' using errcode = 'feature_not_supported';
   end if;
-  if p_task is null then  -- the first call may still run, with any task: its repetition waits
+  if p_task is null or p_chooses then  -- the first call may still run, with any task
     v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
     v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;
   end if;
   if p_again then
-    v_answer := unstuck.@watch@_claimed(p_task, p_token);
+    v_answer := unstuck.@watch@_claimed(case when not p_chooses then p_task end, p_token);
     if v_answer is not null then
       return v_answer;
     end if;
   end if;
+  if p_chooses and v_named then
+    select false
+    into v_named
+    from @table@ t
+    where t.@key@ = v_key
+      and @is_claimable(t)@
+      and (@due(t)@ > v_now) is not true
+      and unstuck.is_chosen(p_rules, @kind(t)@);
+    v_named := v_named is null;
+  end if;
+  if p_chooses and p_rules -> '*' ? 'some_named' then
+    v_kinds := array(
+      select k.kind
+      from unnest(coalesce(p_kinds, unstuck.@watch@_waiting_kinds())) as k (kind)
+      where unstuck.is_chosen(p_rules, k.kind)
+    );
+  end if;
 
   loop
-    if p_task is null and p_kinds is null then
+    v_slots := '{}';
+    v_probe := null;
+    if v_named then
+      v_tried := true;
+      select
+        t.@key@ as key,
+        t.@key@::text as id,
+        @kind(t)@ as kind,
+        @input(t)@ as input,
+        @owner(t)@ as owner,
+        @attempts(t)@ as counted,
+        @is_claimable(t)@ and (@due(t)@ > v_now) is not true as ready,
+        v_limited and unstuck.rule_value(p_rules, @kind(t)@, 'limited') is not null
+          or exists (
+            select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
+          ) as gated
+      into v_task
+      from @table@ t
+      where t.@key@ = v_key
+      for update;
+      v_answer := null;
+      if v_task.ready is not true then
+        v_answer := unstuck.@watch@_unready(p_task, p_rules, v_now);
+        if v_answer ->> 'verdict' = 'rescued' then
+          v_rescued := v_answer -> 'rescued';
+          v_answer := null;
+        end if;
+      end if;
+      if v_answer is null and v_task.kind <> all (p_kinds) then  -- the caller cannot do it
+        v_answer := jsonb_build_object('verdict', 'elsewhere');
+      end if;
+      if v_answer is null and v_task.gated then
+        v_gate := unstuck.@watch@_gate(v_task.kind, v_task.owner, p_rules);
+        v_slots := v_gate -> 'slots';
+        v_probe := v_gate ->> 'probe';
+        if v_gate ? 'verdict' then
+          v_answer := v_gate;
+        end if;
+      end if;
+      if v_answer is not null then
+        if v_answer ->> 'verdict' in ('elsewhere', 'paused', 'limited') then
+          v_answer := v_answer || jsonb_build_object(
+            'task_id', v_task.id,
+            'kind', v_task.kind,
+            'state', 'pending',
+            'rescued', v_rescued
+          );
+        end if;
+        if v_refusal is not null  -- nothing else was to be had
+          or not p_chooses
+          or v_answer ->> 'verdict' = 'early'
+          or not unstuck.is_chosen(p_rules, v_task.kind)
+        then
+          return v_answer;
+        end if;
+        v_refusal := v_answer;
+        v_named := false;
+        continue;
+      end if;
+    elsif v_kinds is null then
       select
         t.@key@ as key,
         t.@key@::text as id,
@@ -71,19 +161,32 @@ begin
         and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, @kind(t)@)
         and t.@key@ <> all (v_held)
+        and not v_limited
+        and not exists (
+          select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
+        )
       order by @claim_order(t)@
       limit 1
       for update skip locked;
-      if not found then
-        return '{"verdict": "none"}';
+      v_taken := found;
+      if not v_taken and (v_limited or exists (
+        select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
+      )) then
+        v_kinds := unstuck.@watch@_waiting_kinds();
+        continue;
       end if;
-    elsif p_task is null then
+    else
       -- Kind by kind, in the order of what is next of each: a search over all pending tasks would
       -- walk past those of the other kinds.
       v_taken := false;
-      for v_kind in
-        select k.kind
-        from unnest(p_kinds) as k (kind)
+      for v_next in
+        select
+          k.kind,
+          v_limited and unstuck.rule_value(p_rules, k.kind, 'limited') is not null
+            or exists (
+              select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
+            ) as gated
+        from unnest(v_kinds) as k (kind)
         cross join lateral (
           select t.*
           from @table@ t
@@ -97,6 +200,53 @@ begin
         ) h
         order by @claim_order(h)@
       loop
+        if v_next.gated then
+          v_gate := unstuck.@watch@_gate(v_next.kind, null, p_rules);
+          if v_gate ? 'verdict' then
+            v_refusal := unstuck.sooner(v_refusal, v_gate);
+            continue;
+          end if;
+          v_slots := v_gate -> 'slots';
+          v_probe := v_gate ->> 'probe';
+          if unstuck.limits_owners(p_rules, v_next.kind) then
+            -- Owner by owner, for the same reason: one who is at the limit may have a million.
+            for v_owner in
+              select o.owner from unstuck.@watch@_waiting_owners(v_next.kind, v_now) o
+            loop
+              v_gate := unstuck.slots_for(
+                '@watch@', p_rules, v_next.kind, nullif(v_owner, ''), true
+              );
+              if v_gate ? 'full' then
+                v_refusal := unstuck.sooner(v_refusal, v_gate || '{"verdict": "limited"}');
+                continue;
+              end if;
+              select
+                t.@key@ as key,
+                t.@key@::text as id,
+                @kind(t)@ as kind,
+                @input(t)@ as input,
+                @attempts(t)@ as counted
+              into v_task
+              from @table@ t
+              where @is_claimable(t)@
+                and @due(t)@ <= v_now
+                and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+                and @kind(t)@ = v_next.kind
+                and @owner_or_none(t)@ = v_owner
+                and t.@key@ <> all (v_held)
+              order by @claim_order(t)@
+              limit 1
+              for update skip locked;
+              v_taken := found;
+              if v_taken then
+                v_slots := v_slots || v_gate;
+                exit;
+              end if;
+            end loop;
+            exit when v_taken;
+            continue;
+          end if;
+        end if;
         select
           t.@key@ as key,
           t.@key@::text as id,
@@ -107,8 +257,8 @@ begin
         from @table@ t
         where @is_claimable(t)@
           and @due(t)@ <= v_now
-          and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_kind)
-          and @kind(t)@ = v_kind
+          and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+          and @kind(t)@ = v_next.kind
           and t.@key@ <> all (v_held)
         order by @claim_order(t)@
         limit 1
@@ -116,37 +266,14 @@ begin
         v_taken := found;  -- the loop itself sets `found` when it ends
         exit when v_taken;
       end loop;
-      if not v_taken then
-        return '{"verdict": "none"}';
+    end if;
+    if not v_named and not v_taken then
+      if v_tried then
+        return coalesce(v_refusal, '{"verdict": "none"}');
       end if;
-    else
-      select
-        t.@key@ as key,
-        t.@key@::text as id,
-        @kind(t)@ as kind,
-        @input(t)@ as input,
-        @attempts(t)@ as counted,
-        @is_claimable(t)@ and (@due(t)@ > v_now) is not true as ready
-      into v_task
-      from @table@ t
-      where t.@key@ = v_key
-      for update;
-      if v_task.ready is not true then
-        v_answer := unstuck.@watch@_unready(p_task, p_rules, v_now);
-        if v_answer ->> 'verdict' <> 'rescued' then
-          return v_answer;
-        end if;
-        v_rescued := v_answer -> 'rescued';
-      end if;
-      if v_task.kind <> all (p_kinds) then  -- the caller cannot do it: the task stays
-        return jsonb_build_object(
-          'verdict', 'elsewhere',
-          'task_id', v_task.id,
-          'kind', v_task.kind,
-          'state', 'pending',
-          'rescued', v_rescued
-        );
-      end if;
+      v_named := true;  -- then the given one says why
+      v_refusal := '{"verdict": "none"}';
+      continue;
     end if;
     select a.number, a.tries, a.outcome, a.checkpoint
     into v_last
@@ -156,7 +283,7 @@ begin
     order by a.number desc
     limit 1;
     exit when v_last.number is null or v_last.outcome is not null;
-    if p_task is not null then  -- somebody put a held task back; its attempt ends first
+    if v_named then  -- somebody put a held task back; its attempt ends first
       return jsonb_build_object(
         'verdict', 'held',
         'task_id', v_task.id,
@@ -210,6 +337,15 @@ begin
   if @sees_put_back@ then
     v_pass := set_config('unstuck.override', '', true);
   end if;
+  if v_slots <> '{}' then
+    perform unstuck.fill_slots('@watch@', v_slots, v_task.id, v_number);
+  end if;
+  if v_probe is not null then
+    update unstuck.pauses p
+    set probe = v_task.id,
+        probe_number = v_number
+    where p.id = v_probe;
+  end if;
 
   return jsonb_build_object(
     'verdict', 'claimed',
@@ -223,6 +359,120 @@ begin
     'rescued', v_rescued,
     'checkpoint', v_checkpoint || v_saved
   );
+end $$;
+
+-- Whether a task of a kind may start now: the slots that it gets, those of its owner too where one
+-- is given; or verdict paused or limited, with the seconds after which to ask again.
+create or replace function unstuck.@watch@_gate(p_kind text, p_owner text, p_rules jsonb)
+returns jsonb language plpgsql as $$
+declare
+  v_closed jsonb;
+  v_slots  jsonb := '{}';
+  v_more   jsonb;
+begin
+  if exists (select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null) then
+    v_closed := unstuck.closed('@watch@', p_kind, p_rules);
+    if (v_closed -> 'closed')::boolean then
+      return v_closed || '{"verdict": "paused"}';
+    end if;
+  end if;
+  if p_rules -> '*' ? 'some_limited' then
+    v_slots := unstuck.slots_for('@watch@', p_rules, p_kind, p_owner, false);
+    if not v_slots ? 'full' and p_owner is not null then
+      v_more := unstuck.slots_for('@watch@', p_rules, p_kind, p_owner, true);
+      v_slots := v_slots || v_more;
+    end if;
+    if v_slots ? 'full' then
+      return v_slots || '{"verdict": "limited"}';
+    end if;
+  end if;
+  return jsonb_build_object('slots', v_slots, 'probe', v_closed -> 'probe');
+end $$;
+
+-- The kinds that wait, at most 500: each is found by the index that a claim by kind needs.
+create or replace function unstuck.@watch@_waiting_kinds() returns text[]
+language sql stable as $$
+  with recursive waiting as (
+    (
+      select @kind(t)@ as kind
+      from @table@ t
+      where @is_claimable(t)@
+      order by @kind(t)@
+      limit 1
+    )
+    union all
+    (
+      select (
+        select @kind(t)@
+        from @table@ t
+        where @is_claimable(t)@ and @kind(t)@ > w.kind
+        order by @kind(t)@
+        limit 1
+      )
+      from waiting w
+      where w.kind is not null
+    )
+  )
+  select coalesce(array_agg(l.kind), '{}')
+  from (select w.kind from waiting w where w.kind is not null limit 500) l
+$$;
+
+-- The owners of the tasks of a kind that may start, at most 1,000, in the order of what is next of
+-- each; '' for those without an owner. In our own table each is found by an index.
+create or replace function unstuck.@watch@_waiting_owners(p_kind text, p_now timestamptz)
+returns table (owner text) language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  if not @is_own@ then
+    return query
+      select @owner_or_none(h)@
+      from (
+        select distinct on (@owner_or_none(t)@) t.*
+        from @table@ t
+        where @is_claimable(t)@
+          and @due(t)@ <= p_now
+          and @kind(t)@ = p_kind
+        order by @owner_or_none(t)@, @claim_order(t)@
+      ) h
+      order by @claim_order(h)@
+      limit 1000;
+    return;
+  end if;
+  return query
+    with recursive waiting as (
+      (
+        select @owner_or_none(t)@ as owner
+        from @table@ t
+        where @is_claimable(t)@ and @kind(t)@ = p_kind
+        order by @owner_or_none(t)@
+        limit 1
+      )
+      union all
+      (
+        select (
+          select @owner_or_none(t)@
+          from @table@ t
+          where @is_claimable(t)@ and @kind(t)@ = p_kind and @owner_or_none(t)@ > w.owner
+          order by @owner_or_none(t)@
+          limit 1
+        )
+        from waiting w
+        where w.owner is not null
+      )
+    )
+    select l.owner
+    from (select w.owner from waiting w where w.owner is not null limit 1000) l
+    cross join lateral (
+      select t.*
+      from @table@ t
+      where @is_claimable(t)@
+        and @due(t)@ <= p_now
+        and @kind(t)@ = p_kind
+        and @owner_or_none(t)@ = l.owner
+      order by @claim_order(t)@
+      limit 1
+    ) h
+    order by @claim_order(h)@;
 end $$;
 
 -- The answer of an earlier claim with the same token, or null.

@@ -38,16 +38,46 @@ language sql immutable parallel safe as $$
   )
 $$;
 
+-- How long a kind was paused between two times. `p_pauses`:
+-- as `turns` carries them.
+create or replace function unstuck.paused_time(
+  p_kind text,
+  p_from timestamptz,
+  p_to timestamptz,
+  p_pauses jsonb
+) returns interval language sql immutable as $$
+  select coalesce(sum(upper(u.span) - lower(u.span)), '0')
+  from (
+    select unnest(range_agg(
+      tstzrange((t.time ->> 0)::timestamptz, (t.time ->> 1)::timestamptz)
+      * tstzrange(p_from, greatest(p_from, p_to))
+    )) as span
+    from jsonb_array_elements(
+      coalesce(p_pauses -> p_kind, '[]') || coalesce(p_pauses -> '*', '[]')
+    ) as t (time)
+    where (t.time ->> 0)::timestamptz <= (t.time ->> 1)::timestamptz
+  ) u
+  where not isempty(u.span)
+$$;
+
 -- Until when a task may wait. `pending_for` counts from when it was queued, and anew while workers
--- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn.
--- `p_turns`: the answer of `turns`.
+-- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn. The time
+-- for which its kind was paused is no waiting. `p_turns`: the answer of `turns`.
 create or replace function unstuck.pending_until(
   p_queued timestamptz,
   p_kind text,
   p_rules jsonb,
   p_turns jsonb
 ) returns timestamptz language sql stable as $$
-  select least(
+  select case
+    when p_turns -> '*' ? 'pauses' then unstuck.paused_time(
+      p_kind,
+      least(p_queued, '9999-12-31'),
+      clock_timestamp(),
+      p_turns -> '*' -> 'pauses'
+    )
+    else '0'
+  end + least(
     least(p_queued, '9999-12-31') + unstuck.pending_at_most(p_rules, p_kind),
     greatest(
       least(p_queued, '9999-12-31'),
@@ -89,7 +119,7 @@ create or replace function unstuck.overdue_before(
 $$;
 
 -- Whether a task only waits for its turn: tasks of its kind are claimed, and those were not queued
--- after it.
+-- after it. Or it waits for the end of a pause.
 create or replace function unstuck.in_turn(
   p_queued timestamptz,
   p_kind text,
@@ -100,7 +130,7 @@ create or replace function unstuck.in_turn(
     (p_turns -> p_kind ->> 'claimed')::timestamptz > p_since
       and p_queued >= (p_turns -> p_kind ->> 'front')::timestamptz,
     false
-  )
+  ) or coalesce(p_turns -> '*' -> 'paused' ?| array[p_kind, '*'], false)
 $$;
 
 -- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed

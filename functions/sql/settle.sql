@@ -117,6 +117,9 @@ begin
   if not found then
     return unstuck.@watch@_refuse(p_task, p_token, p_outcome);
   end if;
+  if v_cause = 'transient' and v_rule ? 'breaker_failures' then
+    perform unstuck.trip('@watch@', v_attempt.kind, v_rule);
+  end if;
   -- the fence lets this statement pass
   v_pass := set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);
   -- coalesce() keeps the planner from the partial index on running rows: the primary key is faster.

@@ -57,7 +57,9 @@ begin
     v_ahead := case when v_task.queued < v_jump.at then v_jump.ahead else '0' end;
     if v_task.state = 'pending' then
       v_until := unstuck.pending_until(v_task.queued + v_ahead, v_task.kind, p_rules, '{}');
-      if v_until <= v_now then  -- or it waits for its turn
+      if v_until <= v_now or exists (  -- or it waits for its turn, or while its kind is paused
+        select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
+      ) then
         v_until := unstuck.pending_until(
           v_task.queued + v_ahead,
           v_task.kind,
@@ -109,6 +111,9 @@ begin
     'silent', extract(epoch from v_now - unstuck.finite(v_task.alive)),
     'pending_left', case v_task.state
       when 'pending' then extract(epoch from unstuck.finite(v_until) - v_now)
+    end,
+    'paused', case v_task.state
+      when 'pending' then unstuck.pause_of('@watch@', v_task.kind)
     end,
     'due_in', case
       when v_task.state = 'pending' and v_task.due is distinct from 'infinity' then

@@ -32,7 +32,7 @@ begin
   ) then
     return '{}';
   end if;
-  return coalesce((
+  return unstuck.with_pauses('@watch@', p_now, p_rules, coalesce((
     select jsonb_object_agg(coalesce(g.kind, '*'), jsonb_build_object(
       'held', g.held, 'claimed', g.claimed, 'front', g.front
     ))
@@ -76,7 +76,7 @@ begin
       group by grouping sets ((c.kind), ())
     ) g
     where g.held is not null
-  ), '{}');
+  ), '{}'));
 end $$;
 
 -- What is overdue now, and the decision about each task. `p_task`: only that one; null: all.

@@ -32,6 +32,7 @@ from functions.core.answers import (
     NotClaimed,
     Overview,
     Pace,
+    Pause,
     QuietTask,
     Rescued,
     Settled,
@@ -40,6 +41,7 @@ from functions.core.answers import (
     SweepNotBegun,
     TaskRow,
     TaskStatus,
+    ToldPause,
     Unsweepable,
 )
 from functions.core.policy import Json, Policy, Watch
@@ -68,6 +70,7 @@ LOCK_WAIT_SECONDS = 2.0
 made: it could come through when its caller has given up, and burn a try."""
 BATCH_TIMEOUT_SECONDS = 60.0
 """For a batch of the sweep."""
+NO_SUCH_FUNCTION = {"42883", "PGRST202"}
 CANCELLED = "57014"
 """The SQLSTATE of a statement that a time limit of the database, or a person, has stopped."""
 
@@ -125,19 +128,28 @@ class Store(ABC):
         worker: str,
         kinds: list[str] | None = None,
         token: str | None = None,
+        *,
+        chooses: bool = False,
     ) -> Claimed | NotClaimed:
         """Claims a task, or the next one. With the `token` of an earlier claim, whose answer never
-        came, it is that claim again."""
-        answer = self._verb(
-            f"{watch.name}_claim",
-            again="p_again",
-            p_task=task_id,
-            p_worker=worker,
-            p_rules=watch.rules_json,
-            p_token=token or str(uuid.uuid4()),
-            p_again=token is not None,
-            p_kinds=kinds,
-        )
+        came, it is that claim again. With `chooses` the task is a wake-up: where it may start, the
+        claim takes the most urgent of all that may."""
+        arguments: dict[str, Any] = {
+            "p_task": task_id,
+            "p_worker": worker,
+            "p_rules": watch.rules_json,
+            "p_token": token or str(uuid.uuid4()),
+            "p_again": token is not None,
+            "p_kinds": kinds,
+        }
+        try:
+            # only where it is asked for: the SQL of the last release lacks it
+            chosen: dict[str, Any] = {"p_chooses": True} if chooses else {}
+            answer = self._verb(f"{watch.name}_claim", again="p_again", **arguments, **chosen)
+        except StoreError as error:
+            if not chooses or error.code not in NO_SUCH_FUNCTION:
+                raise
+            answer = self._verb(f"{watch.name}_claim", again="p_again", **arguments)
         if answer["verdict"] == Claimed.verdict:
             return read(Claimed, answer)
         return read(NotClaimed, answer)
@@ -422,6 +434,40 @@ class Store(ABC):
         the next are due in `redispatch_after`."""
         answer = self._verb(f"{watch.name}_redispatch", p_rules=watch.rules_json, p_limit=limit)
         return read_all(QuietTask, answer)
+
+    def pause(
+        self, watch: Watch, kind: str, who: str, why: str | None, seconds: float | None
+    ) -> Pause:
+        """Pauses a kind, or all with "*"; for so many seconds, or until somebody resumes it."""
+        answer = self._verb(
+            "pause",
+            p_watch=watch.name,
+            p_kind=kind,
+            p_seconds=None if seconds is None else float(seconds),
+            p_who=_text(who),
+            p_why=_text(why),
+        )
+        return read(Pause, answer)
+
+    def resume(self, watch: Watch, kind: str, who: str) -> list[Pause]:
+        """Ends the pause of a kind, or with "*" all of the watch. Returns those that it ended."""
+        answer = self._verb("resume", p_watch=watch.name, p_kind=kind, p_who=_text(who))
+        return read_all(Pause, answer)
+
+    def pauses(self, watches: list[str]) -> list[Pause]:
+        """What is paused now. None is where the SQL before an upgrade does not know it."""
+        try:
+            return read_all(Pause, self._verb("pauses", p_watches=watches))
+        except StoreError as error:
+            if error.code in NO_SUCH_FUNCTION:
+                return []
+            raise
+
+    def pauses_told(self, watches: list[str], forgotten: float) -> list[ToldPause]:
+        """What nobody was told of the pauses yet, once; `forgotten`: seconds after which one that
+        has no end is."""
+        answer = self._verb("pauses_told", p_watches=watches, p_forgotten=float(forgotten))
+        return read_all(ToldPause, answer)
 
     def prune(self, keep: float) -> int:
         return int(self._verb("prune", p_keep=keep))

@@ -9,6 +9,8 @@ from functions.core.policy import Watch
 from functions.core.report import report
 from functions.store import Store
 
+NOTHING_TO_DO = {ClaimRefusal.NONE, ClaimRefusal.PAUSED, ClaimRefusal.LIMITED}
+"""The refusals of a claim of any task."""
 EARLY_SECONDS = 5.0
 """A push that comes so much too early waits: the queue's clock is not the database's."""
 
@@ -21,20 +23,22 @@ def claim(
     *,
     worker: str,
     token: str | None = None,
+    chooses: bool = False,
 ) -> Claimed | NotClaimed:
     """Claims a task, or the next one. Raises StoreError.
 
-    `worker` is the name of who claims. `token` repeats a claim whose answer never came."""
-    answer = store.claim(watch, task_id, worker, kinds, token)
+    `worker` is the name of who claims. `token` repeats a claim whose answer never came. With
+    `chooses` the task only says that there is work: the most urgent one that may start is taken."""
+    answer = store.claim(watch, task_id, worker, kinds, token, chooses=chooses)
     if isinstance(answer, NotClaimed) and _is_soon(answer):
         time.sleep(answer.retry_after or 0.0)
-        answer = store.claim(watch, task_id, worker, kinds, token)
+        answer = store.claim(watch, task_id, worker, kinds, token, chooses=chooses)
     report(None, watch, answer.rescued or [], by="claim")
     match answer:
         case Claimed():
             events.emit(events.TASK_CLAIMED, watch=watch.name, worker=worker, **vars(answer))
         case NotClaimed():
-            if answer.verdict is not ClaimRefusal.NONE:
+            if task_id or answer.verdict not in NOTHING_TO_DO:
                 named = {"watch": watch.name, "task_id": answer.task_id or task_id}
                 events.emit(events.CLAIM_REFUSED, **vars(answer) | named)
         case _:

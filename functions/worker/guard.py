@@ -72,13 +72,15 @@ def guard(
     kinds: list[str] | None = None,
     *,
     worker: str,
+    chooses: bool = False,
 ) -> NotClaimed | Settled | Lost | Unwritten:
-    """Runs a task, or the next one, to the end of one attempt.
+    """Runs a task, or the next one, to the end of one attempt. With `chooses` the task only says
+    that there is work (`claim`).
 
     `worker` is the name of this worker in the ledger. Raises StoreError when the claim cannot reach
     the database."""
     started, contact = time.monotonic(), lease_clock.now()
-    claimed = claim(store, watch, task_id, kinds, worker=worker)
+    claimed = claim(store, watch, task_id, kinds, worker=worker, chooses=chooses)
     if isinstance(claimed, NotClaimed):
         return claimed
     attempt = _Attempt(store, policy, dispatcher, watch, claimed, started, contact)

@@ -7,13 +7,13 @@ import signal
 from collections.abc import Callable, Sequence
 
 from functions.core import events
-from functions.core.answers import ClaimRefusal
 from functions.core.dispatch import Dispatcher
 from functions.core.policy import Policy, Watch
 from functions.core.sqlstates import Meaning, meaning_of
 from functions.errors import StoreError
 from functions.store import Store
 from functions.worker import shutdown
+from functions.worker.claim import NOTHING_TO_DO
 from functions.worker.guard import guard
 from functions.worker.kinds import kinds_here
 
@@ -79,7 +79,7 @@ def _round(
         try:
             able = kinds(watch) if callable(kinds) else kinds
             answer = guard(store, policy, dispatcher, watch, None, able, worker=worker)
-            attempts += answer.verdict is not ClaimRefusal.NONE
+            attempts += answer.verdict not in NOTHING_TO_DO
             answered.add(watch.name)
         except StoreError as error:
             events.emit(events.REQUEST_FAILED, entry="pull", error=str(error), detail=error.code)

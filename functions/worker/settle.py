@@ -9,7 +9,7 @@ from functions.core import events
 from functions.core.answers import Claimed, Lost, Settled
 from functions.core.dispatch import Dispatcher, push
 from functions.core.policy import Watch
-from functions.core.record import Record
+from functions.core.record import Record, replace
 from functions.core.sqlstates import Meaning, meaning_of
 from functions.core.states import Reason, SettleAs, State
 from functions.errors import StoreError
@@ -66,7 +66,7 @@ def settle(
     about = {"watch": watch.name, "by": by or worker, **vars(attempt)}
     if isinstance(end, Lost):
         events.emit(events.LEASE_LOST, **about | {"wanted": "beat", "reason": end.reason})
-        return end
+        return replace(end, task_id=attempt.task_id)
     until = time.monotonic() + timeout
     try:
         answer = _write(store, watch, attempt, end, until, about, wait)
@@ -75,6 +75,7 @@ def settle(
             raise
         end = _result_refused(error)
         answer = _write(store, watch, attempt, end, until, about, wait)
+    answer = replace(answer, task_id=attempt.task_id)
     about |= vars(answer) | {"cause": end.reason, "detail": end.detail, "wanted": end.settle_as}
     match answer:
         case Lost():

@@ -323,6 +323,43 @@ create table unstuck.addresses (
 );
 alter table unstuck.addresses enable row level security;
 
+-- 0019_pauses
+-- What is paused, and was: by whom, why, since when and until when. A claim reads the open ones, which are few; the sweep
+-- reads the others too, since the time of a pause does not count as waiting.
+create table unstuck.pauses (
+  id       bigint      generated always as identity primary key,
+  watch    text        not null,
+  kind     text        not null default '*',            -- '*': all of the watch
+  since    timestamptz not null default clock_timestamp(),
+  until    timestamptz,                                 -- null: until somebody resumes it
+  who      text        not null,
+  why      text,
+  breaker  integer,                                     -- of a circuit breaker: how often in a row it has opened
+  probe    text,                                        -- the task that it has let through since
+  probe_number integer,                                 -- and its attempt
+  ended_at timestamptz,
+  ended_by text,
+  told     integer     not null default 0               -- 1: that it is paused, 2: that it is forgotten, 3: that it has ended
+);
+create unique index pauses_open on unstuck.pauses (watch, kind) where ended_at is null;
+create index pauses_ended on unstuck.pauses (ended_at) where ended_at is not null;
+
+alter table unstuck.pauses enable row level security;
+
+-- The slots of the limits: a claim takes a free one of each limit that holds for its task. A slot is free again when the
+-- attempt that took it has ended (running, owner), or a minute after it was taken (minute).
+create table unstuck.slots (
+  watch   text        not null,
+  name    text        not null,
+  slot    integer     not null,
+  at      timestamptz not null default '-infinity',
+  task_id text,
+  number  integer,
+  primary key (watch, name, slot)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 500);
+
+alter table unstuck.slots enable row level security;
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -364,16 +401,46 @@ language sql immutable parallel safe as $$
   )
 $$;
 
+-- How long a kind was paused between two times. `p_pauses`:
+-- as `turns` carries them.
+create or replace function unstuck.paused_time(
+  p_kind text,
+  p_from timestamptz,
+  p_to timestamptz,
+  p_pauses jsonb
+) returns interval language sql immutable as $$
+  select coalesce(sum(upper(u.span) - lower(u.span)), '0')
+  from (
+    select unnest(range_agg(
+      tstzrange((t.time ->> 0)::timestamptz, (t.time ->> 1)::timestamptz)
+      * tstzrange(p_from, greatest(p_from, p_to))
+    )) as span
+    from jsonb_array_elements(
+      coalesce(p_pauses -> p_kind, '[]') || coalesce(p_pauses -> '*', '[]')
+    ) as t (time)
+    where (t.time ->> 0)::timestamptz <= (t.time ->> 1)::timestamptz
+  ) u
+  where not isempty(u.span)
+$$;
+
 -- Until when a task may wait. `pending_for` counts from when it was queued, and anew while workers
--- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn.
--- `p_turns`: the answer of `turns`.
+-- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn. The time
+-- for which its kind was paused is no waiting. `p_turns`: the answer of `turns`.
 create or replace function unstuck.pending_until(
   p_queued timestamptz,
   p_kind text,
   p_rules jsonb,
   p_turns jsonb
 ) returns timestamptz language sql stable as $$
-  select least(
+  select case
+    when p_turns -> '*' ? 'pauses' then unstuck.paused_time(
+      p_kind,
+      least(p_queued, '9999-12-31'),
+      clock_timestamp(),
+      p_turns -> '*' -> 'pauses'
+    )
+    else '0'
+  end + least(
     least(p_queued, '9999-12-31') + unstuck.pending_at_most(p_rules, p_kind),
     greatest(
       least(p_queued, '9999-12-31'),
@@ -415,7 +482,7 @@ create or replace function unstuck.overdue_before(
 $$;
 
 -- Whether a task only waits for its turn: tasks of its kind are claimed, and those were not queued
--- after it.
+-- after it. Or it waits for the end of a pause.
 create or replace function unstuck.in_turn(
   p_queued timestamptz,
   p_kind text,
@@ -426,7 +493,7 @@ create or replace function unstuck.in_turn(
     (p_turns -> p_kind ->> 'claimed')::timestamptz > p_since
       and p_queued >= (p_turns -> p_kind ->> 'front')::timestamptz,
     false
-  )
+  ) or coalesce(p_turns -> '*' -> 'paused' ?| array[p_kind, '*'], false)
 $$;
 
 -- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed
@@ -722,6 +789,454 @@ $$;
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
   select array[left(p_sqlstate, 2), p_sqlstate] && array['00', '01', '02', '03', '08', '0A', '0B', '24', '25', '26', '34', '40', '53', '55', '57', '58', '72', 'F0', 'HV', 'XX', '42P05']
+$$;
+
+-- pauses: a kind, or all of a watch ('*'), whose tasks are not claimed for a while. Running ones go
+-- on, and a waiting task does not come nearer to its end: the time of a pause does not count.
+
+-- Whether it holds still: one whose time is over does not, unless it is that of a breaker, which
+-- waits for the task that it lets through.
+create or replace function unstuck.is_open(p_pause unstuck.pauses) returns boolean
+language sql stable as $$
+  select p_pause.ended_at is null
+    and (p_pause.until is null or p_pause.until > clock_timestamp() or p_pause.breaker is not null)
+$$;
+
+create or replace function unstuck.shown(p_pause unstuck.pauses) returns jsonb
+language sql stable as $$
+  select jsonb_build_object(
+    'watch', p_pause.watch,
+    'kind', p_pause.kind,
+    'who', p_pause.who,
+    'why', p_pause.why,
+    'breaker', p_pause.breaker is not null,
+    'since', p_pause.since,
+    'age', extract(epoch from coalesce(p_pause.ended_at, clock_timestamp()) - p_pause.since),
+    'left', case when p_pause.until is not null then
+      greatest(0, extract(epoch from p_pause.until - clock_timestamp()))
+    end,
+    'ended_by', p_pause.ended_by
+  )
+$$;
+
+-- Pauses, or says anew until when and why. `p_seconds` null: until somebody resumes it.
+create or replace function unstuck.pause(
+  p_watch text,
+  p_kind text,
+  p_seconds double precision,
+  p_who text,
+  p_why text default null
+) returns jsonb language sql as $$
+  insert into unstuck.pauses as p (watch, kind, until, who, why, told)
+  values (
+    p_watch, p_kind, clock_timestamp() + make_interval(secs => p_seconds), p_who, p_why, 1
+  )
+  on conflict (watch, kind) where ended_at is null do update
+  set until = excluded.until,
+      who = p_who,
+      why = p_why,
+      breaker = null,
+      probe = null,
+      told = 1
+  returning unstuck.shown(p)
+$$;
+
+-- Ends the pause of a kind; with '*' all pauses of the watch. Returns those that it ended.
+create or replace function unstuck.resume(p_watch text, p_kind text, p_who text) returns jsonb
+language sql as $$
+  with ended as (
+    update unstuck.pauses p
+    set ended_at = clock_timestamp(),
+        ended_by = p_who,
+        told = 3
+    where p.watch = p_watch
+      and p.ended_at is null
+      and (p_kind = '*' or p.kind = p_kind)
+      and unstuck.is_open(p)
+    returning p.*
+  )
+  select coalesce(jsonb_agg(unstuck.shown(e::unstuck.pauses) order by e.kind), '[]')
+  from ended e
+$$;
+
+-- What is paused now, in these watches.
+create or replace function unstuck.pauses(p_watches text[]) returns jsonb language sql stable as $$
+  select coalesce(jsonb_agg(unstuck.shown(p) order by p.watch, p.kind), '[]')
+  from unstuck.pauses p
+  where p.watch = any (p_watches)
+    and p.ended_at is null
+    and unstuck.is_open(p)
+$$;
+
+-- Once in each run of the sweep: ends the pauses whose time is over, and answers what nobody was
+-- told yet: `paused` (by a breaker), `resumed`, or `forgotten`, one that is older than
+-- `p_forgotten` seconds and has no end. Each once.
+create or replace function unstuck.pauses_told(p_watches text[], p_forgotten double precision)
+returns jsonb language plpgsql as $$
+declare
+  v_now  constant timestamptz := clock_timestamp();
+  v_told jsonb;
+begin
+  update unstuck.pauses p
+  set ended_at = p.until,
+      ended_by = 'its time was over'
+  where p.watch = any (p_watches)
+    and p.ended_at is null
+    and p.breaker is null
+    and p.until <= v_now;
+  with told as (
+    select
+      p.id,
+      case
+        when p.ended_at is not null then 3
+        when p.told > 0 then 2
+        else 1
+      end as told
+    from unstuck.pauses p
+    where p.watch = any (p_watches)
+      and (
+        p.told = 0
+        or p.told < 3 and p.ended_at is not null
+        or p.told < 2
+          and p.until is null
+          and p.since <= v_now - make_interval(secs => p_forgotten)
+      )
+    for update skip locked
+  ), written as (
+    update unstuck.pauses p
+    set told = t.told
+    from told t
+    where p.id = t.id
+    returning p.*
+  )
+  select jsonb_agg(unstuck.shown(w::unstuck.pauses) || jsonb_build_object(
+    'verdict', case w.told when 1 then 'paused' when 2 then 'forgotten' else 'resumed' end
+  ) order by w.id)
+  into v_told
+  from written w;
+  return coalesce(v_told, '[]');
+end $$;
+
+-- The answer of `turns` with the pauses of the watch, in "*": `paused`, the kinds that are paused
+-- now; `pauses`, by kind, from when until when, those too that ended while a task may have waited.
+create or replace function unstuck.with_pauses(
+  p_watch text,
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb
+) returns jsonb language plpgsql stable as $$
+declare
+  v_pauses jsonb;
+begin
+  select jsonb_build_object(
+    'paused', coalesce(jsonb_agg(k.kind) filter (where k.is_open), '[]'),
+    'pauses', jsonb_object_agg(k.kind, k.times)
+  )
+  into v_pauses
+  from (
+    select
+      p.kind,
+      bool_or(unstuck.is_open(p)) as is_open,
+      jsonb_agg(jsonb_build_array(p.since, coalesce(
+        p.ended_at, case when p.breaker is null then p.until end, 'infinity'
+      ))) as times
+    from unstuck.pauses p
+    where p.watch = p_watch
+      and (
+        p.ended_at is null
+        or p.ended_at > p_now
+          - coalesce(2 * unstuck.rule_seconds(p_rules, '*', 'longest_pending_for'), '1 day')
+      )
+    group by p.kind
+  ) k
+  having count(*) > 0;
+  if v_pauses is null then
+    return p_turns;
+  end if;
+  return p_turns || jsonb_build_object('*', coalesce(p_turns -> '*', '{}') || v_pauses);
+end $$;
+
+-- The pause that holds a kind now, or null.
+create or replace function unstuck.pause_of(p_watch text, p_kind text) returns jsonb
+language sql stable as $$
+  select unstuck.shown(p)
+  from unstuck.pauses p
+  where p.watch = p_watch
+    and p.kind in (p_kind, '*')
+    and p.ended_at is null
+    and unstuck.is_open(p)
+  order by p.until desc nulls first
+  limit 1
+$$;
+
+-- What a claim of a kind meets: null where nothing is paused; else whether it is closed now, and
+-- the seconds after which to ask again. A breaker whose time is over lets one task through: then
+-- `probe` is the pause to which the claim has to tell it.
+create or replace function unstuck.closed(p_watch text, p_kind text, p_rules jsonb) returns jsonb
+language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_pause   unstuck.pauses;
+  v_attempt record;
+  v_rule    jsonb;
+begin
+  for v_pause in
+    select p.*
+    from unstuck.pauses p
+    where p.watch = p_watch
+      and p.kind in (p_kind, '*')
+      and p.ended_at is null
+    order by p.breaker nulls first
+  loop
+    if v_pause.until is null or v_pause.until > v_now then
+      return jsonb_build_object('closed', true, 'retry_after', least(3600, greatest(1,
+        coalesce(extract(epoch from v_pause.until - v_now), 300)
+      )));
+    end if;
+    continue when v_pause.breaker is null;
+    perform from unstuck.pauses p where p.id = v_pause.id for update skip locked;
+    if not found then
+      return '{"closed": true, "retry_after": 1}';
+    end if;
+    select * into v_pause from unstuck.pauses p where p.id = v_pause.id;
+    continue when v_pause.ended_at is not null;
+    select a.ended_at, a.cause, a.reason
+    into v_attempt
+    from unstuck.attempts a
+    where a.watch = p_watch
+      and a.task_id = v_pause.probe
+      and a.number = v_pause.probe_number;
+    if not found and v_pause.until <= v_now then
+      return jsonb_build_object('closed', false, 'probe', v_pause.id);
+    elsif v_attempt.ended_at is null then
+      return '{"closed": true, "retry_after": 5}';
+    elsif coalesce(v_attempt.cause, v_attempt.reason) is distinct from 'transient' then
+      update unstuck.pauses p
+      set ended_at = v_now,
+          ended_by = 'a task that it let through'
+      where p.id = v_pause.id;
+    else
+      v_rule := unstuck.rule(p_rules, p_kind);
+      update unstuck.pauses p
+      set breaker = p.breaker + 1,
+          probe = null,
+          until = v_attempt.ended_at + make_interval(secs => least(
+            (v_rule ->> 'breaker_most')::float8,
+            (v_rule ->> 'breaker_pause')::float8 * power(2, least(p.breaker, 30))
+          ))
+      where p.id = v_pause.id
+      returning p.* into v_pause;
+      if v_pause.until > v_now then
+        return jsonb_build_object('closed', true, 'retry_after', least(3600, greatest(1,
+          extract(epoch from v_pause.until - v_now)
+        )));
+      end if;
+      return jsonb_build_object('closed', false, 'probe', v_pause.id);
+    end if;
+  end loop;
+  return null;
+end $$;
+
+-- After a transient failure: pauses the kind where the last `failures` ends of it were all such,
+-- since it was paused last.
+create or replace function unstuck.trip(p_watch text, p_kind text, p_rule jsonb) returns void
+language sql as $$
+  insert into unstuck.pauses (watch, kind, until, who, why, breaker)
+  select
+    p_watch,
+    p_kind,
+    clock_timestamp() + make_interval(secs => (p_rule ->> 'breaker_pause')::float8),
+    'breaker',
+    format('%s transient failures in a row', p_rule ->> 'breaker_failures'),
+    1
+  from (
+    select coalesce(l.cause, l.reason) as cause
+    from unstuck.attempts l
+    where l.watch = p_watch
+      and l.kind = p_kind
+      and l.ended_at > coalesce(
+        (
+          select max(p.ended_at)
+          from unstuck.pauses p
+          where p.watch = p_watch and p.kind = p_kind and p.ended_at is not null
+        ),
+        '-infinity'
+      )
+      and l.worker is not null
+    order by l.ended_at desc
+    limit (p_rule ->> 'breaker_failures')::integer
+  ) e
+  having count(*) filter (where e.cause = 'transient') = (p_rule ->> 'breaker_failures')::integer
+  on conflict (watch, kind) where ended_at is null do nothing
+$$;
+
+-- limits: how many tasks of a kind, of an owner in it, or of all of a watch ('*') run at once or
+-- start in a minute. Each limit has as many slots; a claim locks a free one and writes itself into
+-- it. So claims of one kind do not wait for each other, and those without a limit read nothing.
+
+create or replace function unstuck.is_free(p_slot unstuck.slots, p_of_a_minute boolean)
+returns boolean language sql volatile as $$
+  select case
+    when p_of_a_minute then p_slot.at <= clock_timestamp() - interval '1 minute'
+    else not exists (
+      select from unstuck.attempts a
+      where a.watch = p_slot.watch
+        and a.task_id = p_slot.task_id
+        and a.number = p_slot.number
+        and a.ended_at is null
+    )
+  end
+$$;
+
+-- Locks a free slot and returns its number; null where none is free. A slot that another claim has
+-- locked is about to be taken. Whether it is free is asked anew after the lock: the one before may
+-- have been taken since.
+create or replace function unstuck.slot(
+  p_watch text,
+  p_name text,
+  p_limit integer,
+  p_of_a_minute boolean
+) returns integer language plpgsql as $$
+declare
+  v_slot  integer;
+  v_count integer;
+begin
+  for v_slot in
+    select s.slot
+    from unstuck.slots s
+    where s.watch = p_watch
+      and s.name = p_name
+      and s.slot <= p_limit
+      and unstuck.is_free(s, p_of_a_minute)
+    order by s.at
+  loop
+    perform
+    from unstuck.slots s
+    where s.watch = p_watch and s.name = p_name and s.slot = v_slot
+    for update skip locked;
+    continue when not found;
+    perform
+    from unstuck.slots s
+    where s.watch = p_watch
+      and s.name = p_name
+      and s.slot = v_slot
+      and unstuck.is_free(s, p_of_a_minute);
+    if found then
+      return v_slot;
+    end if;
+  end loop;
+  select count(*)
+  into v_count
+  from unstuck.slots s
+  where s.watch = p_watch and s.name = p_name and s.slot <= p_limit;
+  if v_count < p_limit then
+    insert into unstuck.slots (watch, name, slot)
+    select p_watch, p_name, n
+    from generate_series(1, p_limit) n
+    on conflict do nothing;
+    return unstuck.slot(p_watch, p_name, p_limit, p_of_a_minute);
+  end if;
+  return null;
+end $$;
+
+-- The limits of a kind, those of its whole watch first: name of the slots, how many, whether of a
+-- minute, whether of an owner. In one order for all, so that no two claims wait for each other.
+create or replace function unstuck.limits(p_rules jsonb, p_kind text, p_owner text)
+returns table (name text, slots integer, of_a_minute boolean, of_owner boolean)
+language sql immutable as $$
+  select l.name, l.slots::integer, l.of_a_minute, l.of_owner
+  from (
+    values
+      ('running/*', p_rules -> '*' ->> 'all_running', false, false),
+      ('minute/*', p_rules -> '*' ->> 'all_per_minute', true, false),
+      ('owner/*/' || p_owner, p_rules -> '*' ->> 'all_per_owner', false, true),
+      ('running/=' || p_kind, unstuck.rule_value(p_rules, p_kind, 'limit_running'), false, false),
+      ('minute/=' || p_kind, unstuck.rule_value(p_rules, p_kind, 'limit_per_minute'), true, false),
+      (
+        format('owner/=%s/%s', p_kind, p_owner),
+        unstuck.rule_value(p_rules, p_kind, 'limit_per_owner'),
+        false,
+        true
+      )
+  ) l (name, slots, of_a_minute, of_owner)
+  where l.slots is not null
+    and l.name is not null
+    and (p_owner is not null or not l.of_owner)
+$$;
+
+-- Slots of all limits of a kind, or with `p_of_owner` of its owner: {name: slot}. Where one of them
+-- is full: {"full": name}, with the seconds after which to ask again.
+create or replace function unstuck.slots_for(
+  p_watch text,
+  p_rules jsonb,
+  p_kind text,
+  p_owner text,
+  p_of_owner boolean
+) returns jsonb language plpgsql as $$
+declare
+  v_limit record;
+  v_slot  integer;
+  v_slots jsonb := '{}';
+begin
+  for v_limit in
+    select * from unstuck.limits(p_rules, p_kind, p_owner) l where l.of_owner = p_of_owner
+  loop
+    v_slot := unstuck.slot(p_watch, v_limit.name, v_limit.slots, v_limit.of_a_minute);
+    if v_slot is null then
+      return jsonb_build_object('full', v_limit.name, 'retry_after', case
+        when v_limit.of_a_minute then (
+          select greatest(0.1, extract(
+            epoch from min(s.at) + interval '1 minute' - clock_timestamp()
+          ))
+          from unstuck.slots s
+          where s.watch = p_watch and s.name = v_limit.name and s.slot <= v_limit.slots
+        )
+        else 5
+      end);
+    end if;
+    v_slots := v_slots || jsonb_build_object(v_limit.name, v_slot);
+  end loop;
+  return v_slots;
+end $$;
+
+-- Writes an attempt into the slots that its claim has locked.
+create or replace function unstuck.fill_slots(
+  p_watch text,
+  p_slots jsonb,
+  p_task text,
+  p_number integer
+) returns void language sql as $$
+  update unstuck.slots s
+  set at = clock_timestamp(),
+      task_id = p_task,
+      number = p_number
+  from jsonb_each_text(p_slots) f
+  where s.watch = p_watch
+    and s.name = f.key
+    and s.slot = f.value::integer
+$$;
+
+-- Whether a limit of each owner holds for a kind.
+create or replace function unstuck.limits_owners(p_rules jsonb, p_kind text) returns boolean
+language sql immutable as $$
+  select (p_rules -> '*' ->> 'all_per_owner') is not null
+    or unstuck.rule_value(p_rules, p_kind, 'limit_per_owner') is not null
+$$;
+
+-- Of two refusals the one after which to ask again sooner.
+create or replace function unstuck.sooner(p_first jsonb, p_second jsonb) returns jsonb
+language sql immutable as $$
+  select case
+    when p_first is null or p_first ->> 'verdict' = 'none' then p_second
+    when (p_first ->> 'retry_after')::float8 <= (p_second ->> 'retry_after')::float8 then p_first
+    else p_second
+  end
+$$;
+
+-- Whether a push may take a task of the kind without naming it.
+create or replace function unstuck.is_chosen(p_rules jsonb, p_kind text) returns boolean
+language sql immutable parallel safe as $$
+  select coalesce(unstuck.rule_value(p_rules, p_kind, 'dispatch'), 'chosen') = 'chosen'
 $$;
 
 -- beat: the heartbeat. It says that the attempt lives, and brings its progress along. A lease that
@@ -1823,22 +2338,27 @@ begin
 end $$;
 
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one; with
--- `p_kinds` only of a task of these kinds. Three short
--- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
--- committed before the lock; add the new attempt and move the task. The next task is one that may
--- still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale rows is
--- not walked through. The plans are generic: each search is by a key or in the order of an index,
--- and to plan it anew took half of the time. The caller makes the token, so that a claim whose
--- answer was lost can be asked for again (`p_again`). No lock is waited for longer than the caller
--- waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- `p_kinds` only of a task of these kinds. With `p_chooses` the given task is a wake-up: where it
+-- may start now, or somebody else has it, the claim takes the next task of all that may.
+-- Three short steps: lock the task; read its last attempt, by a statement of its own, which sees
+-- what was committed before the lock; add the new attempt and move the task. The next task is one
+-- that may still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale
+-- rows is not walked through. The plans are generic: each search is by a key or in the order of an
+-- index, and to plan it anew took half of the time. The caller makes the token, so that a claim
+-- whose answer was lost can be asked for again (`p_again`). No lock is waited for longer than the
+-- caller waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- What is paused or at its limit stays as it is (pauses.sql, limits.sql); where nothing is, a claim
+-- reads nothing for it but that no pause is there.
 -- Names between at signs stand for what differs by table: see functions/install/render.py.
+drop function if exists unstuck.tasks_claim(text, text, jsonb, uuid, boolean, text[]);
 create or replace function unstuck.tasks_claim(
   p_task text,
   p_worker text,
   p_rules jsonb,
   p_token uuid default gen_random_uuid(),
   p_again boolean default false,
-  p_kinds text[] default null
+  p_kinds text[] default null,
+  p_chooses boolean default false
 ) returns jsonb
 language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
@@ -1846,7 +2366,11 @@ declare
   v_now     constant timestamptz := clock_timestamp();
   -- whether this claim is all that its transaction writes
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
+  v_limited constant boolean := p_rules -> '*' ? 'some_limited';
   v_aged    timestamptz;  -- now, by the clock before it was set forward
+  v_named   boolean := p_task is not null;  -- whether no other task will do
+  v_tried   boolean := not p_chooses;  -- whether that was tried
+  v_kinds   text[] := p_kinds;
   v_task    record;
   v_last    record;
   v_number  integer := 1;
@@ -1857,9 +2381,14 @@ declare
   v_checkpoint jsonb := '{}';
   v_saved   jsonb := '{}';
   v_answer  jsonb;
+  v_refusal jsonb;  -- the answer where no other task can be had either
+  v_gate    jsonb;
+  v_slots   jsonb;
+  v_probe   bigint;
   v_rescued json;
   v_held    uuid[] := '{}';
-  v_kind    text;
+  v_next    record;
+  v_owner   text;
   v_taken   boolean;
   v_pass    text;
 begin
@@ -1869,19 +2398,95 @@ begin
       'the watch % has no word for completed: its tasks can be swept, but not run in the guard',
       'tasks' using errcode = 'feature_not_supported';
   end if;
-  if p_task is null then  -- the first call may still run, with any task: its repetition waits
+  if p_task is null or p_chooses then  -- the first call may still run, with any task
     v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
     v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;
   end if;
   if p_again then
-    v_answer := unstuck.tasks_claimed(p_task, p_token);
+    v_answer := unstuck.tasks_claimed(case when not p_chooses then p_task end, p_token);
     if v_answer is not null then
       return v_answer;
     end if;
   end if;
+  if p_chooses and v_named then
+    select false
+    into v_named
+    from "public"."tasks" t
+    where t."id" = v_key
+      and t."status" = 'pending'
+      and (t."scheduled_at" > v_now) is not true
+      and unstuck.is_chosen(p_rules, t."kind");
+    v_named := v_named is null;
+  end if;
+  if p_chooses and p_rules -> '*' ? 'some_named' then
+    v_kinds := array(
+      select k.kind
+      from unnest(coalesce(p_kinds, unstuck.tasks_waiting_kinds())) as k (kind)
+      where unstuck.is_chosen(p_rules, k.kind)
+    );
+  end if;
 
   loop
-    if p_task is null and p_kinds is null then
+    v_slots := '{}';
+    v_probe := null;
+    if v_named then
+      v_tried := true;
+      select
+        t."id" as key,
+        t."id"::text as id,
+        t."kind" as kind,
+        t."input" as input,
+        t."owner" as owner,
+        null::integer as counted,
+        t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready,
+        v_limited and unstuck.rule_value(p_rules, t."kind", 'limited') is not null
+          or exists (
+            select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+          ) as gated
+      into v_task
+      from "public"."tasks" t
+      where t."id" = v_key
+      for update;
+      v_answer := null;
+      if v_task.ready is not true then
+        v_answer := unstuck.tasks_unready(p_task, p_rules, v_now);
+        if v_answer ->> 'verdict' = 'rescued' then
+          v_rescued := v_answer -> 'rescued';
+          v_answer := null;
+        end if;
+      end if;
+      if v_answer is null and v_task.kind <> all (p_kinds) then  -- the caller cannot do it
+        v_answer := jsonb_build_object('verdict', 'elsewhere');
+      end if;
+      if v_answer is null and v_task.gated then
+        v_gate := unstuck.tasks_gate(v_task.kind, v_task.owner, p_rules);
+        v_slots := v_gate -> 'slots';
+        v_probe := v_gate ->> 'probe';
+        if v_gate ? 'verdict' then
+          v_answer := v_gate;
+        end if;
+      end if;
+      if v_answer is not null then
+        if v_answer ->> 'verdict' in ('elsewhere', 'paused', 'limited') then
+          v_answer := v_answer || jsonb_build_object(
+            'task_id', v_task.id,
+            'kind', v_task.kind,
+            'state', 'pending',
+            'rescued', v_rescued
+          );
+        end if;
+        if v_refusal is not null  -- nothing else was to be had
+          or not p_chooses
+          or v_answer ->> 'verdict' = 'early'
+          or not unstuck.is_chosen(p_rules, v_task.kind)
+        then
+          return v_answer;
+        end if;
+        v_refusal := v_answer;
+        v_named := false;
+        continue;
+      end if;
+    elsif v_kinds is null then
       select
         t."id" as key,
         t."id"::text as id,
@@ -1895,19 +2500,32 @@ begin
         and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, t."kind")
         and t."id" <> all (v_held)
+        and not v_limited
+        and not exists (
+          select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+        )
       order by t."priority" desc, t."scheduled_at"
       limit 1
       for update skip locked;
-      if not found then
-        return '{"verdict": "none"}';
+      v_taken := found;
+      if not v_taken and (v_limited or exists (
+        select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+      )) then
+        v_kinds := unstuck.tasks_waiting_kinds();
+        continue;
       end if;
-    elsif p_task is null then
+    else
       -- Kind by kind, in the order of what is next of each: a search over all pending tasks would
       -- walk past those of the other kinds.
       v_taken := false;
-      for v_kind in
-        select k.kind
-        from unnest(p_kinds) as k (kind)
+      for v_next in
+        select
+          k.kind,
+          v_limited and unstuck.rule_value(p_rules, k.kind, 'limited') is not null
+            or exists (
+              select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+            ) as gated
+        from unnest(v_kinds) as k (kind)
         cross join lateral (
           select t.*
           from "public"."tasks" t
@@ -1921,6 +2539,53 @@ begin
         ) h
         order by h."priority" desc, h."scheduled_at"
       loop
+        if v_next.gated then
+          v_gate := unstuck.tasks_gate(v_next.kind, null, p_rules);
+          if v_gate ? 'verdict' then
+            v_refusal := unstuck.sooner(v_refusal, v_gate);
+            continue;
+          end if;
+          v_slots := v_gate -> 'slots';
+          v_probe := v_gate ->> 'probe';
+          if unstuck.limits_owners(p_rules, v_next.kind) then
+            -- Owner by owner, for the same reason: one who is at the limit may have a million.
+            for v_owner in
+              select o.owner from unstuck.tasks_waiting_owners(v_next.kind, v_now) o
+            loop
+              v_gate := unstuck.slots_for(
+                'tasks', p_rules, v_next.kind, nullif(v_owner, ''), true
+              );
+              if v_gate ? 'full' then
+                v_refusal := unstuck.sooner(v_refusal, v_gate || '{"verdict": "limited"}');
+                continue;
+              end if;
+              select
+                t."id" as key,
+                t."id"::text as id,
+                t."kind" as kind,
+                t."input" as input,
+                null::integer as counted
+              into v_task
+              from "public"."tasks" t
+              where t."status" = 'pending'
+                and t."scheduled_at" <= v_now
+                and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+                and t."kind" = v_next.kind
+                and coalesce(t."owner", '') = v_owner
+                and t."id" <> all (v_held)
+              order by t."priority" desc, t."scheduled_at"
+              limit 1
+              for update skip locked;
+              v_taken := found;
+              if v_taken then
+                v_slots := v_slots || v_gate;
+                exit;
+              end if;
+            end loop;
+            exit when v_taken;
+            continue;
+          end if;
+        end if;
         select
           t."id" as key,
           t."id"::text as id,
@@ -1931,8 +2596,8 @@ begin
         from "public"."tasks" t
         where t."status" = 'pending'
           and t."scheduled_at" <= v_now
-          and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_kind)
-          and t."kind" = v_kind
+          and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+          and t."kind" = v_next.kind
           and t."id" <> all (v_held)
         order by t."priority" desc, t."scheduled_at"
         limit 1
@@ -1940,37 +2605,14 @@ begin
         v_taken := found;  -- the loop itself sets `found` when it ends
         exit when v_taken;
       end loop;
-      if not v_taken then
-        return '{"verdict": "none"}';
+    end if;
+    if not v_named and not v_taken then
+      if v_tried then
+        return coalesce(v_refusal, '{"verdict": "none"}');
       end if;
-    else
-      select
-        t."id" as key,
-        t."id"::text as id,
-        t."kind" as kind,
-        t."input" as input,
-        null::integer as counted,
-        t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready
-      into v_task
-      from "public"."tasks" t
-      where t."id" = v_key
-      for update;
-      if v_task.ready is not true then
-        v_answer := unstuck.tasks_unready(p_task, p_rules, v_now);
-        if v_answer ->> 'verdict' <> 'rescued' then
-          return v_answer;
-        end if;
-        v_rescued := v_answer -> 'rescued';
-      end if;
-      if v_task.kind <> all (p_kinds) then  -- the caller cannot do it: the task stays
-        return jsonb_build_object(
-          'verdict', 'elsewhere',
-          'task_id', v_task.id,
-          'kind', v_task.kind,
-          'state', 'pending',
-          'rescued', v_rescued
-        );
-      end if;
+      v_named := true;  -- then the given one says why
+      v_refusal := '{"verdict": "none"}';
+      continue;
     end if;
     select a.number, a.tries, a.outcome, a.checkpoint
     into v_last
@@ -1980,7 +2622,7 @@ begin
     order by a.number desc
     limit 1;
     exit when v_last.number is null or v_last.outcome is not null;
-    if p_task is not null then  -- somebody put a held task back; its attempt ends first
+    if v_named then  -- somebody put a held task back; its attempt ends first
       return jsonb_build_object(
         'verdict', 'held',
         'task_id', v_task.id,
@@ -2034,6 +2676,15 @@ begin
   if false then
     v_pass := set_config('unstuck.override', '', true);
   end if;
+  if v_slots <> '{}' then
+    perform unstuck.fill_slots('tasks', v_slots, v_task.id, v_number);
+  end if;
+  if v_probe is not null then
+    update unstuck.pauses p
+    set probe = v_task.id,
+        probe_number = v_number
+    where p.id = v_probe;
+  end if;
 
   return jsonb_build_object(
     'verdict', 'claimed',
@@ -2047,6 +2698,120 @@ begin
     'rescued', v_rescued,
     'checkpoint', v_checkpoint || v_saved
   );
+end $$;
+
+-- Whether a task of a kind may start now: the slots that it gets, those of its owner too where one
+-- is given; or verdict paused or limited, with the seconds after which to ask again.
+create or replace function unstuck.tasks_gate(p_kind text, p_owner text, p_rules jsonb)
+returns jsonb language plpgsql as $$
+declare
+  v_closed jsonb;
+  v_slots  jsonb := '{}';
+  v_more   jsonb;
+begin
+  if exists (select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null) then
+    v_closed := unstuck.closed('tasks', p_kind, p_rules);
+    if (v_closed -> 'closed')::boolean then
+      return v_closed || '{"verdict": "paused"}';
+    end if;
+  end if;
+  if p_rules -> '*' ? 'some_limited' then
+    v_slots := unstuck.slots_for('tasks', p_rules, p_kind, p_owner, false);
+    if not v_slots ? 'full' and p_owner is not null then
+      v_more := unstuck.slots_for('tasks', p_rules, p_kind, p_owner, true);
+      v_slots := v_slots || v_more;
+    end if;
+    if v_slots ? 'full' then
+      return v_slots || '{"verdict": "limited"}';
+    end if;
+  end if;
+  return jsonb_build_object('slots', v_slots, 'probe', v_closed -> 'probe');
+end $$;
+
+-- The kinds that wait, at most 500: each is found by the index that a claim by kind needs.
+create or replace function unstuck.tasks_waiting_kinds() returns text[]
+language sql stable as $$
+  with recursive waiting as (
+    (
+      select t."kind" as kind
+      from "public"."tasks" t
+      where t."status" = 'pending'
+      order by t."kind"
+      limit 1
+    )
+    union all
+    (
+      select (
+        select t."kind"
+        from "public"."tasks" t
+        where t."status" = 'pending' and t."kind" > w.kind
+        order by t."kind"
+        limit 1
+      )
+      from waiting w
+      where w.kind is not null
+    )
+  )
+  select coalesce(array_agg(l.kind), '{}')
+  from (select w.kind from waiting w where w.kind is not null limit 500) l
+$$;
+
+-- The owners of the tasks of a kind that may start, at most 1,000, in the order of what is next of
+-- each; '' for those without an owner. In our own table each is found by an index.
+create or replace function unstuck.tasks_waiting_owners(p_kind text, p_now timestamptz)
+returns table (owner text) language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  if not true then
+    return query
+      select coalesce(h."owner", '')
+      from (
+        select distinct on (coalesce(t."owner", '')) t.*
+        from "public"."tasks" t
+        where t."status" = 'pending'
+          and t."scheduled_at" <= p_now
+          and t."kind" = p_kind
+        order by coalesce(t."owner", ''), t."priority" desc, t."scheduled_at"
+      ) h
+      order by h."priority" desc, h."scheduled_at"
+      limit 1000;
+    return;
+  end if;
+  return query
+    with recursive waiting as (
+      (
+        select coalesce(t."owner", '') as owner
+        from "public"."tasks" t
+        where t."status" = 'pending' and t."kind" = p_kind
+        order by coalesce(t."owner", '')
+        limit 1
+      )
+      union all
+      (
+        select (
+          select coalesce(t."owner", '')
+          from "public"."tasks" t
+          where t."status" = 'pending' and t."kind" = p_kind and coalesce(t."owner", '') > w.owner
+          order by coalesce(t."owner", '')
+          limit 1
+        )
+        from waiting w
+        where w.owner is not null
+      )
+    )
+    select l.owner
+    from (select w.owner from waiting w where w.owner is not null limit 1000) l
+    cross join lateral (
+      select t.*
+      from "public"."tasks" t
+      where t."status" = 'pending'
+        and t."scheduled_at" <= p_now
+        and t."kind" = p_kind
+        and coalesce(t."owner", '') = l.owner
+      order by t."priority" desc, t."scheduled_at"
+      limit 1
+    ) h
+    order by h."priority" desc, h."scheduled_at";
 end $$;
 
 -- The answer of an earlier claim with the same token, or null.
@@ -2272,6 +3037,9 @@ begin
   if not found then
     return unstuck.tasks_refuse(p_task, p_token, p_outcome);
   end if;
+  if v_cause = 'transient' and v_rule ? 'breaker_failures' then
+    perform unstuck.trip('tasks', v_attempt.kind, v_rule);
+  end if;
   -- the fence lets this statement pass
   v_pass := set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);
   -- coalesce() keeps the planner from the partial index on running rows: the primary key is faster.
@@ -2429,7 +3197,7 @@ begin
   ) then
     return '{}';
   end if;
-  return coalesce((
+  return unstuck.with_pauses('tasks', p_now, p_rules, coalesce((
     select jsonb_object_agg(coalesce(g.kind, '*'), jsonb_build_object(
       'held', g.held, 'claimed', g.claimed, 'front', g.front
     ))
@@ -2473,7 +3241,7 @@ begin
       group by grouping sets ((c.kind), ())
     ) g
     where g.held is not null
-  ), '{}');
+  ), '{}'));
 end $$;
 
 -- What is overdue now, and the decision about each task. `p_task`: only that one; null: all.
@@ -3209,7 +3977,9 @@ begin
     v_ahead := case when v_task.queued < v_jump.at then v_jump.ahead else '0' end;
     if v_task.state = 'pending' then
       v_until := unstuck.pending_until(v_task.queued + v_ahead, v_task.kind, p_rules, '{}');
-      if v_until <= v_now then  -- or it waits for its turn
+      if v_until <= v_now or exists (  -- or it waits for its turn, or while its kind is paused
+        select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+      ) then
         v_until := unstuck.pending_until(
           v_task.queued + v_ahead,
           v_task.kind,
@@ -3261,6 +4031,9 @@ begin
     'silent', extract(epoch from v_now - unstuck.finite(v_task.alive)),
     'pending_left', case v_task.state
       when 'pending' then extract(epoch from unstuck.finite(v_until) - v_now)
+    end,
+    'paused', case v_task.state
+      when 'pending' then unstuck.pause_of('tasks', v_task.kind)
     end,
     'due_in', case
       when v_task.state = 'pending' and v_task.due is distinct from 'infinity' then

@@ -162,7 +162,7 @@ delete from public.tasks; delete from public.hooked; delete from public."Media J
 delete from unstuck.attempts; delete from unstuck.sweeps; delete from unstuck.refusals; delete
   from unstuck.dispatches;
 delete from unstuck.operations; delete from unstuck.unsweepable;
-delete from unstuck.outbox;
+delete from unstuck.outbox; delete from unstuck.pauses; delete from unstuck.slots;
 reset all
 """  # truncate took 11 ms, this 0.4
 

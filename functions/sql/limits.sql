@@ -1,0 +1,168 @@
+-- limits: how many tasks of a kind, of an owner in it, or of all of a watch ('*') run at once or
+-- start in a minute. Each limit has as many slots; a claim locks a free one and writes itself into
+-- it. So claims of one kind do not wait for each other, and those without a limit read nothing.
+
+create or replace function unstuck.is_free(p_slot unstuck.slots, p_of_a_minute boolean)
+returns boolean language sql volatile as $$
+  select case
+    when p_of_a_minute then p_slot.at <= clock_timestamp() - interval '1 minute'
+    else not exists (
+      select from unstuck.attempts a
+      where a.watch = p_slot.watch
+        and a.task_id = p_slot.task_id
+        and a.number = p_slot.number
+        and a.ended_at is null
+    )
+  end
+$$;
+
+-- Locks a free slot and returns its number; null where none is free. A slot that another claim has
+-- locked is about to be taken. Whether it is free is asked anew after the lock: the one before may
+-- have been taken since.
+create or replace function unstuck.slot(
+  p_watch text,
+  p_name text,
+  p_limit integer,
+  p_of_a_minute boolean
+) returns integer language plpgsql as $$
+declare
+  v_slot  integer;
+  v_count integer;
+begin
+  for v_slot in
+    select s.slot
+    from unstuck.slots s
+    where s.watch = p_watch
+      and s.name = p_name
+      and s.slot <= p_limit
+      and unstuck.is_free(s, p_of_a_minute)
+    order by s.at
+  loop
+    perform
+    from unstuck.slots s
+    where s.watch = p_watch and s.name = p_name and s.slot = v_slot
+    for update skip locked;
+    continue when not found;
+    perform
+    from unstuck.slots s
+    where s.watch = p_watch
+      and s.name = p_name
+      and s.slot = v_slot
+      and unstuck.is_free(s, p_of_a_minute);
+    if found then
+      return v_slot;
+    end if;
+  end loop;
+  select count(*)
+  into v_count
+  from unstuck.slots s
+  where s.watch = p_watch and s.name = p_name and s.slot <= p_limit;
+  if v_count < p_limit then
+    insert into unstuck.slots (watch, name, slot)
+    select p_watch, p_name, n
+    from generate_series(1, p_limit) n
+    on conflict do nothing;
+    return unstuck.slot(p_watch, p_name, p_limit, p_of_a_minute);
+  end if;
+  return null;
+end $$;
+
+-- The limits of a kind, those of its whole watch first: name of the slots, how many, whether of a
+-- minute, whether of an owner. In one order for all, so that no two claims wait for each other.
+create or replace function unstuck.limits(p_rules jsonb, p_kind text, p_owner text)
+returns table (name text, slots integer, of_a_minute boolean, of_owner boolean)
+language sql immutable as $$
+  select l.name, l.slots::integer, l.of_a_minute, l.of_owner
+  from (
+    values
+      ('running/*', p_rules -> '*' ->> 'all_running', false, false),
+      ('minute/*', p_rules -> '*' ->> 'all_per_minute', true, false),
+      ('owner/*/' || p_owner, p_rules -> '*' ->> 'all_per_owner', false, true),
+      ('running/=' || p_kind, unstuck.rule_value(p_rules, p_kind, 'limit_running'), false, false),
+      ('minute/=' || p_kind, unstuck.rule_value(p_rules, p_kind, 'limit_per_minute'), true, false),
+      (
+        format('owner/=%s/%s', p_kind, p_owner),
+        unstuck.rule_value(p_rules, p_kind, 'limit_per_owner'),
+        false,
+        true
+      )
+  ) l (name, slots, of_a_minute, of_owner)
+  where l.slots is not null
+    and l.name is not null
+    and (p_owner is not null or not l.of_owner)
+$$;
+
+-- Slots of all limits of a kind, or with `p_of_owner` of its owner: {name: slot}. Where one of them
+-- is full: {"full": name}, with the seconds after which to ask again.
+create or replace function unstuck.slots_for(
+  p_watch text,
+  p_rules jsonb,
+  p_kind text,
+  p_owner text,
+  p_of_owner boolean
+) returns jsonb language plpgsql as $$
+declare
+  v_limit record;
+  v_slot  integer;
+  v_slots jsonb := '{}';
+begin
+  for v_limit in
+    select * from unstuck.limits(p_rules, p_kind, p_owner) l where l.of_owner = p_of_owner
+  loop
+    v_slot := unstuck.slot(p_watch, v_limit.name, v_limit.slots, v_limit.of_a_minute);
+    if v_slot is null then
+      return jsonb_build_object('full', v_limit.name, 'retry_after', case
+        when v_limit.of_a_minute then (
+          select greatest(0.1, extract(
+            epoch from min(s.at) + interval '1 minute' - clock_timestamp()
+          ))
+          from unstuck.slots s
+          where s.watch = p_watch and s.name = v_limit.name and s.slot <= v_limit.slots
+        )
+        else 5
+      end);
+    end if;
+    v_slots := v_slots || jsonb_build_object(v_limit.name, v_slot);
+  end loop;
+  return v_slots;
+end $$;
+
+-- Writes an attempt into the slots that its claim has locked.
+create or replace function unstuck.fill_slots(
+  p_watch text,
+  p_slots jsonb,
+  p_task text,
+  p_number integer
+) returns void language sql as $$
+  update unstuck.slots s
+  set at = clock_timestamp(),
+      task_id = p_task,
+      number = p_number
+  from jsonb_each_text(p_slots) f
+  where s.watch = p_watch
+    and s.name = f.key
+    and s.slot = f.value::integer
+$$;
+
+-- Whether a limit of each owner holds for a kind.
+create or replace function unstuck.limits_owners(p_rules jsonb, p_kind text) returns boolean
+language sql immutable as $$
+  select (p_rules -> '*' ->> 'all_per_owner') is not null
+    or unstuck.rule_value(p_rules, p_kind, 'limit_per_owner') is not null
+$$;
+
+-- Of two refusals the one after which to ask again sooner.
+create or replace function unstuck.sooner(p_first jsonb, p_second jsonb) returns jsonb
+language sql immutable as $$
+  select case
+    when p_first is null or p_first ->> 'verdict' = 'none' then p_second
+    when (p_first ->> 'retry_after')::float8 <= (p_second ->> 'retry_after')::float8 then p_first
+    else p_second
+  end
+$$;
+
+-- Whether a push may take a task of the kind without naming it.
+create or replace function unstuck.is_chosen(p_rules jsonb, p_kind text) returns boolean
+language sql immutable parallel safe as $$
+  select coalesce(unstuck.rule_value(p_rules, p_kind, 'dispatch'), 'chosen') = 'chosen'
+$$;

@@ -1,0 +1,152 @@
+"""A kind that is paused, over each store: what waits is not claimed, and does not come nearer to
+its end."""
+
+import pytest
+
+from functions.core.policy import Watch
+from functions.core.record import replace
+from tests.sql import pass_time
+from tests.store.steps import (
+    A_MOMENT,
+    PENDING_FOR,
+    attempts,
+    claimed_again,
+    created,
+    settled,
+    swept,
+)
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def fragile(tasks: Watch) -> Watch:
+    """The watch with a breaker for the kind `image`."""
+    rule = replace(tasks.rule("image"), breaker_failures=3, breaker_pause=60.0, breaker_most=150.0)
+    return replace(tasks, rules=tasks.rules | {"image": rule})
+
+
+class TestPause:
+    def test_a_paused_kind_is_not_claimed_and_says_when_to_ask_again(self, store, db, tasks):
+        task_id = created(store, tasks, "image")
+        pause = store.pause(tasks, "image", "ada", "the provider is down", 7200.0)
+        assert (pause.kind, pause.who, pause.why) == ("image", "ada", "the provider is down")
+        assert 7200 - A_MOMENT < pause.left <= 7200
+        for task, kinds in ((task_id, None), (None, None), (None, ["image"])):
+            answer = store.claim(tasks, task, "w", kinds)
+            assert answer.verdict == "paused"
+            assert 0 < answer.retry_after <= 3600
+        assert attempts(db, task_id) == [], "no attempt is burnt"
+
+    @pytest.mark.parametrize("kinds", [None, ["image", "patient"]], ids=["any", "named"])
+    def test_the_other_kinds_go_on(self, store, tasks, kinds):
+        created(store, tasks, "image", priority=9)
+        other = created(store, tasks, "patient")
+        store.pause(tasks, "image", "ada", None, None)
+        assert store.claim(tasks, None, "w", kinds).task_id == other
+        assert store.claim(tasks, None, "w", kinds).verdict == "paused"
+
+    def test_a_whole_watch_is_paused_and_what_runs_goes_on(self, store, tasks):
+        running = claimed_again(store, tasks, created(store, tasks))
+        created(store, tasks, "patient")
+        store.pause(tasks, "*", "ada", "we move", None)
+        assert store.claim(tasks, None, "w").verdict == "paused"
+        assert store.beat(tasks, running.task_id, running.token).verdict == "held"
+        assert settled(store, tasks, running, "complete").state == "completed"
+
+    def test_it_ends_when_somebody_resumes_it_or_its_time_is_over(self, store, db, tasks):
+        task_id = created(store, tasks, "image")
+        store.pause(tasks, "image", "ada", None, 3600.0)
+        (ended,) = store.resume(tasks, "image", "bob")
+        assert (ended.who, ended.ended_by) == ("ada", "bob")
+        assert store.resume(tasks, "image", "bob") == []
+        store.pause(tasks, "image", "ada", None, 60.0)
+        assert [pause.kind for pause in store.pauses([tasks.name])] == ["image"]
+        pass_time(db, 61)
+        assert store.pauses([tasks.name]) == []
+        assert store.claim(tasks, None, "w").task_id == task_id
+
+    def test_the_time_of_a_pause_is_no_waiting(self, store, db, tasks):
+        task_id = created(store, tasks, "image")
+        pass_time(db, PENDING_FOR - 60)
+        store.pause(tasks, "image", "ada", None, None)
+        pass_time(db, 30 * DAY)
+        assert swept(store, tasks) == []
+        status = store.status(tasks, task_id)
+        assert (status.state, status.paused.who) == ("pending", "ada")
+        assert status.paused.left is None, "until somebody resumes it"
+        assert abs(status.pending_left - 60) < A_MOMENT
+        assert store.redispatch(tasks, 10) == [], "its push would come back"
+        store.resume(tasks, "image", "ada")
+        assert swept(store, tasks) == []
+        pass_time(db, 61)
+        assert [task.reason for task in swept(store, tasks)] == ["never_claimed"]
+
+    def test_of_other_watches_nothing_is_paused(self, store, tasks, hooked):
+        store.pause(hooked, "*", "ada", None, None)
+        assert store.claim(tasks, created(store, tasks), "w").verdict == "claimed"
+
+    def test_what_is_to_be_told_of_it_is_told_once(self, store, db, tasks):
+        store.pause(tasks, "image", "ada", None, None)
+        store.pause(tasks, "patient", "ada", None, 2 * DAY)
+        told = [store.pauses_told([tasks.name], DAY)]
+        pass_time(db, DAY + 1)
+        told += [store.pauses_told([tasks.name], DAY) for _ in range(2)]
+        pass_time(db, DAY)
+        told += [store.pauses_told([tasks.name], DAY) for _ in range(2)]
+        store.resume(tasks, "image", "ada")  # which the caller tells
+        told += [store.pauses_told([tasks.name], DAY)]
+        shown = [[(pause.kind, pause.verdict) for pause in some] for some in told]
+        assert shown == [[], [("image", "forgotten")], [], [("patient", "resumed")], [], []]
+
+
+class TestBreaker:
+    def test_it_pauses_after_so_many_transient_failures_in_a_row(self, store, db, fragile):
+        for reason in ("transient", "transient", "handler_error", "transient", "transient"):
+            self.fail(store, fragile, reason)
+            assert store.pauses([fragile.name]) == []
+        self.fail(store, fragile)
+        (pause,) = store.pauses([fragile.name])
+        assert (pause.kind, pause.breaker) == ("image", True)
+        assert store.claim(fragile, created(store, fragile), "w").verdict == "paused"
+        assert [pause.verdict for pause in store.pauses_told([fragile.name], DAY)] == ["paused"]
+        assert store.pauses_told([fragile.name], DAY) == []
+
+    def test_then_one_task_is_let_through_and_its_success_ends_the_pause(self, store, db, fragile):
+        probe = self.probe(store, db, fragile)
+        assert store.claim(fragile, None, "w").verdict == "paused", "only one"
+        settled(store, fragile, probe, "complete")
+        assert store.claim(fragile, created(store, fragile), "w").verdict == "claimed"
+        assert store.pauses([fragile.name]) == []
+        assert [one.verdict for one in store.pauses_told([fragile.name], DAY)] == ["resumed"]
+
+    def test_its_failure_makes_the_next_pause_twice_as_long_up_to_the_most(
+        self, store, db, fragile
+    ):
+        probe = self.probe(store, db, fragile)
+        for seconds in (120, 150, 150):
+            settled(store, fragile, probe, "retry", reason="transient", after=0)
+            assert store.claim(fragile, None, "w").verdict == "paused"
+            (pause,) = store.pauses([fragile.name])
+            assert seconds - A_MOMENT < pause.left <= seconds
+            pass_time(db, seconds + 1)
+            probe = claimed_again(store, fragile, created(store, fragile))
+
+    def test_a_task_that_was_let_through_and_lost_lets_the_next_one_try(self, store, db, fragile):
+        self.probe(store, db, fragile)
+        pass_time(db, 31)
+        swept(store, fragile)
+        assert store.claim(fragile, created(store, fragile), "w").verdict == "claimed"
+
+    @staticmethod
+    def fail(store, watch, reason="transient"):
+        attempt = claimed_again(store, watch, created(store, watch, "image"))
+        settled(store, watch, attempt, "retry", reason=reason, after=3600)
+
+    def probe(self, store, db, watch):
+        for _ in range(3):
+            self.fail(store, watch)
+        pass_time(db, 61)
+        for _ in range(3):
+            created(store, watch, "image")
+        return claimed_again(store, watch, None)
