@@ -83,6 +83,8 @@ select
 from unstuck.migrations m
 """
 """The steps that ran, with their installation, and of the verbs their table."""
+_OLD_WATCH = "unstuck_old_watch"
+"""Stands for a name that only the database knows."""
 LEDGER = (
     "attempts",
     "checkpoints",
@@ -177,7 +179,9 @@ def file(policy: Policy | None, supabase: str | None, more: str = "") -> str:
             f"set lock_timeout = '{FILE_LOCK_TIMEOUT_SECONDS}s';",
             _RECORD,
             *_owners(policy),
+            *(_renamed(policy, watch, _inherited_steps) for watch in policy.watches),
             *(_part(step) for step in steps(policy, supabase)),
+            *(_renamed(policy, watch, _dropped) for watch in policy.watches),
             _owned(policy),
             more,
             _grants(policy),
@@ -192,6 +196,30 @@ def _owners(policy: Policy) -> Iterator[str]:
         yield fill_in(template("check_watch"), names(watch))
     values = {"watches": literal(list(policy.watches)), "installation": policy.own_part}
     yield fill_in(template("check_policy"), values)
+
+
+def _renamed(policy: Policy, watch: str, text: Callable[[str, str], str]) -> str:
+    """What is done to the watch that had another name, if the database has one: `text` of both
+    names. It is known when the file runs."""
+    values = names(policy.watches[watch])
+    more = {"watches": literal(list(policy.watches)), "text": text(_OLD_WATCH, watch)}
+    return fill_in(
+        template("renamed_watch"),
+        values | more | {"installation": policy.own_part, "placeholder": _OLD_WATCH},
+    )
+
+
+def _dropped(watch: str, heir: str) -> str:
+    return _gone(watch, heir).text
+
+
+def _inherited_steps(watch: str, heir: str) -> str:
+    """The table that was made for the one is there for the other."""
+    made_once = literal(rf"^\d+_\w+\.{watch}$")
+    return (
+        "update unstuck.migrations set name = split_part(name, '.', 1) || "
+        f"{literal('.' + heir)} where name ~ {made_once};"
+    )
 
 
 def _owned(policy: Policy) -> str:
@@ -284,11 +312,7 @@ def _gone(watch: str, heir: str | None) -> Step:
             f"update unstuck.{table} set watch = {literal(heir)} where watch = {literal(watch)};"
             for table in LEDGER
         ]
-        made_once = literal(rf"^\d+_\w+\.{watch}$")
-        inherit.append(
-            "update unstuck.migrations set name = split_part(name, '.', 1) || "
-            f"{literal('.' + heir)} where name ~ {made_once};"
-        )
+        inherit.append(_inherited_steps(watch, heir))
     named = {
         "watch": watch,
         "functions": literal(routines(watch)),

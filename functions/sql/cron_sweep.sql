@@ -55,7 +55,9 @@ begin
   commit;
 @calls@
   begin
-    v_counts := unstuck.cron_add(v_counts, 'pruned', unstuck.prune(@retention@));
+    v_counts := unstuck.cron_add(
+      v_counts, 'pruned', unstuck.prune(@retention@, p_installation => '@installation@')
+    );
   exception when others then
     v_errors := v_errors || sqlerrm;
   end;

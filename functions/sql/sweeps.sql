@@ -383,21 +383,42 @@ begin
   return v_bridged + v_live;
 end $$;
 
+-- The watches of this database that belong to other installations than this one.
+create or replace function unstuck.watches_of_others(p_installation text) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if to_regclass('unstuck.migrations') is null then
+    return '{}';
+  end if;
+  return array(
+    select substring(m.name from '^verbs[.](.+)$')
+    from unstuck.migrations m
+    where m.name like 'verbs.%' and m.installation <> p_installation
+  );
+end $$;
+
+drop function if exists unstuck.prune(double precision, integer);
+
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
 -- each sweep, found by an index: a run costs the same however much is kept. Returns how many
--- attempts went; their checkpoints go with them.
-create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000)
-returns integer language plpgsql
+-- attempts went; their checkpoints go with them. What another installation has here stays as long
+-- as that one keeps it; what is left of a watch that is no more goes.
+create or replace function unstuck.prune(
+  p_keep double precision,
+  p_limit integer default 5000,
+  p_installation text default ''
+) returns integer language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
+  v_others constant text[] := unstuck.watches_of_others(p_installation);
   v_count  integer;
 begin
   with old as materialized (  -- a sub-select with a limit may run again and again: then no limit
     select o.watch, o.task_id, o.number
     from unstuck.attempts o
-    where o.ended_at < v_before
+    where o.ended_at < v_before and o.watch <> all (v_others)
     order by o.ended_at
     limit p_limit
     for update skip locked
@@ -418,7 +439,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.sweeps o
-    where o.started_at < v_before
+    where o.started_at < v_before and o.installation = p_installation
     order by o.started_at
     limit p_limit
   ));
@@ -426,7 +447,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.refusals o
-    where o.at < v_before
+    where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
   ));
@@ -434,7 +455,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.dispatches o
-    where o.at < v_before
+    where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
   ));
@@ -442,7 +463,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.operations o
-    where o.at < v_before
+    where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
   ));
@@ -450,7 +471,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.outbox o
-    where o.at < v_before
+    where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
   ));

@@ -469,8 +469,9 @@ class Store(ABC):
         answer = self._verb("pauses_told", p_watches=watches, p_forgotten=float(forgotten))
         return read_all(ToldPause, answer)
 
-    def prune(self, keep: float) -> int:
-        return int(self._verb("prune", p_keep=keep))
+    def prune(self, keep: float, installation: str = "") -> int:
+        of_one: dict[str, Any] = {"p_installation": installation} if installation else {}
+        return int(self._verb("prune", p_keep=keep, **of_one))
 
     def outbox_take(
         self, lease: float, watches: list[str] | None = None, addresses: list[str] | None = None

@@ -346,7 +346,7 @@ class _Run:
         self.counts.orphaned += self.store.orphans(watch, self.sweep_id)
 
     def _prune(self, _: float) -> None:
-        self.counts.pruned = self.store.prune(self.policy.retention)
+        self.counts.pruned = self.store.prune(self.policy.retention, self.policy.own_part)
 
     def _overview(self, _: float) -> None:
         for watch in self.watches:

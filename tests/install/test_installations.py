@@ -10,7 +10,7 @@ import yaml
 
 from functions.core.policy import Policy, parse
 from functions.errors import StoreError
-from functions.install.migrate import check, migrate
+from functions.install.migrate import check, file, migrate
 from functions.install.pg_cron import procedures, schedule
 from functions.store.postgres import PostgresStore
 from tests.adopt.adopted import HEAD
@@ -129,18 +129,25 @@ def test_a_stage_that_leaves_takes_nothing_of_the_other(empty_database: str, sta
     assert check(dsn, prod) == []
 
 
+def pushed(dsn: str, policy: Policy) -> None:
+    """As the file of `sql --supabase` does it, where no Supabase is."""
+    run(dsn, file(policy, None))
+
+
+@pytest.mark.parametrize("install", [migrate, pushed])
 def test_a_stage_that_was_alone_keeps_its_history_under_its_new_name(
-    empty_database: str, stage: Stage
+    install: Callable[[str, Policy], Any], empty_database: str, stage: Stage
 ) -> None:
     dsn = empty_database
     with_tables(dsn, "dev", "prod")
     alone = stage("dev", table="public.parcels_dev")
-    migrate(dsn, alone)
+    install(dsn, alone)
     store = PostgresStore(dsn)
     claimed = store.claim(alone.watch(), None, "w")
-    migrate(dsn, stage("prod"))
+    install(dsn, stage("prod"))
     dev = stage("dev")
-    migrate(dsn, dev)
+    install(dsn, dev)
+    assert check(dsn, dev) == []
     assert (
         store.settle(dev.watch(), claimed.task_id, claimed.token, "complete").state == "completed"
     )
@@ -168,3 +175,28 @@ def test_the_jobs_of_pg_cron_have_names_of_their_own(stage: Stage) -> None:
     assert "'unstuck-sweep-dev'" in schedule(dev)
     assert "call unstuck.cron_sweep_prod()" in schedule(prod)
     assert "procedure unstuck.cron_sweep_prod()" in procedures(prod)
+
+
+def test_each_stage_prunes_what_is_its_own(empty_database: str, stage: Stage) -> None:
+    dsn = empty_database
+    with_tables(dsn, "dev", "prod")
+    policies = [stage("dev"), stage("prod")]
+    store = PostgresStore(dsn)
+    for policy in policies:
+        migrate(dsn, policy)
+        watch = policy.watch()
+        claimed = store.claim(watch, None, "w")
+        store.settle(watch, claimed.task_id, claimed.token, "fail", reason="handler_error")
+        store.settle(watch, claimed.task_id, claimed.token, "complete")
+        store.operate(watch, "retry", [claimed.task_id])
+        store.redispatch(watch, 10)
+        begun = store.sweep_begin(None, "test", 45, policy.own_part)
+        store.sweep_end(begun.sweep_id, ok=True, counts={})
+    assert store.prune(-60, "dev") == 1
+    for table in ("attempts", "refusals", "operations"):
+        kept = run(dsn, f"select distinct watch from unstuck.{table}")
+        assert kept == [("parcels_prod",)], table
+    assert run(dsn, "select installation from unstuck.sweeps") == [("prod",)]
+    assert store.prune(-60) == 0, "nor does one that has no name"
+    assert store.prune(-60, "prod") == 1
+    store.close()
