@@ -57,12 +57,13 @@ begin
 end $$;
 
 -- The condition is short: each statement reads and prepares it anew (one that compared states took
--- a quarter of claim and settle).
+-- a quarter of claim and settle). The depth is cast to text: `||` with a number is a function in
+-- SQL, whose body would be read anew as well.
 select unstuck.keep_trigger(@table_literal@, 'unstuck_fence', $trigger$
 before update on @table@
 for each row when (
   not (@is_waiting(old)@) and (
-    current_setting('unstuck.override', true) in ('@watch@', '@watch@/' || pg_trigger_depth())
+    current_setting('unstuck.override', true) in ('@watch@', '@watch@/' || pg_trigger_depth()::text)
     and has_schema_privilege('unstuck', 'usage')
   ) is not true
 ) execute function unstuck.@watch@_fence()

@@ -206,6 +206,16 @@ returns timestamptz language sql stable as $$
   )
 $$;
 
+-- The last attempt of a task, if any.
+create or replace function unstuck.last_attempt(p_watch text, p_task text)
+returns table (number integer, tries integer, outcome text) language sql stable as $$
+  select a.number, a.tries, a.outcome
+  from unstuck.attempts a
+  where a.watch = p_watch and a.task_id = p_task
+  order by a.number desc
+  limit 1
+$$;
+
 -- Whether the attempt ended in a way that hides how far its work had come. `on_lost` of the rule
 -- says what happens then.
 create or replace function unstuck.is_loss(p_cause text) returns boolean

@@ -2,7 +2,9 @@
 -- skips the rows that the other has locked.
 --   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of
 --            its index: without an order the limit makes a scan of the whole table look cheap to
---            the planner, and each batch would do one
+--            the planner, and each batch would do one. What no index knows is asked in a CASE,
+--            which the planner takes to be true of half of the rows: it took other conditions to
+--            be true of one row, and each batch read and sorted all that was overdue
 --   apply    writes the decisions, guarded again by status
 --   sweep    does both; where the batch fails it goes row by row, so that one bad row never stops
 --            the others, whether it is wrong, locked or slow
@@ -162,13 +164,7 @@ begin
       limit p_limit
       for update skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries
-      from unstuck.attempts a
-      where a.watch = '@watch@' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('@watch@', d.task_id) l on true;
     p_limit := p_limit - coalesce(cardinality(v_asked), 0);
   end if;
 
@@ -179,61 +175,54 @@ begin
     v_turns := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
     v_before := unstuck.overdue_before(p_now, p_rules, v_turns);
     select array_agg(unstuck.unclaimed(
-      d.task_id, d.kind, l.number, l.tries, d.until = d.latest and d.until > d.alone,
-      p_now - unstuck.finite(d.until)
+      d.task_id, d.kind, l.number, l.tries, d.had_turns, p_now - unstuck.finite(d.until)
     ))
     into v_waiting
     from (
       select
         t.@key@::text as task_id,
         @kind(t)@ as kind,
-        unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns) as until,
-        @queued(t)@ + unstuck.pending_at_most(p_rules, @kind(t)@) as latest,
-        @queued(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for') as alone
+        c.until,
+        c.until = q.at + unstuck.pending_at_most(p_rules, @kind(t)@)
+          and c.until > q.at + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+          as had_turns
       from @table@ t
+      cross join lateral (
+        select @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end as at
+        offset 0  -- computed once
+      ) q
+      cross join lateral (
+        select unstuck.pending_until(q.at, @kind(t)@, p_rules, v_turns) as until
+        offset 0
+      ) c
+      left join lateral (
+        select p.at, p.times
+        from unstuck.dispatches p
+        where p.watch = '@watch@' and p.task_id = t.@key@::text
+        offset 0  -- asked by its key: what was small when the plan was made may grow
+      ) p on true
       where @is_claimable(t)@
         and @queued_bound(t)@ <= v_before
-        and @queued(t)@ <= p_now
-          - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
-          - case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end
-        and unstuck.pending_until(
-          @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end,
-          @kind(t)@,
-          p_rules,
-          v_turns
-        ) <= p_now
-        and not exists (
-          select from unstuck.attempts a
-          where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
-        )
-        -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
-        and (not v_pushes or p_task is not null or exists (
-          select from unstuck.dispatches d
-          where d.watch = '@watch@' and d.task_id = t.@key@::text and d.at >= @queued(t)@
-        ))
-        and not exists (
-          select from unstuck.dispatches d
-          where d.watch = '@watch@'
-            and d.task_id = t.@key@::text
-            and (
-              d.times = 1
-              or d.at >= unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns)
-            )
-            and d.at > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
-        )
-        and (p_task is null or t.@key@ = p_task::@key_type@)
-        and t.@key@::text <> all (p_skip)
+        and case when p_task is null then true else t.@key@ = p_task::@key_type@ end
+        and case when t.@key@::text <> all (p_skip)
+          and c.until <= p_now
+          -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
+          and (not v_pushes or p_task is not null or p.at >= @queued(t)@)
+          and (
+            (p.times = 1 or p.at >= c.until)
+            and p.at > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
+          ) is not true
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+            offset 0
+          )
+        then true end
       order by @queued_bound(t)@
       limit p_limit
-      for update skip locked
+      for update of t skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries
-      from unstuck.attempts a
-      where a.watch = '@watch@' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('@watch@', d.task_id) l on true;
     p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
 
     -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of
@@ -266,26 +255,22 @@ begin
       from @table@ t
       where @is_running(t)@
         and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
-        and @alive(t)@ <= p_now
-          - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
-          - case when @alive(t)@ < v_jump.at then v_jump.ahead else '0' end
-        and not exists (
-          select from unstuck.attempts a
-          where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
-        )
-        and (p_task is null or t.@key@ = p_task::@key_type@)
-        and t.@key@::text <> all (p_skip)
+        and case when p_task is null then true else t.@key@ = p_task::@key_type@ end
+        and case when t.@key@::text <> all (p_skip)
+          and @alive(t)@ <= p_now
+            - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
+            - case when @alive(t)@ < v_jump.at then v_jump.ahead else '0' end
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+            offset 0
+          )
+        then true end
       order by @alive_bound(t)@
       limit p_limit
       for update skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries, a.outcome
-      from unstuck.attempts a
-      where a.watch = '@watch@' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('@watch@', d.task_id) l on true;
   end if;
 
   -- Running, with a sign of life that lies in the future: that counts as now when it was first seen
@@ -326,13 +311,7 @@ begin
         )
       for update of t skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries, a.outcome
-      from unstuck.attempts a
-      where a.watch = '@watch@' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('@watch@', d.task_id) l on true;
   end if;
 
   return v_lost || v_asked || v_waiting || v_silent;

@@ -569,6 +569,16 @@ returns timestamptz language sql stable as $$
   )
 $$;
 
+-- The last attempt of a task, if any.
+create or replace function unstuck.last_attempt(p_watch text, p_task text)
+returns table (number integer, tries integer, outcome text) language sql stable as $$
+  select a.number, a.tries, a.outcome
+  from unstuck.attempts a
+  where a.watch = p_watch and a.task_id = p_task
+  order by a.number desc
+  limit 1
+$$;
+
 -- Whether the attempt ended in a way that hides how far its work had come. `on_lost` of the rule
 -- says what happens then.
 create or replace function unstuck.is_loss(p_cause text) returns boolean
@@ -3188,7 +3198,9 @@ end $$;
 -- skips the rows that the other has locked.
 --   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of
 --            its index: without an order the limit makes a scan of the whole table look cheap to
---            the planner, and each batch would do one
+--            the planner, and each batch would do one. What no index knows is asked in a CASE,
+--            which the planner takes to be true of half of the rows: it took other conditions to
+--            be true of one row, and each batch read and sorted all that was overdue
 --   apply    writes the decisions, guarded again by status
 --   sweep    does both; where the batch fails it goes row by row, so that one bad row never stops
 --            the others, whether it is wrong, locked or slow
@@ -3348,13 +3360,7 @@ begin
       limit p_limit
       for update skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries
-      from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('tasks', d.task_id) l on true;
     p_limit := p_limit - coalesce(cardinality(v_asked), 0);
   end if;
 
@@ -3365,61 +3371,54 @@ begin
     v_turns := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
     v_before := unstuck.overdue_before(p_now, p_rules, v_turns);
     select array_agg(unstuck.unclaimed(
-      d.task_id, d.kind, l.number, l.tries, d.until = d.latest and d.until > d.alone,
-      p_now - unstuck.finite(d.until)
+      d.task_id, d.kind, l.number, l.tries, d.had_turns, p_now - unstuck.finite(d.until)
     ))
     into v_waiting
     from (
       select
         t."id"::text as task_id,
         t."kind" as kind,
-        unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns) as until,
-        t."scheduled_at" + unstuck.pending_at_most(p_rules, t."kind") as latest,
-        t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') as alone
+        c.until,
+        c.until = q.at + unstuck.pending_at_most(p_rules, t."kind")
+          and c.until > q.at + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+          as had_turns
       from "public"."tasks" t
+      cross join lateral (
+        select t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end as at
+        offset 0  -- computed once
+      ) q
+      cross join lateral (
+        select unstuck.pending_until(q.at, t."kind", p_rules, v_turns) as until
+        offset 0
+      ) c
+      left join lateral (
+        select p.at, p.times
+        from unstuck.dispatches p
+        where p.watch = 'tasks' and p.task_id = t."id"::text
+        offset 0  -- asked by its key: what was small when the plan was made may grow
+      ) p on true
       where t."status" = 'pending'
         and t."scheduled_at" <= v_before
-        and t."scheduled_at" <= p_now
-          - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-          - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
-        and unstuck.pending_until(
-          t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end,
-          t."kind",
-          p_rules,
-          v_turns
-        ) <= p_now
-        and not exists (
-          select from unstuck.attempts a
-          where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
-        )
-        -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
-        and (not v_pushes or p_task is not null or exists (
-          select from unstuck.dispatches d
-          where d.watch = 'tasks' and d.task_id = t."id"::text and d.at >= t."scheduled_at"
-        ))
-        and not exists (
-          select from unstuck.dispatches d
-          where d.watch = 'tasks'
-            and d.task_id = t."id"::text
-            and (
-              d.times = 1
-              or d.at >= unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns)
-            )
-            and d.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
-        )
-        and (p_task is null or t."id" = p_task::uuid)
-        and t."id"::text <> all (p_skip)
+        and case when p_task is null then true else t."id" = p_task::uuid end
+        and case when t."id"::text <> all (p_skip)
+          and c.until <= p_now
+          -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
+          and (not v_pushes or p_task is not null or p.at >= t."scheduled_at")
+          and (
+            (p.times = 1 or p.at >= c.until)
+            and p.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+          ) is not true
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+            offset 0
+          )
+        then true end
       order by t."scheduled_at"
       limit p_limit
-      for update skip locked
+      for update of t skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries
-      from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('tasks', d.task_id) l on true;
     p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
 
     -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of
@@ -3452,26 +3451,22 @@ begin
       from "public"."tasks" t
       where t."status" = 'processing'
         and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
-        and t."updated_at" <= p_now
-          - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
-          - case when t."updated_at" < v_jump.at then v_jump.ahead else '0' end
-        and not exists (
-          select from unstuck.attempts a
-          where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
-        )
-        and (p_task is null or t."id" = p_task::uuid)
-        and t."id"::text <> all (p_skip)
+        and case when p_task is null then true else t."id" = p_task::uuid end
+        and case when t."id"::text <> all (p_skip)
+          and t."updated_at" <= p_now
+            - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+            - case when t."updated_at" < v_jump.at then v_jump.ahead else '0' end
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+            offset 0
+          )
+        then true end
       order by t."updated_at"
       limit p_limit
       for update skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries, a.outcome
-      from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('tasks', d.task_id) l on true;
   end if;
 
   -- Running, with a sign of life that lies in the future: that counts as now when it was first seen
@@ -3512,13 +3507,7 @@ begin
         )
       for update of t skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries, a.outcome
-      from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('tasks', d.task_id) l on true;
   end if;
 
   return v_lost || v_asked || v_waiting || v_silent;
@@ -5474,12 +5463,13 @@ begin
 end $$;
 
 -- The condition is short: each statement reads and prepares it anew (one that compared states took
--- a quarter of claim and settle).
+-- a quarter of claim and settle). The depth is cast to text: `||` with a number is a function in
+-- SQL, whose body would be read anew as well.
 select unstuck.keep_trigger('"public"."tasks"', 'unstuck_fence', $trigger$
 before update on "public"."tasks"
 for each row when (
   not (old."status" = 'pending') and (
-    current_setting('unstuck.override', true) in ('tasks', 'tasks/' || pg_trigger_depth())
+    current_setting('unstuck.override', true) in ('tasks', 'tasks/' || pg_trigger_depth()::text)
     and has_schema_privilege('unstuck', 'usage')
   ) is not true
 ) execute function unstuck.tasks_fence()
