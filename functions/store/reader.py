@@ -21,11 +21,12 @@ def read(answer: type[Some], data: Any) -> Some:
     if not isinstance(data, dict):
         raise _unreadable(answer, f"is {data!r}")
     record = object.__new__(answer)
+    fields = vars(record)
     for name, convert in _converters(answer).items():
         if name in data:
-            vars(record)[name] = convert(data[name]) if convert else data[name]
+            fields[name] = convert(data[name]) if convert else data[name]
         elif hasattr(answer, name):
-            vars(record)[name] = getattr(answer, name)
+            fields[name] = getattr(answer, name)
         else:
             raise _unreadable(answer, f"lacks `{name}`")
     return record
