@@ -158,6 +158,13 @@ class Watch(PolicyRecord):
         ),
         "Which other columns the table has. None of them is required.",
     )
+    error_keys: dict[str, str] = policy_key(
+        by_name(choice("message", "code", "time")),
+        "Of an error that is JSON: the keys that its application reads, and what each holds, as "
+        '`{msg: message, code: code}`. The key "" makes it a JSON string. Default: `error`, '
+        "`reason` and `at`.",
+        default={},
+    )
     clocks: dict[str, tuple[str, ...]] = policy_key(
         same_kind(
             NAMES,

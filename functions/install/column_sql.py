@@ -47,6 +47,9 @@ class Column:
     """Whether its numbers are times; None where no row tells."""
     full: bool = False
     """Whether no row has it empty, although rows wait."""
+    keys: tuple[tuple[str, str], ...] = ()
+    """Of an error in JSON: the keys that its application reads, and what each holds: message, code
+    or time. The key "" is of a JSON string."""
     iso: bool = False
     """Whether its texts are times in ISO form."""
 
@@ -163,6 +166,8 @@ def note(column: Column, text: str, code: str, row: str = "t") -> str | None:
     if column.generated or column.labels:
         return None
     before = qualified(column, row)
+    if column.type in TEXTS and column.keys:
+        return f"({_entry(column, text, code)})::text"
     if column.type in TEXTS and column.width:
         return f"left({text}, {column.width})"
     if column.type in TEXTS and re.search(r"logs?$", column.name.lower()):
@@ -179,8 +184,7 @@ def note(column: Column, text: str, code: str, row: str = "t") -> str | None:
 def _merged(column: Column, text: str, code: str, row: str) -> str:
     """Objects are merged, lists get one more, anything else is wrapped. A list of strings, such as
     the lines of a log, gets a string. An absent value takes the shape of the default."""
-    now = "to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
-    entry = f"jsonb_build_object('error', {text}, 'reason', {code}, 'at', {now})"
+    entry = _entry(column, text, code)
     value = f"{qualified(column, row)}::jsonb"
     lines = bool(re.search(r"log|message|line|warning", column.name.lower()))
     empty = f"to_jsonb({text})" if lines else entry
@@ -194,6 +198,20 @@ def _merged(column: Column, text: str, code: str, row: str) -> str:
         f"else case when {value} is null then {f'jsonb_build_array({empty})' if listed else entry} "
         f"else {entry} || jsonb_build_object('before', {value}) end end"
     )
+
+
+def _entry(column: Column, text: str, code: str) -> str:
+    """The error itself, with the keys that the application reads."""
+    contents = {
+        "message": text,
+        "code": code,
+        "time": "to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
+    }
+    keys = column.keys or (("error", "message"), ("reason", "code"), ("at", "time"))
+    if keys[0][0] == "":
+        return f"to_jsonb({text})"
+    pairs = (f"{literal(key)}, {contents[role]}" for key, role in keys)
+    return f"jsonb_build_object({', '.join(pairs)})"
 
 
 def nothing(column: Column) -> str | None:

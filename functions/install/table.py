@@ -8,6 +8,7 @@ word apart."""
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from functions.core.policy import Watch
@@ -67,7 +68,10 @@ class Table:
 
     def column(self, name: str) -> Column:
         """The column with the type that the watch states for it, else the usual one of its use."""
-        return typed(name, self._types.get(name, "text"))
+        column = typed(name, self._types.get(name, "text"))
+        if self.watch.error_keys and name == self.watch.columns.get("error"):
+            return replace(column, keys=tuple(self.watch.error_keys.items()))
+        return column
 
     # the state of a row
 

@@ -50,6 +50,7 @@ def watch(
             if mapping.columns.get(role)
         }
         | _counts(mapping),
+        "error_keys": _error_keys(inferred),
         "clocks": _clocks(inferred),
         "per_row": _per_row(inferred),
         "deleted": list(mapping.deleted),
@@ -308,6 +309,11 @@ def _clocks(inferred: Inferred) -> dict[str, list[str]]:
     if clocks["due"]:
         clocks["queued"] = list(dict.fromkeys([*clocks["due"], *clocks["queued"]]))
     return {name: columns for name, columns in clocks.items() if columns}
+
+
+def _error_keys(inferred: Inferred) -> dict[str, str]:
+    error = inferred.table.columns.get(inferred.mapping.columns.get("error") or "")
+    return dict(error.keys) if error else {}
 
 
 def _counts(mapping: Mapping) -> dict[str, str]:

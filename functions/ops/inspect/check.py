@@ -2,13 +2,14 @@
 JSON or in words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from functions.core.states import State
 from functions.ops.cli.out import print_message, print_table, span
 from functions.ops.inspect import evidence
 from functions.ops.inspect.catalogue import candidates, facts, labels_behind, occurring, table_oid
+from functions.ops.inspect.error_shape import error_keys
 from functions.ops.inspect.fix import Fixed
 from functions.ops.inspect.indexes import covered, recommended
 from functions.ops.inspect.infer import Inferred, infer
@@ -64,6 +65,10 @@ def _infer(
         lambda: override_of(map_file, words or (), table_facts.columns),
         lambda status, words: evidence.read(connection, table_facts, status, words),
     )
+    if not inferred.refused and (keys := error_keys(connection, inferred)):
+        name = inferred.mapping.columns["error"] or ""
+        columns = inferred.table.columns | {name: replace(inferred.table.columns[name], keys=keys)}
+        inferred.table = replace(inferred.table, columns=columns)
     if table_facts.row_security:
         inferred.doubts.append(doubt("hidden"))
     return inferred

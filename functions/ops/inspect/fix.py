@@ -215,8 +215,9 @@ def _ended(test: Overdue, state: State) -> dict[str, str]:
     mapping = test.mapping
     values = {mapping.status or "": literal(mapping.word(state))} | _touched(test)
     if error := mapping.columns.get("error"):
-        code = literal(str(_code(test, state)))
-        text = note(test.columns[error], message(test, state), code)
+        code, column = literal(str(_code(test, state))), test.columns[error]
+        has_code = any(role == "code" for _, role in column.keys)
+        text = note(column, message(test, state, with_code=not has_code), code)
         if text is not None:
             values[error] = text
     ends = [] if mapping.ends_well else mapping.clock("finished")
@@ -285,10 +286,12 @@ def _clocks(test: Overdue) -> tuple[Column, ...]:
     return tuple(test.columns[name] for names in test.mapping.clocks.values() for name in names)
 
 
-def message(test: Overdue, state: State = State.FAILED) -> str:
-    """The reason as SQL: a code first, which a narrow column keeps, and a sentence."""
+def message(test: Overdue, state: State = State.FAILED, *, with_code: bool = True) -> str:
+    """The reason as SQL: a code first, which a narrow column keeps, and a sentence. Without the
+    code where the column has a place for it."""
+    prefix = f"{_code(test, state)}: " if with_code else ""
     if state == State.CANCELLED:
-        return literal(f"{Reason.CANCELLED}: Its user asked to stop it, and no worker answered.")
+        return literal(f"{prefix}Its user asked to stop it, and no worker answered.")
     since = f"to_char({test.since} at time zone 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"')"
-    beginning = literal(f"{CODES[test.state]}: {SENTENCES[test.state]} ")
+    beginning = literal(f"{prefix}{SENTENCES[test.state]} ")
     return f"({beginning} || coalesce({since}, 'a time that no clock tells') || '.')"
