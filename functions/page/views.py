@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, render_template, request
 
 from functions.core import redact
-from functions.core.answers import OpenCount, OverdueCount
+from functions.core.answers import OverdueCount
 from functions.core.explain import explain
 from functions.core.policy import Watch
 from functions.core.record import plain
@@ -140,15 +140,25 @@ def _badges(answers: dict[str, Summary | StoreError]) -> dict[str, OverdueCount 
 
 
 def _groups(name: str, answer: Summary) -> list[dict[str, Any]]:
-    """Open tasks of a table by kind: {table, kind, running, pending}; the last two are an OpenCount
-    or None."""
-    groups: dict[str | None, dict[str, str | OpenCount | None]] = {}
+    """Open tasks of a table by kind: {table, kind, running, pending, missing}; running and pending
+    are an OpenCount or None, `missing` says which handler tasks wait for that nobody runs."""
+    groups: dict[str | None, dict[str, Any]] = {}
     for tasks in answer.open:
         group = groups.setdefault(
             tasks.kind, {"table": name, "kind": tasks.kind, "running": None, "pending": None}
         )
         group[tasks.state] = tasks
+    for group in groups.values():
+        waits = group["pending"] and not group["running"]
+        group["missing"] = _missing_handler(name, group["kind"]) if waits else None
     return list(groups.values())
+
+
+def _missing_handler(name: str, kind: str | None) -> str | None:
+    from functions.worker.kinds import has_handler, where_to_write
+
+    watch = page().policy().watches[name]
+    return None if has_handler(watch, kind or "") else where_to_write(watch, kind or "")
 
 
 def _kinds(groups: list[dict[str, Any]], day: LastDay) -> list[str]:

@@ -277,7 +277,7 @@ begin
           'running',
           @kind(t)@,
           count(*),
-          extract(epoch from v_now - min(unstuck.finite(@started(t)@)))
+          extract(epoch from v_now - min(unstuck.finite(coalesce(@started(t)@, @alive(t)@))))
         from @table@ t
         where @is_running(t)@
         group by 2

@@ -54,7 +54,7 @@ begin
         union all
         select 'running', r.kind, count(*), extract(epoch from v_now - min(unstuck.finite(r.since)))
         from (
-          select @kind(t)@ as kind, @started(t)@ as since
+          select @kind(t)@ as kind, coalesce(@started(t)@, @alive(t)@) as since
           from @table@ t
           where @is_running(t)@
           order by @alive_bound(t)@

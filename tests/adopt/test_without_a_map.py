@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from functions.core.policy import parse
+from functions.core.record import replace
 from functions.core.states import State
 from functions.errors import PolicyError
 from functions.install.migrate import migrate
@@ -82,13 +83,18 @@ def written_columns(adopted: Adopted) -> set[str]:
     return names | {name for columns in watch.also.values() for name in columns}
 
 
+def failures_of(sweep_id: int) -> dict[str, Any]:
+    """The filter of `undo`."""
+    return {"states": ["failed"], "sweep_id": sweep_id}
+
+
 def test_a_task_comes_to_each_end_and_back(unmapped: tuple[Adopted, Inferred]) -> None:
     adopted, _ = unmapped
     store, watch = adopted.store, adopted.watch
     if not watch.may_wait or not watch.words[State.COMPLETED]:
         pytest.skip("its rows do not wait, or do not complete")
-    done, lost, put_off = (adopted.row("pending") for _ in range(3))
-    before = {key: row_of(adopted, key) for key in (done, lost, put_off)}
+    done, lost, put_off, undone = (adopted.row("pending") for _ in range(4))
+    before = {key: row_of(adopted, key) for key in (done, lost, put_off, undone)}
 
     claimed = store.claim(watch, done, "w")
     assert claimed.verdict == "claimed"
@@ -114,6 +120,18 @@ def test_a_task_comes_to_each_end_and_back(unmapped: tuple[Adopted, Inferred]) -
     assert store.claim(watch, put_off, "w").verdict == "claimed"
     if watch.words[State.CANCELLED]:
         store.cancel(watch, put_off)
+
+    careful = replace(watch, rules={"*": replace(watch.rule("*"), on_lost="fail")})
+    assert store.claim(careful, undone, "w").verdict == "claimed"
+    adopted.expire(undone)
+    sweep_id = store.sweep_begin(None, "test", 60).sweep_id
+    assert store.sweep(careful, 500, sweep_id=sweep_id).unsweepable == []
+    assert state_of(adopted, undone) == "failed"
+    failed = [task.task_id for task in store.find(watch, failures_of(sweep_id), 500)]
+    assert failed == [undone]
+    assert store.operate(watch, "retry", failed) == [undone]
+    assert state_of(adopted, undone) == "pending"
+    assert store.claim(watch, undone, "w").verdict == "claimed"
 
     others = before[done].keys() - written_columns(adopted)
     for key, old in before.items():

@@ -1,6 +1,7 @@
 """Several tables: the number is the sum, each table has its own in the picker, and the list shows
 them together."""
 
+import html
 import re
 from collections.abc import Iterator
 
@@ -41,6 +42,12 @@ def test_the_number_is_the_sum_and_each_table_has_its_own(here):
     assert badges(text) == {"": "All tables", "tasks": "tasks 2 stuck", "films": "films 3 stuck"}
     assert 'data-stuck="3"' in here.get(watch="films")
     assert "films 3 stuck" in read(here.get(watch="tasks")), "the others stay in sight"
+
+
+def test_the_handler_that_waiting_tasks_lack_is_named_with_its_place(here):
+    text = read(here.get("/part/pulse"))
+    assert "no handler for tasks of the kind 'poster'" in html.unescape(text)
+    assert "functions/handlers/trailer.py" in text
 
 
 def test_the_rows_of_all_tables_are_in_one_list_stuck_ones_first(here):

@@ -4360,7 +4360,7 @@ begin
           'running',
           t."kind",
           count(*),
-          extract(epoch from v_now - min(unstuck.finite(t."started_at")))
+          extract(epoch from v_now - min(unstuck.finite(coalesce(t."started_at", t."updated_at"))))
         from "public"."tasks" t
         where t."status" = 'processing'
         group by 2
@@ -5126,7 +5126,7 @@ begin
         union all
         select 'running', r.kind, count(*), extract(epoch from v_now - min(unstuck.finite(r.since)))
         from (
-          select t."kind" as kind, t."started_at" as since
+          select t."kind" as kind, coalesce(t."started_at", t."updated_at") as since
           from "public"."tasks" t
           where t."status" = 'processing'
           order by t."updated_at"

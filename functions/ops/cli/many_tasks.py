@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from functions.core.policy import Watch
-from functions.core.states import ACTIONS
+from functions.core.states import ACTIONS, State
 from functions.ops.cli import selection, target
 from functions.ops.cli.out import (
     ERROR,
@@ -63,6 +63,9 @@ def run(action: str, options: argparse.Namespace) -> int:
     count = len(task_ids)
     if task_ids and not options.json:
         _print_preview(store, watch, task_filter, count)
+    if action == "cancel" and count and not watch.words[State.CANCELLED]:
+        word = watch.words[State.FAILED][0]
+        print_message(f"{watch.table} has no word for cancelled: such a task becomes {word!r}")
     question = f"{action} {counted(count, 'task')} of {watch.table}?"
     applied = bool(task_ids) and confirmed(question, yes=options.apply)
     to_move = task_ids if applied else []

@@ -72,24 +72,26 @@ def _watch(
         return findings
     findings = names.key(watch, table) + names.words(watch, table) + list(rows.shape(watch, table))
     installed = not missing & _needed(watch, missing)
+    by_check = first_sweep.look(connection, watch)
+    with_our_tables: list[Check] = [
+        partial(rows.handlers, connection, watch),
+        partial(cost.indexes, connection, watch, table),
+        partial(first_sweep.decided, connection, policy, watch, by_check),
+    ]
     later: list[Check] = [
         partial(rows.foreign_writers, connection, watch, table),
-        partial(rows.handlers, connection, watch),
         partial(deployment.role, connection, watch, table, installed=installed),
-        partial(cost.indexes, connection, watch, table),
+        *(with_our_tables if installed else ()),
     ]
     for check in later:
         findings += _guarded(connection, watch, check)
-    by_check = first_sweep.look(connection, watch)
     if installed:
         findings += rows.put_back(watch, table)
-        decided = partial(first_sweep.decided, connection, policy, watch, by_check)
-        findings += _guarded(connection, watch, decided)
         findings += _guarded(connection, watch, partial(deployment.pace, connection, watch))
     return findings + (
         try_actions(connection, watch)
         if installed
-        else _rehearsed(connection, policy, watch, table, missing, by_check)
+        else _rehearsed(connection, policy, watch, table, missing, with_our_tables)
     )
 
 
@@ -99,10 +101,10 @@ def _rehearsed(
     watch: Watch,
     table: Facts,
     missing: set[str],
-    by_check: first_sweep.Look | None,
+    checks: list[Check],
 ) -> list[Finding]:
-    """What `migrate` would install, and the actions with it, rolled back together. Without
-    triggers, whose lock would keep writers waiting; so not where one of them matters."""
+    """What `migrate` would install, and the checks and actions with it, rolled back together.
+    Without triggers, whose lock would keep writers waiting; so not where one of them matters."""
     if watch.fence != "off" or any(
         trigger.name in {"unstuck_fence", "unstuck_observe"} for trigger in table.triggers
     ):
@@ -114,8 +116,10 @@ def _rehearsed(
                     connection.execute(step.text.encode())
                 if step.name == "shared":
                     connection.execute(_NO_TRIGGERS)
-            decided = partial(first_sweep.decided, connection, policy, watch, by_check)
-            return _guarded(connection, watch, decided) + try_actions(connection, watch)
+            findings = []
+            for check in checks:
+                findings += _guarded(connection, watch, check)
+            return findings + try_actions(connection, watch)
     except psycopg.errors.InsufficientPrivilege:
         return [not_installed(watch)]
     except psycopg.Error as error:

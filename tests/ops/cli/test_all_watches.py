@@ -118,6 +118,22 @@ def stuck(world: World) -> None:
     world.add("mixes", "queued", 1, "1 second")
 
 
+def test_a_task_runs_since_its_last_sign_of_life_where_no_column_tells_its_start(
+    world: World,
+) -> None:
+    world.add("covers", "running", 1)
+    [group] = world.json("stats", "--in", "covers")["open"]
+    [task] = world.json("check", "--table", "public.covers")["stuck"]
+    assert abs(group["oldest"] - task["age_seconds"]) < 60
+
+
+def test_a_table_without_a_word_for_cancelled_says_what_a_cancel_writes(world: World) -> None:
+    world.add("covers", "queued", 1)
+    ran = world("cancel", "--in", "covers", "--apply")
+    assert "no word for cancelled: such a task becomes 'failed'" in ran.err
+    assert world.phases()["covers"] == {"failed": 1}
+
+
 def test_the_dry_run_tells_all_watches_by_reason_with_the_ages(world: World) -> None:
     stuck(world)
     lines = world("sweep", "--dry-run").out.splitlines()
