@@ -7,14 +7,15 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.terraform import ROOT, Mocked, Terraform, resources, started
+from tests.terraform import FILLED_BY_HAND, ROOT, Mocked, Terraform, arguments, resources, started
 
 PROJECT = "demo-project"
 FILM = "{run_for: 3h, runs_on: pool, memory: 6GB}"
@@ -98,16 +99,45 @@ FILLED = ["two-of-them-supabase-jwt-secret", "two-of-them-notify-secret"]
 
 
 @dataclass(frozen=True)
-class Infra:
-    """What Terraform made of infra/."""
+class Applied:
+    """What Terraform made of infra/ with some variables: the arguments of each resource by its
+    address, the plan as JSON, what each command said, and its exit code."""
 
     complete: bool
     resources: dict[str, dict[str, Any]]
-    everything: dict[str, dict[str, Any]]
-    everything_plan: str
+    plan: str
     outputs: dict[str, str]
-    """What the commands said, and their exit codes, by name."""
     codes: dict[str, int]
+
+
+class Infra:
+    """infra/ with the defaults, and with everything switched on. Each is applied when the first
+    test of a run asks for it, and kept in a file that the processes of the run share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def default(self) -> Applied:
+        return self._applied("default", FILLED_BY_HAND, lambda _: {})
+
+    @cached_property
+    def switched_on(self) -> Applied:
+        return self._applied(
+            "everything", FILLED, lambda folder: {"policy_file": policy_file(folder), **EVERYTHING}
+        )
+
+    @property
+    def complete(self) -> bool:
+        return self.default.complete
+
+    @property
+    def resources(self) -> dict[str, dict[str, Any]]:
+        return self.default.resources
+
+    @property
+    def everything(self) -> dict[str, dict[str, Any]]:
+        return self.switched_on.resources
 
     def of_type(self, kind: str, *, everything: bool = False) -> dict[str, dict[str, Any]]:
         """The resources of one type, by what stands in the brackets of their address, or by their
@@ -118,6 +148,20 @@ class Infra:
             for address, one in found.items()
             if address.split("[")[0].split(".")[-2] == kind
         }
+
+    def _applied(
+        self, name: str, filled: Sequence[str], more: Callable[[Path], dict[str, Any]]
+    ) -> Applied:
+        kept = self._folder / f"{name}.json"
+        with (self._folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                folder = self._folder / name
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that was stopped
+                with started(folder, filled) as terraform:
+                    variables = {"project_id": PROJECT, **more(folder)}
+                    kept.write_text(json.dumps(_run(terraform, variables)))
+        return Applied(**json.loads(kept.read_text()))
 
 
 def _key(address: str) -> str:
@@ -142,33 +186,25 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
 
 
 @pytest.fixture(scope="session")
-def infra(shared: Path, request: pytest.FixtureRequest) -> Infra:
-    kept = shared / "infra.json"
-    with (shared / "infra.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            kept.write_text(json.dumps(_run(request.getfixturevalue("terraform"), shared)))
-    return Infra(**json.loads(kept.read_text()))
+def infra(shared: Path) -> Infra:
+    return Infra(shared)
 
 
-def _run(terraform: Terraform, folder: Path) -> dict[str, Any]:
-    said = {"validate": terraform.run("validate"), "apply": terraform.apply(project_id=PROJECT)}
-    assert said["apply"].returncode in {0, 2}, said["apply"].stdout + said["apply"].stderr
-    found = resources(terraform.state())
-    said["second plan"] = terraform.plan(project_id=PROJECT)
-    shutil.copy(Path(terraform.work, "build", "functions.zip"), folder)
-    with started(folder / "everything", FILLED) as other:
-        variables = {"project_id": PROJECT, "policy_file": policy_file(folder), **EVERYTHING}
-        plan = other.planned(**variables)
-        said["everything"] = other.apply(**variables)
-        everything = resources(other.state())
+def _run(terraform: Terraform, variables: dict[str, Any]) -> dict[str, Any]:
+    """Plan (of more than the defaults), apply, a second plan, and destroy."""
+    plan = terraform.planned(**variables) if len(variables) > 1 else None
+    done = {"apply": terraform.apply(**variables)}
+    assert done["apply"].returncode in {0, 2}, done["apply"].stdout + done["apply"].stderr
+    applied = resources(terraform.state())
+    if terraform.complete:
+        done["second plan"] = terraform.plan(**variables)
+        done["destroy"] = terraform.run("destroy", "-auto-approve", *arguments(variables))
     return {
         "complete": terraform.complete,
-        "resources": found,
-        "everything": everything,
-        "everything_plan": json.dumps(plan),
-        "outputs": {name: done.stdout + done.stderr for name, done in said.items()},
-        "codes": {name: done.returncode for name, done in said.items()},
+        "resources": applied,
+        "plan": json.dumps(plan),
+        "outputs": {name: one.stdout + one.stderr for name, one in done.items()},
+        "codes": {name: one.returncode for name, one in done.items()},
     }
 
 

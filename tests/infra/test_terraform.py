@@ -5,7 +5,6 @@ import ast
 import json
 import re
 import subprocess
-import zipfile
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 from urllib.parse import unquote
@@ -20,8 +19,7 @@ from functions.sweep import gauges
 from tests.chain.definitions import BASE, FUNCTIONS, base
 from tests.chain.query import compiled
 from tests.infra.conftest import EVERYTHING, PROJECT, block
-from tests.infra.test_archive import listed
-from tests.terraform import ROOT, Terraform, binary, resources
+from tests.terraform import ROOT, binary, resources
 
 ALERTS = ROOT / "infra" / "alerts"
 RUNBOOKS = ROOT / "infra" / "runbooks"
@@ -47,26 +45,21 @@ def test_the_files_are_formatted():
     assert done.returncode == 0, done.stdout.decode()
 
 
-def test_they_are_valid_and_a_project_is_all_that_must_be_given(infra):
-    assert infra.codes["validate"] == 0, infra.outputs["validate"]
-    assert "Success! The configuration is valid." in infra.outputs["validate"]
-    assert "Nobody is told" in infra.outputs["apply"], "without a channel it warns"
+def test_they_are_valid_and_a_project_is_all_that_must_be_given(terraform, infra):
+    done = terraform.run("validate")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Success! The configuration is valid." in done.stdout
+    assert "Nobody is told" in infra.default.outputs["apply"], "without a channel it warns"
 
 
-def test_a_second_plan_has_no_changes(infra):
+@pytest.mark.parametrize("switches", ["default", "switched_on"])
+def test_a_second_plan_has_no_changes_and_all_can_be_destroyed(infra, switches):
     if not infra.complete:
         pytest.skip("nothing was applied: only tfmock applies without a cloud")
-    assert infra.codes["second plan"] == 0, infra.outputs["second plan"]
-    assert "No changes." in infra.outputs["second plan"]
-
-
-@pytest.mark.parametrize(
-    "file", sorted((ROOT / "infra" / "tests").glob("*.tftest.hcl")), ids=lambda file: file.stem
-)
-def test_terraforms_own_tests_are_green(terraform, file):
-    done = terraform.run("test", f"-filter=tests/{file.name}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"Success! [1-9][0-9]* passed, 0 failed\.", done.stdout)
+    applied = getattr(infra, switches)
+    assert applied.codes["second plan"] == 0, applied.outputs["second plan"]
+    assert "No changes." in applied.outputs["second plan"]
+    assert applied.codes["destroy"] == 0, applied.outputs["destroy"]
 
 
 def refusals():
@@ -170,9 +163,9 @@ def test_what_is_set_lets_every_function_push_a_task_to_the_worker(infra):
 
 
 def test_no_secret_is_in_the_plan_though_values_were_given(infra):
-    assert "S3CRET" not in infra.everything_plan
-    assert "secret_data_wo" in infra.everything_plan, "they were planned to be written"
-    planned = resources(json.loads(infra.everything_plan))
+    assert "S3CRET" not in infra.switched_on.plan
+    assert "secret_data_wo" in infra.switched_on.plan, "they were planned to be written"
+    planned = resources(json.loads(infra.switched_on.plan))
     versions = [
         one
         for address, one in planned.items()
@@ -366,26 +359,6 @@ def test_each_function_runs_as_the_account_of_its_part(infra):
 
 
 # -- the archive
-
-
-@pytest.fixture(scope="session")
-def archive(infra, shared):
-    with zipfile.ZipFile(shared / "functions.zip") as found:
-        yield found
-
-
-def test_the_archive_is_what_gcloud_would_deploy_file_by_file(archive):
-    assert sorted(archive.namelist()) == listed()
-    assert {
-        "main.py",
-        "requirements.txt",
-        "functions/policy.yaml",
-        "functions/sweep/sweep.py",
-    } <= set(archive.namelist())
-    parts = {part for path in archive.namelist() for part in path.split("/")}
-    assert not parts & {"ops", "tests", "infra", "__pycache__", ".env", "docs"}
-    for path in archive.namelist():
-        assert archive.read(path) == (ROOT / path).read_bytes(), path
 
 
 def test_the_object_is_named_by_its_content(infra):
@@ -665,17 +638,3 @@ def test_the_slo_counts_ends_that_are_good_and_bad_and_no_others(infra):
     assert 'metric.labels.state="completed"' in ratio["good_service_filter"]
     assert 'metric.labels.state="failed"' in ratio["bad_service_filter"]
     assert not ratio["total_service_filter"], "Google takes exactly two of the three"
-
-
-# -- the real provider's way
-
-
-def test_the_way_without_tfmock_takes_the_same_files(terraform, tmp_path):
-    """With tfmock in the place of the registry's provider."""
-    if not terraform.complete:
-        pytest.skip("this is the way with a provider of the registry already")
-    other = Terraform(
-        tmp_path, {"TF_REATTACH_PROVIDERS": terraform._session.env["TF_REATTACH_PROVIDERS"]}
-    )
-    assert other.init().returncode == 0
-    assert "Success!" in other.run("validate").stdout
