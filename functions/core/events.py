@@ -291,6 +291,28 @@ CLOCK_JUMPED = Event(
     ("seconds", "count"),
     uncounted="It is rare, and each line raises an alert by itself (ClockJumped).",
 )
+KIND_PAUSED = Event(
+    "kind_paused",
+    WARNING,
+    "{watch}: tasks of the kind {kind} are paused by {who}: {why}",
+    ("watch", "kind", "who", "why", "left"),
+    uncounted="A person or a breaker did it, and `stats` and the page show it. One that is "
+    "forgotten raises an alert (PauseForgotten).",
+)
+KIND_RESUMED = Event(
+    "kind_resumed",
+    INFO,
+    "{watch}: tasks of the kind {kind} are taken again, by {ended_by}, after {age} s",
+    ("watch", "kind", "who", "why", "age", "ended_by"),
+    uncounted="The end of a pause; what waits is taken again.",
+)
+PAUSE_FORGOTTEN = Event(
+    "pause_forgotten",
+    ERROR,
+    "{watch}: the kind {kind} is paused since {age} s without an end, by {who}: {why}",
+    ("watch", "kind", "who", "why", "age"),
+    uncounted="It is rare, and each line raises an alert by itself (PauseForgotten).",
+)
 TASK_UNSWEEPABLE = Event(
     "task_unsweepable",
     ERROR,

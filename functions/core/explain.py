@@ -4,7 +4,7 @@ when.
 A pure function of what `status` answers and of the rule, so that the API, the command line and the
 page say the same."""
 
-from functions.core.answers import LastAttempt, TaskStatus
+from functions.core.answers import LastAttempt, Pause, TaskStatus
 from functions.core.policy import Policy, Rule, Watch
 from functions.core.progress import progress_of
 from functions.core.states import Outcome, State
@@ -75,6 +75,8 @@ def _pending(policy: Policy, rule: Rule, status: TaskStatus) -> str:
     if status.due_in and status.due_in > 0:
         subject = "the next try" if again else "it"
         return f"{again}It is pending; {subject} may start in {span(status.due_in)}."
+    if status.paused:
+        return f"{again}{_paused(status.paused)}"
     if waited is None:
         return f"{again}It waits for a worker; since when is not known, so that no sweep fails it."
     left = rule.pending_for - waited if status.pending_left is None else status.pending_left
@@ -88,6 +90,22 @@ def _pending(policy: Policy, rule: Rule, status: TaskStatus) -> str:
     return (
         f"{again}It has waited {span(waited)} for a worker. "
         f"It {push}, and fails as never_claimed in {span(left)}."
+    )
+
+
+def _paused(pause: Pause) -> str:
+    paused = "All tasks of its table are" if pause.kind == "*" else "Its kind is"
+    reason = f" ({pause.why})" if pause.why else ""
+    if pause.breaker:
+        left = span(pause.left or 0)
+        end = f"In {left} one task is let through, to see whether it works again."
+    elif pause.left is None:
+        end = "It waits until somebody resumes it."
+    else:
+        end = f"It is taken again in {span(pause.left)}."
+    return (
+        f"{paused} paused since {span(pause.age)} by {pause.who}{reason}. {end} "
+        "The time of a pause does not count as waiting."
     )
 
 

@@ -2,9 +2,19 @@
 again."""
 
 from functions.core import events
-from functions.core.answers import Rescued, RescuedState
+from functions.core.answers import Pause, Rescued, RescuedState
 from functions.core.dispatch import Dispatcher, Push, push_all
 from functions.core.policy import Watch
+
+
+def tell_pause(pause: Pause, verdict: str) -> None:
+    """The event of a pause that began (`paused`), is over (`resumed`) or is `forgotten`."""
+    told = {
+        "paused": events.KIND_PAUSED,
+        "resumed": events.KIND_RESUMED,
+        "forgotten": events.PAUSE_FORGOTTEN,
+    }
+    events.emit(told[verdict], **vars(pause) | {"age": round(pause.age)})
 
 
 def report(dispatcher: Dispatcher | None, watch: Watch, rescued: list[Rescued], *, by: str) -> None:

@@ -4,14 +4,16 @@ tasks already moved. Each batch is logged with who did it."""
 
 from typing import Any
 
-from flask import Blueprint, abort, g, render_template, request
+from flask import Blueprint, abort, g, jsonify, redirect, render_template, request
 
-from functions.core import events
+from functions.core import durations, events
 from functions.core.dispatch import push, pushes
+from functions.core.record import plain
 from functions.core.states import ACTIONS, State
 from functions.entry import request_body
 from functions.entry.fields import task_id_of
-from functions.page.current import page, watch
+from functions.page import views
+from functions.page.current import link, page, watch
 from functions.page.list_query import FIELDS, read, typed_fields
 from functions.page.who import same_origin
 from functions.store.operate import Refusal, operate
@@ -22,6 +24,7 @@ CONFIRMED_TASKS = 10_000
 """Tasks that one confirmation moves at most."""
 FIND_TASKS = 500
 """Keys that the database answers at most to one call."""
+EVERY_KIND = "*"
 UNDO = "undo"
 """Retry, of the tasks that a sweep has failed and nobody has touched since."""
 
@@ -88,6 +91,44 @@ def act() -> str:
         refusals=refusals,
         because=request.form.get("because", ""),
     )
+
+
+@blueprint.post("/pause")
+def pause() -> Any:
+    """Pauses a kind, or all of the table ("*"). `for`: 2h; without it until somebody resumes it."""
+    try:
+        text = request.form.get("for", "").strip()
+        length = durations.seconds(text) if text else None
+    except ValueError as error:
+        abort(400, f"`for` {error}.")
+    why = request.form.get("why", "").strip()[:500] or None
+    by = f"page: {page().who(request)}"[:200]
+    page().store().pause(watch(), _kind(), by, why, length)
+    return _paused()
+
+
+@blueprint.post("/resume")
+def resume() -> Any:
+    by = f"page: {page().who(request)}"[:200]
+    page().store().resume(watch(), _kind(), by)
+    return _paused()
+
+
+def _kind() -> str:
+    kind = request.form.get("kind", "")
+    if "\0" in kind or len(kind) > 200:
+        abort(400, "`kind` is the kind that is meant, or * for all.")
+    return kind or EVERY_KIND
+
+
+def _paused() -> Any:
+    """What is paused now: JSON for a script, else that part of the page again."""
+    if request.accept_mimetypes.best == "application/json":
+        pauses = page().store().pauses(list(page().policy().watches))
+        return jsonify(pauses=plain(pauses))
+    if request.headers.get("HX-Request"):
+        return views.summary()
+    return redirect(link(""), 303)
 
 
 @blueprint.post("/sweep-now")

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, abort, render_template, request
 
 from functions.core import redact
 from functions.core.answers import OverdueCount
+from functions.core.answers import OpenCount, OverdueCount, Pause
 from functions.core.explain import explain
 from functions.core.policy import Watch
 from functions.core.record import plain
@@ -125,10 +126,19 @@ def _summary() -> dict[str, Any]:
         if tables.all_at_once()
         else [],
         "badges": _badges(answers) if len(answers) > 1 else {},
+        "pauses": _pauses([each.name for each in watches]),
         "late": ago is None or ago > LATE_INTERVALS * every + LATE_GRACE_SECONDS,
         "every": every,
         "groups": [group for name, answer in summaries.items() for group in _groups(name, answer)],
     }
+
+
+def _pauses(names: list[str]) -> list[Pause]:
+    """What is paused; nothing where that cannot be read: the rest of the page says why."""
+    try:
+        return page().store().pauses(names)
+    except StoreError:
+        return []
 
 
 def _badges(answers: dict[str, Summary | StoreError]) -> dict[str, OverdueCount | None]:

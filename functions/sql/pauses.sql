@@ -34,17 +34,15 @@ create or replace function unstuck.pause(
   p_who text,
   p_why text default null
 ) returns jsonb language sql as $$
-  insert into unstuck.pauses as p (watch, kind, until, who, why, told)
-  values (
-    p_watch, p_kind, clock_timestamp() + make_interval(secs => p_seconds), p_who, p_why, 1
-  )
+  insert into unstuck.pauses as p (watch, kind, until, who, why)
+  values (p_watch, p_kind, clock_timestamp() + make_interval(secs => p_seconds), p_who, p_why)
   on conflict (watch, kind) where ended_at is null do update
   set until = excluded.until,
       who = p_who,
       why = p_why,
       breaker = null,
       probe = null,
-      told = 1
+      told = 0
   returning unstuck.shown(p)
 $$;
 
@@ -54,8 +52,7 @@ language sql as $$
   with ended as (
     update unstuck.pauses p
     set ended_at = clock_timestamp(),
-        ended_by = p_who,
-        told = 3
+        ended_by = p_who
     where p.watch = p_watch
       and p.ended_at is null
       and (p_kind = '*' or p.kind = p_kind)
@@ -76,7 +73,7 @@ create or replace function unstuck.pauses(p_watches text[]) returns jsonb langua
 $$;
 
 -- Once in each run of the sweep: ends the pauses whose time is over, and answers what nobody was
--- told yet: `paused` (by a breaker), `resumed`, or `forgotten`, one that is older than
+-- told yet, whoever did it: `paused`, `resumed`, or `forgotten`, one that is older than
 -- `p_forgotten` seconds and has no end. Each once.
 create or replace function unstuck.pauses_told(p_watches text[], p_forgotten double precision)
 returns jsonb language plpgsql as $$

@@ -11,7 +11,7 @@ from functions.core.answers import Batch, OpenCount, Overview, Rescued, RescuedS
 from functions.core.dispatch import Dispatcher, Push, push_all, pushes
 from functions.core.policy import Policy, Watch
 from functions.core.record import Record
-from functions.core.report import pushes_of, report
+from functions.core.report import pushes_of, report, tell_pause
 from functions.core.settings import Settings
 from functions.core.states import Reason, State
 from functions.errors import StoreError
@@ -24,12 +24,15 @@ SHARES = {
     "settle": 0.5,
     "push": 0.62,
     "notify": 0.8,
-    "clean": 0.84,
+    "clean": 0.83,
+    "pauses": 0.84,
     "prune": 0.88,
     "overview": 0.94,
 }
 """The part of the budget at which each step ends at the latest; the next one has the time between.
 What follows the run has the rest."""
+FORGOTTEN_SECONDS = 86_400.0
+"""A pause without an end is told when it is so old."""
 LEAST_BATCH_SECONDS = LEAST_STEP_SECONDS = 1.0
 """So long a batch, and each other step, may take in any case."""
 HEARD_SECONDS, HEARD_SHARE = 4.5, 0.6
@@ -197,6 +200,7 @@ class _Run:
             "push": self._push,
             "notify": lambda until: notify(self.store, self.policy, self.settings, until),
             "clean": self._clean,
+            "pauses": self._pauses,
             "prune": self._prune,
             "overview": self._overview,
         }.items():
@@ -344,6 +348,12 @@ class _Run:
 
     def _orphans(self, watch: Watch) -> None:
         self.counts.orphaned += self.store.orphans(watch, self.sweep_id)
+
+    def _pauses(self, _: float) -> None:
+        with suppress(StoreError):  # the SQL before an upgrade does not know it
+            names = [watch.name for watch in self.watches]
+            for pause in self.store.pauses_told(names, FORGOTTEN_SECONDS):
+                tell_pause(pause, pause.verdict)
 
     def _prune(self, _: float) -> None:
         self.counts.pruned = self.store.prune(self.policy.retention, self.policy.own_part)

@@ -529,6 +529,10 @@ def platform_lines(now: datetime) -> list[tuple[str | None, dict[str, Any]]]:
     jumped = events.CLOCK_JUMPED.line({"seconds": 3600.0, "count": 2})
     found.append(("ClockJumped", entry_of(jumped, "unstuck-sweep", now)))
     found += [(None, entry_of(jumped, other, now)) for other in ("unstuck-worker", "shop-sweep")]
+    pause = {"watch": "tasks", "kind": "image", "who": "ada", "why": None, "age": 90_000}
+    forgotten = events.PAUSE_FORGOTTEN.line(pause)
+    found.append(("PauseForgotten", entry_of(forgotten, "unstuck-sweep", now)))
+    found.append((None, entry_of(forgotten, "unstuck-worker", now)))
     unsent = {"address": "default", "count": 2, "times": 31, "error": "no"}
     given_up = events.NOTIFICATION_FAILED.line(unsent | {"outcome": "given up"}, events.ERROR)
     again = events.NOTIFICATION_FAILED.line(unsent | {"outcome": "retried"})

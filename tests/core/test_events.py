@@ -363,6 +363,7 @@ def test_every_line_of_the_system_says_all_that_its_event_carries(
     handlers(written)
     notifications(store, rows)
     after_a_sweep(store, rows, monkeypatch)
+    pauses(store, rows)
     a_clock_is_set(store)
     elsewhere(monkeypatch)
     assert {event.name for event, _, _ in written} == set(ALL), "each event is provoked here"
@@ -487,6 +488,16 @@ def after_a_sweep(store, rows, monkeypatch):
     swept = sweep(store, POLICY).sweep_id
     cause = Evidence("tasks", claimed.task_id, 1, "crashed", "It said so.")
     assert evidence.write(store, swept, [cause]) == 1
+
+
+def pauses(store, rows):
+    """One that is new, one that is forgotten, and one that is over."""
+    store.pause(WATCH, "image", "ada", "it is down", None)
+    sweep(store, POLICY)
+    rows("update unstuck.pauses set since = since - interval '2 days'")
+    sweep(store, POLICY)
+    store.resume(WATCH, "image", "ada")
+    sweep(store, POLICY)
 
 
 def a_clock_is_set(store):

@@ -170,6 +170,8 @@ SHAPES: dict[str, list[list[str]]] = {
     "cancel": [[], ["--apply"]],
     "fail": [[], ["--apply"]],
     "undo": [["1"], ["1", "--apply"]],
+    "pause": [[], ["image", "--for", "2h", "--why", "it is down"]],
+    "resume": [["image"]],
     "sql": [[]],
     "migrate": [[], ["--check"], ["--apply"]],
     "doctor": [[]],
@@ -220,6 +222,8 @@ def test_json_has_the_documented_keys(world: World, name: str) -> None:
     task = lived(world)
     if name == "check":
         world.db.execute(NOT_GUARDED)
+    if name == "resume":
+        world("pause", "image")
     if name == "undo":
         world.db.execute(
             "update public.tasks set metadata = '{\"refuse\": true}' where status = 'failed'"
@@ -697,7 +701,7 @@ echo ${{COMPREPLY[@]}}"""
 def test_bash_completes_commands_options_and_closed_lists(world: World) -> None:
     script = world("completion", "bash").out
     assert offered_by_bash(script, "unstuck", "") == set(NAMES)
-    assert offered_by_bash(script, "unstuck", "re") == {"retry", "requeue"}
+    assert offered_by_bash(script, "unstuck", "re") == {"retry", "requeue", "resume"}
     assert offered_by_bash(script, "unstuck", "undo", "--a") == {"--apply"}
     assert offered_by_bash(script, "unstuck", "list", "--state", "r") == {"running", "resting"}
     assert offered_by_bash(script, "unstuck", "completion", "z") == {"zsh"}

@@ -104,6 +104,26 @@ def test_a_write_from_the_page_is_done_and_logged_with_who_did_it(deployed):
     )
 
 
+def test_a_kind_is_paused_and_resumed_by_a_script_and_the_page_says_so(deployed):
+    headers = {"Origin": deployed.url, "Authorization": token("ann@example.com")}
+    headers["Accept"] = "application/json"
+
+    def post(path, **form):
+        return requests.post(f"{deployed.url}/{path}", data=form, headers=headers, timeout=20)
+
+    (pause,) = post("pause", **{"kind": "image", "for": "2h", "why": "it is down"}).json()["pauses"]
+    assert (pause["kind"], pause["who"], pause["why"]) == (
+        "image",
+        "page: ann@example.com",
+        "it is down",
+    )
+    assert "Paused: image (tasks)" in requests.get(deployed.url, timeout=20).text
+    assert post("pause", **{"kind": "image", "for": "soon"}).status_code == 400
+    assert post("resume", kind="image").json() == {"pauses": []}
+    refused = requests.post(f"{deployed.readonly}/pause", headers=headers, timeout=20)
+    assert refused.status_code == 403
+
+
 def test_behind_iap_it_is_the_person_whom_iap_let_pass(deployed):
     (task,) = deployed.failed(1)
     headers = SAME | {

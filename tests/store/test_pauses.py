@@ -94,10 +94,18 @@ class TestPause:
         told += [store.pauses_told([tasks.name], DAY) for _ in range(2)]
         pass_time(db, DAY)
         told += [store.pauses_told([tasks.name], DAY) for _ in range(2)]
-        store.resume(tasks, "image", "ada")  # which the caller tells
+        store.resume(tasks, "image", "ada")
         told += [store.pauses_told([tasks.name], DAY)]
         shown = [[(pause.kind, pause.verdict) for pause in some] for some in told]
-        assert shown == [[], [("image", "forgotten")], [], [("patient", "resumed")], [], []]
+        both = [("image", "paused"), ("patient", "paused")]
+        assert shown == [
+            both,
+            [("image", "forgotten")],
+            [],
+            [("patient", "resumed")],
+            [],
+            [("image", "resumed")],
+        ]
 
 
 class TestBreaker:
@@ -118,7 +126,10 @@ class TestBreaker:
         settled(store, fragile, probe, "complete")
         assert store.claim(fragile, created(store, fragile), "w").verdict == "claimed"
         assert store.pauses([fragile.name]) == []
-        assert [one.verdict for one in store.pauses_told([fragile.name], DAY)] == ["resumed"]
+        told = store.pauses_told([fragile.name], DAY)
+        assert [(pause.verdict, pause.ended_by) for pause in told] == [
+            ("resumed", "a task that it let through")
+        ]
 
     def test_its_failure_makes_the_next_pause_twice_as_long_up_to_the_most(
         self, store, db, fragile

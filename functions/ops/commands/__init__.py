@@ -14,6 +14,8 @@ NAMES = (
     "cancel",
     "fail",
     "undo",
+    "pause",
+    "resume",
     "work",
     "sql",
     "migrate",

@@ -20,7 +20,7 @@ OVERVIEW: dict[str, tuple[str, ...]] = {
     "last_sweep": ("started_at", "ago", "ok", "counts"),
     "estimated": (),
 }
-JSON = OVERVIEW | {"watches": ()}
+JSON = OVERVIEW | {"watches": (), "pauses": ()}
 """The overview of the first watch, or of the one that is named; and of each by its name."""
 
 
@@ -31,9 +31,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     store, policy, first = target.target(options)
     overviews = {watch.name: store.overview(watch) for watch in target.watches(options, policy)}
+    pauses = store.pauses(list(overviews))
     if options.json:
-        print_json(plain(overviews[first.name]) | {"watches": overviews})
+        print_json(plain(overviews[first.name]) | {"watches": overviews, "pauses": pauses})
         return FINE
+    for pause in pauses:
+        by = f" ({pause.why})" if pause.why else ""
+        print_line(f"paused: {pause.watch} {pause.kind}, {span(pause.age)} ago by {pause.who}{by}")
     for name, overview in overviews.items():
         if len(overviews) > 1:
             print_line(f"{name}:")
