@@ -9,12 +9,12 @@ from functions.core.policy import Watch
 
 def tell_pause(pause: Pause, verdict: str) -> None:
     """The event of a pause that began (`paused`), is over (`resumed`) or is `forgotten`."""
-    told = {
+    event_by_verdict = {
         "paused": events.KIND_PAUSED,
         "resumed": events.KIND_RESUMED,
         "forgotten": events.PAUSE_FORGOTTEN,
     }
-    events.emit(told[verdict], **vars(pause) | {"age": round(pause.age)})
+    events.emit(event_by_verdict[verdict], **vars(pause) | {"age": round(pause.age)})
 
 
 def report(dispatcher: Dispatcher | None, watch: Watch, rescued: list[Rescued], *, by: str) -> None:

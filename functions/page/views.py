@@ -7,8 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, render_template, request
 
 from functions.core import redact
-from functions.core.answers import OverdueCount
-from functions.core.answers import OpenCount, OverdueCount, Pause
+from functions.core.answers import OverdueCount, Pause
 from functions.core.explain import explain
 from functions.core.policy import Watch
 from functions.core.record import plain

@@ -16,7 +16,7 @@ EVERY_KIND = "*"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    what(parser)
+    scope(parser)
     parser.add_argument(
         "--for", dest="time", type=selection.seconds, help="30m, 2h, ... (default: until `resume`)"
     )
@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser)
 
 
-def what(parser: argparse.ArgumentParser) -> None:
+def scope(parser: argparse.ArgumentParser) -> None:
     """Adds what is paused or resumed."""
     parser.add_argument("kind", nargs="?", metavar="KIND", help="tasks of this kind")
     parser.add_argument(

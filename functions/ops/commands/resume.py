@@ -5,14 +5,14 @@ import argparse
 
 from functions.ops.cli import target
 from functions.ops.cli.out import FINE, print_json, print_line
-from functions.ops.commands.pause import PAUSE, chosen, what, who
+from functions.ops.commands.pause import PAUSE, chosen, scope, who
 
 HELP = "end the pause of a kind"
 JSON = {"resumed": PAUSE}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    what(parser)
+    scope(parser)
     target.arguments(parser)
 
 
