@@ -121,6 +121,7 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "is_free": table.is_free,
         "own_attempts": table.own_attempts,
         "attempts": table.attempts,
+        "counted": table.counted,
     }
 
 

@@ -216,9 +216,13 @@ class Table:
         return self._count(row, "attempts_at_most", "retries_at_most")
 
     def attempts(self, row: str) -> str:
-        """How many attempts the table has counted, where a row has a limit to it."""
+        """Which attempt runs, as the table counts, where a row has a limit to it."""
         limited = self.own_attempts(row) != "null::integer"
         return self._count(row, "attempts", "retries") if limited else "null::integer"
+
+    def counted(self, row: str) -> str:
+        """How many attempts a task that waits has had, as `attempts`."""
+        return self.attempts(row).removesuffix(" + 1")
 
     def _count(self, row: str, attempts: str, retries: str) -> str:
         if attempts in self.watch.columns:

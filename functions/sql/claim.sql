@@ -98,7 +98,7 @@ begin
         @kind(t)@ as kind,
         @input(t)@ as input,
         @owner(t)@ as owner,
-        @attempts(t)@ as counted,
+        @counted(t)@ as counted,
         @is_claimable(t)@ and (@due(t)@ > v_now) is not true as ready,
         v_limited and unstuck.rule_value(p_rules, @kind(t)@, 'limited') is not null
           or exists (
@@ -153,7 +153,7 @@ begin
         t.@key@::text as id,
         @kind(t)@ as kind,
         @input(t)@ as input,
-        @attempts(t)@ as counted
+        @counted(t)@ as counted
       into v_task
       from @table@ t
       where @is_claimable(t)@
@@ -225,7 +225,7 @@ begin
                 t.@key@::text as id,
                 @kind(t)@ as kind,
                 @input(t)@ as input,
-                @attempts(t)@ as counted
+                @counted(t)@ as counted
               into v_task
               from @table@ t
               where @is_claimable(t)@
@@ -252,7 +252,7 @@ begin
           t.@key@::text as id,
           @kind(t)@ as kind,
           @input(t)@ as input,
-          @attempts(t)@ as counted
+          @counted(t)@ as counted
         into v_task
         from @table@ t
         where @is_claimable(t)@

@@ -14,7 +14,12 @@ from tests.adopt.test_fence import Shape, Table, policy, table
 from tests.conftest import copied
 
 LONG_AGO = 30 * 86_400.0
-WORDS = {"pending": ["waits"], "running": ["renders"], "completed": ["there"], "failed": ["broke"]}
+WORDS = {
+    "pending": ["waits"],
+    "running": ["renders", "quits"],
+    "completed": ["there"],
+    "failed": ["broke"],
+}
 BIRTH_ALONE = Shape(
     ddl="""
     create table public.renders (
@@ -29,6 +34,7 @@ BIRTH_ALONE = Shape(
         "key_type": "bigint",
         "status": "phase",
         "words": WORDS,
+        "stopping": ["quits"],
         "columns": {},
         "clocks": {"queued": "made_at", "alive": ["seen_at", "made_at"], "touched": "seen_at"},
     },
@@ -48,6 +54,7 @@ EPOCH_BIRTH = Shape(
         "key_type": "text",
         "status": "phase",
         "words": WORDS,
+        "stopping": ["quits"],
         "columns": {},
         "types": {"madeMs": "bigint", "seenMs": "bigint"},
         "clocks": {"queued": "madeMs", "alive": ["seenMs", "madeMs"], "touched": "seenMs"},
@@ -69,6 +76,7 @@ PLANNED_APART = Shape(
         "key_type": "uuid",
         "status": "phase",
         "words": WORDS,
+        "stopping": ["quits"],
         "columns": {},
         "types": {"not_before": "timestamp", "made": "timestamp", "seen": "timestamp"},
         "clocks": {

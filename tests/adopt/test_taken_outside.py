@@ -63,6 +63,13 @@ def test_it_is_stuck_when_it_has_run_for_long(jobs: Table) -> None:
     assert jobs.sweep() == {key: "pending"}
 
 
+def test_one_that_is_to_stop_while_it_waits_is_not_taken_by_that(jobs: Table) -> None:
+    key = waiting(jobs)
+    jobs.write(key, "quits")
+    assert set(stuck(jobs, key)) == {True}
+    assert jobs.sweep() == {key: "cancelled"}
+
+
 def test_what_ran_before_the_guard_came_counts_from_what_its_columns_tell(jobs: Table) -> None:
     key = jobs.add("renders", LONG_AGO)
     assert set(stuck(jobs, key)) == {True}
