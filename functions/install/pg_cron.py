@@ -2,6 +2,7 @@
 pg_cron alone."""
 
 from functions.core.policy import Policy, Watch
+from functions.install.column_sql import literal
 from functions.install.names import fill_in, names
 from functions.install.render import template
 
@@ -19,6 +20,15 @@ COUNTS = (
 """As functions/sweep/sweep.py counts, and `complete`."""
 HISTORY_DAYS = 7
 """How long pg_cron's own record of a run is kept; unstuck.sweeps has what the run did."""
+
+
+EXTENSION = "create extension if not exists pg_net;\n"
+"""By which the database calls others: Supabase has it everywhere."""
+NEXT = """
+-- Next, once: say who is told. A URL of Slack or of yours; a secret signs (Standard Webhooks).
+--   select unstuck.notify_to('https://hooks.slack.com/services/...');
+--   select unstuck.notify_to('https://hc-ping.com/...', 'ping');  -- tells you when the sweep stops
+"""
 
 
 def procedures(policy: Policy) -> str:
@@ -43,6 +53,7 @@ def procedures(policy: Policy) -> str:
         "retention": repr(policy.retention),
         "calls": "\n".join(calls),
         "counts": f'{{{counts}, "complete": true}}',
+        "watches": literal(list(policy.watches)) if policy.own_part else "null",
     }
     return "\n".join([*parts, fill_in(template("cron_sweep"), values)])
 
@@ -58,18 +69,33 @@ def schedule(policy: Policy) -> str:
     return fill_in(
         template("cron_schedule"),
         _named(policy)
-        | {"every": _expression(policy.sweep_every), "history": f"{HISTORY_DAYS} days"},
+        | {
+            "every": _expression(policy.sweep_every),
+            "seconds": f"{policy.sweep_every:g}",
+            "heeded": "\n".join(map(_heeded, policy.watches.values())),
+            "history": f"{HISTORY_DAYS} days",
+        },
     )
+
+
+def _heeded(watch: Watch) -> str:
+    """A new row of the table notices that the sweep is silent, whoever inserts it."""
+    return fill_in(template("cron_heeded"), names(watch))
 
 
 def _named(policy: Policy) -> dict[str, str]:
     """The names of the job and its procedure: each installation of a database has its own."""
     part = policy.own_part
     return {
-        "job": f"unstuck-sweep-{part}" if part else "unstuck-sweep",
+        "job": job_name(policy),
         "procedure": f"cron_sweep_{part}" if part else "cron_sweep",
         "installation": part,
     }
+
+
+def job_name(policy: Policy) -> str:
+    """Of pg_cron's job that sweeps."""
+    return f"unstuck-sweep-{policy.own_part}" if policy.own_part else "unstuck-sweep"
 
 
 def _expression(every: float) -> str:

@@ -34,6 +34,8 @@ SHARED = (
     "evidence",
     "held_by",
     "outbox",
+    "net",
+    "heed",
     "trigger",
 )
 VERBS = (

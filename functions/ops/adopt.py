@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from functions.core.policy import DEFAULT, Watch, parse
+from functions.core.policy import DEFAULT, Policy, Watch, parse
 from functions.core.states import State
 from functions.core.visible import visible
 from functions.errors import PolicyError
@@ -136,8 +136,7 @@ def missing_handlers(
 ) -> list[str]:
     """Which handlers the adopted table asks for that are not here, and where each is written: first
     those that most tasks wait for."""
-    head, _, _ = DEFAULT.read_text(encoding="utf-8").partition("\nwatches:")
-    watch = parse(f"{head}\nwatches:\n{text(watches)}", DEFAULT.name).watch()
+    watch = policy(watches).watch()
     kind = inferred.mapping.columns.get("kind")
     kinds = dict(history.waiting)
     for name in inferred.evidence.values(kind) if kind else [""]:
@@ -158,6 +157,12 @@ def durations(history: History, watches: dict[str, Any]) -> list[str]:
     where = " (longer than a function may run: runs_on: pool)" if "runs_on" in rule else ""
     times = f"run_for: {rule['run_for']}, silent_for: {rule['silent_for']}"
     return [f"{history.sentence} -> {times}{where}"]
+
+
+def policy(watches: dict[str, Any]) -> Policy:
+    """The bundle's policy, with these watches in place of its own."""
+    head, _, _ = DEFAULT.read_text(encoding="utf-8").partition("\nwatches:")
+    return parse(f"{head}\nwatches:\n{text(watches)}", DEFAULT.name)
 
 
 def _fit_words(entry: dict[str, Any]) -> None:

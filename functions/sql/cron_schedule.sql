@@ -1,6 +1,16 @@
 -- cron_schedule: two jobs of pg_cron: the sweep, and what deletes the rows of old runs, since
 -- pg_cron keeps one for each run for ever. `select cron.unschedule('@job@')` ends one.
 create extension if not exists pg_cron;
+insert into unstuck.watchdog as w (installation, every)
+values ('@installation@', '@seconds@ seconds')
+on conflict (installation) do update
+set every = excluded.every,
+    since = clock_timestamp();
+select unstuck.keep_trigger('unstuck.attempts', 'unstuck_heed', $trigger$
+after insert on unstuck.attempts
+for each statement execute function unstuck.heeded()
+$trigger$);
+@heeded@
 select cron.schedule('@job@', '@every@', 'call unstuck.@procedure@()');
 select cron.schedule('unstuck-history', '17 3 * * *', $job$
 delete from cron.job_run_details d

@@ -1,6 +1,6 @@
 -- cron_sweep: the scheduled run in SQL alone, for pg_cron: `call unstuck.cron_sweep()`, not inside
--- a transaction. It does what functions/sweep/sweep.py does, except what SQL cannot: it pushes
--- nothing, sends nothing and writes no log. unstuck.sweeps has what it did.
+-- a transaction. It does what functions/sweep/sweep.py does, but writes no log: unstuck.sweeps has
+-- what it did. With pg_net it pushes to the address `worker`, and tells people.
 
 -- The counts with one of them raised.
 create or replace function unstuck.cron_add(p_counts jsonb, p_name text, p_more integer)
@@ -55,6 +55,15 @@ begin
   commit;
 @calls@
   begin
+    if unstuck.has_net() then
+      perform unstuck.net_read();
+      perform unstuck.net_send(p_watches => @watches@);
+    end if;
+  exception when others then
+    v_errors := v_errors || format('notify: %s', sqlerrm);
+  end;
+  commit;
+  begin
     v_counts := unstuck.cron_add(
       v_counts, 'pruned', unstuck.prune(@retention@, p_installation => '@installation@')
     );
@@ -64,4 +73,8 @@ begin
   perform unstuck.sweep_end(
     v_sweep, v_errors = '{}', v_counts, nullif(array_to_string(v_errors, '; '), '')
   );
+  commit;
+  if v_errors = '{}' and unstuck.has_net() then
+    perform unstuck.net_ping();
+  end if;
 end $$;

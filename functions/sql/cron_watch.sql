@@ -10,6 +10,7 @@ declare
   v_rules constant jsonb := '@rules@';
   v_batch json;
   v_view  jsonb;
+  v_quiet text[];
 begin
   begin
     p_counts := unstuck.cron_add(
@@ -37,6 +38,35 @@ begin
     p_counts := unstuck.cron_count(p_counts, v_batch);
     exit when not (v_batch ->> 'more')::boolean;
   end loop;
+  if unstuck.has_net() and exists (select from unstuck.addresses d where d.name = 'worker') then
+    begin
+      v_quiet := array(  -- pushes that seem lost
+        select q ->> 'task_id'
+        from json_array_elements(unstuck.@watch@_redispatch(v_rules, 200)) q
+      );
+      perform unstuck.net_wake('@watch@', v_quiet);
+      p_counts := unstuck.cron_add(p_counts, 'redispatched', cardinality(v_quiet));
+      perform unstuck.net_wake('@watch@', array(  -- put back, and due since the last run
+        select a.task_id
+        from unstuck.attempts a
+        join @table@ t on t.@key@ = a.task_id::@key_type@
+        where a.watch = '@watch@'
+          and a.ended_at > clock_timestamp() - interval '1 hour'
+          and a.retry_at <= clock_timestamp()
+          and a.retry_at > (
+            select max(s.started_at) - interval '1 second'
+            from unstuck.sweeps s
+            where s.id < p_sweep and s.installation = '@installation@'
+          )
+          and @is_pending(t)@
+          and a.task_id <> all (v_quiet)
+        limit 200
+      ));
+    exception when others then
+      p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
+    end;
+    commit;
+  end if;
   begin
     p_counts := unstuck.cron_add(p_counts, 'orphaned', unstuck.@watch@_orphans(p_sweep));
     v_view := unstuck.@watch@_overview(v_rules);

@@ -18,6 +18,7 @@ declare
   v_until   timestamptz;
   v_rescued json;
 begin
+  perform unstuck.heed();
   loop
     v_now := clock_timestamp();
     select

@@ -166,10 +166,10 @@ from cron.job, generate_series(1, 10) n, lateral (select now() - n * interval '1
 """
 
 
-def test_its_schedule_deletes_the_history_of_its_own_runs(empty_database):
+def test_its_schedule_deletes_the_history_of_its_own_runs(database):
     """On a stand-in for pg_cron: its tables, and a function that keeps the commands."""
     text = pg_cron.schedule(POLICY).replace("create extension if not exists pg_cron;", "")
-    with psycopg.connect(empty_database, autocommit=True) as connection:
+    with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(CRON)
         connection.execute(text.encode())
         connection.execute(RUNS)

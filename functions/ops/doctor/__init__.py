@@ -12,7 +12,7 @@ from functions.core.policy import Policy, Watch
 from functions.errors import StoreError
 from functions.install.migrate import OWN_TABLE_STEP, pending, steps
 from functions.install.table import Table
-from functions.ops.doctor import cost, deployment, first_sweep, names, rows
+from functions.ops.doctor import cost, deployment, first_sweep, names, pg_cron, rows
 from functions.ops.doctor.finding import LEVELS, Finding, breaks
 from functions.ops.doctor.session import rolled_back
 from functions.ops.doctor.tries import not_installed, try_actions, with_code
@@ -38,7 +38,8 @@ def examine(dsn: str, policy: Policy, watches: Sequence[Watch]) -> list[Finding]
             partial(deployment.last_sweep, policy=policy),
             partial(deployment.outbox, policy=policy),
         )
-        for check in (deployment.clock, deployment.zone, swept, outbox):
+        by_cron = partial(pg_cron.cron, policy=policy)
+        for check in (deployment.clock, deployment.zone, swept, by_cron, outbox):
             findings += _guarded(connection, None, partial(check, connection))
         for watch in watches:
             findings += deployment.numbers(policy, watch)
