@@ -113,6 +113,7 @@ def run(dsn: str, ddl: str, *argv: str) -> int:
     [
         ("1 s", 100, "5m", "30m", None),
         ("1 s", 20, "1m", "30m", None),
+        ("4 s", 100, "570s", "30m", None),
         ("1 m", 100, "8h", "8h", "pool"),
         ("1 m", 19, "570s", "30m", None),
     ],

@@ -18,7 +18,10 @@ P99_TIMES = 3
 LONGEST_TIMES = 1.25
 OUTLIER_TIMES = 10
 """A run of so many times the p99 was ended by hand, or by a cleanup."""
-STEPS_SECONDS = (60, 120, 300, 570, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
+FUNCTION_SECONDS = 570
+"""The longest deadline in a function, as the bundle's policy has it: a run is moved to a pool only
+where it needs more."""
+STEPS_SECONDS = (60, 120, 300, FUNCTION_SECONDS, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
 MOST_WAITING = 10_000
 
 
@@ -37,9 +40,10 @@ class History:
         """Seconds that all but odd runs keep; None where too few tasks tell."""
         if self.count < LEAST_ROWS:
             return None
-        allowed = P99_TIMES * self.p99
-        if not self.is_odd:
-            allowed = max(allowed, LONGEST_TIMES * self.longest)
+        least = LONGEST_TIMES * (self.p99 if self.is_odd else self.longest)
+        allowed = max(least, P99_TIMES * self.p99)
+        if least <= FUNCTION_SECONDS:
+            allowed = min(allowed, FUNCTION_SECONDS)
         return next((step for step in STEPS_SECONDS if step >= allowed), STEPS_SECONDS[-1])
 
     @property

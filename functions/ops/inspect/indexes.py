@@ -18,18 +18,20 @@ def covered(inferred: Inferred) -> bool:
 
 
 def recommended(inferred: Inferred) -> list[str]:
-    """The statements that create what `covered` asks for: one small index for each open state, on a
-    clock that is never NULL, else on the key. Free text gets a whole one, as its words may change.
-    """
+    """The statements that create what `covered` asks for, the same as `doctor` names: one small
+    index for each open state, on its first clock, else on the key. Free text gets a whole one, as
+    its words may change."""
     table, status = inferred.table.quoted, identifier(inferred.mapping.status or "")
     if inferred.assumed:
         return [f"create index concurrently on {table} ({status});"]
     statements = []
     for test in open_states(inferred, Limits()):
-        clock = next(iter(test.dated_by()), inferred.mapping.key or "")
+        clocks = ("due", "queued") if test.pending else ("alive", "started", "queued")
+        names = [name for clock in clocks for name in inferred.mapping.clock(clock)]
+        clock = next(iter((*names, inferred.mapping.key or "")))
         words = ", ".join(literal(word) for word in test.words)
+        values = f"= {words}" if len(test.words) == 1 else f"in ({words})"
         statements.append(
-            f"create index concurrently on {table} ({identifier(clock)}) "
-            f"where {status} in ({words});"
+            f"create index concurrently on {table} ({identifier(clock)}) where {status} {values};"
         )
     return statements

@@ -14,6 +14,9 @@ from functions.install.migrate import migrate
 from functions.ops.command_line import main
 from functions.ops.doctor import deployment, examine
 from functions.ops.doctor.finding import Finding
+from functions.ops.inspect import check
+from functions.ops.inspect.indexes import recommended
+from functions.ops.inspect.session import connect
 from functions.store.postgres import PostgresStore
 
 HEAD = """
@@ -590,3 +593,10 @@ def test_a_table_of_others_in_our_place_is_one_finding(world: World) -> None:
     finding = world.only_finding("table", "breaks")
     assert "was not made by Unstuck" in finding
     assert world.findings("columns", "breaks") == []
+
+
+def test_check_and_doctor_name_the_same_index(world: World) -> None:
+    world.jobs(LISTED)
+    named = {finding.do for finding in world.findings("index", "warns")}
+    with connect(world.dsn) as connection:
+        assert set(recommended(check.infer_table(connection, "jobs"))) == named
