@@ -39,6 +39,7 @@ TERRAFORM_FILES = (
     "slo.tf",
     "notifications.tf",
     "rescue.tf",
+    "outside.tf",
 )
 TESTS = {
     ".yaml": [
@@ -48,6 +49,7 @@ TESTS = {
     ],
     ".tf": [
         "tests/infra/test_deployed_chain.py",
+        "tests/infra/test_every_switch.py",
         "tests/infra/test_terraform.py",
         "tests/infra/test_day_two.py",
     ],

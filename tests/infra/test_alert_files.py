@@ -55,6 +55,42 @@ def test_no_window_is_wider_than_cloud_monitoring_allows():
         assert max(widths) + int(rule["for"].removesuffix("s")) <= 25 * 3600, rule["alert"]
 
 
+BURN = (["1h", "1h", "5m", "5m", "1h"], ["> 14.4", "> 14.4", ">= 10"], "0s")
+PROMISES = {
+    "TaskFailureBurnFast": BURN,
+    "TaskFailureBurnMedium": (["6h", "6h", "30m", "30m", "6h"], ["> 6", "> 6", ">= 10"], "0s"),
+    "TaskFailureBurnSlow": (["24h", "24h", "2h", "2h", "24h"], ["> 3", "> 3", ">= 10"], "0s"),
+    "SweepSilent": (["900s"], [], "300s"),
+    "SweepFailing": (["15m"], [">= 2"], "0s"),
+    "SweepIncomplete": (["30m", "30m", "900s"], [">= 5"], "300s"),
+    "SweepSuspended": (["15m"], [">= 1"], "0s"),
+    "TaskOverdue": (["10m", "10m"], ["> 900"], "300s"),
+    "TaskUnsweepable": (["30m"], [">= 3"], "0s"),
+    "PendingTooOld": (["10m", "10m"], ["> 300"], "300s"),
+    "RescueRateHigh": (["1h"] * 5, [">= 5", "> "], "0s"),
+    "LeaseLost": (["1h"], [">= 3"], "0s"),
+    "ZombieWriteRefused": (["1h"], [">= 3"], "0s"),
+    "SettleFailed": (["15m"], [">= 3"], "0s"),
+    "DispatchFailed": (["15m"], [">= 3"], "0s"),
+    "FunctionErrors": (["5m", "5m", "5m"], ["> 0.05", ">= 5"], "300s"),
+    "MemoryHigh": (["5m"], ["> 0.9"], "600s"),
+}
+"""Of each alert: the windows and the comparisons of its expression in their order, and how long it
+must be true. Days of some hours cannot tell a window of 6 hours from one of 8."""
+
+
+def test_each_rule_looks_as_far_back_and_waits_as_long_as_was_promised():
+    found = {
+        rule["alert"]: (
+            re.findall(r"\[(\w+)\]", rule["expr"]),
+            re.findall(r"[<>]=? [\d.]*", rule["expr"]),
+            rule["for"],
+        )
+        for rule in RULES
+    }
+    assert found == PROMISES
+
+
 def test_the_numbers_of_the_rules_are_those_of_the_policy():
     policy = yaml.safe_load(DEFAULT.read_text())
     marks = [

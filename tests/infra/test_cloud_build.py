@@ -25,6 +25,22 @@ STEPS = [(build, step) for build in (CHECKS, DEPLOY) for step in build["steps"]]
 PLATFORM_SUBSTITUTIONS = {"PROJECT_ID", "BUILD_ID", "BRANCH_NAME"}
 """Cloud Build itself makes these."""
 RIGHTS_OF_CHECKS = {"logging.logWriter"}
+MAKER = {
+    "artifact_registry": "artifactregistry.admin",
+    "cloud_run": "run.admin",
+    "cloud_scheduler": "cloudscheduler.admin",
+    "cloud_tasks": "cloudtasks.admin",
+    "cloudfunctions2": "cloudfunctions.admin",
+    "logging": "logging.configWriter",
+    "monitoring": "monitoring.admin",
+    "project_iam": "resourcemanager.projectIamAdmin",
+    "project_service": "serviceusage.serviceUsageAdmin",
+    "pubsub": "pubsub.admin",
+    "secret_manager": "secretmanager.admin",
+    "service_account": "iam.serviceAccountAdmin",
+    "storage": "storage.admin",
+}
+"""The role that makes the resources of infra/ whose types begin so, by Google's list of roles."""
 
 
 def script(step: dict[str, Any]) -> str:
@@ -65,6 +81,16 @@ def test_the_checks_run_as_an_account_that_may_write_logs_and_nothing_else() -> 
     for account in re.findall(r"^gcloud builds triggers create .*$", README, re.MULTILINE):
         named = re.findall(r"--(?:build-config|service-account)=(\S+)", account)
         assert ("cloudbuild.yaml" in named) == any("unstuck-checker@" in one for one in named)
+
+
+def test_the_deploy_may_make_whatever_is_in_infra() -> None:
+    texts = "".join(file.read_text("utf-8") for file in sorted((ROOT / "infra").glob("*.tf")))
+    kinds = set(re.findall(r'^resource "google_(\w+)"', texts, re.MULTILINE))
+    [roles] = re.findall(r"^for role in ([\w. ]+); do$", README, re.MULTILINE)
+    for kind in kinds:
+        [role] = {role for prefix, role in MAKER.items() if kind.startswith(prefix)}
+        assert role in roles.split(), kind
+    assert {"iam.serviceAccountUser", "logging.logWriter"} <= set(roles.split())
 
 
 def test_the_checks_touch_neither_the_state_nor_the_project() -> None:

@@ -46,21 +46,32 @@ def test_whatever_calls_an_api_waits_for_it_and_sizes_fit_a_new_project_in_a_sma
 
 
 def test_who_leaves_the_notifications_is_taken_out_of_the_alerts_first(cloud: Mocked) -> None:
-    channels = "google_monitoring_notification_channel.email"
-    slack = "google_monitoring_notification_channel.slack"
+    channels = [
+        f"google_monitoring_notification_channel.{kind}"
+        for kind in ("email", "slack", "pagerduty", "webhook", "topic")
+    ]
     everyone: dict[str, Any] = {
         "notification_emails": ["a@example.com", "b@example.com"],
         "slack": {"channel": "#alerts"},
         "slack_token": "x",
+        "pagerduty": {},
+        "pagerduty_key": "x",
+        "webhook": {"url": "https://example.com/hook", "username": "unstuck"},
+        "webhook_password": "x",
+        "alerts_topic": True,
     }
-    assert apply(cloud, ONE_ALERT, channels, slack, **everyone).returncode == 0
-    without = apply(cloud, ONE_ALERT, channels, slack, notification_emails=["a@example.com"])
+    assert apply(cloud, ONE_ALERT, *channels, **everyone).returncode == 0
+    without = apply(cloud, ONE_ALERT, *channels, notification_emails=["a@example.com"])
     assert without.returncode == 0, without.stdout
-    steps = re.findall(r"^google_monitoring_(\w+)\S*: (\w+ complete)", without.stdout, re.MULTILINE)
+    steps = re.findall(
+        r"^google_monitoring_(alert_policy|notification_channel)\S*: (\w+ complete)",
+        without.stdout,
+        re.MULTILINE,
+    )
     assert (
         steps
         == [("alert_policy", "Modifications complete")]
-        + [("notification_channel", "Destruction complete")] * 2
+        + [("notification_channel", "Destruction complete")] * 5
     )
 
 

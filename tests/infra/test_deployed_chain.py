@@ -100,6 +100,7 @@ def test_each_metric_counts_its_event_by_its_labels(infra: Infra) -> None:
         descriptor = block(metric, "metric_descriptor")
         assert descriptor["metric_kind"] == "DELTA"
         assert descriptor["value_type"] == ("DISTRIBUTION" if value else "INT64")
+        assert descriptor["unit"] == ("s" if value else "1")
         if value:
             [buckets] = block(metric, "bucket_options")["exponential_buckets"]
             assert buckets["scale"] <= 1

@@ -25,6 +25,7 @@ from tests.infra.conftest import (
     Infra,
     block,
 )
+from tests.infra.test_deployed_chain import filled
 
 pytestmark = pytest.mark.timeout(1500)  # terraform, once for all of its tests
 NAME = "two-of-them"
@@ -223,6 +224,24 @@ def test_what_the_platform_says_of_an_instance_of_a_pool_goes_to_the_rescue(infr
     assert not takes(platform.pool_line("Started", now, pool=f"{NAME}-pool-film"))
 
 
+def test_what_nothing_can_ask_for_is_waited_for(infra: Infra) -> None:
+    waits = made(infra, "time_sleep")
+    assert set(waits) == {"apis", "iam", "metrics"}
+    assert {one["create_duration"] for one in waits.values()} == {"60s"}
+    assert all(one["triggers"] for one in waits.values()), "what is added later is waited for too"
+
+
+def test_no_value_of_a_secret_is_read_and_other_users_of_an_api_keep_it(infra: Infra) -> None:
+    for found in (infra.resources, infra.everything):
+        for address, one in found.items():
+            if address.startswith("data.google_secret_manager_secret_version."):
+                assert one["fetch_secret_data"] is False, "its value would be in the state"
+            if address.startswith("google_project_service."):
+                assert one["disable_on_destroy"] is False, address
+    [bucket] = infra.of_type("google_storage_bucket").values()
+    assert bucket["uniform_bucket_level_access"] is True
+
+
 # -- what was there before
 
 
@@ -301,6 +320,15 @@ def test_a_probe_from_outside_asks_for_a_task_and_tells_when_no_answer_of_ours_c
     assert f'metric.labels.check_id="{probe["uptime_check_id"]}"' in threshold["filter"]
     assert (threshold["comparison"], threshold["threshold_value"]) == ("COMPARISON_GT", 1)
     assert threshold["duration"] == "300s"
+    assert filled(threshold["aggregations"]) == [
+        {
+            "alignment_period": "600s",
+            "per_series_aligner": "ALIGN_NEXT_OLDER",
+            "cross_series_reducer": "REDUCE_COUNT_FALSE",
+            "group_by_fields": ["resource.label.host"],
+        }
+    ]
+    assert block(threshold, "trigger")["count"] == 1
     assert alert["severity"] == "CRITICAL"
 
 
@@ -318,8 +346,19 @@ def test_lines_that_the_rescue_never_took_are_kept_and_told(infra: Infra) -> Non
     alert = made(infra, "google_monitoring_alert_policy")["DeadLetters"]
     query = block(alert, "conditions", "condition_prometheus_query_language")
     assert f'subscription_id="{subscription["name"]}"' in query["query"]
+    assert query["query"].startswith("sum(increase(")
     assert query["query"].endswith("[15m])) > 0")
+    assert (query["duration"], query["evaluation_interval"]) == ("0s", "60s")
+    assert query["disable_metric_validation"] is True, "refused before the first line"
     assert alert["severity"] == "WARNING"
+
+
+def test_both_tell_their_end_and_stay_open_for_a_day(infra: Infra) -> None:
+    alerts = made(infra, "google_monitoring_alert_policy")
+    for name in ("ProbeFailing", "DeadLetters"):
+        strategy = block(alerts[name], "alert_strategy")
+        assert strategy["auto_close"] == "86400s", name
+        assert strategy["notification_prompts"] == ["OPENED", "CLOSED"], name
 
 
 def test_both_are_off_unless_they_are_asked_for(infra: Infra) -> None:

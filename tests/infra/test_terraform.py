@@ -92,6 +92,21 @@ def test_each_refusal_says_the_next_step_and_has_a_test():
         )
 
 
+def test_whatever_is_declared_is_used():
+    """As tflint's rule terraform_unused_declarations, which cannot be had everywhere."""
+    for folder in (ROOT / "infra", ROOT / "infra" / "modules" / "policy"):
+        text = "".join(file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.tf")))
+        used = set(re.findall(r"\b(?:var|local|data|module)\.\w+(?:\.\w+)?", text))
+        names = {f"var.{name}" for name in re.findall(r'^variable "(\w+)"', text, re.MULTILINE)}
+        for block_of_locals in re.findall(r"^locals \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
+            found = re.findall(r"^  (\w+) += ", block_of_locals, re.MULTILINE)
+            names |= {f"local.{name}" for name in found}
+        data = re.findall(r'^data "(\w+)" "(\w+)"', text, re.MULTILINE)
+        names |= {f"data.{kind}" for kind, _ in data}
+        used |= {".".join(one.split(".")[:2]) for one in used}
+        assert names - used == set(), folder
+
+
 # -- functions
 
 

@@ -17,8 +17,18 @@ def metrics() -> dict[str, dict[str, Any]]:
 
 def rules() -> dict[str, str]:
     """The PromQL expression of each alert."""
+    return {rule["alert"]: rule["expr"] for rule in rules_in_full()}
+
+
+def rules_in_full() -> list[dict[str, Any]]:
+    """Each rule as it stands in the file."""
     groups = _read("rules.yaml")["groups"]
-    return {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def log_matches() -> list[dict[str, Any]]:
+    """Each alert on single log lines, as it stands in the file."""
+    return list(_read("log_match.yaml")["alerts"])
 
 
 def fed_by(event: str) -> list[str]:
