@@ -38,6 +38,7 @@ PYTHON_ONLY = {
     "memory",
     "runs_on",
     "handler",
+    "label",
     "preload",
     "secrets",
     "cost_at_least",
@@ -176,6 +177,12 @@ class Rule(PolicyRecord):
         TEXT,
         "The function that does the task, as module:function. Default: `handle` in "
         "functions/handlers/KIND.py; of a task without a kind in functions/handlers/WATCH.py.",
+        default="",
+    )
+    label: str = policy_key(
+        TEXT,
+        "What the page shows of a task, so that people know it: a column, or a path in a JSON "
+        "column, such as `input.prompt`. Secrets are hidden. Default: nothing.",
         default="",
     )
     preload: bool | None = policy_key(

@@ -53,7 +53,7 @@ def respond(app: App, request: Any) -> Response:
         from functions.core.report import report
 
         report(app.dispatcher, watch, answer.rescued, by="create")
-    task = _accepted(kind, answer)
+    task = accepted(kind, answer)
     if isinstance(task, Created):
         events.emit(events.TASK_CREATED, watch=watch.name, task_id=task.task_id, kind=kind)
     if task.state is State.PENDING and watch.is_pushed(kind):
@@ -86,9 +86,8 @@ def _callback(app: App, watch: Watch, fields: dict[str, Any]) -> str | None:
     return url
 
 
-def _accepted(
-    kind: str, answer: Created | Exists | Conflict | Active | Limited
-) -> Created | Exists:
+def accepted(kind: str, answer: Created | Exists | Conflict | Active | Limited) -> Created | Exists:
+    """The task. Raises BadRequestError where there is none."""
     match answer:
         case Created() | Exists():
             return answer

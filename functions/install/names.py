@@ -88,6 +88,9 @@ def _of_a_row(table: Table) -> dict[str, Value]:
     def cost(row: str) -> str:
         return f"({row}.metadata ->> 'cost')::bigint" if table.watch.own else "null::bigint"
 
+    def parent(row: str) -> str:
+        return f"{row}.metadata ->> 'parent'" if table.watch.own else "null::text"
+
     return {
         "state": table.state,
         "state_by_word": table.state_by_word,
@@ -102,6 +105,8 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "has_ended": is_in(State.COMPLETED, State.FAILED, State.CANCELLED),
         "is_waiting": lambda row: table.by_word(row, State.PENDING, State.RESTING),
         "kind": table.kind,
+        "label": table.label,
+        "searched": table.searched,
         "owner": partial(table.text, role="owner"),
         "owner_or_none": lambda row: f"coalesce({table.text(row, 'owner')}, '')",
         "error": partial(table.text, role="error"),
@@ -109,6 +114,7 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "input": lambda row: table.value(row, "input", f"to_jsonb({row})"),
         "result": lambda row: table.value(row, "result", "null::jsonb"),
         "cost": cost,
+        "parent": parent,
         "callback": partial(table.text, role="callback"),
         "created": created,
         "queued": table.queued,

@@ -32,6 +32,9 @@ ALIASES = {
     "varchar[]": "_varchar",
 }
 """How people write a type, and how the catalogue does."""
+LABEL_CHARACTERS = 300
+READ_BYTES = 8_192
+"""Of a value that the list reads, as it is stored (compressed)."""
 MOST_READ = 20_000
 """So many waiting tasks a look reads for what no index leads to."""
 
@@ -201,6 +204,37 @@ class Table:
         """The same as text; cast only where the column is of another type."""
         cast = "::text" if self.watch.columns.get(role) in self.watch.types else ""
         return self.value(row, role, "null::text") + cast
+
+    def label(self, row: str) -> str:
+        """What tells a person which task it is: by the rule of its kind."""
+        rules = self.watch.rules
+        usual = self._at_path(row, rules["*"].label)
+        cases = [
+            f"when {literal(kind)} then {self._at_path(row, rule.label)}"
+            for kind, rule in rules.items()
+            if rule.label != rules["*"].label
+        ]
+        label = f"case {self.kind(row)} {' '.join(cases)} else {usual} end" if cases else usual
+        return f"left({label}, {LABEL_CHARACTERS})"
+
+    def _at_path(self, row: str, path: str) -> str:
+        """A value of the row as text; NULL where there is none. A large one is not read: the list
+        would have to fetch it whole for each row."""
+        name, *keys = path.split(".")
+        if not name:
+            return "null::text"
+        column = f"{row}.{identifier(self.watch.columns.get(name, name))}"
+        keys_literal = literal("{" + ",".join(f'"{key}"' for key in keys) + "}")
+        value = f"to_jsonb({column}) #>> {keys_literal}" if keys else f"{column}::text"
+        return f"case when pg_column_size({column}) <= {READ_BYTES} then {value} end"
+
+    def searched(self, row: str) -> str:
+        """The input as text, where it is small enough to search in it."""
+        name = self.watch.columns.get("input")
+        if not name:
+            return "null::text"
+        column = f"{row}.{identifier(name)}"
+        return f"case when pg_column_size({column}) <= {READ_BYTES} then {column}::text end"
 
     def kind(self, row: str) -> str:
         """The kind of the row; '' where a table that is not our own has none."""

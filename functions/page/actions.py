@@ -25,6 +25,8 @@ CONFIRMED_TASKS = 10_000
 FIND_TASKS = 500
 """Keys that the database answers at most to one call."""
 EVERY_KIND = "*"
+LIST_ONLY = frozenset({"first", "word", "text", "since", "until"})
+"""Filters that the list knows and `find` does not: an action would be wider than what is shown."""
 UNDO = "undo"
 """Retry, of the tasks that a sweep has failed and nobody has touched since."""
 
@@ -76,7 +78,7 @@ def act() -> str:
         batch = _matching_page(action, after, min(BATCH_TASKS, of - done))
     moved, refusals = _move(action, batch)
     done += len(batch)
-    _log(action, watch().name, len(moved), _meant(ids))
+    log(action, watch().name, len(moved), _meant(ids))
     return render_template(
         "_progress.html",
         action=action,
@@ -140,7 +142,7 @@ def sweep() -> str:
     app, by = page().app, f"page: {page().who(request)}"[:200]
     done = run(app.store, app.policy, app.dispatcher, app.settings, by=by)
     moved = done.failed + done.requeued if isinstance(done, SweepReport) else 0
-    _log("sweep", "", moved, None)
+    log("sweep", "", moved, None)
     return render_template("_swept.html", done=done)
 
 
@@ -171,7 +173,7 @@ def _filter(action: str) -> dict[str, Any]:
     filters, applicable = read(request.values, watch()).filter, ACTIONS[action]
     if (
         filters is None
-        or filters.keys() & {"first", "word"}
+        or filters.keys() & LIST_ONLY
         or filters.get("state") in {"stuck", "open", "elsewhere"}
     ):
         abort(400, "Choose a state, or tick the tasks that are meant.")
@@ -179,7 +181,7 @@ def _filter(action: str) -> dict[str, Any]:
     if not set(states) <= set(applicable):
         abort(409, f"{action} applies to tasks that are {' or '.join(applicable)}.")
     return {"states": states} | {
-        name: filters[name] for name in ("kind", "owner", "reason") if name in filters
+        name: filters[name] for name in ("kind", "owner", "reason", "message") if name in filters
     }
 
 
@@ -239,7 +241,8 @@ def _push(moved: list[str]) -> None:
             return
 
 
-def _log(action: str, watch_name: str, count: int, meant: str | None) -> None:
+def log(action: str, watch_name: str, count: int, meant: str | None) -> None:
+    """Who did what to how many tasks; `meant` says which."""
     events.emit(
         events.OPERATOR_ACTED,
         who=page().who(request),

@@ -11,8 +11,9 @@ from functions.core.explain import span
 from functions.core.progress import progress_of
 from functions.core.redact import redacted_text
 from functions.errors import BadRequestError, PolicyError, StoreError
-from functions.page import actions, views
+from functions.page import actions, run_again, views
 from functions.page.current import ASSETS, Page, link, named_watch, page, short
+from functions.page.reasons import REASONS
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -44,7 +45,7 @@ def create(page: Page) -> Flask:
         "progress": progress_of,
     }
     app.jinja_env.filters["redact"] = lambda text: redacted_text(text or "", page.redact)
-    for blueprint in (views.blueprint, actions.blueprint, *page.extras):
+    for blueprint in (views.blueprint, actions.blueprint, run_again.blueprint, *page.extras):
         app.register_blueprint(blueprint)
     app.context_processor(_context)
     app.after_request(_guarded)
@@ -77,6 +78,7 @@ def _context() -> dict[str, Any]:
         "dev": current.dev,
         "part": bool(request.headers.get("HX-Request")),
         "watches": watches,
+        "known_reasons": REASONS,
         "watch_name": named_watch(),
         "all_at_once": len(watches) > 1 and not named_watch(),
     }

@@ -5,7 +5,7 @@ import base64
 import json
 import re
 import uuid
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from functions.core.policy import Watch
@@ -14,8 +14,15 @@ from functions.entry.fields import task_id_of
 from functions.errors import BadRequestError
 from functions.store.page_answers import Place
 
-FIELDS = ("state", "kind", "reason", "owner", "q")
+FIELDS = (
+    *("state", "kind", "reason", "owner", "q"),
+    *("text", "since", "until", "message", "order"),
+)
+SORTED_STATES = ("pending", "completed", "failed", "cancelled")
+"""Those whose tasks an index has in the order of their time, so that it can be read backwards."""
 STATES = ("stuck", "open", *State, "elsewhere")
+DAYS = {"since": 0, "until": 1}
+"""The fields that are times. A day that is named as `until` is meant whole."""
 LABELS = {"elsewhere": "ended outside the ledger"}
 """Of those states whose name does not say what they are."""
 FIELD_CHARACTERS = 200
@@ -42,22 +49,45 @@ def read(arguments: Any, watch: Watch) -> ListQuery:
     """From the query string. A value that makes no sense matches nothing, and is shown in the form
     as it was typed. A state may be named by the table's own word."""
     typed, after = typed_fields(arguments), _place_in(watch, arguments.get("after"))
+    if "message" in typed:
+        typed["state"] = "failed"
     state = typed.get("state", "open")
+    if state not in SORTED_STATES or typed.get("order") != "reverse":
+        typed.pop("order", None)
+    filters = {name: value for name, value in typed.items() if name not in {"q", *DAYS}}
     states = [state] if state in STATES else watch.states_named(state)
-    if not states:
+    bounds = _bounds(watch, typed)
+    if not states or bounds is None:
         return ListQuery(typed, None, after)
-    filters = {name: value for name, value in typed.items() if name != "q"}
     if state not in STATES:
         if len(states) == 1 and watch.texts(State(states[0])) == [state]:
             typed["state"] = filters["state"] = str(states[0])
         else:
             filters["word"] = filters.pop("state")
+    return ListQuery(typed, filters | bounds, after)
+
+
+def _bounds(watch: Watch, typed: dict[str, str]) -> dict[str, str] | None:
+    """The first and last key, and the times, between which tasks are asked for; None where one of
+    them makes no sense."""
+    bounds = {name: moment_of(typed[name], days) for name, days in DAYS.items() if name in typed}
     if "q" in typed:
-        bounds = key_range(watch.key_type, typed["q"])
-        if bounds is None:
-            return ListQuery(typed, None, after)
-        filters |= {"first": bounds[0], "last": bounds[1]}
-    return ListQuery(typed, filters, after)
+        first, last = key_range(watch.key_type, typed["q"]) or (None, None)
+        bounds |= {"first": first, "last": last}
+    readable = {name: text for name, text in bounds.items() if text is not None}
+    return readable if len(readable) == len(bounds) else None
+
+
+def moment_of(text: str, days: int) -> str | None:
+    """A day or a moment as ISO writes it, in UTC where it names no zone; of a day the end where
+    `days` is 1. None for another text."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return f"{date.fromisoformat(text) + timedelta(days=days)}T00:00:00+00:00"
+        moment = datetime.fromisoformat(text)
+    except _UNREADABLE:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 
 def states_of(watch: Watch) -> list[tuple[str, str]]:

@@ -1,5 +1,5 @@
 """A task's attempts, drawn to scale: where each part of each attempt lies, in percent of the whole
-time."""
+time. A wait that is longer than all work is drawn short, so that the work can be seen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +13,8 @@ SILENT_CAUSES = frozenset({"lease_lost", "stale"})
 DRAWN_BEATS = 150
 """More heartbeats than that are not drawn."""
 TICKS = 6
+TICK_PERCENT = 7.0
+"""Between two ticks at least, so that their labels do not touch."""
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 TICK_SECONDS = (
     *(1, 2, 5, 10, 15, 30),
@@ -47,14 +49,47 @@ class Row:
     took: float = 0.0
 
 
+class Axis:
+    """Maps moments to percent. Waits that are longer than all work together are drawn short: all of
+    them have half as much room as the work has."""
+
+    def __init__(self, begin: float, end: float, waits: list[tuple[float, float]]) -> None:
+        self.begin, self.end = begin, end
+        work = end - begin - sum(to - since for since, to in waits)
+        long = [(since, to) for since, to in waits if to - since > work > 0]
+        self.short = [(since, to, work / 2 / len(long)) for since, to in long]
+        self.shown_seconds = end - begin - sum(to - since - room for since, to, room in self.short)
+
+    def place(self, moment: float) -> float:
+        moment = min(self.end, max(self.begin, moment))
+        seconds = moment - self.begin
+        for since, to, room in self.short:
+            passed = min(moment, to) - since
+            if passed > 0:
+                seconds -= passed * (1 - room / (to - since))
+        return round(100 * seconds / self.shown_seconds, 3)
+
+    def to_scale(self) -> list[tuple[float, float]]:
+        """The stretches between the waits that are drawn short."""
+        begins = [self.begin, *(to for _, to, _ in self.short)]
+        ends = [*(since for since, _, _ in self.short), self.end]
+        return [(begin, end) for begin, end in zip(begins, ends, strict=True) if end > begin]
+
+    def cuts(self) -> list[float]:
+        """The middles of the waits that are drawn short, as places."""
+        return [round((self.place(since) + self.place(to)) / 2, 3) for since, to, _ in self.short]
+
+
 @dataclass(frozen=True)
 class Drawing:
-    """`ticks` and `refusals` are places with their labels; `lasted` is seconds."""
+    """`ticks` and `refusals` are places with their labels; `lasted` is seconds; `cuts` are the
+    places of waits that are drawn short."""
 
     rows: list[Row]
     ticks: list[tuple[float, str]]
     refusals: list[tuple[float, str]]
     lasted: float
+    cuts: list[float]
 
 
 def draw(times: Timeline, *, is_open: bool) -> Drawing:
@@ -64,9 +99,8 @@ def draw(times: Timeline, *, is_open: bool) -> Drawing:
     ends += [refusal.at for refusal in times.refusals]
     until = now if is_open or not ends else max(ends)
     lasted = max(until - begin, 0.001)
-
-    def scale(moment: float) -> float:
-        return round(100 * min(1.0, max(0.0, (moment - begin) / lasted)), 3)
+    axis = Axis(begin, max(until, begin + 0.001), _waits(times, begin, until))
+    scale = axis.place
 
     rows, waits_since = [], begin
     for attempt in times.attempts:
@@ -77,7 +111,7 @@ def draw(times: Timeline, *, is_open: bool) -> Drawing:
         due = (latest.retry_at if latest else None) or times.due
         rows.append(Row(None, _wait(due, waits_since, now, scale)))
     refusals = [(scale(refusal.at), _refused(refusal)) for refusal in times.refusals]
-    return Drawing(rows, _ticks(lasted), refusals, lasted)
+    return Drawing(rows, _ticks(axis), refusals, lasted, axis.cuts())
 
 
 def _begin(times: Timeline) -> float:
@@ -149,7 +183,29 @@ def _refused(refusal: RefusedWrite) -> str:
     return f"{late}{refusal.wanted}{writer} was refused: {refusal.because}"
 
 
-def _ticks(lasted: float) -> list[tuple[float, str]]:
+def _ticks(axis: Axis) -> list[tuple[float, str]]:
+    """In each stretch that is to scale, from its begin; a label is the time since the creation, and
+    behind a wait that is drawn short the time since its end."""
+    lasted = axis.shown_seconds
     step = next((seconds for seconds in TICK_SECONDS if lasted / seconds <= TICKS), lasted / TICKS)
-    moments = [n * step for n in range(int(lasted // step) + 1)]
-    return [(round(100 * moment / lasted, 3), span(moment)) for moment in moments]
+    ticks: list[tuple[float, str]] = []
+    for begin, end in axis.to_scale():
+        for n in range(int((end - begin) // step) + 1):
+            place = axis.place(begin + n * step)
+            since = begin - axis.begin
+            label = span(since) if n == 0 else f"{'+' if since else ''}{span(n * step)}"
+            if not ticks or place - ticks[-1][0] > TICK_PERCENT:
+                ticks.append((place, label))
+    return ticks
+
+
+def _waits(times: Timeline, begin: float, until: float) -> list[tuple[float, float]]:
+    """The stretches in which no attempt was at work."""
+    waits, free_since = [], begin
+    for attempt in times.attempts:
+        if attempt.started > free_since:
+            waits.append((free_since, attempt.started))
+        free_since = max(free_since, attempt.ended or until)
+    if until > free_since:
+        waits.append((free_since, until))
+    return waits

@@ -2,24 +2,31 @@
 fetches anew every 2 seconds."""
 
 import json
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Response, abort, render_template, request
 
 from functions.core import redact
-from functions.core.answers import OverdueCount, Pause
+from functions.core.answers import OverdueCount, Pause, TaskStatus
 from functions.core.explain import explain
 from functions.core.policy import Watch
 from functions.core.record import plain
-from functions.core.states import ACTIONS, OPEN, Reason
+from functions.core.states import ACTIONS, OPEN, Reason, State
 from functions.entry.fields import task_id_of
 from functions.errors import StoreError
-from functions.page import charts, list_query, tables, timeline
+from functions.page import charts, list_query, run_again, tables, timeline
 from functions.page.current import link, page, watch
-from functions.store.page_answers import LastDay, Summary, TaskPage
+from functions.page.reasons import REASONS
+from functions.store.page_answers import LastDay, ListedTask, Summary, TaskPage, TimedAttempt
 
 blueprint = Blueprint("views", __name__)
 PAGE_ROWS = 50
+DAY = 86_400
+LABEL_CHARACTERS = 120
+LOG_MARGIN_SECONDS = 120.0
+"""Before and after an attempt: its push, and what a sweep does with it."""
 MOST_SWEEP_ID = 2**63 - 2
 LATE_INTERVALS = 3.0
 LATE_GRACE_SECONDS = 30.0
@@ -44,6 +51,20 @@ def summary() -> str:
 @blueprint.get("/part/list")
 def tasks() -> str:
     return render_template("_list.html", **_list())
+
+
+@blueprint.get("/part/count")
+def count() -> str:
+    """How many tasks the list has in all, as "of 1,234"; nothing where nobody counts."""
+    state = request.args.get("state", "")
+    count = page().store().count(watch(), state) if state in set(State) else None
+    return render_template("_count.html", count=count)
+
+
+@blueprint.get("/part/failures")
+def failures() -> str:
+    answers = tables.answers(lambda watch: page().store().failures(watch, DAY), tables.shown())
+    return render_template("_failures.html", by_table=tables.of_shown(answers))
 
 
 @blueprint.get("/part/day")
@@ -73,6 +94,11 @@ def as_json(task_id: str) -> Response:
     answer = {name: plain(parts[name]) for name in ("status", "explanation", "attempts")}
     text = redact.shown(json.loads(json.dumps(answer, default=str)), page().redact)
     return Response(f"{text}\n", mimetype="application/json")
+
+
+@blueprint.get("/reasons")
+def reasons() -> str:
+    return render_template("reasons.html", reasons=REASONS, title="Reasons")
 
 
 @blueprint.get("/sweeps")
@@ -204,10 +230,23 @@ def _list() -> dict[str, Any]:
             if shown.next or len(rows) > PAGE_ROWS
         }
         rows = tables.in_one_list(rows)[:PAGE_ROWS]
-    elif last := pages[watch().name].next:
-        next_page = link("", **query.typed, after=list_query.address(last))
+    passed = request.args.get("passed", "")
+    before = int(passed) if passed.isdecimal() and len(passed) < 9 and query.after else 0
+    if not tables.all_at_once() and (last := pages[watch().name].next):
+        next_page = link(
+            "", **query.typed, after=list_query.address(last), passed=before + len(rows)
+        )
     return {
         "rows": rows,
+        "labels": {
+            task.task_id: _label(task.label, _watch_named(name).rule(task.kind or "").label)
+            for name, task in rows
+        },
+        "first": before + 1,
+        "can": {state: " ".join(_actions(state)) for state in State},
+        "sorts": query.typed.get("state") in list_query.SORTED_STATES and not tables.all_at_once(),
+        "counts": query.typed.keys() == {"state"} and not tables.all_at_once(),
+        "acts": not query.typed.keys() & {"q", "text", "since", "until"},
         "filters": query.typed,
         "after": request.args.get("after", ""),
         "searched": any(shown.next and shown.next.searched for shown in pages.values()),
@@ -216,15 +255,45 @@ def _list() -> dict[str, Any]:
         "further": further,
         "states": list_query.states_of(watch()),
         "reasons": list(Reason),
-        "refresh": link("part/list", **query.typed, after=request.args.get("after")),
+        "refresh": link(
+            "part/list", **query.typed, after=request.args.get("after"), passed=before or ""
+        ),
     }
+
+
+def _watch_named(name: str) -> Watch:
+    return page().policy().watches[name]
 
 
 def _page_of(asked: Watch) -> TaskPage:
     query = list_query.read(request.args, asked)
     if query.filter is None:
         return TaskPage([], None)
-    return page().store().page(asked, query.filter, PAGE_ROWS, query.after)
+    shown = page().store().page(asked, query.filter, PAGE_ROWS, query.after)
+    if text := query.typed.get("text"):
+        return TaskPage([task for task in shown.tasks if _mentions(task, text)], shown.next)
+    return shown
+
+
+def _mentions(task: ListedTask, text: str) -> bool:
+    """Whether what people may see of the task has the text. A search must not tell, match by match,
+    a secret that is hidden."""
+    seen = redact.redacted_text(task.error or "", page().redact)
+    with suppress(ValueError, RecursionError):
+        shown = redact.redacted(json.loads(task.searched or '""'), page().redact)
+        seen += json.dumps(shown, ensure_ascii=False)
+    return text.lower() in seen.lower()
+
+
+def _label(label: str | None, path: str) -> str:
+    """What a task is about, in a line; hidden where a key on the way to it names a secret."""
+    value: Any = label
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    value = redact.redacted(value, page().redact)
+    for key in path.split("."):
+        value = value[key] if isinstance(value, dict) else value
+    return " ".join(str(value).split())[:LABEL_CHARACTERS] if label else ""
 
 
 def _task(task_id: str) -> dict[str, Any]:
@@ -233,14 +302,56 @@ def _task(task_id: str) -> dict[str, Any]:
     if status is None:
         abort(404, f"There is no task {key} in {watch().table}.")
     times = store.timeline(watch(), key)
+    next_step, seconds = _next_step(status)
     return {
         "status": status,
         "explanation": explain(page().policy(), watch(), status),
+        "next_step": next_step,
+        "next_moment": None if seconds is None else times.now + seconds,
         "actions": _actions(status.state),
+        "repeatable": run_again.is_possible(watch(), status.kind),
+        "parent": times.parent,
         "drawing": timeline.draw(times, is_open=status.state in OPEN),
         "attempts": times.attempts[::-1],
+        "log_links": _log_links(key, times.attempts),
         "created": times.created,
         "now": times.now,
         "most_attempts": status.attempt.of if status.attempt else 0,
         "title": f"Task {key[:8]}",
     }
+
+
+def _next_step(status: TaskStatus) -> tuple[str, float | None]:
+    """What happens next to an open task if nobody does anything, and in how many seconds; None
+    where nobody knows when."""
+    if status.overdue:
+        return "the sweep ends it or puts it back", None
+    attempt = status.attempt
+    if status.state == State.PENDING:
+        if status.due_in:
+            return "a worker may take it", status.due_in
+        return "it fails as never_claimed if no worker takes it", status.pending_left
+    if status.state == State.RUNNING and attempt and attempt.lease_left is not None:
+        if attempt.deadline_left is not None and attempt.deadline_left < attempt.lease_left:
+            return "its deadline", attempt.deadline_left
+        return "without another heartbeat it is taken back", attempt.lease_left
+    return "", None
+
+
+def _log_links(key: str, attempts: list[TimedAttempt]) -> dict[int, str]:
+    """Where the log lines of each attempt are, by its number; empty outside Google Cloud. Every
+    line of a task names it, also those of a sweep."""
+    from urllib.parse import quote
+
+    project = page().app.settings.project
+    links = {}
+    for attempt in attempts if project else ():
+        begin, end = attempt.started - LOG_MARGIN_SECONDS, attempt.ended or attempt.beat
+        first = datetime.fromtimestamp(begin, UTC).isoformat()
+        last = datetime.fromtimestamp(end + LOG_MARGIN_SECONDS, UTC).isoformat()
+        query = f'jsonPayload.task_id={json.dumps(key)}\ntimestamp>="{first}"\ntimestamp<="{last}"'
+        links[attempt.number] = (
+            f"https://console.cloud.google.com/logs/query;query={quote(query, safe='')}"
+            f"?project={quote(project or '', safe='')}"
+        )
+    return links

@@ -1,7 +1,7 @@
 -- find: tasks by a filter, for operators. No view: it would stand in the way of the owner's
--- `alter table`. `p_filter`: {ids, states, kind, owner, reason, sweep_id, older_than (seconds)},
--- each optional; without states, the open ones. Ordered by key, at most 500, those after `p_after`:
--- so an operation on many tasks reads the table once.
+-- `alter table`. `p_filter`: {ids, states, kind, owner, reason, message (the shape of a sentence),
+-- sweep_id, older_than (seconds)}, each optional; without states, the open ones. Ordered by key, at
+-- most 500, those after `p_after`: so an operation on many tasks reads the table once.
 create or replace function unstuck.@watch@_find(
   p_filter jsonb default '{}',
   p_limit integer default 500,
@@ -65,6 +65,10 @@ begin
         and (not p_filter ? 'kind' or v.kind = p_filter ->> 'kind')
         and (not p_filter ? 'owner' or v.owner = p_filter ->> 'owner')
         and (not p_filter ? 'reason' or a.reason = p_filter ->> 'reason')
+        and (
+          not p_filter ? 'message'
+          or unstuck.message_shape(a.error) = p_filter ->> 'message'
+        )
         and (not p_filter ? 'sweep_id' or a.sweep_id = (p_filter ->> 'sweep_id')::bigint)
         and (
           not p_filter ? 'older_than'

@@ -8,8 +8,10 @@
 --   0 stuck, 1 running, 2 pending: from the table, the oldest first
 --   3 ended: from the ledger, the newest first
 --   4 the table by key; 5 a range of it, from a key to a key: for tasks that the ledger lacks
--- `fits` says whether kind and owner (of ended ones: kind and reason) are as asked for; what does
--- not fit counts as looked at. No sequential scans, for the reason that sweep.sql gives.
+-- `fits` says whether kind and owner (of ended ones: kind, reason and message) are as asked for;
+-- what does not fit counts as looked at. `since` and `until` are about the time of the order; of
+-- running tasks about their start. With `order` = `reverse` sections 2 and 3 run the other way, 3
+-- only with a state. No sequential scans, for the reason that sweep.sql gives.
 create or replace function unstuck.@watch@_section(
   p_section integer,
   p_now timestamptz,
@@ -22,11 +24,18 @@ create or replace function unstuck.@watch@_section(
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
+  v_back constant boolean := p_section in (@section_pending@, @section_ended@)
+    and coalesce(p_filter ->> 'order', '') = 'reverse';
   v_at constant timestamptz := coalesce(
     p_after,
-    case when p_section = @section_ended@ then 'infinity'::timestamptz else '-infinity' end
+    case when (p_section = @section_ended@) <> v_back
+      then 'infinity'::timestamptz else '-infinity' end
   );
   v_id     constant text := coalesce(p_after_id, '');
+  v_since  constant timestamptz := coalesce((p_filter ->> 'since')::timestamptz, '-infinity');
+  v_until  constant timestamptz := coalesce((p_filter ->> 'until')::timestamptz, 'infinity');
+  v_dated  constant boolean := p_filter ?| array['since', 'until'];
+  v_shape  constant text := p_filter ->> 'message';
   v_turns  jsonb;
   v_kind   constant text := p_filter ->> 'kind';
   v_owner  constant text := p_filter ->> 'owner';
@@ -35,14 +44,24 @@ declare
 begin
   case p_section
   when @section_stuck@ then return query
-    select l.at, l.id, unstuck.fits(l.kind, v_kind) and unstuck.fits(l.owner, v_owner)
+    select
+      l.at,
+      l.id,
+      unstuck.fits(l.kind, v_kind)
+        and unstuck.fits(l.owner, v_owner)
+        and l.at between v_since and v_until
     from unstuck.@watch@_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id) l
     order by 1, 2;
   when @section_running@ then return query
     select
       @alive_bound(t)@,
       t.@key@::text,
-      unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
+      unstuck.fits(@kind(t)@, v_kind)
+        and unstuck.fits(@owner(t)@::text, v_owner)
+        and (
+          not v_dated
+          or coalesce(a.started_at, @started(t)@, @alive(t)@) between v_since and v_until
+        )
     from @table@ t
     left join unstuck.attempts a
       on a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
@@ -63,14 +82,36 @@ begin
     limit p_limit;
   when @section_pending@ then
     v_turns := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
-    return query
+    if v_back then return query
     select
       @queued_bound(t)@,
       t.@key@::text,
       unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
     from @table@ t
     where @is_claimable(t)@
-      and @queued_bound(t)@ >= v_at
+      and @queued_bound(t)@ >= v_since
+      and @queued_bound(t)@ <= least(v_at, v_until)
+      and (@queued_bound(t)@, t.@key@::text) < (v_at, v_id)
+      and @queued(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+      and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns) > p_now
+      and not exists (
+        select from unstuck.attempts a
+        where a.watch = '@watch@'
+          and a.task_id = t.@key@::text
+          and a.ended_at is null
+          and least(a.lease_until, a.deadline_at) <= p_now
+      )
+    order by @queued_bound(t)@ desc, t.@key@::text desc
+    limit p_limit;
+    else return query
+    select
+      @queued_bound(t)@,
+      t.@key@::text,
+      unstuck.fits(@kind(t)@, v_kind) and unstuck.fits(@owner(t)@::text, v_owner)
+    from @table@ t
+    where @is_claimable(t)@
+      and @queued_bound(t)@ >= greatest(v_at, v_since)
+      and @queued_bound(t)@ <= v_until
       and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
       and @queued(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
       and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns) > p_now
@@ -83,17 +124,45 @@ begin
       )
     order by @queued_bound(t)@, t.@key@::text
     limit p_limit;
+    end if;
   when @section_ended@ then
-    if v_state in ('failed', 'cancelled') then return query
+    if v_back then return query execute format(  -- planned for the state: each has its index
+      $query$
+        select
+          a.ended_at,
+          a.task_id,
+          unstuck.fits(a.kind, $1)
+            and unstuck.fits(a.reason, $2)
+            and ($3 is null or unstuck.message_shape(a.error) = $3)
+        from unstuck.attempts a
+        where a.watch = '@watch@'
+          and a.outcome = %L
+          and a.ended_at >= $4
+          and a.ended_at <= $5
+          and (a.ended_at > $6 or a.task_id > $7)
+          and not exists (
+            select from unstuck.attempts n
+            where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+          )
+        order by a.ended_at, a.task_id
+        limit %s
+      $query$,
+      v_state,
+      p_limit
+    ) using v_kind, v_reason, v_shape, greatest(v_at, v_since), v_until, v_at, v_id;
+    elsif v_state in ('failed', 'cancelled') then return query
       select
         a.ended_at,
         a.task_id,
-        unstuck.fits(a.kind, v_kind) and unstuck.fits(a.reason, v_reason)
+        unstuck.fits(a.kind, v_kind)
+          and unstuck.fits(a.reason, v_reason)
+          and (v_shape is null or unstuck.message_shape(a.error) = v_shape)
       from unstuck.attempts a
       where a.watch = '@watch@'
         and a.outcome in ('failed', 'cancelled')
         and a.outcome = v_state
-        and a.ended_at <= v_at
+        and a.ended_at <= least(v_at, v_until)
+        and a.ended_at >= v_since
         and (a.ended_at < v_at or a.task_id < v_id)
         and not exists (
           select from unstuck.attempts n
@@ -105,12 +174,15 @@ begin
       select
         a.ended_at,
         a.task_id,
-        unstuck.fits(a.kind, v_kind) and unstuck.fits(a.reason, v_reason)
+        unstuck.fits(a.kind, v_kind)
+          and unstuck.fits(a.reason, v_reason)
+          and (v_shape is null or unstuck.message_shape(a.error) = v_shape)
       from unstuck.attempts a
       where a.watch = '@watch@'
         and a.outcome in ('completed', 'failed', 'cancelled')
         and (v_state is null or a.outcome = v_state)
-        and a.ended_at <= v_at
+        and a.ended_at <= least(v_at, v_until)
+        and a.ended_at >= v_since
         and (a.ended_at < v_at or a.task_id < v_id)
         and not exists (
           select from unstuck.attempts n
@@ -142,9 +214,10 @@ begin
 end $$;
 
 -- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), word (of the
--- table's status), kind, owner, reason, first and last (keys)}, each optional. `p_after`: the
--- `next` of the page before. Answers {tasks, next}; a `next` with `searched` goes on behind the
--- rows that were looked at.
+-- table's status), kind, owner, reason, first and last (keys), since and until (times), message
+-- (the shape of a sentence), text (in the sentence or the input; the answer has them then), order
+-- (`reverse`, with a state)}, each optional. `p_after`: the `next` of the page before. Answers
+-- {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
 -- No hash and no merge joins: with a small table they would read all of it, and such a plan is kept
 -- while it grows.
 create or replace function unstuck.@watch@_page(
@@ -160,7 +233,9 @@ declare
   v_turns    constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'pending_for');
   v_state    constant text := p_filter ->> 'state';
   v_filtered constant boolean :=
-    p_filter ?| array['kind', 'owner', 'reason', 'first', 'word']
+    p_filter ?| array[
+      'kind', 'owner', 'reason', 'first', 'word', 'text', 'message', 'since', 'until'
+    ]
     or v_state in ('resting', 'elsewhere');
   v_sections constant integer[] := case
     when p_filter ? 'first' then array[@section_range@]
@@ -173,7 +248,12 @@ declare
     else array[@section_stuck@, @section_running@, @section_pending@, @section_ended@]
   end;
   v_limit   constant integer := least(p_limit, 500) + 1;
-  v_budget  integer := case when p_filter ? 'reason' then 2000 else 3000 end;
+  v_text    constant text := lower(p_filter ->> 'text');
+  v_budget  integer := case
+    when v_text is not null then 1000
+    when p_filter ? 'reason' then 2000
+    else 3000
+  end;
   v_section integer;
   v_at      timestamptz;
   v_id      text;
@@ -213,7 +293,7 @@ begin
       ) s
       join @table@ t on t.@key@ = s.id::@key_type@
       left join lateral (
-        select a.reason, a.number
+        select a.reason, a.number, a.error, a.ended_at
         from unstuck.attempts a
         where a.watch = '@watch@' and a.task_id = s.id
         order by a.number desc
@@ -221,6 +301,18 @@ begin
       ) l on true
       where (not p_filter ? 'owner' or @owner(t)@::text = p_filter ->> 'owner')
         and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
+        and (
+          v_section <= @section_ended@
+          or not p_filter ?| array['since', 'until']
+          or coalesce(l.ended_at, @alive(t)@, @queued(t)@) between
+            coalesce((p_filter ->> 'since')::timestamptz, '-infinity')
+            and coalesce((p_filter ->> 'until')::timestamptz, 'infinity')
+        )
+        and (
+          v_text is null
+          or position(v_text in lower(coalesce(@error(t)@, l.error, ''))) > 0
+          or position(v_text in lower(coalesce(@searched(t)@, ''))) > 0
+        )
         and (not p_filter ? 'word' or t.@status@::text = p_filter ->> 'word')
         and case
           when v_state is null or v_state in ('stuck', 'open') then true
@@ -261,6 +353,8 @@ begin
       'kind', d.kind,
       'owner', d.owner,
       'error', d.error,
+      'label', d.label,
+      'searched', d.searched,
       'number', d.number,
       'worker', d.worker,
       'reason', d.reason,
@@ -279,6 +373,8 @@ begin
         t.@status@::text as word,
         @kind(t)@ as kind,
         @owner(t)@::text as owner,
+        @label(t)@ as label,
+        case when v_text is not null then @searched(t)@ end as searched,
         l.number,
         l.worker,
         case when @is_failed(t)@ then coalesce(@error(t)@, l.error) end as error,
@@ -316,4 +412,88 @@ begin
       ) l on true
     ) d
   ), '[]'));
+end $$;
+
+-- The failures since a time, by the shape of their sentence, the most frequent first: of the 2,000
+-- latest. Answers {seen, most, groups: [{message, example, kinds, reasons, count, ago}]}.
+create or replace function unstuck.@watch@_failures(p_since float8 default 86400) returns jsonb
+language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now  constant timestamptz := clock_timestamp();
+  v_most constant integer := 2000;
+begin
+  return (
+    with failed as materialized (
+      select a.error, a.kind, a.reason, a.ended_at
+      from unstuck.attempts a
+      where a.watch = '@watch@'
+        and a.outcome in ('failed', 'cancelled')
+        and a.outcome = 'failed'
+        and a.ended_at >= v_now - make_interval(secs => p_since)
+        and not exists (
+          select from unstuck.attempts n
+          where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+        )
+      order by a.ended_at desc
+      limit v_most
+    )
+    select jsonb_build_object(
+      'seen', (select count(*) from failed),
+      'most', v_most,
+      'groups', coalesce((
+        select jsonb_agg(to_jsonb(g) order by g.count desc, g.ago)
+        from (
+          select
+            unstuck.message_shape(f.error) as message,
+            left((array_agg(f.error order by f.ended_at desc))[1], 300) as example,
+            array_agg(distinct f.kind) as kinds,
+            array_agg(distinct f.reason) as reasons,
+            count(*) as count,
+            extract(epoch from v_now - max(f.ended_at)) as ago
+          from failed f
+          where f.error is not null
+          group by 1
+          order by 5 desc, 6
+          limit 20
+        ) g
+      ), '[]')
+    )
+  );
+end $$;
+
+-- How many tasks are in a state, counted up to 10,000 (the answer is 10,001 where there are more).
+create or replace function unstuck.@watch@_count(p_state text) returns integer
+language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_most  constant integer := 10001;
+  v_count integer;
+begin
+  case p_state
+  when 'pending' then
+    select count(*) into v_count
+    from (select from @table@ t where @is_pending(t)@ limit v_most) s;
+  when 'running' then
+    select count(*) into v_count
+    from (select from @table@ t where @is_running(t)@ limit v_most) s;
+  when 'failed', 'cancelled' then
+    select count(*) into v_count
+    from (
+      select
+      from unstuck.attempts a
+      where a.watch = '@watch@'
+        and a.outcome in ('failed', 'cancelled')
+        and a.outcome = p_state
+        and not exists (
+          select from unstuck.attempts n
+          where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+        )
+      order by a.ended_at desc
+      limit v_most
+    ) s;
+  else
+    v_count := null;
+  end case;
+  return v_count;
 end $$;

@@ -172,6 +172,18 @@ language sql immutable parallel safe as $$
   select p_asked is null or p_value = p_asked
 $$;
 
+-- A sentence without what differs from task to task: ids and numbers. Sentences with the same shape
+-- tell the same.
+create or replace function unstuck.message_shape(p_text text) returns text
+language sql immutable parallel safe as $$
+  select regexp_replace(
+    left(p_text, 300),
+    '\m[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\M|\m(?=[a-fA-F]*\d)[0-9a-fA-F]{8,}\M|\d+',
+    '#',
+    'g'
+  )
+$$;
+
 -- How long after its start the server became ready. A recovery takes time, also the one after the
 -- crash of a single backend, which the postmaster survives; a standby waits until it takes over.
 -- The walwriter starts when it is over. 0 where our owner may not see it (pg_read_all_stats).

@@ -14,6 +14,11 @@ language sql stable as $$
       from @table@ t
       where t.@key@ = p_task::@key_type@ and @is_pending(t)@
     ),
+    'parent', (
+      select @parent(t)@
+      from @table@ t
+      where t.@key@ = p_task::@key_type@
+    ),
     'attempts', coalesce((
       select jsonb_agg(jsonb_build_object(
         'number', a.number,

@@ -11,7 +11,8 @@ from functions.core.states import Outcome, State
 class ListedTask(Record):
     """A row of the list. `word` is the table's own word for `state`, `number` its latest attempt,
     `since` when it came into its state and `age` how long that is, `late` for how long it is stuck;
-    None: it is not."""
+    None: it is not. `label` tells a person which task it is. `searched`: its input as text, where a
+    text was searched for."""
 
     task_id: str
     state: State | None
@@ -26,6 +27,8 @@ class ListedTask(Record):
     age: float | None
     late: float | None
     since: float | None = None
+    label: str | None = None
+    searched: str | None = None
 
 
 class Place(Record):
@@ -41,6 +44,26 @@ class Place(Record):
 class TaskPage(Record):
     tasks: list[ListedTask]
     next: Place | None
+
+
+class FailureGroup(Record):
+    """Failures whose sentences differ in ids and numbers only. `message` is their shape, `example`
+    the latest sentence, which came `ago` seconds ago."""
+
+    message: str
+    example: str
+    kinds: list[str]
+    reasons: list[str]
+    count: int
+    ago: float
+
+
+class Failures(Record):
+    """Of the latest failures, `most` at most, `seen` in fact."""
+
+    seen: int
+    most: int
+    groups: list[FailureGroup]
 
 
 class LatestSweep(Record):
@@ -140,13 +163,14 @@ class RefusedWrite(Record):
 
 
 class Timeline(Record):
-    """`due`: when the task may start, if it is pending."""
+    """`due`: when the task may start, if it is pending. `parent`: the task that it repeats."""
 
     now: float
     created: float | None
     due: float | None
     attempts: list[TimedAttempt]
     refusals: list[RefusedWrite]
+    parent: str | None = None
 
 
 class Payload(Record):

@@ -49,6 +49,7 @@ from functions.core.record import plain
 from functions.core.states import SettleAs
 from functions.errors import StoreError
 from functions.store.page_answers import (
+    Failures,
     LastDay,
     Payload,
     Place,
@@ -301,8 +302,9 @@ class Store(ABC):
     def page(
         self, watch: Watch, filters: dict[str, Any], limit: int, after: Place | None = None
     ) -> TaskPage:
-        """The operators' list. `filters`: {state, word, kind, owner, reason, first and last
-        key}, each optional; `after`: the `next` of the page before."""
+        """The operators' list. `filters`: {state, word, kind, owner, reason, first and last key,
+        since, until, text, message, order}, each optional; `after`: the `next` of the page
+        before."""
         answer = self._verb(
             f"{watch.name}_page",
             p_filter=_json(filters),
@@ -311,6 +313,16 @@ class Store(ABC):
             p_after=None if after is None else _json(vars(after)),
         )
         return read(TaskPage, answer)
+
+    def failures(self, watch: Watch, seconds: float) -> Failures:
+        """The failures of so many seconds, by what their sentences say."""
+        return read(Failures, self._verb(f"{watch.name}_failures", p_since=float(seconds)))
+
+    def count(self, watch: Watch, state: str) -> int | None:
+        """How many tasks are pending, running, failed or cancelled, counted up to 10,000; None for
+        other states."""
+        count: int | None = self._verb(f"{watch.name}_count", p_state=state)
+        return count
 
     def pulse(self, watch: Watch) -> Summary:
         """How many are stuck, what is open, and the last sweep; bounded, for those who ask every 2

@@ -1,5 +1,5 @@
-"""i: what the operators' page asks of the database at 1 million tasks: the list, the overview,
-filters that hardly match."""
+"""i: what the operators' page asks of the database at 1 million tasks, and with a backlog of 1
+million: the list, the overview, searches, filters that hardly match."""
 
 import json
 import os
@@ -17,12 +17,14 @@ ROUNDS = 20
 TICK = 1000 / os.sysconf("SC_CLK_TCK")
 """Milliseconds."""
 FILTERS: dict[str, dict[str, str]] = {
-    "the list": {},
     "the list of stuck ones": {"state": "stuck"},
     "the list of failed ones": {"state": "failed"},
     "a kind that is rare": {"kind": "rare"},
     "an owner": {"owner": "user-7"},
     "a reason that no task has": {"reason": "deadline"},
+    "a search that finds nothing": {"text": "nothing of this"},
+    "failed ones, the oldest first": {"state": "failed", "order": "reverse"},
+    "the days of a month ago": {"since": "2020-01-01", "until": "2020-01-02"},
     "failed and of a rare kind": {"state": "failed", "kind": "rare"},
     "a key that begins so": {
         "first": "abc00000-0000-0000-0000-000000000000",
@@ -30,29 +32,52 @@ FILTERS: dict[str, dict[str, str]] = {
     },
 }
 
+RULES = object()
+"""Stands for the rules of the policy."""
+Calls = dict[str, tuple[str, tuple[Any, ...]]]
+REFRESHED: Calls = {
+    "the overview": ("select unstuck.tasks_pulse(%s)", (RULES,)),
+    "the list": ("select unstuck.tasks_page('{}', %s)", (RULES,)),
+}
+"""What an open page asks every 2 seconds."""
+CALLS: Calls = {
+    **REFRESHED,
+    "the charts of a day (each minute)": ("select unstuck.tasks_day()", ()),
+    "failures by message (each minute)": ("select unstuck.tasks_failures()", ()),
+    "how many failed (each minute)": ("select unstuck.tasks_count('failed')", ()),
+} | {
+    label: ("select unstuck.tasks_page(%s, %s)", (json.dumps(filters), RULES))
+    for label, filters in FILTERS.items()
+}
+
 
 def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     """CPU time of the backend: what runs beside it on the machine does not count, and all that is
     read is in memory."""
-    rules, count = load().watch().rules_json, int(TASKS * scale)
-    with connected(make_database(server, "page_reads")) as connection:
-        fill(
-            connection,
-            rules,
-            count,
-            pending=max(100, int(10_000 * scale)),
-            held=max(10, int(400 * scale)),
-        )
-        calls: dict[str, tuple[str, tuple[Any, ...]]] = {
-            "the overview": ("select unstuck.tasks_pulse(%s)", (rules,)),
-            "the charts of a day (each minute)": ("select unstuck.tasks_day()", ()),
-        } | {
-            name: ("select unstuck.tasks_page(%s, %s)", (json.dumps(wanted), rules))
-            for name, wanted in FILTERS.items()
-        }
+    count = int(TASKS * scale)
+    waiting = max(100, int(10_000 * scale))
+    return [
+        *_figures(server, "page_reads", count, waiting, scale, CALLS),
+        *_figures(server, "page_backlog", waiting, count, scale, REFRESHED),
+    ]
+
+
+def _figures(
+    server: Postgres, name: str, finished: int, waiting: int, scale: float, calls: Calls
+) -> list[Figure]:
+    """Of a table with so many tasks that ended and so many that wait."""
+    rules = load().watch().rules_json
+    with connected(make_database(server, name)) as connection:
+        fill(connection, rules, finished, pending=waiting, held=max(10, int(400 * scale)))
+        rows = f"{finished:,} ended, {waiting:,} wait"
         return [
-            Figure(f"{name}, {count:,} tasks", _cpu(connection, *call), "ms", "< 50")
-            for name, call in calls.items()
+            Figure(
+                f"{label}; {rows}",
+                _cpu(connection, query, tuple(rules if a is RULES else a for a in arguments)),
+                "ms",
+                "< 10" if label in REFRESHED else "< 50",
+            )
+            for label, (query, arguments) in calls.items()
         ]
 
 

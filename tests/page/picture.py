@@ -1,6 +1,6 @@
-"""`make picture`: docs/page.png, as the page looks now, and the same in other sizes where they are
-asked for. Made of tasks that workers took, and two that nobody ends: so it never shows what is not
-so any more."""
+"""`make picture`: docs/page.png, as the page looks now, and docs/rescue.png, in which a stuck task
+is rescued; other views and sizes where they are asked for. Made of tasks that workers took, and two
+that nobody ends: so it never shows what is not so any more."""
 
 import argparse
 import random
@@ -15,15 +15,17 @@ from functions.core.policy import load
 from functions.ops.postgres.embedded import Postgres, create_database
 from tests.browser import QUIET, executable
 from tests.conftest import prepare
+from tests.page.animated import animated
 from tests.page.conftest import Deployed
 from tests.sql import install_clock, pass_time
 from tests.sweep.steps import sweep
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "page.png"
+RESCUE = ROOT / "docs" / "rescue.png"
 SIZES = {"page": (1280, 800), "phone": (390, 844)}
 KINDS = ("image", "selection", "report")
-REFUSAL = "The image service refused: the text names a person."
+REFUSAL = "The image service refused: the text names {} persons."
 TRACEBACK = """Traceback (most recent call last):
   File "functions/handlers/image.py", line 41, in handle
     picture = provider.draw(task_input["prompt"], timeout=ctx.remaining())
@@ -34,17 +36,26 @@ provider.Refused: names_a_person"""
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--all", metavar="DIR", help="also a task, a phone and dark ones, there")
+    options.add_argument("--all", metavar="DIR", help="also tasks, a phone and dark ones, there")
     folder = options.parse_args().all
     with _page() as deployed:
         failed_id = _live(deployed)
         _photograph(deployed.readonly, PICTURE, "")
+        views = {"board": "", "failed": f"tasks/{failed_id}", "failures": "?state=failed"}
         if folder:
-            for name, path in {"list": "", "task": f"tasks/{failed_id}"}.items():
-                for size in SIZES:
-                    for scheme in ("light", "dark"):
-                        target = Path(folder, f"{name}-{size}-{scheme}.png")
-                        _photograph(deployed.url, target, path, size, scheme)
+            _photograph_all(deployed.url, Path(folder), views)
+        task_id, recording = _rescue(deployed)
+        RESCUE.write_bytes(recording)
+        if folder:
+            _photograph_all(deployed.url, Path(folder), {"rescued": f"tasks/{task_id}"})
+
+
+def _photograph_all(url: str, folder: Path, views: dict[str, str]) -> None:
+    for name, path in views.items():
+        for size in SIZES:
+            for scheme in ("light", "dark"):
+                target = folder / f"{name}-{size}-{scheme}.png"
+                _photograph(url, target, path, size, scheme)
 
 
 @contextmanager
@@ -74,6 +85,7 @@ def _live(deployed: Deployed) -> str:
             failed_id = task_id if fails else failed_id
         pass_time(deployed.db, draw.uniform(40, 90))
         sweep(deployed.store, policy)
+        pass_time(deployed.db, 6)  # the pause before the next try
         for task_id in dead:
             claimed: Any = deployed.store.claim(deployed.watch, task_id, "worker-2")
             if claimed.verdict == "claimed":
@@ -93,7 +105,12 @@ def _live(deployed: Deployed) -> str:
 
 def _claim(deployed: Deployed, kind: str) -> tuple[str, str]:
     """A new task that a worker holds: its id and token."""
-    (task_id,) = deployed.tasks(1, kind=kind)
+    (task_id,) = deployed.tasks(1, kind=kind, prompt="a lighthouse at dawn")
+    deployed.db.execute(
+        "update public.tasks set scheduled_at = scheduled_at - make_interval(secs => %s) "
+        "where id = %s",
+        (random.Random(task_id).choice((0.4, 0.9, 1.7, 6.0)), task_id),
+    )
     claimed: Any = deployed.store.claim(deployed.watch, task_id, "worker-1")
     return task_id, claimed.token
 
@@ -101,14 +118,58 @@ def _claim(deployed: Deployed, kind: str) -> tuple[str, str]:
 def _end(deployed: Deployed, task_id: str, token: str, *, fails: bool) -> None:
     settle = partial(deployed.store.settle, deployed.watch, task_id, token)
     if fails:
-        settle("fail", reason="handler_error", error=REFUSAL, detail=TRACEBACK)
+        settle(
+            "fail",
+            reason="handler_error",
+            error=REFUSAL.format(random.Random(task_id).randint(2, 9)),
+            detail=TRACEBACK,
+        )
     else:
         settle("complete", result={"url": "gs://pictures/done.png"})
 
 
-def _photograph(
-    url: str, target: Path, path: str, size: str = "page", scheme: str = "light"
-) -> None:
+def _rescue(deployed: Deployed) -> tuple[str, bytes]:
+    """A worker is killed, its task is stuck, a sweep puts it back, the next worker completes it.
+    Returns the task, and the page meanwhile."""
+    sweep(deployed.store, load())
+    task_id, token = _claim(deployed, "image")
+    for _ in range(3):
+        pass_time(deployed.db, 9)
+        deployed.store.beat(deployed.watch, task_id, token, {"message": "drawing"})
+    frames: list[tuple[bytes, int]] = []
+    with _tab("page", "light", pixels=1) as page:
+
+        def shoot(path: str, sentence: str, milliseconds: int = 2400) -> None:
+            page.goto(f"{deployed.url}/{path}")
+            page.wait_for_load_state("networkidle")
+            page.evaluate(CAPTION, sentence)
+            frames.append((page.screenshot(), milliseconds))
+
+        shoot("", "A worker makes an image.")
+        pass_time(deployed.db, 75)
+        shoot("", "The worker is killed. Nobody tells; the row says “processing”.")
+        done = sweep(deployed.store, load())
+        pass_time(deployed.db, 6)
+        shoot(f"sweeps/{done.sweep_id}", "The next sweep sees that it is gone, and puts it back.")
+        claimed: Any = deployed.store.claim(deployed.watch, task_id, "worker-2")
+        pass_time(deployed.db, 9)
+        deployed.store.beat(deployed.watch, task_id, claimed.token, {"fraction": 0.7})
+        shoot(f"tasks/{task_id}", "Another worker has it.")
+        pass_time(deployed.db, 4)
+        _end(deployed, task_id, claimed.token, fails=False)
+        shoot(f"tasks/{task_id}", "Done, once, and the page says what happened.", 4000)
+    return task_id, animated(frames)
+
+
+CAPTION = """sentence => {
+  const line = document.getElementById("toast");
+  line.textContent = sentence;
+  line.hidden = false;
+}"""
+
+
+@contextmanager
+def _tab(size: str, scheme: str, pixels: int = 2) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     width, height = SIZES[size]
@@ -117,14 +178,20 @@ def _photograph(
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
-            device_scale_factor=2,
+            device_scale_factor=pixels,
             timezone_id="Europe/Berlin",
         )
-        page = context.new_page()
-        page.goto(f"{url}/{path}")
-        page.wait_for_selector("time[title]", state="attached")
-        page.screenshot(path=target)
+        yield context.new_page()
         browser.close()
+
+
+def _photograph(
+    url: str, target: Path, path: str, size: str = "page", scheme: str = "light"
+) -> None:
+    with _tab(size, scheme) as page:
+        page.goto(f"{url}/{path}")
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=target)
 
 
 if __name__ == "__main__":

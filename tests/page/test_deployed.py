@@ -222,12 +222,12 @@ def test_a_bad_address_is_answered_with_a_sentence(deployed, path, status):
 
 
 def confirm(page):
+    """What it says in passing, when all went well."""
+    page.evaluate("document.getElementById('toast').hidden = true")
     page.click("#confirm")
-    page.wait_for_selector("#done[data-ended]")
-    text = page.inner_text("#done")
-    page.click("#close")
+    page.wait_for_selector("#toast:not([hidden])")
     page.wait_for_selector("dialog:not([open])", state="attached")
-    return text
+    return page.inner_text("#toast")
 
 
 def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count(deployed, quiet):
@@ -284,6 +284,26 @@ def test_the_ticked_are_moved_and_no_others(deployed, quiet):
     )
 
 
+def test_the_ticked_are_offered_what_one_of_them_allows_and_stay_ticked(deployed, quiet):
+    (failed,) = deployed.failed(1, kind="mixed")
+    (waiting,) = deployed.tasks(1, kind="mixed")
+    quiet.goto(f"{deployed.url}/?kind=mixed")
+
+    def offered():
+        buttons = quiet.locator("#ticked button:visible").all()
+        return [button.get_attribute("value") for button in buttons]
+
+    quiet.check(f"#x-{failed}")
+    assert offered() == ["retry"]
+    quiet.check(f"#x-{waiting}")
+    assert offered() == ["retry", "cancel", "fail"]
+    with quiet.expect_response(re.compile(r"/part/list")):
+        deployed.tasks(1, kind="mixed")
+    quiet.wait_for_function("document.querySelectorAll('input[name=id]').length === 3")
+    assert quiet.is_checked(f"#x-{waiting}")
+    assert offered() == ["retry", "cancel", "fail"]
+
+
 def test_what_a_sweep_did_is_seen_and_undone(deployed, quiet):
     tasks = deployed.old(5, kind="swept")
     from functions.core.policy import load
@@ -310,8 +330,7 @@ def test_the_number_rises_and_falls_with_what_is_stuck(deployed, quiet):
     quiet.wait_for_selector(f"#stuck[data-stuck='{before + 3}']")
     quiet.wait_for_selector(f"#t-{tasks[0]}.is-stuck")
     quiet.click("#sweep-now")
-    quiet.wait_for_selector("#done[data-ended]")
-    quiet.click("#close")
+    quiet.wait_for_selector("#toast:not([hidden])")
     quiet.wait_for_selector("#stuck[data-stuck='0']")
     assert deployed.states(tasks) == {"failed": 3}
 
@@ -400,12 +419,23 @@ def test_axe_finds_nothing_serious(deployed, chromium, scheme):
     deployed.store.claim(deployed.watch, deployed.tasks(1)[0], "worker-1")
     with chromium.new_context(color_scheme=scheme) as context:
         page = context.new_page()
-        for path in ("", f"tasks/{task}", "sweeps?idle=1"):
+        for path in ("", f"tasks/{task}", "sweeps?idle=1", "reasons"):
             page.goto(f"{deployed.url}/{path}")
             assert violations(page) == []
+        page.goto(f"{deployed.url}/?state=failed")
+        page.wait_for_selector("#total-failed:not(:empty)")
+        page.wait_for_selector("#failures li")
+        page.click("#more-filters summary")
+        page.click("#counted summary")
+        assert violations(page) == []
+        assert not page.is_visible("dialog")
         page.goto(f"{deployed.url}/tasks/{task}")
         page.click("#do-retry")
         page.wait_for_selector("dialog[open] #confirm")
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        page.click("#do-again")
+        page.wait_for_selector("dialog[open] #again")
         assert violations(page) == []
 
 

@@ -34,6 +34,14 @@ FILTERS: list[dict[str, str]] = [
     {"reason": "handler_error"},
     {"state": "failed", "kind": "rare"},
     {"state": "completed", "owner": "nobody"},
+    {"text": "nothing of this"},
+    {"state": "failed", "text": "nothing of this"},
+    {"state": "failed", "message": "Nothing of this."},
+    {"state": "failed", "order": "reverse"},
+    {"state": "completed", "order": "reverse"},
+    {"state": "pending", "order": "reverse"},
+    {"since": "2020-01-01", "until": "2020-01-02"},
+    {"state": "failed", "since": "2020-01-01", "until": "2020-01-02"},
     {
         "first": "abc00000-0000-0000-0000-000000000000",
         "last": "abcfffff-ffff-ffff-ffff-ffffffffffff",
@@ -124,7 +132,16 @@ def test_a_page_without_a_filter_reads_little_more_than_it_shows(db):
 
 
 @pytest.mark.parametrize(
-    "call", ["tasks_pulse(%s)", "tasks_day()", "sweeps(50)", "tasks_swept(43195)"]
+    "call",
+    [
+        "tasks_pulse(%s)",
+        "tasks_day()",
+        "sweeps(50)",
+        "tasks_swept(43195)",
+        "tasks_failures()",
+        "tasks_count('failed')",
+        "tasks_count('pending')",
+    ],
 )
 def test_the_overview_reads_open_rows_and_a_sample_by_indexes(db, call):
     arguments = (WATCH.rules_json,) if "%s" in call else ()

@@ -546,6 +546,18 @@ language sql immutable parallel safe as $$
   select p_asked is null or p_value = p_asked
 $$;
 
+-- A sentence without what differs from task to task: ids and numbers. Sentences with the same shape
+-- tell the same.
+create or replace function unstuck.message_shape(p_text text) returns text
+language sql immutable parallel safe as $$
+  select regexp_replace(
+    left(p_text, 300),
+    '\m[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\M|\m(?=[a-fA-F]*\d)[0-9a-fA-F]{8,}\M|\d+',
+    '#',
+    'g'
+  )
+$$;
+
 -- How long after its start the server became ready. A recovery takes time, also the one after the
 -- crash of a single backend, which the postmaster survives; a standby waits until it takes over.
 -- The walwriter starts when it is over. 0 where our owner may not see it (pg_read_all_stats).
@@ -4826,9 +4838,9 @@ begin
 end $$;
 
 -- find: tasks by a filter, for operators. No view: it would stand in the way of the owner's
--- `alter table`. `p_filter`: {ids, states, kind, owner, reason, sweep_id, older_than (seconds)},
--- each optional; without states, the open ones. Ordered by key, at most 500, those after `p_after`:
--- so an operation on many tasks reads the table once.
+-- `alter table`. `p_filter`: {ids, states, kind, owner, reason, message (the shape of a sentence),
+-- sweep_id, older_than (seconds)}, each optional; without states, the open ones. Ordered by key, at
+-- most 500, those after `p_after`: so an operation on many tasks reads the table once.
 create or replace function unstuck.tasks_find(
   p_filter jsonb default '{}',
   p_limit integer default 500,
@@ -4892,6 +4904,10 @@ begin
         and (not p_filter ? 'kind' or v.kind = p_filter ->> 'kind')
         and (not p_filter ? 'owner' or v.owner = p_filter ->> 'owner')
         and (not p_filter ? 'reason' or a.reason = p_filter ->> 'reason')
+        and (
+          not p_filter ? 'message'
+          or unstuck.message_shape(a.error) = p_filter ->> 'message'
+        )
         and (not p_filter ? 'sweep_id' or a.sweep_id = (p_filter ->> 'sweep_id')::bigint)
         and (
           not p_filter ? 'older_than'
@@ -5117,8 +5133,10 @@ end $$;
 --   0 stuck, 1 running, 2 pending: from the table, the oldest first
 --   3 ended: from the ledger, the newest first
 --   4 the table by key; 5 a range of it, from a key to a key: for tasks that the ledger lacks
--- `fits` says whether kind and owner (of ended ones: kind and reason) are as asked for; what does
--- not fit counts as looked at. No sequential scans, for the reason that sweep.sql gives.
+-- `fits` says whether kind and owner (of ended ones: kind, reason and message) are as asked for;
+-- what does not fit counts as looked at. `since` and `until` are about the time of the order; of
+-- running tasks about their start. With `order` = `reverse` sections 2 and 3 run the other way, 3
+-- only with a state. No sequential scans, for the reason that sweep.sql gives.
 create or replace function unstuck.tasks_section(
   p_section integer,
   p_now timestamptz,
@@ -5131,11 +5149,18 @@ create or replace function unstuck.tasks_section(
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
+  v_back constant boolean := p_section in (2, 3)
+    and coalesce(p_filter ->> 'order', '') = 'reverse';
   v_at constant timestamptz := coalesce(
     p_after,
-    case when p_section = 3 then 'infinity'::timestamptz else '-infinity' end
+    case when (p_section = 3) <> v_back
+      then 'infinity'::timestamptz else '-infinity' end
   );
   v_id     constant text := coalesce(p_after_id, '');
+  v_since  constant timestamptz := coalesce((p_filter ->> 'since')::timestamptz, '-infinity');
+  v_until  constant timestamptz := coalesce((p_filter ->> 'until')::timestamptz, 'infinity');
+  v_dated  constant boolean := p_filter ?| array['since', 'until'];
+  v_shape  constant text := p_filter ->> 'message';
   v_turns  jsonb;
   v_kind   constant text := p_filter ->> 'kind';
   v_owner  constant text := p_filter ->> 'owner';
@@ -5144,14 +5169,24 @@ declare
 begin
   case p_section
   when 0 then return query
-    select l.at, l.id, unstuck.fits(l.kind, v_kind) and unstuck.fits(l.owner, v_owner)
+    select
+      l.at,
+      l.id,
+      unstuck.fits(l.kind, v_kind)
+        and unstuck.fits(l.owner, v_owner)
+        and l.at between v_since and v_until
     from unstuck.tasks_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id) l
     order by 1, 2;
   when 1 then return query
     select
       t."updated_at",
       t."id"::text,
-      unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
+      unstuck.fits(t."kind", v_kind)
+        and unstuck.fits(t."owner"::text, v_owner)
+        and (
+          not v_dated
+          or coalesce(a.started_at, t."started_at", t."updated_at") between v_since and v_until
+        )
     from "public"."tasks" t
     left join unstuck.attempts a
       on a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
@@ -5172,14 +5207,36 @@ begin
     limit p_limit;
   when 2 then
     v_turns := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
-    return query
+    if v_back then return query
     select
       t."scheduled_at",
       t."id"::text,
       unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
     from "public"."tasks" t
     where t."status" = 'pending'
-      and t."scheduled_at" >= v_at
+      and t."scheduled_at" >= v_since
+      and t."scheduled_at" <= least(v_at, v_until)
+      and (t."scheduled_at", t."id"::text) < (v_at, v_id)
+      and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+      and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns) > p_now
+      and not exists (
+        select from unstuck.attempts a
+        where a.watch = 'tasks'
+          and a.task_id = t."id"::text
+          and a.ended_at is null
+          and least(a.lease_until, a.deadline_at) <= p_now
+      )
+    order by t."scheduled_at" desc, t."id"::text desc
+    limit p_limit;
+    else return query
+    select
+      t."scheduled_at",
+      t."id"::text,
+      unstuck.fits(t."kind", v_kind) and unstuck.fits(t."owner"::text, v_owner)
+    from "public"."tasks" t
+    where t."status" = 'pending'
+      and t."scheduled_at" >= greatest(v_at, v_since)
+      and t."scheduled_at" <= v_until
       and (t."scheduled_at", t."id"::text) > (v_at, v_id)
       and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
       and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns) > p_now
@@ -5192,17 +5249,45 @@ begin
       )
     order by t."scheduled_at", t."id"::text
     limit p_limit;
+    end if;
   when 3 then
-    if v_state in ('failed', 'cancelled') then return query
+    if v_back then return query execute format(  -- planned for the state: each has its index
+      $query$
+        select
+          a.ended_at,
+          a.task_id,
+          unstuck.fits(a.kind, $1)
+            and unstuck.fits(a.reason, $2)
+            and ($3 is null or unstuck.message_shape(a.error) = $3)
+        from unstuck.attempts a
+        where a.watch = 'tasks'
+          and a.outcome = %L
+          and a.ended_at >= $4
+          and a.ended_at <= $5
+          and (a.ended_at > $6 or a.task_id > $7)
+          and not exists (
+            select from unstuck.attempts n
+            where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+          )
+        order by a.ended_at, a.task_id
+        limit %s
+      $query$,
+      v_state,
+      p_limit
+    ) using v_kind, v_reason, v_shape, greatest(v_at, v_since), v_until, v_at, v_id;
+    elsif v_state in ('failed', 'cancelled') then return query
       select
         a.ended_at,
         a.task_id,
-        unstuck.fits(a.kind, v_kind) and unstuck.fits(a.reason, v_reason)
+        unstuck.fits(a.kind, v_kind)
+          and unstuck.fits(a.reason, v_reason)
+          and (v_shape is null or unstuck.message_shape(a.error) = v_shape)
       from unstuck.attempts a
       where a.watch = 'tasks'
         and a.outcome in ('failed', 'cancelled')
         and a.outcome = v_state
-        and a.ended_at <= v_at
+        and a.ended_at <= least(v_at, v_until)
+        and a.ended_at >= v_since
         and (a.ended_at < v_at or a.task_id < v_id)
         and not exists (
           select from unstuck.attempts n
@@ -5214,12 +5299,15 @@ begin
       select
         a.ended_at,
         a.task_id,
-        unstuck.fits(a.kind, v_kind) and unstuck.fits(a.reason, v_reason)
+        unstuck.fits(a.kind, v_kind)
+          and unstuck.fits(a.reason, v_reason)
+          and (v_shape is null or unstuck.message_shape(a.error) = v_shape)
       from unstuck.attempts a
       where a.watch = 'tasks'
         and a.outcome in ('completed', 'failed', 'cancelled')
         and (v_state is null or a.outcome = v_state)
-        and a.ended_at <= v_at
+        and a.ended_at <= least(v_at, v_until)
+        and a.ended_at >= v_since
         and (a.ended_at < v_at or a.task_id < v_id)
         and not exists (
           select from unstuck.attempts n
@@ -5251,9 +5339,10 @@ begin
 end $$;
 
 -- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), word (of the
--- table's status), kind, owner, reason, first and last (keys)}, each optional. `p_after`: the
--- `next` of the page before. Answers {tasks, next}; a `next` with `searched` goes on behind the
--- rows that were looked at.
+-- table's status), kind, owner, reason, first and last (keys), since and until (times), message
+-- (the shape of a sentence), text (in the sentence or the input; the answer has them then), order
+-- (`reverse`, with a state)}, each optional. `p_after`: the `next` of the page before. Answers
+-- {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
 -- No hash and no merge joins: with a small table they would read all of it, and such a plan is kept
 -- while it grows.
 create or replace function unstuck.tasks_page(
@@ -5269,7 +5358,9 @@ declare
   v_turns    constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'pending_for');
   v_state    constant text := p_filter ->> 'state';
   v_filtered constant boolean :=
-    p_filter ?| array['kind', 'owner', 'reason', 'first', 'word']
+    p_filter ?| array[
+      'kind', 'owner', 'reason', 'first', 'word', 'text', 'message', 'since', 'until'
+    ]
     or v_state in ('resting', 'elsewhere');
   v_sections constant integer[] := case
     when p_filter ? 'first' then array[5]
@@ -5282,7 +5373,12 @@ declare
     else array[0, 1, 2, 3]
   end;
   v_limit   constant integer := least(p_limit, 500) + 1;
-  v_budget  integer := case when p_filter ? 'reason' then 2000 else 3000 end;
+  v_text    constant text := lower(p_filter ->> 'text');
+  v_budget  integer := case
+    when v_text is not null then 1000
+    when p_filter ? 'reason' then 2000
+    else 3000
+  end;
   v_section integer;
   v_at      timestamptz;
   v_id      text;
@@ -5322,7 +5418,7 @@ begin
       ) s
       join "public"."tasks" t on t."id" = s.id::uuid
       left join lateral (
-        select a.reason, a.number
+        select a.reason, a.number, a.error, a.ended_at
         from unstuck.attempts a
         where a.watch = 'tasks' and a.task_id = s.id
         order by a.number desc
@@ -5330,6 +5426,18 @@ begin
       ) l on true
       where (not p_filter ? 'owner' or t."owner"::text = p_filter ->> 'owner')
         and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
+        and (
+          v_section <= 3
+          or not p_filter ?| array['since', 'until']
+          or coalesce(l.ended_at, t."updated_at", t."scheduled_at") between
+            coalesce((p_filter ->> 'since')::timestamptz, '-infinity')
+            and coalesce((p_filter ->> 'until')::timestamptz, 'infinity')
+        )
+        and (
+          v_text is null
+          or position(v_text in lower(coalesce(t."error_message", l.error, ''))) > 0
+          or position(v_text in lower(coalesce(case when pg_column_size(t."input") <= 8192 then t."input"::text end, ''))) > 0
+        )
         and (not p_filter ? 'word' or t."status"::text = p_filter ->> 'word')
         and case
           when v_state is null or v_state in ('stuck', 'open') then true
@@ -5370,6 +5478,8 @@ begin
       'kind', d.kind,
       'owner', d.owner,
       'error', d.error,
+      'label', d.label,
+      'searched', d.searched,
       'number', d.number,
       'worker', d.worker,
       'reason', d.reason,
@@ -5388,6 +5498,8 @@ begin
         t."status"::text as word,
         t."kind" as kind,
         t."owner"::text as owner,
+        left(null::text, 300) as label,
+        case when v_text is not null then case when pg_column_size(t."input") <= 8192 then t."input"::text end end as searched,
         l.number,
         l.worker,
         case when t."status" = 'failed' then coalesce(t."error_message", l.error) end as error,
@@ -5425,6 +5537,90 @@ begin
       ) l on true
     ) d
   ), '[]'));
+end $$;
+
+-- The failures since a time, by the shape of their sentence, the most frequent first: of the 2,000
+-- latest. Answers {seen, most, groups: [{message, example, kinds, reasons, count, ago}]}.
+create or replace function unstuck.tasks_failures(p_since float8 default 86400) returns jsonb
+language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now  constant timestamptz := clock_timestamp();
+  v_most constant integer := 2000;
+begin
+  return (
+    with failed as materialized (
+      select a.error, a.kind, a.reason, a.ended_at
+      from unstuck.attempts a
+      where a.watch = 'tasks'
+        and a.outcome in ('failed', 'cancelled')
+        and a.outcome = 'failed'
+        and a.ended_at >= v_now - make_interval(secs => p_since)
+        and not exists (
+          select from unstuck.attempts n
+          where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+        )
+      order by a.ended_at desc
+      limit v_most
+    )
+    select jsonb_build_object(
+      'seen', (select count(*) from failed),
+      'most', v_most,
+      'groups', coalesce((
+        select jsonb_agg(to_jsonb(g) order by g.count desc, g.ago)
+        from (
+          select
+            unstuck.message_shape(f.error) as message,
+            left((array_agg(f.error order by f.ended_at desc))[1], 300) as example,
+            array_agg(distinct f.kind) as kinds,
+            array_agg(distinct f.reason) as reasons,
+            count(*) as count,
+            extract(epoch from v_now - max(f.ended_at)) as ago
+          from failed f
+          where f.error is not null
+          group by 1
+          order by 5 desc, 6
+          limit 20
+        ) g
+      ), '[]')
+    )
+  );
+end $$;
+
+-- How many tasks are in a state, counted up to 10,000 (the answer is 10,001 where there are more).
+create or replace function unstuck.tasks_count(p_state text) returns integer
+language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_most  constant integer := 10001;
+  v_count integer;
+begin
+  case p_state
+  when 'pending' then
+    select count(*) into v_count
+    from (select from "public"."tasks" t where t."status" = 'pending' limit v_most) s;
+  when 'running' then
+    select count(*) into v_count
+    from (select from "public"."tasks" t where t."status" = 'processing' limit v_most) s;
+  when 'failed', 'cancelled' then
+    select count(*) into v_count
+    from (
+      select
+      from unstuck.attempts a
+      where a.watch = 'tasks'
+        and a.outcome in ('failed', 'cancelled')
+        and a.outcome = p_state
+        and not exists (
+          select from unstuck.attempts n
+          where n.watch = a.watch and n.task_id = a.task_id and n.number > a.number
+        )
+      order by a.ended_at desc
+      limit v_most
+    ) s;
+  else
+    v_count := null;
+  end case;
+  return v_count;
 end $$;
 
 -- pulse: what the operators' page shows first: how many tasks are stuck, what is open, the last
@@ -5651,6 +5847,11 @@ language sql stable as $$
       select extract(epoch from unstuck.finite(t."scheduled_at"))
       from "public"."tasks" t
       where t."id" = p_task::uuid and t."status" = 'pending'
+    ),
+    'parent', (
+      select t.metadata ->> 'parent'
+      from "public"."tasks" t
+      where t."id" = p_task::uuid
     ),
     'attempts', coalesce((
       select jsonb_agg(jsonb_build_object(

@@ -12,7 +12,7 @@ from functions.core.answers import Created
 from functions.core.dispatch import Dispatcher, push
 from functions.core.policy import Watch
 from functions.entry.fields import task_id_of
-from functions.ops.local.processes import children, family, is_frozen
+from functions.ops.local.processes import children, family, is_frozen, lives
 from functions.ops.local.samples import PROMPTS, selection_input
 from functions.page.current import page, watch
 from functions.store import Store
@@ -107,6 +107,12 @@ def pid_of(worker: str | None) -> int:
     """From the name that a worker has in the ledger; 0 for others."""
     digits = str(worker or "").partition("@")[0].removeprefix("worker-")
     return int(digits) if digits.isdecimal() else 0
+
+
+def is_at_work(attempts: list[TimedAttempt]) -> bool:
+    """Whether the worker of an attempt that has not ended lives, and is not frozen."""
+    pids = [pid_of(attempt.worker) for attempt in attempts if attempt.ended is None]
+    return any(pid and lives(pid) and not is_frozen(pid) for pid in pids)
 
 
 def any_frozen(attempts: list[TimedAttempt]) -> bool:

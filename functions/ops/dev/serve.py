@@ -78,7 +78,10 @@ def _page(workers_pid: int | None) -> Any:
     from functions.page.current import Page
 
     buttons = (
-        {"extras": (play.blueprint(workers_pid),), "dev": {"frozen": play.any_frozen}}
+        {
+            "extras": (play.blueprint(workers_pid),),
+            "dev": {"frozen": play.any_frozen, "at_work": play.is_at_work},
+        }
         if workers_pid
         else {}
     )

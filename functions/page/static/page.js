@@ -6,7 +6,9 @@
   const byId = (id) => document.getElementById(id);
   const dialog = byId("dialog");
   const away = byId("away");
-  const FILTER_FIELDS = ["state", "kind", "reason", "owner", "q"];
+  const FILTER_FIELDS = [
+    "state", "kind", "reason", "owner", "q", "text", "since", "until", "message", "order",
+  ];
 
   // What a person has opened, ticked or chosen is theirs: a refresh does not take it back.
   const isTheirs = (name, node) =>
@@ -15,7 +17,8 @@
     (name === "hidden" && node.id === "ticked");
   Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !isTheirs(name, node);
   Idiomorph.defaults.callbacks.beforeNodeMorphed = (node, next) =>
-    node.id !== "played" && !node.classList?.contains("copy") && !isSameMoment(node, next);
+    node.id !== "played" && !isKept(node, next) && !node.classList?.contains("copy") && !isSameMoment(node, next);
+  const isKept = (node, next) => node.classList?.contains("kept") && node.id === next?.id;
   const isSameMoment = (node, next) =>
     node.tagName === "TIME" && next?.tagName === "TIME" && node.dateTime === next.dateTime;
 
@@ -75,6 +78,16 @@
     if (event.detail.successful) away.hidden = true;
   });
 
+  // What went well is said in passing; the dialog stays only for what did not.
+  const note = byId("toast");
+  let noteTimer;
+  const toast = (text) => {
+    note.textContent = text.trim().replace(/\s+/g, " ");
+    note.hidden = false;
+    clearTimeout(noteTimer);
+    noteTimer = setTimeout(() => (note.hidden = true), 6000);
+  };
+
   const sayInDialog = (text) => {
     const line = document.createElement("p");
     line.textContent = text;
@@ -96,9 +109,12 @@
   body.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target === dialog) {
       if (!dialog.open) dialog.showModal();
-      if (dialog.querySelector("[data-ended]")) {
-        tick("tick");
-        byId("close")?.focus();
+      const ended = dialog.querySelector("[data-ended]");
+      if (ended) tick("tick");
+      if (ended && dialog.querySelector(".warn")) byId("close")?.focus();
+      else if (ended) {
+        toast(ended.textContent);
+        dialog.close();
       }
     }
     showTicks();
@@ -141,6 +157,9 @@
     const all = boxes();
     const count = all.filter((box) => box.checked).length;
     bar.hidden = count === 0;
+    const can = all.filter((box) => box.checked).map((box) => box.dataset.can.split(" "));
+    for (const button of bar.querySelectorAll("button"))
+      button.hidden = !can.some((actions) => actions.includes(button.value));
     byId("tick-count").textContent = count;
     byId("all")?.toggleAttribute("hidden", count > 0);
     byId("tick-all").checked = count > 0 && count === all.length;
