@@ -327,6 +327,8 @@ def _next_step(status: TaskStatus) -> tuple[str, float | None]:
     if status.overdue:
         return "the sweep ends it or puts it back", None
     attempt = status.attempt
+    if status.state == State.PENDING and status.paused:
+        return "it is taken again", status.paused.left
     if status.state == State.PENDING:
         if status.due_in:
             return "a worker may take it", status.due_in
