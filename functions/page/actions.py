@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, abort, g, jsonify, redirect, render_template, request
 
-from functions.core import durations, events
+from functions.core import durations
 from functions.core.dispatch import push, pushes
 from functions.core.record import plain
 from functions.core.states import ACTIONS, State
@@ -15,7 +15,7 @@ from functions.entry.fields import task_id_of
 from functions.page import views
 from functions.page.current import link, page, watch
 from functions.page.list_query import FIELDS, read, typed_fields
-from functions.page.who import same_origin
+from functions.page.who import log, same_origin
 from functions.store.operate import Refusal, operate
 
 blueprint = Blueprint("actions", __name__)
@@ -239,18 +239,6 @@ def _push(moved: list[str]) -> None:
             continue
         if not push(dispatcher, watch().name, task.task_id, (task.number or 0) + 1):
             return
-
-
-def log(action: str, watch_name: str, count: int, meant: str | None) -> None:
-    """Who did what to how many tasks; `meant` says which."""
-    events.emit(
-        events.OPERATOR_ACTED,
-        who=page().who(request),
-        action=action,
-        watch=watch_name,
-        count=count,
-        wanted=meant,
-    )
 
 
 def _meant(ids: list[str]) -> str:

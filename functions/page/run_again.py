@@ -14,8 +14,8 @@ from functions.core.redact import HIDDEN
 from functions.core.states import State
 from functions.entry.fields import task_id_of
 from functions.errors import BadRequestError
-from functions.page.actions import log
 from functions.page.current import link, page, watch
+from functions.page.who import log
 
 blueprint = Blueprint("run_again", __name__)
 PARENT = "parent"

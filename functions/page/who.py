@@ -3,7 +3,11 @@ decided before the page: by Google's IAM, or by its Identity-Aware Proxy (IAP)."
 
 from typing import Any
 
+from flask import request as current_request
+
+from functions.core import events
 from functions.core.jwt_payload import claims_of
+from functions.page.current import page
 
 IAP = "@gcp-sa-iap.iam.gserviceaccount.com"
 
@@ -37,3 +41,15 @@ def is_origin_of(origin: str, host: str) -> bool:
     """Whether a page of this host sends this Origin. Compared as a text: a browser writes it in one
     way, and what is no URL is of nobody."""
     return bool(host) and origin in {f"http://{host}", f"https://{host}"}
+
+
+def log(action: str, watch_name: str, count: int, meant: str | None) -> None:
+    """Who did what to how many tasks; `meant` says which."""
+    events.emit(
+        events.OPERATOR_ACTED,
+        who=page().who(current_request),
+        action=action,
+        watch=watch_name,
+        count=count,
+        wanted=meant,
+    )
