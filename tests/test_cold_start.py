@@ -139,6 +139,11 @@ PAGE = {
     "page.views",
     "page.who",
     "store.operate",
+    # whether a kind that waits has a handler
+    "worker.kinds",
+    "worker.messages",
+    "worker.processes",
+    "worker.spawn",
 }
 CALLED = MAIN | STORE | PUSH | ASKED
 LOADED = {

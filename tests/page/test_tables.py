@@ -32,7 +32,7 @@ def here(postgres, tmp_path_factory) -> Iterator[Here]:
 
 
 def badges(text: str) -> dict[str, str]:
-    links = re.findall(r'<a id="table-(\w*)"[^>]*>(.*?)</a>', text, re.DOTALL)
+    links = re.findall(r'<a\s+id="table-(\w*)"[^>]*>(.*?)</a>', text, re.DOTALL)
     return {name: read(label) for name, label in links}
 
 
