@@ -6,11 +6,7 @@ from tests.docs.pages import ROOT, name
 
 GENERIC = {"found", "one", "said", "told", "made", "given", "known", "wanted", "what"}
 """Words that fit any value, so that they say nothing about this one."""
-PUBLIC = {
-    "functions/page/timeline.py",
-    "functions/page/who.py",
-    "functions/store/page_answers.py",
-}
+PUBLIC = {"functions/page/timeline.py", "functions/page/who.py", "functions/store/page_answers.py"}
 """They read or write the public field `wanted` of an event or of a refused write."""
 
 
