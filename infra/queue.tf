@@ -25,3 +25,11 @@ resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
   role     = "roles/cloudtasks.enqueuer"
   member   = local.account[each.value].member
 }
+
+# The sweep asks whether a push is still in the queue before it sends one again.
+resource "google_cloud_tasks_queue_iam_member" "viewer" {
+  name     = google_cloud_tasks_queue.this.name
+  location = var.region
+  role     = "roles/cloudtasks.viewer"
+  member   = local.account["sweep"].member
+}

@@ -440,12 +440,14 @@ class SweepNotBegun(Record):
 
 
 class QuietTask(Record):
-    """A pending task whose push seems lost; `times` it was pushed again, `age` in seconds."""
+    """A pending task whose push seems lost; `times` it was pushed again, `age` in seconds, `number`
+    the try that its first push was for."""
 
     task_id: str
     kind: str
     times: int
     age: float
+    number: int = 1
 
 
 class ToldEnd(Record):

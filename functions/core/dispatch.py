@@ -23,6 +23,8 @@ MOST_REMEMBERED = 10_000
 """Pushes that are known to be repetitions, beside those that wait."""
 MAX_PUSHES = 16
 """Pushes to the queue at the same time: one takes 20 to 50 ms, so that is about 400 in a second."""
+MOST_ASKED = 3
+"""Pushes of a task, beside its first, of which the queue is asked: the latest."""
 
 
 class Push(NamedTuple):
@@ -159,6 +161,23 @@ class CloudTasksDispatch:
         except (GoogleAPIError, GoogleAuthError, RequestException) as error:
             raise DispatchError(f"{type(error).__name__}: {error}") from error
 
+    def holds(self, watch: str, task_id: str, number: int, within: float) -> bool:
+        """Whether that push is in the queue, and is due within so many seconds: it waits for its
+        turn, or is being delivered. Cloud Tasks deletes what was delivered or given up. Raises
+        DispatchError where it does not say."""
+        from google.api_core.exceptions import GoogleAPIError, NotFound
+        from google.auth.exceptions import GoogleAuthError
+        from requests import RequestException
+
+        name = f"{self._queue}/tasks/{name_of(watch, task_id, number)}"
+        try:
+            task = self.client.get_task(name=name, retry=None, timeout=10.0)
+        except NotFound:
+            return False
+        except (GoogleAPIError, GoogleAuthError, RequestException) as error:
+            raise DispatchError(f"{type(error).__name__}: {error}") from error
+        return bool(task.schedule_time.timestamp() <= time.time() + within)
+
     def _task(self, watch: str, task_id: str, number: int, delay: float) -> dict[str, Any]:
         import datetime
         import json
@@ -247,3 +266,33 @@ def push_all(
         # each thread's events carry the trace of the request
         sent = [pool.submit(copy_context().run, attempt, each) for each in to_push[1:]]
         return [True, *(each.result() for each in sent)]
+
+
+def still_queued(
+    dispatcher: Dispatcher, lost: Sequence[tuple[Push, int]], within: float, until: float
+) -> list[bool]:
+    """Of each push that seems lost, whether an earlier one of the same task is in the queue and due
+    within so many seconds. Each comes with the try that the first push was for. False where the
+    queue cannot be asked, does not say, or the time (time.monotonic) is over."""
+    if not lost or not isinstance(dispatcher, CloudTasksDispatch):
+        return [False] * len(lost)
+    from concurrent.futures import ThreadPoolExecutor
+
+    going_on = True
+
+    def ask(each: Push, first: int) -> bool:
+        nonlocal going_on
+        latest = range(each.number + 1, min(0, each.number + 1 + MOST_ASKED))
+        for number in (first, *latest):
+            if not going_on or time.monotonic() >= until:
+                return False
+            try:
+                if dispatcher.holds(each.watch, each.task_id, number, within):
+                    return True
+            except Exception:  # noqa: BLE001 - then the push is sent again, as where nobody can ask
+                going_on = False
+        return False
+
+    with ThreadPoolExecutor(min(MAX_PUSHES, len(lost))) as pool:
+        asked = [pool.submit(ask, each, first) for each, first in lost]
+        return [each.result() for each in asked]

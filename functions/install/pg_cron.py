@@ -5,6 +5,7 @@ from functions.core.policy import Policy, Watch
 from functions.install.column_sql import literal
 from functions.install.names import fill_in, names
 from functions.install.render import template
+from functions.sweep.time_share import HEARD_SECONDS, HEARD_SHARE
 
 COUNTS = (
     "failed",
@@ -38,6 +39,8 @@ def procedures(policy: Policy) -> str:
         "batch": str(policy.sweep_batch),
         "at_least": str(policy.mass_expiry_at_least),
         "share": repr(policy.mass_expiry_share),
+        "heard": literal(f"{HEARD_SECONDS} s"),
+        "heard_share": repr(HEARD_SHARE),
     }
     parts = [
         fill_in(template("cron_watch"), {**names(watch), **numbers, "rules": _rules(watch)})

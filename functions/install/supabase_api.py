@@ -24,6 +24,7 @@ VERBS = (
     "suspend",
     "clock_jumped",
     "unsure",
+    "suspended_for",
     "prune",
     "sweeps",
     "evidence",

@@ -53,6 +53,13 @@ begin
   end if;
   v_sweep := (v_begun ->> 'sweep_id')::bigint;
   commit;
+  begin  -- first of all: a clock that was set ends nothing
+    v_counts := unstuck.cron_add(v_counts, 'suspended', unstuck.keep_time(v_sweep));
+  exception when others then
+    perform unstuck.sweep_end(v_sweep, false, v_counts || '{"complete": false}', sqlerrm);
+    return;
+  end;
+  commit;
 @calls@
   begin
     if unstuck.has_net() then

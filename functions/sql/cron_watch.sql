@@ -1,34 +1,25 @@
 -- cron_watch: the part of a run that is one watch's, in the order of functions/sweep/sweep.py. An
 -- error ends this part, not the run.
-create or replace procedure unstuck.@watch@_cron(
+
+-- Settles batch by batch what is overdue, but for the tasks `p_skip`.
+create or replace procedure unstuck.@watch@_cron_settle(
   p_sweep bigint,
   p_until timestamptz,
+  p_skip text[],
   inout p_counts jsonb,
   inout p_errors text[]
 ) language plpgsql as $$
 declare
   v_rules constant jsonb := '@rules@';
   v_batch json;
-  v_view  jsonb;
-  v_quiet text[];
 begin
-  begin
-    p_counts := unstuck.cron_add(
-      p_counts, 'suspended', unstuck.suspend('@watch@', @at_least@, @share@)
-    );
-  exception when others then
-    p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
-    p_counts := p_counts || '{"complete": false}';
-    return;
-  end;
-  commit;
   loop
     if clock_timestamp() >= p_until then
       p_counts := p_counts || '{"complete": false}';
       exit;
     end if;
     begin
-      v_batch := unstuck.@watch@_sweep(v_rules, @batch@, p_sweep);
+      v_batch := unstuck.@watch@_sweep(v_rules, @batch@, p_sweep, null, p_skip);
     exception when others then
       p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
       p_counts := p_counts || '{"complete": false}';
@@ -38,6 +29,41 @@ begin
     p_counts := unstuck.cron_count(p_counts, v_batch);
     exit when not (v_batch ->> 'more')::boolean;
   end loop;
+end $$;
+
+create or replace procedure unstuck.@watch@_cron(
+  p_sweep bigint,
+  p_until timestamptz,
+  inout p_counts jsonb,
+  inout p_errors text[]
+) language plpgsql as $$
+declare
+  v_rules constant jsonb := '@rules@';
+  v_begun  constant timestamptz := clock_timestamp();
+  v_unsure text[];
+  v_left   float8;
+  v_times  timestamptz[] := '{}';
+  v_time   timestamptz;
+  v_quiet  text[];
+  v_view   jsonb;
+begin
+  begin
+    p_counts := unstuck.cron_add(
+      p_counts, 'suspended', unstuck.suspend('@watch@', @at_least@, @share@)
+    );
+    v_unsure := array(select jsonb_array_elements_text(unstuck.unsure('@watch@')));
+    if v_unsure <> '{}' then
+      v_times := array[v_begun + least(@heard@, @heard_share@ * (p_until - v_begun))];
+    end if;
+    v_left := nullif(unstuck.suspended_for('@watch@'), 0);
+    v_times := v_times || (clock_timestamp() + make_interval(secs => v_left));
+  exception when others then
+    p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
+    p_counts := p_counts || '{"complete": false}';
+    return;
+  end;
+  commit;
+  call unstuck.@watch@_cron_settle(p_sweep, p_until, v_unsure, p_counts, p_errors);
   if unstuck.has_net() and exists (select from unstuck.addresses d where d.name = 'worker') then
     begin
       v_quiet := array(  -- pushes that seem lost
@@ -67,6 +93,13 @@ begin
     end;
     commit;
   end if;
+  -- Those whose worker may live come last, when it has had the time to say so.
+  foreach v_time in array v_times loop
+    if v_time < p_until then
+      perform pg_sleep(extract(epoch from v_time - clock_timestamp()));
+      call unstuck.@watch@_cron_settle(p_sweep, p_until, '{}', p_counts, p_errors);
+    end if;
+  end loop;
   begin
     p_counts := unstuck.cron_add(p_counts, 'orphaned', unstuck.@watch@_orphans(p_sweep));
     v_view := unstuck.@watch@_overview(v_rules);

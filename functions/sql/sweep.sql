@@ -592,11 +592,16 @@ begin
     returning d.task_id, d.times
   )
   select json_agg(json_build_object(
-    'task_id', s.task_id, 'kind', q.kind, 'times', s.times, 'age', q.age
+    'task_id', s.task_id,
+    'kind', q.kind,
+    'times', s.times,
+    'age', q.age,
+    'number', coalesce(l.number, 0) + 1
   ))
   into v_sent
   from sent s
-  join quiet q using (task_id);
+  join quiet q using (task_id)
+  left join lateral unstuck.last_attempt('@watch@', s.task_id) l on true;
   return coalesce(v_sent, '[]');
 end $$;
 

@@ -436,6 +436,10 @@ class Store(ABC):
         the database, was away."""
         return list(self._verb("unsure", p_watch=watch.name))
 
+    def suspended_for(self, watch: Watch) -> float:
+        """For how many seconds attempts keep the one more lease that `suspend` gave them."""
+        return float(self._verb("suspended_for", p_watch=watch.name))
+
     def clock_jumped(self, sweep_id: int, seconds: float) -> int:
         """The run found that the database's clock was set by so many seconds: live attempts keep
         their time. Returns how many were moved."""

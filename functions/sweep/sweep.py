@@ -7,8 +7,16 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from functions.core import events
-from functions.core.answers import Batch, OpenCount, Overview, Rescued, RescuedState, SweepNotBegun
-from functions.core.dispatch import Dispatcher, Push, push_all, pushes
+from functions.core.answers import (
+    Batch,
+    OpenCount,
+    Overview,
+    QuietTask,
+    Rescued,
+    RescuedState,
+    SweepNotBegun,
+)
+from functions.core.dispatch import Dispatcher, Push, push_all, pushes, still_queued
 from functions.core.policy import Policy, Watch
 from functions.core.record import Record
 from functions.core.report import pushes_of, report, tell_pause
@@ -18,7 +26,7 @@ from functions.errors import StoreError
 from functions.store import Store
 from functions.sweep import clock
 from functions.sweep.notify import notify
-from functions.sweep.time_share import within
+from functions.sweep.time_share import HEARD_SECONDS, HEARD_SHARE, within
 
 SHARES = {
     "settle": 0.5,
@@ -35,9 +43,8 @@ FORGOTTEN_SECONDS = 86_400.0
 """A pause without an end is told when it is so old."""
 LEAST_BATCH_SECONDS = LEAST_STEP_SECONDS = 1.0
 """So long a batch, and each other step, may take in any case."""
-HEARD_SECONDS, HEARD_SHARE = 4.5, 0.6
-"""From the begin of a run, and of its budget at most, until a worker that lives is heard again
-after an outage: it asks each second, and a question takes 3 s where nobody answers."""
+STAY_SHARE = 0.9
+"""Of the budget: so long a run stays at most for those that got one more lease."""
 MAX_LOST_PUSHES = 200
 """Pushes that are marked as sent again at once; those of them for which no time is left wait for
 the next `redispatch_after`."""
@@ -172,6 +179,8 @@ class _Run:
         """Watches in which more may be overdue."""
         self.unsure: dict[str, list[str]] = {}
         """By watch: tasks whose worker may be alive, since nobody was heard. They come last."""
+        self.suspended: dict[str, float] = {}
+        """By watch: until when (time.monotonic) attempts have the one more lease of this run."""
         self.pushes: list[Push] = []
         """Of the tasks that were put back."""
         self.sizes: dict[str, BatchSize] = {}
@@ -208,6 +217,7 @@ class _Run:
             if error := within(until, step):
                 self.errors.append(f"{name}: {error}")
         self._settle_unsure()
+        self._settle_suspended()
         self._settle_again(self.unfinished)
 
     def _settle_unsure(self) -> None:
@@ -216,6 +226,15 @@ class _Run:
             wait = min(HEARD_SECONDS, HEARD_SHARE * self.policy.sweep_budget)
             time.sleep(max(0.0, self.started + wait - time.monotonic()))
             self._settle_again(watches)
+
+    def _settle_suspended(self) -> None:
+        """Whose one more lease ends while this run has time: the next run may be a minute away."""
+        latest = self.started + STAY_SHARE * self.policy.sweep_budget - LEAST_BATCH_SECONDS
+        for watch in self.watches:
+            until = self.suspended.get(watch.name, float("inf"))
+            if until < latest:
+                time.sleep(max(0.0, until - time.monotonic()))
+                self._settle_again([watch])
 
     def _settle_again(self, watches: list[Watch]) -> None:
         """With the time that nothing else has taken."""
@@ -262,8 +281,11 @@ class _Run:
         if suspended:
             self.counts.suspended += suspended
             events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
-        with suppress(StoreError):  # the SQL before an upgrade does not know it
+        with suppress(StoreError):  # the SQL before an upgrade does not know them
             self.unsure[watch.name] = self.store.unsure(watch)
+            if suspended:
+                left = self.store.suspended_for(watch)
+                self.suspended[watch.name] = time.monotonic() + left
 
     def _settle(self, watch: Watch, until: float) -> None:
         self.unfinished.append(watch)
@@ -332,7 +354,7 @@ class _Run:
         limit = min(self.policy.sweep_batch, MAX_LOST_PUSHES)
         while time.monotonic() < until:
             answered = self.store.redispatch(watch, limit)
-            quiet = [task for task in answered if watch.is_pushed(task.kind)]
+            quiet = self._not_queued(watch, answered, until)
             lost = [Push(watch.name, task.task_id, -task.times) for task in quiet]
             accepted = push_all(self.dispatcher, lost, until)
             for task, is_accepted in zip(quiet, accepted, strict=True):
@@ -341,6 +363,14 @@ class _Run:
                     self.counts.redispatched += 1
             if len(answered) < limit or not all(accepted):
                 return
+
+    def _not_queued(self, watch: Watch, tasks: list[QuietTask], until: float) -> list[QuietTask]:
+        """Those of which no push waits in the queue, as far as it can be asked."""
+        pushed = [task for task in tasks if watch.is_pushed(task.kind)]
+        seen = [(Push(watch.name, task.task_id, -task.times), task.number) for task in pushed]
+        longest = max((watch.rule(task.kind).redispatch_after for task in pushed), default=0.0)
+        queued = still_queued(self.dispatcher, seen, longest, until)
+        return [task for task, waits in zip(pushed, queued, strict=True) if not waits]
 
     def _clean(self, _: float) -> None:
         for watch in self.watches:

@@ -6,6 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
+HEARD_SECONDS, HEARD_SHARE = 4.5, 0.6
+"""From the begin of a run, and of its budget at most, until a worker that lives is heard again
+after an outage: it asks each second, and a question takes 3 s where nobody answers."""
 LAST_CALL_SECONDS = 1.0
 """Kept free at the end of a step, at most a quarter of its time: so long its last call may take."""
 

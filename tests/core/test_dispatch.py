@@ -19,10 +19,12 @@ from functions.core.dispatch import (
     DispatchError,
     HttpDispatch,
     NoDispatch,
+    Push,
     dispatcher_of,
     name_of,
     push,
     pushes,
+    still_queued,
 )
 from functions.core.policy import load
 from functions.core.settings import Settings
@@ -308,6 +310,51 @@ def test_a_push_without_credentials_is_reported(monkeypatch, log):
     monkeypatch.setattr("google.auth.default", none_here)
     assert push(cloud_tasks(), "tasks", TASK, 1) is False
     assert "nobody is logged in" in log()[0]["error"]
+
+
+def queued(google, number, due_in=0.0):
+    """The queue has that push, due in so many seconds."""
+    due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=due_in)
+    url = f"{TASKS}/{name_of('tasks', TASK, number)}"
+    google.get(url, json={"name": url, "scheduleTime": due.isoformat()})
+
+
+def gone(google, *numbers):
+    for number in numbers:
+        google.get(f"{TASKS}/{name_of('tasks', TASK, number)}", **refused(404, "NOT_FOUND"))
+
+
+def asked(times, first=1, within=120.0):
+    lost = [(Push("tasks", TASK, -times), first)]
+    return still_queued(cloud_tasks(), lost, within, time.monotonic() + 60)
+
+
+def test_the_queue_is_asked_by_the_name_of_each_earlier_push(google):
+    gone(google, 3, -4, -3)
+    queued(google, -2)
+    assert asked(times=5, first=3) == [True]
+
+
+def test_a_push_that_the_queue_has_no_more_is_lost(google):
+    gone(google, 1)
+    assert asked(times=1) == [False]
+
+
+def test_a_push_that_the_queue_delivers_much_later_counts_as_lost(google):
+    """After many failed deliveries Cloud Tasks waits for up to an hour."""
+    queued(google, 1, due_in=600)
+    assert asked(times=1) == [False]
+
+
+def test_a_queue_that_may_not_be_asked_is_asked_once_and_the_push_sent_again(google):
+    google.get(f"{TASKS}/{name_of('tasks', TASK, 1)}", **refused(403, "PERMISSION_DENIED"))
+    assert asked(times=4) == [False]
+    assert len(google.calls) == 1
+
+
+def test_a_queue_is_not_asked_when_the_time_is_over(google):
+    lost = [(Push("tasks", TASK, -1), 1)]
+    assert still_queued(cloud_tasks(), lost, 120.0, time.monotonic()) == [False]
 
 
 def test_a_queue_whose_name_is_none_is_reported(google, log):

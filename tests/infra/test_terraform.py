@@ -318,11 +318,17 @@ def test_each_account_may_do_its_own_part_and_no_more(infra):
         ("DATABASE_URL", "sweep"),
         ("DATABASE_URL", "rescue"),
     }
+    queue = infra.of_type("google_cloud_tasks_queue_iam_member")
+    assert queue["viewer"]["role"] == "roles/cloudtasks.viewer"
     for kind, role in {
         "google_cloud_tasks_queue_iam_member": "roles/cloudtasks.enqueuer",
         "google_service_account_iam_member": "roles/iam.serviceAccountUser",
     }.items():
-        found = {name: one for name, one in infra.of_type(kind).items() if "pubsub" not in name}
+        found = {
+            name: one
+            for name, one in infra.of_type(kind).items()
+            if "pubsub" not in name and name != "viewer"
+        }
         assert set(found) == {"api", "worker", "sweep", "rescue"}
         assert {one["role"] for one in found.values()} == {role}
     sources = members["build_reads_sources"]

@@ -207,3 +207,67 @@ def test_the_name_of_a_rule_cannot_end_the_body_of_a_procedure(empty_database):
         (rules_text,) = re.findall(r"v_rules constant jsonb := *(E?'.*');", source)
         (stored,) = connection.execute(f"select {rules_text}::jsonb").fetchone()
     assert set(names) <= set(stored)
+
+
+HELD = """
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
+                              lease_until, deadline_at, beat_at)
+select 'tasks', t.id::text, 1, 1, t.kind, gen_random_uuid(), now() - interval '1 hour', %s,
+  now() + %s::interval, now() + interval '2 hours', now() + %s::interval
+from public.tasks t where t.status = 'processing'
+"""
+RUN = """
+insert into unstuck.sweeps (started_at, ended_at, until, ok)
+select t, t + interval '1 s', t + interval '45 s', true
+from (select clock_timestamp() + %s::interval as t) r
+"""
+OPEN = "select lease_until <= now() + lease as soon from unstuck.attempts where ended_at is null"
+
+
+@pytest.fixture
+def cron(empty_database: str) -> Iterator[psycopg.Connection[Any]]:
+    migrate(empty_database, POLICY)
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(pg_cron.procedures(POLICY).encode())
+        connection.execute(
+            "insert into public.tasks (kind, status) select 'image', 'processing'"
+            " from generate_series(1, 3)"
+        )
+        yield connection
+
+
+def last_counts(cron: psycopg.Connection[Any]) -> dict[str, Any]:
+    cron.execute("call unstuck.cron_sweep()")
+    row = cron.execute("select counts from unstuck.sweeps order by id desc limit 1").fetchone()
+    assert row
+    return dict(row[0])
+
+
+def test_a_run_in_sql_ends_nothing_when_nobody_was_heard_or_the_clock_was_set_forward(cron):
+    for minutes in (66, 65, 64, 63, 62, 61):
+        cron.execute(RUN, (f"-{minutes} minutes",))
+    cron.execute(HELD, ("50 s", "-60 minutes", "-61 minutes"))
+    counts = last_counts(cron)
+    assert (counts["suspended"], counts["requeued"], counts["failed"]) == (3, 0, 0)
+    assert cron.execute(OPEN).fetchall() == [(True,)] * 3
+    cron.execute("update unstuck.attempts set lease_until = now(), lease = '0.1 s'")
+    assert last_counts(cron)["requeued"] == 3, "a lease later the dead are rescued"
+
+
+def test_a_run_in_sql_finds_a_clock_that_was_set_back(cron):
+    for minutes in (58, 59, 60):
+        cron.execute(RUN, (f"{minutes} minutes",))
+    cron.execute(HELD, ("50 s", "60 minutes", "60 minutes"))
+    assert last_counts(cron)["suspended"] == 3
+    assert cron.execute(OPEN).fetchall() == [(True,)] * 3, "a dead worker is rescued soon"
+    assert last_counts(cron)["suspended"] == 0, "once"
+
+
+def test_a_run_in_sql_stays_for_the_end_of_the_one_more_lease(cron):
+    cron.execute(
+        "insert into public.tasks (kind, status) select 'image', 'processing'"
+        " from generate_series(1, 9)"
+    )
+    cron.execute(HELD, ("0.5 s", "-10 s", "-10.5 s"))
+    counts = last_counts(cron)
+    assert (counts["suspended"], counts["requeued"]) == (12, 12)

@@ -1702,16 +1702,18 @@ end $$;
 -- less than a run, and judges by no clock that stood still or jumped: live attempts and waiting
 -- tasks get the time of the silence on top, once. So where no sweep runs at all a poll still
 -- rescues, a lease later.
-create or replace function unstuck.forgive_silence() returns void language plpgsql as $$
+drop function if exists unstuck.forgive_silence();
+create or replace function unstuck.forgive_silence() returns integer language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_silence record;
+  v_count   integer := 0;
 begin
   select * into v_silence from unstuck.last_silence(v_now);
   if v_silence.begins is null
     or exists (select from unstuck.clock_jumps j where j.at >= v_silence.begins)
   then
-    return;
+    return 0;
   end if;
   insert into unstuck.clock_jumps (sweep_id, at, seconds)
   select max(s.id), v_silence.ends, extract(epoch from v_silence.ends - v_silence.begins)
@@ -1723,7 +1725,31 @@ begin
         deadline_at = a.deadline_at + (v_silence.ends - v_silence.begins),
         extended = true
     where a.ended_at is null and a.started_at <= v_silence.begins;
+    get diagnostics v_count = row_count;
   end if;
+  return v_count;
+end $$;
+
+-- What a run does before it ends anything that has no clock of its own, as in SQL alone: it
+-- compares the database's clock with that of the last run. It was set back where that run began
+-- later than this one. Where it was set forward, nobody reached the database for as long: nothing
+-- tells that from an outage, and it is forgiven as one. Returns how many attempts were moved.
+create or replace function unstuck.keep_time(p_sweep bigint) returns integer
+language plpgsql as $$
+declare
+  v_now    constant timestamptz := clock_timestamp();
+  v_latest constant timestamptz := (
+    select s.started_at
+    from unstuck.sweeps s
+    where s.id < p_sweep and s.ok
+    order by s.id desc
+    limit 1
+  );
+begin
+  if v_latest > v_now + interval '10 s' then
+    return unstuck.clock_jumped(p_sweep, extract(epoch from v_now - v_latest));
+  end if;
+  return unstuck.forgive_silence();
 end $$;
 
 -- The last time that the clock was set forward, and by how much: what was written before `at` looks
@@ -1808,6 +1834,19 @@ begin
 end $$;
 
 drop function if exists unstuck.prune(double precision, integer);
+
+-- For how many seconds attempts that got one more lease keep it, while nobody was heard of them; 0
+-- where there are none. A run that has so much time left settles them itself: else they would wait
+-- for the next.
+create or replace function unstuck.suspended_for(p_watch text) returns float8
+language sql stable as $$
+  select coalesce(unstuck.due_in(max(a.lease_until)), 0)
+  from unstuck.attempts a
+  where a.watch = p_watch
+    and a.ended_at is null
+    and a.extended
+    and a.deadline_at > clock_timestamp()
+$$;
 
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
 -- each sweep, found by an index: a run costs the same however much is kept. Returns how many
@@ -4162,11 +4201,16 @@ begin
     returning d.task_id, d.times
   )
   select json_agg(json_build_object(
-    'task_id', s.task_id, 'kind', q.kind, 'times', s.times, 'age', q.age
+    'task_id', s.task_id,
+    'kind', q.kind,
+    'times', s.times,
+    'age', q.age,
+    'number', coalesce(l.number, 0) + 1
   ))
   into v_sent
   from sent s
-  join quiet q using (task_id);
+  join quiet q using (task_id)
+  left join lateral unstuck.last_attempt('tasks', s.task_id) l on true;
   return coalesce(v_sent, '[]');
 end $$;
 

@@ -177,3 +177,46 @@ def test_after_a_long_silence_of_the_scheduler_a_lost_push_is_sent_again_before_
     assert state(store, task_id) == ("pending", None)
     assert sum(minute().failed for _ in range(AGAIN)) == 1
     assert state(store, task_id) == ("failed", "never_claimed")
+
+
+@pytest.fixture
+def cloud_tasks(monkeypatch, pushed):
+    """Cloud Tasks with the wire cut: `pushed` keeps what is put, `holds` says what it still has."""
+    queue = dispatch.CloudTasksDispatch("queue", "https://worker.example/", None, 60.0)
+    monkeypatch.setattr(queue, "push", pushed.push)
+    queued = set()
+    monkeypatch.setattr(
+        queue, "holds", lambda watch, task_id, number, within: (task_id, number) in queued
+    )
+    return queue, queued
+
+
+def test_a_task_whose_push_is_still_in_the_queue_is_not_pushed_twice(
+    store, pushed, minute, cloud_tasks, capfd
+):
+    queue, queued = cloud_tasks
+    waiting, lost = (store.create(WATCH, "image", {}).task_id for _ in range(2))
+    queued.add((waiting, 1))
+    done = [minute(queue).redispatched for _ in range(2 * AGAIN)]
+    assert sum(done) == 2
+    assert pushed == [(lost, -1), (lost, -2)]
+    queued.clear()
+    for _ in range(AGAIN):
+        minute(queue)
+    assert (waiting, -3) in pushed, "gone from the queue without a worker: lost after all"
+
+
+def test_of_a_rescued_task_the_push_of_its_next_try_is_asked_for(
+    store, pushed, minute, cloud_tasks, database
+):
+    queue, queued = cloud_tasks
+    task_id = store.create(WATCH, "image", {}).task_id
+    store.claim(WATCH, task_id, "a worker that dies")
+    with psycopg.connect(database) as connection:
+        connection.execute("update unstuck.attempts set deadline_at = now()")
+    assert minute(queue).requeued == 1
+    queued.add((task_id, 2))
+    pushed.clear()
+    for _ in range(AGAIN + 1):
+        minute(queue)
+    assert pushed == []

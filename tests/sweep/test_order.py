@@ -207,7 +207,7 @@ def test_a_run_that_ends_by_any_exception_is_told_and_gives_the_next_one_way(
 
 def test_a_step_that_hangs_has_its_share_and_no_more(store, db, monkeypatch):
     hanging = threading.Event()
-    monkeypatch.setattr(store, "prune", lambda _: hanging.wait(30))
+    monkeypatch.setattr(store, "prune", lambda *_: hanging.wait(30))
     waiting(db, 1)
     done = sweep(store, replace(POLICY, sweep_budget=4.0))
     hanging.set()

@@ -163,3 +163,28 @@ def test_where_another_worker_was_heard_since_a_dead_one_is_not_waited_for(ledge
     report = sweep(ledger.store, POLICY, heard_within=30.0)
     assert report.requeued == 1
     assert report.seconds < 10
+
+
+def many_died(ledger: Ledger, lease: str) -> None:
+    for _ in range(12):
+        ledger.attempt(heartbeat_ago=40)
+    ledger.db.execute("update unstuck.attempts set lease = %s", (lease,))
+
+
+def test_the_run_that_gives_one_more_lease_stays_for_its_end_and_rescues_the_dead(
+    ledger: Ledger,
+) -> None:
+    many_died(ledger, "0.5 s")
+    report = sweep(ledger.store, POLICY, stays=True)
+    assert (report.suspended, report.requeued, report.complete) == (12, 12, True)
+    ended = ledger.db.execute(
+        "select bool_and(ended_at >= lease_until and extended) as late from unstuck.attempts"
+    ).fetchone()
+    assert ended == {"late": True}, "each had its one more lease"
+
+
+def test_a_run_does_not_stay_longer_than_its_budget(ledger: Ledger) -> None:
+    many_died(ledger, "50 s")
+    report = sweep(ledger.store, POLICY, stays=True)
+    assert (report.suspended, report.requeued) == (12, 0)
+    assert len(ledger.live()) == 12
