@@ -80,6 +80,31 @@ begin
   end if;
 end $$;
 
+-- renamed_watch: where the table of a watch had a watch of another name, which the policy no longer
+-- has, that one's ledger and steps become those of this watch.
+do $renamed$
+declare
+  v_old text;
+begin
+  select substring(m.name from '^verbs[.](.+)$')
+  into v_old
+  from unstuck.migrations m
+  join pg_proc p
+    on p.pronamespace = to_regnamespace('unstuck')
+    and p.proname = substring(m.name from '^verbs[.](.+)$') || '_claim'
+  where m.name like 'verbs.%'
+    and substring(m.name from '^verbs[.](.+)$') <> all ('{tasks}')
+    and coalesce(to_jsonb(m) ->> 'installation', '') in ('', '')
+    and to_regclass(substring(p.prosrc from 'from ((?:"(?:[^"]|"")+"\.?)+) t\s'))
+      = to_regclass('"public"."tasks"')
+  limit 1;
+  if v_old is not null then
+    execute replace($text$
+update unstuck.migrations set name = split_part(name, '.', 1) || '.tasks' where name ~  E'^\\d+_\\w+\\.unstuck_old_watch$';
+$text$, 'unstuck_old_watch', v_old);
+  end if;
+end $renamed$;
+
 -- 0001_ledger
 do $once$
 begin
@@ -685,15 +710,66 @@ $migration$;
   end if;
 end $once$;
 
--- 0019_watchdog
+-- 0019_pauses
 do $once$
 begin
   if exists (
-    select from unstuck.migrations where name = '0019_watchdog' and sha256 <> '9fab729a39bf434415a1f3aa5b2310fdba2cef9409628d9af08edeebaf7f2a7b'
+    select from unstuck.migrations where name = '0019_pauses' and sha256 <> 'c432346f2473791d5efdbfbc3125753d9ff03c18c5490fec5da2bce41625c2c0'
   ) then
-    raise exception 'migration % differs from what was applied', '0019_watchdog'
+    raise exception 'migration % differs from what was applied', '0019_pauses'
       using hint = 'A released migration is never edited: restore its text and write a new one.';
-  elsif not exists (select from unstuck.migrations where name = '0019_watchdog') then
+  elsif not exists (select from unstuck.migrations where name = '0019_pauses') then
+    execute $migration$
+-- What is paused, and was: by whom, why, since when and until when. A claim reads the open ones, which are few; the sweep
+-- reads the others too, since the time of a pause does not count as waiting.
+create table unstuck.pauses (
+  id       bigint      generated always as identity primary key,
+  watch    text        not null,
+  kind     text        not null default '*',            -- '*': all of the watch
+  since    timestamptz not null default clock_timestamp(),
+  until    timestamptz,                                 -- null: until somebody resumes it
+  who      text        not null,
+  why      text,
+  breaker  integer,                                     -- of a circuit breaker: how often in a row it has opened
+  probe    text,                                        -- the task that it has let through since
+  probe_number integer,                                 -- and its attempt
+  ended_at timestamptz,
+  ended_by text,
+  told     integer     not null default 0               -- 1: that it is paused, 2: that it is forgotten, 3: that it has ended
+);
+create unique index pauses_open on unstuck.pauses (watch, kind) where ended_at is null;
+create index pauses_ended on unstuck.pauses (ended_at) where ended_at is not null;
+
+alter table unstuck.pauses enable row level security;
+
+-- The slots of the limits: a claim takes a free one of each limit that holds for its task. A slot is free again when the
+-- attempt that took it has ended (running, owner), or a minute after it was taken (minute).
+create table unstuck.slots (
+  watch   text        not null,
+  name    text        not null,
+  slot    integer     not null,
+  at      timestamptz not null default '-infinity',
+  task_id text,
+  number  integer,
+  primary key (watch, name, slot)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 500);
+
+alter table unstuck.slots enable row level security;
+
+$migration$;
+    insert into unstuck.migrations (name, sha256) values ('0019_pauses', 'c432346f2473791d5efdbfbc3125753d9ff03c18c5490fec5da2bce41625c2c0');
+  end if;
+end $once$;
+
+-- 0020_watchdog
+do $once$
+begin
+  if exists (
+    select from unstuck.migrations where name = '0020_watchdog' and sha256 <> '9fab729a39bf434415a1f3aa5b2310fdba2cef9409628d9af08edeebaf7f2a7b'
+  ) then
+    raise exception 'migration % differs from what was applied', '0020_watchdog'
+      using hint = 'A released migration is never edited: restore its text and write a new one.';
+  elsif not exists (select from unstuck.migrations where name = '0020_watchdog') then
     execute $migration$
 -- How often a sweep by pg_cron is to run, so that a claim, a create or a poll can notice that it does not.
 create table unstuck.watchdog (
@@ -706,7 +782,7 @@ alter table unstuck.watchdog enable row level security;
 create index outbox_request on unstuck.outbox (request) where ended_at is null and request is not null;
 
 $migration$;
-    insert into unstuck.migrations (name, sha256) values ('0019_watchdog', '9fab729a39bf434415a1f3aa5b2310fdba2cef9409628d9af08edeebaf7f2a7b');
+    insert into unstuck.migrations (name, sha256) values ('0020_watchdog', '9fab729a39bf434415a1f3aa5b2310fdba2cef9409628d9af08edeebaf7f2a7b');
   end if;
 end $once$;
 
@@ -751,16 +827,46 @@ language sql immutable parallel safe as $$
   )
 $$;
 
+-- How long a kind was paused between two times. `p_pauses`:
+-- as `turns` carries them.
+create or replace function unstuck.paused_time(
+  p_kind text,
+  p_from timestamptz,
+  p_to timestamptz,
+  p_pauses jsonb
+) returns interval language sql immutable as $$
+  select coalesce(sum(upper(u.span) - lower(u.span)), '0')
+  from (
+    select unnest(range_agg(
+      tstzrange((t.time ->> 0)::timestamptz, (t.time ->> 1)::timestamptz)
+      * tstzrange(p_from, greatest(p_from, p_to))
+    )) as span
+    from jsonb_array_elements(
+      coalesce(p_pauses -> p_kind, '[]') || coalesce(p_pauses -> '*', '[]')
+    ) as t (time)
+    where (t.time ->> 0)::timestamptz <= (t.time ->> 1)::timestamptz
+  ) u
+  where not isempty(u.span)
+$$;
+
 -- Until when a task may wait. `pending_for` counts from when it was queued, and anew while workers
--- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn.
--- `p_turns`: the answer of `turns`.
+-- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn. The time
+-- for which its kind was paused is no waiting. `p_turns`: the answer of `turns`.
 create or replace function unstuck.pending_until(
   p_queued timestamptz,
   p_kind text,
   p_rules jsonb,
   p_turns jsonb
 ) returns timestamptz language sql stable as $$
-  select least(
+  select case
+    when p_turns -> '*' ? 'pauses' then unstuck.paused_time(
+      p_kind,
+      least(p_queued, '9999-12-31'),
+      clock_timestamp(),
+      p_turns -> '*' -> 'pauses'
+    )
+    else '0'
+  end + least(
     least(p_queued, '9999-12-31') + unstuck.pending_at_most(p_rules, p_kind),
     greatest(
       least(p_queued, '9999-12-31'),
@@ -802,7 +908,7 @@ create or replace function unstuck.overdue_before(
 $$;
 
 -- Whether a task only waits for its turn: tasks of its kind are claimed, and those were not queued
--- after it.
+-- after it. Or it waits for the end of a pause.
 create or replace function unstuck.in_turn(
   p_queued timestamptz,
   p_kind text,
@@ -813,7 +919,7 @@ create or replace function unstuck.in_turn(
     (p_turns -> p_kind ->> 'claimed')::timestamptz > p_since
       and p_queued >= (p_turns -> p_kind ->> 'front')::timestamptz,
     false
-  )
+  ) or coalesce(p_turns -> '*' -> 'paused' ?| array[p_kind, '*'], false)
 $$;
 
 -- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed
@@ -887,6 +993,16 @@ returns timestamptz language sql stable as $$
   select unstuck.alive_until(
     p_attempt.lease_until, p_attempt.lease, p_attempt.deadline_at, p_ready_after
   )
+$$;
+
+-- The last attempt of a task, if any.
+create or replace function unstuck.last_attempt(p_watch text, p_task text)
+returns table (number integer, tries integer, outcome text) language sql stable as $$
+  select a.number, a.tries, a.outcome
+  from unstuck.attempts a
+  where a.watch = p_watch and a.task_id = p_task
+  order by a.number desc
+  limit 1
 $$;
 
 -- Whether the attempt ended in a way that hides how far its work had come. `on_lost` of the rule
@@ -998,6 +1114,26 @@ create or replace function unstuck.rule_at_age(
   end
 $$;
 
+-- The rule of a task whose row says how many attempts it has; 0 and null say nothing.
+create or replace function unstuck.rule_of_row(p_rule jsonb, p_attempts integer) returns jsonb
+language sql immutable parallel safe as $$
+  select case
+    when p_attempts > 0 then
+      p_rule || jsonb_build_object('attempts', least(p_attempts, 100))
+    else p_rule
+  end
+$$;
+
+-- Which try it was that a task outside the guard has lost: by the ledger, and by what its table
+-- counts where nobody has started it again since it ended.
+create or replace function unstuck.lost_try(p_outcome text, p_tries integer, p_counted integer)
+returns integer language sql immutable parallel safe as $$
+  select case
+    when p_outcome in ('completed', 'failed', 'cancelled') then 1
+    else greatest(coalesce(p_tries, 0) + 1, p_counted)
+  end
+$$;
+
 -- The sentence for a person. In plpgsql: SQL that calls itself is not inlined, and costs five times
 -- as much.
 create or replace function unstuck.sentence(p_reason text, p_cause text, p_tries integer)
@@ -1089,6 +1225,451 @@ $$;
 create or replace function unstuck.is_passing(p_sqlstate text) returns boolean
 language sql immutable parallel safe as $$
   select array[left(p_sqlstate, 2), p_sqlstate] && array['00', '01', '02', '03', '08', '0A', '0B', '24', '25', '26', '34', '40', '53', '55', '57', '58', '72', 'F0', 'HV', 'XX', '42P05']
+$$;
+
+-- pauses: a kind, or all of a watch ('*'), whose tasks are not claimed for a while. Running ones go
+-- on, and a waiting task does not come nearer to its end: the time of a pause does not count.
+
+-- Whether it holds still: one whose time is over does not, unless it is that of a breaker, which
+-- waits for the task that it lets through.
+create or replace function unstuck.is_open(p_pause unstuck.pauses) returns boolean
+language sql stable as $$
+  select p_pause.ended_at is null
+    and (p_pause.until is null or p_pause.until > clock_timestamp() or p_pause.breaker is not null)
+$$;
+
+create or replace function unstuck.shown(p_pause unstuck.pauses) returns jsonb
+language sql stable as $$
+  select jsonb_build_object(
+    'watch', p_pause.watch,
+    'kind', p_pause.kind,
+    'who', p_pause.who,
+    'why', p_pause.why,
+    'breaker', p_pause.breaker is not null,
+    'since', p_pause.since,
+    'age', extract(epoch from coalesce(p_pause.ended_at, clock_timestamp()) - p_pause.since),
+    'left', case when p_pause.until is not null then
+      greatest(0, extract(epoch from p_pause.until - clock_timestamp()))
+    end,
+    'ended_by', p_pause.ended_by
+  )
+$$;
+
+-- Pauses, or says anew until when and why. `p_seconds` null: until somebody resumes it.
+create or replace function unstuck.pause(
+  p_watch text,
+  p_kind text,
+  p_seconds double precision,
+  p_who text,
+  p_why text default null
+) returns jsonb language sql as $$
+  insert into unstuck.pauses as p (watch, kind, until, who, why)
+  values (p_watch, p_kind, clock_timestamp() + make_interval(secs => p_seconds), p_who, p_why)
+  on conflict (watch, kind) where ended_at is null do update
+  set until = excluded.until,
+      who = p_who,
+      why = p_why,
+      breaker = null,
+      probe = null,
+      told = 0
+  returning unstuck.shown(p)
+$$;
+
+-- Ends the pause of a kind; with '*' all pauses of the watch. Returns those that it ended.
+create or replace function unstuck.resume(p_watch text, p_kind text, p_who text) returns jsonb
+language sql as $$
+  with ended as (
+    update unstuck.pauses p
+    set ended_at = clock_timestamp(),
+        ended_by = p_who
+    where p.watch = p_watch
+      and p.ended_at is null
+      and (p_kind = '*' or p.kind = p_kind)
+      and unstuck.is_open(p)
+    returning p.*
+  )
+  select coalesce(jsonb_agg(unstuck.shown(e::unstuck.pauses) order by e.kind), '[]')
+  from ended e
+$$;
+
+-- What is paused now, in these watches.
+create or replace function unstuck.pauses(p_watches text[]) returns jsonb language sql stable as $$
+  select coalesce(jsonb_agg(unstuck.shown(p) order by p.watch, p.kind), '[]')
+  from unstuck.pauses p
+  where p.watch = any (p_watches)
+    and p.ended_at is null
+    and unstuck.is_open(p)
+$$;
+
+-- Once in each run of the sweep: ends the pauses whose time is over, and answers what nobody was
+-- told yet, whoever did it: `paused`, `resumed`, or `forgotten`, one that is older than
+-- `p_forgotten` seconds and has no end. Each once.
+create or replace function unstuck.pauses_told(p_watches text[], p_forgotten double precision)
+returns jsonb language plpgsql as $$
+declare
+  v_now  constant timestamptz := clock_timestamp();
+  v_told jsonb;
+begin
+  update unstuck.pauses p
+  set ended_at = p.until,
+      ended_by = 'its time was over'
+  where p.watch = any (p_watches)
+    and p.ended_at is null
+    and p.breaker is null
+    and p.until <= v_now;
+  with told as (
+    select
+      p.id,
+      case
+        when p.ended_at is not null then 3
+        when p.told > 0 then 2
+        else 1
+      end as told
+    from unstuck.pauses p
+    where p.watch = any (p_watches)
+      and (
+        p.told = 0
+        or p.told < 3 and p.ended_at is not null
+        or p.told < 2
+          and p.until is null
+          and p.since <= v_now - make_interval(secs => p_forgotten)
+      )
+    for update skip locked
+  ), written as (
+    update unstuck.pauses p
+    set told = t.told
+    from told t
+    where p.id = t.id
+    returning p.*
+  )
+  select jsonb_agg(unstuck.shown(w::unstuck.pauses) || jsonb_build_object(
+    'verdict', case w.told when 1 then 'paused' when 2 then 'forgotten' else 'resumed' end
+  ) order by w.id)
+  into v_told
+  from written w;
+  return coalesce(v_told, '[]');
+end $$;
+
+-- The answer of `turns` with the pauses of the watch, in "*": `paused`, the kinds that are paused
+-- now; `pauses`, by kind, from when until when, those too that ended while a task may have waited.
+create or replace function unstuck.with_pauses(
+  p_watch text,
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb
+) returns jsonb language plpgsql stable as $$
+declare
+  v_pauses jsonb;
+begin
+  select jsonb_build_object(
+    'paused', coalesce(jsonb_agg(k.kind) filter (where k.is_open), '[]'),
+    'pauses', jsonb_object_agg(k.kind, k.times)
+  )
+  into v_pauses
+  from (
+    select
+      p.kind,
+      bool_or(unstuck.is_open(p)) as is_open,
+      jsonb_agg(jsonb_build_array(p.since, coalesce(
+        p.ended_at, case when p.breaker is null then p.until end, 'infinity'
+      ))) as times
+    from unstuck.pauses p
+    where p.watch = p_watch
+      and (
+        p.ended_at is null
+        or p.ended_at > p_now
+          - coalesce(2 * unstuck.rule_seconds(p_rules, '*', 'longest_pending_for'), '1 day')
+      )
+    group by p.kind
+  ) k
+  having count(*) > 0;
+  if v_pauses is null then
+    return p_turns;
+  end if;
+  return p_turns || jsonb_build_object('*', coalesce(p_turns -> '*', '{}') || v_pauses);
+end $$;
+
+-- The pause that holds a kind now, or null.
+create or replace function unstuck.pause_of(p_watch text, p_kind text) returns jsonb
+language sql stable as $$
+  select unstuck.shown(p)
+  from unstuck.pauses p
+  where p.watch = p_watch
+    and p.kind in (p_kind, '*')
+    and p.ended_at is null
+    and unstuck.is_open(p)
+  order by p.until desc nulls first
+  limit 1
+$$;
+
+-- What a claim of a kind meets: null where nothing is paused; else whether it is closed now, and
+-- the seconds after which to ask again. A breaker whose time is over lets one task through: then
+-- `probe` is the pause to which the claim has to tell it.
+create or replace function unstuck.closed(p_watch text, p_kind text, p_rules jsonb) returns jsonb
+language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_pause   unstuck.pauses;
+  v_attempt record;
+  v_rule    jsonb;
+begin
+  for v_pause in
+    select p.*
+    from unstuck.pauses p
+    where p.watch = p_watch
+      and p.kind in (p_kind, '*')
+      and p.ended_at is null
+    order by p.breaker nulls first
+  loop
+    if v_pause.until is null or v_pause.until > v_now then
+      return jsonb_build_object('closed', true, 'retry_after', least(3600, greatest(1,
+        coalesce(extract(epoch from v_pause.until - v_now), 300)
+      )));
+    end if;
+    continue when v_pause.breaker is null;
+    perform from unstuck.pauses p where p.id = v_pause.id for update skip locked;
+    if not found then
+      return '{"closed": true, "retry_after": 1}';
+    end if;
+    select * into v_pause from unstuck.pauses p where p.id = v_pause.id;
+    continue when v_pause.ended_at is not null;
+    select a.ended_at, a.cause, a.reason
+    into v_attempt
+    from unstuck.attempts a
+    where a.watch = p_watch
+      and a.task_id = v_pause.probe
+      and a.number = v_pause.probe_number;
+    if not found and v_pause.until <= v_now then
+      return jsonb_build_object('closed', false, 'probe', v_pause.id);
+    elsif v_attempt.ended_at is null then
+      return '{"closed": true, "retry_after": 5}';
+    elsif coalesce(v_attempt.cause, v_attempt.reason) is distinct from 'transient' then
+      update unstuck.pauses p
+      set ended_at = v_now,
+          ended_by = 'a task that it let through'
+      where p.id = v_pause.id;
+    else
+      v_rule := unstuck.rule(p_rules, p_kind);
+      update unstuck.pauses p
+      set breaker = p.breaker + 1,
+          probe = null,
+          until = v_attempt.ended_at + make_interval(secs => least(
+            (v_rule ->> 'breaker_most')::float8,
+            (v_rule ->> 'breaker_pause')::float8 * power(2, least(p.breaker, 30))
+          ))
+      where p.id = v_pause.id
+      returning p.* into v_pause;
+      if v_pause.until > v_now then
+        return jsonb_build_object('closed', true, 'retry_after', least(3600, greatest(1,
+          extract(epoch from v_pause.until - v_now)
+        )));
+      end if;
+      return jsonb_build_object('closed', false, 'probe', v_pause.id);
+    end if;
+  end loop;
+  return null;
+end $$;
+
+-- After a transient failure: pauses the kind where the last `failures` ends of it were all such,
+-- since it was paused last.
+create or replace function unstuck.trip(p_watch text, p_kind text, p_rule jsonb) returns void
+language sql as $$
+  insert into unstuck.pauses (watch, kind, until, who, why, breaker)
+  select
+    p_watch,
+    p_kind,
+    clock_timestamp() + make_interval(secs => (p_rule ->> 'breaker_pause')::float8),
+    'breaker',
+    format('%s transient failures in a row', p_rule ->> 'breaker_failures'),
+    1
+  from (
+    select coalesce(l.cause, l.reason) as cause
+    from unstuck.attempts l
+    where l.watch = p_watch
+      and l.kind = p_kind
+      and l.ended_at > coalesce(
+        (
+          select max(p.ended_at)
+          from unstuck.pauses p
+          where p.watch = p_watch and p.kind = p_kind and p.ended_at is not null
+        ),
+        '-infinity'
+      )
+      and l.worker is not null
+    order by l.ended_at desc
+    limit (p_rule ->> 'breaker_failures')::integer
+  ) e
+  having count(*) filter (where e.cause = 'transient') = (p_rule ->> 'breaker_failures')::integer
+  on conflict (watch, kind) where ended_at is null do nothing
+$$;
+
+-- limits: how many tasks of a kind, of an owner in it, or of all of a watch ('*') run at once or
+-- start in a minute. Each limit has as many slots; a claim locks a free one and writes itself into
+-- it. So claims of one kind do not wait for each other, and those without a limit read nothing.
+
+create or replace function unstuck.is_free(p_slot unstuck.slots, p_of_a_minute boolean)
+returns boolean language sql volatile as $$
+  select case
+    when p_of_a_minute then p_slot.at <= clock_timestamp() - interval '1 minute'
+    else not exists (
+      select from unstuck.attempts a
+      where a.watch = p_slot.watch
+        and a.task_id = p_slot.task_id
+        and a.number = p_slot.number
+        and a.ended_at is null
+    )
+  end
+$$;
+
+-- Locks a free slot and returns its number; null where none is free. A slot that another claim has
+-- locked is about to be taken. Whether it is free is asked anew after the lock: the one before may
+-- have been taken since.
+create or replace function unstuck.slot(
+  p_watch text,
+  p_name text,
+  p_limit integer,
+  p_of_a_minute boolean
+) returns integer language plpgsql as $$
+declare
+  v_slot  integer;
+  v_count integer;
+begin
+  for v_slot in
+    select s.slot
+    from unstuck.slots s
+    where s.watch = p_watch
+      and s.name = p_name
+      and s.slot <= p_limit
+      and unstuck.is_free(s, p_of_a_minute)
+    order by s.at
+  loop
+    perform
+    from unstuck.slots s
+    where s.watch = p_watch and s.name = p_name and s.slot = v_slot
+    for update skip locked;
+    continue when not found;
+    perform
+    from unstuck.slots s
+    where s.watch = p_watch
+      and s.name = p_name
+      and s.slot = v_slot
+      and unstuck.is_free(s, p_of_a_minute);
+    if found then
+      return v_slot;
+    end if;
+  end loop;
+  select count(*)
+  into v_count
+  from unstuck.slots s
+  where s.watch = p_watch and s.name = p_name and s.slot <= p_limit;
+  if v_count < p_limit then
+    insert into unstuck.slots (watch, name, slot)
+    select p_watch, p_name, n
+    from generate_series(1, p_limit) n
+    on conflict do nothing;
+    return unstuck.slot(p_watch, p_name, p_limit, p_of_a_minute);
+  end if;
+  return null;
+end $$;
+
+-- The limits of a kind, those of its whole watch first: name of the slots, how many, whether of a
+-- minute, whether of an owner. In one order for all, so that no two claims wait for each other.
+create or replace function unstuck.limits(p_rules jsonb, p_kind text, p_owner text)
+returns table (name text, slots integer, of_a_minute boolean, of_owner boolean)
+language sql immutable as $$
+  select l.name, l.slots::integer, l.of_a_minute, l.of_owner
+  from (
+    values
+      ('running/*', p_rules -> '*' ->> 'all_running', false, false),
+      ('minute/*', p_rules -> '*' ->> 'all_per_minute', true, false),
+      ('owner/*/' || p_owner, p_rules -> '*' ->> 'all_per_owner', false, true),
+      ('running/=' || p_kind, unstuck.rule_value(p_rules, p_kind, 'limit_running'), false, false),
+      ('minute/=' || p_kind, unstuck.rule_value(p_rules, p_kind, 'limit_per_minute'), true, false),
+      (
+        format('owner/=%s/%s', p_kind, p_owner),
+        unstuck.rule_value(p_rules, p_kind, 'limit_per_owner'),
+        false,
+        true
+      )
+  ) l (name, slots, of_a_minute, of_owner)
+  where l.slots is not null
+    and l.name is not null
+    and (p_owner is not null or not l.of_owner)
+$$;
+
+-- Slots of all limits of a kind, or with `p_of_owner` of its owner: {name: slot}. Where one of them
+-- is full: {"full": name}, with the seconds after which to ask again.
+create or replace function unstuck.slots_for(
+  p_watch text,
+  p_rules jsonb,
+  p_kind text,
+  p_owner text,
+  p_of_owner boolean
+) returns jsonb language plpgsql as $$
+declare
+  v_limit record;
+  v_slot  integer;
+  v_slots jsonb := '{}';
+begin
+  for v_limit in
+    select * from unstuck.limits(p_rules, p_kind, p_owner) l where l.of_owner = p_of_owner
+  loop
+    v_slot := unstuck.slot(p_watch, v_limit.name, v_limit.slots, v_limit.of_a_minute);
+    if v_slot is null then
+      return jsonb_build_object('full', v_limit.name, 'retry_after', case
+        when v_limit.of_a_minute then (
+          select greatest(0.1, extract(
+            epoch from min(s.at) + interval '1 minute' - clock_timestamp()
+          ))
+          from unstuck.slots s
+          where s.watch = p_watch and s.name = v_limit.name and s.slot <= v_limit.slots
+        )
+        else 5
+      end);
+    end if;
+    v_slots := v_slots || jsonb_build_object(v_limit.name, v_slot);
+  end loop;
+  return v_slots;
+end $$;
+
+-- Writes an attempt into the slots that its claim has locked.
+create or replace function unstuck.fill_slots(
+  p_watch text,
+  p_slots jsonb,
+  p_task text,
+  p_number integer
+) returns void language sql as $$
+  update unstuck.slots s
+  set at = clock_timestamp(),
+      task_id = p_task,
+      number = p_number
+  from jsonb_each_text(p_slots) f
+  where s.watch = p_watch
+    and s.name = f.key
+    and s.slot = f.value::integer
+$$;
+
+-- Whether a limit of each owner holds for a kind.
+create or replace function unstuck.limits_owners(p_rules jsonb, p_kind text) returns boolean
+language sql immutable as $$
+  select (p_rules -> '*' ->> 'all_per_owner') is not null
+    or unstuck.rule_value(p_rules, p_kind, 'limit_per_owner') is not null
+$$;
+
+-- Of two refusals the one after which to ask again sooner.
+create or replace function unstuck.sooner(p_first jsonb, p_second jsonb) returns jsonb
+language sql immutable as $$
+  select case
+    when p_first is null or p_first ->> 'verdict' = 'none' then p_second
+    when (p_first ->> 'retry_after')::float8 <= (p_second ->> 'retry_after')::float8 then p_first
+    else p_second
+  end
+$$;
+
+-- Whether a push may take a task of the kind without naming it.
+create or replace function unstuck.is_chosen(p_rules jsonb, p_kind text) returns boolean
+language sql immutable parallel safe as $$
+  select coalesce(unstuck.rule_value(p_rules, p_kind, 'dispatch'), 'chosen') = 'chosen'
 $$;
 
 -- beat: the heartbeat. It says that the attempt lives, and brings its progress along. A lease that
@@ -1615,21 +2196,42 @@ begin
   return v_bridged + v_live;
 end $$;
 
+-- The watches of this database that belong to other installations than this one.
+create or replace function unstuck.watches_of_others(p_installation text) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if to_regclass('unstuck.migrations') is null then
+    return '{}';
+  end if;
+  return array(
+    select substring(m.name from '^verbs[.](.+)$')
+    from unstuck.migrations m
+    where m.name like 'verbs.%' and m.installation <> p_installation
+  );
+end $$;
+
+drop function if exists unstuck.prune(double precision, integer);
+
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
 -- each sweep, found by an index: a run costs the same however much is kept. Returns how many
--- attempts went; their checkpoints go with them.
-create or replace function unstuck.prune(p_keep double precision, p_limit integer default 5000)
-returns integer language plpgsql
+-- attempts went; their checkpoints go with them. What another installation has here stays as long
+-- as that one keeps it; what is left of a watch that is no more goes.
+create or replace function unstuck.prune(
+  p_keep double precision,
+  p_limit integer default 5000,
+  p_installation text default ''
+) returns integer language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
+  v_others constant text[] := unstuck.watches_of_others(p_installation);
   v_count  integer;
 begin
   with old as materialized (  -- a sub-select with a limit may run again and again: then no limit
     select o.watch, o.task_id, o.number
     from unstuck.attempts o
-    where o.ended_at < v_before
+    where o.ended_at < v_before and o.watch <> all (v_others)
     order by o.ended_at
     limit p_limit
     for update skip locked
@@ -1650,7 +2252,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.sweeps o
-    where o.started_at < v_before
+    where o.started_at < v_before and o.installation = p_installation
     order by o.started_at
     limit p_limit
   ));
@@ -1658,7 +2260,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.refusals o
-    where o.at < v_before
+    where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
   ));
@@ -1666,7 +2268,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.dispatches o
-    where o.at < v_before
+    where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
   ));
@@ -1674,7 +2276,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.operations o
-    where o.at < v_before
+    where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
   ));
@@ -1682,7 +2284,7 @@ begin
   where ctid = any (array(
     select o.ctid
     from unstuck.outbox o
-    where o.at < v_before
+    where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
   ));
@@ -1971,8 +2573,8 @@ $$;
 
 -- Says where an address is: `select unstuck.notify_to('https://hooks.slack.com/...')`. A URL, and a
 -- secret, may be `vault:NAME` of Supabase's Vault. Without a URL the address is removed. Names with
--- a meaning: `callback` (hosts that tasks may name, and the secret), `worker` (is told of tasks that
--- wait again), `ping` (is asked after each sweep that ended well).
+-- a meaning: `callback` (hosts that tasks may name, and the secret), `worker` (is told of tasks
+-- that wait again), `ping` (is asked after each sweep that ended well).
 create or replace function unstuck.notify_to(
   p_url text,
   p_name text default 'default',
@@ -2312,6 +2914,131 @@ begin
   return null;
 end $$;
 
+-- metrics: what a Prometheus counts of the ledger, since no log line reaches it. Each count is of one
+-- hour, in one of two slots: those of the even hours and those of the odd ones take turns, so that
+-- the last count of an hour stands for another hour, and then begins anew at 0. A Prometheus takes
+-- that for a restart, and the sum over both slots loses nothing, whatever the retention deletes.
+
+create or replace function unstuck.metrics(
+  p_watches text[],
+  p_installation text default '',
+  p_now timestamptz default clock_timestamp()
+) returns jsonb language sql stable as $$
+  with slots as (
+    select
+      h.at as begins,
+      least(h.at + interval '1 hour', p_now) as ends,
+      (extract(epoch from h.at)::bigint / 3600 % 2)::integer as slot
+    from unnest(array[
+      date_trunc('hour', p_now), date_trunc('hour', p_now) - interval '1 hour'
+    ]) as h (at)
+  ), ended as (
+    select
+      s.slot,
+      a.watch,
+      a.kind,
+      a.outcome,
+      a.reason,
+      case
+        when a.sweep_id > 0 then 'sweep'
+        when a.sweep_id = 0 then 'status'
+        when a.worker is null then 'operator'
+        else 'guard'
+      end as by,
+      extract(epoch from a.ended_at - least(a.lease_until, a.deadline_at))::float8 as late,
+      a.sweep_id is not null and a.worker is not null as is_rescue
+    from slots s
+    join unstuck.attempts a on a.ended_at >= s.begins and a.ended_at < s.ends
+    where a.watch = any (p_watches)
+  ), runs as (
+    select s.slot, r.ok, r.counts, r.ended_at, r.started_at
+    from slots s
+    join unstuck.sweeps r on r.started_at >= s.begins and r.started_at < s.ends
+    where r.installation = p_installation
+  )
+  select jsonb_build_object(
+    'ended', (
+      select coalesce(jsonb_agg(g), '[]')
+      from (
+        select e.watch, e.kind, e.outcome, e.reason, e.by, e.slot, count(*)
+        from ended e
+        where e.outcome in ('completed', 'failed', 'cancelled', 'retried', 'released')
+        group by e.watch, e.kind, e.outcome, e.reason, e.by, e.slot
+      ) g
+    ),
+    'rescues', (
+      select coalesce(jsonb_agg(g), '[]')
+      from (
+        select
+          e.slot,
+          count(*) as count,
+          sum(greatest(e.late, 0)) as sum,
+          array[
+            count(*) filter (where e.late <= 10),
+            count(*) filter (where e.late <= 30),
+            count(*) filter (where e.late <= 60),
+            count(*) filter (where e.late <= 120),
+            count(*) filter (where e.late <= 300),
+            count(*) filter (where e.late <= 900)
+          ] as buckets
+        from ended e
+        where e.is_rescue
+        group by e.slot
+      ) g
+    ),
+    'refused', (
+      select coalesce(jsonb_agg(g), '[]')
+      from (
+        select f.wanted, s.slot, count(*)
+        from slots s
+        join unstuck.refusals f on f.at >= s.begins and f.at < s.ends
+        where f.watch = any (p_watches) and f.source = 'verb'
+        group by f.wanted, s.slot
+      ) g
+    ),
+    'sweeps', (
+      select coalesce(jsonb_agg(g), '[]')
+      from (
+        select
+          r.slot,
+          count(*) filter (where r.ok) as ok,
+          count(*) filter (where not r.ok) as error,
+          count(*) filter (where not (r.counts ->> 'complete')::boolean) as incomplete,
+          coalesce(sum((r.counts ->> 'suspended')::integer), 0) as suspended,
+          coalesce(sum((r.counts ->> 'unsweepable')::integer), 0) as unsweepable,
+          coalesce(sum((r.counts ->> 'redispatched')::integer), 0) as redispatched,
+          coalesce(sum((r.counts ->> 'oldest_overdue_seconds')::float8), 0) as overdue,
+          count(r.counts ->> 'oldest_overdue_seconds') as overdue_count,
+          coalesce(sum((r.counts ->> 'oldest_pending_seconds')::float8), 0) as pending,
+          count(r.counts ->> 'oldest_pending_seconds') as pending_count
+        from runs r
+        where r.ended_at is not null
+        group by r.slot
+      ) g
+    ),
+    'last_sweep', (
+      select jsonb_build_object(
+        'age', extract(epoch from p_now - r.started_at),
+        'ok', r.ok
+      )
+      from unstuck.sweeps r
+      where r.installation = p_installation
+        and r.started_at <= p_now
+        and r.ended_at is not null
+      order by r.id desc
+      limit 1
+    ),
+    'outbox', (
+      select jsonb_build_object(
+        'waiting', count(*),
+        'oldest', coalesce(extract(epoch from p_now - min(o.at)), 0)
+      )
+      from unstuck.outbox o
+      where o.ended_at is null
+    )
+  )
+$$;
+
 -- keep_trigger: makes the trigger `unstuck_...` of a watched table. Not where it is there already:
 -- to make one anew locks the table, and all who write to it wait while it waits for its lock. The
 -- definition is kept as the trigger's comment.
@@ -2344,7 +3071,7 @@ language sql as $$
       touched_at = excluded.touched_at
 $$;
 
-insert into unstuck.migrations (name, sha256) values ('shared', 'e1206a2f987ab6423a6b579e47f35c63e1a37aee02fd8021d85f20a15e8e379b')
+insert into unstuck.migrations (name, sha256) values ('shared', 'e3445c6497ff1d903580099caa423ddaca8d02bd0b69b35a9ac4b50dc4f9bc16')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 -- verbs.tasks
@@ -2541,22 +3268,27 @@ begin
 end $$;
 
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one; with
--- `p_kinds` only of a task of these kinds. Three short
--- steps: lock the task; read its last attempt, by a statement of its own, which sees what was
--- committed before the lock; add the new attempt and move the task. The next task is one that may
--- still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale rows is
--- not walked through. The plans are generic: each search is by a key or in the order of an index,
--- and to plan it anew took half of the time. The caller makes the token, so that a claim whose
--- answer was lost can be asked for again (`p_again`). No lock is waited for longer than the caller
--- waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- `p_kinds` only of a task of these kinds. With `p_chooses` the given task is a wake-up: where it
+-- may start now, or somebody else has it, the claim takes the next task of all that may.
+-- Three short steps: lock the task; read its last attempt, by a statement of its own, which sees
+-- what was committed before the lock; add the new attempt and move the task. The next task is one
+-- that may still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale
+-- rows is not walked through. The plans are generic: each search is by a key or in the order of an
+-- index, and to plan it anew took half of the time. The caller makes the token, so that a claim
+-- whose answer was lost can be asked for again (`p_again`). No lock is waited for longer than the
+-- caller waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- What is paused or at its limit stays as it is (pauses.sql, limits.sql); where nothing is, a claim
+-- reads nothing for it but that no pause is there.
 -- Names between at signs stand for what differs by table: see functions/install/render.py.
+drop function if exists unstuck.tasks_claim(text, text, jsonb, uuid, boolean, text[]);
 create or replace function unstuck.tasks_claim(
   p_task text,
   p_worker text,
   p_rules jsonb,
   p_token uuid default gen_random_uuid(),
   p_again boolean default false,
-  p_kinds text[] default null
+  p_kinds text[] default null,
+  p_chooses boolean default false
 ) returns jsonb
 language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
 declare
@@ -2564,7 +3296,11 @@ declare
   v_now     constant timestamptz := clock_timestamp();
   -- whether this claim is all that its transaction writes
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
+  v_limited constant boolean := p_rules -> '*' ? 'some_limited';
   v_aged    timestamptz;  -- now, by the clock before it was set forward
+  v_named   boolean := p_task is not null;  -- whether no other task will do
+  v_tried   boolean := not p_chooses;  -- whether that was tried
+  v_kinds   text[] := p_kinds;
   v_task    record;
   v_last    record;
   v_number  integer := 1;
@@ -2575,9 +3311,14 @@ declare
   v_checkpoint jsonb := '{}';
   v_saved   jsonb := '{}';
   v_answer  jsonb;
+  v_refusal jsonb;  -- the answer where no other task can be had either
+  v_gate    jsonb;
+  v_slots   jsonb;
+  v_probe   bigint;
   v_rescued json;
   v_held    uuid[] := '{}';
-  v_kind    text;
+  v_next    record;
+  v_owner   text;
   v_taken   boolean;
   v_pass    text;
 begin
@@ -2587,24 +3328,101 @@ begin
       'the watch % has no word for completed: its tasks can be swept, but not run in the guard',
       'tasks' using errcode = 'feature_not_supported';
   end if;
-  if p_task is null then  -- the first call may still run, with any task: its repetition waits
+  if p_task is null or p_chooses then  -- the first call may still run, with any task
     v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
     v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;
   end if;
   if p_again then
-    v_answer := unstuck.tasks_claimed(p_task, p_token);
+    v_answer := unstuck.tasks_claimed(case when not p_chooses then p_task end, p_token);
     if v_answer is not null then
       return v_answer;
     end if;
   end if;
+  if p_chooses and v_named then
+    select false
+    into v_named
+    from "public"."tasks" t
+    where t."id" = v_key
+      and t."status" = 'pending'
+      and (t."scheduled_at" > v_now) is not true
+      and unstuck.is_chosen(p_rules, t."kind");
+    v_named := v_named is null;
+  end if;
+  if p_chooses and p_rules -> '*' ? 'some_named' then
+    v_kinds := array(
+      select k.kind
+      from unnest(coalesce(p_kinds, unstuck.tasks_waiting_kinds())) as k (kind)
+      where unstuck.is_chosen(p_rules, k.kind)
+    );
+  end if;
 
   loop
-    if p_task is null and p_kinds is null then
+    v_slots := '{}';
+    v_probe := null;
+    if v_named then
+      v_tried := true;
       select
         t."id" as key,
         t."id"::text as id,
         t."kind" as kind,
-        t."input" as input
+        t."input" as input,
+        t."owner" as owner,
+        null::integer as counted,
+        t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready,
+        v_limited and unstuck.rule_value(p_rules, t."kind", 'limited') is not null
+          or exists (
+            select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+          ) as gated
+      into v_task
+      from "public"."tasks" t
+      where t."id" = v_key
+      for update;
+      v_answer := null;
+      if v_task.ready is not true then
+        v_answer := unstuck.tasks_unready(p_task, p_rules, v_now);
+        if v_answer ->> 'verdict' = 'rescued' then
+          v_rescued := v_answer -> 'rescued';
+          v_answer := null;
+        end if;
+      end if;
+      if v_answer is null and v_task.kind <> all (p_kinds) then  -- the caller cannot do it
+        v_answer := jsonb_build_object('verdict', 'elsewhere');
+      end if;
+      if v_answer is null and v_task.gated then
+        v_gate := unstuck.tasks_gate(v_task.kind, v_task.owner, p_rules);
+        v_slots := v_gate -> 'slots';
+        v_probe := v_gate ->> 'probe';
+        if v_gate ? 'verdict' then
+          v_answer := v_gate;
+        end if;
+      end if;
+      if v_answer is not null then
+        if v_answer ->> 'verdict' in ('elsewhere', 'paused', 'limited') then
+          v_answer := v_answer || jsonb_build_object(
+            'task_id', v_task.id,
+            'kind', v_task.kind,
+            'state', 'pending',
+            'rescued', v_rescued
+          );
+        end if;
+        if v_refusal is not null  -- nothing else was to be had
+          or not p_chooses
+          or v_answer ->> 'verdict' = 'early'
+          or not unstuck.is_chosen(p_rules, v_task.kind)
+        then
+          return v_answer;
+        end if;
+        v_refusal := v_answer;
+        v_named := false;
+        continue;
+      end if;
+    elsif v_kinds is null then
+      select
+        t."id" as key,
+        t."id"::text as id,
+        t."kind" as kind,
+        t."input" as input,
+        null::integer as counted
       into v_task
       from "public"."tasks" t
       where t."status" = 'pending'
@@ -2612,19 +3430,32 @@ begin
         and t."scheduled_at" > v_aged - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, t."kind")
         and t."id" <> all (v_held)
+        and not v_limited
+        and not exists (
+          select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+        )
       order by t."priority" desc, t."scheduled_at"
       limit 1
       for update skip locked;
-      if not found then
-        return '{"verdict": "none"}';
+      v_taken := found;
+      if not v_taken and (v_limited or exists (
+        select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+      )) then
+        v_kinds := unstuck.tasks_waiting_kinds();
+        continue;
       end if;
-    elsif p_task is null then
+    else
       -- Kind by kind, in the order of what is next of each: a search over all pending tasks would
       -- walk past those of the other kinds.
       v_taken := false;
-      for v_kind in
-        select k.kind
-        from unnest(p_kinds) as k (kind)
+      for v_next in
+        select
+          k.kind,
+          v_limited and unstuck.rule_value(p_rules, k.kind, 'limited') is not null
+            or exists (
+              select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+            ) as gated
+        from unnest(v_kinds) as k (kind)
         cross join lateral (
           select t.*
           from "public"."tasks" t
@@ -2638,17 +3469,65 @@ begin
         ) h
         order by h."priority" desc, h."scheduled_at"
       loop
+        if v_next.gated then
+          v_gate := unstuck.tasks_gate(v_next.kind, null, p_rules);
+          if v_gate ? 'verdict' then
+            v_refusal := unstuck.sooner(v_refusal, v_gate);
+            continue;
+          end if;
+          v_slots := v_gate -> 'slots';
+          v_probe := v_gate ->> 'probe';
+          if unstuck.limits_owners(p_rules, v_next.kind) then
+            -- Owner by owner, for the same reason: one who is at the limit may have a million.
+            for v_owner in
+              select o.owner from unstuck.tasks_waiting_owners(v_next.kind, v_now) o
+            loop
+              v_gate := unstuck.slots_for(
+                'tasks', p_rules, v_next.kind, nullif(v_owner, ''), true
+              );
+              if v_gate ? 'full' then
+                v_refusal := unstuck.sooner(v_refusal, v_gate || '{"verdict": "limited"}');
+                continue;
+              end if;
+              select
+                t."id" as key,
+                t."id"::text as id,
+                t."kind" as kind,
+                t."input" as input,
+                null::integer as counted
+              into v_task
+              from "public"."tasks" t
+              where t."status" = 'pending'
+                and t."scheduled_at" <= v_now
+                and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+                and t."kind" = v_next.kind
+                and coalesce(t."owner", '') = v_owner
+                and t."id" <> all (v_held)
+              order by t."priority" desc, t."scheduled_at"
+              limit 1
+              for update skip locked;
+              v_taken := found;
+              if v_taken then
+                v_slots := v_slots || v_gate;
+                exit;
+              end if;
+            end loop;
+            exit when v_taken;
+            continue;
+          end if;
+        end if;
         select
           t."id" as key,
           t."id"::text as id,
           t."kind" as kind,
-          t."input" as input
+          t."input" as input,
+          null::integer as counted
         into v_task
         from "public"."tasks" t
         where t."status" = 'pending'
           and t."scheduled_at" <= v_now
-          and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_kind)
-          and t."kind" = v_kind
+          and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+          and t."kind" = v_next.kind
           and t."id" <> all (v_held)
         order by t."priority" desc, t."scheduled_at"
         limit 1
@@ -2656,36 +3535,14 @@ begin
         v_taken := found;  -- the loop itself sets `found` when it ends
         exit when v_taken;
       end loop;
-      if not v_taken then
-        return '{"verdict": "none"}';
+    end if;
+    if not v_named and not v_taken then
+      if v_tried then
+        return coalesce(v_refusal, '{"verdict": "none"}');
       end if;
-    else
-      select
-        t."id" as key,
-        t."id"::text as id,
-        t."kind" as kind,
-        t."input" as input,
-        t."status" = 'pending' and (t."scheduled_at" > v_now) is not true as ready
-      into v_task
-      from "public"."tasks" t
-      where t."id" = v_key
-      for update;
-      if v_task.ready is not true then
-        v_answer := unstuck.tasks_unready(p_task, p_rules, v_now);
-        if v_answer ->> 'verdict' <> 'rescued' then
-          return v_answer;
-        end if;
-        v_rescued := v_answer -> 'rescued';
-      end if;
-      if v_task.kind <> all (p_kinds) then  -- the caller cannot do it: the task stays
-        return jsonb_build_object(
-          'verdict', 'elsewhere',
-          'task_id', v_task.id,
-          'kind', v_task.kind,
-          'state', 'pending',
-          'rescued', v_rescued
-        );
-      end if;
+      v_named := true;  -- then the given one says why
+      v_refusal := '{"verdict": "none"}';
+      continue;
     end if;
     select a.number, a.tries, a.outcome, a.checkpoint
     into v_last
@@ -2695,7 +3552,7 @@ begin
     order by a.number desc
     limit 1;
     exit when v_last.number is null or v_last.outcome is not null;
-    if p_task is not null then  -- somebody put a held task back; its attempt ends first
+    if v_named then  -- somebody put a held task back; its attempt ends first
       return jsonb_build_object(
         'verdict', 'held',
         'task_id', v_task.id,
@@ -2707,7 +3564,9 @@ begin
     v_held := v_held || v_task.key;
   end loop;
 
-  if v_last.number is not null then  -- tried before
+  if v_last.number is null then  -- its table may have counted tries outside the guard
+    v_tries := greatest(1, v_task.counted + 1);
+  else
     v_number := v_last.number + 1;
     v_tries := case
       -- it had ended: a person started it again
@@ -2747,6 +3606,15 @@ begin
   if false then
     v_pass := set_config('unstuck.override', '', true);
   end if;
+  if v_slots <> '{}' then
+    perform unstuck.fill_slots('tasks', v_slots, v_task.id, v_number);
+  end if;
+  if v_probe is not null then
+    update unstuck.pauses p
+    set probe = v_task.id,
+        probe_number = v_number
+    where p.id = v_probe;
+  end if;
 
   return jsonb_build_object(
     'verdict', 'claimed',
@@ -2760,6 +3628,120 @@ begin
     'rescued', v_rescued,
     'checkpoint', v_checkpoint || v_saved
   );
+end $$;
+
+-- Whether a task of a kind may start now: the slots that it gets, those of its owner too where one
+-- is given; or verdict paused or limited, with the seconds after which to ask again.
+create or replace function unstuck.tasks_gate(p_kind text, p_owner text, p_rules jsonb)
+returns jsonb language plpgsql as $$
+declare
+  v_closed jsonb;
+  v_slots  jsonb := '{}';
+  v_more   jsonb;
+begin
+  if exists (select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null) then
+    v_closed := unstuck.closed('tasks', p_kind, p_rules);
+    if (v_closed -> 'closed')::boolean then
+      return v_closed || '{"verdict": "paused"}';
+    end if;
+  end if;
+  if p_rules -> '*' ? 'some_limited' then
+    v_slots := unstuck.slots_for('tasks', p_rules, p_kind, p_owner, false);
+    if not v_slots ? 'full' and p_owner is not null then
+      v_more := unstuck.slots_for('tasks', p_rules, p_kind, p_owner, true);
+      v_slots := v_slots || v_more;
+    end if;
+    if v_slots ? 'full' then
+      return v_slots || '{"verdict": "limited"}';
+    end if;
+  end if;
+  return jsonb_build_object('slots', v_slots, 'probe', v_closed -> 'probe');
+end $$;
+
+-- The kinds that wait, at most 500: each is found by the index that a claim by kind needs.
+create or replace function unstuck.tasks_waiting_kinds() returns text[]
+language sql stable as $$
+  with recursive waiting as (
+    (
+      select t."kind" as kind
+      from "public"."tasks" t
+      where t."status" = 'pending'
+      order by t."kind"
+      limit 1
+    )
+    union all
+    (
+      select (
+        select t."kind"
+        from "public"."tasks" t
+        where t."status" = 'pending' and t."kind" > w.kind
+        order by t."kind"
+        limit 1
+      )
+      from waiting w
+      where w.kind is not null
+    )
+  )
+  select coalesce(array_agg(l.kind), '{}')
+  from (select w.kind from waiting w where w.kind is not null limit 500) l
+$$;
+
+-- The owners of the tasks of a kind that may start, at most 1,000, in the order of what is next of
+-- each; '' for those without an owner. In our own table each is found by an index.
+create or replace function unstuck.tasks_waiting_owners(p_kind text, p_now timestamptz)
+returns table (owner text) language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  if not true then
+    return query
+      select coalesce(h."owner", '')
+      from (
+        select distinct on (coalesce(t."owner", '')) t.*
+        from "public"."tasks" t
+        where t."status" = 'pending'
+          and t."scheduled_at" <= p_now
+          and t."kind" = p_kind
+        order by coalesce(t."owner", ''), t."priority" desc, t."scheduled_at"
+      ) h
+      order by h."priority" desc, h."scheduled_at"
+      limit 1000;
+    return;
+  end if;
+  return query
+    with recursive waiting as (
+      (
+        select coalesce(t."owner", '') as owner
+        from "public"."tasks" t
+        where t."status" = 'pending' and t."kind" = p_kind
+        order by coalesce(t."owner", '')
+        limit 1
+      )
+      union all
+      (
+        select (
+          select coalesce(t."owner", '')
+          from "public"."tasks" t
+          where t."status" = 'pending' and t."kind" = p_kind and coalesce(t."owner", '') > w.owner
+          order by coalesce(t."owner", '')
+          limit 1
+        )
+        from waiting w
+        where w.owner is not null
+      )
+    )
+    select l.owner
+    from (select w.owner from waiting w where w.owner is not null limit 1000) l
+    cross join lateral (
+      select t.*
+      from "public"."tasks" t
+      where t."status" = 'pending'
+        and t."scheduled_at" <= p_now
+        and t."kind" = p_kind
+        and coalesce(t."owner", '') = l.owner
+      order by t."priority" desc, t."scheduled_at"
+      limit 1
+    ) h
+    order by h."priority" desc, h."scheduled_at";
 end $$;
 
 -- The answer of an earlier claim with the same token, or null.
@@ -2929,7 +3911,10 @@ begin
       v_outcome := v_state;
       v_reason := v_state;
     elsif v_state = 'pending' then
-      v_rule := unstuck.rule(p_rules, v_attempt.kind);
+      v_rule := unstuck.rule_of_row(
+        unstuck.rule(p_rules, v_attempt.kind),
+        (select null::integer from "public"."tasks" t where t."id" = p_task::uuid)
+      );
       -- The handler had not begun: even work that must not be done twice may be tried again.
       if p_outcome = 'return' and v_rule ->> 'on_lost' = 'uncertain' then
         v_rule := v_rule || '{"on_lost": "retry"}';
@@ -2981,6 +3966,9 @@ begin
   returning a.number, a.tries, a.kind, a.started_at into v_attempt;
   if not found then
     return unstuck.tasks_refuse(p_task, p_token, p_outcome);
+  end if;
+  if v_cause = 'transient' and v_rule ? 'breaker_failures' then
+    perform unstuck.trip('tasks', v_attempt.kind, v_rule);
   end if;
   -- the fence lets this statement pass
   v_pass := set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);
@@ -3109,7 +4097,9 @@ end $$;
 -- skips the rows that the other has locked.
 --   overdue  finds and locks the rows, and decides; writes nothing. Each search is in the order of
 --            its index: without an order the limit makes a scan of the whole table look cheap to
---            the planner, and each batch would do one
+--            the planner, and each batch would do one. What no index knows is asked in a CASE,
+--            which the planner takes to be true of half of the rows: it took other conditions to
+--            be true of one row, and each batch read and sorted all that was overdue
 --   apply    writes the decisions, guarded again by status
 --   sweep    does both; where the batch fails it goes row by row, so that one bad row never stops
 --            the others, whether it is wrong, locked or slow
@@ -3139,7 +4129,7 @@ begin
   ) then
     return '{}';
   end if;
-  return coalesce((
+  return unstuck.with_pauses('tasks', p_now, p_rules, coalesce((
     select jsonb_object_agg(coalesce(g.kind, '*'), jsonb_build_object(
       'held', g.held, 'claimed', g.claimed, 'front', g.front
     ))
@@ -3183,7 +4173,7 @@ begin
       group by grouping sets ((c.kind), ())
     ) g
     where g.held is not null
-  ), '{}');
+  ), '{}'));
 end $$;
 
 -- What is overdue now, and the decision about each task. `p_task`: only that one; null: all.
@@ -3227,7 +4217,7 @@ begin
       a.number,
       a.tries,
       a.worker,
-      coalesce(v_rules -> a.kind, v_rules -> '*') as rule,
+      unstuck.rule_of_row(coalesce(v_rules -> a.kind, v_rules -> '*'), null::integer) as rule,
       t."status" = 'processing' as held,
       case
         when false then 'cancelled'
@@ -3269,13 +4259,7 @@ begin
       limit p_limit
       for update skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries
-      from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('tasks', d.task_id) l on true;
     p_limit := p_limit - coalesce(cardinality(v_asked), 0);
   end if;
 
@@ -3286,61 +4270,54 @@ begin
     v_turns := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
     v_before := unstuck.overdue_before(p_now, p_rules, v_turns);
     select array_agg(unstuck.unclaimed(
-      d.task_id, d.kind, l.number, l.tries, d.until = d.latest and d.until > d.alone,
-      p_now - unstuck.finite(d.until)
+      d.task_id, d.kind, l.number, l.tries, d.had_turns, p_now - unstuck.finite(d.until)
     ))
     into v_waiting
     from (
       select
         t."id"::text as task_id,
         t."kind" as kind,
-        unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns) as until,
-        t."scheduled_at" + unstuck.pending_at_most(p_rules, t."kind") as latest,
-        t."scheduled_at" + unstuck.rule_seconds(p_rules, t."kind", 'pending_for') as alone
+        c.until,
+        c.until = q.at + unstuck.pending_at_most(p_rules, t."kind")
+          and c.until > q.at + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+          as had_turns
       from "public"."tasks" t
+      cross join lateral (
+        select t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end as at
+        offset 0  -- computed once
+      ) q
+      cross join lateral (
+        select unstuck.pending_until(q.at, t."kind", p_rules, v_turns) as until
+        offset 0
+      ) c
+      left join lateral (
+        select p.at, p.times
+        from unstuck.dispatches p
+        where p.watch = 'tasks' and p.task_id = t."id"::text
+        offset 0  -- asked by its key: what was small when the plan was made may grow
+      ) p on true
       where t."status" = 'pending'
         and t."scheduled_at" <= v_before
-        and t."scheduled_at" <= p_now
-          - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-          - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
-        and unstuck.pending_until(
-          t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end,
-          t."kind",
-          p_rules,
-          v_turns
-        ) <= p_now
-        and not exists (
-          select from unstuck.attempts a
-          where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
-        )
-        -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
-        and (not v_pushes or p_task is not null or exists (
-          select from unstuck.dispatches d
-          where d.watch = 'tasks' and d.task_id = t."id"::text and d.at >= t."scheduled_at"
-        ))
-        and not exists (
-          select from unstuck.dispatches d
-          where d.watch = 'tasks'
-            and d.task_id = t."id"::text
-            and (
-              d.times = 1
-              or d.at >= unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns)
-            )
-            and d.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
-        )
-        and (p_task is null or t."id" = p_task::uuid)
-        and t."id"::text <> all (p_skip)
+        and case when p_task is null then true else t."id" = p_task::uuid end
+        and case when t."id"::text <> all (p_skip)
+          and c.until <= p_now
+          -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
+          and (not v_pushes or p_task is not null or p.at >= t."scheduled_at")
+          and (
+            (p.times = 1 or p.at >= c.until)
+            and p.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+          ) is not true
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+            offset 0
+          )
+        then true end
       order by t."scheduled_at"
       limit p_limit
-      for update skip locked
+      for update of t skip locked
     ) d
-    left join lateral (
-      select a.number, a.tries
-      from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('tasks', d.task_id) l on true;
     p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
 
     -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of
@@ -3350,7 +4327,7 @@ begin
       d.kind,
       false,
       coalesce(l.number, 0) + 1,
-      coalesce(l.tries, 0) + 1,
+      unstuck.lost_try(l.outcome, l.tries, d.counted),
       null,
       d.rule,
       d.cause,
@@ -3363,35 +4340,32 @@ begin
         t."id"::text as task_id,
         t."kind" as kind,
         unstuck.rule_at_age(
-          coalesce(v_rules -> t."kind", v_rules -> '*'), t."updated_at", p_now
+          unstuck.rule_of_row(coalesce(v_rules -> t."kind", v_rules -> '*'), null::integer),
+          t."updated_at",
+          p_now
         ) as rule,
+        null::integer as counted,
         case when false then 'cancelled' else 'stale' end as cause,
         t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
       from "public"."tasks" t
       where t."status" = 'processing'
         and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
-        and t."updated_at" <= p_now
-          - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
-          - case when t."updated_at" < v_jump.at then v_jump.ahead else '0' end
-        and not exists (
-          select from unstuck.attempts a
-          where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
-        )
-        and (p_task is null or t."id" = p_task::uuid)
-        and t."id"::text <> all (p_skip)
+        and case when p_task is null then true else t."id" = p_task::uuid end
+        and case when t."id"::text <> all (p_skip)
+          and t."updated_at" <= p_now
+            - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
+            - case when t."updated_at" < v_jump.at then v_jump.ahead else '0' end
+          and not exists (
+            select from unstuck.attempts a
+            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+            offset 0
+          )
+        then true end
       order by t."updated_at"
       limit p_limit
       for update skip locked
     ) d
-    left join lateral (
-      select
-        a.number,
-        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
-      from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('tasks', d.task_id) l on true;
   end if;
 
   -- Running, with a sign of life that lies in the future: that counts as now when it was first seen
@@ -3402,7 +4376,7 @@ begin
       d.kind,
       false,
       coalesce(l.number, 0) + 1,
-      coalesce(l.tries, 0) + 1,
+      unstuck.lost_try(l.outcome, l.tries, d.counted),
       null,
       d.rule,
       'stale',
@@ -3414,7 +4388,10 @@ begin
       select
         t."id"::text as task_id,
         t."kind" as kind,
-        coalesce(v_rules -> t."kind", v_rules -> '*') as rule,
+        unstuck.rule_of_row(
+          coalesce(v_rules -> t."kind", v_rules -> '*'), null::integer
+        ) as rule,
+        null::integer as counted,
         u.since + unstuck.rule_seconds(p_rules, t."kind", 'silent_for') as until
       from "public"."tasks" t
       join unstuck.unsweepable u
@@ -3429,15 +4406,7 @@ begin
         )
       for update of t skip locked
     ) d
-    left join lateral (
-      select
-        a.number,
-        case when a.outcome in ('completed', 'failed', 'cancelled') then 0 else a.tries end as tries
-      from unstuck.attempts a
-      where a.watch = 'tasks' and a.task_id = d.task_id
-      order by a.number desc
-      limit 1
-    ) l on true;
+    left join lateral unstuck.last_attempt('tasks', d.task_id) l on true;
   end if;
 
   return v_lost || v_asked || v_waiting || v_silent;
@@ -3893,7 +4862,8 @@ begin
       t."scheduled_at" as queued,
       t."scheduled_at" as due,
       t."updated_at" as alive,
-      false as withdrawn
+      false as withdrawn,
+      null::integer as attempts
     into v_task
     from "public"."tasks" t
     where t."id" = v_key;
@@ -3917,7 +4887,9 @@ begin
     v_ahead := case when v_task.queued < v_jump.at then v_jump.ahead else '0' end;
     if v_task.state = 'pending' then
       v_until := unstuck.pending_until(v_task.queued + v_ahead, v_task.kind, p_rules, '{}');
-      if v_until <= v_now then  -- or it waits for its turn
+      if v_until <= v_now or exists (  -- or it waits for its turn, or while its kind is paused
+        select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
+      ) then
         v_until := unstuck.pending_until(
           v_task.queued + v_ahead,
           v_task.kind,
@@ -3970,6 +4942,9 @@ begin
     'pending_left', case v_task.state
       when 'pending' then extract(epoch from unstuck.finite(v_until) - v_now)
     end,
+    'paused', case v_task.state
+      when 'pending' then unstuck.pause_of('tasks', v_task.kind)
+    end,
     'due_in', case
       when v_task.state = 'pending' and v_task.due is distinct from 'infinity' then
         greatest(0, extract(epoch from unstuck.finite(v_task.due) - v_now))
@@ -3977,7 +4952,9 @@ begin
     'attempt', case when v_attempt.number is not null then jsonb_build_object(
       'number', v_attempt.number,
       'tries', v_attempt.tries,
-      'of', (unstuck.rule(p_rules, v_task.kind) ->> 'attempts')::integer,
+      'of', (
+        unstuck.rule_of_row(unstuck.rule(p_rules, v_task.kind), v_task.attempts) ->> 'attempts'
+      )::integer,
       'worker', v_attempt.worker,
       'started_at', v_attempt.started_at,
       'beat_at', v_attempt.beat_at,
@@ -4169,12 +5146,13 @@ begin
             s.kind,
             false,
             coalesce(l.number, 0) + 1,
-            1 + case
-              when l.outcome in ('completed', 'failed', 'cancelled') then 0
-              else coalesce(l.tries, 0)
-            end,
+            unstuck.lost_try(l.outcome, l.tries, null::integer),
             null,
-            unstuck.rule_at_age(coalesce(v_rules -> s.kind, v_rules -> '*'), t."updated_at", v_now),
+            unstuck.rule_at_age(
+              unstuck.rule_of_row(coalesce(v_rules -> s.kind, v_rules -> '*'), null::integer),
+              t."updated_at",
+              v_now
+            ),
             case when false then 'cancelled' else s.cause end,
             true,
             v_now - unstuck.finite(s.until)
@@ -4186,7 +5164,7 @@ begin
             l.number,
             l.tries,
             l.worker,
-            coalesce(v_rules -> s.kind, v_rules -> '*'),
+            unstuck.rule_of_row(coalesce(v_rules -> s.kind, v_rules -> '*'), null::integer),
             case when false then 'cancelled' else s.cause end,
             s.was = 'running',
             v_now - unstuck.finite(s.until)
@@ -4282,7 +5260,7 @@ begin
           'running',
           t."kind",
           count(*),
-          extract(epoch from v_now - min(unstuck.finite(t."started_at")))
+          extract(epoch from v_now - min(unstuck.finite(coalesce(t."started_at", t."updated_at"))))
         from "public"."tasks" t
         where t."status" = 'processing'
         group by 2
@@ -5048,7 +6026,7 @@ begin
         union all
         select 'running', r.kind, count(*), extract(epoch from v_now - min(unstuck.finite(r.since)))
         from (
-          select t."kind" as kind, t."started_at" as since
+          select t."kind" as kind, coalesce(t."started_at", t."updated_at") as since
           from "public"."tasks" t
           where t."status" = 'processing'
           order by t."updated_at"
@@ -5088,8 +6066,9 @@ begin
 end $$;
 
 -- The last `p_half_hours`: how attempts ended (at most 200 of each half hour are read: a sample
--- where `more`), and how long it took from the last sign of life of an attempt to its rescue by a
--- sweep.
+-- where `more`, and `about` is then how many there were, at the pace of the sample), of which kinds
+-- they were, how long the first ones of a task waited for a worker (at most 20 of each half hour),
+-- and how long it took from the last sign of life of an attempt to its rescue by a sweep.
 create or replace function unstuck.tasks_day(p_half_hours integer default 48) returns jsonb
 language plpgsql stable set enable_seqscan = off as $$
 declare
@@ -5106,7 +6085,15 @@ begin
         'completed', e.completed,
         'failed', e.failed,
         'retried', e.retried,
-        'more', e.seen >= v_each
+        'more', e.seen >= v_each,
+        'about', case
+          when e.seen < v_each then e.seen
+          else round(
+            e.seen * extract(epoch from v_step) / greatest(1, extract(epoch from
+              least(e.latest, clock_timestamp()) - (v_begin + b.n * v_step)))
+          )
+        end,
+        'kinds', e.kinds
       ) order by b.n)
       from generate_series(0, p_half_hours - 1) as b (n)
       cross join lateral (
@@ -5114,9 +6101,11 @@ begin
           count(*) filter (where s.outcome = 'completed') as completed,
           count(*) filter (where s.outcome = 'failed') as failed,
           count(*) filter (where s.outcome in ('retried', 'released')) as retried,
-          count(*) as seen
+          count(*) as seen,
+          max(s.ended_at) as latest,
+          coalesce(jsonb_agg(distinct s.kind), '[]') as kinds
         from (
-          select a.outcome
+          select a.outcome, a.kind, a.ended_at
           from unstuck.attempts a
           where a.ended_at >= v_begin + b.n * v_step
             and a.ended_at < v_begin + (b.n + 1) * v_step
@@ -5125,6 +6114,32 @@ begin
           limit v_each
         ) s
       ) e
+    ),
+    'waits', (
+      select jsonb_build_object(
+        'count', count(*),
+        'p50', percentile_cont(0.5) within group (order by w.seconds),
+        'p95', percentile_cont(0.95) within group (order by w.seconds)
+      )
+      from generate_series(0, p_half_hours - 1) as b (n)
+      cross join lateral (
+        select extract(epoch from s.started_at - (
+          select unstuck.finite(t."scheduled_at")
+          from "public"."tasks" t
+          where t."id" = s.task_id::uuid
+        )) as seconds
+        from (
+          select a.task_id, a.started_at, a.number
+          from unstuck.attempts a
+          where a.ended_at >= v_begin + b.n * v_step
+            and a.ended_at < v_begin + (b.n + 1) * v_step
+            and a.watch = 'tasks'
+          order by a.ended_at
+          limit 20
+        ) s
+        where s.number = 1
+      ) w
+      where w.seconds >= 0
     ),
     'rescued', coalesce((
       select jsonb_agg(jsonb_build_object(
@@ -5348,12 +6363,13 @@ begin
 end $$;
 
 -- The condition is short: each statement reads and prepares it anew (one that compared states took
--- a quarter of claim and settle).
+-- a quarter of claim and settle). The depth is cast to text: `||` with a number is a function in
+-- SQL, whose body would be read anew as well.
 select unstuck.keep_trigger('"public"."tasks"', 'unstuck_fence', $trigger$
 before update on "public"."tasks"
 for each row when (
   not (old."status" = 'pending') and (
-    current_setting('unstuck.override', true) in ('tasks', 'tasks/' || pg_trigger_depth())
+    current_setting('unstuck.override', true) in ('tasks', 'tasks/' || pg_trigger_depth()::text)
     and has_schema_privilege('unstuck', 'usage')
   ) is not true
 ) execute function unstuck.tasks_fence()
@@ -5387,10 +6403,30 @@ begin
   end if;
 end $$;
 
-insert into unstuck.migrations (name, sha256) values ('verbs.tasks', 'aebad1f106b08db0a3e404333c1214ebeb1496f54dfe40dddc6d9c67dad824a4')
+insert into unstuck.migrations (name, sha256) values ('verbs.tasks', '11ac81b44d50de46a031541fcf24ab76d1994795b6003ef6c93240d6c4f7b131')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
 
 -- supabase
+create or replace function public.unstuck_pause(p_watch text, p_kind text, p_seconds double precision, p_who text, p_why text default null) returns jsonb
+language sql set statement_timeout = '8s' as $$ select unstuck.pause(p_watch => p_watch, p_kind => p_kind, p_seconds => p_seconds, p_who => p_who, p_why => p_why) $$;
+revoke all on function public.unstuck_pause(text, text, double precision, text, text) from public, anon, authenticated;
+grant execute on function public.unstuck_pause(text, text, double precision, text, text) to service_role;
+
+create or replace function public.unstuck_resume(p_watch text, p_kind text, p_who text) returns jsonb
+language sql set statement_timeout = '8s' as $$ select unstuck.resume(p_watch => p_watch, p_kind => p_kind, p_who => p_who) $$;
+revoke all on function public.unstuck_resume(text, text, text) from public, anon, authenticated;
+grant execute on function public.unstuck_resume(text, text, text) to service_role;
+
+create or replace function public.unstuck_pauses(p_watches text[]) returns jsonb
+language sql set statement_timeout = '8s' as $$ select unstuck.pauses(p_watches => p_watches) $$;
+revoke all on function public.unstuck_pauses(text[]) from public, anon, authenticated;
+grant execute on function public.unstuck_pauses(text[]) to service_role;
+
+create or replace function public.unstuck_pauses_told(p_watches text[], p_forgotten double precision) returns jsonb
+language sql set statement_timeout = '8s' as $$ select unstuck.pauses_told(p_watches => p_watches, p_forgotten => p_forgotten) $$;
+revoke all on function public.unstuck_pauses_told(text[], double precision) from public, anon, authenticated;
+grant execute on function public.unstuck_pauses_told(text[], double precision) to service_role;
+
 create or replace function public.unstuck_beat(p_watch text, p_task text, p_token uuid, p_progress jsonb default null) returns jsonb
 language sql set statement_timeout = '8s' as $$ select unstuck.beat(p_watch => p_watch, p_task => p_task, p_token => p_token, p_progress => p_progress) $$;
 revoke all on function public.unstuck_beat(text, text, uuid, jsonb) from public, anon, authenticated;
@@ -5426,10 +6462,10 @@ language sql set statement_timeout = '8s' as $$ select unstuck.suspend(p_watch =
 revoke all on function public.unstuck_suspend(text, integer, double precision) from public, anon, authenticated;
 grant execute on function public.unstuck_suspend(text, integer, double precision) to service_role;
 
-create or replace function public.unstuck_prune(p_keep double precision, p_limit integer default 5000) returns integer
-language sql set statement_timeout = '60s' as $$ select unstuck.prune(p_keep => p_keep, p_limit => p_limit) $$;
-revoke all on function public.unstuck_prune(double precision, integer) from public, anon, authenticated;
-grant execute on function public.unstuck_prune(double precision, integer) to service_role;
+create or replace function public.unstuck_prune(p_keep double precision, p_limit integer default 5000, p_installation text default '') returns integer
+language sql set statement_timeout = '60s' as $$ select unstuck.prune(p_keep => p_keep, p_limit => p_limit, p_installation => p_installation) $$;
+revoke all on function public.unstuck_prune(double precision, integer, text) from public, anon, authenticated;
+grant execute on function public.unstuck_prune(double precision, integer, text) to service_role;
 
 create or replace function public.unstuck_sweeps(p_limit integer default 50, p_before bigint default null, p_all boolean default false) returns jsonb
 language sql set statement_timeout = '8s' as $$ select unstuck.sweeps(p_limit => p_limit, p_before => p_before, p_all => p_all) $$;
@@ -5456,15 +6492,20 @@ language sql set statement_timeout = '8s' as $$ select unstuck.outbox_end(p_mess
 revoke all on function public.unstuck_outbox_end(uuid, text, double precision) from public, anon, authenticated;
 grant execute on function public.unstuck_outbox_end(uuid, text, double precision) to service_role;
 
+create or replace function public.unstuck_metrics(p_watches text[], p_installation text default '', p_now timestamptz default clock_timestamp()) returns jsonb
+language sql set statement_timeout = '8s' as $$ select unstuck.metrics(p_watches => p_watches, p_installation => p_installation, p_now => p_now) $$;
+revoke all on function public.unstuck_metrics(text[], text, timestamptz) from public, anon, authenticated;
+grant execute on function public.unstuck_metrics(text[], text, timestamptz) to service_role;
+
 create or replace function public.unstuck_tasks_create(p_kind text, p_input jsonb default '{}', p_owner text default null, p_key text default null, p_priority integer default 0, p_delay double precision default 0, p_metadata jsonb default '{}', p_id uuid default gen_random_uuid(), p_rules jsonb default '{}', p_per_minute integer default null, p_at timestamptz default null, p_callback text default null) returns jsonb
 language sql set statement_timeout = '8s' as $$ select unstuck.tasks_create(p_kind => p_kind, p_input => p_input, p_owner => p_owner, p_key => p_key, p_priority => p_priority, p_delay => p_delay, p_metadata => p_metadata, p_id => p_id, p_rules => p_rules, p_per_minute => p_per_minute, p_at => p_at, p_callback => p_callback) $$;
 revoke all on function public.unstuck_tasks_create(text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer, timestamptz, text) from public, anon, authenticated;
 grant execute on function public.unstuck_tasks_create(text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer, timestamptz, text) to service_role;
 
-create or replace function public.unstuck_tasks_claim(p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false, p_kinds text[] default null) returns jsonb
-language sql set statement_timeout = '8s' as $$ select unstuck.tasks_claim(p_task => p_task, p_worker => p_worker, p_rules => p_rules, p_token => p_token, p_again => p_again, p_kinds => p_kinds) $$;
-revoke all on function public.unstuck_tasks_claim(text, text, jsonb, uuid, boolean, text[]) from public, anon, authenticated;
-grant execute on function public.unstuck_tasks_claim(text, text, jsonb, uuid, boolean, text[]) to service_role;
+create or replace function public.unstuck_tasks_claim(p_task text, p_worker text, p_rules jsonb, p_token uuid default gen_random_uuid(), p_again boolean default false, p_kinds text[] default null, p_chooses boolean default false) returns jsonb
+language sql set statement_timeout = '8s' as $$ select unstuck.tasks_claim(p_task => p_task, p_worker => p_worker, p_rules => p_rules, p_token => p_token, p_again => p_again, p_kinds => p_kinds, p_chooses => p_chooses) $$;
+revoke all on function public.unstuck_tasks_claim(text, text, jsonb, uuid, boolean, text[], boolean) from public, anon, authenticated;
+grant execute on function public.unstuck_tasks_claim(text, text, jsonb, uuid, boolean, text[], boolean) to service_role;
 
 create or replace function public.unstuck_tasks_settle(p_task text, p_token uuid, p_outcome text, p_rules jsonb, p_result jsonb default null, p_reason text default null, p_error text default null, p_detail text default null, p_delay double precision default null) returns jsonb
 language sql set statement_timeout = '8s' as $$ select unstuck.tasks_settle(p_task => p_task, p_token => p_token, p_outcome => p_outcome, p_rules => p_rules, p_result => p_result, p_reason => p_reason, p_error => p_error, p_detail => p_detail, p_delay => p_delay) $$;
@@ -5589,6 +6630,10 @@ begin
           and starts_with(p.proname, 'unstuck_' || substring(m.name from '^verbs[.](.+)$') || '_')
       )
       and p.oid <> all (array[
+      'public.unstuck_pause(text, text, double precision, text, text)',
+      'public.unstuck_resume(text, text, text)',
+      'public.unstuck_pauses(text[])',
+      'public.unstuck_pauses_told(text[], double precision)',
       'public.unstuck_beat(text, text, uuid, jsonb)',
       'public.unstuck_checkpoint(text, text, uuid, text, jsonb)',
       'public.unstuck_sweep_begin(text, text, double precision, uuid, text)',
@@ -5596,14 +6641,15 @@ begin
       'public.unstuck_unsure(text)',
       'public.unstuck_clock_jumped(bigint, double precision)',
       'public.unstuck_suspend(text, integer, double precision)',
-      'public.unstuck_prune(double precision, integer)',
+      'public.unstuck_prune(double precision, integer, text)',
       'public.unstuck_sweeps(integer, bigint, boolean)',
       'public.unstuck_evidence(bigint, jsonb)',
       'public.unstuck_held_by(text, timestamptz, double precision)',
       'public.unstuck_outbox_take(double precision, integer, text[], text[])',
       'public.unstuck_outbox_end(uuid, text, double precision)',
+      'public.unstuck_metrics(text[], text, timestamptz)',
       'public.unstuck_tasks_create(text, jsonb, text, text, integer, double precision, jsonb, uuid, jsonb, integer, timestamptz, text)',
-      'public.unstuck_tasks_claim(text, text, jsonb, uuid, boolean, text[])',
+      'public.unstuck_tasks_claim(text, text, jsonb, uuid, boolean, text[], boolean)',
       'public.unstuck_tasks_settle(text, uuid, text, jsonb, jsonb, text, text, text, double precision)',
       'public.unstuck_tasks_sweep(jsonb, integer, bigint, text, text[])',
       'public.unstuck_tasks_pass_over(jsonb, bigint, text, text)',
@@ -5657,8 +6703,84 @@ end $$;
 
 notify pgrst, 'reload schema';
 
-insert into unstuck.migrations (name, sha256) values ('supabase', '0316182c8a95c02f0a75215f3edadcb78d31881d33d24ae89be8e55b281b626a')
+insert into unstuck.migrations (name, sha256) values ('supabase', '917873aeb340f5da15bd72ebac4998fe5a39eea7071c16c131418c0f08aa677e')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = clock_timestamp();
+
+-- renamed_watch: where the table of a watch had a watch of another name, which the policy no longer
+-- has, that one's ledger and steps become those of this watch.
+do $renamed$
+declare
+  v_old text;
+begin
+  select substring(m.name from '^verbs[.](.+)$')
+  into v_old
+  from unstuck.migrations m
+  join pg_proc p
+    on p.pronamespace = to_regnamespace('unstuck')
+    and p.proname = substring(m.name from '^verbs[.](.+)$') || '_claim'
+  where m.name like 'verbs.%'
+    and substring(m.name from '^verbs[.](.+)$') <> all ('{tasks}')
+    and coalesce(to_jsonb(m) ->> 'installation', '') in ('', '')
+    and to_regclass(substring(p.prosrc from 'from ((?:"(?:[^"]|"")+"\.?)+) t\s'))
+      = to_regclass('"public"."tasks"')
+  limit 1;
+  if v_old is not null then
+    execute replace($text$
+-- drop_watch: for a watch that the policy no longer has. Its functions and triggers go; its table,
+-- its attempts and its refusals stay, and become those of the watch that has its table now. Not
+-- while its workers run: then it may be the watch of another policy.
+do $$
+declare
+  v_live integer;
+  v_object  record;
+begin
+  update unstuck.attempts set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.checkpoints set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.refusals set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.dispatches set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.observed set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.outbox set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.operations set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.unsweepable set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.pauses set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.slots set watch = 'tasks' where watch = 'unstuck_old_watch';
+  update unstuck.migrations set name = split_part(name, '.', 1) || '.tasks' where name ~  E'^\\d+_\\w+\\.unstuck_old_watch$';
+  select count(*)
+  into v_live
+  from unstuck.attempts a
+  where a.watch = 'unstuck_old_watch'
+    and a.ended_at is null
+    and a.lease_until > clock_timestamp();
+  if v_live > 0 then
+    raise exception 'the policy has no watch % any more, but % of its tasks run', 'unstuck_old_watch', v_live
+      using errcode = 'object_in_use',
+      hint = 'Stop its workers first. If it is the watch of another policy, put both into one.';
+  end if;
+  for v_object in
+    select t.tgname, t.tgrelid::regclass as relation
+    from pg_trigger t
+    join pg_proc p on p.oid = t.tgfoid
+    where not t.tgisinternal
+      and p.pronamespace = 'unstuck'::regnamespace
+      and p.proname = any ('{unstuck_old_watch_active,unstuck_old_watch_apply,unstuck_old_watch_batch,unstuck_old_watch_cancel,unstuck_old_watch_claim,unstuck_old_watch_claimed,unstuck_old_watch_create,unstuck_old_watch_credits_on_cancelled,unstuck_old_watch_credits_on_completed,unstuck_old_watch_credits_on_created,unstuck_old_watch_credits_on_failed,unstuck_old_watch_credits_on_reopened,unstuck_old_watch_credits_on_swept,unstuck_old_watch_day,unstuck_old_watch_fence,unstuck_old_watch_find,unstuck_old_watch_gate,unstuck_old_watch_generations_on_completed,unstuck_old_watch_history,unstuck_old_watch_limited,unstuck_old_watch_observe,unstuck_old_watch_operate,unstuck_old_watch_orphans,unstuck_old_watch_overdue,unstuck_old_watch_overview,unstuck_old_watch_pace,unstuck_old_watch_page,unstuck_old_watch_pass_over,unstuck_old_watch_payload,unstuck_old_watch_preview,unstuck_old_watch_pulse,unstuck_old_watch_put_back,unstuck_old_watch_redispatch,unstuck_old_watch_refuse,unstuck_old_watch_same,unstuck_old_watch_section,unstuck_old_watch_settle,unstuck_old_watch_status,unstuck_old_watch_stuck,unstuck_old_watch_stuck_tasks,unstuck_old_watch_sweep,unstuck_old_watch_swept,unstuck_old_watch_tell,unstuck_old_watch_timeline,unstuck_old_watch_turns,unstuck_old_watch_unready,unstuck_old_watch_waiting_kinds,unstuck_old_watch_waiting_owners}')
+  loop
+    execute format('drop trigger %I on %s', v_object.tgname, v_object.relation);
+  end loop;
+  for v_object in
+    select p.oid::regprocedure as routine
+    from pg_proc p
+    where p.pronamespace = 'unstuck'::regnamespace
+      and p.proname = any ('{unstuck_old_watch_active,unstuck_old_watch_apply,unstuck_old_watch_batch,unstuck_old_watch_cancel,unstuck_old_watch_claim,unstuck_old_watch_claimed,unstuck_old_watch_create,unstuck_old_watch_credits_on_cancelled,unstuck_old_watch_credits_on_completed,unstuck_old_watch_credits_on_created,unstuck_old_watch_credits_on_failed,unstuck_old_watch_credits_on_reopened,unstuck_old_watch_credits_on_swept,unstuck_old_watch_day,unstuck_old_watch_fence,unstuck_old_watch_find,unstuck_old_watch_gate,unstuck_old_watch_generations_on_completed,unstuck_old_watch_history,unstuck_old_watch_limited,unstuck_old_watch_observe,unstuck_old_watch_operate,unstuck_old_watch_orphans,unstuck_old_watch_overdue,unstuck_old_watch_overview,unstuck_old_watch_pace,unstuck_old_watch_page,unstuck_old_watch_pass_over,unstuck_old_watch_payload,unstuck_old_watch_preview,unstuck_old_watch_pulse,unstuck_old_watch_put_back,unstuck_old_watch_redispatch,unstuck_old_watch_refuse,unstuck_old_watch_same,unstuck_old_watch_section,unstuck_old_watch_settle,unstuck_old_watch_status,unstuck_old_watch_stuck,unstuck_old_watch_stuck_tasks,unstuck_old_watch_sweep,unstuck_old_watch_swept,unstuck_old_watch_tell,unstuck_old_watch_timeline,unstuck_old_watch_turns,unstuck_old_watch_unready,unstuck_old_watch_waiting_kinds,unstuck_old_watch_waiting_owners}')
+  loop
+    execute format('drop function %s', v_object.routine);
+  end loop;
+  delete from unstuck.observed o where o.watch = 'unstuck_old_watch';
+  delete from unstuck.migrations m where m.name = any ('{verbs.unstuck_old_watch,credits.unstuck_old_watch,generations.unstuck_old_watch}');
+end $$;
+
+$text$, 'unstuck_old_watch', v_old);
+  end if;
+end $renamed$;
 
 update unstuck.migrations m set installation = '' where m.name = any ('{verbs.tasks}') and m.installation <> '';
 create extension if not exists pg_net;
@@ -5710,7 +6832,7 @@ begin
       );
       perform unstuck.net_wake('tasks', v_quiet);
       p_counts := unstuck.cron_add(p_counts, 'redispatched', cardinality(v_quiet));
-      perform unstuck.net_wake('tasks', array(  -- what was put back, and is due since the last run
+      perform unstuck.net_wake('tasks', array(  -- put back, and due since the last run
         select a.task_id
         from unstuck.attempts a
         join "public"."tasks" t on t."id" = a.task_id::uuid
@@ -5816,7 +6938,9 @@ begin
   end;
   commit;
   begin
-    v_counts := unstuck.cron_add(v_counts, 'pruned', unstuck.prune(2592000.0));
+    v_counts := unstuck.cron_add(
+      v_counts, 'pruned', unstuck.prune(2592000.0, p_installation => '')
+    );
   exception when others then
     v_errors := v_errors || sqlerrm;
   end;

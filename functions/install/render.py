@@ -36,6 +36,7 @@ SHARED = (
     "outbox",
     "net",
     "heed",
+    "metrics",
     "trigger",
 )
 VERBS = (

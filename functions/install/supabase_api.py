@@ -31,6 +31,7 @@ VERBS = (
     "held_by",
     "outbox_take",
     "outbox_end",
+    "metrics",
     "pause",
     "resume",
     "pauses",

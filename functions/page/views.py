@@ -43,6 +43,16 @@ def index() -> str:
     )
 
 
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """For a Prometheus, of all watches."""
+    from functions.sweep import prometheus
+
+    policy = page().policy()
+    body = prometheus.text(page().store(), policy, policy.watches.values())
+    return Response(body, content_type=prometheus.CONTENT_TYPE)
+
+
 @blueprint.get("/part/pulse")
 def summary() -> str:
     return render_template("_summary.html", **_summary())

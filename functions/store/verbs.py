@@ -507,6 +507,11 @@ class Store(ABC):
         up)."""
         self._verb("outbox_end", p_message=message, p_error=_text(error), p_retry_after=after)
 
+    def metrics(self, watches: list[str], installation: str = "") -> Answer:
+        """What a Prometheus counts, by hour (metrics.sql)."""
+        answer = self._verb("metrics", p_watches=watches, p_installation=installation)
+        return dict(answer)
+
     def evidence(self, sweep_id: int, evidence: list[Evidence]) -> int:
         """Writes down why workers died. Returns of how many attempts it was not known before."""
         return int(self._verb("evidence", p_sweep=sweep_id, p_found=_json(plain(evidence))))

@@ -26,10 +26,18 @@ JSON = OVERVIEW | {"watches": (), "pauses": ()}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     target.arguments(parser, several=True)
+    parser.add_argument(
+        "--prometheus", action="store_true", help="print the text that a Prometheus scrapes"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     store, policy, first = target.target(options)
+    if options.prometheus:
+        from functions.sweep import prometheus
+
+        print(prometheus.text(store, policy, target.watches(options, policy)), end="")
+        return FINE
     overviews = {watch.name: store.overview(watch) for watch in target.watches(options, policy)}
     pauses = store.pauses(list(overviews))
     if options.json:
