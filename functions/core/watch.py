@@ -161,8 +161,8 @@ class Watch(PolicyRecord):
     error_keys: dict[str, str] = policy_key(
         by_name(choice("message", "code", "time")),
         "Of an error that is JSON: the keys that its application reads, and what each holds, as "
-        '`{msg: message, code: code}`. The key "" makes it a JSON string. Default: `error`, '
-        "`reason` and `at`.",
+        '`{msg: message, code: code}`; `error.msg` is msg in the object error; the key "" is of '
+        "a JSON string. Default: `error`, `reason` and `at`.",
         default={},
     )
     clocks: dict[str, tuple[str, ...]] = policy_key(

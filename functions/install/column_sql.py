@@ -49,7 +49,7 @@ class Column:
     """Whether no row has it empty, although rows wait."""
     keys: tuple[tuple[str, str], ...] = ()
     """Of an error in JSON: the keys that its application reads, and what each holds: message, code
-    or time. The key "" is of a JSON string."""
+    or time. The key "" is of a JSON string; `a.b` is b in the object a."""
     iso: bool = False
     """Whether its texts are times in ISO form."""
 
@@ -210,7 +210,17 @@ def _entry(column: Column, text: str, code: str) -> str:
     keys = column.keys or (("error", "message"), ("reason", "code"), ("at", "time"))
     if keys[0][0] == "":
         return f"to_jsonb({text})"
-    pairs = (f"{literal(key)}, {contents[role]}" for key, role in keys)
+    nested: dict[str, dict[str, str]] = {}
+    for key, role in keys:
+        outer, _, inner = key.partition(".")
+        nested.setdefault(outer, {})[inner] = contents[role]
+    return _object(
+        {outer: held[""] if "" in held else _object(held) for outer, held in nested.items()}
+    )
+
+
+def _object(values: dict[str, str]) -> str:
+    pairs = (f"{literal(key)}, {value}" for key, value in values.items())
     return f"jsonb_build_object({', '.join(pairs)})"
 
 
@@ -224,6 +234,15 @@ def nothing(column: Column) -> str | None:
     if not column.not_null:
         return "''" if column.type in TEXTS and (column.default or "").startswith("''") else "null"
     return "''" if column.type in TEXTS and not column.labels else None
+
+
+def is_set(column: Column, value: str) -> str:
+    """Whether a flag, or a column that says by its presence that something is so, says so."""
+    if column.type == "bool":
+        return f"({value} is true)"
+    if column.type in NUMBERS:
+        return f"(coalesce({value}, 0) <> 0)"
+    return f"(coalesce({value}, '') <> '')" if column.type in TEXTS else f"({value} is not null)"
 
 
 def raised(column: Column, row: str = "t") -> str:

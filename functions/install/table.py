@@ -14,7 +14,7 @@ from typing import Any
 from functions.core.policy import Watch
 from functions.core.states import ENDED, State
 from functions.install import column_sql
-from functions.install.column_sql import TEXTS, Column, identifier, literal, table_identifier
+from functions.install.column_sql import Column, identifier, literal, table_identifier
 from functions.install.own_limits import GRACE_SECONDS, NOTHING, OwnLimits, earliest, first, latest
 
 ALIASES = {
@@ -173,13 +173,10 @@ class Table:
                 yield f"not {self._is_set(self.watch.marks[other], row)}"
 
     def _is_set(self, name: str, row: str) -> str:
-        """Whether a mark is set: a flag that is true, a text that is not empty, anything else that
-        is not NULL."""
+        """Whether a mark is set: a flag that is true, a number that is not 0, a text that is not
+        empty, anything else that is not NULL."""
         value = f"{row}.{identifier(name)}" if row else identifier(name)
-        mark = self.column(name)
-        if mark.type == "bool":
-            return f"({value} is true)"
-        return f"(coalesce({value}, '') <> '')" if mark.type in TEXTS else f"({value} is not null)"
+        return column_sql.is_set(self.column(name), value)
 
     def state(self, row: str) -> str:
         """The state of the row; NULL for a word that the watch does not know."""

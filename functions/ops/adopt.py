@@ -403,6 +403,8 @@ def _also(inferred: Inferred) -> dict[str, dict[str, str]]:
     for name in (*mapping.clock("started"), *mapping.asked_to_stop):
         if name not in born and nothing(described[name]) in {"null", "false"}:
             also[State.PENDING][name] = "nothing"
+        elif name in mapping.asked_to_stop and described[name].type in NUMBERS:
+            also[State.PENDING][name] = "=0"
     if _ends_apart(inferred):
         also[State.COMPLETED] |= dict.fromkeys(mapping.clock("finished")[:1], "now")
         also[State.FAILED] |= {mapping.failed_at: "now"} if mapping.failed_at else {}

@@ -136,7 +136,7 @@ def _asks_to_stop(column: Column) -> bool:
     if not stops or column.generated:
         return False
     asked = any(is_among(part, "asked_by") for part in parts)
-    if column.type == "bool":
+    if column.type == "bool" or column.type in {"int2", "int4"}:
         bare = all(is_among(part, "stops") or is_among(part, "flag_parts") for part in parts)
         return asked or bare
     return asked and is_time(column)

@@ -57,7 +57,7 @@ def keys_of(errors: Iterable[Any]) -> tuple[tuple[str, str], ...]:
     lasts = [error[-1] if isinstance(error, list) and error else error for error in errors]
     if lasts and all(isinstance(error, str) for error in lasts):
         return (("", "message"),)
-    objects = [error for error in lasts if isinstance(error, dict)]
+    objects = [_flat(error) for error in lasts if isinstance(error, dict)]
     if not objects or 2 * len(objects) <= len(lasts):
         return ()
     usual = dict.fromkeys(key for error in objects for key in error)
@@ -77,9 +77,20 @@ def keys_of(errors: Iterable[Any]) -> tuple[tuple[str, str], ...]:
     return tuple((key, role) for role, key in chosen.items() if key is not None)
 
 
+def _flat(error: dict[str, Any]) -> dict[str, Any]:
+    """With the keys of the objects in it as `outer.inner`."""
+    flat: dict[str, Any] = {}
+    for key, value in error.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": held for inner, held in value.items()}
+        else:
+            flat[key] = value
+    return {key: value for key, value in flat.items() if key.count(".") <= 1}
+
+
 def _best(keys: list[str], role: str) -> str | None:
     return next((key for key in keys if _fits(key, role)), keys[0] if keys else None)
 
 
 def _fits(key: str, role: str) -> bool:
-    return bool(NAMES[role].intersection(tokens(key)))
+    return bool(NAMES[role].intersection(tokens(key.rpartition(".")[2])))

@@ -135,6 +135,8 @@ def _sounds_timed(column: Column) -> bool:
     timed = replace(column, iso=True)
     parts = tokens(column.name)
     marked = len(parts) > 1 and is_among(parts[-1], "time_marks")
+    if marked and by_name.asked_to_stop([timed]):
+        return True
     return marked and any(by_name.exact([timed], role, by_name.is_time) for role in by_name.TIMED)
 
 

@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from functions.core.states import State
-from functions.install.column_sql import TIMES, Column, bound, interval, literal, moment, qualified
+from functions.install.column_sql import (
+    TIMES,
+    Column,
+    bound,
+    interval,
+    is_set,
+    literal,
+    moment,
+    qualified,
+)
 from functions.install.own_limits import GRACE_SECONDS, OwnLimits, first, latest
 from functions.ops.inspect.infer import Inferred
 
@@ -96,9 +105,9 @@ class Overdue:
         """Did its user ask to stop it? None where nothing can tell."""
         words = ", ".join(literal(word) for word in self.words if word in self.mapping.stopping)
         tests = [f"{self.status} in ({words})"] if words else []
-        for name in self.mapping.asked_to_stop:
-            is_flag = self.columns[name].type == "bool"
-            tests.append(f"{self.named(name)} is {'true' if is_flag else 'not null'}")
+        tests += [
+            is_set(self.columns[name], self.named(name)) for name in self.mapping.asked_to_stop
+        ]
         return f"({' or '.join(tests)})" if tests else None
 
     def _not_deleted(self) -> Iterator[str]:

@@ -215,6 +215,8 @@ class TestWords:
             ("abort_wanted boolean not null default false", "true"),
             ("kill_flag boolean", "true"),
             ("user_stop_requested_at timestamptz", "now()"),
+            ('"cancelRequestedAt" text', "'2026-03-04T05:06:07.8Z'"),
+            ("cancel_flag smallint not null default 0", "1"),
         ],
     )
     @pytest.mark.parametrize("end", ["canceled", None])
