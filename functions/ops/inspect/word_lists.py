@@ -85,7 +85,18 @@ def numbered(comment: str) -> dict[int, str]:
     turned = re.findall(rf"{word}['\"]?\s*(?:=>|->|→|[=:(])\s*(-?\d+)", text)
     if len(turned) > len(pairs):
         pairs = [(number, name) for name, number in turned]
+    if len(pairs) < 2:
+        pairs = _bare_pairs(text)
     return {int(number): name for number, name in pairs}
+
+
+def _bare_pairs(text: str) -> list[tuple[str, str]]:
+    """`pending 0, running 1, done 2`, or the numbers first: three or more, between commas."""
+    before, after, word = r"(?:^|[,;/|(:\n])\s*", r"(?=\s*(?:[,;/|).\n]|$))", r"([^\W\d][\w-]*)"
+    turned = re.findall(rf"{before}{word}\s+(-?\d+){after}", text)
+    pairs = re.findall(rf"{before}(-?\d+)\s+{word}{after}", text)
+    pairs = max(pairs, [(number, name) for name, number in turned], key=len)
+    return pairs if len(pairs) >= 3 else []
 
 
 def coded(comment: str, words: Iterable[str] = ()) -> dict[str, str]:

@@ -154,3 +154,15 @@ def test_a_closed_list_is_read_from_a_check(check: str, words: list[str] | None)
 
 def test_words_of_goods_and_money_are_known() -> None:
     assert trades(["pending", "paid", "Refunded", "failed"]) == ["paid", "Refunded"]
+
+
+@pytest.mark.parametrize(
+    ("comment", "meanings"),
+    [
+        ("enum: enqueued 0, working 1, done 2, broken 9", [0, 1, 2, 9]),
+        ("0 enqueued / 1 working / 2 done / 9 broken", [0, 1, 2, 9]),
+        ("see wiki page 3, added in 2019, by 4 people", []),
+    ],
+)
+def test_a_comment_may_name_numbers_without_a_sign(comment: str, meanings: list[int]) -> None:
+    assert sorted(word_lists.numbered(comment)) == meanings
