@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 
 from functions.core.policy import Watch
-from functions.core.states import State
-from functions.install.column_sql import literal
+from functions.core.states import OPEN, State
+from functions.install.column_sql import identifier, literal
 from functions.install.table import Table
 from functions.ops.inspect.session import Connection
 
@@ -58,7 +58,7 @@ class Bench:
         else:
             try:
                 with self.connection.transaction():
-                    row = self._make_task(f"{query} limit 1 for update skip locked", word)
+                    row = self._make_task(f"{query} limit 1 for update skip locked", state, word)
             except psycopg.Error as error:
                 why = error.diag.message_primary or error
                 raise Unfit(f"there is none, and none can be made up ({why})") from None
@@ -71,7 +71,7 @@ class Bench:
     def _is(self, key: str) -> str:
         return f"t.{self.table.key} = {literal(key)}::{self.watch.key_type}"
 
-    def _make_task(self, another: str, word: object) -> tuple[Any, ...] | None:
+    def _make_task(self, another: str, state: State, word: object) -> tuple[Any, ...] | None:
         status, table = self.table.status, self.table.name
         row = self.fetch_row(another)
         if row is None and self.watch.own:
@@ -95,6 +95,8 @@ class Bench:
             )
         self._as_operator(True)
         assignment = f"{status} = {literal(word)}"
+        if state in OPEN:  # a row with the time of its end counts as ended
+            assignment += "".join(f", {identifier(name)} = null" for name in self.watch.ended)
         self.fetch_row(f"update {table} t set {assignment} where {self._is(row[0])} returning 1")
         self._as_operator(False)
         self.fetch_row(
