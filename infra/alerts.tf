@@ -23,7 +23,13 @@ locals {
     for name, query in local.logs_queries : name =>
     "https://console.cloud.google.com/logs/query;query=${replace(urlencode(query), "+", "%20")}?project=${var.project_id}"
   }
-  dashboard_url = "https://console.cloud.google.com/monitoring/dashboards/builder/${reverse(split("/", google_monitoring_dashboard.this.id))[0]}?project=${var.project_id}"
+  dashboard_url = one([for one in google_monitoring_dashboard.this : "https://console.cloud.google.com/monitoring/dashboards/builder/${reverse(split("/", one.id))[0]}?project=${var.project_id}"])
+  links = {
+    for name in keys(local.runbooks) : name => concat(
+      [{ name = "Runbook", url = local.runbook_urls[name] }, { name = "Logs", url = local.logs_urls[name] }],
+      var.dashboard ? [{ name = "Dashboard", url = local.dashboard_url }] : [],
+    )
+  }
 
   labels = merge({ app = var.name }, var.labels)
 }
@@ -65,17 +71,12 @@ resource "google_monitoring_alert_policy" "rule" {
     subject   = "[${var.name}] ${each.value.summary}"
     content   = local.runbooks[each.key]
     mime_type = "text/markdown"
-    links {
-      display_name = "Runbook"
-      url          = local.runbook_urls[each.key]
-    }
-    links {
-      display_name = "Logs"
-      url          = local.logs_urls[each.key]
-    }
-    links {
-      display_name = "Dashboard"
-      url          = local.dashboard_url
+    dynamic "links" {
+      for_each = local.links[each.key]
+      content {
+        display_name = links.value.name
+        url          = links.value.url
+      }
     }
   }
 
@@ -109,17 +110,12 @@ resource "google_monitoring_alert_policy" "log_match" {
     subject   = "[${var.name}] ${each.value.summary}"
     content   = local.runbooks[each.key]
     mime_type = "text/markdown"
-    links {
-      display_name = "Runbook"
-      url          = local.runbook_urls[each.key]
-    }
-    links {
-      display_name = "Logs"
-      url          = local.logs_urls[each.key]
-    }
-    links {
-      display_name = "Dashboard"
-      url          = local.dashboard_url
+    dynamic "links" {
+      for_each = local.links[each.key]
+      content {
+        display_name = links.value.name
+        url          = links.value.url
+      }
     }
   }
 }

@@ -26,7 +26,13 @@ locals {
   ])
 }
 
+moved {
+  from = google_monitoring_dashboard.this
+  to   = google_monitoring_dashboard.this[0]
+}
+
 resource "google_monitoring_dashboard" "this" {
+  count = var.dashboard ? 1 : 0
   dashboard_json = jsonencode({
     displayName = "${var.name}: tasks"
     mosaicLayout = {

@@ -39,7 +39,7 @@ output "metrics" {
 }
 
 output "dashboard" {
-  description = "The dashboard."
+  description = "The dashboard; null without one."
   value       = local.dashboard_url
 }
 

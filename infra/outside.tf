@@ -128,17 +128,12 @@ resource "google_monitoring_alert_policy" "optional" {
     subject   = "[${var.name}] ${each.value.summary}"
     content   = local.runbooks[each.key]
     mime_type = "text/markdown"
-    links {
-      display_name = "Runbook"
-      url          = local.runbook_urls[each.key]
-    }
-    links {
-      display_name = "Logs"
-      url          = local.logs_urls[each.key]
-    }
-    links {
-      display_name = "Dashboard"
-      url          = local.dashboard_url
+    dynamic "links" {
+      for_each = local.links[each.key]
+      content {
+        display_name = links.value.name
+        url          = links.value.url
+      }
     }
   }
 }

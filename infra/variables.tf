@@ -292,6 +292,10 @@ variable "pools" {
     error_message = "A name in pools must be at most 20 of a-z, 0-9 and -, from a letter on."
   }
   validation {
+    condition     = alltrue([for name in keys(var.pools) : !can(regex("(^|-)pool-", name))])
+    error_message = "A name in pools must have no pool- in it: pools of another installation, such as NAME-pool, are told apart by that."
+  }
+  validation {
     condition     = alltrue([for one in values(var.pools) : can(regex("^[0-9]+(M|Mi|G|Gi)$", one.memory)) && one.instances >= 1 && one.instances == floor(one.instances)])
     error_message = "In pools, memory must be like 2Gi and instances a whole number of at least 1. To stop a pool take it out."
   }
@@ -468,6 +472,12 @@ variable "notification_channels" {
 
 variable "slo" {
   description = "Whether the goal is also made as an SLO of Cloud Monitoring, which only shows it: alerts do not need it."
+  type        = bool
+  default     = true
+}
+
+variable "dashboard" {
+  description = "Whether the page of charts is made, and linked in each mail."
   type        = bool
   default     = true
 }

@@ -3,5 +3,6 @@ project_id          = "my-project"
 name                = "unstuck-dev"
 region              = "europe-west1"
 slo                 = false
+dashboard           = false
 alerts_off          = ["TaskFailureBurnSlow", "MemoryHigh"]
 notification_emails = ["dev@example.com"]

@@ -59,6 +59,14 @@ run "values_of_another_kind_are_refused" {
   expect_failures = [var.database, var.users, var.dead_letters, var.pools]
 }
 
+run "a_pool_that_looks_like_one_of_another_installation_is_refused" {
+  command = plan
+  variables {
+    pools = { dev-pool-film = { image = "pool:1" } }
+  }
+  expect_failures = [var.pools]
+}
+
 run "values_that_do_not_go_together_are_refused" {
   command = plan
   variables {

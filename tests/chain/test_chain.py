@@ -443,7 +443,16 @@ ENTRY_POINTS = [
     for node in ast.parse((ALERTS.parents[1] / "main.py").read_text(encoding="utf-8")).body
     if isinstance(node, ast.FunctionDef) and node.decorator_list
 ]
-OTHERS = ("unstuck-dev", "unstuck-worker", "unstuck-claim", "my-unstuck", "unstuck-task", "unstuc")
+OTHERS = (
+    "unstuck-pool",
+    "unstuck-pool-dev",
+    "unstuck-dev",
+    "unstuck-worker",
+    "unstuck-claim",
+    "my-unstuck",
+    "unstuck-task",
+    "unstuc",
+)
 """Names of other installations."""
 
 
@@ -468,6 +477,8 @@ def test_another_installation_in_the_project_is_neither_counted_nor_told(
             for rule in chain.rules:
                 for pattern in re.findall('service_name=~"([^"]+)"', rule["expr"]):
                     assert not re.fullmatch(pattern, service), rule["alert"]
+        died = platform.pool_line(platform.OOM, now, pool=f"{other}-pool-film")
+        assert not [name for name, query in alerts.items() if compiled(query)(died)], other
         for job in (
             platform.job_failed(f"{other}-sweep", now),
             platform.job_changed(f"{other}-sweep", now),
