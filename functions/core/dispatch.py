@@ -21,6 +21,11 @@ MAX_POSTS = 64
 """Threads that post to the worker at the same time; the other pushes wait for one of them."""
 MOST_REMEMBERED = 10_000
 """Pushes that are known to be repetitions, beside those that wait."""
+COME_BACK = 409
+"""The worker's answer to a push of which nothing can start yet; `Retry-After` says when."""
+LEAST_RETURN_SECONDS = 1.0
+MOST_RETURNS = 100
+"""Of one push; then it is left to the sweep."""
 MAX_PUSHES = 16
 """Pushes to the queue at the same time: one takes 20 to 50 ms, so that is about 400 in a second."""
 MOST_ASKED = 3
@@ -52,14 +57,17 @@ class NoDispatch:
 
 
 class HttpDispatch:
-    """Posts to the worker directly and without a second try: for one machine. A post lasts as long
-    as the work, so it is made by one of a few threads of its own, the push that is due first."""
+    """Posts to the worker directly, and again where it says when: for one machine. A post lasts as
+    long as the work, so it is made by one of a few threads of its own, the push that is due
+    first."""
 
     def __init__(self, url: str, timeout: float = 600.0) -> None:
         self._url, self._timeout = url, timeout
         self._waiting: list[tuple[float, int, str, str, int]] = []
         self._pushed: dict[tuple[str, str, int], None] = {}
         """What was pushed, the oldest first, except what the worker did not take."""
+        self._returns: dict[Any, int] = {}
+        """How often a push that came too early has come back."""
         self._changed = threading.Condition()
         self._count = 0
         self._threads = 0
@@ -83,6 +91,20 @@ class HttpDispatch:
             waiting = {entry[2:] for entry in self._waiting}
             self._pushed = dict.fromkeys(name for name in self._pushed if name in waiting)
             self._pushed[pushed] = None
+
+    def _come_back(self, wait: float, *pushed: Any) -> None:
+        """Its task is held, early, paused or at a limit: once more then, as Cloud Tasks does."""
+        with self._changed:
+            self._returns[pushed] = self._returns.get(pushed, 0) + 1
+            if self._returns[pushed] > MOST_RETURNS:
+                self._returns.pop(pushed)
+                self._pushed.pop(pushed, None)
+                return
+            self._count += 1
+            due = time.monotonic() + max(wait, LEAST_RETURN_SECONDS)
+            heapq.heappush(self._waiting, (due, self._count, *pushed))
+            self._keep_one_idle()
+            self._changed.notify()
 
     def _forget(self, *pushed: Any) -> None:
         """The worker did not take it: who asked for it may ask again."""
@@ -122,7 +144,10 @@ class HttpDispatch:
                 json={"watch": watch, "task_id": task_id, "number": number},
                 timeout=self._timeout,
             )
-            if not answer.ok:
+            if answer.status_code == COME_BACK:
+                wait = float(answer.headers.get("Retry-After") or LEAST_RETURN_SECONDS)
+                self._come_back(wait, watch, task_id, number)
+            elif not answer.ok:
                 self._forget(watch, task_id, number)
         except requests.RequestException as error:
             self._forget(watch, task_id, number)

@@ -10,6 +10,7 @@ from functions.core.policy_keys import (
     FLAG,
     NAMES,
     TEXT,
+    TIME,
     WORDS,
     Key,
     Kind,
@@ -153,7 +154,7 @@ class Watch(PolicyRecord):
                 "guard count against the row's own limit.",
                 "retries": "The same as how many times it was tried again.",
                 "priority": "How urgent a task is: `urgent` says which end. One without a number "
-                "comes last.",
+                "has 0.",
             },
         ),
         "Which other columns the table has. None of them is required.",
@@ -238,6 +239,12 @@ class Watch(PolicyRecord):
         choice("highest", "lowest"),
         "Which end of the priority is claimed first. A table that `migrate` made has `highest`.",
         default="highest",
+    )
+    ageing: float = policy_key(
+        TIME,
+        "A task that waits for so long behind more urgent ones comes before them: one claim of "
+        "four takes the oldest such task. Default: 5m.",
+        default=300.0,
     )
     notify: bool | None = policy_key(
         FLAG,
@@ -392,15 +399,16 @@ class Watch(PolicyRecord):
 
     def _of_claims(self, star: dict[str, Any], rules: dict[str, Any]) -> dict[str, Any]:
         """What a claim asks first, so that one of a watch without limits asks for nothing more."""
-        limits: dict[str, Any] = {
+        urgent = {"ageing": _short(self.ageing)} if "priority" in self.columns else {}
+        limits: dict[str, Any] = urgent | {
             name: limit
             for name in ("all_running", "all_per_owner", "all_per_minute")
             if (limit := getattr(self, name))
         }
-        if limits:
+        if limits.keys() - urgent.keys():
             limits["limited"] = True
         each = [star, *rules.values()]
-        if limits or any("limited" in rule for rule in each):
+        if "limited" in limits or any("limited" in rule for rule in each):
             limits["some_limited"] = True
         if any(rule["dispatch"] != "chosen" for rule in each if "dispatch" in rule):
             limits["some_named"] = True

@@ -90,6 +90,10 @@ class Move:
         for due in clocks.get("due", ())[:1]:
             retry = self._stamp(due, f"{self.decision}.retry_at")
             times[due] = f"coalesce({retry}, {self._old(due)})"
+        if self.watch.own:  # one that had ended and is put back has no turn of the past
+            ended = self.table.is_in(self.row, State.COMPLETED, State.FAILED, State.CANCELLED)
+            is_back = f"{self.decision}.state = 'pending' and {ended}"
+            times["turn"] = f"case when {is_back} then null else {self.row}.turn end"
         for finished in clocks.get("finished", ())[:1]:
             now = self._stamp(finished, "clock_timestamp()")
             times[finished] = f"case when {self.decision}.state <> 'pending' then {now} end"

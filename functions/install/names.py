@@ -12,7 +12,18 @@ from functions.install.move import Move
 from functions.install.table import Table
 
 Value = str | Callable[..., str]
-INDEXES = ("pending", "running", "claim", "owner", "idempotency", "one_active", "kinds")
+INDEXES = (
+    "pending",
+    "running",
+    "claim",
+    "owner",
+    "idempotency",
+    "one_active",
+    "kinds",
+    "turn",
+    "kind_turn",
+    "owner_turn",
+)
 SECTIONS = ("stuck", "running", "pending", "ended", "by_key", "range")
 """Of the operators' page, by number: an answer of page.sql carries it to the next question."""
 
@@ -48,6 +59,8 @@ def _words(table: Table) -> dict[str, Value]:
         "installation": watch.installation,
         "rehearses": literal(watch.fence == "observe"),
         "table": table.name,
+        "in_schema": table.name.removesuffix(identifier(bare)),
+        "has_priority": literal("priority" in watch.columns),
         "table_literal": literal(table.name),
         "key": table.key,
         "key_type": watch.key_type,
@@ -124,6 +137,7 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "alive": table.alive,
         "alive_bound": table.alive_bound,
         "claim_order": table.claim_order,
+        "is_less_urgent": table.is_less_urgent,
         "is_free": table.is_free,
         "own_attempts": table.own_attempts,
         "attempts": table.attempts,
@@ -165,7 +179,7 @@ def _now_due(table: Table, new: str) -> str:
     if not table.watch.own:
         return "null;"
     due = f"{new}.{identifier(table.watch.clocks['due'][0])}"
-    return f"{due} := greatest({due}, clock_timestamp());"
+    return f"{due} := greatest({due}, clock_timestamp()); {new}.turn := null;"
 
 
 def _hooks(table: Table) -> dict[str, Value]:

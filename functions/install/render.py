@@ -39,9 +39,11 @@ SHARED = (
     "metrics",
     "trigger",
 )
+OF_OUR_OWN = ("create", "turn")
 VERBS = (
     "tell",
     "create",
+    "turn",
     "claim",
     "settle",
     "sweep",
@@ -77,7 +79,7 @@ def verbs(watch: Watch) -> str:
     triggers = FENCES[watch.fence]
     if Table(watch).sees_put_back and "observe" not in triggers:
         triggers = ("put_back", *triggers)
-    files = [verb for verb in VERBS if watch.own or verb != "create"]
+    files = [verb for verb in VERBS if watch.own or verb not in OF_OUR_OWN]
     dropped = [trigger for trigger in TRIGGERS if trigger not in triggers]
     return "\n".join(
         [fill_in(template(file), filled) for file in (*files, *triggers)]

@@ -419,17 +419,32 @@ class Table:
         return [self._observed(row, "status_at")] if sees else []
 
     def claim_order(self, row: str) -> str:
-        """The most urgent first, those without a priority last, then the oldest."""
-        return ", ".join([*self._urgency(row), self.queued_bound(row)])
+        """The most urgent first, then the oldest; in our own table by turn, so that no owner waits
+        for all tasks of another."""
+        turn = self.queued_bound(row)
+        if self.watch.own:
+            turn = f"coalesce({row}.turn, {turn})"
+        return ", ".join([*self._urgency(row), turn])
 
-    def _urgency(self, row: str) -> list[str]:
+    def is_less_urgent(self, row: str, other: str) -> str:
+        sign = ">" if self.watch.urgent == "lowest" else "<"
+        return f"{self._priority(row)} {sign} {self._priority(other)}"
+
+    def _priority(self, row: str) -> str:
+        """The priority of a row; one that has none has 0."""
         name = self.watch.columns.get("priority")
         if not name:
+            return "0"
+        value = f"{row}.{identifier(name)}"
+        if self.watch.own or self.column(name).not_null:
+            return value
+        return f"coalesce({value}, '0')"
+
+    def _urgency(self, row: str) -> list[str]:
+        if "priority" not in self.watch.columns:
             return []
         order = "asc" if self.watch.urgent == "lowest" else "desc"
-        if not self.watch.own and not self.column(name).not_null:
-            order += " nulls last"
-        return [f"{row}.{identifier(name)} {order}"]
+        return [f"{self._priority(row)} {order}"]
 
     def claim_index(self, *, by_kind: bool) -> str | None:
         """What an index has to hold for a claim of the next task, of one kind or of any. None where

@@ -48,6 +48,7 @@ declare
   v_probe   bigint;
   v_rescued json;
   v_held    @key_type@[] := '{}';
+  v_starved @key_type@;  -- a task that waits for too long behind more urgent ones
   v_next    record;
   v_owner   text;
   v_taken   boolean;
@@ -85,6 +86,10 @@ begin
       from unnest(coalesce(p_kinds, unstuck.@watch@_waiting_kinds())) as k (kind)
       where unstuck.is_chosen(p_rules, k.kind)
     );
+  end if;
+
+  if @has_priority@ and not v_named and get_byte(uuid_send(p_token), 15) % 4 = 0 then
+    v_starved := unstuck.@watch@_starved(v_kinds, v_now, p_rules);
   end if;
 
   loop
@@ -147,6 +152,26 @@ begin
         v_named := false;
         continue;
       end if;
+    elsif v_starved is not null then
+      select
+        t.@key@ as key,
+        t.@key@::text as id,
+        @kind(t)@ as kind,
+        @input(t)@ as input,
+        @attempts(t)@ as counted,
+        @owner(t)@ as owner
+      into v_task
+      from @table@ t
+      where t.@key@ = v_starved
+        and @is_claimable(t)@
+      for update skip locked;
+      v_taken := found;
+      v_starved := null;
+      continue when not v_taken;
+      v_gate := unstuck.@watch@_gate(v_task.kind, v_task.owner, p_rules);
+      continue when v_gate ? 'verdict';
+      v_slots := v_gate -> 'slots';
+      v_probe := v_gate ->> 'probe';
     elsif v_kinds is null then
       select
         t.@key@ as key,
@@ -387,6 +412,41 @@ begin
     end if;
   end if;
   return jsonb_build_object('slots', v_slots, 'probe', v_closed -> 'probe');
+end $$;
+
+-- The oldest of the tasks that wait for longer than `ageing` behind a more urgent one; null where
+-- none does. Looks at the oldest 100.
+create or replace function unstuck.@watch@_starved(
+  p_kinds text[],
+  p_now timestamptz,
+  p_rules jsonb
+) returns @key_type@ language plpgsql stable
+set plan_cache_mode = force_generic_plan as $$
+begin
+  return (
+    select t.@key@
+    from (
+      select t.*
+      from @table@ t
+      where @is_claimable(t)@
+        and @queued_bound(t)@ <= p_now - unstuck.rule_seconds(p_rules, '*', 'ageing')
+      order by @queued_bound(t)@
+      limit 100
+    ) t
+    cross join (
+      select h.*
+      from @table@ h
+      where @is_claimable(h)@
+      order by @claim_order(h)@
+      limit 1
+    ) h
+    where @is_less_urgent(t, h)@
+      and (@due(t)@ > p_now) is not true
+      and @queued(t)@ > p_now - unstuck.pending_at_most(p_rules, @kind(t)@)
+      and (p_kinds is null or @kind(t)@ = any (p_kinds))
+    order by @queued_bound(t)@
+    limit 1
+  );
 end $$;
 
 -- The kinds that wait, at most 500: each is found by the index that a claim by kind needs.

@@ -51,7 +51,7 @@ class Worker(ThreadingHTTPServer):
     """Keeps what it is sent, and when."""
 
     def __init__(self):
-        self.received = []
+        self.received, self.answers = [], []
         super().__init__(("127.0.0.1", free_port()), Receiver)
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -66,7 +66,9 @@ class Receiver(BaseHTTPRequestHandler):
         self.server.received.append(
             (time.monotonic(), self.path, self.headers["Content-Type"], body)
         )
-        self.send_response(200)
+        answers = self.server.answers
+        self.send_response(answers.pop(0) if answers else 200)
+        self.send_header("Retry-After", "0")
         self.end_headers()
 
     def log_message(self, *_):
@@ -97,6 +99,28 @@ def test_a_push_by_http_does_not_arrive_before_its_time(worker):
     assert (first["number"], second["number"]) == (1, 2)
     assert at_once - pushed < later - pushed
     assert later - pushed >= 0.3
+
+
+def test_a_push_by_http_of_which_nothing_can_start_comes_back(worker, monkeypatch):
+    monkeypatch.setattr("functions.core.dispatch.LEAST_RETURN_SECONDS", 0.01)
+    worker.answers += [409, 409]
+    dispatcher = HttpDispatch(worker.url)
+    dispatcher.push("tasks", TASK, 1)
+    eventually(lambda: len(worker.received) == 3)
+    dispatcher.push("tasks", TASK, 1)
+    dispatcher.push("tasks", TASK, 2)
+    eventually(lambda: len(worker.received) == 4)
+    assert [body["number"] for *_, body in worker.received] == [1, 1, 1, 2]
+
+
+def test_a_push_by_http_that_never_can_start_is_left_to_the_sweep(worker, monkeypatch):
+    monkeypatch.setattr("functions.core.dispatch.LEAST_RETURN_SECONDS", 0.001)
+    monkeypatch.setattr("functions.core.dispatch.MOST_RETURNS", 2)
+    worker.answers += [409] * 3
+    dispatcher = HttpDispatch(worker.url)
+    dispatcher.push("tasks", TASK, 1)
+    eventually(lambda: len(worker.received) == 3 and not dispatcher._returns)
+    assert dispatcher._waiting == []
 
 
 def test_the_same_push_by_http_is_one_however_often_it_is_asked_for(worker):

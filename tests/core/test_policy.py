@@ -73,7 +73,7 @@ def test_the_rules_travel_to_the_database_whole_as_plain_json_and_short():
     rules = json.loads(watch.rules_json, parse_constant=pytest.fail)
     names = set(Rule.field_types) - PYTHON_ONLY
     unset = {name for name in names if name.startswith(("pending_at_most", "limit_", "breaker_"))}
-    assert rules["*"].keys() == names - unset | {"longest_pending_for"}
+    assert rules["*"].keys() == names - unset | {"longest_pending_for", "ageing"}
     for kind, rule in watch.rules.items():
         unstated = {name: getattr(Rule, name) for name in unset}
         whole = {**unstated, **rules["*"], **rules[kind]}

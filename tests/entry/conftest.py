@@ -23,7 +23,14 @@ from tests.entry.steps import (
     policy_with_test_handlers,
 )
 
-TABLES = ("tasks", "unstuck.attempts", "unstuck.sweeps", "unstuck.refusals", "unstuck.dispatches")
+TABLES = (
+    "tasks",
+    "unstuck.attempts",
+    "unstuck.sweeps",
+    "unstuck.refusals",
+    "unstuck.dispatches",
+    "unstuck.pauses",
+)
 
 
 @pytest.fixture(scope="module")

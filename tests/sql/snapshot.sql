@@ -360,6 +360,11 @@ create table unstuck.slots (
 
 alter table unstuck.slots enable row level security;
 
+-- 0020_turn.tasks
+-- When a task of an owner has its turn: one second after the one before it of the same owner, kind and priority. So the tasks
+-- of an owner who has a thousand do not all come before that of another. Null: since it waits.
+alter table "public"."tasks" add column turn timestamptz;
+
 -- 0020_watchdog
 -- How often a sweep by pg_cron is to run, so that a claim, a create or a poll can notice that it does not.
 create table unstuck.watchdog (
@@ -370,6 +375,14 @@ create table unstuck.watchdog (
 );
 alter table unstuck.watchdog enable row level security;
 create index outbox_request on unstuck.outbox (request) where ended_at is null and request is not null;
+
+-- 0021_turn_index.tasks
+-- The order of the claims: the most urgent, then by turn; of any kind, of one kind, and of one owner.
+create index if not exists "tasks_turn" on "public"."tasks" (priority desc, (coalesce(turn, scheduled_at))) where status = 'pending';
+create index if not exists "tasks_kind_turn" on "public"."tasks" (kind, priority desc, (coalesce(turn, scheduled_at))) where status = 'pending';
+create index if not exists "tasks_owner_turn" on "public"."tasks" (kind, (coalesce(owner, '')), priority desc, (coalesce(turn, scheduled_at))) where status = 'pending';
+drop index if exists "public"."tasks_claim";
+drop index if exists "public"."tasks_kinds";
 
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
@@ -2900,6 +2913,47 @@ begin
   return jsonb_build_object('rescued', v_rescued);
 end $$;
 
+-- turn: gives a task of an owner its turn, whoever creates it: after the owner's others, a second
+-- apart; where none of them waits, beside what is next now. So each owner who waits is next once
+-- before another is next twice. The claim itself reads an index in that order and nothing more.
+create or replace function unstuck.tasks_turn() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_turn  timestamptz;
+begin
+  select coalesce(t.turn, t.scheduled_at) + interval '1 second'
+  into v_turn
+  from "public"."tasks" t
+  where t."status" = 'pending'
+    and t.kind = new.kind
+    and coalesce(t.owner, '') = new.owner
+    and t.priority = new.priority
+  order by t.kind desc, coalesce(t.owner, '') desc, t.priority, coalesce(t.turn, t.scheduled_at) desc
+  limit 1;
+  if not found then
+    select coalesce(t.turn, t.scheduled_at)
+    into v_turn
+    from "public"."tasks" t
+    where t."status" = 'pending'
+      and t.kind = new.kind
+      and t.priority = new.priority
+    order by t.kind, t.priority desc, coalesce(t.turn, t.scheduled_at)
+    limit 1;
+    v_turn := least(v_turn, v_now);
+  end if;
+  -- one for later is in the queue from then
+  new.turn := greatest(v_turn, case when new.scheduled_at > v_now then new.scheduled_at end);
+  return new;
+end $$;
+
+select unstuck.keep_trigger('"public"."tasks"', 'unstuck_turn', $trigger$
+before insert on "public"."tasks"
+for each row when (new.owner is not null and new.turn is null and (new."status" = 'pending'))
+execute function unstuck.tasks_turn()
+$trigger$);
+
 -- claim: makes one attempt the holder of one given task (`p_task`), or of the next one; with
 -- `p_kinds` only of a task of these kinds. With `p_chooses` the given task is a wake-up: where it
 -- may start now, or somebody else has it, the claim takes the next task of all that may.
@@ -2950,6 +3004,7 @@ declare
   v_probe   bigint;
   v_rescued json;
   v_held    uuid[] := '{}';
+  v_starved uuid;  -- a task that waits for too long behind more urgent ones
   v_next    record;
   v_owner   text;
   v_taken   boolean;
@@ -2987,6 +3042,10 @@ begin
       from unnest(coalesce(p_kinds, unstuck.tasks_waiting_kinds())) as k (kind)
       where unstuck.is_chosen(p_rules, k.kind)
     );
+  end if;
+
+  if true and not v_named and get_byte(uuid_send(p_token), 15) % 4 = 0 then
+    v_starved := unstuck.tasks_starved(v_kinds, v_now, p_rules);
   end if;
 
   loop
@@ -3049,6 +3108,26 @@ begin
         v_named := false;
         continue;
       end if;
+    elsif v_starved is not null then
+      select
+        t."id" as key,
+        t."id"::text as id,
+        t."kind" as kind,
+        t."input" as input,
+        null::integer as counted,
+        t."owner" as owner
+      into v_task
+      from "public"."tasks" t
+      where t."id" = v_starved
+        and t."status" = 'pending'
+      for update skip locked;
+      v_taken := found;
+      v_starved := null;
+      continue when not v_taken;
+      v_gate := unstuck.tasks_gate(v_task.kind, v_task.owner, p_rules);
+      continue when v_gate ? 'verdict';
+      v_slots := v_gate -> 'slots';
+      v_probe := v_gate ->> 'probe';
     elsif v_kinds is null then
       select
         t."id" as key,
@@ -3067,7 +3146,7 @@ begin
         and not exists (
           select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
         )
-      order by t."priority" desc, t."scheduled_at"
+      order by t."priority" desc, coalesce(t.turn, t."scheduled_at")
       limit 1
       for update skip locked;
       v_taken := found;
@@ -3097,10 +3176,10 @@ begin
             and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, k.kind)
             and t."kind" = k.kind
             and t."id" <> all (v_held)
-          order by t."priority" desc, t."scheduled_at"
+          order by t."priority" desc, coalesce(t.turn, t."scheduled_at")
           limit 1
         ) h
-        order by h."priority" desc, h."scheduled_at"
+        order by h."priority" desc, coalesce(h.turn, h."scheduled_at")
       loop
         if v_next.gated then
           v_gate := unstuck.tasks_gate(v_next.kind, null, p_rules);
@@ -3136,7 +3215,7 @@ begin
                 and t."kind" = v_next.kind
                 and coalesce(t."owner", '') = v_owner
                 and t."id" <> all (v_held)
-              order by t."priority" desc, t."scheduled_at"
+              order by t."priority" desc, coalesce(t.turn, t."scheduled_at")
               limit 1
               for update skip locked;
               v_taken := found;
@@ -3162,7 +3241,7 @@ begin
           and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
           and t."kind" = v_next.kind
           and t."id" <> all (v_held)
-        order by t."priority" desc, t."scheduled_at"
+        order by t."priority" desc, coalesce(t.turn, t."scheduled_at")
         limit 1
         for update skip locked;
         v_taken := found;  -- the loop itself sets `found` when it ends
@@ -3291,6 +3370,41 @@ begin
   return jsonb_build_object('slots', v_slots, 'probe', v_closed -> 'probe');
 end $$;
 
+-- The oldest of the tasks that wait for longer than `ageing` behind a more urgent one; null where
+-- none does. Looks at the oldest 100.
+create or replace function unstuck.tasks_starved(
+  p_kinds text[],
+  p_now timestamptz,
+  p_rules jsonb
+) returns uuid language plpgsql stable
+set plan_cache_mode = force_generic_plan as $$
+begin
+  return (
+    select t."id"
+    from (
+      select t.*
+      from "public"."tasks" t
+      where t."status" = 'pending'
+        and t."scheduled_at" <= p_now - unstuck.rule_seconds(p_rules, '*', 'ageing')
+      order by t."scheduled_at"
+      limit 100
+    ) t
+    cross join (
+      select h.*
+      from "public"."tasks" h
+      where h."status" = 'pending'
+      order by h."priority" desc, coalesce(h.turn, h."scheduled_at")
+      limit 1
+    ) h
+    where t."priority" < h."priority"
+      and (t."scheduled_at" > p_now) is not true
+      and t."scheduled_at" > p_now - unstuck.pending_at_most(p_rules, t."kind")
+      and (p_kinds is null or t."kind" = any (p_kinds))
+    order by t."scheduled_at"
+    limit 1
+  );
+end $$;
+
 -- The kinds that wait, at most 500: each is found by the index that a claim by kind needs.
 create or replace function unstuck.tasks_waiting_kinds() returns text[]
 language sql stable as $$
@@ -3334,9 +3448,9 @@ begin
         where t."status" = 'pending'
           and t."scheduled_at" <= p_now
           and t."kind" = p_kind
-        order by coalesce(t."owner", ''), t."priority" desc, t."scheduled_at"
+        order by coalesce(t."owner", ''), t."priority" desc, coalesce(t.turn, t."scheduled_at")
       ) h
-      order by h."priority" desc, h."scheduled_at"
+      order by h."priority" desc, coalesce(h.turn, h."scheduled_at")
       limit 1000;
     return;
   end if;
@@ -3371,10 +3485,10 @@ begin
         and t."scheduled_at" <= p_now
         and t."kind" = p_kind
         and coalesce(t."owner", '') = l.owner
-      order by t."priority" desc, t."scheduled_at"
+      order by t."priority" desc, coalesce(t.turn, t."scheduled_at")
       limit 1
     ) h
-    order by h."priority" desc, h."scheduled_at";
+    order by h."priority" desc, coalesce(h.turn, h."scheduled_at");
 end $$;
 
 -- The answer of an earlier claim with the same token, or null.
@@ -3613,6 +3727,7 @@ begin
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
     "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "turn" = case when x.state = 'pending' and t."status" in ('completed', 'failed', 'cancelled') then null else t.turn end,
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
     from (
@@ -3633,6 +3748,7 @@ begin
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
     "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "turn" = case when x.state = 'pending' and t."status" in ('completed', 'failed', 'cancelled') then null else t.turn end,
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
     from (
@@ -4102,6 +4218,7 @@ begin
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
     "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "turn" = case when x.state = 'pending' and t."status" in ('completed', 'failed', 'cancelled') then null else t.turn end,
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
   from (
@@ -5212,6 +5329,7 @@ begin
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
     "scheduled_at" = coalesce(x.retry_at, t."scheduled_at"),
+    "turn" = case when x.state = 'pending' and t."status" in ('completed', 'failed', 'cancelled') then null else t.turn end,
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
   from (
@@ -6165,7 +6283,7 @@ begin
     v_because := 'held';
   else
     if new."status" = 'pending' and not (old."status" = 'pending') then
-      new."scheduled_at" := greatest(new."scheduled_at", clock_timestamp());
+      new."scheduled_at" := greatest(new."scheduled_at", clock_timestamp()); new.turn := null;
     end if;
     return new;
   end if;

@@ -203,9 +203,16 @@ def test_each_question_of_a_sweep_has_its_index(db):
             "btree (kind, COALESCE(owner, ''::text)) WHERE (one_active AND "
             "(status = ANY (ARRAY['pending'::text, 'processing'::text])))"
         ),
-        "btree (kind, priority DESC, scheduled_at) WHERE (status = 'pending'::text)",
+        (
+            "btree (kind, COALESCE(owner, ''::text), priority DESC, COALESCE(turn, scheduled_at)) "
+            "WHERE (status = 'pending'::text)"
+        ),
+        (
+            "btree (kind, priority DESC, COALESCE(turn, scheduled_at)) "
+            "WHERE (status = 'pending'::text)"
+        ),
         "btree (owner, created_at) WHERE (owner IS NOT NULL)",
-        "btree (priority DESC, scheduled_at) WHERE (status = 'pending'::text)",
+        ("btree (priority DESC, COALESCE(turn, scheduled_at)) WHERE (status = 'pending'::text)"),
         "btree (scheduled_at) WHERE (status = 'pending'::text)",
         "btree (updated_at) WHERE (status = 'processing'::text)",
     ]
