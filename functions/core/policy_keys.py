@@ -108,9 +108,13 @@ class Key:
         self.required = required
 
 
-def same_kind(kind: Kind, meanings: dict[Any, str]) -> Mapping:
-    """A mapping of optional keys that all have values of one kind."""
-    return Mapping({name: Key(kind, meaning) for name, meaning in meanings.items()})
+def same_kind(
+    kind: Kind, meanings: dict[Any, str], others: "dict[str, Key] | None" = None
+) -> Mapping:
+    """A mapping of optional keys that all have values of one kind, except the `others`."""
+    return Mapping(
+        {name: Key(kind, meaning) for name, meaning in meanings.items()} | (others or {})
+    )
 
 
 class PolicyKey:

@@ -97,6 +97,26 @@ def _writes(state: State) -> Key:
     return Key(values, f"What a move to {state} also writes, by column.")
 
 
+PRIORITY = Kind(
+    lambda value: (value.only("column", "first")["column"] if value.is_mapping else value).text(),
+    {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "required": ["column"],
+                "properties": {
+                    "column": {"type": "string"},
+                    "first": {"enum": ["highest", "lowest"]},
+                },
+                "additionalProperties": False,
+            },
+        ]
+    },
+)
+"""The column of the priority, which may state its urgent end too."""
+
+
 class Watch(PolicyRecord):
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -153,8 +173,13 @@ class Watch(PolicyRecord):
                 "attempts": "How many attempts the table counts for itself. Those outside the "
                 "guard count against the row's own limit.",
                 "retries": "The same as how many times it was tried again.",
-                "priority": "How urgent a task is: `urgent` says which end. One without a number "
-                "has 0.",
+            },
+            {
+                "priority": Key(
+                    PRIORITY,
+                    "How urgent a task is; one without a number has 0. `{column: prio, first: "
+                    "lowest}` says which end is claimed first, as `urgent` does.",
+                )
             },
         ),
         "Which other columns the table has. None of them is required.",

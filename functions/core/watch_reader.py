@@ -40,6 +40,11 @@ def read_watch(
             "Rename it."
         )
     attributes = WATCH.read(value)
+    priority = value["columns"].get("priority")
+    if priority and priority.is_mapping and (end := priority.get("first")):
+        if "urgent" in attributes:
+            end.fail("is said by `urgent` too. Remove one of the two.")
+        attributes["urgent"] = end.choice("highest", "lowest")
     attributes["words"] = dict.fromkeys(State, ()) | attributes["words"]
     attributes["rules"] = read_rules(attributes["rules"], lease)
     if attributes.get("own"):
@@ -126,7 +131,7 @@ def _check_parts(value: Value, watch: Watch) -> None:
                 "silent. Add it, or let a trigger see to it: `fence: observe`."
             )
     if watch.own and watch.urgent == "lowest":
-        value["urgent"].fail(
+        (value.get("urgent") or value["columns"]).fail(
             "is `lowest`, but the index of our own table has the highest priority first. Remove it."
         )
     if watch.create_per_minute is not None and not watch.own:

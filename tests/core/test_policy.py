@@ -865,3 +865,19 @@ def test_our_own_table_has_the_highest_priority_first():
     )
     with pytest.raises(PolicyError, match="highest priority first"):
         parse(text)
+
+
+@pytest.mark.parametrize("end", ["highest", "lowest"])
+def test_the_column_of_the_priority_may_state_its_urgent_end(end):
+    def text(key: str, more: str = "") -> str:
+        star = dict(load(str(DEFAULT)).watch().columns)
+        assert star["priority"] == "priority"
+        default = DEFAULT.read_text(encoding="utf-8")
+        adopted = default.replace("    own: true", f"{more}    own: false")
+        return adopted.replace("      priority: priority\n", f"      priority: {key}\n")
+
+    watch = parse(text(f"{{column: prio, first: {end}}}")).watch()
+    assert (watch.columns["priority"], watch.urgent) == ("prio", end)
+    assert parse(text("{column: prio}")).watch().urgent == "highest"
+    with pytest.raises(PolicyError, match="Remove one"):
+        parse(text(f"{{column: prio, first: {end}}}", f"    urgent: {end}\n"))

@@ -76,6 +76,8 @@ def _type(kind: Kind | Mapping) -> str:
         return f"{_type(kind.single)} or mapping" if kind.single else "mapping"
     if "enum" in kind.schema:
         return " \\| ".join(f"`{value}`" for value in kind.schema["enum"])
+    if "anyOf" in kind.schema:
+        return "text or mapping"
     name = TYPES[kind.schema.get("$ref") or kind.schema["type"]]
     if "maximum" in kind.schema:
         name += f" {kind.schema['minimum']} - {kind.schema['maximum']}"
