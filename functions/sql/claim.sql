@@ -421,7 +421,7 @@ create or replace function unstuck.@watch@_starved(
   p_now timestamptz,
   p_rules jsonb
 ) returns @key_type@ language plpgsql stable
-set plan_cache_mode = force_generic_plan as $$
+set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 begin
   return (
     select t.@key@

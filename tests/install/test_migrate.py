@@ -35,6 +35,12 @@ ALL = [
     "0015_locks",
     "0016_installations",
     "0017_rehearsals",
+    "0018_callback.tasks",
+    "0018_told",
+    "0019_pauses",
+    "0020_turn.tasks",
+    "0020_watchdog",
+    "0021_turn_index.tasks",
     "shared",
     "verbs.tasks",
 ]
@@ -203,6 +209,9 @@ def test_a_second_watch_is_added_beside_the_first(database):
         "0003_one_active.videos",
         "0008_tasks_check.videos",
         "0013_kinds.videos",
+        "0018_callback.videos",
+        "0020_turn.videos",
+        "0021_turn_index.videos",
         "verbs.videos",
     ]
     assert value(database, "select unstuck.videos_create('image') ->> 'verdict'") == "created"

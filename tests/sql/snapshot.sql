@@ -377,7 +377,7 @@ alter table unstuck.watchdog enable row level security;
 create index outbox_request on unstuck.outbox (request) where ended_at is null and request is not null;
 
 -- 0021_turn_index.tasks
--- The order of the claims: the most urgent, then by turn; of any kind, of one kind, and of one owner.
+-- The order of the claims: the most urgent, then by turn: of any kind, of one kind, and of one owner.
 create index if not exists "tasks_turn" on "public"."tasks" (priority desc, (coalesce(turn, scheduled_at))) where status = 'pending';
 create index if not exists "tasks_kind_turn" on "public"."tasks" (kind, priority desc, (coalesce(turn, scheduled_at))) where status = 'pending';
 create index if not exists "tasks_owner_turn" on "public"."tasks" (kind, (coalesce(owner, '')), priority desc, (coalesce(turn, scheduled_at))) where status = 'pending';
@@ -3377,7 +3377,7 @@ create or replace function unstuck.tasks_starved(
   p_now timestamptz,
   p_rules jsonb
 ) returns uuid language plpgsql stable
-set plan_cache_mode = force_generic_plan as $$
+set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 begin
   return (
     select t."id"
