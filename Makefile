@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 LOCAL  := $(VENV)/.installed-local
 JOBS   ?= 3
 
-.PHONY: chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: alone chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -75,6 +75,9 @@ snapshot: install ## write tests/sql/snapshot.sql after a change of the SQL
 
 credits: install ## run 10,000 tasks with credits, killed workers and repeated calls; takes minutes
 	CREDITS_TASKS=10000 $(PY) -m pytest -q tests/sql/test_credits_run.py
+
+alone: install ## Supabase alone, by Debian's real pg_cron: seconds from the paste to the first rescued task and the first POST
+	@$(PY) -m tests.supabase.alone
 
 picture: install ## write docs/page.png: ARGS="--all DIR" for other pages and sizes, there
 	@$(PY) -m tests.page.picture $(ARGS)

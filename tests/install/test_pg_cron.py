@@ -1,15 +1,17 @@
 """The sweep in SQL alone does what functions/sweep/sweep.py does: both run over the same rows."""
 
 import json
+import os
+import random
 import re
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
-from functions.core.policy import load
+from functions.core.policy import Policy, load
 from functions.core.record import replace
 from functions.install import pg_cron
 from functions.install.migrate import migrate
@@ -112,6 +114,124 @@ def test_the_same_rows_come_to_the_same_ends(postgres, filled, capsys):
     for name in oldest:
         assert cron_counts[name] == pytest.approx(counts[name], abs=60)
         assert counts[name] > 0
+
+
+STATES = int(os.environ.get("CRON_STATES", "400"))
+"""How many random tasks; `CRON_STATES=10000` for the long run."""
+RANDOM = """
+insert into public.tasks (id, kind, status, scheduled_at, created_at, updated_at, callback_url)
+select id::uuid, kind, status, now() - queued * interval '1 s', now() - queued * interval '1 s',
+  now() - alive * interval '1 s', callback
+from jsonb_to_recordset(%(tasks)s) as t (
+  id text, kind text, status text, queued float8, alive float8, callback text
+);
+insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker, started_at, lease,
+  lease_until, deadline_at, beat_at, extended, ended_at, outcome, reason, sweep_id, checkpoint)
+select 'tasks', task_id, number, tries, kind, gen_random_uuid(), 'w', now() - age * interval '1 s',
+  '30 s', now() + lease_left * interval '1 s', now() + deadline_left * interval '1 s',
+  now() - beat * interval '1 s', extended, now() - ended * interval '1 s', outcome, reason, sweep,
+  checkpoint
+from jsonb_to_recordset(%(attempts)s) as a (
+  task_id text, number int, tries int, kind text, age float8, lease_left float8,
+  deadline_left float8, beat float8, extended bool, ended float8, outcome text, reason text,
+  sweep bigint, checkpoint jsonb
+);
+insert into unstuck.addresses (name, url) values ('default', 'https://x.example')
+"""
+AGES = (1.0, 60.0, 600.0, 1300.0, 2400.0, 5000.0, 50_000.0, 100_000.0)
+"""In seconds: none comes past a time of the rules while the test runs."""
+FILED = """
+select task_id, number, kind, reason, cause, state, address, url
+from unstuck.outbox order by 1, 2, 7
+"""
+
+
+def random_states(fate: random.Random, count: int) -> dict[str, str]:
+    """Tasks with attempts, as JSON for RANDOM."""
+    tasks, attempts = [], []
+    for _ in range(count):
+        task_id, kind = str(UUID(int=fate.getrandbits(128), version=4)), fate.choice(KINDS)
+        status = fate.choice(["pending", "processing", "processing", "completed", "failed"])
+        own = [random_attempt(fate, task_id, kind, n + 1) for n in range(fate.randrange(5))]
+        if own and status == "processing" and fate.random() < 0.6:  # it holds the task
+            own[-1] |= {"ended": None, "outcome": None, "reason": None, "sweep": None}
+        attempts += own
+        if fate.random() < 0.97:  # else it was deleted
+            callback = fate.choice([None, None, "https://api.example.com/done"])
+            times = {"queued": fate.choice(AGES), "alive": fate.choice(AGES)}
+            tasks.append(
+                {"id": task_id, "kind": kind, "status": status, "callback": callback} | times
+            )
+    return {"tasks": json.dumps(tasks), "attempts": json.dumps(attempts)}
+
+
+KINDS = ("image", "selection", "film", "once", "uncertain")
+
+
+def random_attempt(fate: random.Random, task_id: str, kind: str, number: int) -> dict[str, Any]:
+    return {
+        "task_id": task_id,
+        "number": number,
+        "tries": number,
+        "kind": kind,
+        "age": fate.choice(AGES),
+        "lease_left": fate.choice([-5000.0, -600.0, 600.0]),
+        "deadline_left": fate.choice([-600.0, 3000.0, 3000.0]),
+        "beat": fate.choice(AGES[2:]),
+        "extended": fate.random() < 0.8,
+        "ended": fate.choice(AGES[2:]),
+        "outcome": fate.choice(["retried", "retried", "released", "failed", "completed"]),
+        "reason": fate.choice([None, "lease_lost", "deadline"]),
+        "sweep": fate.choice([None, 0]),
+        "checkpoint": {"step": number} if fate.random() < 0.3 else {},
+    }
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_states_come_to_the_same_ends_row_by_row(postgres, template, seed, capsys):
+    """The rules of five kinds differ in their attempts and in what follows a loss."""
+    star = POLICY.watch().rules["*"]
+    rules = POLICY.watch().rules | {
+        "once": replace(star, attempts=1),
+        "uncertain": replace(star, on_lost="uncertain"),
+        "film": replace(star, notify={"failed": True, "retried": True}),
+    }
+    watch = replace(POLICY.watch(), rules=rules)
+    policy = replace(
+        POLICY, watches={"tasks": watch}, sweep_batch=500, sweep_budget=300.0, sweep_every=400.0
+    )
+    ends = []
+    states = random_states(random.Random(seed), STATES)
+    with copied(postgres, template) as filled_dsn:
+        migrate(filled_dsn, policy)
+        with psycopg.connect(filled_dsn, autocommit=True) as connection:
+            install_clock(connection)
+            psycopg.ClientCursor(connection).execute(RANDOM, states)
+            connection.execute(pg_cron.procedures(policy).encode())
+        name = filled_dsn.rpartition("/")[2]
+        for run in (lambda dsn: run_python(dsn, policy), by_cron):
+            with copied(postgres, name) as dsn:
+                run(dsn)
+                with psycopg.connect(dsn) as connection:
+                    ends.append(
+                        (
+                            connection.execute(ROWS).fetchall(),
+                            connection.execute(FILED).fetchall(),
+                            connection.execute("select ok, error from unstuck.sweeps").fetchall(),
+                        )
+                    )
+    (rows, filed, run), (cron_rows, cron_filed, cron_run) = ends
+    assert run == cron_run == [(True, None)]
+    assert [pair for pair in zip(rows, cron_rows, strict=True) if pair[0] != pair[1]] == []
+    assert filed == cron_filed
+    changed = {row[7] for row in rows if row[10]}
+    assert {"never_claimed", "stale", "lease_lost", "deadline"} <= changed, "each is drawn"
+
+
+def run_python(dsn: str, policy: Policy) -> None:
+    store = PostgresStore(dsn)
+    sweep(store, policy)
+    store.close()
 
 
 def test_a_run_beside_another_does_nothing_and_a_broken_watch_is_said(postgres, filled):
