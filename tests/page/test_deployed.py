@@ -480,3 +480,9 @@ def test_id_json_and_curl_are_copied_from_the_page_of_a_task(deployed, chromium)
         assert copied("Copy id") == task
         assert json.loads(copied("Copy as JSON"))["status"]["task_id"] == task
         assert copied("Copy as curl") == f"curl '{deployed.url}/json/{task}'"
+
+
+def test_a_prometheus_reads_the_metrics_of_all_tables(deployed):
+    answer = requests.get(f"{deployed.readonly}/metrics", timeout=20)
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert '\nunstuck_overdue_tasks{watch="tasks"} 0\n' in answer.text
