@@ -2,6 +2,7 @@
 
 import pytest
 
+from functions.core.explain import explain
 from tests.sql import pass_time
 from tests.store.steps import Db, claimed_again, one, settled, swept
 
@@ -151,3 +152,20 @@ class TestAdoptedTable:
         attempt = claimed_again(store, jobs, task_id)
         assert attempt.tries == 3
         assert settled(store, jobs, attempt, "retry", reason="handler_error").state == "failed"
+
+    @pytest.mark.parametrize(
+        ("column", "sentence"),
+        [
+            (
+                '"Stop it" = true',
+                "Its user asked to stop it: the next sweep, within 1m, cancels it.",
+            ),
+            ("over_at = now()", "but its row says that it has ended or was deleted (over_at)"),
+        ],
+    )
+    def test_what_a_row_says_of_itself_is_explained(
+        self, store, db, jobs, policy, column, sentence
+    ):
+        task_id = self.add(db)
+        db.execute(f"""update public."Media Jobs" set {column}""")
+        assert sentence in explain(policy, jobs, store.status(jobs, task_id, heal=False))
