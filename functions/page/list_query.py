@@ -39,9 +39,9 @@ class ListQuery(NamedTuple):
 
 
 def typed_fields(arguments: Any, names: tuple[str, ...] = FIELDS) -> dict[str, str]:
-    """The fields that the query string fills in."""
-    typed = {name: str(arguments.get(name, "")).strip() for name in names}
-    short = {name: text[:FIELD_CHARACTERS].replace("\0", "") for name, text in typed.items()}
+    """The fields that the query string fills in, without characters that cannot be seen."""
+    typed = {name: filter(str.isprintable, arguments.get(name, "")) for name in names}
+    short = {name: "".join(text).strip()[:FIELD_CHARACTERS] for name, text in typed.items()}
     return {name: text for name, text in short.items() if text}
 
 
