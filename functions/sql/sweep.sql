@@ -546,41 +546,89 @@ begin
 end $$;
 
 -- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`, and ever
--- more rarely while workers take other tasks. Not those that only wait for their turn.
+-- more rarely while workers take other tasks. Not those that only wait for their turn. However many
+-- wait, it reads the 20,000 oldest, and 20,000 from a time that is drawn anew in each call: behind
+-- so many others there is little that a push could still win.
 create or replace function unstuck.@watch@_redispatch(p_rules jsonb, p_limit integer default 500)
 returns json language plpgsql set enable_seqscan = off as $$
 declare
-  v_now   constant timestamptz := clock_timestamp();
-  v_late  constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'pending_for');
-  v_turns constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'redispatch_after');
-  v_sent  json;
+  v_now    constant timestamptz := clock_timestamp();
+  v_late   constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'pending_for');
+  v_turns  constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'redispatch_after');
+  v_before constant timestamptz := v_now - unstuck.shortest(p_rules, 'redispatch_after');
+  v_from   timestamptz;
+  v_busy   text[];
+  v_front  timestamptz;
+  v_sent   json;
 begin
-  with quiet as (
-    select
-      t.@key@::text as task_id,
-      @kind(t)@ as kind,
-      coalesce(extract(epoch from v_now - unstuck.finite(@queued(t)@)), 0) as age
+  v_from := unstuck.finite((
+    select @queued_bound(t)@
     from @table@ t
-    left join unstuck.dispatches d on d.watch = '@watch@' and d.task_id = t.@key@::text
-    where @is_claimable(t)@
-      and @queued_bound(t)@ <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
-      and @queued(t)@ <= v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
+    where @is_claimable(t)@ and @queued_bound(t)@ <= v_before
+    order by @queued_bound(t)@
+    limit 1
+  ));
+  v_from := v_from + (v_before - v_from) * random();
+  -- What is surely in turn is passed over without a look at its rule: a long queue is mostly that.
+  select array_agg(k.kind), max((v_turns -> k.kind ->> 'front')::timestamptz)
+  into v_busy, v_front
+  from jsonb_object_keys(v_turns) as k (kind)
+  where k.kind <> '*'
+    and unstuck.in_turn(
+      'infinity', k.kind, v_now - unstuck.rule_seconds(p_rules, k.kind, 'redispatch_after'), v_turns
+    );
+  with waiting as (
+    (
+      select t.@key@::text as task_id, @kind(t)@ as kind, @queued(t)@ as queued
+      from @table@ t
+      where @is_claimable(t)@ and @queued_bound(t)@ <= v_before
+      order by @queued_bound(t)@
+      limit 20000
+    )
+    union all
+    (
+      select t.@key@::text, @kind(t)@, @queued(t)@
+      from @table@ t
+      where @is_claimable(t)@ and @queued_bound(t)@ between v_from and v_before
+      order by @queued_bound(t)@
+      limit 20000
+    )
+  ), silent as (
+    select w.task_id, w.kind, w.queued
+    from waiting w
+    left join lateral (
+      select p.at, p.times
+      from unstuck.dispatches p
+      where p.watch = '@watch@' and p.task_id = w.task_id
+      offset 0
+    ) d on (w.kind = any (v_busy) and w.queued >= v_front) is not true
+    where (w.kind = any (v_busy) and w.queued >= v_front) is not true
+      and w.queued <= v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
       and (
         d.at is null
-        or d.at < @queued(t)@
+        or d.at < w.queued
         or d.at <= v_now
-            - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
-              * unstuck.push_factor(d.times, @kind(t)@, v_now, p_rules, v_turns)
-          and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_late) > v_now
+            - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
+              * unstuck.push_factor(d.times, w.kind, v_now, p_rules, v_turns)
+          and unstuck.pending_until(w.queued, w.kind, p_rules, v_late) > v_now
       )
       and not unstuck.in_turn(
-        @queued(t)@,
-        @kind(t)@,
-        v_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after'),
+        w.queued,
+        w.kind,
+        v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after'),
         v_turns
       )
-    order by @queued(t)@
+    group by w.task_id, w.kind, w.queued
+    order by w.queued
     limit p_limit
+  ), quiet as (
+    select
+      w.task_id,
+      w.kind,
+      coalesce(extract(epoch from v_now - unstuck.finite(w.queued)), 0) as age
+    from silent w
+    join @table@ t on t.@key@ = w.task_id::@key_type@
+    where @is_claimable(t)@
     for update of t skip locked
   ), sent as (
     insert into unstuck.dispatches as d (watch, task_id, at)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 
+from functions.core.dispatch import Dispatcher
 from functions.core.policy import Policy, load
 from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
@@ -77,12 +78,14 @@ def _fill(server: Postgres, name: str, rows: int, healthy: int) -> str:
     return dsn
 
 
-def idle_run(store: PostgresStore, policy: Policy) -> Callable[[], float]:
+def idle_run(
+    store: PostgresStore, policy: Policy, dispatcher: Dispatcher | None = None
+) -> Callable[[], float]:
     """The whole run as the scheduler gets it, its row in `sweeps` included."""
 
     def once() -> float:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            done, seconds = timed(lambda: sweep(store, policy))
+            done, seconds = timed(lambda: sweep(store, policy, dispatcher))
         assert (done.verdict, done.failed, done.requeued, done.redispatched) == ("ok", 0, 0, 0), (
             done
         )

@@ -4397,41 +4397,89 @@ begin
 end $$;
 
 -- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`, and ever
--- more rarely while workers take other tasks. Not those that only wait for their turn.
+-- more rarely while workers take other tasks. Not those that only wait for their turn. However many
+-- wait, it reads the 20,000 oldest, and 20,000 from a time that is drawn anew in each call: behind
+-- so many others there is little that a push could still win.
 create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500)
 returns json language plpgsql set enable_seqscan = off as $$
 declare
-  v_now   constant timestamptz := clock_timestamp();
-  v_late  constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'pending_for');
-  v_turns constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'redispatch_after');
-  v_sent  json;
+  v_now    constant timestamptz := clock_timestamp();
+  v_late   constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'pending_for');
+  v_turns  constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'redispatch_after');
+  v_before constant timestamptz := v_now - unstuck.shortest(p_rules, 'redispatch_after');
+  v_from   timestamptz;
+  v_busy   text[];
+  v_front  timestamptz;
+  v_sent   json;
 begin
-  with quiet as (
-    select
-      t."id"::text as task_id,
-      t."kind" as kind,
-      coalesce(extract(epoch from v_now - unstuck.finite(t."scheduled_at")), 0) as age
+  v_from := unstuck.finite((
+    select t."scheduled_at"
     from "public"."tasks" t
-    left join unstuck.dispatches d on d.watch = 'tasks' and d.task_id = t."id"::text
-    where t."status" = 'pending'
-      and t."scheduled_at" <= v_now - unstuck.shortest(p_rules, 'redispatch_after')
-      and t."scheduled_at" <= v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+    where t."status" = 'pending' and t."scheduled_at" <= v_before
+    order by t."scheduled_at"
+    limit 1
+  ));
+  v_from := v_from + (v_before - v_from) * random();
+  -- What is surely in turn is passed over without a look at its rule: a long queue is mostly that.
+  select array_agg(k.kind), max((v_turns -> k.kind ->> 'front')::timestamptz)
+  into v_busy, v_front
+  from jsonb_object_keys(v_turns) as k (kind)
+  where k.kind <> '*'
+    and unstuck.in_turn(
+      'infinity', k.kind, v_now - unstuck.rule_seconds(p_rules, k.kind, 'redispatch_after'), v_turns
+    );
+  with waiting as (
+    (
+      select t."id"::text as task_id, t."kind" as kind, t."scheduled_at" as queued
+      from "public"."tasks" t
+      where t."status" = 'pending' and t."scheduled_at" <= v_before
+      order by t."scheduled_at"
+      limit 20000
+    )
+    union all
+    (
+      select t."id"::text, t."kind", t."scheduled_at"
+      from "public"."tasks" t
+      where t."status" = 'pending' and t."scheduled_at" between v_from and v_before
+      order by t."scheduled_at"
+      limit 20000
+    )
+  ), silent as (
+    select w.task_id, w.kind, w.queued
+    from waiting w
+    left join lateral (
+      select p.at, p.times
+      from unstuck.dispatches p
+      where p.watch = 'tasks' and p.task_id = w.task_id
+      offset 0
+    ) d on (w.kind = any (v_busy) and w.queued >= v_front) is not true
+    where (w.kind = any (v_busy) and w.queued >= v_front) is not true
+      and w.queued <= v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
       and (
         d.at is null
-        or d.at < t."scheduled_at"
+        or d.at < w.queued
         or d.at <= v_now
-            - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
-              * unstuck.push_factor(d.times, t."kind", v_now, p_rules, v_turns)
-          and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_late) > v_now
+            - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
+              * unstuck.push_factor(d.times, w.kind, v_now, p_rules, v_turns)
+          and unstuck.pending_until(w.queued, w.kind, p_rules, v_late) > v_now
       )
       and not unstuck.in_turn(
-        t."scheduled_at",
-        t."kind",
-        v_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after'),
+        w.queued,
+        w.kind,
+        v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after'),
         v_turns
       )
-    order by t."scheduled_at"
+    group by w.task_id, w.kind, w.queued
+    order by w.queued
     limit p_limit
+  ), quiet as (
+    select
+      w.task_id,
+      w.kind,
+      coalesce(extract(epoch from v_now - unstuck.finite(w.queued)), 0) as age
+    from silent w
+    join "public"."tasks" t on t."id" = w.task_id::uuid
+    where t."status" = 'pending'
     for update of t skip locked
   ), sent as (
     insert into unstuck.dispatches as d (watch, task_id, at)
