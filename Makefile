@@ -4,13 +4,14 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 LOCAL  := $(VENV)/.installed-local
+NAME   := $(VENV)/bin/unstuck
 JOBS   ?= 3
 
-.PHONY: alone chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: alone site chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-install: $(STAMP) ## make .venv with all that the tests need too
+install: $(STAMP) $(NAME) ## make .venv with all that the tests need too
 
 $(STAMP): requirements.txt requirements-dev.txt | $(PY)
 	@echo "installing what the tests need into $(VENV) ..." >&2
@@ -26,6 +27,10 @@ $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Unstuck needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtualenv. On Debian: apt install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 
+$(NAME): | $(PY)
+	@printf '#!/bin/sh\nroot="$$(cd "$$(dirname "$$0")/../.." && pwd)"\nPYTHONPATH="$$root" exec "$$root/$(PY)" -m functions "$$@"\n' > $@
+	@chmod +x $@
+
 lock: .cache/uv/.installed ## pin what requirements*.in need, with hashes: ARGS=--upgrade for newer releases
 	@for name in requirements requirements-local requirements-dev requirements-bench; do \
 	  .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -35,10 +40,10 @@ lock: .cache/uv/.installed ## pin what requirements*.in need, with hashes: ARGS=
 	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/uv uv==0.13.9
 	@touch $@
 
-dev: $(LOCAL) ## run everything on this machine, on one port, with the page: ARGS="--port 9000"
+dev: $(LOCAL) $(NAME) ## run everything on this machine, on one port, with the page: ARGS="--port 9000"
 	@$(PY) -m functions dev $(ARGS)
 
-demo: $(LOCAL) ## tasks and dying workers on an embedded PostgreSQL: ARGS=--json for one JSON object
+demo: $(LOCAL) $(NAME) ## tasks and dying workers on an embedded PostgreSQL: ARGS=--json for one JSON object
 	@$(PY) -m functions demo $(ARGS)
 
 test: install lint ## lint, types and all tests: ARGS="-k sweep" for some, JOBS=0 in one process
@@ -84,6 +89,16 @@ picture: install ## write docs/page.png: ARGS="--all DIR" for other pages and si
 
 docs: install ## write the pages of docs/ that are made from the code
 	@$(PY) -m functions.ops.reference
+
+site: .cache/mkdocs/.installed ## build the documentation as a site with search, in .cache/site/html; a broken anchor fails
+	@rm -rf .cache/site && mkdir -p .cache/site/pages/infra
+	@cp -r docs examples README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md .cache/site/pages/
+	@cp -r infra/*.md infra/runbooks .cache/site/pages/infra/
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=.cache/mkdocs $(PY) -m mkdocs build --strict --quiet
+
+.cache/mkdocs/.installed: | install
+	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/mkdocs mkdocs-material==9.8.2
+	@touch $@
 
 released: install ## at a release: store its SQL, with which later code is tested (tests/upgrade)
 	@$(PY) -m tests.upgrade > tests/upgrade/.new && mv tests/upgrade/.new tests/upgrade/released.sql

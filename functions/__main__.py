@@ -28,7 +28,7 @@ def _refuse(reason: str) -> int:
     if not (ROOT / "Makefile").exists():
         step = "in the checkout, pipx install --force '.[cloud]'; dev and demo are `make dev` there"
     elif (ROOT / ".venv/bin/python").exists() and Path(sys.prefix) != ROOT / ".venv":
-        step = f"{ROOT}/.venv/bin/python -m functions {' '.join(sys.argv[1:])}".strip()
+        step = f"{ROOT}/.venv/bin/unstuck {' '.join(sys.argv[1:])}".strip()
     else:
         step = f"make -C {ROOT} install"
     print(f"{reason} Next: {step}", file=sys.stderr)

@@ -119,8 +119,7 @@ def task(
             return f"task {task_id}: completed"
         if state in {"failed", "cancelled"}:
             raise SmokeError(
-                f"task {task_id} {state}: {task_status.get('error')}. "
-                "See `python -m functions explain`."
+                f"task {task_id} {state}: {task_status.get('error')}. See `unstuck explain`."
             )
         if time.monotonic() > deadline:
             raise SmokeError(

@@ -1,4 +1,4 @@
-"""page: what operators look at. Deployed behind IAM as the function `page`; `python -m functions
+"""page: what operators look at. Deployed behind IAM as the function `page`; `unstuck
 dev` serves it at `/`.
 
 A Flask application of its own, since functions-framework hands every path to one function. It is

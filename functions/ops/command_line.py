@@ -1,4 +1,4 @@
-"""The command line: `python -m functions COMMAND`. Data goes to stdout, sentences to stderr."""
+"""The command line: `unstuck COMMAND`. Data goes to stdout, sentences to stderr."""
 
 import argparse
 import contextlib

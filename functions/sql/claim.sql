@@ -60,6 +60,14 @@ begin
       'the watch % has no word for completed: its tasks can be swept, but not run in the guard',
       '@watch@' using errcode = 'feature_not_supported';
   end if;
+  if not coalesce(p_rules -> '*' ?& array[
+    'pending_for', 'longest_pending_for', 'run_for', 'silent_for', 'attempts', 'lease', 'on_lost',
+    'backoff_first', 'backoff_factor', 'backoff_max'
+  ], false) then
+    raise exception 'the rules are not those of a policy: "*" lacks some'
+      using errcode = 'invalid_parameter_value',
+        hint = 'Send what `unstuck sql --rules` prints.';
+  end if;
   if p_task is null or p_chooses then  -- the first call may still run, with any task
     v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
     v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;

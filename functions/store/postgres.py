@@ -109,6 +109,6 @@ def _serves_on(code: str) -> bool:
 def _explain(function: str, error: RefusedError) -> StoreError:
     hint = ""
     if error.code in {"42883", "3F000", "42P01"}:
-        hint = ". Run `python -m functions migrate --apply` on this database first."
+        hint = ". Run `unstuck migrate --apply` on this database first."
     passing = not error.code or meaning_of(error.code) is Meaning.WEATHER
     return StoreError(f"{function}: {error}{hint}", retryable=passing, code=error.code)

@@ -84,6 +84,6 @@ def _member(answer: type[Record], kind: type[Enum], value: Any) -> Enum:
 def _unreadable(answer: type[Record], problem: str) -> StoreError:
     return StoreError(
         f"The database's answer {answer.__name__} {problem}. Its functions are of another release: "
-        "run `python -m functions migrate --apply`.",
+        "run `unstuck migrate --apply`.",
         retryable=False,
     )

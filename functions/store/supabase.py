@@ -36,12 +36,12 @@ NO_JSON = "22032"
 ABSENT_CODES = {"PGRST202", "PGRST106", "42883", "3F000", "42P01", "PGRST205"}
 """The codes for a function, a schema or a table that is not there, or not exposed."""
 INSTALL_HINT = (
-    " Put the output of `python -m functions sql --supabase` into supabase/migrations/ and push it "
-    "first (or run `python -m functions migrate --supabase --apply`)."
+    " Put the output of `unstuck sql --supabase` into supabase/migrations/ and push it "
+    "first (or run `unstuck migrate --supabase --apply`)."
 )
 GRANT_HINT = (
     " The service role lacks that right. What is ours is granted by "
-    "`python -m functions sql --supabase`; what is yours (a hook, a table it writes) you grant to "
+    "`unstuck sql --supabase`; what is yours (a hook, a table it writes) you grant to "
     "service_role."
 )
 KEY_HINT = (

@@ -5,6 +5,7 @@ Comments before a block: `<!-- expect 0,3 words -->` (exit codes, and words that
 `<!-- not run: why -->`. At the top of a page `<!-- given SQL -->` is what its database holds."""
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,3 +73,12 @@ def links(page: Path) -> list[str]:
 
 def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
+
+
+def commands_in(folder: Path) -> str:
+    """A folder for the PATH, which has `unstuck` as `make install` does."""
+    command = folder / "bin" / "unstuck"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m functions "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
+    return str(command.parent)

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -21,7 +20,7 @@ from functions.ops.reference import DOCS
 from functions.ops.reference import PAGES as MADE
 from functions.ops.reference.reasons import OUTCOMES, REASONS, STATES
 from functions.ops.reference.settings import described
-from tests.docs.pages import PAGES, ROOT, Block, blocks, database_of, links, name
+from tests.docs.pages import PAGES, ROOT, Block, blocks, commands_in, database_of, links, name
 
 RUN = sorted({block.page for page in PAGES for block in blocks(page, "sh") if block.runs})
 TARGETS = set(
@@ -29,6 +28,44 @@ TARGETS = set(
 )
 SERVED = {ROOT / "docs" / "tutorial.md"}
 """Pages that need the local server: test_tutorial.py."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_page_calls_the_command_by_its_one_name(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for language in ("ini", "yml", "python"):  # files for machines that have no such command
+        for block in blocks(page, language):
+            text = text.replace(block.text, "")
+    assert re.findall(r".*python -m functions.*", text) == []
+
+
+READ_THROUGH = [
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+    *(ROOT / "docs" / f"{page}.md" for page in ("tutorial", "explanation", "architecture")),
+    ROOT / "infra" / "README.md",
+]
+"""Pages that are no reference."""
+
+
+@pytest.mark.parametrize("page", READ_THROUGH, ids=name)
+def test_a_page_says_for_whom_it_is_and_how_long_it_takes(page: Path):
+    second = page.read_text(encoding="utf-8").splitlines()[2]
+    assert re.fullmatch(r"\*For you if .+\. \d+ minutes\.\*", second)
+
+
+def test_the_buttons_that_the_tutorial_names_are_on_the_page():
+    templates = (ROOT / "functions").rglob("templates/*.html")
+    text = " ".join(template.read_text(encoding="utf-8") for template in templates).lower()
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    buttons = re.findall(r"\*\*([^*]+)\*\*", tutorial)
+    assert len(buttons) >= 2
+    assert [button for button in buttons if button.lower() not in text] == []
+
+
+def test_the_site_has_every_page_in_its_navigation():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    pages = {name(page) for page in PAGES} - {"docs/README.md"}
+    assert set(re.findall(r": (\S+\.md)", text)) == pages
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -43,7 +80,7 @@ def test_the_commands_of_a_page_work_one_after_the_other(page: Path, database: s
     policy = tmp_path / "policy.yaml"
     policy.write_text(DEFAULT.read_text(encoding="utf-8"), encoding="utf-8")
     env = {**os.environ, "DATABASE_URL": database, "UNSTUCK_POLICY": str(policy), "NO_COLOR": "1"}
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    env["PATH"] = os.pathsep.join([commands_in(tmp_path), env["PATH"]])
     for block in blocks(page, "sh"):
         if block.runs:
             run(block, env)
@@ -70,10 +107,10 @@ def calls() -> list[tuple[str, str]]:
     named = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        lines = re.findall(r"`((?:python -m functions|make) [^`\n]+)`", text)
+        lines = re.findall(r"`((?:unstuck|make) [^`\n]+)`", text)
         for block in blocks(page, "sh", "", "console", "text"):
             ours = (line.strip().removeprefix(".venv/bin/") for line in block.text.splitlines())
-            lines += [line for line in ours if line.startswith(("python -m functions ", "make "))]
+            lines += [line for line in ours if line.startswith(("unstuck ", "make "))]
         named += [(name(page), line) for line in lines]
     return named
 
@@ -84,12 +121,12 @@ def test_each_command_and_option_that_is_named_exists(page: str, line: str):
     if words[0] == "make":
         assert words[1] in TARGETS
         return
-    command = words[3] if len(words) > 3 else "COMMAND"
+    command = words[1] if len(words) > 1 else "COMMAND"
     if command in {"COMMAND", "--help"}:
         return
     assert command in commands(), f"{page}: {line}"
     options = set(commands()[command]._option_string_actions)
-    used = {word.split("=")[0] for word in words[4:] if word.startswith("--")}
+    used = {word.split("=")[0] for word in words[2:] if word.startswith("--")}
     assert used <= options, f"{page}: {line}"
 
 

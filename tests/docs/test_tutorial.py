@@ -31,7 +31,7 @@ class Shell:
 
     def __call__(self, text: str) -> str:
         ours = text.replace("8080", str(self._port)).replace(".cache/dev", str(self._folder))
-        ours = ours.replace(".venv/bin/python", sys.executable)
+        ours = ours.replace(".venv/bin/unstuck", f"{sys.executable} -m functions")
         script = (
             f". {self._kept}\n{ours}\ndeclare -p TASK DATABASE_URL 2>/dev/null > {self._kept}; true"
         )

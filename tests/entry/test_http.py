@@ -91,7 +91,7 @@ def test_a_database_that_refuses_is_an_error_with_the_next_step_in_the_log(
     answer = http.ask(target, path, json=BODY_FOR_ALL)
     assert (answer.status_code, error_code(answer)) == (500, "store")
     assert "unstuck" not in answer.json["error"]["message"]
-    assert "python -m functions migrate --apply" in log("request_failed")[0]["error"]
+    assert "unstuck migrate --apply" in log("request_failed")[0]["error"]
     http.stop()  # or its connection keeps the database from being dropped
 
 

@@ -278,10 +278,22 @@ def test_a_table_is_tabs_and_the_words_are_apart(world: World) -> None:
         assert {line.count("\t") for line in lines} == {columns - 1}
         assert ran.err.strip().endswith((".", "explain TASK", "written"))
     ran = world("show", task)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.err[:14]) == (0, "Next: unstuck ")
     fields = dict(line.split("\t") for line in ran.out.splitlines() if line.count("\t") == 1)
     assert fields["task_id"] == task
     assert fields["attempt.worker"] == "worker-1"
+
+
+def test_it_ends_with_the_command_that_comes_next(world: World) -> None:
+    task = world.task()
+    assert world("stats").err == "Next: unstuck list\n"
+    for command in ("explain", "show"):
+        assert world(command, task).err == f"Next: unstuck cancel --id {task}\n"
+    failed = world.failed()
+    assert world("stats").err == "Next: unstuck list --state failed\n"
+    assert world("explain", failed).err == f"Next: unstuck retry --id {failed}\n"
+    world.old()
+    assert world("stats").err == "Next: unstuck list --stuck\n"
 
 
 def test_show_and_explain_say_the_same(world: World) -> None:
@@ -425,7 +437,7 @@ def test_an_error_ends_with_the_next_step(
     world.task()
     ran = world(*argv)
     assert (ran.code, ran.out) == (code, "")
-    text = ran.err.partition("\n`python -m functions ")[0]  # the help is the last line of some
+    text = ran.err.partition("\n`unstuck ")[0]  # the help is the last line of some
     assert text.strip().rstrip(".").endswith(step.rstrip("."))
 
 
@@ -458,7 +470,7 @@ def test_what_was_probably_meant_is_said_and_never_taken(
 
 
 def test_an_error_of_usage_ends_with_the_help_of_its_command(world: World) -> None:
-    assert world("stats", "--jsno").err.endswith("`python -m functions stats --help` shows all.\n")
+    assert world("stats", "--jsno").err.endswith("`unstuck stats --help` shows all.\n")
 
 
 def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -479,9 +491,7 @@ def test_a_database_without_the_migrations(
 ) -> None:
     ran = world(*argv, "--dsn", empty_database)
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.strip().endswith(
-        "Run `python -m functions migrate --apply` on this database first."
-    )
+    assert ran.err.strip().endswith("Run `unstuck migrate --apply` on this database first.")
 
 
 def test_3_found(world: World, empty_database: str) -> None:
@@ -491,7 +501,7 @@ def test_3_found(world: World, empty_database: str) -> None:
     assert world("migrate", "--check").code == 0
     ran = world("migrate", "--dsn", empty_database)
     assert ran.code == 3
-    assert ran.err.endswith(" steps missing. Next: python -m functions migrate --apply\n")
+    assert ran.err.endswith(" steps missing. Next: unstuck migrate --apply\n")
 
 
 def test_check_of_one_task_says_when_there_is_none(world: World) -> None:

@@ -157,7 +157,7 @@ def test_a_project_without_our_functions_says_how_to_install_them(store):
         respx.post(f"{URL}/rest/v1/rpc/beat").mock(return_value=hidden)
         for _ in range(2):
             with pytest.raises(
-                StoreError, match=r"unstuck_beat|Could not find.*python -m functions sql --supabase"
+                StoreError, match=r"unstuck_beat|Could not find.*unstuck sql --supabase"
             ) as refused:
                 beat(store)
             assert not refused.value.retryable

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from functions.core.answers import Attempt, TaskStatus
 from functions.core.explain import explain
+from functions.core.states import OPEN, State
 from functions.errors import StoreError
 from functions.ops.cli import target
-from functions.ops.cli.out import print_table, span
+from functions.ops.cli.out import PROGRAM, print_message, print_table, span
 
 ATTEMPT = (
     "number",
@@ -59,6 +60,20 @@ def read(options: argparse.Namespace) -> Task:
 def sentence(task: Task) -> str:
     status = task.status
     return f"{status.kind or 'task'} {status.task_id} is {status.word}. {task.explanation}"
+
+
+def print_next(task: Task) -> None:
+    """The command that most people need next, on stderr."""
+    status = task.status
+    if status.overdue:
+        words = "sweep"
+    elif status.state in {State.FAILED, State.CANCELLED}:
+        words = f"retry --id {status.task_id}"
+    elif status.state in OPEN:
+        words = f"cancel --id {status.task_id}"
+    else:
+        return
+    print_message(f"Next: {PROGRAM} {words}")
 
 
 def print_timeline(attempts: list[Attempt]) -> None:

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from functions.core import explain
@@ -15,7 +14,7 @@ from functions.core.redact import redacted_text
 from functions.core.visible import visible
 from functions.ops.cli.table import BOLD, NOTHING, PLAIN, block, drawn
 
-PROGRAM = "unstuck" if Path(sys.argv[0]).name == "unstuck" else "python -m functions"
+PROGRAM = "unstuck"
 """What a person types before a command: the console script, or the package of a checkout."""
 FINE, ERROR, USAGE, FOUND, UNREACHABLE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 """The exit codes of every command."""

@@ -74,11 +74,10 @@ def run(options: argparse.Namespace) -> int:
         print(adopt.text(watches), end="")
     if not options.write:
         return print_message(
-            "Put it under `watches:` in policy.yaml (--write does), then: "
-            "python -m functions migrate --apply"
+            "Put it under `watches:` in policy.yaml (--write does), then: unstuck migrate --apply"
         )
     besides = adopt.write(watches, path, others)
-    return print_message(f"written. {besides}Next: python -m functions migrate --apply", FINE)
+    return print_message(f"written. {besides}Next: unstuck migrate --apply", FINE)
 
 
 def _own_watches(connection: "Connection", path: Path) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""completion: what makes the TAB key know the commands and options. It defines `unstuck` for
-`python -m functions`, unless that is installed as a command.
+"""completion: what makes the TAB key know the commands and options. Where no `unstuck` is on the
+PATH it defines one, which works in a checkout.
 
-bash: eval "$(python -m functions completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc, after
-compinit; fish: python -m functions completion fish | source, in ~/.config/fish/config.fish."""
+bash: eval "$(unstuck completion bash)" in ~/.bashrc; zsh: the same in ~/.zshrc, after compinit;
+fish: unstuck completion fish | source, in ~/.config/fish/config.fish."""
 
 import argparse
+import shutil
 
 from functions.core.states import State
 from functions.ops.cli.out import FINE, PROGRAM, print_json
@@ -16,8 +17,7 @@ FUNCTIONS = {
     "zsh": 'unstuck() { python -m functions "$@" }',
     "fish": "function unstuck; python -m functions $argv; end",
 }
-"""The command `unstuck` in each shell, where it is not installed: a completion belongs to one word,
-and ours are three."""
+"""The command `unstuck` in each shell, where it is not on the PATH."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +28,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import shtab
 
-    options.parser.prog = "unstuck"
+    options.parser.prog = PROGRAM
     for command in options.commands.values():
         _complete_values(command)
     completion = shtab.complete(options.parser, options.shell)
-    function = "" if PROGRAM == "unstuck" else f"{FUNCTIONS[options.shell]}\n"
+    function = "" if shutil.which(PROGRAM) else f"{FUNCTIONS[options.shell]}\n"
     script = f"{completion}\n{function}"
     if options.json:
         print_json({"shell": options.shell, "script": script})

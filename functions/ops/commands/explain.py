@@ -19,4 +19,5 @@ def run(options: argparse.Namespace) -> int:
         return FINE
     print_line(one_task.sentence(task))
     one_task.print_timeline(task.attempts)
+    one_task.print_next(task)
     return FINE

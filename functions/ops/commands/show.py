@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     print_line(one_task.sentence(task))
     print_table(("field", "value"), _rows(fields))
     one_task.print_timeline(task.attempts)
+    one_task.print_next(task)
     return FINE
 
 

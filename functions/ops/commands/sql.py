@@ -1,6 +1,7 @@
 """sql: the SQL of the policy, for review or for supabase/migrations/."""
 
 import argparse
+import json
 
 from functions.core.policy import Policy
 from functions.errors import PolicyError
@@ -37,6 +38,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "the database of --dsn has, which is only read",
     )
     target.add_word(parser)
+    parser.add_argument(
+        "--rules",
+        action="store_true",
+        help="instead the rules of each watch, as the SQL functions take them, in one JSON object",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -49,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
     schema = options.schema if options.supabase else None
     if options.schema != SCHEMAS[0] and not schema:
         raise PolicyError("--schema is for the REST API of Supabase. Give --supabase too.")
-    if options.json:
+    if options.rules:
+        print_json({name: json.loads(each.rules_json) for name, each in policy.watches.items()})
+    elif options.json:
         print_json(
             {
                 "steps": [

@@ -7,7 +7,15 @@ from typing import Any
 from functions.core.answers import Overview
 from functions.core.record import plain
 from functions.ops.cli import target
-from functions.ops.cli.out import FINE, print_json, print_line, print_table, span
+from functions.ops.cli.out import (
+    FINE,
+    PROGRAM,
+    print_json,
+    print_line,
+    print_message,
+    print_table,
+    span,
+)
 
 HELP = "count tasks by state and kind, and endings by reason"
 OVERVIEW: dict[str, tuple[str, ...]] = {
@@ -52,7 +60,16 @@ def run(options: argparse.Namespace) -> int:
         for columns, rows in tables(overview):
             print_table(columns, rows)
         print_line(summary(overview))
-    return FINE
+    return print_message(f"Next: {PROGRAM} {_next(list(overviews.values()))}")
+
+
+def _next(overviews: list[Overview]) -> str:
+    """What leads to the tasks that need somebody, if there are any."""
+    if any(overview.overdue.count for overview in overviews):
+        return "list --stuck"
+    if any(group.outcome == "failed" for overview in overviews for group in overview.ended):
+        return "list --state failed"
+    return "list"
 
 
 def tables(overview: Overview) -> list[tuple[tuple[str, ...], list[list[Any]]]]:

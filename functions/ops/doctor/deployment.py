@@ -70,7 +70,7 @@ def migrations(steps: Iterable[str]) -> list[Finding]:
             "migrations",
             f"the database lacks {missing}",
             "the verbs are absent, or are those of another policy.",
-            "Run `python -m functions migrate --apply`.",
+            "Run `unstuck migrate --apply`.",
         )
     ]
 
@@ -136,10 +136,7 @@ def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
         "unstuck.sweeps "
         "order by started_at desc limit 1"
     ).fetchone()
-    do = (
-        "Look at Cloud Scheduler and at the log of `sweep`, or run `python -m functions sweep` "
-        "from cron."
-    )
+    do = "Look at Cloud Scheduler and at the log of `sweep`, or run `unstuck sweep` from cron."
     why = NO_SWEEP
     if row is None:
         return [warns(None, "sweep", "no sweep has run yet", why, do)]

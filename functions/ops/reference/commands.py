@@ -23,14 +23,14 @@ _HEAD = """# Commands
 
 <!-- Made by `make docs` from the commands' own help. Edit that instead. -->
 
-`python -m functions COMMAND` with the Python of a checkout's `.venv`, or `unstuck COMMAND` after
+`unstuck COMMAND`: in a checkout `.venv/bin/unstuck` after `make install`, anywhere after
 `pipx install .` there. Data goes to stdout, messages to stderr. A command that writes first shows
 what it would do; it writes with `--apply`, or when a person at the terminal says yes. Tables are
 drawn on a terminal, as wide as it is, and separated by tabs otherwise; `NO_COLOR` is respected.
 Options are not abbreviated. An error ends with the next step. The words are in the
 [glossary](glossary.md); a *watch* is a table of [policy.yaml](policy.md).
 
-`eval "$(python -m functions completion bash)"` makes the TAB key complete commands and options (zsh
+`eval "$(unstuck completion bash)"` makes the TAB key complete commands and options (zsh
 and fish too).
 
 ## Exit codes
@@ -43,7 +43,7 @@ and fish too).
 def _command(name: str, command: argparse.ArgumentParser) -> str:
     actions = command._actions  # noqa: SLF001 - argparse has no other way
     arguments = [_value_name(action) for action in actions if not action.option_strings]
-    usage = " ".join(["python -m functions", name, *arguments, "[OPTIONS]"])
+    usage = " ".join(["unstuck", name, *arguments, "[OPTIONS]"])
     lines = [
         f"## {name}\n",
         f"{command.description}\n",

@@ -10,7 +10,7 @@ _HEAD = """# SQL functions and tables
 
 <!-- Made by `make docs` from the comments in functions/sql. Edit those instead. -->
 
-A summary of what `python -m functions sql` prints for the default policy. A *watch* is a table that
+A summary of what `unstuck sql` prints for the default policy. A *watch* is a table that
 Unstuck looks after, and each has functions of its own that carry its name; those of the default
 one, `tasks`, are shown. Each call carries the rules of policy.yaml as JSON. Every function that
 writes answers with a `verdict`. Other words are in the [glossary](glossary.md).

@@ -47,7 +47,7 @@
 /**
  * @typedef {object} Options
  * @property {string} url - of task_status
- * @property {string | (() => string | Promise<string>)} [token] - the user's JWT, or a function
+ * @property {string | (() => string | undefined | Promise<string | undefined>)} [token] - the user's JWT, or a function
  *   that gives a fresh one
  * @property {(update: Update) => void} [onUpdate] - called when there is something new to show
  * @property {number} [timeout] - milliseconds until it gives up waiting (an hour)
