@@ -157,22 +157,35 @@ def last_sweep(connection: Connection, policy: Policy) -> list[Finding]:
 def outbox(connection: Connection, policy: Policy) -> list[Finding]:
     """The address is known to the function `sweep` alone. But what it never sent waits in the
     outbox."""
-    if not _exists(connection, "unstuck.outbox"):
+    tells = any(watch.notify is not False for watch in policy.watches.values())
+    if not tells or not _exists(connection, "unstuck.outbox"):
         return []
     row = connection.execute(
-        "select count(*), extract(epoch from clock_timestamp() - min(at))::float8 from "
-        "unstuck.outbox where ended_at is null"
+        "select count(*) filter (where ended_at is null), "
+        "extract(epoch from clock_timestamp() - min(at) filter (where ended_at is null))::float8, "
+        "count(*) filter (where outcome = 'given up' and ended_at > now() - interval '1 day') "
+        "from unstuck.outbox"
     ).fetchone()
-    count, age = row or (0, None)
+    count, age, undelivered = row or (0, None, 0)
+    if undelivered:
+        return [
+            warns(
+                None,
+                "notify",
+                f"{counted(undelivered, 'end')} could not be told in a day and were given up",
+                "a receiver knows nothing of them.",
+                "See infra/runbooks/NotificationGivenUp.md: correct the address, send them again.",
+            )
+        ]
     if age is None or age <= MISSED_SWEEPS * policy.sweep_every:
         if not any(watch.notify for watch in policy.watches.values()):
             return []
-        return [fine(None, "notify", "no failure waits to be told")]
+        return [fine(None, "notify", "no end waits to be told")]
     return [
         warns(
             None,
             "notify",
-            f"{count} failures wait to be told, the oldest since {span(age)}",
+            f"{counted(count, 'end')} still to be told, the oldest since {span(age)}",
             "nobody hears of them.",
             "Set NOTIFY_URL for the function `sweep`; where it is set, see `notification_failed` "
             "in its log.",

@@ -466,6 +466,7 @@ def test_a_queue_that_is_slower_than_its_arrivals_is_told_with_its_numbers(world
 
 def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
     world.jobs()
+    world.policy = parse(HEAD.replace("    key: id\n", "    key: id\n    notify: false\n"))
     world.run(
         "insert into unstuck.outbox (watch, task_id, number, kind, reason, at) "
         "values ('jobs', '1', 1, 'job', 'stale', now() - interval '1 h')"
@@ -475,12 +476,14 @@ def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
     )
     world.policy = parse(HEAD.replace("    key: id\n", "    key: id\n    notify: true\n"))
     migrate(world.dsn, world.policy)
-    assert "1 failures wait to be told, the oldest since 1h" in (
+    assert "1 end still to be told, the oldest since 1h" in (
         text := world.only_finding("notify", "warns")
     )
     assert "NOTIFY_URL" in text
     world.run("update unstuck.outbox set at = now()")
     assert len(world.findings("notify", "fine")) == 1
+    world.run("update unstuck.outbox set ended_at = now(), outcome = 'given up'")
+    assert "1 end could not be told in a day" in world.only_finding("notify", "warns")
 
 
 @pytest.fixture
