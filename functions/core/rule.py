@@ -171,6 +171,34 @@ class Rule(PolicyRecord):
         default=3600.0,
         optional=True,
     )
+    retention_result: float | None = policy_key(
+        TIME,
+        "When the result of a completed task goes; the row stays.",
+        at="retention.result",
+        default=None,
+        optional=True,
+    )
+    retention_completed: float | None = policy_key(
+        TIME,
+        "When the row of a completed task goes.",
+        at="retention.completed",
+        default=None,
+        optional=True,
+    )
+    retention_failed: float | None = policy_key(
+        TIME,
+        "When the row of a failed task goes.",
+        at="retention.failed",
+        default=None,
+        optional=True,
+    )
+    retention_cancelled: float | None = policy_key(
+        TIME,
+        "When the row of a cancelled task goes.",
+        at="retention.cancelled",
+        default=None,
+        optional=True,
+    )
     lease: float
     """`lease.for` of the policy, so that it travels with the rule."""
     handler: str = policy_key(
@@ -223,6 +251,12 @@ class Rule(PolicyRecord):
         return self.notify.get(outcome, outcome == "failed")
 
     @property
+    def retains(self) -> bool:
+        """Whether it says when ended tasks go."""
+        ends = (self.retention_completed, self.retention_failed, self.retention_cancelled)
+        return any((self.retention_result, *ends))
+
+    @property
     def is_limited(self) -> bool:
         return any((self.limit_running, self.limit_per_owner, self.limit_per_minute))
 
@@ -241,6 +275,8 @@ RULE = mapping_of(
         "limit": "How many tasks of the kind run at once or start in a minute: no claim takes one "
         "too many, and what has to wait burns no attempt. The slot of a dead worker comes back "
         "when its attempt is ended. `limits` of the watch holds for all kinds together.",
+        "retention": "When ended tasks go, after their end. What is not named stays. For a table "
+        "that `migrate` made, or one with `deletes`.",
         "breaker": "Pauses the kind while what it needs is away, and says so once.",
     },
     singles={"cost": CENTS},

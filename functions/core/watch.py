@@ -265,6 +265,12 @@ class Watch(PolicyRecord):
         "Which end of the priority is claimed first. A table that `migrate` made has `highest`.",
         default="highest",
     )
+    deletes: bool = policy_key(
+        FLAG,
+        "Whether `retention` of the rules holds for this adopted table: then the sweep deletes its "
+        "ended rows, which needs the right to.",
+        default=False,
+    )
     ageing: float = policy_key(
         TIME,
         "A task that waits for so long behind more urgent ones comes before them: one claim of "
@@ -365,6 +371,11 @@ class Watch(PolicyRecord):
             }
             for kind, rule in self.rules.items()
         }
+
+    @property
+    def retains(self) -> bool:
+        """Whether ended tasks go."""
+        return any(rule.retains for rule in self.rules.values())
 
     @property
     def ends_alike(self) -> bool:

@@ -134,6 +134,11 @@ def _check_parts(value: Value, watch: Watch) -> None:
         (value.get("urgent") or value["columns"]).fail(
             "is `lowest`, but the index of our own table has the highest priority first. Remove it."
         )
+    if watch.retains and not (watch.own or (watch.deletes and watch.clocks.get("finished"))):
+        value["rules"].fail(
+            "names a `retention`, but the table is not our own. Add `deletes: true` and "
+            "clocks.finished to the watch, or remove it."
+        )
     if watch.create_per_minute is not None and not watch.own:
         value["limits"].fail(
             "needs `own: true`: tasks of another table are not created by Unstuck. Remove it."

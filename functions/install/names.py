@@ -23,6 +23,7 @@ INDEXES = (
     "turn",
     "kind_turn",
     "owner_turn",
+    "finished",
 )
 SECTIONS = ("stuck", "running", "pending", "ended", "by_key", "range")
 """Of the operators' page, by number: an answer of page.sql carries it to the next question."""
@@ -60,6 +61,8 @@ def _words(table: Table) -> dict[str, Value]:
         "rehearses": literal(watch.fence == "observe"),
         "table": table.name,
         "in_schema": table.name.removesuffix(identifier(bare)),
+        "retains": literal((watch.own or watch.deletes) and bool(watch.clocks.get("finished"))),
+        "has_result": literal(table.can_lose_result),
         "has_priority": literal("priority" in watch.columns),
         "table_literal": literal(table.name),
         "key": table.key,
@@ -133,6 +136,8 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "queued": table.queued,
         "queued_bound": table.queued_bound,
         "due": table.due,
+        "finished": lambda row: table.clock(row, "finished"),
+        "no_result": table.without_result,
         "started": lambda row: table.clock(row, "started"),
         "alive": table.alive,
         "alive_bound": table.alive_bound,

@@ -47,6 +47,7 @@ VERBS = (
     "claim",
     "settle",
     "sweep",
+    "retain",
     "batch",
     "status",
     "overview",

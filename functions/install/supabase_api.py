@@ -54,6 +54,7 @@ WATCH_VERBS = (
     "batch",
     "pass_over",
     "orphans",
+    "retain",
     "redispatch",
     "page",
     "pulse",
@@ -63,7 +64,7 @@ WATCH_VERBS = (
     "swept",
 )
 """What a store calls; all else in our schema is called by these."""
-LONG = ("sweep", "batch", "orphans", "prune")
+LONG = ("sweep", "batch", "orphans", "prune", "retain")
 """These may take 60 s and the others 8 s, as the store lets them. PostgREST says so to the database
 (by itself Supabase ends a statement of its API after 8 s, another PostgREST never)."""
 

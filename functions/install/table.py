@@ -446,6 +446,20 @@ class Table:
         order = "asc" if self.watch.urgent == "lowest" else "desc"
         return [f"{self._priority(row)} {order}"]
 
+    @property
+    def can_lose_result(self) -> bool:
+        """Whether the column of the result may be empty."""
+        name = self.watch.columns.get("result")
+        return name is not None and not self.column(name).not_null
+
+    def without_result(self, row: str) -> str:
+        """The assignment that empties the result; where that cannot be, one that changes
+        nothing."""
+        name = self.watch.columns.get("result")
+        if name is None or not self.can_lose_result:
+            return f"{self.key} = {row}.{self.key}"
+        return f"{identifier(name)} = null"
+
     def claim_index(self, *, by_kind: bool) -> str | None:
         """What an index has to hold for a claim of the next task, of one kind or of any. None where
         no index can: a time that another table has."""

@@ -161,6 +161,16 @@ language sql immutable as $$
   end
 $$;
 
+-- Whether any rule says when ended tasks go.
+create or replace function unstuck.names_retention(p_rules jsonb) returns boolean
+language sql immutable parallel safe as $$
+  select exists (
+    select
+    from jsonb_each(p_rules) r, jsonb_object_keys(r.value) as k (name)
+    where starts_with(k.name, 'retention_')
+  )
+$$;
+
 -- Whether a push may take a task of the kind without naming it.
 create or replace function unstuck.is_chosen(p_rules jsonb, p_kind text) returns boolean
 language sql immutable parallel safe as $$

@@ -485,6 +485,16 @@ class Store(ABC):
         answer = self._verb("pauses_told", p_watches=watches, p_forgotten=float(forgotten))
         return read_all(ToldPause, answer)
 
+    def retain(self, watch: Watch) -> int:
+        """Deletes results and rows of ended tasks whose time is over, a bounded number."""
+        gone = self._verb(
+            f"{watch.name}_retain",
+            BATCH_TIMEOUT_SECONDS,
+            longest_call=BATCH_TIMEOUT_SECONDS,
+            p_rules=watch.rules_json,
+        )
+        return int(gone["results"]) + int(gone["rows"])
+
     def prune(self, keep: float, installation: str = "") -> int:
         of_one: dict[str, Any] = {"p_installation": installation} if installation else {}
         return int(self._verb("prune", p_keep=keep, **of_one))

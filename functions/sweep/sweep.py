@@ -387,6 +387,12 @@ class _Run:
 
     def _prune(self, _: float) -> None:
         self.counts.pruned = self.store.prune(self.policy.retention, self.policy.own_part)
+        for watch in self.watches:
+            if watch.retains:
+                self._guarded(watch, self._retain)
+
+    def _retain(self, watch: Watch) -> None:
+        self.counts.pruned += self.store.retain(watch)
 
     def _overview(self, _: float) -> None:
         for watch in self.watches:

@@ -68,11 +68,15 @@ def test_the_order_of_the_rules_does_not_matter():
     assert parse(last).watch().rules == parse(TEXT).watch().rules
 
 
+UNSET = ("pending_at_most", "limit_", "breaker_", "retention_")
+"""Fields of a rule that travel only where the policy states them begin so."""
+
+
 def test_the_rules_travel_to_the_database_whole_as_plain_json_and_short():
     watch = load(str(DEFAULT)).watch()
     rules = json.loads(watch.rules_json, parse_constant=pytest.fail)
     names = set(Rule.field_types) - PYTHON_ONLY
-    unset = {name for name in names if name.startswith(("pending_at_most", "limit_", "breaker_"))}
+    unset = {name for name in names if name.startswith(UNSET)}
     assert rules["*"].keys() == names - unset | {"longest_pending_for", "ageing"}
     for kind, rule in watch.rules.items():
         unstated = {name: getattr(Rule, name) for name in unset}

@@ -41,6 +41,7 @@ ALL = [
     "0020_turn.tasks",
     "0020_watchdog",
     "0021_turn_index.tasks",
+    "0022_finished.tasks",
     "shared",
     "verbs.tasks",
 ]
@@ -212,6 +213,7 @@ def test_a_second_watch_is_added_beside_the_first(database):
         "0018_callback.videos",
         "0020_turn.videos",
         "0021_turn_index.videos",
+        "0022_finished.videos",
         "verbs.videos",
     ]
     assert value(database, "select unstuck.videos_create('image') ->> 'verdict'") == "created"

@@ -384,6 +384,10 @@ create index if not exists "tasks_owner_turn" on "public"."tasks" (kind, (coales
 drop index if exists "public"."tasks_claim";
 drop index if exists "public"."tasks_kinds";
 
+-- 0022_finished.tasks
+-- What has ended and is old is found by its pages (retention of tasks). Such an index costs a write next to nothing.
+create index if not exists "tasks_finished" on "public"."tasks" using brin (finished_at) with (autosummarize = on);
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -1274,6 +1278,16 @@ language sql immutable as $$
     when (p_first ->> 'retry_after')::float8 <= (p_second ->> 'retry_after')::float8 then p_first
     else p_second
   end
+$$;
+
+-- Whether any rule says when ended tasks go.
+create or replace function unstuck.names_retention(p_rules jsonb) returns boolean
+language sql immutable parallel safe as $$
+  select exists (
+    select
+    from jsonb_each(p_rules) r, jsonb_object_keys(r.value) as k (name)
+    where starts_with(k.name, 'retention_')
+  )
 $$;
 
 -- Whether a push may take a task of the kind without naming it.
@@ -4582,6 +4596,56 @@ begin
   ));
   null;
   return v_count;
+end $$;
+
+-- retain: the retention of ended tasks, a bounded number in each run of the sweep: the result of a
+-- task first, its row later, each when the rule of its kind says so. What a rule does not name
+-- stays. Answers how many results and rows went.
+create or replace function unstuck.tasks_retain(p_rules jsonb, p_limit integer default 500)
+returns jsonb language plpgsql as $$
+declare
+  v_now     constant timestamptz := clock_timestamp();
+  v_results integer := 0;
+  v_rows    integer := 0;
+begin
+  if not true or not unstuck.names_retention(p_rules) then
+    return jsonb_build_object('results', 0, 'rows', 0);
+  end if;
+  null;
+  if true then
+    perform set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);
+    update "public"."tasks" t
+    set "result" = null
+    where t."id" = any (array(
+      select o."id"
+      from "public"."tasks" o
+      where o."status" = 'completed'
+        and o."result" is not null
+        and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_result')
+        and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_result')
+      limit p_limit
+      for update skip locked
+    ));
+    get diagnostics v_results = row_count;
+    perform set_config('unstuck.override', '', true);
+  end if;
+  delete from "public"."tasks" t
+  where t."id" = any (array(
+    select o."id"
+    from "public"."tasks" o
+    where o."status" in ('completed', 'failed', 'cancelled')
+      and o."finished_at" < v_now - least(
+        unstuck.shortest(p_rules, 'retention_completed'),
+        unstuck.shortest(p_rules, 'retention_failed'),
+        unstuck.shortest(p_rules, 'retention_cancelled')
+      )
+      and o."finished_at" < v_now
+        - unstuck.rule_seconds(p_rules, o."kind", 'retention_' || case when o."status" = 'pending' then 'pending' when o."status" = 'processing' then 'running' when o."status" = 'completed' then 'completed' when o."status" = 'failed' then 'failed' when o."status" = 'cancelled' then 'cancelled' end)
+    limit p_limit
+    for update skip locked
+  ));
+  get diagnostics v_rows = row_count;
+  return jsonb_build_object('results', v_results, 'rows', v_rows);
 end $$;
 
 -- batch: one batch of a sweep's run, named by the caller. A batch whose answer was lost is not

@@ -22,7 +22,7 @@ from tests.upgrade.walk import Walk
 
 RELEASED = Path(__file__).with_name("released.sql")
 POLICY = load(str(DEFAULT))
-PAUSES = {"pause", "resume", "pauses", "pauses_told"}
+PAUSES = {"pause", "resume", "pauses", "pauses_told", "retain"}
 NEWER_VERBS = {"pass_over", "clock_jumped", "stuck", "held_by", "pace", "unsure"} | PAUSES
 """The last release has no such function. `stuck` is for people at a terminal alone. `pass_over` is
 asked for only when a batch of one has failed; then that watch ends its part of the run, as it did

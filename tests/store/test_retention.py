@@ -1,0 +1,72 @@
+"""Retention of ended tasks: the result first, the row later, by kind and by how they ended."""
+
+import pytest
+
+from functions.core.policy import Watch
+from functions.core.record import replace
+from tests.store.steps import claimed, created, one, settled
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def tidy(tasks: Watch) -> Watch:
+    star = replace(
+        tasks.rule("*"),
+        retention_result=7 * DAY,
+        retention_completed=30 * DAY,
+        retention_failed=90 * DAY,
+    )
+    return replace(tasks, rules=tasks.rules | {"*": star, "image": star})
+
+
+def pass_days(db, days: int) -> None:
+    """Since the ends: the fence keeps the time of an end."""
+    db.execute("alter table tasks disable trigger unstuck_fence")
+    db.execute("update tasks set finished_at = finished_at - make_interval(days => %s)", (days,))
+    db.execute("alter table tasks enable trigger unstuck_fence")
+
+
+def ids(db) -> set[str]:
+    return {str(row["id"]) for row in db.execute("select id from tasks").fetchall()}
+
+
+def ended(store, watch, outcome="complete", kind="image", **more) -> str:
+    attempt = claimed(store, watch, kind)
+    settled(store, watch, attempt, outcome, **more)
+    return attempt.task_id
+
+
+def test_first_the_result_goes_then_the_row_and_a_failed_one_stays_longer(store, db, tidy):
+    done = ended(store, tidy, result={"n": 1})
+    failed, waiting = ended(store, tidy, "fail"), created(store, tidy)
+    assert store.retain(tidy) == 0
+    pass_days(db, 8)
+    assert store.retain(tidy) == 1
+    row = one(db, "select status, result from tasks where id = %s", done)
+    assert row == {"status": "completed", "result": None}
+    pass_days(db, 30)
+    assert store.retain(tidy) == 1
+    assert ids(db) == {failed, waiting}
+    pass_days(db, 60)
+    assert store.retain(tidy) == 1
+    assert ids(db) == {waiting}, "what has not ended is never touched"
+
+
+def test_a_kind_or_an_end_that_no_rule_names_stays(store, db, tasks):
+    rule = replace(tasks.rule("*"), retention_completed=DAY)
+    watch = replace(tasks, rules=tasks.rules | {"patient": rule})
+    image, patient = ended(store, watch), ended(store, watch, kind="patient")
+    failed = ended(store, watch, "fail", kind="patient")
+    pass_days(db, 1000)
+    assert store.retain(watch) == 1
+    assert ids(db) == {image, failed}
+    assert patient not in ids(db)
+
+
+def test_an_adopted_table_keeps_all_unless_its_watch_says_so(store, db, jobs):
+    rule = replace(jobs.rule("*"), retention_completed=DAY)
+    watch = replace(jobs, rules={"*": rule})
+    db.execute("insert into \"Media Jobs\" (\"State\", queued_at) values ('done', '2020-01-01')")
+    assert store.retain(watch) == 0
+    assert one(db, 'select count(*) from "Media Jobs"')["count"] == 1
