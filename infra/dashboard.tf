@@ -26,11 +26,6 @@ locals {
   ])
 }
 
-moved {
-  from = google_monitoring_dashboard.this
-  to   = google_monitoring_dashboard.this[0]
-}
-
 resource "google_monitoring_dashboard" "this" {
   count = var.dashboard ? 1 : 0
   dashboard_json = jsonencode({

@@ -39,6 +39,7 @@ resource "google_logging_metric" "this" {
 
 # Cloud Monitoring must know the metric before the SLO is made. Alerts need no pause: see disable_metric_validation in alerts.tf.
 resource "time_sleep" "metrics" {
+  count           = var.slo ? 1 : 0
   create_duration = "60s"
   triggers        = { metrics = join(",", sort(keys(module.policy.metrics))) }
   depends_on      = [google_logging_metric.this]

@@ -90,6 +90,7 @@ FLAGS = {
     "secrets create": {"--replication-policy"},
     "secrets versions add": {"--data-file"},
     "secrets versions disable": {"--secret"},
+    "secrets versions list": set(),
     "services enable": set(),
     "storage buckets add-iam-policy-binding": {"--member", "--role"},
     "storage buckets create": {"--location", "--uniform-bucket-level-access"},

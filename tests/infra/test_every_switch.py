@@ -227,7 +227,7 @@ def test_what_the_platform_says_of_an_instance_of_a_pool_goes_to_the_rescue(infr
 
 def test_what_nothing_can_ask_for_is_waited_for(infra: Infra) -> None:
     waits = made(infra, "time_sleep")
-    assert set(waits) == {"apis", "iam", "metrics"}
+    assert set(waits) == {"apis", "iam", "metrics[0]"}
     assert {one["create_duration"] for one in waits.values()} == {"60s"}
     assert all(one["triggers"] for one in waits.values()), "what is added later is waited for too"
 
