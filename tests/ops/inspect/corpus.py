@@ -156,6 +156,8 @@ def insert(connection: Connection, real: Real, word: Any, age: str, state: str) 
             and column.name not in values
         ):
             values[column.name] = _value(connection, table, column)
+    if (limit := real.column("max_attempts")) in values:
+        values[limit] = "3"  # as its application would, since it tries again
     key = table.key[0]
     names, sql_values = ", ".join(map(identifier, values)), ", ".join(values.values())
     statement = (
