@@ -74,7 +74,8 @@ def count() -> str:
 @blueprint.get("/part/failures")
 def failures() -> str:
     answers = tables.answers(lambda watch: page().store().failures(watch, DAY), tables.shown())
-    return render_template("_failures.html", by_table=tables.of_shown(answers))
+    opened = request.args.get("opened") == "1"
+    return render_template("_failures.html", by_table=tables.of_shown(answers), opened=opened)
 
 
 @blueprint.get("/part/day")

@@ -120,6 +120,7 @@ def test_failures_are_counted_by_what_they_say(here):
         ("7", "The image"),
         ("1", "The printer"),
     ]
+    assert "8 failed in the last 24 h, with 2 messages" in read(text)
     link = re.search(r'href="([^"]*printer[^"]*)"', text)[1].replace("&amp;", "&")
     assert row_ids(here.client.get(link).text) == [other]
 
