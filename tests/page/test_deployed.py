@@ -2,6 +2,7 @@
 and what it refuses."""
 
 import base64
+import contextlib
 import json
 import re
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+from playwright.sync_api import Error
 
 from tests.page.axe import violations
 from tests.sweep.steps import sweep
@@ -249,6 +251,28 @@ def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count
     counts = [line["count"] for line in lines_about(deployed, "kind=bulk")]
     assert (sum(counts), len(counts) >= 5) == (500, True), "in batches"
     deployed.store.operate(deployed.watch, "cancel", tasks)
+
+
+def test_a_late_refresh_does_not_bring_back_what_was_shown_before_a_filter(deployed, quiet):
+    deployed.failed(1, kind="late-list")
+    deployed.tasks(1, kind="late-list")
+    quiet.goto(f"{deployed.url}/?kind=late-list")
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    quiet.route("**/part/list*", hold)
+    eventually(lambda: quiet.wait_for_timeout(100) or held, message="the list does not refresh")
+    quiet.select_option("select[name=state]", "failed")
+    quiet.wait_for_selector("#all-retry")
+    quiet.unroute("**/part/list*")
+    for route in held:
+        with contextlib.suppress(Error):  # the browser has given it up
+            route.continue_()
+    quiet.wait_for_timeout(300)
+    assert quiet.locator(".tasks tbody tr").count() == 1
+    assert quiet.is_visible("#all-retry")
 
 
 def test_a_task_is_cancelled_on_its_page_where_its_state_allows_it(deployed, quiet):
