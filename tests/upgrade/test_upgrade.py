@@ -23,7 +23,8 @@ from tests.upgrade.walk import Walk
 RELEASED = Path(__file__).with_name("released.sql")
 POLICY = load(str(DEFAULT))
 PAUSES = {"pause", "resume", "pauses", "pauses_told", "retain"}
-NEWER_VERBS = {"pass_over", "clock_jumped", "stuck", "held_by", "pace", "unsure"} | PAUSES
+NUMBERS = {"count", "failures", "metrics", "suspended_for"}
+NEWER_VERBS = {"pass_over", "clock_jumped", "stuck", "held_by", "pace", "unsure", *PAUSES, *NUMBERS}
 """The last release has no such function. `stuck` is for people at a terminal alone. `pass_over` is
 asked for only when a batch of one has failed; then that watch ends its part of the run, as it did
 before. `clock_jumped` only when a begin tells the time, which one of the last release does not.
