@@ -45,6 +45,8 @@ declare
   v_counts jsonb := '@counts@';
   v_errors text[] := '{}';
 begin
+  -- A search without an index looks so dear that it would be compiled, which took 20 seconds.
+  perform set_config('jit', 'off', false);
   v_begun := unstuck.sweep_begin(
     null, 'pg_cron', @budget@, p_installation => '@installation@'
   );
