@@ -2944,7 +2944,11 @@ begin
     and t.kind = new.kind
     and coalesce(t.owner, '') = new.owner
     and t.priority = new.priority
-  order by t.kind desc, coalesce(t.owner, '') desc, t.priority, coalesce(t.turn, t.scheduled_at) desc
+  order by
+    t.kind desc,
+    coalesce(t.owner, '') desc,
+    t.priority,
+    coalesce(t.turn, t.scheduled_at) desc
   limit 1;
   if not found then
     select coalesce(t.turn, t.scheduled_at)
