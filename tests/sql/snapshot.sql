@@ -378,9 +378,9 @@ create index outbox_request on unstuck.outbox (request) where ended_at is null a
 
 -- 0021_turn_index.tasks
 -- The order of the claims: the most urgent, then by turn: of any kind, of one kind, and of one owner.
-create index if not exists "tasks_turn" on "public"."tasks" (priority desc, (coalesce(turn, scheduled_at))) where status = 'pending';
-create index if not exists "tasks_kind_turn" on "public"."tasks" (kind, priority desc, (coalesce(turn, scheduled_at))) where status = 'pending';
-create index if not exists "tasks_owner_turn" on "public"."tasks" (kind, (coalesce(owner, '')), priority desc, (coalesce(turn, scheduled_at))) where status = 'pending';
+create index if not exists "tasks_turn" on "public"."tasks" (priority desc, (coalesce(turn, scheduled_at)), scheduled_at) where status = 'pending';
+create index if not exists "tasks_kind_turn" on "public"."tasks" (kind, priority desc, (coalesce(turn, scheduled_at)), scheduled_at) where status = 'pending';
+create index if not exists "tasks_owner_turn" on "public"."tasks" (kind, (coalesce(owner, '')), priority desc, (coalesce(turn, scheduled_at)), scheduled_at) where status = 'pending';
 drop index if exists "public"."tasks_claim";
 drop index if exists "public"."tasks_kinds";
 
@@ -2979,7 +2979,8 @@ $trigger$);
 -- what was committed before the lock; add the new attempt and move the task. The next task is one
 -- that may still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale
 -- rows is not walked through. The plans are generic: each search is by a key or in the order of an
--- index, and to plan it anew took half of the time. The caller makes the token, so that a claim
+-- index (never by a sort: that would read all that waits), and to plan it anew took half of the
+-- time. The caller makes the token, so that a claim
 -- whose answer was lost can be asked for again (`p_again`). No lock is waited for longer than the
 -- caller waits for the answer: a claim that comes through when nobody listens would burn a try.
 -- What is paused or at its limit stays as it is (pauses.sql, limits.sql); where nothing is, a claim
@@ -2995,7 +2996,8 @@ create or replace function unstuck.tasks_claim(
   p_kinds text[] default null,
   p_chooses boolean default false
 ) returns jsonb
-language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s' as $$
+language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+set enable_sort = off set jit = off as $$
 declare
   v_key     constant uuid := p_task::uuid;
   v_now     constant timestamptz := clock_timestamp();

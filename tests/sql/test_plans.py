@@ -204,15 +204,17 @@ def test_each_question_of_a_sweep_has_its_index(db):
             "(status = ANY (ARRAY['pending'::text, 'processing'::text])))"
         ),
         (
-            "btree (kind, COALESCE(owner, ''::text), priority DESC, COALESCE(turn, scheduled_at)) "
+            "btree (kind, COALESCE(owner, ''::text), priority DESC, COALESCE(turn, scheduled_at), scheduled_at) "
             "WHERE (status = 'pending'::text)"
         ),
         (
-            "btree (kind, priority DESC, COALESCE(turn, scheduled_at)) "
+            "btree (kind, priority DESC, COALESCE(turn, scheduled_at), scheduled_at) "
             "WHERE (status = 'pending'::text)"
         ),
         "btree (owner, created_at) WHERE (owner IS NOT NULL)",
-        ("btree (priority DESC, COALESCE(turn, scheduled_at)) WHERE (status = 'pending'::text)"),
+        (
+            "btree (priority DESC, COALESCE(turn, scheduled_at), scheduled_at) WHERE (status = 'pending'::text)"
+        ),
         "btree (scheduled_at) WHERE (status = 'pending'::text)",
         "btree (updated_at) WHERE (status = 'processing'::text)",
     ]
