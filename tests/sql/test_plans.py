@@ -204,7 +204,8 @@ def test_each_question_of_a_sweep_has_its_index(db):
             "(status = ANY (ARRAY['pending'::text, 'processing'::text])))"
         ),
         (
-            "btree (kind, COALESCE(owner, ''::text), priority DESC, COALESCE(turn, scheduled_at), scheduled_at) "
+            "btree (kind, COALESCE(owner, ''::text), priority DESC, COALESCE(turn, scheduled_at), "
+            "scheduled_at) "
             "WHERE (status = 'pending'::text)"
         ),
         (
