@@ -214,7 +214,8 @@ def test_each_question_of_a_sweep_has_its_index(db):
         ),
         "btree (owner, created_at) WHERE (owner IS NOT NULL)",
         (
-            "btree (priority DESC, COALESCE(turn, scheduled_at), scheduled_at) WHERE (status = 'pending'::text)"
+            "btree (priority DESC, COALESCE(turn, scheduled_at), scheduled_at) "
+            "WHERE (status = 'pending'::text)"
         ),
         "btree (scheduled_at) WHERE (status = 'pending'::text)",
         "btree (updated_at) WHERE (status = 'processing'::text)",
