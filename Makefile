@@ -7,7 +7,7 @@ LOCAL  := $(VENV)/.installed-local
 NAME   := $(VENV)/bin/unstuck
 JOBS   ?= 3
 
-.PHONY: alone site chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: alone site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -62,6 +62,9 @@ rivals: .cache/rivals/.installed ## install the libraries that `make bench` comp
 
 bench: install rivals ## measure ratios against bare SQL, a usual cleanup loop and other libraries: ARGS=g for one part
 	$(PY) -m tests.bench $(ARGS)
+
+interleave: install ## every order of up to three actors on the SQL, and the SQL with faults; takes 15 minutes: ARGS="--no-mutants --only cancel"
+	@$(PY) -m tests.interleave $(ARGS)
 
 chaos: install ## tasks in bad weather, drawn from a seed; 0 violations is the promise: ARGS="--tasks=10000 --seed 7 --through pgbouncer --json"
 	@$(PY) -m tests.chaos $(ARGS)

@@ -8,11 +8,11 @@ declare
   v_task record;
   v_last record;
 begin
+  perform unstuck.@watch@_hold(array[p_task]);
   select @state(t)@ as state, @kind(t)@ as kind, @owner(t)@ as owner
   into v_task
   from @table@ t
-  where t.@key@ = v_key
-  for update;
+  where t.@key@ = v_key;
   if not found or p_owner is not null and v_task.owner is distinct from p_owner then
     return '{"verdict": "missing"}';
   end if;

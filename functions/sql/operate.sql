@@ -31,6 +31,7 @@ begin
   if not found then
     return (select to_json(o.moved) from unstuck.operations o where o.key = p_key);
   end if;
+  perform unstuck.@watch@_hold(p_ids);
   perform set_config('unstuck.override', '@watch@', true);  -- the fence lets a person pass
   select array_agg(d.id)
   into v_moved
@@ -45,7 +46,6 @@ begin
         when 'retry' then (@is_failed(t)@ or @is_cancelled(t)@) and @is_free(t, p_ids)@
       end
     order by t.@key@
-    for update
   ) d;
 
   update unstuck.attempts a
@@ -114,4 +114,44 @@ begin
   where o.key = p_key
     and v_moved is not null;
   return coalesce(to_json(v_moved), '[]');
+end $$;
+
+-- Locks tasks and their live attempts, to the end of the transaction. A settle locks the attempt
+-- first and then the task; a claim has locked the task when it adds the attempt. So this waits for
+-- an attempt only while it holds no task: else it and a settle could wait for each other.
+create or replace function unstuck.@watch@_hold(p_ids text[]) returns void
+language plpgsql as $$
+declare
+  v_tasks_held boolean;
+begin
+  loop
+    begin
+      v_tasks_held := false;
+      perform
+      from @table@ t
+      where t.@key@ = any (p_ids::@key_type@[])
+      order by t.@key@
+      for update;
+      v_tasks_held := true;
+      perform
+      from unstuck.attempts a
+      where a.watch = '@watch@'
+        and a.task_id = any (p_ids)
+        and a.ended_at is null
+      order by a.task_id
+      for update nowait;
+      return;
+    exception when lock_not_available then  -- the tasks are free again
+      if not v_tasks_held then  -- it was the caller's lock_timeout
+        raise;
+      end if;
+    end;
+    perform
+    from unstuck.attempts a
+    where a.watch = '@watch@'
+      and a.task_id = any (p_ids)
+      and a.ended_at is null
+    order by a.task_id
+    for update;
+  end loop;
 end $$;

@@ -5400,6 +5400,7 @@ begin
   if not found then
     return (select to_json(o.moved) from unstuck.operations o where o.key = p_key);
   end if;
+  perform unstuck.tasks_hold(p_ids);
   perform set_config('unstuck.override', 'tasks', true);  -- the fence lets a person pass
   select array_agg(d.id)
   into v_moved
@@ -5414,7 +5415,6 @@ begin
         when 'retry' then (t."status" = 'failed' or t."status" = 'cancelled') and not (t.one_active and (exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and (o."status" = 'pending' or o."status" = 'processing')) or exists (select from "public"."tasks" o where o.one_active and o.kind = t.kind and coalesce(o.owner, '') = coalesce(t.owner, '') and o.id = any (p_ids::uuid[]) and o.id < t.id and o."status" in ('failed', 'cancelled'))))
       end
     order by t."id"
-    for update
   ) d;
 
   update unstuck.attempts a
@@ -5492,6 +5492,46 @@ begin
   return coalesce(to_json(v_moved), '[]');
 end $$;
 
+-- Locks tasks and their live attempts, to the end of the transaction. A settle locks the attempt
+-- first and then the task; a claim has locked the task when it adds the attempt. So this waits for
+-- an attempt only while it holds no task: else it and a settle could wait for each other.
+create or replace function unstuck.tasks_hold(p_ids text[]) returns void
+language plpgsql as $$
+declare
+  v_tasks_held boolean;
+begin
+  loop
+    begin
+      v_tasks_held := false;
+      perform
+      from "public"."tasks" t
+      where t."id" = any (p_ids::uuid[])
+      order by t."id"
+      for update;
+      v_tasks_held := true;
+      perform
+      from unstuck.attempts a
+      where a.watch = 'tasks'
+        and a.task_id = any (p_ids)
+        and a.ended_at is null
+      order by a.task_id
+      for update nowait;
+      return;
+    exception when lock_not_available then  -- the tasks are free again
+      if not v_tasks_held then  -- it was the caller's lock_timeout
+        raise;
+      end if;
+    end;
+    perform
+    from unstuck.attempts a
+    where a.watch = 'tasks'
+      and a.task_id = any (p_ids)
+      and a.ended_at is null
+    order by a.task_id
+    for update;
+  end loop;
+end $$;
+
 -- cancel: what a user does to a task of their own (`p_owner`; null: of anybody). The worker that
 -- runs it finds its lease lost. Safe to repeat. Verdict cancelled; ended (too late); or missing,
 -- which is also what another user's task is.
@@ -5502,11 +5542,11 @@ declare
   v_task record;
   v_last record;
 begin
+  perform unstuck.tasks_hold(array[p_task]);
   select case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state, t."kind" as kind, t."owner" as owner
   into v_task
   from "public"."tasks" t
-  where t."id" = v_key
-  for update;
+  where t."id" = v_key;
   if not found or p_owner is not null and v_task.owner is distinct from p_owner then
     return '{"verdict": "missing"}';
   end if;
