@@ -464,7 +464,7 @@ create or replace function unstuck.pending_until(
     when p_turns -> '*' ? 'pauses' then unstuck.paused_time(
       p_kind,
       least(p_queued, '9999-12-31'),
-      clock_timestamp(),
+      statement_timestamp(),
       p_turns -> '*' -> 'pauses'
     )
     else '0'
