@@ -29,6 +29,7 @@ locals {
       var.database == "supabase" || (group == "api" && var.users != "none" && var.supabase_url != null) ? { SUPABASE_URL = var.supabase_url } : {},
       group == "api" ? (var.users == "none" ? { USERS = "none" } : { JWT_AUDIENCE = var.jwt_audience }) : {},
       group == "api" && length(var.cors_origins) > 0 ? { CORS_ORIGINS = join(",", var.cors_origins) } : {},
+      contains(["api", "sweep"], group) && length(var.callback_hosts) > 0 ? { CALLBACK_HOSTS = join(",", var.callback_hosts) } : {},
       group == "sweep" && var.gauges ? { METRICS = "on" } : {},
     )
   }

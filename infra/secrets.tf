@@ -6,6 +6,10 @@ locals {
     var.users == "secret" ? { SUPABASE_JWT_SECRET = ["api"] } : {},
     var.notify == null ? {} : { NOTIFY_URL = ["sweep"] },
     try(var.notify.signed, false) ? { NOTIFY_SECRET = ["sweep"] } : {},
+    { for name in keys(var.notify_addresses) : "NOTIFY_URL_${upper(name)}" => ["sweep"] },
+    { for name, one in var.notify_addresses : "NOTIFY_SECRET_${upper(name)}" => ["sweep"] if one.signed },
+    length(var.callback_hosts) > 0 ? { CALLBACK_SECRET = ["api", "sweep"] } : {},
+    var.sweep_ping ? { SWEEP_PING_URL = ["sweep"] } : {},
   )
   secret_ids = { for name in keys(local.secrets) : name => "${var.name}-${lower(replace(name, "_", "-"))}" }
 }
@@ -61,4 +65,21 @@ resource "google_secret_manager_secret_iam_member" "this" {
   role       = "roles/secretmanager.secretAccessor"
   member     = local.account[each.value.account].member
   depends_on = [time_sleep.apis]
+}
+
+locals {
+  policy_addresses = setsubtract(keys(try(yamldecode(file(local.policy_file)).addresses, {})), ["default"])
+  without_policy   = setsubtract(keys(var.notify_addresses), local.policy_addresses)
+  without_url      = setsubtract(local.policy_addresses, keys(var.notify_addresses))
+}
+
+check "notify_addresses" {
+  assert {
+    condition     = length(local.without_policy) == 0
+    error_message = "notify_addresses names what `addresses` of the policy does not: ${join(", ", local.without_policy)}. Nothing is ever sent there."
+  }
+  assert {
+    condition     = length(local.without_url) == 0
+    error_message = "`addresses` of the policy has names that notify_addresses has not: ${join(", ", local.without_url)}. Their messages wait until they have a URL."
+  }
 }

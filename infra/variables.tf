@@ -97,8 +97,8 @@ variable "secret_versions" {
   type        = map(number)
   default     = {}
   validation {
-    condition     = length(setsubtract(keys(var.secret_versions), ["DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_URL", "NOTIFY_SECRET"])) == 0
-    error_message = "secret_versions must be of DATABASE_URL, SUPABASE_KEY, SUPABASE_JWT_SECRET, NOTIFY_URL and NOTIFY_SECRET."
+    condition     = alltrue([for name in keys(var.secret_versions) : can(regex("^(DATABASE_URL|SUPABASE_KEY|SUPABASE_JWT_SECRET|NOTIFY_(URL|SECRET)(_[A-Z0-9_]+)?|CALLBACK_SECRET|SWEEP_PING_URL)$", name))])
+    error_message = "secret_versions must be of DATABASE_URL, SUPABASE_KEY, SUPABASE_JWT_SECRET, NOTIFY_URL, NOTIFY_SECRET (also with _ and an address, such as NOTIFY_URL_ONCALL), CALLBACK_SECRET and SWEEP_PING_URL."
   }
 }
 
@@ -270,9 +270,35 @@ variable "remote_workers" {
 }
 
 variable "notify" {
-  description = "Whether the sweep sends the tasks that it failed to a webhook, whose URL is the secret NOTIFY_URL. {signed = true} also signs the messages with the secret NOTIFY_SECRET."
+  description = "Whether the sweep tells a webhook how tasks ended. Its URL is the secret NOTIFY_URL. {signed = true} also signs the messages with the secret NOTIFY_SECRET."
   type        = object({ signed = optional(bool, false) })
   default     = null
+}
+
+variable "notify_addresses" {
+  description = "The other webhooks that the sweep tells, by their names in `addresses` of the policy, such as {oncall = {signed = true}}. The URL of oncall is the secret NOTIFY_URL_ONCALL; signed also signs its messages, with the secret NOTIFY_SECRET_ONCALL."
+  type        = map(object({ signed = optional(bool, false) }))
+  default     = {}
+  validation {
+    condition     = alltrue([for name in keys(var.notify_addresses) : can(regex("^[a-z_][a-z0-9_]{0,99}$", name)) && !contains(["default", "callback", "ping", "worker"], name)])
+    error_message = "notify_addresses must be named by a-z, 0-9 and _, and not default (set notify), callback, ping or worker."
+  }
+}
+
+variable "callback_hosts" {
+  description = "The hosts that a task's callback_url may name, such as [\"api.example.com\", \"*.example.org\"]. What they are told is signed with the secret CALLBACK_SECRET. Default: none."
+  type        = list(string)
+  default     = []
+  validation {
+    condition     = alltrue([for one in var.callback_hosts : can(regex("^(\\*\\.)?[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)+$", one))])
+    error_message = "callback_hosts must be names of hosts such as api.example.com or *.example.org: no https://, port or path."
+  }
+}
+
+variable "sweep_ping" {
+  description = "Whether each sweep that ended well asks (GET) for the URL in the secret SWEEP_PING_URL, such as a check of healthchecks.io: that service tells you when the sweep stops."
+  type        = bool
+  default     = false
 }
 
 variable "pools" {

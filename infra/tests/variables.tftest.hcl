@@ -39,11 +39,14 @@ run "bad_values_are_refused" {
     source_bucket         = "gs://ours"
     repository            = "images"
     kms_key               = "unstuck"
+    notify_addresses      = { "On Call" = {} }
+    callback_hosts        = ["https://api.example.com/"]
   }
   expect_failures = [
     var.project_id, var.region, var.name, var.policy_file, var.runtime, var.supabase_url, var.secret_versions,
     var.sizes, var.remote_workers, var.page_viewers, var.queue, var.notification_emails, var.slack, var.webhook, var.notification_channels,
     var.renotify, var.runbooks_url, var.accounts, var.source_bucket, var.repository, var.kms_key,
+    var.notify_addresses, var.callback_hosts,
   ]
 }
 
@@ -70,13 +73,15 @@ run "a_pool_that_looks_like_one_of_another_installation_is_refused" {
 run "values_that_do_not_go_together_are_refused" {
   command = plan
   variables {
-    database     = "supabase"
-    users        = "supabase"
-    jwt_audience = " "
-    sizes        = { api = { cpu = "0.333" }, sweep = { min = 3 } }
-    queue        = { max_dispatches_per_second = 1000 }
+    database         = "supabase"
+    users            = "supabase"
+    jwt_audience     = " "
+    sizes            = { api = { cpu = "0.333" }, sweep = { min = 3 } }
+    queue            = { max_dispatches_per_second = 1000 }
+    notify_addresses = { default = {} }
+    callback_hosts   = ["localhost"]
   }
-  expect_failures = [var.database, var.users, var.jwt_audience, var.sizes, var.queue]
+  expect_failures = [var.database, var.users, var.jwt_audience, var.sizes, var.queue, var.notify_addresses, var.callback_hosts]
 }
 
 run "the_world_is_let_in_only_where_tokens_are_checked" {
@@ -107,13 +112,14 @@ run "an_origin_that_is_none_is_refused" {
   expect_failures = [var.cors_origins]
 }
 
-run "a_worker_without_the_memory_for_its_tasks_is_refused_and_an_alert_that_does_not_exist_warns" {
+run "a_worker_without_the_memory_for_its_tasks_is_refused_and_an_alert_or_address_that_does_not_exist_warns" {
   command = plan
   variables {
-    sizes      = { worker = { memory = "1Gi", concurrency = 4 } }
-    alerts_off = ["MemoryLow"]
+    sizes            = { worker = { memory = "1Gi", concurrency = 4 } }
+    alerts_off       = ["MemoryLow"]
+    notify_addresses = { oncall = {} }
   }
-  expect_failures = [google_cloudfunctions2_function.this, check.alerts_off]
+  expect_failures = [google_cloudfunctions2_function.this, check.alerts_off, check.notify_addresses]
 }
 
 run "a_trigger_of_pubsub_that_would_be_cut_off_is_refused" {

@@ -26,6 +26,7 @@ SHORTER = (
         "      selection:\n",
         "      film: {run_for: 3h, runs_on: pool, memory: 6GB}\n      selection:\n",
     ),
+    ("\nslo:\n", "\naddresses: {default: {}, oncall: {severity: error}, books: {}}\n\nslo:\n"),
 )
 SIZES: dict[str, dict[str, Any]] = {
     "api": {"memory": "256Mi", "cpu": "1", "concurrency": 20, "min": 1, "max": 7},
@@ -57,13 +58,20 @@ EVERYTHING: dict[str, Any] = {
     "region": "europe-west1",
     "database": "supabase",
     "supabase_url": "https://ref.supabase.co",
-    "secret_versions": {"SUPABASE_KEY": 3, "NOTIFY_URL": 3},
+    "secret_versions": {"SUPABASE_KEY": 3, "NOTIFY_URL": 3, "NOTIFY_URL_BOOKS": 3},
     "pubsub": True,
-    "secret_values": {"SUPABASE_KEY": "S3CRET", "NOTIFY_URL": "https://hooks.example.com/S3CRET"},
+    "secret_values": {
+        "SUPABASE_KEY": "S3CRET",
+        "NOTIFY_URL": "https://hooks.example.com/S3CRET",
+        "NOTIFY_URL_BOOKS": "https://books.example.com/S3CRET",
+    },
     "users": "secret",
     "api_invokers": ["allUsers", "user:me@example.com"],
     "remote_workers": ["serviceAccount:gpu@demo-project.iam.gserviceaccount.com"],
     "notify": {"signed": True},
+    "notify_addresses": {"oncall": {"signed": True}, "books": {}},
+    "callback_hosts": ["api.example.com", "*.example.org"],
+    "sweep_ping": True,
     "cors_origins": ["https://app.example.com", "http://localhost:3000"],
     "page_viewers": ["group:ops@example.com"],
     "page_write": True,
@@ -94,7 +102,17 @@ EVERYTHING: dict[str, Any] = {
     "repository": REPOSITORY,
     "kms_key": KEY,
 }
-FILLED = ["two-of-them-supabase-jwt-secret", "two-of-them-notify-secret"]
+FILLED = [
+    f"two-of-them-{secret}"
+    for secret in (
+        "supabase-jwt-secret",
+        "notify-secret",
+        "notify-url-oncall",
+        "notify-secret-oncall",
+        "callback-secret",
+        "sweep-ping-url",
+    )
+]
 """The secrets of EVERYTHING to which people give a value."""
 
 

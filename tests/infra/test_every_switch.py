@@ -31,6 +31,7 @@ pytestmark = pytest.mark.timeout(1500)  # terraform, once for all of its tests
 NAME = "two-of-them"
 REGION = "europe-west1"
 INVOKER = f"{NAME}-invoker@{PROJECT}.iam.gserviceaccount.com"
+URL = "https://x.example/as-long-as-a-secret-must-be"
 GROUPS = {"worker": "worker", "worker_event": "worker", "sweep": "sweep", "rescue": "rescue"}
 """The group of each function; the others belong to api."""
 CHANNELS = {
@@ -67,6 +68,8 @@ def environment_of(group: str, entry: str) -> dict[str, str]:
         expected["CORS_ORIGINS"] = "https://app.example.com,http://localhost:3000"
     if group == "sweep":
         expected["METRICS"] = "on"
+    if group in {"api", "sweep"}:
+        expected["CALLBACK_HOSTS"] = "api.example.com,*.example.org"
     if entry == "page":
         expected |= {"PAGE_WRITE": "on", "PAGE_REDACT": "iban,tax"}
     return expected
@@ -102,12 +105,23 @@ def test_the_code_reads_what_is_set(infra: Infra) -> None:
     for entry, one in made(infra, "google_cloudfunctions2_function").items():
         config = block(one, "service_config")
         secrets = dict.fromkeys(
-            [each["key"] for each in config["secret_environment_variables"]],
-            "https://x.example/as-long-as-a-secret-must-be",
+            [each["key"] for each in config["secret_environment_variables"]], URL
         )
         settings = Settings.read(config["environment_variables"] | secrets)
         assert settings.queue == f"projects/{PROJECT}/locations/{REGION}/queues/{QUEUE['name']}"
         assert settings.metrics == (entry == "sweep"), entry
+        told = {"oncall": (URL, URL), "books": (URL, None)} if entry == "sweep" else {}
+        assert settings.notify_others == told, entry
+        assert (settings.sweep_ping_url == URL) == (entry == "sweep"), entry
+        calls_back = GROUPS.get(entry, "api") in {"api", "sweep"}
+        assert (settings.callback_secret == URL) == calls_back, entry
+
+
+def test_addresses_that_both_the_policy_and_the_variable_name_bring_no_warning(
+    infra: Infra,
+) -> None:
+    output = infra.switched_on.outputs["apply"]
+    assert "`addresses` of the policy" not in " ".join(output.replace("│", " ").split())
 
 
 def test_by_default_a_function_is_open_to_tokens_from_outside_and_takes_all_traffic(

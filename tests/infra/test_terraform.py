@@ -14,7 +14,7 @@ import yaml
 
 from functions.core import events
 from functions.core.policy import DEFAULT, load
-from functions.core.settings import Settings
+from functions.core.settings import Settings, is_secret
 from functions.sweep import gauges
 from tests.chain.definitions import BASE, FUNCTIONS, base
 from tests.chain.query import compiled
@@ -28,7 +28,8 @@ pytestmark = pytest.mark.timeout(
     1500
 )  # terraform takes 4 s of CPU for each plan, and the machine may be busy
 LONG = "a-secret-that-nobody-can-guess-at-all"
-SECRETS = {"DATABASE_URL", "SUPABASE_KEY", "SUPABASE_JWT_SECRET", "NOTIFY_URL", "NOTIFY_SECRET"}
+OF_ADDRESSES = {"NOTIFY_URL_ONCALL", "NOTIFY_SECRET_ONCALL", "NOTIFY_URL_BOOKS"}
+"""The variables of the addresses of EVERYTHING."""
 PLATFORM_ENV = {"LOG_EXECUTION_ID", "THREADS"}
 """Set for the platform, not for the code."""
 
@@ -155,9 +156,10 @@ def test_each_variable_that_is_set_is_read_and_each_that_is_needed_is_set(infra,
         plain = (
             set(config["environment_variables"] or {}) if infra.complete or everything else set()
         )
-        assert secret | plain <= names_in_settings() | PLATFORM_ENV, entry
+        assert secret | plain <= names_in_settings() | PLATFORM_ENV | OF_ADDRESSES, entry
         assert secret & {"DATABASE_URL", "SUPABASE_KEY"}, f"{entry} cannot reach the database"
-        assert not plain & SECRETS, "a secret in plain text"
+        assert not {name for name in plain if is_secret(name)}, "a secret in plain text"
+        assert all(map(is_secret, secret)), "what a handler's process could read"
 
 
 def test_what_is_set_lets_every_function_push_a_task_to_the_worker(infra):
@@ -186,7 +188,7 @@ def test_no_secret_is_in_the_plan_though_values_were_given(infra):
         for address, one in planned.items()
         if address.startswith("google_secret_manager_secret_version.")
     ]
-    assert len(versions) == 2
+    assert len(versions) == 3
     for one in versions:
         assert one["secret_data"] is None
         assert one["secret_data_wo_version"] == 3
@@ -351,6 +353,9 @@ def test_a_secret_is_given_to_the_functions_that_read_it_and_to_no_other(infra):
         "SUPABASE_JWT_SECRET": clients,
         "NOTIFY_URL": {"sweep"},
         "NOTIFY_SECRET": {"sweep"},
+        **{name: {"sweep"} for name in OF_ADDRESSES},
+        "CALLBACK_SECRET": clients | {"sweep"},
+        "SWEEP_PING_URL": {"sweep"},
     }
 
 
