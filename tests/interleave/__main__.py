@@ -40,7 +40,9 @@ class Figures:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.interleave", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=15, help="end the schedules by then")
+    parser.add_argument(
+        "--minutes", type=float, default=11, help="of schedules; the faults take 4 more"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--only", default="", help="casts with this text in their description")
     parser.add_argument("--no-mutants", action="store_true", help="only the shipped SQL")
@@ -66,6 +68,7 @@ def main() -> int:
 
 def play_schedules(server: Postgres, options: argparse.Namespace) -> Figures:
     chosen = [cast for cast in casts() if options.only in str(cast)]
+    chosen.sort(key=lambda cast: cast.orders)  # where the time is short, the largest are left out
     figures = Figures(casts_in_all=len(chosen))
     with databases(server, options.processes) as dsns:
         began = time.monotonic()
@@ -95,9 +98,9 @@ def judge_mutants(server: Postgres, options: argparse.Namespace) -> list[Verdict
     with databases(server, options.processes) as dsns:
         for verdict in in_processes(dsns, judge_here, chosen):
             verdicts.append(verdict)
-            said = f"told: {verdict.told}" if verdict.told else "LIVED"
+            outcome = f"killed: {verdict.violation}" if verdict.violation else "LIVED"
             print(
-                f"{len(verdicts)} of {len(chosen)}: {verdict.mutant}: {said} "
+                f"{len(verdicts)} of {len(chosen)}: {verdict.mutant}: {outcome} "
                 f"({verdict.schedules} schedules, {verdict.seconds:.1f} s)",
                 file=sys.stderr,
             )
@@ -105,7 +108,7 @@ def judge_mutants(server: Postgres, options: argparse.Namespace) -> list[Verdict
 
 
 def mutants_report(verdicts: list[Verdict]) -> dict[str, Any]:
-    survivors = [verdict for verdict in verdicts if not verdict.told]
+    survivors = [verdict for verdict in verdicts if not verdict.violation]
     return {
         "mutants": len(verdicts),
         "killed": len(verdicts) - len(survivors),

@@ -68,6 +68,10 @@ class Cast:
     tasks: int = 1
 
     @property
+    def verbs(self) -> set[str]:
+        return {verb for actor in self.actors for verb in actor.verbs}
+
+    @property
     def orders(self) -> int:
         """At most so many orders are there: fewer where one actor waits for another."""
         steps = [actor.steps for actor in self.actors]
@@ -130,6 +134,7 @@ def statement(cast: Cast, verb: str, ids: list[str], actor: Actor, token: UUID) 
 
 WORKER = Actor("worker", ("claim", "complete"))
 SECOND = Actor("second", ("next", "complete"))
+OTHER_CLAIM = Actor("second", ("claim",))
 FAILING = Actor("second", ("claim", "retry"))
 ASKING_AGAIN = Actor("worker", ("claim", "again", "complete"))
 ZOMBIE = Actor("zombie", ("complete",))
@@ -170,6 +175,7 @@ MORE: tuple[tuple[str, tuple[Actor, ...]], ...] = (
     ("waiting", (ASKING_AGAIN, SECOND)),
     ("waiting", (ASKING_AGAIN, CANCEL)),
     ("waiting", (WORKER, FAILING)),
+    ("waiting", (replace(ASKING_AGAIN, verbs=("claim", "again")), REQUEUE, OTHER_CLAIM)),
     ("held", (replace(BEATING, verbs=("beat", "fail")), REQUEUE, BY_HAND)),
     ("held", (ZOMBIE, PASSER, WORKER)),
     ("held", (ZOMBIE, RESTARTER, WORKER)),
@@ -194,7 +200,7 @@ ones those in which at most one process dies; beyond LARGE those without a crash
 
 
 def casts() -> Iterator[Cast]:
-    """All, those first that find most."""
+    """All that are played."""
     yield from cut_casts()
     for scene, actors in groups():
         yield from with_crashes(Cast("tasks", scene, actors))

@@ -67,8 +67,8 @@ class Verdict:
     mutant: Mutant
     schedules: int = 0
     seconds: float = 0.0
-    told: str = ""
-    """The first violation; empty: it lived."""
+    violation: str = ""
+    """The first; empty: the mutant lived."""
 
 
 def changed(mutant: Mutant) -> str:
@@ -104,7 +104,7 @@ def concerned(mutant: Mutant) -> list[Cast]:
         cast
         for cast in casts()
         if (not mutant.scenes or cast.scene in mutant.scenes)
-        and any(verb in mutant.verbs for actor in cast.actors for verb in actor.verbs)
+        and cast.verbs & set(mutant.verbs)
         and all(actor.crash is None for actor in cast.actors)
     ]
     Random(SEED).shuffle(chosen)
@@ -128,13 +128,13 @@ def judge(stage: Stage, mutant: Mutant) -> Verdict:
     verdict, began, draw = Verdict(mutant), time.monotonic(), Random(SEED)
     chosen = concerned(mutant)
     with install_fault(stage, mutant):
-        while verdict.schedules < SLICE_SCHEDULES and not verdict.told:
+        while verdict.schedules < SLICE_SCHEDULES and not verdict.violation:
             for cast in chosen:
                 tally = sample(stage, cast, SCHEDULES_OF_A_CAST, draw)
                 verdict.schedules += tally.schedules
                 verdict.seconds = time.monotonic() - began
                 if tally.violations:
-                    verdict.told = tally.examples[0].splitlines()[-1].strip()
+                    verdict.violation = tally.examples[0].splitlines()[-1].strip()
                     break
     return verdict
 

@@ -162,9 +162,9 @@ def an_answer_is_in_the_row(played: Played, task: str) -> Iterator[str]:
             for line in moves
             if line["actor"] == event.actor and _moment(line["at"]) == event.at
         ]
-        told = _moved_by_answer(event, task)
-        if told is not None and told != own:
-            yield f"{event.actor} {event.verb} was told {told}, and the row moved to {own}"
+        states = _states_of_answer(event, task)
+        if states is not None and states != own:
+            yield f"{event.actor} {event.verb} was told {states}, and the row moved to {own}"
         verdict = event.answer.get("verdict") if isinstance(event.answer, dict) else None
         if event.verb == "cancel" and verdict != "cancelled" and not seen & set(ENDED):
             yield f"the user was told {verdict}, and the task had not ended"
@@ -172,7 +172,7 @@ def an_answer_is_in_the_row(played: Played, task: str) -> Iterator[str]:
             yield f"the poll was told {event.answer['state']}, and the task never was"
 
 
-def _moved_by_answer(event: Event, task: str) -> list[str] | None:
+def _states_of_answer(event: Event, task: str) -> list[str] | None:
     """The states to which an actor was told that its verb moved the task; None: it does not say."""
     answer = event.answer
     if event.verb in MEANT:
@@ -183,7 +183,7 @@ def _moved_by_answer(event: Event, task: str) -> list[str] | None:
     if event.verb in BY_HAND:
         return [BY_HAND[event.verb]] if task in answer else []
     if event.verb in ("sweep", "poll"):
-        own = (one["state"] for one in answer["rescued"] if one["task_id"] == task)
+        own = (rescue["state"] for rescue in answer["rescued"] if rescue["task_id"] == task)
         return [state for state in own if state != "overtaken"]
     if event.verb in WRITTEN:
         return [WRITTEN[event.verb]] * int(answer)
@@ -192,8 +192,7 @@ def _moved_by_answer(event: Event, task: str) -> list[str] | None:
 
 def _may_pass(played: Played) -> bool:
     """Whether the foreign writer has the right to pass the fence."""
-    verbs = {verb for actor in played.cast.actors for verb in actor.verbs}
-    return any("past the fence" in verb for verb in verbs)
+    return any("past the fence" in verb for verb in played.cast.verbs)
 
 
 def a_result_is_the_holders(played: Played, task: str) -> Iterator[str]:

@@ -10,9 +10,9 @@ from psycopg import pq
 
 from tests.interleave.world import SESSION
 
-FIRST_LOOK_SECONDS = 0.002
+FIRST_LOOK_SECONDS = 0.001
 """So long a statement has before the scheduler asks whether it waits for a lock."""
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 100.0
 """A statement that neither ends nor waits for a lock by then is a fault of the instrument."""
 
 

@@ -12,10 +12,7 @@ from uuid import UUID, uuid4
 from tests.interleave.casts import Actor, Cast, statement
 from tests.interleave.session import Answer, Session, Stop, Watcher
 from tests.interleave.world import (
-    BALANCE,
-    COST,
     EMPTY,
-    FACTS,
     LEASE_SECONDS,
     PENDING_SECONDS,
     SILENT_SECONDS,
@@ -30,24 +27,9 @@ BETWEEN_SCHEDULES = timedelta(days=1)
 SCHEDULES_BEFORE_EMPTYING = 400
 LONGEST_WAIT = timedelta(seconds=4 * PENDING_SECONDS)
 """After so long a waiting task fails, whatever goes on around it (`pending_at_most`)."""
-OPEN = """
-select coalesce(json_agg(json_build_array(
-  t.{status} = '{running}',
-  t.{due}, t.{alive},
-  (
-    select least(a.lease_until, a.deadline_at) from unstuck.attempts a
-    where a.watch = '{watch}' and a.task_id = t.id::text and a.ended_at is null
-  ),
-  exists (
-    select from unstuck.attempts a where a.watch = '{watch}' and a.task_id = t.id::text
-  )
-)), '[]')
-from {table} t
-where t.id::text = any (array[{ids}]) and t.{status} in ('{pending}', '{running}')
-"""
 COLUMNS = {
-    "tasks": {"status": "status", "due": "scheduled_at", "alive": "updated_at"},
-    "jobs": {"status": "state", "due": "due", "alive": "seen"},
+    "tasks": {"status": "status", "alive": "updated_at"},
+    "jobs": {"status": "state", "alive": "seen"},
 }
 
 
@@ -227,14 +209,14 @@ class Stage:
     def _commit(self, part: Part, session: Session, played: Played) -> None:
         actor, event = part.actor, part.event
         assert event is not None
-        told: Answer = session.answer
-        event.sqlstate, event.message = told.sqlstate, told.message
-        if told.sqlstate or actor.dies(part.verb, "before") or actor.dies(part.verb, "inside"):
+        answer = session.answer
+        event.sqlstate, event.message = answer.sqlstate, answer.message
+        if answer.sqlstate or actor.dies(part.verb, "before") or actor.dies(part.verb, "inside"):
             played.order.append(f"{actor.name}: dies before its commit")
             session.kill()
             part.finished = True
             return
-        event.answer = json.loads(told.value) if told.value else None
+        event.answer = json.loads(answer.value) if answer.value else None
         played.order.append(f"{actor.name}: commits")
         committed = session.run("commit")
         event.committed = committed.sqlstate is None
@@ -253,21 +235,9 @@ class Stage:
     def _set_scene(self, played: Played, owner: str, zombie: UUID) -> None:
         cast = played.cast
         script = [f"select {self.clock()}", "select set_config('testing.cuts', '0', false)"]
-        if cast.watch == "tasks":
-            script.append(
-                f"insert into public.unstuck_credits (owner, balance) values ('{owner}', {BALANCE})"
-            )
-        for task in played.ids:
-            if cast.watch == "tasks":
-                script.append(
-                    f"select unstuck.tasks_create('k', '{{}}', '{owner}', null, 0, 0, "
-                    f"'{{\"cost\": {COST}}}', '{task}')"
-                )
-            else:
-                script.append(
-                    "insert into public.jobs (id, created, due, seen) "
-                    f"select '{task}', c, c, c from testing.clock_timestamp() c"
-                )
+        script += [
+            f"select testing.make_task('{cast.watch}', '{task}', '{owner}')" for task in played.ids
+        ]
         self._run(self.watcher, script)
         for task in played.ids:
             for line in self._scene(cast, task, zombie):
@@ -328,16 +298,15 @@ class Stage:
     def _end(self, played: Played, owner: str, zombie: UUID) -> None:
         """Sweeps at the very moments at which what is open is to be ended, until nothing is."""
         cast = played.cast
-        ids = ", ".join(f"'{task}'" for task in played.ids)
-        values = {"ids": ids, "watch": cast.watch, "table": TABLES[cast.watch]}
-        question = OPEN.format(**values, **COLUMNS[cast.watch], **WORDS[cast.watch])
+        ids = f"array[{', '.join(map(repr, played.ids))}]"
+        question = f"select testing.open_tasks({ids})"
         last = "poll" if any(actor.name == "poll" for actor in cast.actors) else "sweep"
         moment = None
         while True:
             opened = json.loads(self.watcher.run(question).value or "[]")
             if not opened:
                 break
-            moments = [_end_of(cast, *one) for one in opened]
+            moments = [_end_of(cast, *values) for values in opened]
             if moment is not None and min(moments) <= moment:
                 played.stuck = True  # what was due at that very moment is still open
                 break
@@ -349,7 +318,8 @@ class Stage:
                 clock = f"select set_config('testing.now', '{moment.isoformat()}', false)"
                 self._run(self.watcher, [clock, query])
         played.facts = json.loads(
-            self.watcher.run(FACTS.format(ids=ids, watch=cast.watch, owner=owner)).value or "{}"
+            self.watcher.run(f"select testing.facts('{cast.watch}', {ids}, '{owner}')").value
+            or "{}"
         )
 
 

@@ -25,6 +25,8 @@ from tests.interleave.mutants import changed, install_fault, mutants
 from tests.interleave.stage import Stage
 from tests.interleave.world import databases
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def cut(actor: Actor) -> Actor:
     return replace(actor, cuts=1)
