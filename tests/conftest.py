@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -23,6 +24,12 @@ from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 """Some tests serve gRPC. With its fork handlers a child that was only to start PostgreSQL died now
 and then (seen)."""
+
+hypothesis.settings.register_profile("anew", database=None)
+hypothesis.settings.register_profile("same", derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
+"""Each run draws the same examples, so that none fails by luck: `--hypothesis-profile=anew` draws
+others."""
 
 TEMPLATE = "unstuck_template"
 WHOLE = {"tests/faults": "faults", "tests/chaos": "faults", "tests/infra": "infra"}

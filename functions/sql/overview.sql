@@ -239,12 +239,15 @@ $$;
 -- open rows and the ledger only: of those that wait at most 20,000, the oldest, however many there
 -- are; where there are more, their number is what the planner estimates (`estimated`). The plan is
 -- generic: to plan it anew, which a long history makes PostgreSQL do, took longer than to run it.
+-- A pause stands still: its time is no part of the age of what waits.
 create or replace function unstuck.@watch@_overview(p_rules jsonb) returns jsonb
 language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
-  v_now   constant timestamptz := clock_timestamp();
-  v_most  constant integer := 20000;
-  v_scale float8 := 1;
+  v_now    constant timestamptz := clock_timestamp();
+  v_most   constant integer := 20000;
+  v_scale  float8 := 1;
+  v_pauses constant jsonb := unstuck.with_pauses('@watch@', v_now, p_rules, '{}')
+    -> '*' -> 'pauses';
 begin
   if (select count(*) from (select from @table@ t where @is_pending(t)@ limit v_most) w) = v_most
   then
@@ -263,7 +266,9 @@ begin
           'pending' as state,
           w.kind,
           round(count(*) * v_scale)::bigint as count,
-          extract(epoch from v_now - min(unstuck.finite(w.queued))) as oldest
+          extract(epoch from v_now - min(unstuck.finite(w.queued)) - unstuck.paused_time(
+            w.kind::text, min(unstuck.finite(w.queued)), v_now, v_pauses
+          )) as oldest
         from (
           select @kind(t)@ as kind, @queued(t)@ as queued
           from @table@ t

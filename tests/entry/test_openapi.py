@@ -98,6 +98,8 @@ def server(dsn, issuer, tmp_path_factory):
         "SUPABASE_JWT_SECRET": SECRET,
         "OIDC_AUDIENCE": AUDIENCE,
         "OIDC_ACCOUNTS": ACCOUNT,
+        "CALLBACK_HOSTS": "backend.test",
+        "CALLBACK_SECRET": SECRET,
     }
     source = Path(__file__).with_name("gathered.py")
     command = [
@@ -183,6 +185,7 @@ def narrowed(held):
         json.loads(SCHEMA.read_text(encoding="utf-8")),
     )
     create["scheduled_at"] = {"enum": [None, "2020-01-01T00:00:00Z"]}
+    create["callback_url"] = {"enum": [None, "https://backend.test/ends?id=1"]}
     create["owner"] = {"enum": [None, "ann"]}
     create.pop("cost")
     claim, _ = body_of(document, "claim_task")

@@ -82,6 +82,17 @@ class TestPause:
         pass_time(db, 61)
         assert [task.reason for task in swept(store, tasks)] == ["never_claimed"]
 
+    def test_the_age_of_what_waits_stands_still_while_it_is_paused(self, store, db, tasks):
+        created(store, tasks, "image")
+        pass_time(db, 100)
+        store.pause(tasks, "image", "ada", None, None)
+        for resumed in (False, True):
+            pass_time(db, DAY / 2)
+            if resumed:
+                store.resume(tasks, "image", "ada")
+            (waiting,) = store.overview(tasks).open
+            assert abs(waiting.oldest - 100) < A_MOMENT
+
     def test_of_other_watches_nothing_is_paused(self, store, tasks, hooked):
         store.pause(hooked, "*", "ada", None, None)
         assert store.claim(tasks, created(store, tasks), "w").verdict == "claimed"

@@ -16,6 +16,9 @@ JSON = {
     "by_reason": (),
     "attempts": (),
     "attempts_by_cause": (),
+    "pause": ("waiting", "started"),
+    "limit": ("running", "most_at_once"),
+    "urgent_started_at_place": (),
     "seconds": (),
     "problems": (),
 }

@@ -1,5 +1,6 @@
 """The demo: Unstuck on real parts, with workers that are killed, are frozen, run over their
-deadline and take too much memory.
+deadline and take too much memory. A kind is paused and resumed, one has a limit, and a task is
+urgent.
 
 It has an embedded PostgreSQL with durable settings, the functions under functions-framework, an
 image provider that fails at times, and a local queue and timer in place of Cloud Tasks and Cloud
@@ -24,7 +25,7 @@ from functions.core.policy import load
 from functions.install.migrate import migrate
 from functions.ops.demo import audit, table
 from functions.ops.demo.chaos import Chaos
-from functions.ops.demo.scenes import Scene, all_scenes, lost_scenes
+from functions.ops.demo.scenes import Scene, all_scenes, lost_scenes, paused_scenes
 from functions.ops.local.provider import Provider
 from functions.ops.local.queue import LocalQueue
 from functions.ops.local.servers import Server, Tick
@@ -37,8 +38,14 @@ COUNTS = "select status, count(*) from public.tasks group by 1"
 OVERWRITE = """
 update public.tasks set status = 'failed' where status = 'completed' and kind = 'image'
 """
-PLAY_SECONDS = 50.0
-"""Within which all tasks must have ended."""
+PAUSED, LIMITED = "postcard", "selection"
+"""The kind that is paused, and the one whose limit is shown."""
+PAUSE = "select unstuck.pause('tasks', %s, null, 'the demo', 'the postcards are sold out')"
+RESUME = "select unstuck.resume('tasks', %s, 'the demo')"
+PAUSE_SECONDS = 6.0
+"""Between the last new task and `resume`."""
+PLAY_SECONDS = 100.0
+"""Within which all tasks must have ended; on a machine that does nothing else it takes 40."""
 
 
 def run(*, as_json: bool = False) -> int:
@@ -47,7 +54,7 @@ def run(*, as_json: bool = False) -> int:
     with _Stage(started) as stage:
         stage.play()
         figures = audit.figures(stage.connection, len(stage.scenes), stage.chaos.struck)
-        figures |= {"seconds": round(time.monotonic() - started, 1)}
+        figures |= stage.order() | {"seconds": round(time.monotonic() - started, 1)}
         problems = stage.problems(figures)
         if as_json:
             print(json.dumps(figures | {"problems": problems}))
@@ -67,6 +74,9 @@ class _Stage:
         self._never_pushed: set[str] = set()
         self._lost: list[str] = []
         """The tasks of the pushes that were lost."""
+        self._resume_at: float | None = None
+        self._pause = {"waiting": 0, "started": 0}
+        """When it ended: how many tasks of the kind waited, and how many had started."""
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as opened:
@@ -125,12 +135,15 @@ class _Stage:
         lost = [self._create(scene) for scene in lost_scenes()]
         self._until(lambda: len(self._lost) == len(lost), 10.0)
         self._never_pushed, self._loses_all = {lost[1]}, False
-        for scene in all_scenes():
+        self.connection.execute(PAUSE, (PAUSED,))
+        self.say(f"paused the kind {PAUSED}: none of its tasks starts")
+        for scene in [*paused_scenes(), *all_scenes()]:
             task_id = self._create(scene)
             if scene.trouble == "worker killed":
                 self.chaos.kill(task_id)
             elif scene.trouble == "worker frozen":
                 self.chaos.freeze(task_id)
+        self._resume_at = time.monotonic() + PAUSE_SECONDS
         self.say(f"{len(self.scenes)} tasks are created")
         self._wait_for_the_end()
         self.chaos.join(10.0)
@@ -146,7 +159,9 @@ class _Stage:
 
     def _create(self, scene: Scene) -> str:
         answer = requests.post(
-            self.create, json={"kind": scene.kind, "input": scene.task_input}, timeout=10
+            self.create,
+            json={"kind": scene.kind, "input": scene.task_input, "priority": scene.priority},
+            timeout=10,
         )
         answer.raise_for_status()
         task_id: str = answer.json()["task_id"]
@@ -158,6 +173,8 @@ class _Stage:
         until = self._started + PLAY_SECONDS
         shown = ""
         while time.monotonic() < until:
+            if self._resume_at and time.monotonic() >= self._resume_at:
+                self._resume()
             counts: dict[str, int] = dict(self.connection.execute(COUNTS).fetchall())
             text = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
             if text != shown:
@@ -166,6 +183,29 @@ class _Stage:
             if not {"pending", "processing"} & counts.keys():
                 return
             time.sleep(0.5)
+
+    def _resume(self) -> None:
+        self._resume_at = None
+        self._pause = {
+            "waiting": audit.count(self.connection, audit.WAITING, PAUSED),
+            "started": audit.count(self.connection, audit.STARTED, PAUSED),
+        }
+        self.connection.execute(RESUME, (PAUSED,))
+        self.say(
+            "resumed {kind}: {waiting} wait, {started} had started".format(
+                kind=PAUSED, **self._pause
+            )
+        )
+
+    def order(self) -> dict[str, Any]:
+        """What became of the pause, the limit, and the urgent task."""
+        limit = load(str(POLICY)).watch().rules[LIMITED].limit_running
+        most = audit.count(self.connection, audit.MOST_AT_ONCE, LIMITED)
+        return {
+            "pause": self._pause,
+            "limit": {"running": limit, "most_at_once": most},
+            "urgent_started_at_place": audit.count(self.connection, audit.PLACE_OF_URGENT, PAUSED),
+        }
 
     def _overwrite_by_hand(self) -> None:
         """A script that knows nothing of tokens writes over all finished tasks of a kind."""
@@ -192,6 +232,12 @@ class _Stage:
         ended, reasons = figures["completed"] + figures["failed"], figures["by_reason"]
         if ended != figures["tasks"] or sum(reasons.values()) != figures["failed"]:
             problems.append("the counts do not add up")
+        if figures["pause"] != {"waiting": len(paused_scenes()), "started": 0}:
+            problems.append(f"tasks of the kind {PAUSED} started while it was paused")
+        if not 0 < figures["limit"]["most_at_once"] <= figures["limit"]["running"]:
+            problems.append(f"the limit of the kind {LIMITED} did not hold")
+        if figures["urgent_started_at_place"] != 1:
+            problems.append("the urgent task was not the first")
         if not figures["zombie_writes_refused"]:
             problems.append("no zombie was refused, so the fence was not seen to work")
         return problems

@@ -1,5 +1,6 @@
 """What happened, seen from outside: a trigger of the demo's own records each change of each task,
-so that "nothing finished was overwritten" does not rest on what Unstuck says of itself."""
+so that "nothing finished was overwritten" does not rest on what Unstuck says of itself. Each start
+comes with how many tasks of its kind ran then."""
 
 from typing import Any
 
@@ -10,10 +11,18 @@ create schema demo;
 create table demo.changes (
   at timestamptz default clock_timestamp(), task_id text, old text, new text,
   result_changed boolean);
+create table demo.starts (
+  number bigint generated always as identity,
+  kind text, priority integer, running bigint);
 create function demo.note() returns trigger language plpgsql as $$
 begin
   insert into demo.changes (task_id, old, new, result_changed)
   values (new.id::text, old.status, new.status, old.result is distinct from new.result);
+  if new.status = 'processing' and old.status = 'pending' then
+    insert into demo.starts (kind, priority, running)
+    select new.kind, new.priority, count(*)
+    from public.tasks t where t.kind = new.kind and t.status = 'processing';
+  end if;
   return null;
 end $$;
 create trigger demo_note after update on public.tasks for each row execute function demo.note();
@@ -30,6 +39,19 @@ select task_id, number, outcome, reason, cause, sweep_id is not null,
   extract(epoch from ended_at)::float8, extract(epoch from beat_at)::float8
 from unstuck.attempts order by task_id, number
 """
+MOST_AT_ONCE = "select coalesce(max(running), 0) from demo.starts where kind = %s"
+STARTED = "select count(*) from demo.starts where kind = %s"
+WAITING = "select count(*) from public.tasks where kind = %s and status = 'pending'"
+PLACE_OF_URGENT = """
+select s.place
+from (
+  select priority, row_number() over (order by number) as place from demo.starts where kind = %s
+) s
+where s.priority > 0
+order by s.place
+limit 1
+"""
+"""Among the starts of the kind; 0 where it never started."""
 REFUSED = "select source, count(*) from unstuck.refusals group by 1"
 
 
@@ -37,8 +59,8 @@ def install(connection: psycopg.Connection[Any]) -> None:
     connection.execute(AUDIT)
 
 
-def count(connection: psycopg.Connection[Any], query: str) -> int:
-    row = connection.execute(query.encode()).fetchone()
+def count(connection: psycopg.Connection[Any], query: str, *values: Any) -> int:
+    row = connection.execute(query.encode(), values or None).fetchone()
     return int(row[0]) if row else 0
 
 

@@ -14,6 +14,7 @@ class Scene:
     task_input: dict[str, Any]
     trouble: str = ""
     expect: str = "completed"
+    priority: int = 0
 
     @property
     def label(self) -> str:
@@ -23,7 +24,11 @@ class Scene:
 
 
 def image(prompt: str, trouble: str = "", expect: str = "completed") -> Scene:
-    return Scene("image", {"prompt": prompt, "size": "256x256"}, trouble, expect)
+    return Scene("image", _picture(prompt), trouble, expect)
+
+
+def _picture(prompt: str) -> dict[str, Any]:
+    return {"prompt": prompt, "size": "256x256"}
 
 
 def all_scenes() -> list[Scene]:
@@ -45,8 +50,20 @@ def all_scenes() -> list[Scene]:
 
 
 def lost_scenes() -> list[Scene]:
-    """Their pushes are lost: the first only its first one, the second all of them."""
+    """Their pushes are lost: the first only its first one, the second all of them. No push of
+    another task starts them (`dispatch: named`)."""
     return [
-        image("a letter that came late", "push lost"),
-        image("a letter that never came", "never pushed", "failed"),
+        Scene("letter", _picture("a letter that came late"), "push lost"),
+        Scene("lost_letter", _picture("a letter that never came"), "never pushed", "failed"),
+    ]
+
+
+def paused_scenes() -> list[Scene]:
+    """They wait while their kind is paused, and then start one at a time, the last one first."""
+    return [
+        *(
+            Scene("postcard", _picture(f"a postcard from {place}"), "kind paused")
+            for place in ("Rome", "Lima", "Oslo")
+        ),
+        Scene("postcard", _picture("an urgent postcard"), "kind paused, urgent", priority=100),
     ]

@@ -20,7 +20,10 @@ SUMMARY = """\
 {rescues} rescues. From the death of a worker to the new state of its task: \
 p50 {rescue_seconds[p50]} s, max {rescue_seconds[max]} s (lease 1.5 s, a sweep each second).
 Refused: {zombie_writes_refused} writes of zombies, \
-{foreign_writes_refused} of a careless script."""
+{foreign_writes_refused} of a careless script.
+While postcards were paused {pause[waiting]} waited and {pause[started]} started; then the urgent \
+one, created last, was number {urgent_started_at_place}.
+At most {limit[most_at_once]} panels were drawn at once (limit {limit[running]})."""
 
 
 def show(

@@ -1,6 +1,7 @@
 """The local queue: what Cloud Tasks is in the cloud. Takes a push at once, hands it to a worker
-that is free, and delivers again, a few times, what was not answered by 2xx. Each worker is given
-one task at a time."""
+that is free, and delivers again, a few times, what was not answered by 2xx. One that nothing could
+be started for (a limit, a pause) comes back until something can. Each worker is given one push at a
+time."""
 
 import json
 import queue
@@ -15,9 +16,12 @@ import requests
 
 from functions.ops.postgres.embedded import free_port
 
+OK, HELD = 200, 409
 MAX_DELIVERIES = 4
 FIRST_WAIT_SECONDS = 0.5
 """Before the second delivery; each later one waits twice as long."""
+RETURN_SECONDS = 1.0
+"""After which a push comes back that nothing could be started for, whatever the worker asks for."""
 
 
 class LocalQueue:
@@ -50,18 +54,24 @@ class LocalQueue:
                 push, delivery = self._waiting.get(timeout=0.2)
             except queue.Empty:
                 continue
-            if not self._deliver(worker, push) and delivery < MAX_DELIVERIES:
-                wait = FIRST_WAIT_SECONDS * 2 ** (delivery - 1)
-                timer = threading.Timer(wait, self.put, (push, delivery + 1))
-                timer.daemon = True
-                timer.start()
+            status = self._deliver(worker, push)
+            if status == HELD:
+                self._later(RETURN_SECONDS, push, delivery)
+            elif status != OK and delivery < MAX_DELIVERIES:
+                self._later(FIRST_WAIT_SECONDS * 2 ** (delivery - 1), push, delivery + 1)
 
-    def _deliver(self, worker: str, push: dict[str, Any]) -> bool:
+    def _later(self, seconds: float, push: dict[str, Any], delivery: int) -> None:
+        timer = threading.Timer(seconds, self.put, (push, delivery))
+        timer.daemon = True
+        timer.start()
+
+    def _deliver(self, worker: str, push: dict[str, Any]) -> int | None:
+        """The status of the worker's answer; None without one."""
         try:
-            return requests.post(worker, json=push, timeout=self._timeout).ok
+            return requests.post(worker, json=push, timeout=self._timeout).status_code
         except requests.RequestException:
             time.sleep(0.1)  # the worker is starting again: let another one take the next push
-            return False
+            return None
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
