@@ -39,7 +39,8 @@ def examine(dsn: str, policy: Policy, watches: Sequence[Watch]) -> list[Finding]
             partial(deployment.outbox, policy=policy),
         )
         by_cron = partial(pg_cron.cron, policy=policy)
-        for check in (deployment.clock, deployment.zone, swept, by_cron, outbox):
+        paused = partial(deployment.pauses, policy=policy)
+        for check in (deployment.clock, deployment.zone, swept, by_cron, outbox, paused):
             findings += _guarded(connection, None, partial(check, connection))
         for watch in watches:
             findings += deployment.numbers(policy, watch)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from functions.core.answers import PACE_SECONDS, Pace
+from functions.core.answers import PACE_SECONDS, Pace, Pause
 from functions.core.policy import Policy, Rule, Watch
 from functions.ops.cli.out import counted, span
 from functions.ops.doctor.finding import MISSED_SWEEPS, NO_SWEEP, Finding, breaks, fine, warns
@@ -15,6 +15,7 @@ OLDEST_MAJOR_VERSION = 15
 POOLER_PORTS = {6432, 6543}
 """Ports of transaction poolers: Supabase's 6543, PgBouncer's 6432."""
 CLOCK_DRIFT_SECONDS = 2.0
+OLD_PAUSE_SECONDS = 86_400.0
 PUSH_TIMEOUT_SECONDS = 1800.0
 """The longest dispatch deadline of Cloud Tasks (google.cloud.tasks.v2.Task)."""
 SHARED = [
@@ -191,6 +192,29 @@ def outbox(connection: Connection, policy: Policy) -> list[Finding]:
             "in its log.",
         )
     ]
+
+
+def pauses(connection: Connection, policy: Policy) -> list[Finding]:
+    """Those that are older than a day: whoever paused may have forgotten it."""
+    if not _exists(connection, "unstuck.pauses"):
+        return []
+    row = connection.execute("select unstuck.pauses(%s)", (list(policy.watches),)).fetchone()
+    return [
+        warns(
+            pause.watch,
+            "pauses",
+            f"{_paused(pause)} is paused since {span(pause.age)} by {pause.who}"
+            f"{f': {pause.why}' if pause.why else ''}",
+            "its tasks wait, and nothing ends them.",
+            "`resume` it, or say until when it is paused (`pause --for`).",
+        )
+        for pause in read_all(Pause, row[0] if row else [])
+        if pause.age > OLD_PAUSE_SECONDS
+    ]
+
+
+def _paused(pause: Pause) -> str:
+    return "all of it" if pause.kind == "*" else f"the kind {pause.kind}"
 
 
 def pace(connection: Connection, watch: Watch) -> list[Finding]:

@@ -464,6 +464,17 @@ def test_a_queue_that_is_slower_than_its_arrivals_is_told_with_its_numbers(world
     assert len(world.findings("pace", "fine")) == 1
 
 
+def test_a_pause_that_is_older_than_a_day_is_named_with_who_and_why(world: World) -> None:
+    world.jobs()
+    world.run("select unstuck.pause('jobs', '*', null, 'ada', 'the printer is broken')")
+    assert world.findings("pauses", "warns") == []
+    world.run("update unstuck.pauses set since = now() - interval '2 days'")
+    finding = world.only_finding("pauses", "warns")
+    assert "all of it is paused since 2d by ada: the printer is broken" in finding
+    world.run("select unstuck.resume('jobs', '*', 'ada')")
+    assert world.findings("pauses", "warns") == []
+
+
 def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
     world.jobs()
     world.policy = parse(HEAD.replace("    key: id\n", "    key: id\n    notify: false\n"))
