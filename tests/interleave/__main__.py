@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -30,7 +29,7 @@ class Figures:
     """Since a lock was waited for too long while the machine was busy."""
 
     seconds: float = 0.0
-    by_table: Counter[str] = field(default_factory=Counter)
+    by_table: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
 
     @property
@@ -61,8 +60,7 @@ def main() -> int:
             report = mutants_report(verdicts)
             failed |= report["killed"] < LEAST_SHARE_KILLED * report["mutants"]
             answer["mutants"] = report
-    if options.json:
-        print(json.dumps(answer))
+    print(json.dumps(answer) if options.json else json.dumps(answer, indent=2))
     return int(failed)
 
 
@@ -77,7 +75,8 @@ def play_schedules(server: Postgres, options: argparse.Namespace) -> Figures:
             figures.schedules += tally.schedules
             figures.violations += tally.violations
             figures.played_again += tally.repeated
-            figures.by_table[tally.cast.partition(",")[0]] += tally.schedules
+            table = tally.cast.partition(",")[0]
+            figures.by_table[table] = figures.by_table.get(table, 0) + tally.schedules
             figures.seconds = time.monotonic() - began
             if len(figures.examples) < MOST_EXAMPLES:
                 figures.examples += tally.examples[:1]
