@@ -5,6 +5,7 @@ import base64
 import json
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
@@ -179,6 +180,7 @@ def test_each_channel_leads_to_whom_it_names(infra: Infra) -> None:
     channels = {
         one["type"]: one for one in made(infra, "google_monitoring_notification_channel").values()
     }
+    assert "pagerduty" in channels
     topic = made(infra, "google_pubsub_topic")["alerts[0]"]
     for kind, labels in (CHANNELS | {"pubsub": {"topic": topic["id"]}}).items():
         assert channels[kind]["labels"] == labels
@@ -325,14 +327,19 @@ def test_a_probe_from_outside_asks_for_a_task_and_tells_when_no_answer_of_ours_c
     assert f"https://{host}" == block(function, "service_config")["uri"]
     assert (probe["period"], probe["timeout"]) == ("300s", "30s")
     check = block(probe, "http_check")
+    assert (check["path"], check["port"]) == (f"/?task_id={UUID(int=0)}", 443)
     assert check["use_ssl"]
     assert check["validate_ssl"]
     assert block(check, "accepted_response_status_codes")["status_class"] == "STATUS_CLASS_4XX"
     assert block(check, "service_agent_authentication")["type"] == "OIDC_TOKEN"
-    assert block(probe, "content_matchers")["content"] == '"error"'
+    matcher = block(probe, "content_matchers")
+    assert (matcher["content"], matcher["matcher"]) == ('"error"', "CONTAINS_STRING")
     alert = made(infra, "google_monitoring_alert_policy")["ProbeFailing"]
     threshold = block(alert, "conditions", "condition_threshold")
-    assert f'metric.labels.check_id="{probe["uptime_check_id"]}"' in threshold["filter"]
+    assert threshold["filter"] == (
+        'metric.type="monitoring.googleapis.com/uptime_check/check_passed" AND '
+        f'metric.labels.check_id="{probe["uptime_check_id"]}" AND resource.type="uptime_url"'
+    )
     assert (threshold["comparison"], threshold["threshold_value"]) == ("COMPARISON_GT", 1)
     assert threshold["duration"] == "300s"
     assert filled(threshold["aggregations"]) == [
@@ -360,9 +367,11 @@ def test_lines_that_the_rescue_never_took_are_kept_and_told(infra: Infra) -> Non
     assert (may_take["role"], may_take["member"]) == ("roles/pubsub.subscriber", agent)
     alert = made(infra, "google_monitoring_alert_policy")["DeadLetters"]
     query = block(alert, "conditions", "condition_prometheus_query_language")
-    assert f'subscription_id="{subscription["name"]}"' in query["query"]
-    assert query["query"].startswith("sum(increase(")
-    assert query["query"].endswith("[15m])) > 0")
+    assert query["query"] == (
+        "sum(increase(pubsub_googleapis_com:subscription_dead_letter_message_count{"
+        f'monitored_resource="pubsub_subscription",subscription_id="{subscription["name"]}"'
+        "}[15m])) > 0"
+    )
     assert (query["duration"], query["evaluation_interval"]) == ("0s", "60s")
     assert query["disable_metric_validation"] is True, "refused before the first line"
     assert alert["severity"] == "WARNING"
