@@ -24,7 +24,7 @@ ISO_TIME = (
     r"[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?\s*(Z|[+-]\d\d(:?\d\d)?)?$"
 )
 """A text that is a time, as JavaScript and SQLite write it. Without a zone it is UTC."""
-SECONDS, MILLIS, MICROS = 1, 1_000, 1_000_000
+SECONDS, MILLIS, MICROS, NANOS = 1, 1_000, 1_000_000, 1_000_000_000
 """How many of an epoch column's units a second has."""
 
 
@@ -97,11 +97,12 @@ def moment(column: Column, row: str = "t") -> str:
         return _iso_moment(name)
     if column.type in NUMBERS:
         per_second = (
-            f"case when abs({name}) > 1e14 then 1e6 when abs({name}) > 1e11 then 1e3 else 1 end"
+            f"case when abs({name}) > 1e17 then 1e9 when abs({name}) > 1e14 then 1e6 "
+            f"when abs({name}) > 1e11 then 1e3 else 1 end"
         )
         # 0 is what such columns say for "never"; NaN and numbers that are no time are unknown too
         time = f"to_timestamp((nullif({name}, 0) / ({per_second}))::float8)"
-        return f"case when {name} > -1e11 and {name} < 1e18 then {time} end"
+        return f"case when {name} > -1e11 and {name} < 9e18 then {time} end"
     return name
 
 
@@ -145,6 +146,7 @@ def _per_second(column: Column, like: tuple[Column, ...], row: str) -> str:
     it, else by its size."""
     hints = f"{column.name} {column.default or ''}".lower()
     for unit, signs in (
+        (NANOS, r"_ns\b|nano|1e0?9\b|1000000000"),
         (MICROS, r"_us\b|micro|1000000"),
         (MILLIS, r"_ms\b|milli|\b1000\b"),
         (SECONDS, r"_s\b|_secs?\b|epoch from"),
@@ -154,7 +156,7 @@ def _per_second(column: Column, like: tuple[Column, ...], row: str) -> str:
     usual = MILLIS if column.type in {"int8", "numeric", "float8"} else SECONDS
     others = [f"abs({qualified(other, row)})" for other in (column, *like) if other.type in NUMBERS]
     seen = f"greatest({', '.join(others)})" if others else "null"
-    sizes = {"1e14": MICROS, "1e11": MILLIS, "0": SECONDS}
+    sizes = {"1e17": NANOS, "1e14": MICROS, "1e11": MILLIS, "0": SECONDS}
     by_size = " ".join(f"when {seen} > {size} then {unit}" for size, unit in sizes.items())
     return f"(case {by_size} else {usual} end)"
 

@@ -96,10 +96,22 @@ class Move:
             times["turn"] = f"case when {is_back} then null else {self.row}.turn end"
         for finished in clocks.get("finished", ())[:1]:
             now = self._stamp(finished, "clock_timestamp()")
-            times[finished] = f"case when {self.decision}.state <> 'pending' then {now} end"
+            absent = self._not_ended(finished)
+            times[finished] = (
+                f"case when {self.decision}.state <> 'pending' then {now}{absent} end"
+            )
         for touched in clocks.get("touched", ()):
             times[touched] = self._stamp(touched, "clock_timestamp()")
         return times
+
+    def _not_ended(self, finished: str) -> str:
+        """What an open row has for the time of its end, where that cannot be NULL: 0 in a number,
+        which says "never" there, else what is there."""
+        column = self.table.column(finished)
+        if not column.not_null:
+            return ""
+        is_number = column.type in column_sql.NUMBERS
+        return f" else {0 if is_number else self._old(finished)}"
 
     def _marks(self) -> Iterator[tuple[str, str]]:
         """Each mark is set by the move to its state, and taken away by any other."""

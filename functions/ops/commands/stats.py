@@ -5,7 +5,8 @@ import argparse
 from typing import Any
 
 from functions.core.answers import Overview
-from functions.core.record import plain
+from functions.core.record import plain, replace
+from functions.core.watch import Watch
 from functions.ops.cli import target
 from functions.ops.cli.out import (
     FINE,
@@ -16,6 +17,7 @@ from functions.ops.cli.out import (
     print_table,
     span,
 )
+from functions.store import Store
 
 HELP = "count tasks by state and kind, and endings by reason"
 OVERVIEW: dict[str, tuple[str, ...]] = {
@@ -46,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
         print(prometheus.text(store, policy, target.watches(options, policy)), end="")
         return FINE
-    overviews = {watch.name: store.overview(watch) for watch in target.watches(options, policy)}
+    overviews = {watch.name: _overview(store, watch) for watch in target.watches(options, policy)}
     pauses = store.pauses(list(overviews))
     if options.json:
         print_json(plain(overviews[first.name]) | {"watches": overviews, "pauses": pauses})
@@ -61,6 +63,14 @@ def run(options: argparse.Namespace) -> int:
             print_table(columns, rows)
         print_line(summary(overview))
     return print_message(f"Next: {PROGRAM} {_next(list(overviews.values()))}")
+
+
+def _overview(store: Store, watch: Watch) -> Overview:
+    """With how many open tasks no clock dates, as the page has it: they are not overdue, and nobody
+    can say that they are well."""
+    overview = store.overview(watch)
+    unjudged = store.pulse(watch).stuck.unjudged
+    return replace(overview, overdue=replace(overview.overdue, unjudged=unjudged))
 
 
 def _next(overviews: list[Overview]) -> str:
@@ -92,7 +102,9 @@ def summary(overview: Overview) -> str:
     """Two lines: how much is overdue, live and refused, and when the last sweep ran."""
     last_sweep = overview.last_sweep
     ago = f"{span(last_sweep.ago)} ago" if last_sweep else "never"
+    unjudged = overview.overdue.unjudged
+    unknown = f" (cannot say of {unjudged}: no column tells since when)" if unjudged else ""
     return (
-        f"overdue: {overview.overdue.count}, live attempts: {overview.live}, "
+        f"overdue: {overview.overdue.count}{unknown}, live attempts: {overview.live}, "
         f"writes refused: {overview.refused}\nlast sweep: {ago}"
     )

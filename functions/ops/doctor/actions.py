@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from functions.core.policy import Watch
-from functions.core.states import OPEN, State
+from functions.core.states import ENDED, State
 from functions.install.column_sql import identifier, literal
 from functions.install.table import Table
 from functions.ops.inspect.session import Connection
@@ -95,7 +95,7 @@ class Bench:
             )
         self._as_operator(True)
         assignment = f"{status} = {literal(word)}"
-        if state in OPEN:  # a row with the time of its end counts as ended
+        if state not in ENDED:  # a row with the time of its end counts as ended
             assignment += "".join(f", {identifier(name)} = null" for name in self.watch.ended)
         self.fetch_row(f"update {table} t set {assignment} where {self._is(row[0])} returning 1")
         self._as_operator(False)

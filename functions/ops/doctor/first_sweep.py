@@ -19,6 +19,7 @@ from functions.ops.inspect.infer import Inferred
 from functions.ops.inspect.overdue import SILENCE_SECONDS, WAIT_SECONDS, Limits
 from functions.ops.inspect.session import Connection
 from functions.ops.inspect.stuck import Stuck, find_stuck
+from functions.store.page_answers import Summary
 from functions.store.reader import read
 
 MOST_TASKS = 500
@@ -58,7 +59,7 @@ def decided(
     rules = str(watch.rules_json)
     row = connection.execute(query.encode(), (rules, MOST_TASKS)).fetchone()
     answer = read(StuckTasks, row[0] if row else {})
-    findings = [_decision(watch, answer)]
+    findings = [_decision(watch, answer), *_undated(connection, watch)]
     if by_check and by_check.total <= MOST_TASKS and answer.count <= MOST_TASKS:
         findings += _differences(connection, policy, watch, by_check, answer.tasks)
     return findings
@@ -86,6 +87,23 @@ def _decision(watch: Watch, answer: StuckTasks) -> Finding:
         "pending_for in the rules before the first sweep, if that is not what you want; "
         "`undo` takes back what a sweep has failed.",
     )
+
+
+def _undated(connection: Connection, watch: Watch) -> Iterator[Finding]:
+    """The open tasks that no clock dates: no sweep ends them, which is no sign of health."""
+    query = f"select unstuck.{watch.name}_pulse(p_rules => %s)"
+    row = connection.execute(query.encode(), (str(watch.rules_json),)).fetchone()
+    unjudged = read(Summary, row[0]).stuck.unjudged if row else 0
+    if unjudged:
+        yield warns(
+            watch.name,
+            "undated",
+            f"nobody can say since when {counted(unjudged, 'open task')} waited or ran: the clocks "
+            "are empty",
+            "no sweep ends such a task, however long it hangs.",
+            "Let the application set one of the clocks of the watch (a default now() is enough), "
+            "or end these by hand (`fail`).",
+        )
 
 
 def _differences(

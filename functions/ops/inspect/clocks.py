@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from functions.core.states import State
+from functions.core.states import OPEN, State
 from functions.install.column_sql import TEXTS, Column
 from functions.ops.inspect import columns as by_name
 from functions.ops.inspect.catalogue import Facts
@@ -40,16 +40,21 @@ def clocks(table: Facts, evidence: Evidence, mapping: Mapping, doubts: Doubts) -
     queued = _queued([name for name in times("queued") if name not in updated])
     locked = times("locked_at")
     started = _started(columns, locked, doubts)
-    finished, ends_well = _finished(columns, doubts)
-    if not queued and (born := _born(columns, started, {*updated, *heartbeat, *finished})):
+    finished, ends_well = _finished(columns, _unended(evidence, mapping, columns), doubts)
+    others = {*updated, *heartbeat, *finished}
+    # `visible_after` of a new row is now as well, and moves later: another column tells its birth
+    birth = _born(columns, started, others | {*times("due")}) or _born(columns, started, others)
+    if not queued and (born := birth):
         queued = [born]
         doubts.append(doubt("born", name=born))
     named_leases = by_name.named(columns, "lease", by_name.is_time)
-    leases = (*named_leases.sure, *named_leases.guesses)
+    leases = [*named_leases.sure, *named_leases.guesses]
     deadline = times("deadline")
     due = [*times("due"), *(name for name in queued[1:] if "queue" in name.lower())]
     used = {*heartbeat, *updated, *queued, *locked, *started, *finished, *leases, *deadline}
     left = [column for column in columns if column.name not in used | {*due, *times("expires")}]
+    leases += _held(evidence, mapping, left, doubts)
+    left = [column for column in left if column.name not in leases]
     due += _planned(evidence, mapping, left, doubts)
     newer = _newer_than_birth(evidence, queued, [name for name in left if name.name not in due])
     doubts += [doubt("newer", name=name) for name in newer]
@@ -63,7 +68,7 @@ def clocks(table: Facts, evidence: Evidence, mapping: Mapping, doubts: Doubts) -
             "alive": (*(heartbeat or updated)[:1], *([] if updated else newer[:1])),
             "finished": tuple(finished[:1]),
             "due": tuple(sorted(dict.fromkeys(due), key=_is_window)),
-            "lease": leases,
+            "lease": tuple(leases),
             "deadline": tuple(deadline),
         },
         timeouts=timeouts.runs[:1],
@@ -96,6 +101,30 @@ def _planned(
     ]
     doubts += [doubt("due", name=name) for name in ahead]
     return [*named, *ahead]
+
+
+def _held(evidence: Evidence, mapping: Mapping, columns: list[Column], doubts: Doubts) -> list[str]:
+    """The columns that say until when a worker holds its task: by their names (`taken_until`), or
+    since tasks that run have times of the future there, and no other task has one."""
+    running = mapping.words.get(State.RUNNING, ())
+    waiting = mapping.words.get(State.PENDING, ())
+    others = [word for word in evidence.rows if word not in running]
+    held = [
+        column.name
+        for column in columns
+        if by_name.is_hold(column)
+        or (
+            by_name.is_time(column)
+            and by_name.says_until(column)
+            and evidence.ahead(column.name, running)
+            and evidence.count(waiting)
+            and not evidence.filled(column.name, waiting)
+            and not evidence.ahead(column.name, others)
+            and not _sleepers(evidence, mapping, column.name)
+        )
+    ]
+    doubts += [doubt("held", name=name) for name in held]
+    return held
 
 
 def _sleepers(evidence: Evidence, mapping: Mapping, due: str) -> list[Any]:
@@ -172,16 +201,29 @@ def _started(columns: list[Column], locked: list[str], doubts: Doubts) -> list[s
     return guesses[:1]
 
 
-def _finished(columns: list[Column], doubts: Doubts) -> tuple[list[str], bool]:
+def _unended(evidence: Evidence, mapping: Mapping, columns: list[Column]) -> set[str]:
+    """The columns that are no time of an end, whatever they are called: a new row has one
+    (`published_at` of a content system), or each open row does."""
+    opened = [word for state in OPEN for word in mapping.words.get(state, ())]
+    count = evidence.count(opened)
+    return {
+        column.name
+        for column in columns
+        if column.born_now or (count > 1 and evidence.filled(column.name, opened) == count)
+    }
+
+
+def _finished(columns: list[Column], unended: set[str], doubts: Doubts) -> tuple[list[str], bool]:
     """The column of the end, and whether it is of good ends only (`sent_at`)."""
     named = by_name.named(columns, "finished", by_name.is_time)
     if named.sure:
         return named.sure, False
-    of_good_ends = by_name.exact(columns, "succeeded", by_name.is_time)
-    guesses = named.guesses or of_good_ends
+    good = by_name.exact(columns, "succeeded", by_name.is_time)
+    of_good_ends = [name for name in good if name not in unended]
+    guesses = [name for name in named.guesses if name not in unended] or of_good_ends
     if guesses:
         doubts.append(doubt("finished", name=guesses[0]))
-    return guesses[:1], not named.guesses and bool(of_good_ends)
+    return guesses[:1], bool(guesses) and guesses[0] in of_good_ends
 
 
 def caveats(table: Facts, mapping: Mapping, *, alive_is_given: bool = False) -> Doubts:

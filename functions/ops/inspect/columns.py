@@ -124,6 +124,21 @@ def is_planned(column: Column) -> bool:
     return planned or (len(parts) > 1 and is_among(parts[-1], "planned_after"))
 
 
+def says_until(column: Column) -> bool:
+    return tokens(column.name)[-1:] in {("until",), ("till",)}
+
+
+def is_hold(column: Column) -> bool:
+    """Whether its name says until when a worker holds the task: `taken_until`, as others say
+    `taken_at` or `taken_by`."""
+    parts = tokens(column.name)
+    if len(parts) < 2 or not is_time(column) or not says_until(column):
+        return False
+    taken = squashed(f"{parts[-2]} at"), squashed(f"{parts[-2]} by")
+    roles = ("locked_at", "started", "lock")
+    return any(form in column_names(role) for form in taken for role in roles)
+
+
 def asked_to_stop(columns: Iterable[Column]) -> list[str]:
     """The flags and times beside the status that say that the user asked to stop the task:
     cancel_requested, stop_requested_at, kill_flag."""

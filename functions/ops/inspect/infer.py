@@ -90,6 +90,7 @@ def infer(
     )
     mapping = clocks(table, inferred.evidence, mapping, inferred.doubts)
     mapping = _ended_by_rows(inferred, mapping, status, override)
+    mapping = _failed_by_rows(inferred, mapping, status, override)
     _say_assumed(inferred, status, override)
     mapping = _possible(inferred, overridden(mapping, override, status.column), status)
     inferred.assumed -= _given(status, override)
@@ -162,6 +163,40 @@ def _ended_by_rows(
     kept = without(mapping.words, ended)
     words = {state: (*kept.get(state, ()), *moved.get(state, ())) for state in State}
     return replace(mapping, words=words)
+
+
+def _failed_by_rows(
+    inferred: Inferred, mapping: Mapping, status: Status, override: Override
+) -> Mapping:
+    """A word that nobody knows is the one for failed where the table has no other, and its rows
+    alone say what went wrong: `Gone Wrong`."""
+    error, evidence = mapping.columns.get("error"), inferred.evidence
+    if error is None or f"words.{State.FAILED}" in override:
+        return mapping
+    if any(word not in inferred.assumed for word in mapping.words.get(State.FAILED, ())):
+        return mapping
+    healthy = [
+        word
+        for state in (State.PENDING, State.RUNNING, State.COMPLETED)
+        for word in mapping.words.get(state, ())
+    ]
+    failed = [
+        word
+        for word in mapping.words.get(State.RESTING, ())
+        if word in status.reading.doubts
+        and 1 < evidence.count([word]) == evidence.filled(error, [word])
+    ]
+    if len(failed) != 1 or not evidence.count(healthy) or evidence.filled(error, healthy):
+        return mapping
+    unknown = f"words.{State.RESTING}"
+    about = repr(failed[0])
+    inferred.doubts = [
+        (topic, text) for topic, text in inferred.doubts if not (topic == unknown and about in text)
+    ]
+    inferred.doubts.append(doubt("fails", words=alternatives(failed), name=error))
+    inferred.assumed -= {*mapping.words.get(State.FAILED, ())}
+    status.assumed.pop(State.FAILED, None)
+    return replace(mapping, words=without(mapping.words, failed) | {State.FAILED: tuple(failed)})
 
 
 def _unwritable(status: Status, override: Override) -> frozenset[Any]:

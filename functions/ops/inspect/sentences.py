@@ -61,10 +61,14 @@ DOUBTS = {
     "If it limits the run: --older-than.",
     "due": "{name} is taken for the time before which a task may not start, since rows that wait "
     "have times of the future there. If it is not: --map FILE (clocks.due).",
+    "held": "{name} is taken for the time until which a worker holds its task. If it is not: "
+    "--map FILE (clocks.lease).",
     "newer": "{name} is taken for a sign of life, since rows have later times there than at their "
     "birth. If it is not: --map FILE (clocks.alive).",
     "ended": "rows in {words} have {name} set: they are taken for ended. If they wait: --map FILE "
     "(words.pending).",
+    "fails": "all rows in {words} have {name} set and no row that waits, runs or ended well has: "
+    "they are taken for failed. If they are not: --map FILE (words.failed).",
     "stage": "{words} seems to be the {state} of one stage only: it is read and never written. Say "
     "the general word with --map FILE ({topic}).",
     "learned": "all failed rows have {names} set and no open row has: a failed task gets the same. "
@@ -93,8 +97,10 @@ TOPICS = {
     "assumed": "-",
     "expires": "clocks.deadline",
     "due": "clocks.due",
+    "held": "clocks.lease",
     "newer": "clocks.alive",
     "ended": "words.pending",
+    "fails": "words.failed",
     "free_text": "words",
     "numbers": "words",
     "flag": "words",

@@ -70,8 +70,20 @@ def read(
             reading.stopping.add(word)
         if rule.reason:
             reading.doubts[word] = f"{word!r} is read as {rule.state} ({rule.reason})"
+    _leave_what_sounds_less(reading)
     _sort(reading, default)
     return reading
+
+
+def _leave_what_sounds_less(reading: Reading) -> None:
+    """Where no word is sure to be a good end, `All Done` is one before `Called Off` is: the other
+    is left alone."""
+    guesses = [word for word in reading.of(State.COMPLETED) if word in reading.doubts]
+    likely = [word for word in guesses if State.COMPLETED in sure_states(word)]
+    for word in guesses if likely else ():
+        if word not in likely and len(tokens(word)) > 1:
+            reading.states[word] = State.RESTING
+            reading.doubts[word] = f"{word!r} is read as resting (another word is for a good end)"
 
 
 def _sort(reading: Reading, default: Any) -> None:
