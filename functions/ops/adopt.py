@@ -386,8 +386,8 @@ def _type(inferred: Inferred, column: Column) -> str:
         shown = "interval"
     width = f"({column.width})" if column.width else ""
     is_status = column.name == inferred.mapping.status
-    told = column.type in TEXTS or column.name in inferred.mapping.clock("finished")
-    not_null = " not null" if column.not_null and told and not is_status else ""
+    matters = column.type in TEXTS or column.name in inferred.mapping.clock("finished")
+    not_null = " not null" if column.not_null and matters and not is_status else ""
     zone = f" at {column.zone}" if column.type == "timestamp" and column.zone != "UTC" else ""
     return f"{shown}{width}{zone}{not_null}"
 

@@ -73,7 +73,7 @@ def test_the_handler_that_is_not_here_is_named_with_its_place(
 
 
 def test_open_tasks_without_a_time_are_counted_as_not_judged(
-    empty_database: str, policy: Path
+    empty_database: str, policy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adopt(empty_database, "--write")
     adopted = parse(policy.read_text(encoding="utf-8"), "policy.yaml")
@@ -85,6 +85,11 @@ def test_open_tasks_without_a_time_are_counted_as_not_judged(
     stuck = store.pulse(adopted.watch()).stuck
     store.close()
     assert (stuck.count, stuck.unjudged) == (0, 1)
+    load.cache_clear()
+    assert main(["stats", "--dsn", empty_database]) == 0
+    assert "overdue: 0 (cannot say of 1: " in capsys.readouterr().out
+    main(["doctor", "--dsn", empty_database])
+    assert "nobody can say since when 1 open task waited or ran" in capsys.readouterr().out
 
 
 ELSEWHERE = TASKS.replace(" tasks (", " work.tasks (")

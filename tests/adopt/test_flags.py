@@ -312,3 +312,48 @@ def test_names_with_invisible_characters_are_printed_as_escapes_that_yaml_reads(
     assert yaml.safe_load(printed) == watches
     readable = {"jobs": {"words": {"pending": ["läuft"]}}}
     assert "läuft" in adopt.text(readable)
+
+
+NANOSECONDS = """
+create table jobs (
+  id text primary key default md5(random()::text),
+  status text not null default 'queued'
+    check (status in ('queued', 'running', 'done', 'failed')),
+  error text not null default '',
+  created_ns bigint not null default extract(epoch from now()) * 1e9,
+  started_ns bigint not null default 0,
+  finished_ns bigint not null default 0)
+"""
+
+
+def test_an_end_that_cannot_be_null_is_0_again_when_the_task_is_put_back(table) -> None:
+    jobs = table(NANOSECONDS)
+    assert jobs.broken() == []
+    key = jobs.run("insert into jobs default values returning id")[0][0]
+    token = jobs.store.claim(jobs.watch, key, "w").token
+    jobs.store.settle(jobs.watch, key, token, "fail", reason="handler_error", error="No.")
+    assert jobs.look(key, "to_timestamp(finished_ns / 1e9) > now() - interval '1 hour'") == (True,)
+    assert jobs.store.operate(jobs.watch, "retry", [key]) == [key]
+    assert jobs.look(key, "status", "finished_ns") == ("queued", 0)
+
+
+SPOKEN = """
+create type stage as enum
+  ('Awaiting Worker', 'In Progress', 'All Done', 'Gone Wrong', 'Called Off');
+create table jobs (
+  id bigint generated always as identity primary key,
+  status stage not null default 'Awaiting Worker', error text, attempts integer default 0,
+  created_at timestamptz not null default now(), started_at timestamptz, finished_at timestamptz);
+insert into jobs (status, error, started_at, finished_at)
+  select 'Gone Wrong', 'exit 1', now(), now() from generate_series(1, 2);
+insert into jobs (status, started_at, finished_at)
+  select 'All Done', now(), now() from generate_series(1, 2)
+"""
+
+
+def test_rows_that_alone_have_an_error_show_the_word_for_failed(table) -> None:
+    jobs = table(SPOKEN)
+    words = {str(state): list(listed) for state, listed in jobs.watch.words.items()}
+    assert (words["failed"], words["completed"]) == (["Gone Wrong"], ["All Done"])
+    assert words["resting"] == ["Called Off"]
+    assert jobs.broken() == []

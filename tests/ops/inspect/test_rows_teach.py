@@ -55,6 +55,7 @@ class TestTimes:
             ("createddate", "timestamp", f"({OLD}) at time zone 'UTC'"),
             ("insertedAt", "text", f'to_char({OLD}, \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\')'),
             ("submit_ms", "numeric", f"extract(epoch from {OLD}) * 1000"),
+            ("enqueued_ns", "bigint", f"extract(epoch from {OLD}) * 1000000000"),
         ],
     )
     def test_a_clock_is_known_in_any_form(
@@ -107,6 +108,34 @@ class TestTimes:
             "create trigger set_v before update on parcels for each row execute function set_v()",
         )
         assert world.check(table="parcels").ids() == []
+
+    @pytest.mark.parametrize("name", ["picked_until", "good_till"])
+    def test_a_time_that_only_running_tasks_have_ahead_is_until_when_they_are_held(
+        self, name: str, world: World
+    ) -> None:
+        table(
+            world,
+            "letters",
+            f"phase text not null check (phase in {CLOSED}), problem text, {name} timestamptz, "
+            + TIMES,
+            f"(phase, {name}) values ('working', now() + interval '2 days')",
+            f"(phase, {name}) values ('working', now() - interval '1 hour')",
+            "(phase, made_on) values ('enqueued', now())",
+        )
+        answer = world.check(table="letters")
+        assert answer.ids() == ["2"]
+        assert answer.names(name)
+
+    def test_a_time_that_a_new_row_has_is_not_that_of_its_end(self, world: World) -> None:
+        table(
+            world,
+            "letters",
+            f"phase text not null check (phase in {CLOSED}), problem text, "
+            f"published_at timestamptz default now(), {TIMES}",
+            "(phase) values ('working')",
+        )
+        answer = world.check(table="letters")
+        assert answer.json["inferred"]["clocks"]["finished"] is None
 
     def test_what_cannot_be_judged_is_not_zero(self, world: World) -> None:
         table(
