@@ -97,9 +97,7 @@ class Move:
         for finished in clocks.get("finished", ())[:1]:
             now = self._stamp(finished, "clock_timestamp()")
             absent = self._not_ended(finished)
-            times[finished] = (
-                f"case when {self.decision}.state <> 'pending' then {now}{absent} end"
-            )
+            times[finished] = f"case when {self.decision}.state <> 'pending' then {now}{absent} end"
         for touched in clocks.get("touched", ()):
             times[touched] = self._stamp(touched, "clock_timestamp()")
         return times
