@@ -24,6 +24,7 @@ import urllib3
 from functions.core.answers import Claimed, ClaimRefusal, Held, Lost, NotClaimed, Settled
 from functions.core.dispatch import NoDispatch
 from functions.core.policy import DEFAULT, parse
+from functions.core.record import replace
 from functions.core.states import Reason, SettleAs, State
 from functions.entry.worker import ShuttingDown, status_of
 from functions.errors import Fail, LeaseLostError, Retry, StoreError
@@ -461,7 +462,7 @@ def settled(state="completed", reason=None, retry_after=None, pushed=None):
 def test_a_task_runs_from_its_claim_to_its_end(log):
     store = FakeStore(claim=claimed("returns"), settle=settled())
     answer = guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w")
-    assert answer == settled()
+    assert answer == replace(settled(), task_id="1")
     assert store.verbs() == ["claim", "settle"]
     assert store.calls[-1][1:4] == ("1", "t", "complete")
     assert store.calls[-1][-1]["result"] == {"attempt": 2}
@@ -535,13 +536,13 @@ def finish(ending, **answers):
 
 def test_a_lost_attempt_writes_nothing(log):
     store, answer = finish(Lost(reason="lease_lost"))
-    assert (answer, store.calls) == (Lost(reason="lease_lost"), [])
+    assert (answer, store.calls) == (Lost(reason="lease_lost", task_id="1"), [])
     assert [line["event"] for line in log()] == ["lease_lost"]
 
 
 def test_a_result_that_comes_too_late_is_lost(log):
     _, answer = finish(AttemptEnd(SettleAs.COMPLETE, result=1), settle=Lost(reason="deadline"))
-    assert answer == Lost(reason="deadline")
+    assert answer == Lost(reason="deadline", task_id="1")
     [line] = log()
     assert (line["event"], line["wanted"], line["reason"]) == ("lease_lost", "complete", "deadline")
 
