@@ -26,7 +26,7 @@ class TestDatabase:
 
     def test_a_function_that_is_not_there_asks_for_a_migration(self, store, tasks: Watch):
         unknown = replace(tasks, name="nowhere")
-        with pytest.raises(StoreError, match=r"functions migrate .*--apply") as refused:
+        with pytest.raises(StoreError, match=r"unstuck migrate .*--apply") as refused:
             store.status(unknown, NIL)
         assert not refused.value.retryable
 
