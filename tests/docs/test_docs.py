@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -140,6 +141,15 @@ def test_python_in_the_docs_compiles_and_imports_what_exists(block: Block):
             assert all(hasattr(module, alias.name) for alias in node.names), node.module
 
 
+def put_into(whole: dict[str, Any], part: dict[str, Any]) -> None:
+    """Adds what a part says to what is there, at each depth."""
+    for key, value in part.items():
+        if isinstance(value, dict) and isinstance(whole.get(key), dict):
+            put_into(whole[key], value)
+        else:
+            whole[key] = value
+
+
 @pytest.mark.parametrize(
     "block", [b for page in PAGES for b in blocks(page, "yaml")], ids=lambda b: name(b.page)
 )
@@ -152,6 +162,8 @@ def test_yaml_in_the_docs_is_taken_by_the_policy(block: Block):
     for key, value in fragment.items():
         if key == "rules":
             watch["rules"] |= value
+        elif key == "watches" and value.keys() <= policy["watches"].keys():
+            put_into(policy[key], value)
         elif key == "addresses":
             policy[key] = value
         elif key in policy:
@@ -170,7 +182,7 @@ def test_yaml_in_the_docs_is_taken_by_the_policy(block: Block):
         }:
             watch[key] = value
         else:
-            watch["rules"][key] = value
+            put_into(watch["rules"], {key: value})
     parse(yaml.safe_dump(policy), name(block.page))
 
 
