@@ -12,7 +12,7 @@ TYPOS = {
     "Stoped": ("worker/child.py", "return Stopped()", "return Stoped()"),
     "Progres": ("worker/guard.py", "case Progress():", "case Progres():"),
     "tokken": ("worker/guard.py", "self.claimed.token", "self.claimed.tokken"),
-    "NON": ("worker/pull.py", "ClaimRefusal.NONE", "ClaimRefusal.NON"),
+    "NON": ("worker/claim.py", "ClaimRefusal.NONE", "ClaimRefusal.NON"),
     "RELEASED": ("worker/guard.py", "SettleAs.RELEASE", "SettleAs.RELEASED"),
     "Literal['eror']": ("entry/sweep.py", 'verdict == "error"', 'verdict == "eror"'),
     "Stop": ("worker/handler_context.py", "case Stop():", "case CheckpointAnswer():"),
