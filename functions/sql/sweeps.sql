@@ -342,11 +342,11 @@ begin
   return unstuck.forgive_silence();
 end $$;
 
+drop function if exists unstuck.last_jump();
 -- The last time that the clock was set forward, and by how much: what was written before `at` looks
 -- that much older than it is. No row where it was never set, or was set back since.
--- As a table, because only such a function is read into the plan of who asks.
-drop function if exists unstuck.last_jump();
-create function unstuck.last_jump() returns table (at timestamptz, ahead interval)
+-- A table, because only such a function is read into the plan of who asks.
+create or replace function unstuck.last_jump() returns table (at timestamptz, ahead interval)
 language sql stable rows 1 as $$
   select j.at, make_interval(secs => j.seconds)
   from (select * from unstuck.clock_jumps order by sweep_id desc limit 1) j
