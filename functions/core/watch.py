@@ -361,16 +361,17 @@ class Watch(PolicyRecord):
         """By kind, and by how an attempt ends: the addresses that are told."""
         if self.notify is False:
             return {}
+        return {kind: self._told(kind, rule) for kind, rule in self.rules.items()}
+
+    def _told(self, kind: str, rule: Rule) -> dict[str, list[str]]:
+        """By how an attempt of the kind ends: the addresses that are told."""
         addresses = {DEFAULT_ADDRESS: Address()} | self.addresses
-        return {
-            kind: {
-                outcome: names
-                for outcome, severity in SEVERITIES.items()
-                if rule.tells(outcome)
-                and (names := [n for n, a in addresses.items() if a.takes(kind, severity)])
-            }
-            for kind, rule in self.rules.items()
-        }
+        routes: dict[str, list[str]] = {}
+        for outcome, severity in SEVERITIES.items():
+            names = [name for name, address in addresses.items() if address.takes(kind, severity)]
+            if names and rule.tells(outcome):
+                routes[outcome] = names
+        return routes
 
     @property
     def retains(self) -> bool:

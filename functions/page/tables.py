@@ -69,11 +69,13 @@ def day(days: list[LastDay]) -> LastDay:
     first = days[0]
     if len(days) == 1:
         return first
-    rescues = [
-        _rescues(n, [rescued for day in days for rescued in day.rescued if rescued.n == n])
-        for n in sorted({rescued.n for day in days for rescued in day.rescued})
-    ]
-    ended = [_half_hour(list(same)) for same in zip(*(day.ended for day in days), strict=False)]
+    all_rescued = [rescued for day in days for rescued in day.rescued]
+    by_number: dict[int, list[Rescues]] = {}
+    for rescued in sorted(all_rescued, key=lambda rescued: rescued.n):
+        by_number.setdefault(rescued.n, []).append(rescued)
+    rescues = [_rescues(n, same) for n, same in by_number.items()]
+    half_hours = [day.ended for day in days]
+    ended = [_half_hour(list(same)) for same in zip(*half_hours, strict=False)]
     return LastDay(first.begin, first.step, ended, rescues, _waits([day.waits for day in days]))
 
 

@@ -193,7 +193,9 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
         for n in range(int((end - begin) // step) + 1):
             place = axis.place(begin + n * step)
             since = begin - axis.begin
-            label = span(since) if n == 0 else f"{'+' if since else ''}{span(n * step)}"
+            label = span(since if n == 0 else n * step)
+            if n and since:
+                label = f"+{label}"
             if not ticks or place - ticks[-1][0] > TICK_PERCENT:
                 ticks.append((place, label))
     return ticks

@@ -304,13 +304,14 @@ alter table unstuck.refusals
 alter table "public"."tasks" add column if not exists callback_url text;
 
 -- 0018_told
--- Every end can be told, to several addresses. An address is a name; its URL is in the environment of the sweep, or here
--- for a database that sends by itself (pg_net).
+-- Every end can be told, to several addresses. An address is a name; its URL is in the environment
+-- of the sweep, or here for a database that sends by itself (pg_net).
 alter table unstuck.outbox
   add column if not exists address text not null default 'default',
-  add column if not exists state   text not null default 'failed',  -- how the attempt ended; or notice, which is of no task
-  add column if not exists url     text,                            -- of the task's own callback
-  add column if not exists request bigint;                          -- of pg_net, while nobody has read its answer
+  -- how the attempt ended; or notice, which is of no task
+  add column if not exists state   text not null default 'failed',
+  add column if not exists url     text,  -- of the task's own callback
+  add column if not exists request bigint;  -- of pg_net, while nobody has read its answer
 create index outbox_task on unstuck.outbox (watch, task_id) where ended_at is null;
 
 create table unstuck.addresses (
@@ -324,8 +325,9 @@ create table unstuck.addresses (
 alter table unstuck.addresses enable row level security;
 
 -- 0019_pauses
--- What is paused, and was: by whom, why, since when and until when. A claim reads the open ones, which are few; the sweep
--- reads the others too, since the time of a pause does not count as waiting.
+-- What is paused, and was: by whom, why, since when and until when. A claim reads the open ones,
+-- which are few; the sweep reads the others too, since the time of a pause does not count as
+-- waiting.
 create table unstuck.pauses (
   id       bigint      generated always as identity primary key,
   watch    text        not null,
@@ -334,20 +336,22 @@ create table unstuck.pauses (
   until    timestamptz,                                 -- null: until somebody resumes it
   who      text        not null,
   why      text,
-  breaker  integer,                                     -- of a circuit breaker: how often in a row it has opened
+  breaker  integer,  -- of a circuit breaker: how often in a row it has opened
   probe    text,                                        -- the task that it has let through since
   probe_number integer,                                 -- and its attempt
   ended_at timestamptz,
   ended_by text,
-  told     integer     not null default 0               -- 1: that it is paused, 2: that it is forgotten, 3: that it has ended
+  -- 1: that it is paused, 2: that it is forgotten, 3: that it has ended
+  told     integer     not null default 0
 );
 create unique index pauses_open on unstuck.pauses (watch, kind) where ended_at is null;
 create index pauses_ended on unstuck.pauses (ended_at) where ended_at is not null;
 
 alter table unstuck.pauses enable row level security;
 
--- The slots of the limits: a claim takes a free one of each limit that holds for its task. A slot is free again when the
--- attempt that took it has ended (running, owner), or a minute after it was taken (minute).
+-- The slots of the limits: a claim takes a free one of each limit that holds for its task. A slot
+-- is free again when the attempt that took it has ended (running, owner), or a minute after it was
+-- taken (minute).
 create table unstuck.slots (
   watch   text        not null,
   name    text        not null,
@@ -361,12 +365,14 @@ create table unstuck.slots (
 alter table unstuck.slots enable row level security;
 
 -- 0020_turn.tasks
--- When a task of an owner has its turn: one second after the one before it of the same owner, kind and priority. So the tasks
--- of an owner who has a thousand do not all come before that of another. Null: since it waits.
+-- When a task of an owner has its turn: one second after the one before it of the same owner, kind
+-- and priority. So the tasks of an owner who has a thousand do not all come before that of another.
+-- Null: since it waits.
 alter table "public"."tasks" add column turn timestamptz;
 
 -- 0020_watchdog
--- How often a sweep by pg_cron is to run, so that a claim, a create or a poll can notice that it does not.
+-- How often a sweep by pg_cron is to run, so that a claim, a create or a poll can notice that it
+-- does not.
 create table unstuck.watchdog (
   installation text        primary key,
   every        interval    not null,
@@ -374,19 +380,29 @@ create table unstuck.watchdog (
   told_at      timestamptz                                       -- when its silence was told last
 );
 alter table unstuck.watchdog enable row level security;
-create index outbox_request on unstuck.outbox (request) where ended_at is null and request is not null;
+create index outbox_request on unstuck.outbox (request)
+where ended_at is null and request is not null;
 
 -- 0021_turn_index.tasks
--- The order of the claims: the most urgent, then by turn: of any kind, of one kind, and of one owner.
-create index if not exists "tasks_turn" on "public"."tasks" (priority desc, (coalesce(turn, scheduled_at)), scheduled_at) where status = 'pending';
-create index if not exists "tasks_kind_turn" on "public"."tasks" (kind, priority desc, (coalesce(turn, scheduled_at)), scheduled_at) where status = 'pending';
-create index if not exists "tasks_owner_turn" on "public"."tasks" (kind, (coalesce(owner, '')), priority desc, (coalesce(turn, scheduled_at)), scheduled_at) where status = 'pending';
+-- The order of the claims: the most urgent, then by turn: of any kind, of one kind, and of one
+-- owner.
+create index if not exists "tasks_turn" on "public"."tasks"
+(priority desc, (coalesce(turn, scheduled_at)), scheduled_at)
+where status = 'pending';
+create index if not exists "tasks_kind_turn" on "public"."tasks"
+(kind, priority desc, (coalesce(turn, scheduled_at)), scheduled_at)
+where status = 'pending';
+create index if not exists "tasks_owner_turn" on "public"."tasks"
+(kind, (coalesce(owner, '')), priority desc, (coalesce(turn, scheduled_at)), scheduled_at)
+where status = 'pending';
 drop index if exists "public"."tasks_claim";
 drop index if exists "public"."tasks_kinds";
 
 -- 0022_finished.tasks
--- What has ended and is old is found by its pages (retention of tasks). Such an index costs a write next to nothing.
-create index if not exists "tasks_finished" on "public"."tasks" using brin (finished_at) with (autosummarize = on);
+-- What has ended and is old is found by its pages (retention of tasks). Such an index costs a write
+-- next to nothing.
+create index if not exists "tasks_finished" on "public"."tasks"
+using brin (finished_at) with (autosummarize = on);
 
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.

@@ -65,9 +65,9 @@ def keys_of(errors: Iterable[Any]) -> tuple[tuple[str, str], ...]:
         key: [error[key] for error in objects if isinstance(error.get(key), str)] for key in usual
     }
     texts = {key: held for key, held in values.items() if 2 * len(held) > len(objects)}
-    times = [key for key, held in texts.items() if all(re.match(ISO_TIME, text) for text in held)]
+    times = [key for key, held in texts.items() if _all_match(ISO_TIME, held)]
     left = [key for key in texts if key not in times]
-    codes = [key for key in left if all(CODE.fullmatch(text) for text in texts[key])]
+    codes = [key for key in left if _all_match(rf"(?:{CODE.pattern})\Z", texts[key])]
     sentences = [key for key in left if key not in codes]
     if not sentences and (named := [key for key in codes if _fits(key, "message")]):
         sentences = [key for key in named if not _fits(key, "code")][:1]
@@ -75,6 +75,10 @@ def keys_of(errors: Iterable[Any]) -> tuple[tuple[str, str], ...]:
     chosen = {"message": _best(sentences, "message"), "code": _best(codes, "code")}
     chosen["time"] = _best(times, "time")
     return tuple((key, role) for role, key in chosen.items() if key is not None)
+
+
+def _all_match(pattern: str, texts: Iterable[str]) -> bool:
+    return all(re.match(pattern, text) for text in texts)
 
 
 def _flat(error: dict[str, Any]) -> dict[str, Any]:

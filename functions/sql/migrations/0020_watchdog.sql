@@ -1,4 +1,5 @@
--- How often a sweep by pg_cron is to run, so that a claim, a create or a poll can notice that it does not.
+-- How often a sweep by pg_cron is to run, so that a claim, a create or a poll can notice that it
+-- does not.
 create table unstuck.watchdog (
   installation text        primary key,
   every        interval    not null,
@@ -6,4 +7,5 @@ create table unstuck.watchdog (
   told_at      timestamptz                                       -- when its silence was told last
 );
 alter table unstuck.watchdog enable row level security;
-create index outbox_request on unstuck.outbox (request) where ended_at is null and request is not null;
+create index outbox_request on unstuck.outbox (request)
+where ended_at is null and request is not null;
