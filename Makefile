@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 LOCAL  := $(VENV)/.installed-local
 NAME   := $(VENV)/bin/unstuck
-JOBS   ?= 3
+JOBS   ?= 4
 
 .PHONY: alone site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets

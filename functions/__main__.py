@@ -27,7 +27,7 @@ def _refuse(reason: str) -> int:
     Python or without, or among installed packages."""
     if not (ROOT / "Makefile").exists():
         step = "in the checkout, pipx install --force '.[cloud]'; dev and demo are `make dev` there"
-    elif (ROOT / ".venv/bin/python").exists() and Path(sys.prefix) != ROOT / ".venv":
+    elif (ROOT / ".venv/bin/unstuck").exists() and Path(sys.prefix) != ROOT / ".venv":
         step = f"{ROOT}/.venv/bin/unstuck {' '.join(sys.argv[1:])}".strip()
     else:
         step = f"make -C {ROOT} install"

@@ -59,6 +59,8 @@ WATCH_VERBS = (
     "page",
     "pulse",
     "day",
+    "failures",
+    "count",
     "timeline",
     "payload",
     "swept",

@@ -121,6 +121,7 @@ def policy_text(change: Callable[[dict[str, Any]], object] = lambda _: None) -> 
         "mass_expiry": {"at_least": MASS, "share": 0.5},
     }
     default = policy["watches"]["tasks"]["rules"]["*"] | {
+        "dispatch": "named",  # a test says which task a worker gets
         "pending_for": "60s",
         "redispatch_after": "2s",
         "run_for": "15s",

@@ -50,7 +50,7 @@ ASKED: dict[str, tuple[str, str, dict[str, object] | None, set[int]]] = {
     ),
     "task_status": ("GET", f"/?task_id={NOBODY}", None, {404}),
     "cancel_task": ("POST", "/", {"task_id": NOBODY}, {404}),
-    "worker": ("POST", "/", {"task_id": NOBODY}, {404}),
+    "worker": ("POST", "/", {"task_id": NOBODY}, {200, 404}),
     "worker_event": ("POST", "/", EVENT, {200, 204}),
     "claim_task": ("POST", "/", {"worker_id": "w", "kinds": ["none"]}, {200}),
     "beat_task": ("POST", "/", TOKEN, {200, 404, 409, 410}),

@@ -48,11 +48,11 @@ def test_a_python_without_the_packages_says_what_to_install(checkout: Path):
 
 
 def test_where_the_checkout_has_its_python_the_same_command_is_named_with_it(checkout: Path):
-    python = checkout / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.touch()
+    command = checkout / ".venv" / "bin" / "unstuck"
+    command.parent.mkdir(parents=True)
+    command.touch()
     _, text = answer(checkout, "check", "--table", "public.jobs")
-    assert text.endswith(f"Next: {python} -m functions check --table public.jobs\n")
+    assert text.endswith(f"Next: {command} check --table public.jobs\n")
 
 
 def test_a_mistake_in_our_own_imports_stays_a_traceback(checkout: Path):

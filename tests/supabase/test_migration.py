@@ -170,6 +170,7 @@ def test_each_verb_may_take_as_long_as_the_store_lets_it_and_no_longer(bare):
         "unstuck_tasks_sweep",
         "unstuck_tasks_batch",
         "unstuck_tasks_orphans",
+        "unstuck_tasks_retain",
     }
     assert all(limit in (long_limit, short_limit) for limit in limits.values())
 
