@@ -6,6 +6,7 @@ the ledger behind it is in memory."""
 import json
 import sys
 from collections.abc import Callable, Mapping
+from threading import Event
 from typing import Any
 
 from functions.core.dispatch import NoDispatch
@@ -22,6 +23,10 @@ LOSSES = {Reason.DEADLINE, Reason.OUT_OF_MEMORY, Reason.CRASHED, Reason.SHUTDOWN
 Handle = Callable[..., Any]
 handles: dict[str, Handle] = {}
 """The handlers of runs in this process, by the task's id."""
+LEAVE_SECONDS = 2.0
+"""So long `run` waits for a handler in a thread that has lost its lease: the guard does not."""
+_left: dict[str, Event] = {}
+"""Set when such a handler has ended."""
 
 
 class Ran(Record):
@@ -72,17 +77,23 @@ def run(
     watch = replace(watch, rules={**watch.rules, kind: replace(watch.rule(kind), **changes)})
     ledger = _Ledger(kind, _as_stored(task_input), attempt, checkpoints or {}, lease_lost_at)
     ledger.rule = watch.rule(kind)
-    handles[ledger.task_id] = handle
+    handles[ledger.task_id], _left[ledger.task_id] = handle, Event()
     try:
         guard(ledger, policy, NoDispatch(), watch, ledger.task_id, worker="test")
+        if ledger.is_lost and not in_process:
+            _left[ledger.task_id].wait(LEAVE_SECONDS)
     finally:
-        del handles[ledger.task_id]
+        del handles[ledger.task_id], _left[ledger.task_id]
     return Ran(**ledger.end, checkpoints=ledger.checkpoints, progress=ledger.progress)
 
 
 def run_handle(ctx: Any, task_input: Any) -> Any:
     """The handler that the guard loads in this process: the one that `run` got."""
-    return handles[ctx.task_id](ctx, task_input)
+    left = _left[ctx.task_id]
+    try:
+        return handles[ctx.task_id](ctx, task_input)
+    finally:
+        left.set()
 
 
 def _importable(handle: Handle) -> str:
