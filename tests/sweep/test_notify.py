@@ -18,14 +18,12 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from functions.core.answers import Message, ToldEnd
 from functions.core.policy import Policy, load
 from functions.core.record import replace
-from functions.install.migrate import migrate
-from functions.ops.postgres.embedded import Postgres
-from functions.store import Store
 from functions.store.postgres import PostgresStore
 from functions.sweep import notify
 from functions.sweep.notify import LEASE_SECONDS, LISTED_TASKS
 from tests.conftest import copied
-from tests.sql import install_clock, pass_time
+from tests.sql import pass_time
+from tests.sweep.conftest import Db
 from tests.sweep.steps import sweep
 
 URL = "https://hooks.slack.com/services/T0/B0/a-secret-of-the-owner"
@@ -34,37 +32,11 @@ HOUR = 3600.0
 FIRST_PAUSE_SECONDS = 30.0
 TRIES_OF_A_DAY = 31
 
-Db = psycopg.Connection[dict[str, Any]]
-
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    given = load()
-    return replace(given, watches={"tasks": replace(given.watch(), notify=True)})
-
-
-@pytest.fixture(scope="module")
-def dsn(postgres: Postgres, policy: Policy) -> Iterator[str]:
-    with copied(postgres, None) as dsn:
-        migrate(dsn, policy)
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            install_clock(connection)
-        yield dsn
-
-
-@pytest.fixture
-def db(dsn: str) -> Iterator[Db]:
-    with psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
-        for table in ("tasks", "unstuck.attempts", "unstuck.sweeps", "unstuck.outbox"):
-            connection.execute(f"delete from {table}".encode())
-        yield connection
-
-
-@pytest.fixture
-def store(dsn: str, db: Db) -> Iterator[Store]:
-    made = PostgresStore(dsn)
-    yield made
-    made.close()
+    bundled = load()
+    return replace(bundled, watches={"tasks": replace(bundled.watch(), notify=True)})
 
 
 @pytest.fixture(autouse=True)

@@ -3,33 +3,26 @@ the sender dies, wherever it is."""
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from itertools import count
 from typing import Any
 from unittest.mock import patch
 
-import psycopg
 import pytest
 import responses
 import yaml
-from psycopg.rows import dict_row
 
 from functions.core.answers import Message
 from functions.core.callback_url import is_allowed
 from functions.core.policy import DEFAULT, Policy, Watch, parse
 from functions.core.settings import Settings
 from functions.errors import PolicyError
-from functions.install.migrate import migrate
-from functions.ops.postgres.embedded import Postgres
 from functions.store import Store
-from functions.store.postgres import PostgresStore
 from functions.sweep import callback, notify
 from functions.sweep.notify import LEASE_SECONDS
-from tests.conftest import copied
-from tests.sql import install_clock, pass_time
+from tests.sql import pass_time
+from tests.sweep.conftest import Db
 from tests.sweep.steps import sweep
 
-Db = psycopg.Connection[dict[str, Any]]
 TEAM, ONCALL, BOOKS = (f"https://{name}.example.com/hook" for name in ("team", "oncall", "books"))
 BACKEND = "https://api.example.com/done"
 CALLBACK_SECRET = "a secret that both know"
@@ -58,30 +51,6 @@ def policy_with(**more: Any) -> Policy:
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     return policy_with(notify=True)
-
-
-@pytest.fixture(scope="module")
-def dsn(postgres: Postgres, policy: Policy) -> Iterator[str]:
-    with copied(postgres, None) as dsn:
-        migrate(dsn, policy)
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            install_clock(connection)
-        yield dsn
-
-
-@pytest.fixture
-def db(dsn: str) -> Iterator[Db]:
-    with psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
-        for table in ("tasks", "unstuck.attempts", "unstuck.sweeps", "unstuck.outbox"):
-            connection.execute(f"delete from {table}".encode())
-        yield connection
-
-
-@pytest.fixture
-def store(dsn: str, db: Db) -> Iterator[Store]:
-    made = PostgresStore(dsn)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from functions.ops.inspect.session import Connection
 from functions.ops.inspect.vocabulary import tokens
 
 ROWS = 50
-CODE = re.compile(r"[\w.:/-]{0,63}\w")
+CODE = r"[\w.:/-]{0,63}\w\Z"
 NAMES = {
     "message": {"message", "msg", "text", "description", "detail", "details", "error", "reason"},
     "code": {"code", "type", "name", "kind", "reason", "class", "status"},
@@ -67,7 +67,7 @@ def keys_of(errors: Iterable[Any]) -> tuple[tuple[str, str], ...]:
     texts = {key: held for key, held in values.items() if 2 * len(held) > len(objects)}
     times = [key for key, held in texts.items() if _all_match(ISO_TIME, held)]
     left = [key for key in texts if key not in times]
-    codes = [key for key in left if _all_match(rf"(?:{CODE.pattern})\Z", texts[key])]
+    codes = [key for key in left if _all_match(CODE, texts[key])]
     sentences = [key for key in left if key not in codes]
     if not sentences and (named := [key for key in codes if _fits(key, "message")]):
         sentences = [key for key in named if not _fits(key, "code")][:1]
