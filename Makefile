@@ -7,7 +7,7 @@ LOCAL  := $(VENV)/.installed-local
 NAME   := $(VENV)/bin/unstuck
 JOBS   ?= 4
 
-.PHONY: alone site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: alone applied site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -80,6 +80,9 @@ clean: ## remove .venv and caches
 
 snapshot: install ## write tests/sql/snapshot.sql after a change of the SQL
 	@$(PY) -m functions sql > tests/sql/.new && mv tests/sql/.new tests/sql/snapshot.sql
+
+applied: install ## write tests/infra/applied after a change of infra/; needs TFMOCK
+	@$(PY) -m tests.infra.applied
 
 credits: install ## run 10,000 tasks with credits, killed workers and repeated calls; takes minutes
 	CREDITS_TASKS=10000 $(PY) -m pytest -q tests/sql/test_credits_run.py

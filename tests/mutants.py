@@ -36,13 +36,22 @@ ROOT = Path(__file__).parents[1]
 FILES_OF_ALERTS = ("metrics.yaml", "rules.yaml", "log_match.yaml")
 TERRAFORM_FILES = (
     "alerts.tf",
+    "apis.tf",
+    "functions.tf",
+    "iam.tf",
     "metrics.tf",
-    "queue.tf",
-    "scheduler.tf",
-    "slo.tf",
+    "modules/policy/main.tf",
     "notifications.tf",
-    "rescue.tf",
     "outside.tf",
+    "pool.tf",
+    "pubsub.tf",
+    "queue.tf",
+    "rescue.tf",
+    "scheduler.tf",
+    "secrets.tf",
+    "slo.tf",
+    "source.tf",
+    "variables.tf",
 )
 TESTS = {
     ".yaml": [
@@ -51,6 +60,7 @@ TESTS = {
         "tests/infra/test_deployed_chain.py",
     ],
     ".tf": [
+        "tests/infra/test_applied.py",
         "tests/infra/test_deployed_chain.py",
         "tests/infra/test_every_switch.py",
         "tests/infra/test_terraform.py",
@@ -87,8 +97,22 @@ CHANGES: list[Change] = [
     (re.compile(r"\n  name( +)= "), "\n  disabled = true\n  name\\1= "),
     (re.compile(r"\n  display_name( +)= "), "\n  enabled = false\n  display_name\\1= "),
     (re.compile(r"\n  time_zone( +)= "), "\n  paused = true\n  time_zone\\1= "),
+    (
+        re.compile(
+            r"(?<=\n) +(?!desc|error_m|display|title|type )[a-z_]+ += [^\n]*[^\n{(\[,&|?:](?=\n)"
+        ),
+        "",
+    ),
+    (re.compile(r"(?<=\")roles/[\w.]+"), "roles/viewer"),
+    (re.compile(r"(?<=\[)\"(worker|sweep|rescue|api|invoker)\"(?=\])"), '"build"'),
+    (re.compile(r"(?<=\")ALLOW_\w+"), "ALLOW_INTERNAL_AND_GCLB"),
+    (re.compile(r"(?<= = )null(?=\n)"), "1"),
+    (re.compile(r"&&"), "||"),
+    (re.compile(r"==(?= [\"\w])"), "!="),
+    (re.compile(r"(?<= )[+](?= )"), "-"),
 ]
-"""What is replaced by what. A change that Terraform or promtool refuses is told too."""
+"""What is replaced by what; of those of the last part, the first leaves an argument out. A change
+that Terraform or promtool refuses is told too."""
 COMMENT = re.compile(r"#[^\n]*|annotations:[^\n]*|description[^\n]*")
 
 

@@ -73,5 +73,9 @@ def test_faults_of_a_file_are_made_in_several_files_and_one_that_changes_nothing
 
 
 def test_there_are_faults_in_each_file_that_alerts_and_calls_depend_on() -> None:
-    files = {file.name for mutant in mutants.mutants() for file in mutant.texts}
-    assert files == {*mutants.FILES_OF_ALERTS, *mutants.TERRAFORM_FILES}
+    infra = ROOT / "infra"
+    files = {file for mutant in mutants.mutants() for file in mutant.texts}
+    assert files == {
+        *(infra / "alerts" / name for name in mutants.FILES_OF_ALERTS),
+        *(infra / name for name in mutants.TERRAFORM_FILES),
+    }
