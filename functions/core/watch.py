@@ -288,8 +288,8 @@ class Watch(PolicyRecord):
     types: dict[str, str] = policy_key(
         by_name(TEXT),
         "The types of columns that are not text (timestamptz for a clock), by column: "
-        "`varchar(64)`, `jsonb not null`, `bigint`, `public.job_status`. A clock of another table "
-        "goes by `workers.last_heartbeat`.",
+        "`varchar(64)`, `jsonb not null`, `timestamp(0)`, `bigint`, `public.job_status`. A clock "
+        "of another table goes by `workers.last_heartbeat`.",
         default={},
     )
     also: dict[State, dict[str, str]] = policy_key(

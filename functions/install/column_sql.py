@@ -31,7 +31,8 @@ SECONDS, MILLIS, MICROS, NANOS = 1, 1_000, 1_000_000, 1_000_000_000
 @dataclass(frozen=True)
 class Column:
     """A column as the catalogue tells it. `type` is pg_type.typname, of the base type where it is a
-    domain."""
+    domain. `width` is how many characters a text takes, and how many digits of a second a time
+    keeps; None: as many as there are."""
 
     name: str
     type: str
@@ -106,6 +107,26 @@ def moment(column: Column, row: str = "t") -> str:
     return name
 
 
+def earliest(column: Column, row: str = "t") -> str:
+    """The earliest time for which the value may stand: a column of whole seconds rounds half of
+    what is written up, and a day begins at midnight. By it a task that is due now is due."""
+    time = moment(column, row)
+    if column.type == "date":
+        return f"({time} - interval '1 day')"
+    if column.type in TIMES and column.width is not None:
+        return f"({time} - {_half_digit(column.width)})"
+    if column.type in NUMBERS:
+        name = qualified(column, row)
+        whole = f"abs({name}) < 1e11 and {name} = trunc({name})"
+        return f"({time} - case when {whole} then interval '0.5 s' else '0' end)"
+    return time
+
+
+def _half_digit(digits: int) -> str:
+    """Half of the last of so many digits of a second: so much may be rounded up."""
+    return f"interval '{0.5 / 10**digits:.7f} s'"
+
+
 def _iso_moment(name: str) -> str:
     """A text as timestamptz; NULL where it is none. The day is added apart, since the 30th of
     February must be no error."""
@@ -127,17 +148,20 @@ def bound(column: Column, time: str) -> str | None:
 
 def stamp(column: Column, like: tuple[Column, ...] = (), row: str = "t") -> str | None:
     """Now, in the column's own terms. `like` are the other clocks of the row: an epoch column goes
-    by their unit."""
-    if column.type == "timestamptz":
-        return "now()"
-    if column.type == "timestamp":
-        return f"(now() at time zone {literal(column.zone)})"
+    by their unit. What the column cannot hold is cut off and not rounded: a time that lies ahead
+    would say that the task may not start yet."""
+    if column.type in {"timestamptz", "timestamp"}:
+        now = "now()" if column.width is None else f"(now() - {_half_digit(column.width)})"
+        in_zone = f"({now} at time zone {literal(column.zone)})"
+        return in_zone if column.type == "timestamp" else now
     if column.type == "date":
         return f"(now() at time zone {literal(column.zone)})::date"
     if column.type in TEXTS:
         return "to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
     if column.type in NUMBERS:
-        return f"(extract(epoch from now()) * {_per_second(column, like, row)})::{column.type}"
+        number = f"extract(epoch from now()) * {_per_second(column, like, row)}"
+        cut = "floor" if column.type in WHOLE else ""
+        return f"{cut}({number})::{column.type}"
     return None
 
 

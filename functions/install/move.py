@@ -144,8 +144,6 @@ class Move:
     def _stamp(self, name: str, time: str) -> str:
         """`time` (a timestamptz) as the clock's column takes it."""
         column = self.table.column(name)
-        if column.type == "timestamptz":
-            return time
         others = tuple(self.table.column(other) for other in self.table.clocks)
         stamp = column_sql.stamp(column, others, self.row)
         return (stamp or "null").replace("now()", time)

@@ -272,16 +272,18 @@ class Table:
             return "null::timestamptz"
         return times[0] if len(times) == 1 else f"coalesce({', '.join(times)})"
 
-    def _time(self, row: str, name: str) -> str:
+    def _time(
+        self, row: str, name: str, read: Callable[[Column, str], str] = column_sql.moment
+    ) -> str:
         """A clock; `workers.last_heartbeat via worker_id=id` is in another table."""
         match = re.fullmatch(r"(\S+)\.(\w+) via (\w+)=(\w+)", name)
         if match is None:
-            return column_sql.moment(self.column(name), row)
+            return read(self.column(name), row)
         table, column, ours, theirs = match.groups()
         stated = typed(column, self._types.get(f"{table}.{column}", "timestamptz"))
         joined = f"o.{identifier(theirs)} = {row}.{identifier(ours)}"
         other = table_identifier(table)
-        return f"(select {column_sql.moment(stated, 'o')} from {other} o where {joined})"
+        return f"(select {read(stated, 'o')} from {other} o where {joined})"
 
     def _observed(self, row: str, column: str) -> str:
         """What an observing trigger saw of the row."""
@@ -360,10 +362,12 @@ class Table:
             times = [self.due(row)]
         elif due[0] not in queued:
             times.append(self.clock(row, "due"))
+        elif not self.watch.own:  # one may be born with a due time that has passed
+            times += self._each(row, "queued")
         times += [*self._each(row, "lease"), *self._each(row, "seen")]
         if self.sees_put_back and queued:
             times.append(first([self._observed(row, "status_at"), *self._put_back(row)]))
-        return times[0] if len(times) == 1 else f"greatest({', '.join(times)})"
+        return latest(dict.fromkeys(times))
 
     def _put_back(self, row: str) -> list[str]:
         """When the task may have been put back before a trigger saw it: a task that was tried, at
@@ -382,14 +386,17 @@ class Table:
 
     def due(self, row: str) -> str:
         """From when on the task may be claimed."""
-        if len(self.watch.clocks.get("due", ())) > 1:  # the latest of them counts
-            return first([latest(self._each(row, "due")), *self._each(row, "queued")])
-        if self.watch.clocks.get("due"):
-            return self.clock(row, "due", "queued")
+        if self.watch.clocks.get("due"):  # of several the latest counts
+            queued = self._earliest(row, "queued")
+            return first(dict.fromkeys([latest(self._earliest(row, "due")), *queued]))
         watch, key = literal(self.watch.name), f"{row}.{self.key}::text"
         attempts = f"from unstuck.attempts a where a.watch = {watch} and a.task_id = {key}"
         retry = f"(select a.retry_at {attempts} order by a.number desc limit 1)"
         return f"greatest({self.queued_bound(row)}, {retry})"
+
+    def _earliest(self, row: str, clock: str) -> list[str]:
+        names = self.watch.clocks.get(clock, ())
+        return [self._time(row, name, column_sql.earliest) for name in names]
 
     @property
     def sees_put_back(self) -> bool:
@@ -399,7 +406,16 @@ class Table:
         return not self.watch.own and self.watch.may_wait
 
     def alive(self, row: str) -> str:
-        """When the task was last seen alive."""
+        """When the task was last seen alive. One that another application's worker holds by a due
+        time that lies ahead is silent only from then on: it counts as seen so that `silent_for` of
+        the rule ends at that time."""
+        alive = self._last_sign(row)
+        if self.watch.own or not self.watch.clocks.get("due"):
+            return alive
+        silent = f"make_interval(secs => {self._silent_for(row)})"
+        return latest([alive, *(f"{due} - {silent}" for due in self._earliest(row, "due"))])
+
+    def _last_sign(self, row: str) -> str:
         if self.limits_itself or self.watch.clocks.get("seen"):
             return self._last_moment(row)
         if self.watch.clocks.get("alive"):

@@ -384,7 +384,7 @@ def _type(inferred: Inferred, column: Column) -> str:
         shown = inferred.table.shown[column.name].replace('"', "")
     elif column.type == "interval":
         shown = "interval"
-    width = f"({column.width})" if column.width else ""
+    width = "" if column.width is None else f"({column.width})"
     is_status = column.name == inferred.mapping.status
     matters = column.type in TEXTS or column.name in inferred.mapping.clock("finished")
     not_null = " not null" if column.not_null and matters and not is_status else ""

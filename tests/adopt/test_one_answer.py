@@ -88,6 +88,8 @@ def fill(dice: random.Random, table: Table, columns: list[str]) -> None:
     words = [word for listed in table.shape.watch["words"].values() for word in listed]
     for _ in range(ROWS):
         ages = {name: dice.choice(AGES) for name in columns if dice.random() < 0.8}
+        if "planned" in ages and dice.random() < 0.3:
+            ages["planned"] = -86_400  # ahead
         ages["made"] = max([*ages.values(), dice.choice(AGES)])
         asked = [name for name in table.watch.asked_to_stop if dice.random() < 0.2]
         values = [*ages.values(), *("true" if name == "drop_it" else "now" for name in asked)]

@@ -32,6 +32,7 @@ LIMITS = {
     "stop_requested_at timestamptz": "case when {} > 70 then now() end",
     "modified timestamptz": "now() + make_interval(mins => least({}, 0))",
     "ended_at timestamptz": "case when {0} > 60 then now() + make_interval(mins => {0} - 120) end",
+    "visible_at timestamptz": "now() + make_interval(mins => {})",
     "claimed_at timestamptz": "now() + make_interval(mins => least({}, 0))",
     "trashed_at timestamptz": "case when {} > 90 then now() end",
 }
@@ -63,12 +64,13 @@ def shape(seed: int) -> tuple[str, list[str]]:
         for limit in limits:
             if chance.random() < 0.5:
                 names.append(limit.split()[0])
-                values.append(LIMITS[limit].format(chance.randint(-100, 100)))
+                minutes = max(-age, chance.randint(-100, 100))
+                values.append(LIMITS[limit].format(minutes))
         rows.append(f"insert into renders ({', '.join(names)}) values ({', '.join(values)})")
     return f"create table renders ({', '.join(columns)})", rows
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_what_check_calls_stuck_the_first_sweep_takes(
     seed: int, empty_database: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

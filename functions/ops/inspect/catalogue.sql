@@ -10,7 +10,7 @@ with recursive base (oid, at, width, checks) as (
   select
     b.oid,
     t.typbasetype,
-    case when t.typtypmod > 0 then t.typtypmod else b.width end,
+    case when t.typtypmod >= 0 then t.typtypmod else b.width end,
     b.checks || array(
       select pg_get_constraintdef(k.oid) from pg_constraint k where k.contypid = t.oid
     )
@@ -49,6 +49,9 @@ select json_build_object(
       'width', case
         when t.typname in ('varchar', 'bpchar')
         then nullif(greatest(a.atttypmod, b.width), -1) - 4
+        when t.typname in ('timestamp', 'timestamptz')
+          and greatest(a.atttypmod, b.width) between 0 and 5
+        then greatest(a.atttypmod, b.width)
       end,
       'not_null', a.attnotnull or d.typnotnull,
       'generated', a.attgenerated <> '' or a.attidentity = 'a',

@@ -14,6 +14,7 @@ from functions.install.column_sql import (
     TIMES,
     Column,
     bound,
+    earliest,
     interval,
     is_set,
     literal,
@@ -191,7 +192,8 @@ class Overdue:
         late = f"{self.when} <= now()"
         if self.limits.job is not None:
             late = f"({late} or ({self.when}) is null)"
-        awake = [f"({due} <= now()) is not false" for due in self.clock("due")]
+        due = [earliest(self.columns[name]) for name in self.mapping.clock("due")]
+        awake = [f"({time} <= now()) is not false" for time in due]
         if self.pending and awake and self.asked_to_stop:
             awake = [f"({self.asked_to_stop} or {' and '.join(awake)})"]
         return " and ".join([self.open, *awake, *self._chosen(), late, *self._indexable()])
