@@ -5,7 +5,9 @@
 create or replace function unstuck.is_free(p_slot unstuck.slots, p_of_a_minute boolean)
 returns boolean language sql volatile as $$
   select case
-    when p_of_a_minute then p_slot.at <= clock_timestamp() - interval '1 minute'
+    when p_of_a_minute then
+      p_slot.at <= clock_timestamp() - interval '1 minute'
+      or p_slot.at > clock_timestamp()  -- the clock was set back since
     else not exists (
       select from unstuck.attempts a
       where a.watch = p_slot.watch

@@ -53,10 +53,16 @@ language sql as $$
     update unstuck.pauses p
     set ended_at = clock_timestamp(),
         ended_by = p_who
-    where p.watch = p_watch
-      and p.ended_at is null
-      and (p_kind = '*' or p.kind = p_kind)
-      and unstuck.is_open(p)
+    where p.id in (
+      select l.id
+      from unstuck.pauses l
+      where l.watch = p_watch
+        and l.ended_at is null
+        and (p_kind = '*' or l.kind = p_kind)
+        and unstuck.is_open(l)
+      order by l.id
+      for update
+    )
     returning p.*
   )
   select coalesce(jsonb_agg(unstuck.shown(e::unstuck.pauses) order by e.kind), '[]')
@@ -84,10 +90,15 @@ begin
   update unstuck.pauses p
   set ended_at = p.until,
       ended_by = 'its time was over'
-  where p.watch = any (p_watches)
-    and p.ended_at is null
-    and p.breaker is null
-    and p.until <= v_now;
+  where p.id in (
+    select l.id
+    from unstuck.pauses l
+    where l.watch = any (p_watches)
+      and l.ended_at is null
+      and l.breaker is null
+      and l.until <= v_now
+    for update skip locked
+  );
   with told as (
     select
       p.id,

@@ -196,7 +196,8 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- Until when an attempt is believed alive. After a restart or a recovery of the database its lease
--- counts from then: no worker could send a heartbeat while the database was away.
+-- counts from then: no worker could send a heartbeat while the database was away. A start in the
+-- future, of a clock that was set back since, says nothing.
 create or replace function unstuck.alive_until(
   p_lease_until timestamptz,
   p_lease interval,
@@ -205,7 +206,10 @@ create or replace function unstuck.alive_until(
 ) returns timestamptz language sql stable as $$
   select least(
     p_deadline,
-    greatest(p_lease_until, pg_postmaster_start_time() + p_ready_after + p_lease)
+    greatest(p_lease_until, case
+      when pg_postmaster_start_time() <= statement_timestamp() then
+        pg_postmaster_start_time() + p_ready_after + p_lease
+    end)
   )
 $$;
 

@@ -607,6 +607,7 @@ begin
       and (
         d.at is null
         or d.at < w.queued
+        or d.at > v_now  -- the clock was set back since
         or d.at <= v_now
             - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
               * unstuck.push_factor(d.times, w.kind, v_now, p_rules, v_turns)
@@ -669,10 +670,15 @@ begin
       reason = 'cancelled',
       error = 'The task was deleted.',
       sweep_id = p_sweep
-  where a.watch = '@watch@'
-    and a.ended_at is null
-    and unstuck.lives_until(a, (select unstuck.ready_after())) <= clock_timestamp()
-    and not exists (select from @table@ t where t.@key@ = a.task_id::@key_type@);
+  where a.ctid = any (array(
+    select l.ctid
+    from unstuck.attempts l
+    where l.watch = '@watch@'
+      and l.ended_at is null
+      and unstuck.lives_until(l, (select unstuck.ready_after())) <= clock_timestamp()
+      and not exists (select from @table@ t where t.@key@ = l.task_id::@key_type@)
+    for update skip locked
+  ));
   get diagnostics v_count = row_count;
   delete from unstuck.unsweepable u
   where u.watch = '@watch@'
@@ -714,6 +720,7 @@ begin
         and status_at < v_before
       order by status_at
       limit 500
+      for update skip locked  -- a statement of the application may hold some, in its own order
     ) l
     where not exists (
       select from @table@ t

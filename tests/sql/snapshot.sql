@@ -603,7 +603,8 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- Until when an attempt is believed alive. After a restart or a recovery of the database its lease
--- counts from then: no worker could send a heartbeat while the database was away.
+-- counts from then: no worker could send a heartbeat while the database was away. A start in the
+-- future, of a clock that was set back since, says nothing.
 create or replace function unstuck.alive_until(
   p_lease_until timestamptz,
   p_lease interval,
@@ -612,7 +613,10 @@ create or replace function unstuck.alive_until(
 ) returns timestamptz language sql stable as $$
   select least(
     p_deadline,
-    greatest(p_lease_until, pg_postmaster_start_time() + p_ready_after + p_lease)
+    greatest(p_lease_until, case
+      when pg_postmaster_start_time() <= statement_timestamp() then
+        pg_postmaster_start_time() + p_ready_after + p_lease
+    end)
   )
 $$;
 
@@ -912,10 +916,16 @@ language sql as $$
     update unstuck.pauses p
     set ended_at = clock_timestamp(),
         ended_by = p_who
-    where p.watch = p_watch
-      and p.ended_at is null
-      and (p_kind = '*' or p.kind = p_kind)
-      and unstuck.is_open(p)
+    where p.id in (
+      select l.id
+      from unstuck.pauses l
+      where l.watch = p_watch
+        and l.ended_at is null
+        and (p_kind = '*' or l.kind = p_kind)
+        and unstuck.is_open(l)
+      order by l.id
+      for update
+    )
     returning p.*
   )
   select coalesce(jsonb_agg(unstuck.shown(e::unstuck.pauses) order by e.kind), '[]')
@@ -943,10 +953,15 @@ begin
   update unstuck.pauses p
   set ended_at = p.until,
       ended_by = 'its time was over'
-  where p.watch = any (p_watches)
-    and p.ended_at is null
-    and p.breaker is null
-    and p.until <= v_now;
+  where p.id in (
+    select l.id
+    from unstuck.pauses l
+    where l.watch = any (p_watches)
+      and l.ended_at is null
+      and l.breaker is null
+      and l.until <= v_now
+    for update skip locked
+  );
   with told as (
     select
       p.id,
@@ -1140,7 +1155,9 @@ $$;
 create or replace function unstuck.is_free(p_slot unstuck.slots, p_of_a_minute boolean)
 returns boolean language sql volatile as $$
   select case
-    when p_of_a_minute then p_slot.at <= clock_timestamp() - interval '1 minute'
+    when p_of_a_minute then
+      p_slot.at <= clock_timestamp() - interval '1 minute'
+      or p_slot.at > clock_timestamp()  -- the clock was set back since
     else not exists (
       select from unstuck.attempts a
       where a.watch = p_slot.watch
@@ -1493,6 +1510,7 @@ begin
   from unstuck.sweeps s
   where s.ended_at is null
     and s.until > clock_timestamp()
+    and s.started_at <= clock_timestamp()  -- the clock may have been set back since
     and s.installation = p_installation
   limit 1;
   if v_run = p_run then
@@ -1572,68 +1590,79 @@ create or replace function unstuck.half_of_limit() returns interval language sql
   where s.name = 'statement_timeout'
 $$;
 
--- The last silence: from when until when nobody reached the database, no sweep and no heartbeat or
--- end of any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long
--- as one may take. Null where there was none. Reads the last 60 runs, and the heartbeats only where
--- no run came for so long.
+-- The silences: from when until when nobody reached the database, no sweep and no heartbeat or end
+-- of any attempt, for 1.5 times as long as the runs of the sweep are usually apart, and as long as
+-- one may take. Reads the last 60 runs, and the heartbeats only where no run came for so long.
+-- Where the clock was set back meanwhile, what had ended before is in a time that comes again, and
+-- tells nothing.
+create or replace function unstuck.silences(p_now timestamptz)
+returns table (begins timestamptz, ends timestamptz) language plpgsql stable as $$
+#variable_conflict use_column
+declare
+  v_longest interval;
+  v_back    bigint;  -- the last run before the clock was set back
+begin
+  select
+    1.5 * greatest(percentile_disc(0.5) within group (order by r.apart), max(r.budget)),
+    max(r.id) filter (where r.started_at > r.later + interval '10 s')
+  into v_longest, v_back
+  from (
+    select
+      s.id,
+      s.started_at,
+      s.started_at - lag(s.started_at) over (order by s.id) as apart,
+      s.until - s.started_at as budget,
+      min(s.started_at) over (
+        order by s.id rows between 1 following and unbounded following
+      ) as later
+    from (select * from unstuck.sweeps order by id desc limit 60) s
+  ) r;
+  return query
+    with gaps as materialized (
+      select g.begins, g.at
+      from (
+        select r.at, lag(r.at) over (order by r.at) as begins
+        from (
+          select unnest(array[s.started_at, s.ended_at]) as at
+          from (select * from unstuck.sweeps order by id desc limit 60) s
+          where s.id > coalesce(v_back, 0)
+          union all
+          select p_now
+        ) r
+        where r.at <= p_now
+      ) g
+      where g.at - g.begins > v_longest
+    )
+    select f.begins, f.at
+    from gaps g
+    cross join lateral (
+      select r.at, lag(r.at) over (order by r.at) as begins
+      from (
+        select unnest(array[g.begins, g.at]) as at
+        union all
+        select a.beat_at
+        from unstuck.attempts a
+        where a.ended_at is null and a.beat_at between g.begins and g.at
+        union all
+        select max(a.ended_at)
+        from unstuck.attempts a
+        where a.ended_at between g.begins and g.at and v_back is null
+        union all
+        select max(j.at) from unstuck.clock_jumps j where j.at between g.begins and g.at
+      ) r
+      where r.at is not null
+    ) f
+    where f.at - f.begins > v_longest;
+end $$;
+
+-- The last of them; null where there was none.
 create or replace function unstuck.last_silence(
   p_now timestamptz,
   out begins timestamptz,
   out ends timestamptz
-) language plpgsql stable as $$
-declare
-  v_longest interval;
-begin
-  select 1.5 * greatest(
-    percentile_disc(0.5) within group (order by r.apart),
-    max(r.budget)
-  )
-  into v_longest
-  from (
-    select
-      s.started_at - lag(s.started_at) over (order by s.id) as apart,
-      s.until - s.started_at as budget
-    from (select * from unstuck.sweeps order by id desc limit 60) s
-  ) r;
-  select c.begins, c.at
-  into begins, ends
-  from (
-    select r.at, lag(r.at) over (order by r.at) as begins
-    from (
-      select unnest(array[s.started_at, s.ended_at]) as at
-      from (select * from unstuck.sweeps order by id desc limit 60) s
-      union all
-      select p_now
-    ) r
-    where r.at <= p_now
-  ) c
-  where c.at - c.begins > v_longest
-  order by c.at desc
-  limit 1;
-  if begins is null then
-    return;
-  end if;
-  select c.begins, c.at
-  into begins, ends
-  from (
-    select r.at, lag(r.at) over (order by r.at) as begins
-    from (
-      select unnest(array[begins, ends]) as at
-      union all
-      select a.beat_at
-      from unstuck.attempts a
-      where a.ended_at is null and a.beat_at between begins and ends
-      union all
-      select max(a.ended_at) from unstuck.attempts a where a.ended_at between begins and ends
-      union all
-      select max(j.at) from unstuck.clock_jumps j where j.at between begins and ends
-    ) r
-    where r.at is not null
-  ) c
-  where c.at - c.begins > v_longest
-  order by c.at desc
-  limit 1;
-end $$;
+) language sql stable as $$
+  select s.begins, s.ends from unstuck.silences(p_now) s order by s.ends desc limit 1
+$$;
 
 -- While nobody reached the database no heartbeat could arrive: an attempt whose lease ran out in a
 -- silence has a lease from its end, once, however few attempts there are. Where sweeps run as they
@@ -1654,14 +1683,18 @@ begin
       and not a.extended
       and (p_task is null or a.task_id = p_task)
   ) then
-    with silent as materialized (
-      select a.watch, a.task_id, a.number, s.ends
-      from unstuck.last_silence(v_now) s
-      join unstuck.attempts a
-        on a.beat_at <= s.begins
-        and a.lease_until > s.begins
-        and s.ends - s.begins > a.lease / 2
-        and s.ends + a.lease > v_now
+    with silences as materialized (
+      select * from unstuck.silences(v_now)
+    ), silent as materialized (
+      select a.watch, a.task_id, a.number, l.ends
+      from unstuck.attempts a
+      join lateral (
+        select max(s.ends) as ends
+        from silences s
+        where a.beat_at <= s.begins
+          and a.lease_until > s.begins
+          and s.ends - s.begins > a.lease / 2
+      ) l on l.ends + a.lease > v_now
       where a.watch = p_watch
         and a.ended_at is null
         and a.lease_until <= v_now
@@ -1711,6 +1744,55 @@ create or replace function unstuck.unsure(p_watch text) returns jsonb language s
   ) u
 $$;
 
+-- Gives live attempts a lease from now, and their deadlines `p_by` more: those that were heard
+-- first until `p_heard`; null: those whose lease ends later than one that began now. It waits for
+-- nobody, since its caller may hold a task whose attempt somebody else has locked. What is locked
+-- it tries again for a moment: a heartbeat is over soon, and what ends the attempt needs no more
+-- time. Returns how many attempts it moved.
+create or replace function unstuck.give_time(p_by interval, p_heard timestamptz) returns integer
+language plpgsql as $$
+declare
+  v_now   constant timestamptz := clock_timestamp();
+  v_count integer;
+  v_moved integer := 0;
+begin
+  for v_try in 1 .. 5 loop
+    update unstuck.attempts a
+    set lease_until = v_now + a.lease,
+        deadline_at = a.deadline_at + p_by,
+        extended = true
+    where a.ended_at is null
+      and a.ctid = any (array(
+        select l.ctid
+        from unstuck.attempts l
+        where unstuck.lacks_time(l, v_now, p_heard)
+        for update skip locked
+      ));
+    get diagnostics v_count = row_count;
+    v_moved := v_moved + v_count;
+    exit when not exists (
+      select from unstuck.attempts l where unstuck.lacks_time(l, v_now, p_heard)
+    );
+    perform pg_sleep(0.02);
+  end loop;
+  return v_moved;
+end $$;
+
+-- Whether `give_time` has to move an attempt, and has not yet. The heartbeat of one that began
+-- before the clock was set back comes before its begin.
+create or replace function unstuck.lacks_time(
+  p_attempt unstuck.attempts,
+  p_now timestamptz,
+  p_heard timestamptz
+) returns boolean language sql immutable parallel safe as $$
+  select p_attempt.ended_at is null
+    and p_attempt.lease_until <> p_now + p_attempt.lease
+    and (
+      least(p_attempt.started_at, p_attempt.beat_at) <= p_heard
+      or p_heard is null and p_attempt.lease_until > p_now + p_attempt.lease
+    )
+$$;
+
 -- The clock of the database was set by `p_seconds`, as the caller of the sweep knows by its own,
 -- which is never set. Each attempt that was claimed by the old clock has a lease from now, and its
 -- deadline moves along; so its worker has as much time as before, and a dead one is rescued a lease
@@ -1718,9 +1800,8 @@ $$;
 create or replace function unstuck.clock_jumped(p_sweep bigint, p_seconds double precision)
 returns integer language plpgsql as $$
 declare
-  v_now   constant timestamptz := clock_timestamp();
-  v_by    constant interval := make_interval(secs => p_seconds);
-  v_count integer;
+  v_now constant timestamptz := clock_timestamp();
+  v_by  constant interval := make_interval(secs => p_seconds);
 begin
   insert into unstuck.clock_jumps (sweep_id, seconds)
   values (p_sweep, p_seconds)
@@ -1728,16 +1809,16 @@ begin
   if not found then  -- the repetition of a call whose answer was lost
     return 0;
   end if;
-  update unstuck.attempts a
-  set lease_until = v_now + a.lease,
-      deadline_at = a.deadline_at + v_by
-  where a.ended_at is null
-    and case
-      when p_seconds > 0 then a.started_at <= v_now - v_by
-      else a.lease_until > v_now + a.lease
-    end;
-  get diagnostics v_count = row_count;
-  return v_count;
+  return unstuck.give_time(
+    case
+      when exists (  -- a poll that came between has given it already
+        select from unstuck.clock_jumps j
+        where j.sweep_id <> p_sweep and j.at between v_now - v_by and v_now
+      ) then '0'
+      else v_by
+    end,
+    case when p_seconds > 0 then v_now - v_by end
+  );
 end $$;
 
 -- A poll, or a message that is delivered again, comes after a silence: the database was away, or
@@ -1750,7 +1831,6 @@ create or replace function unstuck.forgive_silence() returns integer language pl
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_silence record;
-  v_count   integer := 0;
 begin
   select * into v_silence from unstuck.last_silence(v_now);
   if v_silence.begins is null
@@ -1762,15 +1842,10 @@ begin
   select max(s.id), v_silence.ends, extract(epoch from v_silence.ends - v_silence.begins)
   from unstuck.sweeps s
   on conflict (sweep_id) do nothing;
-  if found then
-    update unstuck.attempts a
-    set lease_until = greatest(a.lease_until, v_now + a.lease),
-        deadline_at = a.deadline_at + (v_silence.ends - v_silence.begins),
-        extended = true
-    where a.ended_at is null and a.started_at <= v_silence.begins;
-    get diagnostics v_count = row_count;
+  if not found then
+    return 0;
   end if;
-  return v_count;
+  return unstuck.give_time(v_silence.ends - v_silence.begins, v_silence.begins);
 end $$;
 
 -- What a run does before it ends anything that has no clock of its own, as in SQL alone: it
@@ -4504,6 +4579,7 @@ begin
       and (
         d.at is null
         or d.at < w.queued
+        or d.at > v_now  -- the clock was set back since
         or d.at <= v_now
             - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
               * unstuck.push_factor(d.times, w.kind, v_now, p_rules, v_turns)
@@ -4566,10 +4642,15 @@ begin
       reason = 'cancelled',
       error = 'The task was deleted.',
       sweep_id = p_sweep
-  where a.watch = 'tasks'
-    and a.ended_at is null
-    and unstuck.lives_until(a, (select unstuck.ready_after())) <= clock_timestamp()
-    and not exists (select from "public"."tasks" t where t."id" = a.task_id::uuid);
+  where a.ctid = any (array(
+    select l.ctid
+    from unstuck.attempts l
+    where l.watch = 'tasks'
+      and l.ended_at is null
+      and unstuck.lives_until(l, (select unstuck.ready_after())) <= clock_timestamp()
+      and not exists (select from "public"."tasks" t where t."id" = l.task_id::uuid)
+    for update skip locked
+  ));
   get diagnostics v_count = row_count;
   delete from unstuck.unsweepable u
   where u.watch = 'tasks'
@@ -4611,6 +4692,7 @@ begin
         and status_at < v_before
       order by status_at
       limit 500
+      for update skip locked  -- a statement of the application may hold some, in its own order
     ) l
     where not exists (
       select from "public"."tasks" t

@@ -56,6 +56,14 @@ class TestLimit:
         pass_time(db, 41)
         assert store.claim(watch, None, "w").verdict == "claimed"
 
+    def test_a_clock_that_is_set_back_does_not_keep_a_minute_s_limit_for_an_hour(
+        self, store, db, tasks
+    ):
+        watch = limited(tasks, limit_per_minute=1)
+        settled(store, watch, claimed_again(store, watch, created(store, watch)), "complete")
+        pass_time(db, -3600)
+        assert store.claim(watch, created(store, watch), "w").verdict == "claimed"
+
     def test_a_limit_of_the_watch_holds_for_all_kinds_together(self, store, tasks):
         watch = replace(tasks, all_running=2)
         for kind in ("image", "patient", "hasty"):

@@ -1,6 +1,7 @@
 """A clock of the database that is set ends nothing: the sweep knows by time.monotonic how much time
 really passed since its last run."""
 
+import datetime
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +10,11 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from functions.core.answers import SweepBegun
 from functions.core.policy import DEFAULT, load
 from functions.store.postgres import PostgresStore
 from functions.sweep import clock
+from tests.sql import install_clock
 from tests.sweep.steps import sweep
 
 POLICY = load(str(DEFAULT))
@@ -42,8 +45,6 @@ class World:
         self.db = psycopg.connect(database, autocommit=True, row_factory=dict_row)
 
     def set_clock(self, seconds: float) -> None:
-        import datetime
-
         self.db.execute(LEDGER_IS_OLDER, {"by": datetime.timedelta(seconds=seconds)})
         self.db.execute(
             "update tasks set scheduled_at = scheduled_at - make_interval(secs => %s)"
@@ -51,6 +52,9 @@ class World:
             (seconds,),
         )
         self.db.execute(RUNS_ARE_OLDER, {"by": datetime.timedelta(seconds=seconds)})
+        self.db.execute(
+            "update unstuck.clock_jumps set at = at - make_interval(secs => %s)", (seconds,)
+        )
         at, monotonic = clock._last_run[self.store]
         clock._last_run[self.store] = at - seconds, monotonic
 
@@ -150,6 +154,97 @@ def test_a_clock_that_is_set_back_hides_no_dead_worker(world: World) -> None:
     rule = WATCH.rule("image")
     assert attempt["lease_left"] <= rule.lease
     assert attempt["deadline_left"] <= rule.lease + rule.run_for
+
+
+def run_in_sql(world: World) -> None:
+    """The begin of a run that has no other clock, as one by pg_cron."""
+    begun = world.store.sweep_begin(None, "pg_cron", 45.0)
+    assert isinstance(begun, SweepBegun)
+    world.db.execute("select unstuck.keep_time(%s)", (begun.sweep_id,))
+    world.store.sweep_end(begun.sweep_id, ok=True, counts={}, error=None)
+
+
+def test_a_clock_that_is_set_back_and_then_right_again_ends_nothing_where_sql_alone_sweeps(
+    world: World,
+) -> None:
+    held, _ = (world.store.create(WATCH, "image", {}).task_id for _ in range(2))
+    world.store.claim(WATCH, held, "worker")
+    run_in_sql(world)
+    clock.keep(world.store, 0)
+    for seconds in (-HOUR, HOUR):
+        world.set_clock(seconds)
+        run_in_sql(world)
+        world.db.execute("select unstuck.tasks_sweep(%s)", (WATCH.rules_json,))
+        world.db.execute(
+            "select unstuck.beat('tasks', task_id, token) from unstuck.attempts"
+            " where ended_at is null"
+        )
+    assert world.states() == ["processing", "pending"]
+
+
+def test_a_start_of_the_server_that_lies_in_the_future_keeps_no_dead_worker_alive(
+    world: World,
+) -> None:
+    install_clock(world.db)
+    world.db.execute(
+        world.db.execute("select pg_get_functiondef('unstuck.alive_until'::regproc) as text")
+        .fetchone()["text"]
+        .replace("interval '1 day'", "interval '-1 hour'")
+    )
+    held = world.store.create(WATCH, "image", {}).task_id
+    world.store.claim(WATCH, held, "a worker that dies")
+    world.db.execute("update unstuck.attempts set lease_until = clock_timestamp()")
+    assert sweep(world.store, POLICY).requeued == 1
+
+
+def test_a_run_that_died_before_the_clock_was_set_back_stops_no_other(world: World) -> None:
+    assert isinstance(world.store.sweep_begin(None, "a run that dies", 45.0), SweepBegun)
+    world.db.execute(RUNS_ARE_OLDER, {"by": datetime.timedelta(hours=-1)})
+    assert sweep(world.store, POLICY).verdict == "ok"
+
+
+def test_a_poll_and_then_the_run_give_the_time_of_a_jump_once(world: World) -> None:
+    held = world.store.create(WATCH, "image", {}).task_id
+    world.store.claim(WATCH, held, "worker")
+    sweep(world.store, POLICY)
+    world.set_clock(HOUR)
+    world.store.status(WATCH, held)
+    sweep(world.store, POLICY)
+    [attempt] = world.db.execute(LIVE).fetchall()
+    rule = WATCH.rule("image")
+    assert 200 < attempt["deadline_left"] <= rule.lease + rule.run_for + 60
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select unstuck.forgive_silence()",
+        "select unstuck.clock_jumped((select max(id) from unstuck.sweeps), 3600)",
+        "select unstuck.tasks_orphans(null)",
+    ],
+)
+def test_who_holds_a_task_waits_for_no_attempt_that_its_settle_holds(
+    world: World, statement: str
+) -> None:
+    """A settle holds the attempt and waits for its task: who held that task and waited for the
+    attempt would make a circle."""
+    held, other = (world.store.create(WATCH, "image", {}).task_id for _ in range(2))
+    for task_id in (held, other):
+        world.store.claim(WATCH, task_id, "worker")
+    sweep(world.store, POLICY)
+    world.set_clock(HOUR)
+    if "orphans" in statement:
+        world.db.execute("delete from tasks")
+    lock = "select from unstuck.attempts where task_id = %s for update"
+    with psycopg.connect(world.db.info.dsn) as settling:
+        settling.execute(lock, (held,))
+        world.db.execute("set lock_timeout = '2s'")
+        world.db.execute(statement)
+    moved = world.db.execute(
+        "select task_id from unstuck.attempts where ended_at is not null or deadline_at > "
+        "clock_timestamp()"
+    ).fetchall()
+    assert [row["task_id"] for row in moved] == [other], "and the others are not kept"
 
 
 def test_a_run_that_comes_late_or_in_another_process_is_no_jump(world: World) -> None:

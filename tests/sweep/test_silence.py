@@ -188,3 +188,21 @@ def test_a_run_does_not_stay_longer_than_its_budget(ledger: Ledger) -> None:
     report = sweep(ledger.store, POLICY, stays=True)
     assert (report.suspended, report.requeued) == (12, 0)
     assert len(ledger.live()) == 12
+
+
+def test_each_silence_counts_and_not_the_last_alone(ledger: Ledger) -> None:
+    """After an outage one worker wrote its end at once, and then nothing came for a while."""
+    ledger.ran(1200, 1190, 1180, 1170, 1160)
+    alive, ended = ledger.attempt(heartbeat_ago=115), ledger.attempt(heartbeat_ago=115)
+    ledger.db.execute(
+        "update unstuck.attempts set ended_at = clock_timestamp() - interval '70 s',"
+        " outcome = 'completed', lease = '80 s' where task_id = %s",
+        (ended,),
+    )
+    ledger.db.execute(
+        "update unstuck.attempts set beat_at = clock_timestamp() - interval '1160 s',"
+        " lease = '1000 s', lease_until = clock_timestamp() - interval '160 s' where task_id = %s",
+        (alive,),
+    )
+    report = sweep(ledger.store, POLICY)
+    assert (report.requeued, report.failed, report.suspended) == (0, 0, 1)
