@@ -17,10 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, NoReturn
 
 from functions.core.record import replace
 from functions.core.states import Reason, SettleAs
@@ -231,9 +231,7 @@ def run_child(attempt: spawn.Attempt, pipe: Connection, output: int) -> int:
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.current_thread():
             thread.join()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    _flush()
     return 0
 
 
@@ -305,11 +303,12 @@ def _last_message(job: Job, context: HandlerContext) -> LastMessage:
     try:
         handle = load(job.handler)
         context.wait_to_begin()
-        result = handle(context, job.task_input)
-        if inspect.iscoroutine(result):
-            import asyncio
+        with _copies_end_here():
+            result = handle(context, job.task_input)
+            if inspect.iscoroutine(result):
+                import asyncio
 
-            result = asyncio.run(result)
+                result = asyncio.run(result)
         return Result(json_text.encode(result, "result", json_text.RESULT_BYTES))
     except NotLoadedError as error:
         return Failed(SettleAs.RETURN, error.reason, None, str(error), NOT_LOADED_PAUSE_SECONDS)
@@ -328,6 +327,37 @@ def _last_message(job: Job, context: HandlerContext) -> LastMessage:
         return Failed(None, Reason.HANDLER_ERROR, None, _trace(error))
     except BaseException as error:  # noqa: BLE001 - such as sys.exit: the guard must know
         return Failed(SettleAs.RETRY, Reason.CRASHED, None, f"the handler ended with {error!r}")
+
+
+@contextlib.contextmanager
+def _copies_end_here() -> Iterator[None]:
+    """A process that the handler has forked may come back out of it. It ends here as a program
+    ends: what it returns or raises says nothing about the task, which goes on in this process."""
+    process = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() != process:
+            _end_copy(error)
+        raise
+    if os.getpid() != process:
+        _end_copy(None)
+
+
+def _end_copy(error: BaseException | None) -> NoReturn:
+    exit_code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        sys.stderr.write(_trace(error))
+    _flush()
+    os._exit(exit_code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
 
 
 def is_transient(error: BaseException) -> bool:

@@ -458,6 +458,8 @@ def test_an_unknown_word_is_answered_with_those_that_are_known(
         (["list", "--state", "runing"], "Did you mean running?"),
         (["list", "--stat", "running"], "Did you mean --state"),
         (["stats", "--jsno"], "Did you mean --json?"),
+        (["doctor", "--table", "jobs"], "`doctor` has no --table. check, adopt"),
+        (["stats", "--stuck"], "`stats` has no --stuck. `list` has it."),
         (["completion", "bsah"], "Did you mean bash?"),
     ],
 )

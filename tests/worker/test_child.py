@@ -133,6 +133,22 @@ def uses_processes(ctx, task_input):
         return pool.map(double, range(3))
 
 
+def forks(ctx, task_input):
+    """The copy comes back out of the handler; its parent takes its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        if task_input == "raises":
+            raise ValueError("a copy")
+        if task_input == "exits":
+            sys.exit(7)
+        return "from the copy"
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+async def forks_in_a_loop(ctx, task_input):
+    return forks(ctx, task_input)
+
+
 def shares_memory(ctx, task_input):
     """Four processes that have the same pages."""
     held = b"x" * GREED
@@ -326,6 +342,16 @@ def test_a_program_that_was_left_behind_ends_with_its_task(end):
 def test_a_handler_may_use_multiprocessing(method):
     with at_work(uses_processes, task_input=method) as work:
         assert first_message(work) == Result("[0, 2, 4]")
+
+
+@pytest.mark.parametrize("where", ["process", "thread"])
+@pytest.mark.parametrize("handler", [forks, forks_in_a_loop])
+@pytest.mark.parametrize(("end", "exit_code"), [("returns", 0), ("raises", 1), ("exits", 7)])
+def test_a_forked_copy_ends_where_it_leaves_the_handler_and_not_the_task(
+    where, handler, end, exit_code
+):
+    with at_work(handler, where, task_input=end) as work:
+        assert first_message(work) == Result(str(exit_code))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -21,11 +21,15 @@ class CommandParser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             command: CommandParser = options.commands[options.command]
+            name = unknown[0].partition("=")[0]
+            if owners := [other for other, one in options.commands.items() if one.has(name)]:
+                command.error(f"`{options.command}` has no {name}. {_all(owners)} it.")
             options_by_name = command._option_string_actions
-            command.error(
-                f"{unknown[0]} is not known.{meant(unknown[0].partition('=')[0], options_by_name)}"
-            )
+            command.error(f"{unknown[0]} is not known.{meant(name, options_by_name)}")
         return options
+
+    def has(self, option: str) -> bool:
+        return option in self._option_string_actions
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
@@ -40,6 +44,12 @@ class CommandParser(argparse.ArgumentParser):
         text = message.removeprefix("argument ")
         end = "" if text.endswith((".", "?")) else "."
         self.exit(print_message(f"{text}{end}\n`{self.prog} --help` shows all.", USAGE))
+
+
+def _all(commands: Sequence[str]) -> str:
+    if len(commands) == 1:
+        return f"`{commands[0]}` has"
+    return f"{', '.join(commands[:-1])} and {commands[-1]} have"
 
 
 def meant(word: str, names: Iterable[str]) -> str:

@@ -87,9 +87,9 @@ def _state_filter(texts: list[str], watch: Watch) -> dict[str, list[str]]:
 
 def stuck_first(
     store: Store, watch: Watch, task_filter: dict[str, Any], *, only_stuck: bool = False
-) -> Iterator[TaskRow]:
-    """The open tasks of the filter: those that are stuck, then the others, each the oldest
-    first."""
+) -> Iterator[tuple[TaskRow, bool]]:
+    """The open tasks of the filter, and whether they are stuck: first those that are, then the
+    others, each the oldest first."""
     filters: dict[str, Any] = {"state": "stuck" if only_stuck else "open"}
     filters |= {name: task_filter[name] for name in PAGE_FILTERS if name in task_filter}
     after, is_last = None, False
@@ -97,12 +97,15 @@ def stuck_first(
         page = store.page(watch, filters, PAGE, after)
         after, is_last = page.next, page.next is None
         chosen_ids = task_filter.get("ids")
-        task_ids = [task.task_id for task in page.tasks]
+        is_stuck = {task.task_id: task.late is not None for task in page.tasks}
+        task_ids = list(is_stuck)
         if chosen_ids is not None:
             task_ids = [task_id for task_id in task_ids if task_id in chosen_ids]
         row_pages = pages(store, watch, task_filter | {"ids": task_ids}) if task_ids else ()
         task_of = {task.task_id: task for row_page in row_pages for task in row_page}
-        yield from (task_of[task_id] for task_id in task_ids if task_id in task_of)
+        for task_id in task_ids:
+            if task_id in task_of:
+                yield task_of[task_id], is_stuck[task_id]
 
 
 def tasks(store: Store, watch: Watch, task_filter: dict[str, Any], limit: int) -> Iterator[TaskRow]:

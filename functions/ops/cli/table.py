@@ -10,7 +10,8 @@ BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 GAP = 2
 INDENT = " " * 4
 LEAST_TEXT_WIDTH = 24
-"""A long column is wrapped in its place when it has at least this room."""
+"""A long column is wrapped in its place when it has at least this room; a text that needs more is a
+long one."""
 NOTHING = "-"
 Row = Sequence[str]
 
@@ -23,7 +24,8 @@ def drawn(columns: Row, rows: Sequence[Row], width: int, *, bold: bool = False) 
         max(_width(cell) for cell in column) for column in zip(list(columns), *cells, strict=True)
     ]
     unbroken = {at for row in cells for at, cell in enumerate(row) if cell.endswith(";")}
-    in_row, below = _arranged(widths, width, unbroken)
+    empty = {at for at in range(1, len(columns)) if all(row[at] == NOTHING for row in cells)}
+    in_row, below = _arranged(widths, width, unbroken, empty if cells else set())
     lines = _row_lines([columns[at] for at in in_row], [widths[at] for at in in_row])
     if bold:
         lines = [f"{BOLD}{line}{PLAIN}" for line in lines]
@@ -67,17 +69,23 @@ def _in_line(cell: str) -> str:
     return _BELOW_THE_TABLE if "\n" in cell else cell
 
 
-def _arranged(widths: list[int], width: int, unbroken: set[int]) -> tuple[list[int], list[int]]:
+def _arranged(
+    widths: list[int], width: int, unbroken: set[int], empty: set[int]
+) -> tuple[list[int], list[int]]:
     """Which columns stand in the row, and which below it. Narrows in `widths` the one that is
-    wrapped in its place. The first column, the key, stays."""
+    wrapped in its place. The first column, the key, stays; where there is little room, those
+    without a value go first, then long texts, then the last ones."""
     in_row, below = list(range(len(widths))), list[int]()
+    if _total(in_row, widths) > width:
+        in_row = [at for at in in_row if at not in empty]
     while (excess := _total(in_row, widths) - width) > 0 and len(in_row) > 1:
         widest = max(in_row[1:], key=lambda at: widths[at])
         if widest not in unbroken and widths[widest] - excess >= LEAST_TEXT_WIDTH:
             widths[widest] -= excess
-        else:
-            in_row.remove(widest)
-            below.append(widest)
+            continue
+        leaves = widest if widths[widest] >= LEAST_TEXT_WIDTH else in_row[-1]
+        in_row.remove(leaves)
+        below.append(leaves)
     if (excess := _total(in_row, widths) - width) > 0:
         widths[in_row[0]] -= excess
     return in_row, sorted(below)

@@ -93,6 +93,11 @@ def _print(findings: "list[Finding]") -> None:
             print_block(f"  {text}")
 
 
+def _counted(count: int, level: str) -> str:
+    """1 warns, 2 warn."""
+    return f"{count} {level if count == 1 else level.removesuffix('s')}"
+
+
 def _report(findings: "list[Finding]", *, as_json: bool, code: int | None = None) -> int:
     from functions.ops.doctor.finding import BREAKS, LEVELS
 
@@ -102,7 +107,7 @@ def _report(findings: "list[Finding]", *, as_json: bool, code: int | None = None
     else:
         _print(findings)
     counts = Counter(finding.level for finding in findings)
-    summary = ", ".join(f"{counts[level]} {level}" for level in LEVELS if counts[level])
+    summary = ", ".join(_counted(counts[level], level) for level in LEVELS if counts[level])
     code = code or (FOUND if counts[BREAKS] else FINE)
     advice = "Do what they say, then run it again." if counts[BREAKS] else ""
     return print_message(f"{summary}; nothing was changed. {advice}".rstrip(), code)

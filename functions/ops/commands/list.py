@@ -57,21 +57,34 @@ def run(options: argparse.Namespace) -> int:
     task_filter = selection.filter_of(options, watch)
     if "ids" in task_filter:  # whoever names a task wants to see it, open or not
         task_filter.setdefault("states", list(State))
+    stuck: int | None = None
     if options.stuck or "states" not in task_filter:
         matches = selection.stuck_first(store, watch, task_filter, only_stuck=options.stuck)
+        open_tasks = list(itertools.islice(matches, options.limit + 1))
+        tasks = [task for task, _ in open_tasks]
+        stuck = sum(is_stuck for _, is_stuck in open_tasks[: options.limit])
     else:
-        matches = selection.tasks(store, watch, task_filter, options.limit + 1)
-    tasks = list(itertools.islice(matches, options.limit + 1))
+        tasks = list(selection.tasks(store, watch, task_filter, options.limit + 1))
     more, tasks = len(tasks) > options.limit, tasks[: options.limit]
     if options.json:
         print_json({"tasks": tasks, "limit": options.limit, "more": more})
         return FINE
     print_table(COLUMNS, rows(tasks))
-    count = counted(len(tasks), "task")
+    count = counted(len(tasks), "task") + _stuck_share(stuck, len(tasks))
     if more:
         return print_message(f"the first {count}; --limit shows more")
     advice = f". Next: {PROGRAM} explain TASK" if tasks else ""
     return print_message(f"{count}{advice}")
+
+
+def _stuck_share(stuck: int | None, count: int) -> str:
+    """How many of the rows are stuck; they stand first. Nothing where nobody asked, and where it is
+    seen anyway."""
+    if stuck is None or count == 0:
+        return ""
+    if stuck == 0:
+        return ", none stuck"
+    return ", stuck" if stuck == count else f", the first {stuck} stuck"
 
 
 def rows(tasks: list[TaskRow]) -> list[list[Any]]:

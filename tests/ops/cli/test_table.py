@@ -58,6 +58,20 @@ def test_columns_that_have_no_room_stand_below_their_row_with_their_names():
     assert lines[4].startswith("    error: The printer has no paper left,")
 
 
+def test_where_there_is_little_room_a_column_without_a_value_goes_first():
+    waiting = [(f"{KEY}{n}", "poster", "waiting", "2h", "-", "-", "-", "-") for n in range(2)]
+    assert drawn(COLUMNS, waiting, 80)[0].split() == ["task", "kind", "status", "for"]
+    assert len(drawn(COLUMNS, waiting, 80)) == 3
+    assert drawn(COLUMNS, waiting, 200)[0].split() == list(COLUMNS)
+
+
+def test_the_last_of_several_short_columns_stands_below():
+    held = [(f"{KEY}0", "poster", "processing", "5m 10s", "1", "printer-7f9c", "-", "-")]
+    lines = drawn(COLUMNS, held, 80)
+    assert lines[0].split() == ["task", "kind", "status", "for", "attempt"]
+    assert lines[2] == "    worker: printer-7f9c"
+
+
 def test_a_table_that_fits_has_a_line_for_each_row():
     short = [row[:4] for row in ROWS]
     lines = drawn(COLUMNS[:4], short, 80)
