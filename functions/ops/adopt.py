@@ -16,7 +16,7 @@ from functions.ops.cli.out import span
 from functions.ops.inspect.history import History
 from functions.ops.inspect.infer import Inferred
 from functions.ops.inspect.mapping import Mapping
-from functions.ops.inspect.overdue import SILENCE_SECONDS, counts_retries, ended_by
+from functions.ops.inspect.overdue import counts_retries, ended_by
 from functions.ops.inspect.status import flag_state
 from functions.worker.kinds import has_handler, where_to_write
 
@@ -459,20 +459,18 @@ def _rules(inferred: Inferred, history: History) -> dict[str, Any]:
     hour, and as long as a run. The tries are those that the table allows."""
     rule = usual_rule()
     if history.run_for is not None:
-        rule |= _times(inferred, history.run_for)
+        rule |= _times(history.run_for)
+    if inferred.silence is not None:
+        rule["silent_for"] = _time(inferred.silence)
     limit = inferred.mapping.columns.get("limit")
     if limit and (tries := _tries(inferred, limit)):
         rule["attempts"] = tries
     return {"*": rule}
 
 
-def _times(inferred: Inferred, run_for: float) -> dict[str, Any]:
-    """A run has the time that finished rows took. Where no heartbeat proves life, a task is silent
-    while it runs."""
-    beats = set(inferred.mapping.clock("alive")) - set(inferred.mapping.touched)
+def _times(run_for: float) -> dict[str, Any]:
+    """A run has the time that finished rows took."""
     times = {"run_for": _time(run_for)}
-    if not beats:
-        times["silent_for"] = _time(max(run_for, SILENCE_SECONDS))
     platform = parse(DEFAULT.read_text(encoding="utf-8"), DEFAULT.name)
     if run_for > platform.timeout - platform.margin:
         times["runs_on"] = "pool"

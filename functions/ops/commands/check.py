@@ -4,8 +4,9 @@
 Without --table it lists the tables that look like task tables. A running task counts as stuck after
 30m without a sign of life (most cleanup scripts say 10m, but judge by the start alone), a
 pending one after 1h, one with a lease or deadline of its own 5m after that; --older-than overrides
-all three. Exit code: 0 none, 1 refused or no task of --job-id, 3 stuck tasks found, 5 it cannot
-say: no column tells since when the open tasks are as they are."""
+all three; where finished rows took longer than 30m, so long. Exit code: 0 none, 1 refused or no
+task of --job-id, 3 stuck tasks found, 5 it cannot say: no column tells since when the open tasks
+are as they are, or row level security may hide rows."""
 
 import argparse
 import time
@@ -196,7 +197,7 @@ def _show(inspection: check.Inspection, options: argparse.Namespace) -> int:
         check.show_stuck(inspection)
     if inspection.stuck:
         return FOUND
-    return UNKNOWN if inspection.unjudged else FINE
+    return UNKNOWN if inspection.unjudged or inspection.hidden else FINE
 
 
 def _fix(

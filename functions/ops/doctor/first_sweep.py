@@ -59,7 +59,9 @@ def decided(
     rules = str(watch.rules_json)
     row = connection.execute(query.encode(), (rules, MOST_TASKS)).fetchone()
     answer = read(StuckTasks, row[0] if row else {})
-    findings = [_decision(watch, answer), *_undated(connection, watch)]
+    hidden = by_check is not None and by_check.inferred.table.row_security
+    findings = [] if hidden else [_decision(watch, answer)]
+    findings += _undated(connection, watch)
     if by_check and by_check.total <= MOST_TASKS and answer.count <= MOST_TASKS:
         findings += _differences(connection, policy, watch, by_check, answer.tasks)
     return findings
@@ -151,7 +153,7 @@ def _shown(sentences: dict[str, str]) -> str:
 
 
 def _difference(watch: Watch, inferred: Inferred, fact: str) -> Finding:
-    reasons = [*_described(watch, inferred), *_numbers(watch)]
+    reasons = [*_described(watch, inferred), *_numbers(watch, inferred)]
     return warns(
         watch.name,
         "first sweep",
@@ -181,9 +183,10 @@ def _listed(names: set[Any]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _numbers(watch: Watch) -> Iterator[str]:
+def _numbers(watch: Watch, inferred: Inferred) -> Iterator[str]:
     """Which times of the rules are not those by which `check` judges."""
-    for name, seconds in (("silent_for", SILENCE_SECONDS), ("pending_for", WAIT_SECONDS)):
+    silence = inferred.silence or SILENCE_SECONDS
+    for name, seconds in (("silent_for", silence), ("pending_for", WAIT_SECONDS)):
         own = {getattr(rule, name) for rule in watch.rules.values()} - {seconds}
         if own:
             times = ", ".join(span(time) for time in sorted(own))

@@ -22,7 +22,18 @@ select json_build_object(
   'owner', pg_get_userbyid(c.relowner),
   'may_read', has_table_privilege(c.oid, 'select'),
   'may_write', has_table_privilege(c.oid, 'update') or has_any_column_privilege(c.oid, 'update'),
-  'row_security', row_security_active(c.oid),
+  'row_security', row_security_active(c.oid) and not (
+    -- a policy that lets the role see each row, and none that takes some away
+    select coalesce(bool_or(p.polpermissive and o.shows) and bool_and(p.polpermissive or o.shows), false)
+    from pg_policy p
+      cross join lateral (select pg_get_expr(p.polqual, p.polrelid) = 'true' as shows) o
+    where p.polrelid = c.oid
+      and p.polcmd in ('*', 'r')
+      and exists (
+        select from unnest(p.polroles) r (oid)
+        where case when r.oid = 0 then true else pg_has_role(r.oid, 'usage') end
+      )
+  ),
   'zone', coalesce(
     (
       select split_part(s, '=', 2)

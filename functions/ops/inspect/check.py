@@ -7,7 +7,7 @@ from typing import Any
 
 from functions.core.states import State
 from functions.ops.cli.out import print_message, print_table, span
-from functions.ops.inspect import evidence
+from functions.ops.inspect import evidence, history
 from functions.ops.inspect.catalogue import candidates, facts, labels_behind, occurring, table_oid
 from functions.ops.inspect.error_shape import error_keys
 from functions.ops.inspect.fix import Fixed
@@ -35,6 +35,11 @@ class Inspection:
     watch: str | None = None
     """The watch whose rules say what is stuck, where the table is guarded."""
 
+    @property
+    def hidden(self) -> bool:
+        """Whether there may be rows that this role does not see."""
+        return self.inferred.table.row_security
+
 
 def infer_table(
     connection: Connection,
@@ -48,7 +53,14 @@ def infer_table(
     Raises StoreError for a table that is not there, PolicyError for a map that can't be used.
     """
     with read_only(connection):
-        return _infer(connection, table_oid(connection, name), map_file, words)
+        inferred = _infer(connection, table_oid(connection, name), map_file, words)
+    if not inferred.refused and not inferred.blind:
+        past = history.read(connection, inferred)
+        inferred.silence = history.silence(inferred, past)
+        if inferred.silence:
+            limit = span(inferred.silence)
+            inferred.doubts.append(doubt("took", past=past.sentence, limit=limit))
+    return inferred
 
 
 def _infer(
@@ -182,6 +194,11 @@ def show_stuck(inspection: Inspection) -> None:
         print_message(
             f"cannot say: {inspection.unjudged} open rows, no column tells since when. "
             "Name one with --map FILE (clocks), or a task with --job-id."
+        )
+    if inspection.hidden:
+        print_message(
+            "cannot say of all: row level security may hide rows from this role. Use a role in "
+            "--dsn that bypasses it."
         )
     if not covered(inspection.inferred):
         print_message(

@@ -184,6 +184,21 @@ def first(columns: Iterable[Column], role: str, fits: Fits) -> str | None:
     return next(iter(exact(columns, role, fits)), None)
 
 
+def worded(columns: Iterable[Column], role: str, fits: Fits) -> str | None:
+    """The column whose name is one of the role but for words of its form: inputJson, triesSoFar.
+    None where there is none, or more than one."""
+    names = [
+        column.name
+        for column in columns
+        if fits(column) and _without_form(column.name) in column_names(role)
+    ]
+    return names[0] if len(names) == 1 else None
+
+
+def _without_form(name: str) -> str:
+    return "".join(part for part in tokens(name) if not is_among(part, "forms"))
+
+
 def ends_like(name: str, names: dict[str, int]) -> bool:
     """Two words at least: `email_error_count` ends like nothing, `export_started_at` like
     started_at."""

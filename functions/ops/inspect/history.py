@@ -9,6 +9,7 @@ from functions.install.column_sql import literal, moment, qualified
 from functions.ops.cli.out import counted, span
 from functions.ops.inspect import evidence
 from functions.ops.inspect.infer import Inferred
+from functions.ops.inspect.overdue import SILENCE_SECONDS
 from functions.ops.inspect.session import Connection, read_only
 
 LEAST_ROWS = 20
@@ -69,6 +70,17 @@ def read(connection: Connection, inferred: Inferred) -> History:
     """Of a large table a sample."""
     with read_only(connection):
         return History(*_runs(connection, inferred), waiting=_waiting(connection, inferred))
+
+
+def silence(inferred: Inferred, past: History) -> float | None:
+    """For so many seconds a running task may give no sign of life: where no heartbeat proves life,
+    it is silent while it runs. None where finished rows do not show that they take longer than is
+    usual."""
+    mapping = inferred.mapping
+    beats = set(mapping.clock("alive")) - set(mapping.touched)
+    if beats or past.run_for is None or past.run_for <= SILENCE_SECONDS:
+        return None
+    return past.run_for
 
 
 def _runs(connection: Connection, inferred: Inferred) -> tuple[int, float, float]:

@@ -14,7 +14,7 @@ from functions.ops.inspect import people
 from functions.ops.inspect.catalogue import Facts
 from functions.ops.inspect.clocks import caveats, clocks, zone_of
 from functions.ops.inspect.mapping import Mapping, Override, overridden, typed, without
-from functions.ops.inspect.sentences import Doubt, alternatives, doubt, joined, refusal
+from functions.ops.inspect.sentences import ROLES, Doubt, alternatives, doubt, joined, refusal
 from functions.ops.inspect.status import LabelsOf, Status, ValuesOf, choose, sounds
 from functions.ops.inspect.vocabulary import is_among, tokens
 from functions.ops.inspect.words import sure_states
@@ -36,6 +36,9 @@ class Inferred:
     assumed: frozenset[Any] = frozenset()
     """Words that neither the catalogue nor a row shows."""
     evidence: rows.Evidence = rows.NOTHING
+    silence: float | None = None
+    """For so many seconds a running task may give no sign of life, as finished rows show; None
+    where they do not show more than is usual."""
 
     @property
     def why_blind(self) -> str:
@@ -347,15 +350,54 @@ def _columns(
     inputs = [column for column in documents if column not in results]
     result = by_name.first(results, "result", by_name.is_document)
     result = result or by_name.first(results, "input", by_name.is_document)
-    return {
+    counts = _uncounted(inferred, columns)
+    roles = {
         "error": _error(inferred, columns),
         "kind": next(iter((*kinds, *perhaps)), None),
         "owner": by_name.first(columns, "owner", by_name.is_plain),
-        "attempts": by_name.first(_uncounted(inferred, columns), "attempts", by_name.is_count),
+        "attempts": by_name.first(counts, "attempts", by_name.is_count),
         "limit": by_name.first(columns, "limit", by_name.is_count),
         "input": by_name.first(inputs, "input", by_name.is_document),
         "result": result or by_name.first(inputs, "result", by_name.is_document),
     }
+    guesses = {
+        "attempts": by_name.worded(counts, "attempts", by_name.is_count),
+        "limit": by_name.worded(columns, "limit", by_name.is_count),
+        "input": by_name.worded(inputs, "input", by_name.is_document)
+        or _all_that_waits_has(inferred, columns, inputs, words, roles),
+        "result": by_name.worded(documents, "result", by_name.is_document)
+        or (results[0].name if len(results) == 1 else None),
+    }
+    for role, name in guesses.items():
+        if roles[role] is None and name is not None and name not in roles.values():
+            roles[role] = name
+            inferred.doubts.append(doubt("role", role, name=name, what=ROLES[role], role=role))
+    return roles
+
+
+def _all_that_waits_has(
+    inferred: Inferred,
+    columns: list[Column],
+    documents: list[Column],
+    words: dict[State, tuple[Any, ...]],
+    roles: dict[str, str | None],
+) -> str | None:
+    """The one document that each row that waits has, where nothing beside it says what is to be
+    done: a text may be a part of the order as well."""
+    evidence, waiting = inferred.evidence, words.get(State.PENDING, ())
+    count = evidence.count(waiting)
+    if not count:
+        return None
+    known = {*roles.values()}
+    filled = [
+        column
+        for column in columns
+        if column.name not in known
+        and (column in documents or by_name.is_text(column))
+        and evidence.filled(column.name, waiting)
+    ]
+    is_whole = [evidence.filled(column.name, waiting) == count for column in filled]
+    return filled[0].name if is_whole == [True] and filled[0] in documents else None
 
 
 def _only_ends_have(

@@ -68,6 +68,7 @@ class Overdue:
         self.mapping, self.columns = inferred.mapping, inferred.table.columns
         self.words = self.mapping.words.get(state, ())
         self.pending = state == State.PENDING
+        self.silence = inferred.silence or SILENCE_SECONDS
 
     @property
     def key(self) -> str:
@@ -167,7 +168,7 @@ class Overdue:
             return [("asked", asked), waiting] if self.asked_to_stop else [waiting]
         own = self._own()
         start = first([*self.clock("started"), *self._alive(), *self._queued()])
-        silent = f"{self.since} + {self.limits.interval(SILENCE_SECONDS)}"
+        silent = f"{self.since} + {self.limits.interval(self.silence)}"
         if own.stated:
             silent = f"case when {own.unstated} then {silent} end"
         grace = self.limits.interval(GRACE_SECONDS)
@@ -224,7 +225,7 @@ class Overdue:
         index on them can be used."""
         if self.limits.job is not None or len(self.rules()) > 1:
             return
-        seconds = WAIT_SECONDS if self.pending else SILENCE_SECONDS
+        seconds = WAIT_SECONDS if self.pending else self.silence
         edge = f"(now() - {self.limits.interval(seconds)})"
         for name in self.dated_by():
             yield f"{self.named(name)} <= {bound(self.columns[name], edge)}"

@@ -34,6 +34,7 @@ DOUBTS = {
     "why. If there is one: --map FILE (error).",
     "error": "{name} is taken for the reason of a failure. If it is not: --map FILE (error, or "
     "null for none).",
+    "role": "{name} is taken for {what}. If it is not: --map FILE ({role}, or null for none).",
     "kind": "{name} is taken for the kind of a task. If it is not: --map FILE (kind).",
     "born": "no column says when a task was created; {name} is taken, since it is set at birth. "
     "If not: --map FILE (clocks.queued).",
@@ -76,6 +77,8 @@ DOUBTS = {
     "local": "{names}: no time zone; by the defaults, the newest rows and the zone of the server "
     "they hold the local time of {zone}, and are read so. If they are UTC: give --older-than with "
     "that much more, or store timestamptz.",
+    "took": "a running task may give no sign of life for {limit}, and not for 30m: {past}. Give "
+    "--older-than for another time.",
     "no_unit": "{name} has no unit: it is not used. Give --older-than.",
     "text_clock": "{name} is {type}, not a time: it is not used as a clock. Store timestamptz, or "
     "name another with --map FILE (clocks).",
@@ -104,6 +107,13 @@ TOPICS = {
     "free_text": "words",
     "numbers": "words",
     "flag": "words",
+}
+
+ROLES = {
+    "attempts": "the count of the tries",
+    "limit": "the most tries that a task has",
+    "input": "what a handler receives",
+    "result": "what a handler returns",
 }
 
 MORE = "If workers do run these rows, say so with --map FILE (the words of each state)."

@@ -11,14 +11,7 @@ from functions.install.own_limits import GRACE_SECONDS
 from functions.ops.cli.out import span
 from functions.ops.inspect.catalogue import sql_of, unpadded
 from functions.ops.inspect.infer import Inferred
-from functions.ops.inspect.overdue import (
-    SILENCE_SECONDS,
-    WAIT_SECONDS,
-    Limits,
-    Overdue,
-    action,
-    open_states,
-)
+from functions.ops.inspect.overdue import WAIT_SECONDS, Limits, Overdue, action, open_states
 from functions.ops.inspect.sentences import REASONS
 from functions.ops.inspect.session import Connection, read_only
 
@@ -130,7 +123,7 @@ def reason(test: Overdue, word: Any, age: float | None, rule: str, late: float) 
         names = [limit.name for limit in own]
     elif not names:
         names = list(test.mapping.clock("started"))
-    allowed = test.limits.seconds(WAIT_SECONDS if rule == "waiting" else SILENCE_SECONDS)
+    allowed = test.limits.seconds(WAIT_SECONDS if rule == "waiting" else test.silence)
     ago = late if rule == "timeout" else late + test.limits.seconds(GRACE_SECONDS)
     return REASONS[rule].format(
         word=word,
