@@ -117,17 +117,39 @@ class Table:
         casts = {name: "::text" if self.column(name).type == "json" else "" for name in names}
         return ", ".join(f"{row}.{identifier(name)}{cast}" for name, cast in casts.items())
 
+    def stops_by_word(self, row: str) -> str:
+        """Whether its user asked to stop the task by its status."""
+        words = ", ".join(literal(word) for word in self.watch.stopping)
+        return f"{row}.{self.status} in ({words})" if words else "false"
+
     def is_stopping(self, row: str) -> str:
         """Whether its user asked to stop the task."""
-        words = ", ".join(literal(word) for word in self.watch.stopping)
-        tests = [f"{row}.{self.status} in ({words})"] if words else []
+        tests = [self.stops_by_word(row)] if self.watch.stopping else []
         tests += [self._is_set(name, row) for name in self.watch.asked_to_stop]
         return f"({' or '.join(tests)})" if len(tests) > 1 else "".join(tests) or "false"
 
+    @property
+    def may_be_withdrawn(self) -> bool:
+        return bool(self.watch.asked_to_stop) or self._sees_withdrawn
+
+    @property
+    def _sees_withdrawn(self) -> bool:
+        """Whether a trigger sees that a task waited when its status became one of a stop."""
+        return bool(self.watch.stopping) and self.sees_put_back and self.watch.fence != "observe"
+
     def is_withdrawn(self, row: str) -> str:
-        """Whether it waits although its user asked to stop it: it is cancelled, and never run."""
+        """Whether nobody holds it and its user asked to stop it: it is cancelled, and never run."""
         asked = " or ".join(self._is_set(name, row) for name in self.watch.asked_to_stop)
-        return f"({self.is_in(row, State.PENDING)} and ({asked}))" if asked else "false"
+        waiting = f"({self.is_in(row, State.PENDING)} and ({asked}))" if asked else "false"
+        if not self._sees_withdrawn:
+            return waiting
+        return f"({waiting} or {self.was_withdrawn(row)})"
+
+    def was_withdrawn(self, row: str) -> str:
+        """Whether it waited until its status became one of a stop."""
+        if not self._sees_withdrawn:
+            return "false"
+        return f"({self.stops_by_word(row)} and {self._observed(row, 'withdrawn')} is true)"
 
     def is_claimable(self, row: str) -> str:
         """Whether it waits for a worker."""
@@ -140,7 +162,12 @@ class Table:
         many wait, a sweep reads so many."""
         oldest = f"select w.* from {self.name} w where {self.is_in('w', State.PENDING)}"
         order = f"order by {self.queued_bound('w')} limit {MOST_READ}"
-        return f"select q.{self.key} from ({oldest} {order}) q where {self.is_withdrawn('q')}"
+        keys = f"select q.{self.key} from ({oldest} {order}) q where {self.is_withdrawn('q')}"
+        if not self._sees_withdrawn:
+            return keys
+        seen = f"where o.watch = {literal(self.watch.name)} and o.withdrawn"
+        seen = f"select o.task_id::{self.watch.key_type} from unstuck.observed o {seen}"
+        return f"{keys} union all {seen}" if self.watch.asked_to_stop else seen
 
     def _not_deleted(self, row: str) -> Iterator[str]:
         for name in self.watch.deleted:

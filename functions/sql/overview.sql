@@ -90,7 +90,7 @@ begin
           @owner(t)@::text,
           p_now,
           'cancelled',
-          'pending'
+          case when @is_pending(t)@ then 'pending' else 'running' end
         from @table@ t
         where @may_be_asked@
           and @is_withdrawn(t)@
@@ -125,6 +125,7 @@ begin
             select from unstuck.attempts a
             where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
           )
+          and not (@was_withdrawn(t)@)
         order by @alive_bound(t)@, t.@key@::text
         limit p_limit
       )
@@ -157,7 +158,7 @@ begin
               and s.until > @queued(t)@ + unstuck.rule_seconds(p_rules, s.kind, 'pending_for'),
             v_now - unstuck.finite(s.until)
           )
-          when 'cancelled' then unstuck.withdrawn(s.id, s.kind, l.number, l.tries)
+          when 'cancelled' then unstuck.withdrawn(s.id, s.kind, l.number, l.tries, s.was)
           when 'stale' then unstuck.decided(
             s.id,
             s.kind,

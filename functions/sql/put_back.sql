@@ -1,7 +1,7 @@
 -- put_back: a task that is put back waits from that moment, and one that is taken runs from that
 -- moment, whoever did it: also where no column of the table tells it. Stamps when a task that had
 -- ended, ran or rested is pending again, and when a task is running that was not (one that is to
--- stop is not taken by that); forgets it when it ends. Our own verbs pass, since they write it down
+-- stop is not taken by that: if it waited, nobody holds it); forgets it when it ends. Our own verbs pass, since they write it down
 -- themselves. It refuses nothing. Where the role of the migration may not have triggers on the
 -- table, it goes without; `doctor` says so.
 create or replace function unstuck.@watch@_put_back() returns trigger
@@ -11,6 +11,11 @@ begin
     or @runs_by_word(new)@ and not (@is_stopping(new)@) and (@runs_by_word(old)@) is not true
   then
     perform unstuck.put_back('@watch@', array[new.@key@::text]);
+  elsif @stops_by_word(new)@ and @waits_by_word(old)@ and not exists (
+    select from unstuck.attempts a
+    where a.watch = '@watch@' and a.task_id = new.@key@::text and a.ended_at is null
+  ) then
+    perform unstuck.put_back('@watch@', array[new.@key@::text], true);
   elsif @has_ended(new)@ then
     delete from unstuck.observed o where o.watch = '@watch@' and o.task_id = new.@key@::text;
   end if;

@@ -423,17 +423,19 @@ create or replace function unstuck.unclaimed(
   )::unstuck.overdue
 $$;
 
--- The decision about a task that waits, and whose user asked to stop it.
+-- The decision about a task that waits, or waited, and whose user asked to stop it.
+drop function if exists unstuck.withdrawn(text, text, integer, integer);
 create or replace function unstuck.withdrawn(
   p_task text,
   p_kind text,
   p_number integer,
-  p_tries integer
+  p_tries integer,
+  p_was text default 'pending'
 ) returns unstuck.overdue language sql immutable as $$
   select row(
     p_task,
     p_kind,
-    'pending',
+    p_was,
     false,
     coalesce(p_number, 0) + 1,
     coalesce(p_tries, 0),

@@ -144,12 +144,15 @@ begin
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
-  -- Waiting, although its user asked to stop it. Of all that wait the oldest are read.
+  -- Waiting, or waited, although its user asked to stop it. Of all that wait the oldest are read.
   if @may_be_asked@ and p_limit > 0 then
-    select array_agg(unstuck.withdrawn(d.task_id, d.kind, l.number, l.tries))
+    select array_agg(unstuck.withdrawn(d.task_id, d.kind, l.number, l.tries, d.was))
     into v_asked
     from (
-      select t.@key@::text as task_id, @kind(t)@ as kind
+      select
+        t.@key@::text as task_id,
+        @kind(t)@ as kind,
+        case when @is_pending(t)@ then 'pending' else 'running' end as was
       from @table@ t
       where @is_withdrawn(t)@
         and case
@@ -265,6 +268,7 @@ begin
             where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
             offset 0
           )
+          and not (@was_withdrawn(t)@)
         then true end
       order by @alive_bound(t)@
       limit p_limit

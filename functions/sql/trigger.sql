@@ -19,13 +19,19 @@ begin
   end if;
 end $$;
 
--- Writes down that the tasks wait from now on.
-create or replace function unstuck.put_back(p_watch text, p_ids text[]) returns void
-language sql as $$
-  insert into unstuck.observed as o (watch, task_id, status_at, touched_at)
-  select p_watch, i.id, clock_timestamp(), clock_timestamp()
+-- Writes down that the tasks wait from now on; with `p_withdrawn` that they waited until now, and
+-- are to stop.
+drop function if exists unstuck.put_back(text, text[]);
+create or replace function unstuck.put_back(
+  p_watch text,
+  p_ids text[],
+  p_withdrawn boolean default false
+) returns void language sql as $$
+  insert into unstuck.observed as o (watch, task_id, status_at, touched_at, withdrawn)
+  select p_watch, i.id, clock_timestamp(), clock_timestamp(), p_withdrawn
   from unnest(p_ids) as i (id)
   on conflict (watch, task_id) do update
   set status_at = excluded.status_at,
-      touched_at = excluded.touched_at
+      touched_at = excluded.touched_at,
+      withdrawn = excluded.withdrawn
 $$;

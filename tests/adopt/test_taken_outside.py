@@ -70,6 +70,33 @@ def test_one_that_is_to_stop_while_it_waits_is_not_taken_by_that(jobs: Table) ->
     assert jobs.sweep() == {key: "cancelled"}
 
 
+def test_one_that_waited_until_it_was_to_stop_ends_at_once(jobs: Table) -> None:
+    key = jobs.add("waits", SHORT)
+    jobs.write(key, "quits")
+    assert set(stuck(jobs, key)) == {True}
+    foreseen = jobs.store.preview(jobs.watch, 10)
+    assert [(task.task_id, task.was, task.state) for task in foreseen] == [
+        (key, "running", "cancelled")
+    ]
+    assert jobs.sweep() == {key: "cancelled"}
+
+
+def test_one_that_ran_when_it_was_to_stop_has_its_time(jobs: Table) -> None:
+    key = jobs.add("waits", SHORT)
+    jobs.write(key, "renders")
+    jobs.write(key, "quits")
+    assert set(stuck(jobs, key)) == {False}
+    assert jobs.sweep() == {}
+
+
+def test_one_that_was_to_stop_and_waits_again_is_claimed(jobs: Table) -> None:
+    key = jobs.add("waits", SHORT)
+    jobs.write(key, "quits")
+    jobs.write(key, "waits")
+    assert set(stuck(jobs, key)) == {False}
+    assert jobs.claim(key)
+
+
 def test_what_ran_before_the_guard_came_counts_from_what_its_columns_tell(jobs: Table) -> None:
     key = jobs.add("renders", LONG_AGO)
     assert set(stuck(jobs, key)) == {True}

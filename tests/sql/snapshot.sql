@@ -404,6 +404,10 @@ drop index if exists "public"."tasks_kinds";
 create index if not exists "tasks_finished" on "public"."tasks"
 using brin (finished_at) with (autosummarize = on);
 
+-- 0023_withdrawn
+-- Whether a task waited when its user asked to stop it by its status: then nobody holds it.
+alter table unstuck.observed add column withdrawn boolean not null default false;
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -830,17 +834,19 @@ create or replace function unstuck.unclaimed(
   )::unstuck.overdue
 $$;
 
--- The decision about a task that waits, and whose user asked to stop it.
+-- The decision about a task that waits, or waited, and whose user asked to stop it.
+drop function if exists unstuck.withdrawn(text, text, integer, integer);
 create or replace function unstuck.withdrawn(
   p_task text,
   p_kind text,
   p_number integer,
-  p_tries integer
+  p_tries integer,
+  p_was text default 'pending'
 ) returns unstuck.overdue language sql immutable as $$
   select row(
     p_task,
     p_kind,
-    'pending',
+    p_was,
     false,
     coalesce(p_number, 0) + 1,
     coalesce(p_tries, 0),
@@ -2816,15 +2822,21 @@ begin
   end if;
 end $$;
 
--- Writes down that the tasks wait from now on.
-create or replace function unstuck.put_back(p_watch text, p_ids text[]) returns void
-language sql as $$
-  insert into unstuck.observed as o (watch, task_id, status_at, touched_at)
-  select p_watch, i.id, clock_timestamp(), clock_timestamp()
+-- Writes down that the tasks wait from now on; with `p_withdrawn` that they waited until now, and
+-- are to stop.
+drop function if exists unstuck.put_back(text, text[]);
+create or replace function unstuck.put_back(
+  p_watch text,
+  p_ids text[],
+  p_withdrawn boolean default false
+) returns void language sql as $$
+  insert into unstuck.observed as o (watch, task_id, status_at, touched_at, withdrawn)
+  select p_watch, i.id, clock_timestamp(), clock_timestamp(), p_withdrawn
   from unnest(p_ids) as i (id)
   on conflict (watch, task_id) do update
   set status_at = excluded.status_at,
-      touched_at = excluded.touched_at
+      touched_at = excluded.touched_at,
+      withdrawn = excluded.withdrawn
 $$;
 
 -- verbs.tasks
@@ -4109,12 +4121,15 @@ begin
   ) d;
   p_limit := p_limit - coalesce(cardinality(v_lost), 0);
 
-  -- Waiting, although its user asked to stop it. Of all that wait the oldest are read.
+  -- Waiting, or waited, although its user asked to stop it. Of all that wait the oldest are read.
   if false and p_limit > 0 then
-    select array_agg(unstuck.withdrawn(d.task_id, d.kind, l.number, l.tries))
+    select array_agg(unstuck.withdrawn(d.task_id, d.kind, l.number, l.tries, d.was))
     into v_asked
     from (
-      select t."id"::text as task_id, t."kind" as kind
+      select
+        t."id"::text as task_id,
+        t."kind" as kind,
+        case when t."status" = 'pending' then 'pending' else 'running' end as was
       from "public"."tasks" t
       where false
         and case
@@ -4230,6 +4245,7 @@ begin
             where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
             offset 0
           )
+          and not (false)
         then true end
       order by t."updated_at"
       limit p_limit
@@ -5054,7 +5070,7 @@ begin
           t."owner"::text,
           p_now,
           'cancelled',
-          'pending'
+          case when t."status" = 'pending' then 'pending' else 'running' end
         from "public"."tasks" t
         where false
           and false
@@ -5089,6 +5105,7 @@ begin
             select from unstuck.attempts a
             where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
           )
+          and not (false)
         order by t."updated_at", t."id"::text
         limit p_limit
       )
@@ -5121,7 +5138,7 @@ begin
               and s.until > t."scheduled_at" + unstuck.rule_seconds(p_rules, s.kind, 'pending_for'),
             v_now - unstuck.finite(s.until)
           )
-          when 'cancelled' then unstuck.withdrawn(s.id, s.kind, l.number, l.tries)
+          when 'cancelled' then unstuck.withdrawn(s.id, s.kind, l.number, l.tries, s.was)
           when 'stale' then unstuck.decided(
             s.id,
             s.kind,

@@ -116,14 +116,15 @@ def _differences(
     by_sweep = {str(task.task_id): task for task in tasks if not task.live}
     called = {task.id: task for task in by_check.stuck}
     left = {}
-    for key in sorted(called.keys() - by_sweep.keys() - _seen_by_trigger(connection, watch)):
+    seen = _seen_by_trigger(connection, watch)
+    for key in sorted(called.keys() - by_sweep.keys() - seen):
         status = _status(connection, watch, key)
         if status is None or not (status.attempt and status.attempt.outcome is None):
             left[key] = explain(policy, watch, status) if status else "It is gone."
     taken = {
         key: f"{task.was}, {task.state} as {task.reason}"
         for key, task in by_sweep.items()
-        if key not in called
+        if key not in called and key not in seen
     }
     if left:
         fact = f"check calls {len(left)} stuck, and the sweep leaves them: {_shown(left)}"
