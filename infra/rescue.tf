@@ -12,7 +12,7 @@ locals {
   )
   gone_texts = [
     "memory limit", "Out-of-memory event", "using too much memory", "Shutting down user disabled instance",
-    "Container terminated on signal", "Container called exit(",
+    "Container terminated", "Container called exit(",
   ]
 }
 

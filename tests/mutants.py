@@ -75,6 +75,10 @@ LEAST_SHARE_TOLD = 0.95
 SAMPLE = 40
 RUN_SECONDS = 900
 """For the tests of one fault."""
+ARGUMENT = re.compile(
+    r"(?<=\n) +(?!desc|error_message|display|title|type )[a-z_]+ += [^\n]*[^\n{(\[,&|?:](?=\n)"
+)
+"""On a line of its own, and none of those for people."""
 Change = tuple[re.Pattern[str], str]
 CHANGES: list[Change] = [
     (re.compile(r"\btrue\b"), "false"),
@@ -97,12 +101,7 @@ CHANGES: list[Change] = [
     (re.compile(r"\n  name( +)= "), "\n  disabled = true\n  name\\1= "),
     (re.compile(r"\n  display_name( +)= "), "\n  enabled = false\n  display_name\\1= "),
     (re.compile(r"\n  time_zone( +)= "), "\n  paused = true\n  time_zone\\1= "),
-    (
-        re.compile(
-            r"(?<=\n) +(?!desc|error_m|display|title|type )[a-z_]+ += [^\n]*[^\n{(\[,&|?:](?=\n)"
-        ),
-        "",
-    ),
+    (ARGUMENT, ""),
     (re.compile(r"(?<=\")roles/[\w.]+"), "roles/viewer"),
     (re.compile(r"(?<=\[)\"(worker|sweep|rescue|api|invoker)\"(?=\])"), '"build"'),
     (re.compile(r"(?<=\")ALLOW_\w+"), "ALLOW_INTERNAL_AND_GCLB"),
@@ -113,7 +112,7 @@ CHANGES: list[Change] = [
 ]
 """What is replaced by what; of those of the last part, the first leaves an argument out. A change
 that Terraform or promtool refuses is told too."""
-COMMENT = re.compile(r"#[^\n]*|annotations:[^\n]*|description[^\n]*")
+COMMENT = re.compile(r"#[^\n]*|annotations:[^\n]*|(description|error_message)[^\n]*")
 
 
 class Verdict(StrEnum):

@@ -196,6 +196,20 @@ def resources(document: Json) -> dict[str, Json]:
     return read | {one["address"]: one["values"] for one in _all(found)}
 
 
+def dependencies(document: Json) -> dict[str, list[str]]:
+    """Of a state: by the address of a resource without its key, after which others it was made.
+    What comes before those anyway is left out."""
+    earlier: dict[str, set[str]] = {}
+    for one in _all(document.get("values", {})):
+        address = one["address"].split("[")[0]
+        earlier.setdefault(address, set()).update(one.get("depends_on", []))
+    found = {}
+    for address, addresses in earlier.items():
+        further = {after for one in addresses for after in earlier.get(one, ()) if one != after}
+        found[address] = sorted(addresses - further)
+    return found
+
+
 def _all(values: Json) -> Iterator[Json]:
     waiting = [values["root_module"]] if values else []
     while waiting:

@@ -13,10 +13,10 @@ CAUSES = (
         "shutdown",
         (
             r"shutting down user disabled instance|reason: deployment_rollout"
-            r"|container terminated on signal 15\b|container called exit\(0\)"
+            r"|container terminated [a-z ]*on signal 15\b|container called exit\(0\)"
         ),
     ),
-    ("crashed", r"container terminated on signal|container called exit\("),
+    ("crashed", r"container terminated [a-z ]*on signal|container called exit\("),
 )
 """The most specific first: a kill for memory also logs "terminated on signal" and may coincide with
 a rollout, so those two count only when nothing else matched."""
@@ -26,12 +26,12 @@ TEXTS = (
     "using too much memory",
     "maximum request timeout",
     "Shutting down user disabled instance",
-    "Container terminated on signal",
+    "Container terminated",
     "Container called exit(",
 )
 """For a search in the log: each cause has one."""
 _ENDS_NOTHING = re.compile(
-    r"container terminated on signal [01]\b|reason: deployment_rollout", re.IGNORECASE
+    r"container terminated [a-z ]*on signal [01]\b|reason: deployment_rollout", re.IGNORECASE
 )
 
 

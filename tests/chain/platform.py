@@ -15,6 +15,7 @@ TIMEOUT = (
     "https://cloud.google.com/run/docs/configuring/request-timeout"
 )
 SIGNAL = "Container terminated on signal 9."
+MANAGER = "Container terminated by the container manager on signal 9."
 EXIT = "Container called exit(1)."
 STOPPED = "Shutting down user disabled instance"
 ROLLOUT = (

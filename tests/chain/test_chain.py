@@ -505,7 +505,8 @@ LINES = {
     "ContainerKilled": [
         (platform.SIGNAL, {"severity": "WARNING"}),
         ("Container terminated on signal 11.", {}),
-        ("Container terminated on signal 6.", {}),
+        ("Container terminated on signal 6", {}),
+        (platform.MANAGER, {}),
     ],
     "NoInstance": [
         (platform.NO_INSTANCE, {"status": 429, "severity": "WARNING"}),
@@ -521,6 +522,8 @@ QUIET = [
     ("Container terminated on signal 0.", {}),
     ("Container terminated on signal 1.", {}),
     ("Container terminated on signal 15.", {}),
+    ("Container terminated by the container manager on signal 15.", {}),
+    ("Uncaught signal: 11, pid=5, tid=29, fault_addr=0.", {}),
     (platform.OOM, {"revision": "shop-00001-abc"}),
     (platform.SIGNAL, {"revision": "shop-00001-abc"}),
     (None, {"status": 504, "revision": "shop-00001-abc"}),
@@ -561,7 +564,13 @@ def platform_lines(now: datetime) -> list[tuple[str | None, dict[str, Any]]]:
     again = events.NOTIFICATION_FAILED.line(unsent | {"outcome": "retried"})
     found.append(("NotificationGivenUp", entry_of(given_up, "unstuck-sweep", now)))
     found.append((None, entry_of(again, "unstuck-sweep", now)))
-    for text in (platform.OOM, platform.SIGNAL, platform.EXIT, "Container called exit(137)."):
+    for text in (
+        platform.OOM,
+        platform.SIGNAL,
+        platform.MANAGER,
+        platform.EXIT,
+        "Container called exit(137).",
+    ):
         found.append(("PoolWorkerDied", platform.pool_line(text, now)))
         found.append((None, platform.pool_line(text, now, pool="unstuck-dev-pool-film")))
         found.append((None, platform.pool_line(text, now, log="run.googleapis.com%2Fstdout")))

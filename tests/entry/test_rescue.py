@@ -79,6 +79,10 @@ def line(text: str | None, ago: float = 0.5, **more: Any) -> dict[str, Any]:
     return platform.line(text, datetime.now(UTC) - timedelta(seconds=ago), **more)
 
 
+MALFORMED = (
+    "The request failed because either the HTTP response was malformed or connection to the "
+    "instance had an error."
+)
 LINES: dict[str, tuple[str | None, dict[str, Any], str]] = {
     "memory limit": (OOM, {}, "out_of_memory"),
     "out of memory": ("Out-of-memory event detected in container", {}, "out_of_memory"),
@@ -92,6 +96,30 @@ LINES: dict[str, tuple[str | None, dict[str, Any], str]] = {
     "signal 15": ("Container terminated on signal 15.", {}, "shutdown"),
     "exit 0": ("Container called exit(0).", {}, "shutdown"),
 }
+MORE_LINES = {
+    "Memory limit of 1430 MiB exceeded with 1501 MiB used.": "out_of_memory",
+    "Memory limit of 512M exceeded with 526M used. Consider increasing it.": "out_of_memory",
+    "The configured memory limit was reached.": "out_of_memory",
+    "Container terminated on signal 6": "crashed",
+    "Container terminated by the container manager on signal 9.": "crashed",
+    "Container called exit(137).": "crashed",
+    "Container terminated by the container manager on signal 15.": "shutdown",
+    "Container terminated by the container manager on signal 0.": None,
+    "Uncaught signal: 11, pid=5, tid=29, fault_addr=0.": None,
+    "Default STARTUP TCP probe succeeded after 1 attempt for container.": None,
+}
+"""As people have quoted them since 2021. An uncaught signal may be that of one process alone: when
+the container ends too, a line of its own says so."""
+
+
+@pytest.mark.parametrize("text", MORE_LINES)
+def test_the_cause_is_known_in_the_words_of_other_years_and_generations(text: str) -> None:
+    death = death_of(line(text), POLICY.timeout)
+    assert (death and death.cause) == MORE_LINES[text]
+
+
+def test_a_request_that_failed_leaves_it_open_whether_its_instance_lives() -> None:
+    assert death_of(line(MALFORMED, status=503), POLICY.timeout) is None
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -173,6 +201,8 @@ ALIKE: dict[str, tuple[str | None, dict[str, Any]]] = {
     "a new revision": (ROLLOUT, {}),
     "a new instance": (STARTED, {}),
     "an end that is none": ("Container terminated on signal 0.", {}),
+    "a process of the handler": ("Uncaught signal: 6, pid=12, tid=12, fault_addr=0.", {}),
+    "a connection that broke": (MALFORMED, {"status": 503}),
     "a request that went well": (None, {"status": 200}),
     "a request that had no instance": (
         "The request was aborted because there was no available instance.",

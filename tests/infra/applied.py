@@ -48,9 +48,11 @@ NAMES_ONLY = ("data.", "google_storage_bucket_object.runbook", "google_project_s
 
 
 def text_of(infra: Infra, configuration: str) -> str:
-    """The whole file: an address, and below it ARGUMENT = VALUE of all that was written."""
-    found = infra.resources if configuration == "default" else infra.everything
-    return "".join(f"{line}\n" for line in _lines(found))
+    """The whole file: an address, and below it ARGUMENT = VALUE of all that was written; then after
+    which others each resource is made."""
+    applied = infra.default if configuration == "default" else infra.switched_on
+    order = (f"{one} AFTER {', '.join(found)}" for one, found in sorted(applied.after.items()))
+    return "".join(f"{line}\n" for line in [*_lines(applied.resources), "", *order])
 
 
 def _lines(resources: dict[str, dict[str, Any]]) -> Iterator[str]:

@@ -15,7 +15,16 @@ from typing import Any
 
 import pytest
 
-from tests.terraform import FILLED_BY_HAND, ROOT, Mocked, Terraform, arguments, resources, started
+from tests.terraform import (
+    FILLED_BY_HAND,
+    ROOT,
+    Mocked,
+    Terraform,
+    arguments,
+    dependencies,
+    resources,
+    started,
+)
 
 PROJECT = "demo-project"
 APPLY_ONLY = "UNSTUCK_TESTS_APPLY_ONLY"
@@ -122,10 +131,12 @@ FILLED = [
 @dataclass(frozen=True)
 class Applied:
     """What Terraform made of infra/ with some variables: the arguments of each resource by its
-    address, the plan as JSON, what each command said, and its exit code."""
+    address, after which others each is made, the plan as JSON, what each command said, and its exit
+    code."""
 
     complete: bool
     resources: dict[str, dict[str, Any]]
+    after: dict[str, list[str]]
     plan: str
     outputs: dict[str, str]
     codes: dict[str, int]
@@ -218,13 +229,14 @@ def _run(terraform: Terraform, variables: dict[str, Any]) -> dict[str, Any]:
     plan = None if applies_only or len(variables) == 1 else terraform.planned(**variables)
     done = {"apply": terraform.apply(**variables)}
     assert done["apply"].returncode in {0, 2}, done["apply"].stdout + done["apply"].stderr
-    applied = resources(terraform.state())
+    state = terraform.state()
     if terraform.complete and not applies_only:
         done["second plan"] = terraform.plan(**variables)
         done["destroy"] = terraform.run("destroy", "-auto-approve", *arguments(variables))
     return {
         "complete": terraform.complete,
-        "resources": applied,
+        "resources": resources(state),
+        "after": dependencies(state),
         "plan": json.dumps(plan),
         "outputs": {name: one.stdout + one.stderr for name, one in done.items()},
         "codes": {name: one.returncode for name, one in done.items()},

@@ -2,6 +2,7 @@
 whatever resource, changes a file here, and so shows in a review."""
 
 import difflib
+import re
 
 import pytest
 
@@ -19,3 +20,13 @@ def test_what_is_applied_is_what_was_read(infra: Infra, configuration: str) -> N
     applied = text_of(infra, configuration).splitlines()
     changes = "\n".join(difflib.unified_diff(read, applied, "read", "applied", "", "", 3, ""))
     assert changes == "", f"{changes}\nIf this is meant: make applied"
+
+
+@pytest.mark.parametrize(("configuration", "warnings"), [("default", 1), ("switched_on", 0)])
+def test_it_warns_of_nothing_but_that_nobody_is_told(
+    infra: Infra, configuration: str, warnings: int
+) -> None:
+    output = getattr(infra, configuration).outputs["apply"]
+    assert len(re.findall("Warning: ", output)) == output.count("Nobody is told") == warnings, (
+        output
+    )

@@ -98,3 +98,23 @@ def test_after_a_destroy_the_queue_needs_another_name_and_the_error_says_so(clou
     [heading] = re.findall(r'README.md, "([^"]+)"', refused.stdout)
     assert f"### {heading}\n" in README
     assert apply(cloud, QUEUE, queue={"name": "unstuck-tasks-2"}).returncode == 0
+
+
+def test_who_may_call_is_written_again_for_a_function_that_was_made_again(cloud: Mocked) -> None:
+    """A new service has no bindings, and the old state of Terraform would still have one."""
+    binding = 'google_cloud_run_service_iam_binding.invoker["sweep"]'
+    assert apply(cloud, binding).returncode == 0
+    replaced = [f"-replace={SWEEP}", f"-target={binding}", f"-var=project_id={PROJECT}"]
+    planned = cloud.run("plan", *replaced)
+    assert f"{binding} will be replaced" in planned.stdout, planned.stdout
+
+
+def test_an_apply_leaves_the_instances_of_a_pool_to_its_schedule() -> None:
+    text = (ROOT / "infra" / "pool.tf").read_text(encoding="utf-8")
+    [pool] = re.findall(
+        r'^resource "google_cloud_run_v2_worker_pool" .*?^}', text, re.MULTILINE | re.DOTALL
+    )
+    assert re.search(r"ignore_changes += \[scaling\[0\]\.manual_instance_count\]", pool)
+    assert re.search(r"replace_triggered_by += \[terraform_data\.pool_instances\[", pool), (
+        "another number in `pools` would change nothing"
+    )
