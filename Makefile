@@ -7,7 +7,7 @@ LOCAL  := $(VENV)/.installed-local
 NAME   := $(VENV)/bin/unstuck
 JOBS   ?= 4
 
-.PHONY: alone applied site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: alone applied scale site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -68,6 +68,9 @@ interleave: install ## every order of up to three actors on the SQL, and the SQL
 
 chaos: install ## tasks in bad weather, drawn from a seed; 0 violations is the promise: ARGS="--tasks=10000 --seed 7 --through pgbouncer --json"
 	@$(PY) -m tests.chaos $(ARGS)
+
+scale: install ## what one PostgreSQL carries, and a month of tasks in accelerated time: ARGS="--tasks 10000000 --only month"
+	@$(PY) -m tests.scale $(ARGS)
 
 hostile: install ## requests, pages and commands drawn at random, for 60 s each: SECONDS=600 SEED=7
 	HOSTILE_SECONDS=$(or $(SECONDS),60) HOSTILE_SEED=$(SEED) $(PY) -m pytest -q -n 0 tests/entry/test_hostile_random.py

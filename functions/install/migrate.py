@@ -12,11 +12,13 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
 
 from functions.core.policy import Policy, load
+from functions.core.watch import Watch
 from functions.errors import StoreError
 from functions.install import supabase_api
 from functions.install.column_sql import identifier, literal
@@ -146,7 +148,7 @@ def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator
         if "@table@" not in text:
             yield Step(path.stem, text, repeatable=False)
         for watch in watches:
-            if "@table@" in text and watch.own:
+            if "@table@" in text and _concerns(path, watch):
                 rendered = fill_in(text, names(watch))
                 name = f"{path.stem}.{watch.name}"
                 yield Step(name, rendered, repeatable=False, watch=watch.name)
@@ -157,6 +159,13 @@ def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator
             yield Step(f"{part}.{watch.name}", optional(watch, part), repeatable=True)
     if supabase:
         yield Step("supabase", supabase_api.supabase(policy, supabase), repeatable=True)
+
+
+def _concerns(path: Path, watch: Watch) -> bool:
+    """Whether the own table of the watch gets this step: what only retention needs costs nobody
+    else anything."""
+    only_retention = path.stem.endswith("_retention")
+    return watch.own and (watch.retains or not only_retention)
 
 
 def script(policy: Policy | None = None, more: str = "") -> str:

@@ -24,6 +24,8 @@ INDEXES = (
     "kind_turn",
     "owner_turn",
     "finished",
+    "ended",
+    "result",
 )
 SECTIONS = ("stuck", "running", "pending", "ended", "by_key", "range")
 """Of the operators' page, by number: an answer of page.sql carries it to the next question."""

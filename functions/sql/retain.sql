@@ -23,6 +23,7 @@ begin
         and @result(o)@ is not null
         and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_result')
         and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_result')
+      order by @finished(o)@
       limit p_limit
       for update skip locked
     ));
@@ -33,14 +34,28 @@ begin
   where t.@key@ = any (array(
     select o.@key@
     from @table@ o
-    where @has_ended(o)@
-      and @finished(o)@ < v_now - least(
-        unstuck.shortest(p_rules, 'retention_completed'),
-        unstuck.shortest(p_rules, 'retention_failed'),
-        unstuck.shortest(p_rules, 'retention_cancelled')
-      )
-      and @finished(o)@ < v_now
-        - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_' || @state(o)@)
+    where @is_completed(o)@
+      and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_completed')
+      and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_completed')
+    order by @finished(o)@
+    limit p_limit
+    for update skip locked
+  ) || array(
+    select o.@key@
+    from @table@ o
+    where @is_failed(o)@
+      and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_failed')
+      and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_failed')
+    order by @finished(o)@
+    limit p_limit
+    for update skip locked
+  ) || array(
+    select o.@key@
+    from @table@ o
+    where @is_cancelled(o)@
+      and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_cancelled')
+      and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_cancelled')
+    order by @finished(o)@
     limit p_limit
     for update skip locked
   ));

@@ -41,7 +41,6 @@ ALL = [
     "0020_turn.tasks",
     "0020_watchdog",
     "0021_turn_index.tasks",
-    "0022_finished.tasks",
     "shared",
     "verbs.tasks",
 ]
@@ -213,7 +212,6 @@ def test_a_second_watch_is_added_beside_the_first(database):
         "0018_callback.videos",
         "0020_turn.videos",
         "0021_turn_index.videos",
-        "0022_finished.videos",
         "verbs.videos",
     ]
     assert value(database, "select unstuck.videos_create('image') ->> 'verdict'") == "created"
@@ -298,3 +296,13 @@ def test_a_watch_that_left_the_policy_goes_and_its_ledger_stays(database):
     run(database, "update public.more set status = 'done'")
     assert check(database, policy) == []
     assert "verbs.tasks_more" in migrate(database, two)
+
+
+def test_only_who_keeps_ended_tasks_for_a_time_pays_for_the_indexes_that_find_them():
+    policy = load()
+    watch = policy.watch()
+    rules = {"*": replace(watch.rule("*"), retention_completed=86_400.0)}
+    tidy = replace(policy, watches={watch.name: replace(watch, rules=rules)})
+    assert {step.name for step in steps(tidy)} - {step.name for step in steps(policy)} == {
+        "0022_retention.tasks"
+    }

@@ -398,12 +398,6 @@ where status = 'pending';
 drop index if exists "public"."tasks_claim";
 drop index if exists "public"."tasks_kinds";
 
--- 0022_finished.tasks
--- What has ended and is old is found by its pages (retention of tasks). Such an index costs a write
--- next to nothing.
-create index if not exists "tasks_finished" on "public"."tasks"
-using brin (finished_at) with (autosummarize = on);
-
 -- 0023_withdrawn
 -- Whether a task waited when its user asked to stop it by its status: then nobody holds it.
 alter table unstuck.observed add column withdrawn boolean not null default false;
@@ -4745,6 +4739,7 @@ begin
         and o."result" is not null
         and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_result')
         and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_result')
+      order by o."finished_at"
       limit p_limit
       for update skip locked
     ));
@@ -4755,14 +4750,28 @@ begin
   where t."id" = any (array(
     select o."id"
     from "public"."tasks" o
-    where o."status" in ('completed', 'failed', 'cancelled')
-      and o."finished_at" < v_now - least(
-        unstuck.shortest(p_rules, 'retention_completed'),
-        unstuck.shortest(p_rules, 'retention_failed'),
-        unstuck.shortest(p_rules, 'retention_cancelled')
-      )
-      and o."finished_at" < v_now
-        - unstuck.rule_seconds(p_rules, o."kind", 'retention_' || case when o."status" = 'pending' then 'pending' when o."status" = 'processing' then 'running' when o."status" = 'completed' then 'completed' when o."status" = 'failed' then 'failed' when o."status" = 'cancelled' then 'cancelled' end)
+    where o."status" = 'completed'
+      and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_completed')
+      and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_completed')
+    order by o."finished_at"
+    limit p_limit
+    for update skip locked
+  ) || array(
+    select o."id"
+    from "public"."tasks" o
+    where o."status" = 'failed'
+      and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_failed')
+      and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_failed')
+    order by o."finished_at"
+    limit p_limit
+    for update skip locked
+  ) || array(
+    select o."id"
+    from "public"."tasks" o
+    where o."status" = 'cancelled'
+      and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_cancelled')
+      and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_cancelled')
+    order by o."finished_at"
     limit p_limit
     for update skip locked
   ));

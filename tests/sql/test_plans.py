@@ -2,6 +2,7 @@
 have finished, and what is often written touches none."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from functions.core.policy import load
+from functions.core.record import replace
+from functions.install.migrate import steps
 
 Db = psycopg.Connection[dict[str, Any]]
 WATCH = load().watch()
@@ -124,6 +127,21 @@ def test_what_runs_often_scans_no_table(db, query, arguments):
     read = counted(db, repeatedly(db, query, *arguments))
     assert read["tasks"]["seq_scan"] == read["attempts"]["seq_scan"] == 0
     assert read["tasks"]["idx_tup_fetch"] <= 12 * 60
+
+
+def test_retention_reads_what_it_takes_whatever_is_kept(db):
+    day = 86_400.0
+    rule = replace(WATCH.rule("*"), retention_result=day, retention_failed=365 * day)
+    watch = replace(WATCH, rules={"*": rule})
+    policy = replace(load(), watches={watch.name: watch})
+    (indexes,) = (step for step in steps(policy) if step.name == "0022_retention.tasks")
+    with db.transaction(force_rollback=True):
+        db.execute(indexes.in_transaction.encode())
+        question = "explain (analyze, buffers, costs off) select unstuck.tasks_retain(%s)"
+        for _ in range(2):
+            plan = db.execute(question, (watch.rules_json,)).fetchall()
+    pages = next(line for row in plan if "Buffers:" in (line := row["QUERY PLAN"]))
+    assert int(re.findall(r"hit=(\d+)", pages)[0]) < 100, "20,000 rows are 500 pages"
 
 
 def test_the_verbs_of_one_task_read_that_task_only(db):

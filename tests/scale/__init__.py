@@ -1,0 +1,1 @@
+"""How far one PostgreSQL carries: `make scale`."""

@@ -1,0 +1,104 @@
+"""What live attempts cost: a heartbeat and an idle sweep with 10 to 10,000 of them, and the log
+that the life of a task writes."""
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from functions.core.policy import load
+from functions.core.states import SettleAs
+from functions.ops.postgres.embedded import Postgres
+from functions.store.postgres import PostgresStore
+from tests.bench.figures import Figure, in_turns, middle, timed
+from tests.bench.idle_sweep import idle_run
+from tests.bench.server import Connection, add_running, connected, make_database, settle_down
+from tests.store.steps import claimed, settled
+
+LIVE = (10, 100, 1_000, 10_000)
+BEATS = 2_000
+CLIENTS = 8
+ROUNDS = 5
+TASKS = 300
+
+
+def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
+    beats = max(100, int(BEATS * scale))
+    figures: list[Figure] = []
+    for live in (int(count * min(1.0, scale)) or 1 for count in LIVE):
+        figures += _with_live(server, live, beats)
+    return [*figures, *_life_of_a_task(server, max(20, int(TASKS * scale)))]
+
+
+def _with_live(server: Postgres, live: int, beats: int) -> list[Figure]:
+    dsn = make_database(server, f"live_{live}")
+    with connected(dsn) as connection, contextlib.closing(PostgresStore(dsn)) as store:
+        add_running(connection, live)
+        connection.execute("update unstuck.attempts set lease = '1 h'")
+        settle_down(connection)
+        secrets = connection.execute(
+            "select task_id, token::text from unstuck.attempts where ended_at is null"
+        ).fetchall()
+        _beats(dsn, secrets, live)  # the first write of a page after a checkpoint is a full image
+        before = _log_bytes(connection)
+        ways: dict[str, Callable[[], float]] = {
+            "one": lambda: _beats(dsn, secrets, beats),
+            "many": lambda: _beats_of_many(dsn, secrets, beats),
+            "sweep": idle_run(store, load()),
+        }
+        seconds = in_turns(ways, ROUNDS)
+        written = _log_bytes(connection) - before
+    beaten = ROUNDS * beats * 2
+    what = f"{live:,} live attempts"
+    return [
+        Figure(f"{what}: heartbeats, 1 client", beats / middle(seconds["one"]), "a second"),
+        Figure(
+            f"{what}: heartbeats, {CLIENTS} clients", beats / middle(seconds["many"]), "a second"
+        ),
+        Figure(f"{what}: log of a heartbeat", written / beaten, "bytes"),
+        Figure(f"{what}: idle sweep", middle(seconds["sweep"], 1000), "ms"),
+    ]
+
+
+def _beats(dsn: str, secrets: list[tuple[Any, ...]], beats: int) -> float:
+    with connected(dsn) as connection:
+        connection.prepare_threshold = 0
+
+        def all_of_them() -> None:
+            for number in range(beats):
+                task_id, token = secrets[number % len(secrets)]
+                connection.execute("select unstuck.beat('tasks', %s, %s::uuid)", (task_id, token))
+
+        return timed(all_of_them)[1]
+
+
+def _beats_of_many(dsn: str, secrets: list[tuple[Any, ...]], beats: int) -> float:
+    shares = [secrets[client::CLIENTS] or secrets for client in range(CLIENTS)]
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return timed(
+            lambda: list(pool.map(lambda share: _beats(dsn, share, beats // CLIENTS), shares))
+        )[1]
+
+
+def _log_bytes(connection: Connection) -> float:
+    """What the server has written to its log since it was made."""
+    row = connection.execute("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    assert row
+    return float(row[0])
+
+
+def _life_of_a_task(server: Postgres, tasks: int) -> list[Figure]:
+    """Bytes of log from `create` to `complete`, with two heartbeats."""
+    dsn = make_database(server, "life")
+    with connected(dsn) as connection, contextlib.closing(PostgresStore(dsn)) as store:
+        watch = load().watch()
+        before = _log_bytes(connection)
+        for _ in range(tasks):
+            attempt = claimed(store, watch)
+            for _ in range(2):
+                store.beat(watch, attempt.task_id, attempt.token)
+            settled(store, watch, attempt, SettleAs.COMPLETE, result={"url": "a.png"})
+        written = _log_bytes(connection) - before
+    return [
+        Figure("log of a task from create to complete, two heartbeats", written / tasks, "bytes")
+    ]
