@@ -12,7 +12,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.scale", description=__doc__)
     parser.add_argument("--tasks", type=int, default=1_000_000, help="of the month")
     parser.add_argument("--days", type=int, default=month.DAYS, help="of the month")
-    parser.add_argument("--scale", type=float, default=1.0, help="of live attempts and heartbeats")
+    parser.add_argument("--scale", type=float, default=1.0, help="of heartbeats")
     parser.add_argument("--only", choices=("live", "month"), help="one of the two parts")
     arguments = parser.parse_args()
     figures: list[Figure] = []

@@ -22,10 +22,11 @@ ROUNDS = 5
 TASKS = 300
 
 
-def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
+def run(server: Postgres, scale: float = 1.0, counts: tuple[int, ...] = LIVE) -> list[Figure]:
+    """`scale`: of the heartbeats and tasks. `counts`: of live attempts."""
     beats = max(100, int(BEATS * scale))
     figures: list[Figure] = []
-    for live in (int(count * min(1.0, scale)) or 1 for count in LIVE):
+    for live in counts:
         figures += _with_live(server, live, beats)
     return [*figures, *_life_of_a_task(server, max(20, int(TASKS * scale)))]
 
