@@ -1,5 +1,6 @@
 """What people are shown and what is logged holds no secret of a known form."""
 
+import itertools
 import json
 import time
 from typing import Any
@@ -58,6 +59,19 @@ VALUES: list[Any] = [
     {"iban": SECRET},
 ]
 MORE = ("iban", "x-customer")
+
+
+@pytest.mark.parametrize("text", [*TEXTS, *(text.upper() for text in TEXTS), "-" * 60 + "--key x"])
+def test_a_text_in_ascii_is_hidden_as_one_that_is_not(text: str) -> None:
+    """Forms whose words an ASCII text lacks are not looked for."""
+    assert redacted_text(f"é\n{text}")[1:] == redacted_text(f"e\n{text}")[1:]
+
+
+def test_each_form_is_found_where_its_words_are() -> None:
+    """All texts of three pieces: no word that a form needs is missing from its hints."""
+    pieces = ("sig", "Key", "x_API_KEY", "passphrase", "=", ": ", " ", "sk-", "GHO_", "abcdefgh12")
+    for text in map("".join, itertools.product(pieces, repeat=3)):
+        assert redacted_text(f"é\n{text}") == f"é\n{redacted_text(text)}", text
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -120,5 +134,7 @@ def test_deep_values_and_long_texts_are_neither_an_error_nor_slow() -> None:
     redacted_text("[" * 50_000)
     begun = time.process_time()
     for text in ("a:" * 50_000, "://a" * 50_000, "eyJ" * 50_000, "token" * 50_000, "a-" * 50_000):
+        redacted_text(text)
+    for text in ("-" * 50_000 + " key", "key " + "--" * 50_000):
         redacted_text(text)
     assert time.process_time() - begun < 5
