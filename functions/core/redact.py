@@ -64,11 +64,7 @@ _FORMS = (
         rf"\1{HIDDEN}",
     ),
     # a header
-    (
-        ("bearer", "basic"),
-        re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"),
-        rf"\1 {HIDDEN}",
-    ),
+    (("bearer", "basic"), re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
     (
         ("authorization", "cookie"),
         re.compile(
