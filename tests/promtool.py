@@ -25,9 +25,11 @@ def binary() -> str:
     return found
 
 
-def promtool(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs it; the caller judges the exit code and the text."""
+def promtool(
+    *arguments: str | Path, cwd: Path | None = None, read: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs it, with `read` as its input; the caller judges the exit code and the text."""
     command = [binary(), *map(str, arguments)]
     return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240
+        command, cwd=cwd, input=read, capture_output=True, text=True, check=False, timeout=240
     )

@@ -182,6 +182,27 @@ def test_each_line_is_one_of_the_text_format_and_each_gauge_is_there(store, db):
         assert f"# TYPE {name} " in text, name
 
 
+BORROWED = re.compile(
+    rf"{prometheus.LOGGED}\w+ "
+    "(counter metrics should have \"_total\" suffix|metric names should not contain ':')"
+)
+"""What promtool finds of names that are Cloud Monitoring's: the rules read them as they are."""
+
+
+def test_promtool_has_nothing_to_say_of_our_own_names(store, db):
+    swept(db, range(2))
+    db.execute("update unstuck.sweeps set started_at = clock_timestamp(), ended_at = null")
+    store.create(load().watch(), "image", {})
+    text = prometheus.text(store, load(), load().watches.values())
+    checked = promtool("check", "metrics", read=text)
+    assert "error while linting" not in checked.stderr, checked.stderr
+    findings = (checked.stdout + checked.stderr).splitlines()
+    assert [one for one in findings if not BORROWED.fullmatch(one)] == []
+    worse = promtool("check", "metrics", read="# TYPE unstuck_a counter\nunstuck_a 1\n")
+    assert not BORROWED.search(worse.stdout + worse.stderr)
+    assert worse.returncode != 0, "it finds nothing"
+
+
 def pass_time_of(db: psycopg.Connection[Any], seconds: float) -> None:
     from tests.sql import install_clock
 
