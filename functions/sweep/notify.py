@@ -3,9 +3,9 @@ the outbox, which each transaction that ends an attempt fills as the policy says
 the other addresses and the callbacks of tasks, as JSON that Slack shows, signed by the rules of
 Standard Webhooks.
 
-No end is left out. A receiver sees a message twice only when this process died, or could not reach
-the database, after the message was sent and before that was recorded; `webhook-id` is the same
-then. Nothing here makes a sweep fail."""
+No end is left out. A receiver sees a message twice only when its answer came too late, or when this
+process died, or could not reach the database, after the message was sent and before that was
+recorded; `webhook-id` is the same then. Nothing here makes a sweep fail."""
 
 import base64
 import hashlib
@@ -23,6 +23,7 @@ from functions.core.record import plain
 from functions.core.settings import Settings
 from functions.errors import StoreError
 from functions.store import Store
+from functions.sweep.time_share import within
 
 LEASE_SECONDS = 60.0
 """So long a message belongs to the sweep that took it. A call takes 2 * TIMEOUT_SECONDS at most."""
@@ -111,7 +112,18 @@ def _send(
 
 
 def _post(settings: Settings, message: Message, target: Target, timeout: float) -> str | None:
-    """What went wrong, in words without the URL: Slack's is a secret."""
+    """What went wrong, in words without the URL: Slack's is a secret. A receiver that answers byte
+    by byte never reaches a time limit of its own, so it is left alone after two of them."""
+    errors: list[str | None] = ["the receiver's answer has no end"]
+
+    def call(_: float) -> None:
+        errors[0] = _call(settings, message, target, timeout)
+
+    within(time.monotonic() + 2 * timeout, call)
+    return errors[0]
+
+
+def _call(settings: Settings, message: Message, target: Target, timeout: float) -> str | None:
     import requests
 
     content = json.dumps(body(message)).encode()

@@ -4,8 +4,12 @@ outbox and the database are real."""
 
 import base64
 import json
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -18,6 +22,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from functions.core.answers import Message, ToldEnd
 from functions.core.policy import Policy, load
 from functions.core.record import replace
+from functions.core.settings import Settings
 from functions.store.postgres import PostgresStore
 from functions.sweep import notify
 from functions.sweep.notify import LEASE_SECONDS, LISTED_TASKS
@@ -188,6 +193,72 @@ def test_a_secret_that_is_none_sends_nothing_and_fails_no_sweep(
     fail(db, 1)
     assert sweep(store, policy).verdict == "ok"
     assert told(wire) == []
+
+
+def hangs(connection: socket.socket) -> None:
+    while connection.recv(65536):
+        """Waits until the other side gives up."""
+
+
+def hangs_up(connection: socket.socket) -> None:
+    """Closes without an answer."""
+
+
+def never_ends(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+    while True:
+        connection.sendall(b"x" * 65536)
+
+
+def has_endless_headers(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        connection.sendall(b"X: " + b"x" * 60000 + b"\r\n")
+
+
+def answers_byte_by_byte(connection: socket.socket) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.01)  # 100 s in all
+
+
+def talks_nonsense(connection: socket.socket) -> None:
+    connection.sendall(b"\x00\x01 nonsense\r\n\r\n")
+
+
+def receives(behave: Callable[[socket.socket], None]) -> str:
+    """The URL of a receiver that behaves so once."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        with listening, listening.accept()[0] as connection, suppress(OSError):
+            connection.recv(65536)
+            behave(connection)
+
+    threading.Thread(target=run, daemon=True).start()
+    return f"http://127.0.0.1:{listening.getsockname()[1]}/a-secret"
+
+
+SHORT_SECONDS, LONG_SECONDS = 0.3, 10.0
+
+
+@pytest.mark.parametrize(
+    ("behave", "timeout", "error"),
+    [
+        (hangs, SHORT_SECONDS, "the receiver"),
+        (answers_byte_by_byte, SHORT_SECONDS, "the receiver's answer has no end"),
+        (hangs_up, LONG_SECONDS, "the receiver cannot be reached: ConnectionError"),
+        (has_endless_headers, LONG_SECONDS, "the receiver cannot be reached: ConnectionError"),
+        (talks_nonsense, LONG_SECONDS, "the receiver cannot be reached: ConnectionError"),
+        (never_ends, LONG_SECONDS, "None"),
+    ],
+)
+def test_no_receiver_holds_the_sweep_for_longer_than_two_time_limits(behave, timeout, error):
+    message = Message("1", 1, [], "default", None)
+    begun = time.monotonic()
+    found = notify._post(Settings.read(), message, (receives(behave), None), timeout)
+    assert str(found).startswith(error)
+    assert time.monotonic() - begun < 2 * LONG_SECONDS
 
 
 def test_a_redirect_is_not_followed(store, db, policy, wire):
