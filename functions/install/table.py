@@ -419,7 +419,8 @@ class Table:
         watch, key = literal(self.watch.name), f"{row}.{self.key}::text"
         attempts = f"from unstuck.attempts a where a.watch = {watch} and a.task_id = {key}"
         retry = f"(select a.retry_at {attempts} order by a.number desc limit 1)"
-        return f"greatest({self.queued_bound(row)}, {retry})"
+        queued = self._earliest(row, "queued") or [self.queued_bound(row)]
+        return f"greatest({first(dict.fromkeys(queued))}, {retry})"
 
     def _earliest(self, row: str, clock: str) -> list[str]:
         names = self.watch.clocks.get(clock, ())

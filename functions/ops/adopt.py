@@ -313,7 +313,23 @@ def _clocks(inferred: Inferred) -> dict[str, list[str]]:
     }
     if clocks["due"]:
         clocks["queued"] = list(dict.fromkeys([*clocks["due"], *clocks["queued"]]))
+    for name, state in (("queued", State.PENDING), ("alive", State.RUNNING)):
+        if _are_empty(inferred, clocks[name], state):
+            clocks[name] = []
     return {name: columns for name, columns in clocks.items() if columns}
+
+
+def _are_empty(inferred: Inferred, clocks: list[str], state: State) -> bool:
+    """Whether no row of a state has any of the clocks: nobody writes them, so that the guard has to
+    observe since when such a task is there."""
+    words, evidence = inferred.mapping.words.get(state, ()), inferred.evidence
+    columns = [inferred.table.columns[name] for name in clocks if " via " not in name]
+    may_be = all(not column.not_null and column.default is None for column in columns)
+    return (
+        may_be
+        and evidence.count(words) > 0
+        and not any(evidence.filled(column.name, words) for column in columns)
+    )
 
 
 def _error_keys(inferred: Inferred) -> dict[str, str]:
@@ -430,7 +446,8 @@ def _add_locks(inferred: Inferred, also: dict[State, dict[str, str]]) -> None:
         # a column with a foreign key holds a row of the user's own table of workers
         is_ours = name not in mapping.clock("lease") and name not in inferred.table.points_to
         if is_ours and column.type in TEXTS | TIMES and not column.labels:
-            also[State.RUNNING][name] = "now" if column.type in TIMES else "worker"
+            is_time = column.type in TIMES or column.iso
+            also[State.RUNNING][name] = "now" if is_time else "worker"
         for state in ENDS:
             if nothing(column) == "null":
                 also[state][name] = "nothing"

@@ -103,8 +103,9 @@ def _undated(connection: Connection, watch: Watch) -> Iterator[Finding]:
             f"nobody can say since when {counted(unjudged, 'open task')} waited or ran: the clocks "
             "are empty",
             "no sweep ends such a task, however long it hangs.",
-            "Let the application set one of the clocks of the watch (a default now() is enough), "
-            "or end these by hand (`fail`).",
+            "Let the application set one of the clocks of the watch (a default now() is enough). "
+            "Or take a clock that it never sets out of `clocks`, with `fence: observe`: then the "
+            "guard sees since when each task is there. Or end these by hand (`fail`).",
         )
 
 

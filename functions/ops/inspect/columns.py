@@ -195,6 +195,14 @@ def worded(columns: Iterable[Column], role: str, fits: Fits) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
+def limits_tries(column: Column) -> bool:
+    """Whether its name says that it is the most tries that there may be: triesAllowed."""
+    parts = tokens(column.name)
+    rest = [part for part in parts if not is_among(part, "limits")]
+    of_tries = _without_form(" ".join(rest)) in column_names("attempts")
+    return is_count(column) and len(rest) < len(parts) and of_tries
+
+
 def _without_form(name: str) -> str:
     return "".join(part for part in tokens(name) if not is_among(part, "forms"))
 

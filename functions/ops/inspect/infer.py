@@ -352,7 +352,7 @@ def _columns(
     result = result or by_name.first(results, "input", by_name.is_document)
     counts = _uncounted(inferred, columns)
     roles = {
-        "error": _error(inferred, columns),
+        "error": _error(inferred, columns, words),
         "kind": next(iter((*kinds, *perhaps)), None),
         "owner": by_name.first(columns, "owner", by_name.is_plain),
         "attempts": by_name.first(counts, "attempts", by_name.is_count),
@@ -362,7 +362,7 @@ def _columns(
     }
     guesses = {
         "attempts": by_name.worded(counts, "attempts", by_name.is_count),
-        "limit": by_name.worded(columns, "limit", by_name.is_count),
+        "limit": next((column.name for column in counts if by_name.limits_tries(column)), None),
         "input": by_name.worded(inputs, "input", by_name.is_document)
         or _all_that_waits_has(inferred, columns, inputs, words, roles),
         "result": by_name.worded(documents, "result", by_name.is_document)
@@ -424,9 +424,11 @@ def _uncounted(inferred: Inferred, columns: list[Column]) -> list[Column]:
     return [column for column in columns if column.name not in unique]
 
 
-def _error(inferred: Inferred, columns: list[Column]) -> str | None:
+def _error(
+    inferred: Inferred, columns: list[Column], words: dict[State, tuple[Any, ...]]
+) -> str | None:
     """A text that says error first; then a code, a list of log lines, or a name that only ends like
-    one."""
+    one; then what the rows show."""
     names = by_name.named(columns, "error", by_name.takes_notes)
     if names.sure:
         return names.sure[0]
@@ -437,7 +439,27 @@ def _error(inferred: Inferred, columns: list[Column]) -> str | None:
     if guesses := [*names.guesses, *saying, *perhaps, *codes, *logs]:
         inferred.doubts.append(doubt("error", name=guesses[0]))
         return guesses[0]
-    return None
+    shown = [column.name for column in columns if _only_failures_have(inferred, column, words)]
+    if len(shown) != 1:
+        return None
+    inferred.doubts.append(doubt("error", name=shown[0]))
+    return shown[0]
+
+
+def _only_failures_have(
+    inferred: Inferred, column: Column, words: dict[State, tuple[Any, ...]]
+) -> bool:
+    """Whether each failed row has a text there, not all the same, and no other row has any."""
+    evidence, failed = inferred.evidence, words.get(State.FAILED, ())
+    others = [word for word in evidence.rows if word not in set(map(rows.text_of, failed))]
+    return (
+        by_name.takes_notes(column)
+        and by_name.is_text(column)
+        and 1 < evidence.count(failed) == evidence.filled(column.name, failed)
+        and evidence.constant(column.name, failed) is None
+        and evidence.count(others) > 0
+        and not evidence.filled(column.name, others)
+    )
 
 
 def _possible(inferred: Inferred, mapping: Mapping, status: Status) -> Mapping:

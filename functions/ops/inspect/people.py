@@ -31,7 +31,7 @@ def refusal(table: Facts, status: Status, mapping: Mapping) -> str | None:
     fails = status.flag or State.FAILED in status.reading.strong
     if status.closed and not fails and not sure_of_workers:
         return say("no_failed", words=joined(words))
-    return _trade(table, words) or _people(table, status) or _unproven(table, status, proof)
+    return _trade(table, words) or _people(table, status, proof) or _unproven(table, status, proof)
 
 
 def _proof(table: Facts, mapping: Mapping) -> int:
@@ -84,7 +84,7 @@ def _trade(table: Facts, words: list[object]) -> str | None:
     return None
 
 
-def _people(table: Facts, status: Status) -> str | None:
+def _people(table: Facts, status: Status, proof: int) -> str | None:
     human, telling = by_name.points(table.columns, "people")
     worker = by_name.points(table.columns, "workers")[0]
     worker += by_name.bears(table.name, "worker_names")
@@ -95,6 +95,8 @@ def _people(table: Facts, status: Status) -> str | None:
         worker += 2
     if by_name.makes_something(table.columns):
         worker += 2
+    if status.flag:  # its words tell nothing
+        worker += proof
     if squashed(status.default or "") in _PEOPLE_SAY:
         human += 2
     if _head(table) in {"people_names", "trade_names"}:

@@ -60,8 +60,11 @@ def read(
             reading.strong.add(meaning)
         else:
             reading.doubts[word] = f"{word!r} is read as {meaning}"
-    for word, group in ambiguous.items():
-        context = _Context(word, list(words), reading, default, ordered=ordered, due=due)
+    unknown = [word for word, group in ambiguous.items() if group == "unknown"]
+    for word, group in sorted(ambiguous.items(), key=lambda item: item[1] == "unknown"):
+        context = _Context(
+            word, list(words), reading, default, ordered=ordered, due=due, alone=len(unknown) == 1
+        )
         rule = next(rule for rule in rules(group) if context.fulfils(rule.condition))
         reading.states[word] = rule.state
         if rule.strong:
@@ -191,6 +194,8 @@ class _Context:
     default: Any
     ordered: bool
     due: bool
+    alone: bool
+    """Whether nothing tells this word, and no other."""
 
     def fulfils(self, condition: str) -> bool:
         """`has completed and no pending`: vocabulary.yaml says what each test means."""
@@ -205,6 +210,8 @@ class _Context:
                 return self.default is not None and self.word == self.default
             case "due":
                 return self.due
+            case "left":
+                return self.ordered and self.alone and not self.reading.of(State.COMPLETED)
             case "first":
                 return self.ordered and self.words.index(self.word) == 0
             case "has":

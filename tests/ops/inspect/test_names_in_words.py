@@ -100,3 +100,60 @@ class TestRowSecurity:
         world.run("create policy all_of_them on cuttings for select to cutter using (true)")
         answer = theirs.check(table="cuttings")
         assert (answer.code, answer.ids()) == (3, ["1"])
+
+
+def test_a_count_with_a_limit_in_its_name_is_the_most_tries(world: World) -> None:
+    world.run(
+        f'create table cuttings ("cuttingId" uuid primary key, {PHASES}, problem text, '
+        '"triesSoFar" smallint not null default 0, "triesAllowed" smallint, born_at timestamptz)'
+    )
+    columns, _ = columns_of(world, "cuttings")
+    assert (columns["attempts"], columns["attempts_at_most"]) == ("triesSoFar", "triesAllowed")
+
+
+def test_the_text_that_failed_rows_alone_have_is_their_reason(world: World) -> None:
+    world.run(
+        f"create table cuttings (no bigint generated always as identity primary key, {PHASES}, "
+        "grumble text, material text, born_at timestamptz default now())",
+        "insert into cuttings (phase, grumble, material) values ('broken', 'The blade is blunt.', "
+        "'oak'), ('broken', 'No power.', 'elm'), ('finished', null, 'ash')",
+    )
+    columns, unsure = columns_of(world, "cuttings")
+    assert columns["error"] == "grumble"
+    assert any("grumble is taken for the reason of a failure" in text for text in unsure)
+
+
+def test_the_one_word_that_is_left_is_the_good_end(world: World) -> None:
+    world.run(
+        "create table cuttings (no bigint generated always as identity primary key, phase text not "
+        "null default 'enqueued' check (phase in ('enqueued', 'cutting', 'cut', 'failed')), "
+        "problem text, born_at timestamptz default now())"
+    )
+    answer = world.check(table="cuttings")
+    assert answer.words("completed") == ["cut"]
+    assert answer.names("'cut' is read as completed (the only word that is left")
+    world.run(
+        "alter table cuttings drop constraint cuttings_phase_check, add check "
+        "(phase in ('enqueued', 'cutting', 'cut', 'kept', 'failed'))"
+    )
+    assert world.check(table="cuttings").words("completed") == []
+
+
+def test_a_flag_beside_a_reason_of_failures_is_of_workers(world: World) -> None:
+    world.run(
+        "create table cuttings (no serial primary key, is_running boolean not null default false, "
+        "done_at timestamptz, cutting_problem text, asked_at timestamptz not null default now())"
+    )
+    assert world.check(table="cuttings").code == 0
+    world.run("alter table cuttings drop column cutting_problem")
+    assert world.check(table="cuttings").code == 1
+
+
+def test_a_beat_in_a_text_gets_a_time_and_no_name(world: World) -> None:
+    world.run(
+        f"create table cuttings (no serial primary key, {PHASES}, problem text, "
+        '"lastPingAt" text, "createdAt" text not null)'
+    )
+    with connect(world.dsn) as connection:
+        [entry] = adopt.watch(check.infer_table(connection, "cuttings")).values()
+    assert entry["also"]["running"] == {"lastPingAt": "now"}
