@@ -1,4 +1,4 @@
-"""Clocks that are there and that no row has: the guard observes since when its tasks wait and run."""
+"""Clocks that are there and that no row has: the guard observes since when tasks wait and run."""
 
 import psycopg
 import pytest
