@@ -80,6 +80,8 @@ def _words(table: Table) -> dict[str, Value]:
         "tells_always": literal(watch.notify is True),
         "has_callback": literal("callback" in watch.columns),
         "sees_put_back": literal(table.sees_put_back),
+        # our own table has the index of its claims, so that no plan of theirs is dear
+        "without_jit": "" if watch.own else "set jit = off",
         # for triggers that let nobody but Supabase's service role write a column
         "as_role": role if watch.jwt_role else "null;",
         "status_check": identifier(f"{bare}_status_check"),
@@ -151,6 +153,7 @@ def _of_a_row(table: Table) -> dict[str, Value]:
         "own_attempts": table.own_attempts,
         "attempts": table.attempts,
         "counted": table.counted,
+        "claimed_columns": table.claimed_columns,
     }
 
 

@@ -462,6 +462,18 @@ class Table:
         sees = self.sees_put_back and self.watch.fence != "observe"
         return [self._observed(row, "status_at")] if sees else []
 
+    def claimed_columns(self, row: str) -> str:
+        """What a claim has to know of the task that it takes."""
+        columns = {
+            "key": f"{row}.{self.key}",
+            "id": f"{row}.{self.key}::text",
+            "kind": self.kind(row),
+            "input": self.value(row, "input", f"to_jsonb({row})"),
+            "owner": self.text(row, "owner"),
+            "counted": self.counted(row),
+        }
+        return ", ".join(f"{value} as {name}" for name, value in columns.items())
+
     def claim_order(self, row: str) -> str:
         """The most urgent first, then the oldest; in our own table by turn, so that no owner waits
         for all tasks of another."""

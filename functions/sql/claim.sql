@@ -6,9 +6,11 @@
 -- that may still wait: only rows younger than `pending_at_most` are taken, so that a mass of stale
 -- rows is not walked through. The plans are generic: each search is by a key or in the order of an
 -- index (never by a sort: that would read all that waits), and to plan it anew took half of the
--- time. The caller makes the token, so that a claim
--- whose answer was lost can be asked for again (`p_again`). No lock is waited for longer than the
--- caller waits for the answer: a claim that comes through when nobody listens would burn a try.
+-- time. Each setting and each expression is paid for by every claim: so what few of them need is in
+-- functions of its own.
+-- The caller makes the token, so that a claim whose answer was lost can be asked for again
+-- (`p_again`). No lock is waited for longer than the caller waits for the answer: a claim that
+-- comes through when nobody listens would burn a try.
 -- What is paused or at its limit stays as it is (pauses.sql, limits.sql); where nothing is, a claim
 -- reads nothing for it but that no pause is there.
 -- Names between at signs stand for what differs by table: see functions/install/render.py.
@@ -23,37 +25,32 @@ create or replace function unstuck.@watch@_claim(
   p_chooses boolean default false
 ) returns jsonb
 language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
-set enable_sort = off set jit = off as $$
+set enable_sort = off @without_jit@ as $$
 declare
   v_key     constant @key_type@ := p_task::@key_type@;
   v_now     constant timestamptz := clock_timestamp();
   -- whether this claim is all that its transaction writes
   v_alone   constant boolean := pg_current_xact_id_if_assigned() is null;
-  v_limited constant boolean := p_rules -> '*' ? 'some_limited';
-  v_aged    timestamptz;  -- now, by the clock before it was set forward
   v_named   boolean := p_task is not null;  -- whether no other task will do
   v_tried   boolean := not p_chooses;  -- whether that was tried
+  -- whether what is next has to be looked for in each kind apart
+  v_by_kind boolean := p_kinds is not null
+    or p_rules -> '*' ? 'some_limited'
+    or p_chooses and p_rules -> '*' ? 'some_named';
   v_kinds   text[] := p_kinds;
+  -- what the search reads besides the pauses of its watch: whether the clock was set forward
+  v_clock   text := '';
+  v_aged    timestamptz := v_now;  -- now, by the clock before it was set forward
   v_task    record;
   v_last    record;
-  v_number  integer := 1;
-  v_tries   integer := 1;
-  v_lease   interval;
-  v_run_for interval;
-  -- checkpoints as an older release wrote them: all in one value
-  v_checkpoint jsonb := '{}';
-  v_saved   jsonb := '{}';
+  v_attempt record;
+  v_taken   boolean;
+  v_checkpoint jsonb;
   v_answer  jsonb;
   v_refusal jsonb;  -- the answer where no other task can be had either
-  v_gate    jsonb;
-  v_slots   jsonb;
-  v_probe   bigint;
-  v_rescued json;
+  v_gate    jsonb;  -- the slots, the pause and the rescue to which the claim has to be told
   v_held    @key_type@[] := '{}';
   v_starved @key_type@;  -- a task that waits for too long behind more urgent ones
-  v_next    record;
-  v_owner   text;
-  v_taken   boolean;
   v_pass    text;
 begin
   @as_role@
@@ -62,16 +59,15 @@ begin
       'the watch % has no word for completed: its tasks can be swept, but not run in the guard',
       '@watch@' using errcode = 'feature_not_supported';
   end if;
-  if not coalesce(p_rules -> '*' ?& array[
+  if p_rules -> '*' ?& array[
     'pending_for', 'longest_pending_for', 'run_for', 'silent_for', 'attempts', 'lease', 'on_lost',
     'backoff_first', 'backoff_factor', 'backoff_max'
-  ], false) then
+  ] is not true then
     raise exception 'the rules are not those of a policy: "*" lacks some'
       using errcode = 'invalid_parameter_value',
         hint = 'Send what `unstuck sql --rules` prints.';
   end if;
   if p_task is null or p_chooses then  -- the first call may still run, with any task
-    v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
     v_pass := pg_advisory_xact_lock(hashtextextended(p_token::text, 0)) is null;
   end if;
   if p_again then
@@ -97,79 +93,49 @@ begin
       where unstuck.is_chosen(p_rules, k.kind)
     );
   end if;
-
-  if @has_priority@ and not v_named and get_byte(uuid_send(p_token), 15) % 4 = 0 then
+  if @has_priority@ and not v_named and get_byte(uuid_send(p_token), 15) % 4 = 0 and (
+    select @queued_bound(t)@
+    from @table@ t
+    where @is_claimable(t)@
+    order by @queued_bound(t)@
+    limit 1
+  ) <= v_now - unstuck.rule_seconds(p_rules, '*', 'ageing') then
     v_starved := unstuck.@watch@_starved(v_kinds, v_now, p_rules);
   end if;
 
   loop
-    v_slots := '{}';
-    v_probe := null;
     if v_named then
       v_tried := true;
       select
-        t.@key@ as key,
-        t.@key@::text as id,
-        @kind(t)@ as kind,
-        @input(t)@ as input,
-        @owner(t)@ as owner,
-        @counted(t)@ as counted,
+        @claimed_columns(t)@,
         @is_claimable(t)@ and (@due(t)@ > v_now) is not true as ready,
-        v_limited and unstuck.rule_value(p_rules, @kind(t)@, 'limited') is not null
-          or exists (
-            select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
-          ) as gated
+        exists (
+          select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
+        ) as paused
       into v_task
       from @table@ t
       where t.@key@ = v_key
       for update;
-      v_answer := null;
-      if v_task.ready is not true then
-        v_answer := unstuck.@watch@_unready(p_task, p_rules, v_now);
-        if v_answer ->> 'verdict' = 'rescued' then
-          v_rescued := v_answer -> 'rescued';
-          v_answer := null;
-        end if;
-      end if;
-      if v_answer is null and v_task.kind <> all (p_kinds) then  -- the caller cannot do it
-        v_answer := jsonb_build_object('verdict', 'elsewhere');
-      end if;
-      if v_answer is null and v_task.gated then
-        v_gate := unstuck.@watch@_gate(v_task.kind, v_task.owner, p_rules);
-        v_slots := v_gate -> 'slots';
-        v_probe := v_gate ->> 'probe';
+      if v_by_kind or v_task.paused or v_task.ready is not true then
+        v_gate := unstuck.@watch@_admit(
+          p_task, v_task.kind, v_task.owner, coalesce(v_task.ready, false), p_kinds, p_rules, v_now
+        );
         if v_gate ? 'verdict' then
-          v_answer := v_gate;
+          if v_refusal is not null  -- nothing else was to be had
+            or not p_chooses
+            or v_gate ->> 'verdict' = 'early'
+            or not unstuck.is_chosen(p_rules, v_task.kind)
+          then
+            return v_gate;
+          end if;
+          v_refusal := v_gate;
+          v_gate := null;
+          v_named := false;
+          continue;
         end if;
-      end if;
-      if v_answer is not null then
-        if v_answer ->> 'verdict' in ('elsewhere', 'paused', 'limited') then
-          v_answer := v_answer || jsonb_build_object(
-            'task_id', v_task.id,
-            'kind', v_task.kind,
-            'state', 'pending',
-            'rescued', v_rescued
-          );
-        end if;
-        if v_refusal is not null  -- nothing else was to be had
-          or not p_chooses
-          or v_answer ->> 'verdict' = 'early'
-          or not unstuck.is_chosen(p_rules, v_task.kind)
-        then
-          return v_answer;
-        end if;
-        v_refusal := v_answer;
-        v_named := false;
-        continue;
       end if;
     elsif v_starved is not null then
-      select
-        t.@key@ as key,
-        t.@key@::text as id,
-        @kind(t)@ as kind,
-        @input(t)@ as input,
-        @attempts(t)@ as counted,
-        @owner(t)@ as owner
+      select @claimed_columns(t)@
       into v_task
       from @table@ t
       where t.@key@ = v_starved
@@ -179,16 +145,12 @@ begin
       v_starved := null;
       continue when not v_taken;
       v_gate := unstuck.@watch@_gate(v_task.kind, v_task.owner, p_rules);
-      continue when v_gate ? 'verdict';
-      v_slots := v_gate -> 'slots';
-      v_probe := v_gate ->> 'probe';
-    elsif v_kinds is null then
-      select
-        t.@key@ as key,
-        t.@key@::text as id,
-        @kind(t)@ as kind,
-        @input(t)@ as input,
-        @counted(t)@ as counted
+      if v_gate ? 'verdict' then
+        v_gate := null;
+        continue;
+      end if;
+    elsif not v_by_kind then
+      select @claimed_columns(t)@
       into v_task
       from @table@ t
       where @is_claimable(t)@
@@ -196,117 +158,39 @@ begin
         and @queued(t)@ > v_aged - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
         and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, @kind(t)@)
         and t.@key@ <> all (v_held)
-        and not v_limited
         and not exists (
-          select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
+          select from unstuck.pauses p where p.watch in ('@watch@', v_clock) and p.ended_at is null
         )
       order by @claim_order(t)@
       limit 1
       for update skip locked;
       v_taken := found;
-      if not v_taken and (v_limited or exists (
-        select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
-      )) then
-        v_kinds := unstuck.@watch@_waiting_kinds();
-        continue;
+      if not v_taken and v_clock is not null then
+        v_clock := null;
+        v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
+        v_by_kind := exists (
+          select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
+        );
+        continue when v_by_kind or v_aged <> v_now;
       end if;
     else
-      -- Kind by kind, in the order of what is next of each: a search over all pending tasks would
-      -- walk past those of the other kinds.
-      v_taken := false;
-      for v_next in
-        select
-          k.kind,
-          v_limited and unstuck.rule_value(p_rules, k.kind, 'limited') is not null
-            or exists (
-              select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
-            ) as gated
-        from unnest(v_kinds) as k (kind)
-        cross join lateral (
-          select t.*
-          from @table@ t
-          where @is_claimable(t)@
-            and @due(t)@ <= v_now
-            and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, k.kind)
-            and @kind(t)@ = k.kind
-            and t.@key@ <> all (v_held)
-          order by @claim_order(t)@
-          limit 1
-        ) h
-        order by @claim_order(h)@
-      loop
-        if v_next.gated then
-          v_gate := unstuck.@watch@_gate(v_next.kind, null, p_rules);
-          if v_gate ? 'verdict' then
-            v_refusal := unstuck.sooner(v_refusal, v_gate);
-            continue;
-          end if;
-          v_slots := v_gate -> 'slots';
-          v_probe := v_gate ->> 'probe';
-          if unstuck.limits_owners(p_rules, v_next.kind) then
-            -- Owner by owner, for the same reason: one who is at the limit may have a million.
-            for v_owner in
-              select o.owner from unstuck.@watch@_waiting_owners(v_next.kind, v_now) o
-            loop
-              v_gate := unstuck.slots_for(
-                '@watch@', p_rules, v_next.kind, nullif(v_owner, ''), true
-              );
-              if v_gate ? 'full' then
-                v_refusal := unstuck.sooner(v_refusal, v_gate || '{"verdict": "limited"}');
-                continue;
-              end if;
-              select
-                t.@key@ as key,
-                t.@key@::text as id,
-                @kind(t)@ as kind,
-                @input(t)@ as input,
-                @counted(t)@ as counted
-              into v_task
-              from @table@ t
-              where @is_claimable(t)@
-                and @due(t)@ <= v_now
-                and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
-                and @kind(t)@ = v_next.kind
-                and @owner_or_none(t)@ = v_owner
-                and t.@key@ <> all (v_held)
-              order by @claim_order(t)@
-              limit 1
-              for update skip locked;
-              v_taken := found;
-              if v_taken then
-                v_slots := v_slots || v_gate;
-                exit;
-              end if;
-            end loop;
-            exit when v_taken;
-            continue;
-          end if;
-        end if;
-        select
-          t.@key@ as key,
-          t.@key@::text as id,
-          @kind(t)@ as kind,
-          @input(t)@ as input,
-          @counted(t)@ as counted
+      v_gate := unstuck.@watch@_choose(v_kinds, v_held, v_now, p_rules);
+      v_taken := coalesce(v_gate ? 'key', false);
+      if v_taken then
+        select @claimed_columns(t)@
         into v_task
         from @table@ t
-        where @is_claimable(t)@
-          and @due(t)@ <= v_now
-          and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
-          and @kind(t)@ = v_next.kind
-          and t.@key@ <> all (v_held)
-        order by @claim_order(t)@
-        limit 1
-        for update skip locked;
-        v_taken := found;  -- the loop itself sets `found` when it ends
-        exit when v_taken;
-      end loop;
+        where t.@key@ = (v_gate ->> 'key')::@key_type@;
+      elsif v_gate ? 'verdict' then
+        v_refusal := unstuck.sooner(v_refusal, v_gate);
+      end if;
     end if;
     if not v_named and not v_taken then
       if v_tried then
         return coalesce(v_refusal, '{"verdict": "none"}');
       end if;
       v_named := true;  -- then the given one says why
+      v_gate := null;
       v_refusal := '{"verdict": "none"}';
       continue;
     end if;
@@ -327,42 +211,47 @@ begin
         'retry_after', 1
       );
     end if;
+    v_gate := null;
     v_held := v_held || v_task.key;
   end loop;
 
-  if v_last.number is null then  -- its table may have counted tries outside the guard
-    v_tries := greatest(1, v_task.counted + 1);
-  else
-    v_number := v_last.number + 1;
-    v_tries := case
-      -- it had ended: a person started it again
-      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1
-      when v_last.outcome = 'released' then greatest(v_last.tries, 1)
-      else v_last.tries + 1
-    end;
-    if v_last.outcome in ('retried', 'released', 'overtaken') then
-      v_checkpoint := v_last.checkpoint;
-      v_saved := unstuck.saved('@watch@', v_task.id, v_last.number);
-    end if;
-  end if;
   -- A crash of the database may forget the claim of a task that may be repeated: then it is still
   -- pending, and nobody knows the token. So this commit does not wait for the disk, which takes
   -- longer than all the rest. The settle waits, and for both.
   if v_alone
-    and v_rescued is null
+    and v_gate ->> 'rescued' is null
     and unstuck.rule_value(p_rules, v_task.kind, 'on_lost') = 'retry'
   then
     v_pass := set_config('synchronous_commit', 'off', true);
   end if;
-  v_lease := unstuck.rule_seconds(p_rules, v_task.kind, 'lease');
-  v_run_for := unstuck.rule_seconds(p_rules, v_task.kind, 'run_for');
   insert into unstuck.attempts (
     watch, task_id, number, tries, kind, token, worker,
     started_at, beat_at, lease, lease_until, deadline_at, checkpoint
-  ) values (
-    '@watch@', v_task.id, v_number, v_tries, v_task.kind, p_token, p_worker,
-    v_now, v_now, v_lease, v_now + v_lease, v_now + v_lease + v_run_for, v_checkpoint
-  );
+  )
+  select
+    '@watch@',
+    v_task.id,
+    coalesce(v_last.number, 0) + 1,
+    case
+      -- its table may have counted tries outside the guard
+      when v_last.number is null then greatest(1, v_task.counted + 1)
+      -- it had ended: a person started it again
+      when v_last.outcome in ('completed', 'failed', 'cancelled') then 1
+      when v_last.outcome = 'released' then greatest(v_last.tries, 1)
+      else v_last.tries + 1
+    end,
+    v_task.kind, p_token, p_worker,
+    v_now, v_now, r.lease, v_now + r.lease, v_now + r.lease + r.run_for,
+    -- checkpoints as an older release wrote them: all in one value
+    case when v_last.outcome in ('retried', 'released', 'overtaken') then v_last.checkpoint
+    else '{}' end
+  from (
+    select
+      unstuck.rule_seconds(p_rules, v_task.kind, 'lease') as lease,
+      unstuck.rule_seconds(p_rules, v_task.kind, 'run_for') as run_for
+  ) r
+  returning number, tries, checkpoint
+  into v_attempt;
   if @sees_put_back@ then
     v_pass := set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);
   end if;
@@ -372,14 +261,12 @@ begin
   if @sees_put_back@ then
     v_pass := set_config('unstuck.override', '', true);
   end if;
-  if v_slots <> '{}' then
-    perform unstuck.fill_slots('@watch@', v_slots, v_task.id, v_number);
+  if v_gate is not null then
+    perform unstuck.@watch@_pass(v_gate, v_task.id, v_attempt.number);
   end if;
-  if v_probe is not null then
-    update unstuck.pauses p
-    set probe = v_task.id,
-        probe_number = v_number
-    where p.id = v_probe;
+  v_checkpoint := v_attempt.checkpoint;
+  if v_last.outcome in ('retried', 'released', 'overtaken') then
+    v_checkpoint := v_checkpoint || unstuck.saved('@watch@', v_task.id, v_last.number);
   end if;
 
   return jsonb_build_object(
@@ -388,12 +275,160 @@ begin
     'kind', v_task.kind,
     'state', 'running',
     'token', p_token,
-    'number', v_number,
-    'tries', v_tries,
+    'number', v_attempt.number,
+    'tries', v_attempt.tries,
     'input', v_task.input,
-    'rescued', v_rescued,
-    'checkpoint', v_checkpoint || v_saved
+    'rescued', v_gate -> 'rescued',
+    'checkpoint', v_checkpoint
   );
+end $$;
+
+-- Whether a given task that `claim` has locked may start now: the gate through which it goes; or
+-- the answer, which says why not. A task that is overdue is rescued, and may start.
+create or replace function unstuck.@watch@_admit(
+  p_task text,
+  p_kind text,
+  p_owner text,
+  p_ready boolean,
+  p_kinds text[],
+  p_rules jsonb,
+  p_now timestamptz
+) returns jsonb language plpgsql set jit = off as $$
+declare
+  v_answer  jsonb;
+  v_rescued jsonb;
+begin
+  if not p_ready then
+    v_answer := unstuck.@watch@_unready(p_task, p_rules, p_now);
+    if v_answer ->> 'verdict' <> 'rescued' then
+      return v_answer;
+    end if;
+    v_rescued := v_answer -> 'rescued';
+  end if;
+  if p_kind <> all (p_kinds) then  -- the caller cannot do it
+    v_answer := '{"verdict": "elsewhere"}';
+  else
+    v_answer := unstuck.@watch@_gate(p_kind, p_owner, p_rules);
+  end if;
+  if v_answer ? 'verdict' then
+    v_answer := v_answer || jsonb_build_object(
+      'task_id', p_task,
+      'kind', p_kind,
+      'state', 'pending'
+    );
+  end if;
+  return v_answer || jsonb_build_object('rescued', v_rescued);
+end $$;
+
+-- Locks the next task, kind by kind, in the order of what is next of each: a search over all
+-- pending tasks would walk past those of the other kinds. Returns its key and the gate through
+-- which it goes; or the refusal after which to ask again the soonest, or null.
+create or replace function unstuck.@watch@_choose(
+  p_kinds text[],
+  p_held @key_type@[],
+  p_now timestamptz,
+  p_rules jsonb
+) returns jsonb language plpgsql set jit = off as $$
+declare
+  v_aged    constant timestamptz :=
+    p_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
+  v_limited constant boolean := p_rules -> '*' ? 'some_limited';
+  v_next    record;
+  v_owner   text;
+  v_key     @key_type@;
+  v_gate    jsonb;
+  v_slots   jsonb;
+  v_refusal jsonb;
+begin
+  for v_next in
+    select
+      k.kind,
+      v_limited and unstuck.rule_value(p_rules, k.kind, 'limited') is not null
+        or exists (
+          select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
+        ) as gated
+    from unnest(coalesce(p_kinds, unstuck.@watch@_waiting_kinds())) as k (kind)
+    cross join lateral (
+      select t.*
+      from @table@ t
+      where @is_claimable(t)@
+        and @due(t)@ <= p_now
+        and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, k.kind)
+        and @kind(t)@ = k.kind
+        and t.@key@ <> all (p_held)
+      order by @claim_order(t)@
+      limit 1
+    ) h
+    order by @claim_order(h)@
+  loop
+    v_gate := '{}';
+    if v_next.gated then
+      v_gate := unstuck.@watch@_gate(v_next.kind, null, p_rules);
+      if v_gate ? 'verdict' then
+        v_refusal := unstuck.sooner(v_refusal, v_gate);
+        continue;
+      end if;
+    end if;
+    if v_next.gated and unstuck.limits_owners(p_rules, v_next.kind) then
+      -- Owner by owner, for the same reason: one who is at the limit may have a million.
+      for v_owner in
+        select o.owner from unstuck.@watch@_waiting_owners(v_next.kind, p_now) o
+      loop
+        v_slots := unstuck.slots_for('@watch@', p_rules, v_next.kind, nullif(v_owner, ''), true);
+        if v_slots ? 'full' then
+          v_refusal := unstuck.sooner(v_refusal, v_slots || '{"verdict": "limited"}');
+          continue;
+        end if;
+        select t.@key@
+        into v_key
+        from @table@ t
+        where @is_claimable(t)@
+          and @due(t)@ <= p_now
+          and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+          and @kind(t)@ = v_next.kind
+          and @owner_or_none(t)@ = v_owner
+          and t.@key@ <> all (p_held)
+        order by @claim_order(t)@
+        limit 1
+        for update skip locked;
+        if found then
+          v_slots := v_gate -> 'slots' || v_slots;
+          return v_gate || jsonb_build_object('key', v_key, 'slots', v_slots);
+        end if;
+      end loop;
+      continue;
+    end if;
+    select t.@key@
+    into v_key
+    from @table@ t
+    where @is_claimable(t)@
+      and @due(t)@ <= p_now
+      and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+      and @kind(t)@ = v_next.kind
+      and t.@key@ <> all (p_held)
+    order by @claim_order(t)@
+    limit 1
+    for update skip locked;
+    if found then
+      return v_gate || jsonb_build_object('key', v_key);
+    end if;
+  end loop;
+  return v_refusal;
+end $$;
+
+-- Tells the slots, and the pause that lets one task through, which attempt has come through.
+create or replace function unstuck.@watch@_pass(p_gate jsonb, p_task text, p_number integer)
+returns void language plpgsql as $$
+begin
+  if p_gate -> 'slots' <> '{}' then
+    perform unstuck.fill_slots('@watch@', p_gate -> 'slots', p_task, p_number);
+  end if;
+  if p_gate ->> 'probe' is not null then
+    update unstuck.pauses p
+    set probe = p_task,
+        probe_number = p_number
+    where p.id = (p_gate ->> 'probe')::bigint;
+  end if;
 end $$;
 
 -- Whether a task of a kind may start now: the slots that it gets, those of its owner too where one
@@ -431,7 +466,7 @@ create or replace function unstuck.@watch@_starved(
   p_now timestamptz,
   p_rules jsonb
 ) returns @key_type@ language plpgsql stable
-set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
 begin
   return (
     select t.@key@

@@ -93,7 +93,7 @@ begin
   where p.id in (
     select l.id
     from unstuck.pauses l
-    where l.watch = any (p_watches)
+    where l.watch = any (p_watches || '{""}')
       and l.ended_at is null
       and l.breaker is null
       and l.until <= v_now
@@ -170,6 +170,15 @@ begin
   end if;
   return p_turns || jsonb_build_object('*', coalesce(p_turns -> '*', '{}') || v_pauses);
 end $$;
+
+-- The clock was set forward: what waited before looks older than it is. The claims of all watches
+-- see it beside the pauses, since to ask for it apart would cost each claim a search; and by then
+-- whatever waited has ended.
+create or replace function unstuck.mark_clock() returns void language sql as $$
+  insert into unstuck.pauses as p (watch, kind, until, who)
+  values ('', 'clock', clock_timestamp() + interval '30 days', 'clock')
+  on conflict (watch, kind) where ended_at is null do update set until = excluded.until
+$$;
 
 -- The pause that holds a kind now, or null.
 create or replace function unstuck.pause_of(p_watch text, p_kind text) returns jsonb

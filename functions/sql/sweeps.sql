@@ -339,6 +339,7 @@ begin
   if not found then  -- the repetition of a call whose answer was lost
     return 0;
   end if;
+  perform unstuck.mark_clock();
   return unstuck.give_time(
     case
       when exists (  -- a poll that came between has given it already
@@ -375,6 +376,7 @@ begin
   if not found then
     return 0;
   end if;
+  perform unstuck.mark_clock();
   return unstuck.give_time(v_silence.ends - v_silence.begins, v_silence.begins);
 end $$;
 

@@ -41,6 +41,8 @@ ALL = [
     "0020_turn.tasks",
     "0020_watchdog",
     "0021_turn_index.tasks",
+    "0023_withdrawn",
+    "0024_clock_mark",
     "shared",
     "verbs.tasks",
 ]

@@ -262,3 +262,18 @@ def test_a_jump_is_written_once_though_its_answer_was_lost(world: World) -> None
     sweep(world.store, POLICY)
     world.set_clock(HOUR)
     assert [world.store.clock_jumped(1, HOUR) for _ in range(2)] == [1, 0]
+
+
+def test_the_claims_look_for_a_set_clock_no_longer_than_a_task_may_wait(world: World) -> None:
+    mark = "select ended_at is null as stands from unstuck.pauses where watch = ''"
+    waiting = world.store.create(WATCH, "image", {}).task_id
+    sweep(world.store, POLICY)
+    world.set_clock(3 * HOUR)
+    sweep(world.store, POLICY)
+    assert world.db.execute(mark).fetchall() == [{"stands": True}]
+    claimed: Any = world.store.claim(WATCH, None, "a worker that pulls")
+    assert claimed.task_id == waiting
+    world.db.execute("update unstuck.pauses set until = clock_timestamp() where watch = ''")
+    sweep(world.store, POLICY)
+    assert world.db.execute(mark).fetchall() == [{"stands": False}]
+    assert world.store.pauses(list(POLICY.watches)) == []
