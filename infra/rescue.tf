@@ -2,9 +2,10 @@
 # instance held. Without it (rescue = false) the sweep does so when the lease is over.
 locals {
   # A heavy line or an unknown one costs a call and ends nothing: the function decides by the instance.
+  # The log of the platform is varlog/system or //var/log/system: both names were seen.
   gone = join(" AND ", [
     "(${join(" OR ", local.workers)})",
-    "((logName:\"run.googleapis.com%2Fvarlog%2Fsystem\" AND (${join(" OR ", [for text in local.gone_texts : "textPayload:\"${text}\""])})) OR (logName:\"run.googleapis.com%2Frequests\" AND (httpRequest.status=504 OR textPayload:\"using too much memory\")))",
+    "((logName:\"log%2Fsystem\" AND (${join(" OR ", [for text in local.gone_texts : "textPayload:\"${text}\""])})) OR (logName:\"run.googleapis.com%2Frequests\" AND (httpRequest.status=504 OR textPayload:\"using too much memory\")))",
   ])
   workers = concat(
     ["(resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"${var.name}-worker\" OR \"${var.name}-worker-event\"))"],

@@ -16,7 +16,11 @@ from functions.sweep.causes import TIMED_OUT, TIMEOUT_TEXT, cause_of
 CLAIM_SECONDS = 15.0
 """So long after its request began an attempt may begin: the framework starts, the claim waits."""
 _REQUESTS = "/logs/run.googleapis.com%2Frequests"
-_SYSTEM = "/logs/run.googleapis.com%2Fvarlog%2Fsystem"
+_SYSTEM = (
+    "/logs/run.googleapis.com%2Fvarlog%2Fsystem",
+    "/logs/run.googleapis.com%2F%2Fvar%2Flog%2Fsystem",
+)
+"""Both names were seen."""
 _RESOURCES = ("cloud_run_revision", "cloud_run_worker_pool")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)s")
 
@@ -40,7 +44,7 @@ def death_of(entry: Mapping[str, Any], timeout: float) -> Death | None:
     revision = resource["labels"].get("revision_name")
     instance = (entry.get("labels") or {}).get("instanceId")
     log = str(entry["logName"])
-    if not log.endswith((_REQUESTS, _SYSTEM)) or resource["type"] not in _RESOURCES:
+    if not log.endswith((_REQUESTS, *_SYSTEM)) or resource["type"] not in _RESOURCES:
         return None
     if not (revision and instance):
         return None

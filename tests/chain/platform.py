@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any
 
 PROJECT = "our-project"
+OTHER_LOG = "run.googleapis.com%2F%2Fvar%2Flog%2Fsystem"
+"""Another name of varlog/system, of which others tell."""
 OOM = (
     "Memory limit of 512 MiB exceeded with 543 MiB used. Consider increasing the memory limit, see "
     "https://cloud.google.com/run/docs/configuring/memory-limits"

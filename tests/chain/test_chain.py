@@ -501,7 +501,11 @@ def test_another_installation_in_the_project_is_neither_counted_nor_told(
 # -- what no log line of ours can tell: the platform's own
 
 LINES = {
-    "OutOfMemory": [(platform.OOM, {}), ("Out-of-memory event detected in container", {})],
+    "OutOfMemory": [
+        (platform.OOM, {}),
+        (platform.OOM, {"log": platform.OTHER_LOG}),
+        ("Out-of-memory event detected in container", {}),
+    ],
     "ContainerKilled": [
         (platform.SIGNAL, {"severity": "WARNING"}),
         ("Container terminated on signal 11.", {}),

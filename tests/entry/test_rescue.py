@@ -118,6 +118,13 @@ def test_the_cause_is_known_in_the_words_of_other_years_and_generations(text: st
     assert (death and death.cause) == MORE_LINES[text]
 
 
+def test_the_log_of_the_platform_has_two_names() -> None:
+    death = death_of(line(OOM, log=platform.OTHER_LOG), POLICY.timeout)
+    assert death
+    assert death.cause == "out_of_memory"
+    assert death_of(line(OOM, log="run.googleapis.com%2Fsystem"), POLICY.timeout) is None
+
+
 def test_a_request_that_failed_leaves_it_open_whether_its_instance_lives() -> None:
     assert death_of(line(MALFORMED, status=503), POLICY.timeout) is None
 
