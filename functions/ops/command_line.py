@@ -23,6 +23,7 @@ from functions.ops.cli.out import (
 from functions.ops.cli.parser import CommandParser
 from functions.ops.commands import NAMES
 from functions.store.dsn import CODE_REFUSED
+from functions.store.verbs import CANCELLED
 
 _NOT_A_KEY = {"22P02", "22003"}
 """SQLSTATEs of a text that is no uuid or no number, and of a number that is too large."""
@@ -57,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print_store_error(error: StoreError) -> int:
     """Prints what the database answered, with the next step. Returns the exit code."""
+    if error.code == CANCELLED:
+        advice = "The database ends a statement sooner than this one needs. Look at its load, or"
+        setting = "alter role ROLE set statement_timeout = '15s'"
+        return print_message(f"{error}\n{advice} raise the limit: {setting};", UNREACHABLE)
     if error.retryable:
         advice = "The database does not answer. See that it runs and that --dsn leads to it"
         return print_message(f"{error}\n{advice}; then try again.", UNREACHABLE)

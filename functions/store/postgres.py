@@ -107,8 +107,10 @@ def _serves_on(code: str) -> bool:
 
 
 def _explain(function: str, error: RefusedError) -> StoreError:
-    hint = ""
+    text = f"{function}: {error}"
+    if error.code == "3F000" and '"unstuck"' in text:
+        text = 'this database has no schema "unstuck": nothing is installed in it'
     if error.code in {"42883", "3F000", "42P01"}:
-        hint = ". Run `unstuck migrate --apply` on this database first."
+        text += ". Run `unstuck migrate --apply` on this database first."
     passing = not error.code or meaning_of(error.code) is Meaning.WEATHER
-    return StoreError(f"{function}: {error}{hint}", retryable=passing, code=error.code)
+    return StoreError(text, retryable=passing, code=error.code)

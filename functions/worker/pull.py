@@ -84,6 +84,6 @@ def _round(
         except StoreError as error:
             events.emit(events.REQUEST_FAILED, entry="pull", error=str(error), detail=error.code)
             is_wrong = not error.retryable and meaning_of(error.code) is Meaning.CONFIGURATION
-            if (is_wrong and watch.name not in answered) or (once and not error.retryable):
+            if once or (is_wrong and watch.name not in answered):
                 raise
     return attempts

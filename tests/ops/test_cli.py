@@ -493,6 +493,7 @@ def test_a_database_without_the_migrations(
 ) -> None:
     ran = world(*argv, "--dsn", empty_database)
     assert (ran.code, ran.out) == (1, "")
+    assert "nothing is installed in it" in ran.err
     assert ran.err.strip().endswith("Run `unstuck migrate --apply` on this database first.")
 
 

@@ -64,7 +64,7 @@ def test_what_a_person_has_to_change_ends_it_before_the_first_answer(rounds):
         rounds(NO_FUNCTION, NOTHING)
 
 
-@pytest.mark.parametrize("error", [NO_FUNCTION, REFUSED])
-def test_with_once_a_refusal_is_its_end(rounds, error):
+@pytest.mark.parametrize("error", [NO_FUNCTION, REFUSED, DEMOTED])
+def test_with_once_an_error_is_its_end_and_not_a_quiet_success(rounds, error):
     with pytest.raises(StoreError):
         rounds(error, NOTHING, once=True)

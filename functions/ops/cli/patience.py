@@ -42,7 +42,7 @@ class TalkingStore(Store):
             text = str(error)
             if error.retryable and text not in self._said:
                 self._said.add(text)
-                print_message(f"{text}. It is tried again; Ctrl-C ends that.")
+                print_message(f"{text.rstrip('.')}. It is tried again; Ctrl-C ends that.")
             raise
 
     def close(self) -> None:

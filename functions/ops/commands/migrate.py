@@ -47,8 +47,10 @@ def run(options: argparse.Namespace) -> int:
     import psycopg
 
     from functions.install.migrate import check, migrate
+    from functions.ops.inspect.session import connect
 
     dsn = target.dsn(options)
+    connect(dsn).close()  # it says when nobody answers; an index may take minutes without a word
     try:
         if options.apply:
             steps = migrate(dsn, supabase=options.supabase, tell=print_message, role=options.role)
