@@ -1,3 +1,31 @@
+-- The kinds of what waits, each by one step in the index of a table that `migrate` made.
+create or replace function unstuck.@watch@_waiting_kinds() returns text[]
+language plpgsql stable set enable_seqscan = off as $$
+begin
+  return case when @is_own@ then array(
+    with recursive w (kind) as (
+      (
+        select @kind(t)@::text
+        from @table@ t
+        where @is_pending(t)@
+        order by @kind(t)@
+        limit 1
+      )
+      union all
+      select (
+        select @kind(t)@::text
+        from @table@ t
+        where @is_pending(t)@ and @kind(t)@ > w.kind
+        order by @kind(t)@
+        limit 1
+      )
+      from w
+      where w.kind is not null
+    )
+    select w.kind from w where w.kind is not null
+  ) end;
+end $$;
+
 -- What is stuck now: the one answer for `check`, the dry run, `stats`, the page, the gauges and the
 -- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
 -- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
@@ -19,14 +47,30 @@ create or replace function unstuck.@watch@_stuck_tasks(
   cause text,
   was text
 )
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable set enable_seqscan = off
+-- whether few wait for so long, or few are of such a kind, shows by the values alone
+set plan_cache_mode = force_custom_plan as $$
 #variable_conflict use_column
 declare
   v_turns  constant jsonb := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
-  v_before constant timestamptz := unstuck.overdue_before(p_now, p_rules, v_turns);
   v_jump   record;
+  v_kinds  text[];  -- '' is the first
+  v_bounds timestamptz[];
+  v_before timestamptz;
+  v_behind text[];  -- kinds whose turn does not come: of the others only the oldest are read
 begin
   select * into v_jump from unstuck.last_jump();
+  select array_agg(b.kind order by b.kind), array_agg(b.bound order by b.kind), max(b.bound)
+  into v_kinds, v_bounds, v_before
+  from unstuck.overdue_bounds(p_now, p_rules, v_turns) b;
+  if @is_own@ then
+    select array_agg(k.kind) filter (where k.bound > (select min(b) from unnest(v_bounds) as b))
+    into v_behind
+    from (
+      select w.kind, coalesce(v_bounds[array_position(v_kinds, w.kind)], v_bounds[1]) as bound
+      from unnest(unstuck.@watch@_waiting_kinds()) as w (kind)
+    ) k;
+  end if;
   return query
     select s.*
     from (
@@ -63,6 +107,15 @@ begin
         from @table@ t
         where @is_claimable(t)@
           and @queued_bound(t)@ <= v_before
+          and (
+            not @is_own@
+            or @queued_bound(t)@ <= (select min(b) from unnest(v_bounds) as b)
+            or @kind(t)@ = any (v_behind)
+          )
+          -- elsewhere each row of a long queue that moves is read: what costs more comes after this
+          and @queued_bound(t)@ <= coalesce(
+            v_bounds[array_position(v_kinds, @kind(t)@::text)], v_bounds[1]
+          )
           and @queued(t)@ <= p_now
             - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
             - case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end

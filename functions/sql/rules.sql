@@ -90,22 +90,22 @@ create or replace function unstuck.pending_until(
   )
 $$;
 
--- Up to when a task may have been queued, of whatever kind, if it is overdue now: a bound that an
--- index can use, so that a long queue that moves is not read. `p_turns`: the answer of `turns`. Of
--- each kind that has a rule or was worked on, and of all others together ('').
-create or replace function unstuck.overdue_before(
+-- Up to when a task may have been queued, if it is overdue now: of each kind that has a rule or was
+-- worked on, and of all others together (''). `p_turns`: the answer of `turns`.
+create or replace function unstuck.overdue_bounds(
   p_now timestamptz,
   p_rules jsonb,
   p_turns jsonb
-) returns timestamptz language sql stable as $$
-  select max(case
+) returns table (kind text, bound timestamptz) language sql stable as $$
+  select k.kind, case
     when k.held > p_now - k.pending_for then k.latest
     when (p_turns -> '*' ->> 'held')::timestamptz > p_now - k.pending_for then
       greatest(k.latest, least(p_now - k.pending_for, (p_turns -> '*' ->> 'front')::timestamptz))
     else p_now - k.pending_for
-  end)
+  end
   from (
     select
+      n.kind,
       (p_turns -> n.kind ->> 'held')::timestamptz as held,
       unstuck.rule_seconds(p_rules, n.kind, 'pending_for') as pending_for,
       p_now - unstuck.pending_at_most(p_rules, n.kind) as latest
@@ -116,6 +116,16 @@ create or replace function unstuck.overdue_before(
     ) n
     where n.kind <> '*'
   ) k
+$$;
+
+-- The same of whatever kind: a bound that an index can use, so that a long queue that moves is not
+-- read.
+create or replace function unstuck.overdue_before(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb
+) returns timestamptz language sql stable as $$
+  select max(b.bound) from unstuck.overdue_bounds(p_now, p_rules, p_turns) b
 $$;
 
 -- Whether a task only waits for its turn: tasks of its kind are claimed, and those were not queued

@@ -504,22 +504,22 @@ create or replace function unstuck.pending_until(
   )
 $$;
 
--- Up to when a task may have been queued, of whatever kind, if it is overdue now: a bound that an
--- index can use, so that a long queue that moves is not read. `p_turns`: the answer of `turns`. Of
--- each kind that has a rule or was worked on, and of all others together ('').
-create or replace function unstuck.overdue_before(
+-- Up to when a task may have been queued, if it is overdue now: of each kind that has a rule or was
+-- worked on, and of all others together (''). `p_turns`: the answer of `turns`.
+create or replace function unstuck.overdue_bounds(
   p_now timestamptz,
   p_rules jsonb,
   p_turns jsonb
-) returns timestamptz language sql stable as $$
-  select max(case
+) returns table (kind text, bound timestamptz) language sql stable as $$
+  select k.kind, case
     when k.held > p_now - k.pending_for then k.latest
     when (p_turns -> '*' ->> 'held')::timestamptz > p_now - k.pending_for then
       greatest(k.latest, least(p_now - k.pending_for, (p_turns -> '*' ->> 'front')::timestamptz))
     else p_now - k.pending_for
-  end)
+  end
   from (
     select
+      n.kind,
       (p_turns -> n.kind ->> 'held')::timestamptz as held,
       unstuck.rule_seconds(p_rules, n.kind, 'pending_for') as pending_for,
       p_now - unstuck.pending_at_most(p_rules, n.kind) as latest
@@ -530,6 +530,16 @@ create or replace function unstuck.overdue_before(
     ) n
     where n.kind <> '*'
   ) k
+$$;
+
+-- The same of whatever kind: a bound that an index can use, so that a long queue that moves is not
+-- read.
+create or replace function unstuck.overdue_before(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb
+) returns timestamptz language sql stable as $$
+  select max(b.bound) from unstuck.overdue_bounds(p_now, p_rules, p_turns) b
 $$;
 
 -- Whether a task only waits for its turn: tasks of its kind are claimed, and those were not queued
@@ -5042,6 +5052,34 @@ begin
   );
 end $$;
 
+-- The kinds of what waits, each by one step in the index of a table that `migrate` made.
+create or replace function unstuck.tasks_waiting_kinds() returns text[]
+language plpgsql stable set enable_seqscan = off as $$
+begin
+  return case when true then array(
+    with recursive w (kind) as (
+      (
+        select t."kind"::text
+        from "public"."tasks" t
+        where t."status" = 'pending'
+        order by t."kind"
+        limit 1
+      )
+      union all
+      select (
+        select t."kind"::text
+        from "public"."tasks" t
+        where t."status" = 'pending' and t."kind" > w.kind
+        order by t."kind"
+        limit 1
+      )
+      from w
+      where w.kind is not null
+    )
+    select w.kind from w where w.kind is not null
+  ) end;
+end $$;
+
 -- What is stuck now: the one answer for `check`, the dry run, `stats`, the page, the gauges and the
 -- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
 -- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
@@ -5063,14 +5101,30 @@ create or replace function unstuck.tasks_stuck_tasks(
   cause text,
   was text
 )
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable set enable_seqscan = off
+-- whether few wait for so long, or few are of such a kind, shows by the values alone
+set plan_cache_mode = force_custom_plan as $$
 #variable_conflict use_column
 declare
   v_turns  constant jsonb := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
-  v_before constant timestamptz := unstuck.overdue_before(p_now, p_rules, v_turns);
   v_jump   record;
+  v_kinds  text[];  -- '' is the first
+  v_bounds timestamptz[];
+  v_before timestamptz;
+  v_behind text[];  -- kinds whose turn does not come: of the others only the oldest are read
 begin
   select * into v_jump from unstuck.last_jump();
+  select array_agg(b.kind order by b.kind), array_agg(b.bound order by b.kind), max(b.bound)
+  into v_kinds, v_bounds, v_before
+  from unstuck.overdue_bounds(p_now, p_rules, v_turns) b;
+  if true then
+    select array_agg(k.kind) filter (where k.bound > (select min(b) from unnest(v_bounds) as b))
+    into v_behind
+    from (
+      select w.kind, coalesce(v_bounds[array_position(v_kinds, w.kind)], v_bounds[1]) as bound
+      from unnest(unstuck.tasks_waiting_kinds()) as w (kind)
+    ) k;
+  end if;
   return query
     select s.*
     from (
@@ -5107,6 +5161,15 @@ begin
         from "public"."tasks" t
         where t."status" = 'pending'
           and t."scheduled_at" <= v_before
+          and (
+            not true
+            or t."scheduled_at" <= (select min(b) from unnest(v_bounds) as b)
+            or t."kind" = any (v_behind)
+          )
+          -- elsewhere each row of a long queue that moves is read: what costs more comes after this
+          and t."scheduled_at" <= coalesce(
+            v_bounds[array_position(v_kinds, t."kind"::text)], v_bounds[1]
+          )
           and t."scheduled_at" <= p_now
             - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
             - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
@@ -6263,14 +6326,14 @@ begin
 end $$;
 
 -- pulse: what the operators' page shows first: how many tasks are stuck, what is open, the last
--- sweep. Bounded, since it is asked every 2 seconds: at most 20,000 rows of a state are read, the
+-- sweep. Bounded, since it is asked every 2 seconds: at most 10,000 rows of a state are read, the
 -- oldest first, and the answer has that bound (`most`). Reads open rows and the ledger, and locks
 -- nothing.
 create or replace function unstuck.tasks_pulse(p_rules jsonb) returns jsonb
 language plpgsql stable set enable_seqscan = off as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
-  v_most constant integer := 20000;
+  v_most constant integer := 10000;
 begin
   return jsonb_build_object(
     'most', v_most,

@@ -11,7 +11,6 @@ from functions.ops.postgres.embedded import free_port
 from functions.store import Store, dsn
 
 
-
 def test_nobody_waits_for_two_seconds_without_a_word():
     assert patience.SLOW_SECONDS < 2
 
