@@ -153,6 +153,33 @@ def test_the_overview_reads_open_rows_and_a_sample_by_indexes(db, call):
     assert cost["attempts"]["idx_tup_fetch"] < 8 * 48 * 200
 
 
+def test_a_long_queue_that_moves_is_not_read_and_hides_no_kind_whose_turn_never_comes(
+    postgres, template
+):
+    from tests.conftest import copied
+
+    with (
+        copied(postgres, template) as dsn,
+        psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as db,
+    ):
+        fill(db, WATCH.rules_json, finished=100, pending=100, held=40)
+        db.execute("update public.tasks set scheduled_at = now() where status = 'processing'")
+        db.execute(
+            "insert into public.tasks (kind, scheduled_at) "
+            "select 'image', now() - interval '20 min' from generate_series(1, 8000)"
+        )
+        forgotten = db.execute(
+            "insert into public.tasks (kind, scheduled_at) "
+            "values ('forgotten', now() - interval '17 min') returning id::text"
+        ).fetchone()["id"]
+        db.execute("vacuum (analyze) public.tasks")
+        query = "select id from unstuck.tasks_stuck_tasks(clock_timestamp(), %s, 20000)"
+        rows: list[Any] = []
+        cost = read(db, lambda: rows.extend(db.execute(query, (WATCH.rules_json,)).fetchall()))
+        assert forgotten in {row["id"] for row in rows}
+        assert cost["tasks"]["idx_tup_fetch"] < 4000
+
+
 def test_the_pages_show_each_task_once_and_stuck_ones_first(db, store):
     listed = pages(store, {}, 500, most=4000)
     keys = [task.task_id for task in listed]

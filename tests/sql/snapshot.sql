@@ -5101,9 +5101,7 @@ create or replace function unstuck.tasks_stuck_tasks(
   cause text,
   was text
 )
-language plpgsql stable set enable_seqscan = off
--- whether few wait for so long, or few are of such a kind, shows by the values alone
-set plan_cache_mode = force_custom_plan as $$
+language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   v_turns  constant jsonb := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
@@ -5112,6 +5110,7 @@ declare
   v_bounds timestamptz[];
   v_before timestamptz;
   v_behind text[];  -- kinds whose turn does not come: of the others only the oldest are read
+  v_mode   constant text := current_setting('plan_cache_mode');
 begin
   select * into v_jump from unstuck.last_jump();
   select array_agg(b.kind order by b.kind), array_agg(b.bound order by b.kind), max(b.bound)
@@ -5124,6 +5123,15 @@ begin
       select w.kind, coalesce(v_bounds[array_position(v_kinds, w.kind)], v_bounds[1]) as bound
       from unnest(unstuck.tasks_waiting_kinds()) as w (kind)
     ) k;
+  end if;
+  -- In a long queue a plan for these times and kinds is worth its 6 ms.
+  if (
+    select count(*)
+    from (
+      select from "public"."tasks" t where t."status" = 'pending' and t."scheduled_at" <= v_before limit 1000
+    ) w
+  ) = 1000 then
+    perform set_config('plan_cache_mode', 'force_custom_plan', true);
   end if;
   return query
     select s.*
@@ -5239,6 +5247,7 @@ begin
     ) s
     order by 1, 2
     limit p_limit;
+  perform set_config('plan_cache_mode', v_mode, true);
 end $$;
 
 -- stuck: how many tasks are stuck (at most 20,000 are counted, the oldest first; `most`), what a
