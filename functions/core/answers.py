@@ -152,6 +152,8 @@ class Claimed(Record):
     input: Any
     checkpoint: dict[str, Any]
     rescued: list[Rescued] | None = None
+    is_readable: bool = True
+    """False: its input or checkpoint holds JSON that Python does not read."""
     verdict: Literal["claimed"] = "claimed"
 
 

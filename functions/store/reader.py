@@ -34,13 +34,15 @@ def read(answer: type[Some], data: Any) -> Some:
 
 def read_all(answer: type[Some], data: Any) -> list[Some]:
     """The same for a list; null is an empty one."""
+    if not isinstance(data, list | None):
+        raise _unreadable(answer, f"is {data!r}")
     return [read(answer, member) for member in data or ()]
 
 
 def read_one_of(data: Any, *answers: type[Record]) -> Any:
     """The record whose class has the verdict of the answer. Raises StoreError."""
     for answer in answers:
-        if data and data.get("verdict") == getattr(answer, "verdict", None):
+        if isinstance(data, dict) and data.get("verdict") == getattr(answer, "verdict", None):
             return read(answer, data)
     raise _unreadable(answers[0], f"is {data!r}")
 

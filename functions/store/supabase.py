@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from threading import Lock
@@ -21,6 +22,7 @@ from postgrest.exceptions import APIError
 from functions.core.policy import Json
 from functions.core.sqlstates import CLASSES, Meaning, meaning_of
 from functions.errors import StoreError
+from functions.store import deep
 from functions.store.limit import within
 from functions.store.supabase_key import check_key, check_url
 from functions.store.verbs import Store
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 15.0
 """An idle connection is kept so long: longer than between two heartbeats, shorter than any gateway
 keeps it."""
+OK = 200
 NO_JSON = "22032"
 """PostgreSQL's code for a text that is no JSON, where the client finds it already."""
 ABSENT_CODES = {"PGRST202", "PGRST106", "42883", "3F000", "42P01", "PGRST205"}
@@ -79,13 +82,13 @@ class _Left(dict[str, float]):
 
 
 class _Transport(httpx.HTTPTransport):
-    """Ends a request at `until`, and notes the status of its answer, which the client's errors do
-    not tell."""
+    """Ends a request at `until`, and notes its answer, which the client's errors do not tell."""
 
     def __init__(self) -> None:
         super().__init__(limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS))
         self.until: ContextVar[float] = ContextVar("until")
         self.status: ContextVar[int] = ContextVar("status")
+        self.answer: ContextVar[httpx.Response] = ContextVar("answer")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         until = self.until.get()
@@ -97,9 +100,11 @@ class _Transport(httpx.HTTPTransport):
             body = b"".join(_within(answer.stream, until, request))
         finally:
             answer.close()
-        return httpx.Response(
+        whole = httpx.Response(
             answer.status_code, headers=answer.headers, stream=httpx.ByteStream(body)
         )
+        self.answer.set(whole)
+        return whole
 
 
 def _within(chunks: Iterable[bytes], until: float, request: httpx.Request) -> Iterator[bytes]:
@@ -164,9 +169,12 @@ class SupabaseStore(Store):
             # httpx may quote the key or the URL
             text = f"{function}: SUPABASE_URL does not answer ({type(error).__name__})"
             raise StoreError(text, retryable=passing) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             kind = type(error).__name__
             if transport.status.get():
+                if transport.status.get() == OK:
+                    with suppress(ValueError):
+                        return deep.loads(transport.answer.get().text)
                 text = f"{function}: the answer is not JSON ({kind})"
                 raise StoreError(text, retryable=True) from None
             # What is to be sent is none: half of a surrogate pair, not a number.

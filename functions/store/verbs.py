@@ -45,9 +45,10 @@ from functions.core.answers import (
     Unsweepable,
 )
 from functions.core.policy import Json, Policy, Watch
-from functions.core.record import plain
+from functions.core.record import plain, replace
 from functions.core.states import SettleAs
 from functions.errors import StoreError
+from functions.store.deep import CutAnswer
 from functions.store.page_answers import (
     Failures,
     LastDay,
@@ -152,7 +153,8 @@ class Store(ABC):
                 raise
             answer = self._verb(f"{watch.name}_claim", again="p_again", **arguments)
         if answer["verdict"] == Claimed.verdict:
-            return read(Claimed, answer)
+            claimed = read(Claimed, answer)
+            return replace(claimed, is_readable=not isinstance(answer, CutAnswer))
         return read(NotClaimed, answer)
 
     def beat(

@@ -162,14 +162,15 @@ class Work:
         most = processes.memory(pids) + self._folder.memory()
         return self._measured.exact(most, pids, self._folder) if most > self.job.memory else most
 
-    def end(self) -> None:
-        """Ends the work now. A thread can only be asked: an exception is raised in it when it next
-        runs Python code."""
+    def end(self, seconds: float = EXIT_SECONDS) -> None:
+        """Ends the work now, in so many seconds at most. A thread can only be asked: an exception
+        is raised in it when it next runs Python code."""
         if self._process is not None:
-            if self._finished:
-                self._wait(FLUSH_SECONDS)  # its last message is here: let it flush and exit
+            until = time.monotonic() + seconds
+            if self._finished:  # its last message is here: let it flush and exit
+                self._wait(min(FLUSH_SECONDS, seconds / 2))
             self._process.kill()
-            self._wait(EXIT_SECONDS)
+            self._wait(until - time.monotonic())
             self._process.close()
             self._output.close()
             self._folder.remove()

@@ -4,7 +4,8 @@ import time
 from typing import assert_never
 
 from functions.core import events
-from functions.core.answers import Claimed, ClaimRefusal, NotClaimed
+from functions.core.answers import Claimed, ClaimRefusal, NotClaimed, Settled
+from functions.core.dispatch import NoDispatch
 from functions.core.policy import Watch
 from functions.core.report import report
 from functions.store import Store
@@ -13,6 +14,9 @@ NOTHING_TO_DO = {ClaimRefusal.NONE, ClaimRefusal.PAUSED, ClaimRefusal.LIMITED}
 """The refusals of a claim of any task."""
 EARLY_SECONDS = 5.0
 """A push that comes so much too early waits: the queue's clock is not the database's."""
+
+SETTLE_SECONDS = 10.0
+"""The end of a task that cannot be read may take so long to write."""
 
 
 def claim(
@@ -37,6 +41,8 @@ def claim(
     match answer:
         case Claimed():
             events.emit(events.TASK_CLAIMED, watch=watch.name, worker=worker, **vars(answer))
+            if not answer.is_readable:
+                return _fail(store, watch, answer)
         case NotClaimed():
             if task_id or answer.verdict not in NOTHING_TO_DO:
                 named = {"watch": watch.name, "task_id": answer.task_id or task_id}
@@ -48,3 +54,15 @@ def claim(
 
 def _is_soon(answer: NotClaimed) -> bool:
     return answer.verdict is ClaimRefusal.EARLY and (answer.retry_after or 0.0) <= EARLY_SECONDS
+
+
+def _fail(store: Store, watch: Watch, claimed: Claimed) -> NotClaimed:
+    """Ends a task that nobody can do here."""
+    from functions.worker.settle import settle, unreadable_input
+
+    end = unreadable_input()
+    settled = settle(store, NoDispatch(), watch, claimed, end, timeout=SETTLE_SECONDS, seconds=0.0)
+    state = settled.state if isinstance(settled, Settled) else None
+    return NotClaimed(
+        verdict=ClaimRefusal.ENDED, task_id=claimed.task_id, kind=claimed.kind, state=state
+    )

@@ -22,7 +22,7 @@ from functions.core.states import Reason, SettleAs
 from functions.errors import StoreError
 from functions.store import Store
 from functions.worker import handler_log, lease_clock, shutdown
-from functions.worker.child import Work
+from functions.worker.child import EXIT_SECONDS, Work
 from functions.worker.claim import claim
 from functions.worker.messages import (
     Begin,
@@ -39,7 +39,7 @@ from functions.worker.messages import (
     Result,
     Stopped,
 )
-from functions.worker.settle import AttemptEnd, is_about_the_row, settle
+from functions.worker.settle import AttemptEnd, is_about_the_row, settle, unreadable_input
 
 TICK_SECONDS = 0.1
 """Between two measurements of memory and shutdown. One costs 20 µs."""
@@ -52,6 +52,8 @@ FINISH_SECONDS = 5.0
 """After SIGTERM, for a handler that must not be repeated. The final write has the rest."""
 SETTLE_SECONDS = 6.0
 """The most that the final write may take after SIGTERM."""
+LEAST_END_SECONDS = 0.2
+"""For the end of the handler's process, however little is left of the lease."""
 SIGTERM_EXIT_CODES = (-15, 255)
 """Of a child when SIGTERM went to all processes, as systemd's does: its own, or that of its dead
 forkserver."""
@@ -87,6 +89,8 @@ def guard(
     end: AttemptEnd | Lost | None = None
     try:
         end = attempt.run()
+    except RecursionError:  # what is nested more than some 500 times goes to no other process
+        end = unreadable_input()
     except Exception as error:  # noqa: BLE001 - nothing may keep an attempt from its end
         end = attempt.cut(Reason.CRASHED, f"the guard failed: {error!r}")
     finally:
@@ -146,7 +150,7 @@ class _Attempt:
         try:
             return self._watch_over(work)
         finally:
-            work.end()
+            work.end(self._time_to_end())
 
     def settle(self, end: AttemptEnd | Lost) -> Settled | Lost | Unwritten:
         seconds, timeout = time.monotonic() - self.started, self._time_to_settle()
@@ -163,6 +167,11 @@ class _Attempt:
             )
         except StoreError:
             return Unwritten()
+
+    def _time_to_end(self) -> float:
+        """Seconds in which the handler's process must end, since no heartbeat is sent meanwhile."""
+        left = self.contact + FRESH_SHARE * self.rule.lease - lease_clock.now()
+        return max(LEAST_END_SECONDS, min(EXIT_SECONDS, left))
 
     def _wait(self, seconds: float) -> None:
         """The work is done and its end cannot be written yet: the lease is kept meanwhile."""

@@ -34,6 +34,13 @@ class AttemptEnd(Record):
     result: Any = None
 
 
+def unreadable_input() -> AttemptEnd:
+    """Of a task that nobody can do here: it is not tried again, since each worker that takes it
+    would meet the same."""
+    detail = "Its input or checkpoint is nested too deeply, or has a number with too many digits."
+    return AttemptEnd(SettleAs.FAIL, Reason.HANDLER_ERROR, "The input cannot be read.", detail)
+
+
 class RemoteAttempt(Record):
     """What a worker elsewhere says of the attempt that it holds."""
 

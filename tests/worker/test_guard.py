@@ -30,8 +30,8 @@ from functions.entry.worker import ShuttingDown, status_of
 from functions.errors import Fail, LeaseLostError, Retry, StoreError
 from functions.worker import guard as guards
 from functions.worker import lease_clock, shutdown
-from functions.worker.child import Work, is_transient
-from functions.worker.guard import Unwritten, _Attempt, guard
+from functions.worker.child import EXIT_SECONDS, Work, is_transient
+from functions.worker.guard import LEAST_END_SECONDS, Unwritten, _Attempt, guard
 from functions.worker.messages import (
     Begin,
     Cancel,
@@ -450,6 +450,25 @@ def test_the_final_write_has_what_the_platform_leaves_and_less_on_sigterm():
     assert attempt(started=now - 10_000)._time_to_settle() == 5
     shutdown.requested.set()
     assert attempt(started=now - 10)._time_to_settle() < 8, "Cloud Run grants 10 s"
+
+
+def test_the_end_of_the_process_takes_at_most_half_of_the_lease_since_no_heartbeat_is_sent():
+    """A forkserver that is frozen does not tell that the process has ended."""
+    one = attempt()
+    one.contact = lease_clock.now() - WATCH.rule("image").lease
+    assert one._time_to_end() == LEAST_END_SECONDS
+    one.contact = lease_clock.now()
+    assert one._time_to_end() == EXIT_SECONDS
+
+
+def test_an_input_that_cannot_go_to_another_process_fails_its_task_once(monkeypatch):
+    def pickled(*_):
+        raise RecursionError
+
+    monkeypatch.setattr(guards, "Work", pickled)
+    store = FakeStore(claim=claimed("returns"), settle=settled("failed"))
+    guard(store, POLICY, NoDispatch(), WATCH, "1", worker="w")
+    assert store.calls[-1][1:4] == ("1", "t", "fail")
 
 
 # -- how an attempt ends

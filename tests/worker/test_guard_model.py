@@ -258,7 +258,7 @@ class ModelledWork:
     def memory(self):
         return 0
 
-    def end(self):
+    def end(self, seconds):
         self.step = "over"
 
 
