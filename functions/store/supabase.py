@@ -22,7 +22,6 @@ from postgrest.exceptions import APIError
 from functions.core.policy import Json
 from functions.core.sqlstates import CLASSES, Meaning, meaning_of
 from functions.errors import StoreError
-from functions.store import deep
 from functions.store.limit import within
 from functions.store.supabase_key import check_key, check_url
 from functions.store.verbs import Store
@@ -173,6 +172,8 @@ class SupabaseStore(Store):
             kind = type(error).__name__
             if transport.status.get():
                 if transport.status.get() == OK:
+                    from functions.store import deep
+
                     with suppress(ValueError):
                         return deep.loads(transport.answer.get().text)
                 text = f"{function}: the answer is not JSON ({kind})"

@@ -48,7 +48,6 @@ from functions.core.policy import Json, Policy, Watch
 from functions.core.record import plain, replace
 from functions.core.states import SettleAs
 from functions.errors import StoreError
-from functions.store.deep import CutAnswer
 from functions.store.page_answers import (
     Failures,
     LastDay,
@@ -154,7 +153,7 @@ class Store(ABC):
             answer = self._verb(f"{watch.name}_claim", again="p_again", **arguments)
         if answer["verdict"] == Claimed.verdict:
             claimed = read(Claimed, answer)
-            return replace(claimed, is_readable=not isinstance(answer, CutAnswer))
+            return replace(claimed, is_readable=type(answer) is dict)
         return read(NotClaimed, answer)
 
     def beat(
