@@ -31,7 +31,8 @@ LIMITS = {
     "kill_flag boolean": "{} > 60",
     "stop_requested_at timestamptz": "case when {} > 70 then now() end",
     "modified timestamptz": "now() + make_interval(mins => least({}, 0))",
-    "ended_at timestamptz": "case when {0} > 60 then now() + make_interval(mins => {0} - 120) end",
+    "ended_at timestamptz": "case when {0} > 60 then now() + make_interval(mins => "
+    "greatest({0} - 120, {1})) end",
     "visible_at timestamptz": "now() + make_interval(mins => {})",
     "claimed_at timestamptz": "now() + make_interval(mins => least({}, 0))",
     "trashed_at timestamptz": "case when {} > 90 then now() end",
@@ -65,7 +66,7 @@ def shape(seed: int) -> tuple[str, list[str]]:
             if chance.random() < 0.5:
                 names.append(limit.split()[0])
                 minutes = max(-age, chance.randint(-100, 100))
-                values.append(LIMITS[limit].format(minutes))
+                values.append(LIMITS[limit].format(minutes, -age))
         rows.append(f"insert into renders ({', '.join(names)}) values ({', '.join(values)})")
     return f"create table renders ({', '.join(columns)})", rows
 

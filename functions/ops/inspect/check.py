@@ -55,7 +55,7 @@ def infer_table(
     with read_only(connection):
         inferred = _infer(connection, table_oid(connection, name), map_file, words)
     if not inferred.refused and not inferred.blind:
-        past = history.read(connection, inferred)
+        past = history.runs(connection, inferred)
         inferred.silence = history.silence(inferred, past)
         if inferred.silence:
             limit = span(inferred.silence)

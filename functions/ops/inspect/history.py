@@ -72,6 +72,12 @@ def read(connection: Connection, inferred: Inferred) -> History:
         return History(*_runs(connection, inferred), waiting=_waiting(connection, inferred))
 
 
+def runs(connection: Connection, inferred: Inferred) -> History:
+    """The same without what waits."""
+    with read_only(connection):
+        return History(*_runs(connection, inferred))
+
+
 def silence(inferred: Inferred, past: History) -> float | None:
     """For so many seconds a running task may give no sign of life: where no heartbeat proves life,
     it is silent while it runs. None where finished rows do not show that they take longer than is
