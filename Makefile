@@ -7,7 +7,7 @@ LOCAL  := $(VENV)/.installed-local
 NAME   := $(VENV)/bin/unstuck
 JOBS   ?= 4
 
-.PHONY: alone applied scale site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: alone board applied scale site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -32,7 +32,7 @@ $(NAME): | $(PY)
 	@chmod +x $@
 
 lock: .cache/uv/.installed ## pin what requirements*.in need, with hashes: ARGS=--upgrade for newer releases
-	@for name in requirements requirements-local requirements-dev requirements-bench; do \
+	@for name in requirements requirements-local requirements-dev requirements-bench requirements-board; do \
 	  .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --custom-compile-command "make lock" $$name.in -o $$name.txt $(ARGS) || exit 1; done
 
@@ -62,6 +62,17 @@ rivals: .cache/rivals/.installed ## install the libraries that `make bench` comp
 
 bench: install rivals ## measure ratios against bare SQL, a usual cleanup loop and other libraries: ARGS=g for one part
 	$(PY) -m tests.bench $(ARGS)
+
+board: install .cache/board/.installed .cache/board/node_modules ## job systems under faults, by their real libraries; writes docs/board.md; takes 15 minutes: ARGS="--only unstuck,pgqueuer --fault freeze"
+	@$(PY) -m tests.board $(ARGS)
+
+.cache/board/.installed: requirements-board.txt | install
+	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/board -r requirements-board.txt
+	@touch $@
+
+.cache/board/node_modules: tests/board/package-lock.json
+	@mkdir -p .cache/board && cp tests/board/package.json tests/board/package-lock.json .cache/board/
+	@cd .cache/board && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules
 
 interleave: install ## every order of up to three actors on the SQL, and the SQL with faults; takes 15 minutes: ARGS="--no-mutants --only cancel"
 	@$(PY) -m tests.interleave $(ARGS)
