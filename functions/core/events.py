@@ -319,6 +319,13 @@ TASK_UNSWEEPABLE = Event(
     "task {task_id} cannot be settled since {since}: {error}",
     ("watch", "task_id", "kind", "code", "error", "since"),
 )
+SWEEP_SILENT = Event(
+    "sweep_silent",
+    ERROR,
+    "the sweep has not run for {age} s, as a poll, a claim or a create noticed",
+    ("age",),
+    uncounted="SweepSilent fires on what is missing, whether anybody notices it or not.",
+)
 NOTIFICATION_SENT = Event(
     "notification_sent",
     INFO,

@@ -4,6 +4,7 @@ each entry point is given it.
 Each part is made when a request first uses it: after gunicorn has forked, and so that a cold start
 loads only what is used."""
 
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from functions.store import Store
 
 
+HEED_SECONDS = 60.0
+"""From the begin of a process until it first looks whether the sweep runs: not in a cold start."""
+
+
 class App:
     """`environment`: the variables; None for those of the process."""
 
@@ -25,6 +30,7 @@ class App:
         Settings.read(environment)
         self._environment = environment
         self._keys: dict[str, Keys] = {}
+        self.heeds_at = time.monotonic() + HEED_SECONDS
 
     @cached_property
     def settings(self) -> Settings:
@@ -65,6 +71,15 @@ class App:
         from functions.worker.instance import worker_name
 
         return worker_name(self.settings)
+
+    def heed(self) -> None:
+        """Tells when the sweep does not run. A look costs a query, so it is a rare one."""
+        if time.monotonic() < self.heeds_at:
+            return
+        from functions.entry.heed import heed
+
+        self.heeds_at = time.monotonic() + HEED_SECONDS  # for the other threads, meanwhile
+        self.heeds_at = time.monotonic() + heed(self)
 
     def keys(self, url: str) -> "Keys":
         """The public keys of the issuer that publishes them there."""

@@ -17,6 +17,8 @@ LOGGED_STATUSES = {401, 403, 429}
 loop."""
 MAX_NESTING_LEVELS = 200
 """Of objects and lists in each other. Python 3.11 reads some 990 at most (measured)."""
+HEEDFUL = frozenset({"create_task", "task_status", "claim_task"})
+"""Those that notice when the sweep does not run."""
 FOR_CLIENTS = {"create_task", "task_status", "cancel_task"}
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -56,6 +58,12 @@ def _cors(app: App, request: Any, methods: tuple[str, ...]) -> dict[str, str]:
     }
 
 
+def _heedful(app: App, entry: str, response: Response) -> Response:
+    if entry in HEEDFUL:
+        app.heed()
+    return response
+
+
 def _answer(
     app: App,
     request: Any,
@@ -68,7 +76,7 @@ def _answer(
         if request.method not in methods:
             text = f"{entry} takes {' or '.join(methods)}, not {request.method}."
             return _error("method_not_allowed", text, 405, Allow=", ".join(methods))
-        return respond(app, request)
+        return _heedful(app, entry, respond(app, request))
     except BadRequestError as error:
         if error.status in LOGGED_STATUSES:
             events.emit(events.REQUEST_REFUSED, entry=entry, status=error.status, reason=error.code)

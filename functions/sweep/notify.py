@@ -14,6 +14,7 @@ import json
 import re
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 from functions.core import events
@@ -68,6 +69,28 @@ def notify(store: Store, policy: Policy, settings: Settings, until: float) -> No
             times=None,
             error=str(error),
         )
+
+
+def tell_at_once(settings: Settings, message: str, code: str, text: str) -> None:
+    """Sends a sentence to NOTIFY_URL past the outbox. It fails nothing; nobody tries it again."""
+    notice = ToldEnd("", "", 0, "", code, text, _now(), NOTICE)
+    target = settings.notify_url or "", settings.notify_secret
+    error = _post(settings, Message(message, 1, [notice]), target, LEAST_TIMEOUT_SECONDS)
+    if error is None:
+        events.emit(events.NOTIFICATION_SENT, address=DEFAULT, count=0, times=1)
+        return
+    events.emit(
+        events.NOTIFICATION_FAILED,
+        outcome="not tried again",
+        address=DEFAULT,
+        count=0,
+        times=1,
+        error=error,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
 
 
 def _targets(settings: Settings) -> dict[str, Target]:

@@ -11,7 +11,7 @@ import textwrap
 import time
 import traceback
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import psycopg
 import pytest
@@ -29,6 +29,7 @@ from functions.core.states import SettleAs
 from functions.core.trace import Trace
 from functions.entry import http
 from functions.entry.app import App
+from functions.entry.heed import heed
 from functions.entry.public_keys import Keys
 from functions.errors import BadRequestError, StoreError
 from functions.store import store_of
@@ -464,6 +465,9 @@ def notifications(store, rows):
     with responses.RequestsMock() as wire:
         wire.get("https://receiver.example/", status=500)
         ping("https://receiver.example/", time.monotonic() + 60)
+    app = App({})
+    app.store = SimpleNamespace(metrics=lambda *_: {"last_sweep": {"age": 500.0}})
+    heed(app)
 
 
 def waiting(store):
