@@ -521,7 +521,7 @@ def elsewhere(monkeypatch):
         patch.setattr(events, "_write", transport.write)
         events.emit_lines(["a line"])
         for sender in transport.senders.values():
-            sender.close()
+            sender.close(60)  # it imports Google's client first, which a busy machine does slowly
 
 
 def requests():
