@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from functions.core.policy import Watch
 from functions.core.states import OPEN, State
-from functions.install.column_sql import TEXTS
+from functions.install.column_sql import TEXTS, TIMES
 from functions.install.table import Table
 from functions.ops.doctor.finding import Finding, breaks, fine, warns
 from functions.ops.inspect import columns as by_name
@@ -27,6 +27,7 @@ def shape(watch: Watch, table: Facts) -> Iterator[Finding]:
     yield from _life(watch, table)
     yield from _moved(watch, table)
     yield from _width(watch, table)
+    yield from _rounding(watch, table)
     yield from _unique(watch, table)
     yield from _zones(watch, table)
 
@@ -96,6 +97,23 @@ def _width(watch: Watch, table: Facts) -> Iterator[Finding]:
                 f"{name} takes {real} characters only",
                 "what a person reads is cut there; the ledger keeps the whole.",
                 f'alter table {table.quoted} alter column "{name}" type text;',
+            )
+
+
+def _rounding(watch: Watch, table: Facts) -> Iterator[Finding]:
+    for name in dict.fromkeys(name for names in watch.clocks.values() for name in names):
+        column = table.columns.get(name)
+        if column is None or column.type not in TIMES or column.width is None:
+            continue
+        if Table(watch).column(name).width != column.width:
+            stated = f"{column.type}({column.width})"
+            yield warns(
+                watch.name,
+                "rounding",
+                f"{name} is rounded when it is written, and the watch does not say so",
+                "a task that was just put back may have a time that lies ahead, and is not claimed "
+                "before that.",
+                f"Write `types: {{{name}: {stated}}}` in the watch, then run `migrate --apply`.",
             )
 
 

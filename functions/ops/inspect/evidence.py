@@ -141,7 +141,8 @@ def text_of(word: Any) -> str:
 def read(connection: Connection, table: Facts, status: str, words: Iterable[Any]) -> Evidence:
     """Reads a small table whole; of a large one a sample, and some rows of each word where an index
     leads to them."""
-    columns = [column for column in table.columns.values() if _is_telling(column, status)]
+    unread = {status, *(table.key if len(table.key) == 1 else ())}
+    columns = [column for column in table.columns.values() if _is_telling(column, unread)]
     parts = [part for column in columns for part in _parts(column)]
     name = qualified(table.columns[status])
     statement = (
@@ -161,9 +162,9 @@ def read(connection: Connection, table: Facts, status: str, words: Iterable[Any]
     return evidence
 
 
-def _is_telling(column: Column, status: str) -> bool:
+def _is_telling(column: Column, unread: set[str]) -> bool:
     types = TIMES | NUMBERS | TEXTS | JSONS | {"bool", "uuid"}
-    return column.name != status and (column.type in types or bool(column.labels))
+    return column.name not in unread and (column.type in types or bool(column.labels))
 
 
 def _parts(column: Column) -> list[str]:
@@ -173,12 +174,15 @@ def _parts(column: Column) -> list[str]:
         filled = f"count(*) filter (where pg_column_size({name}) > {EMPTY_BYTES[column.type]})::int"
         return [filled, "null", "null", "0", "0", "null::float8"]
     text = f'left({name}::text, {SHOWN_CHARACTERS}) collate "C"'
-    if column.type in NUMBERS:
+    if column.type in NUMBERS | TIMES:
         least, greatest = f"min({name})::text", f"max({name})::text"
     else:
         least, greatest = f"min({text})", f"max({text})"
-    iso = f"count(*) filter (where {name}::text ~ {literal(ISO_TIME)})"
-    time = moment(column) if column.type in TIMES | NUMBERS | TEXTS else "null::timestamptz"
+    dashed = f"substr({name}, 5, 1) = '-'"  # told much sooner than by the pattern
+    iso = f"count(*) filter (where {dashed} and {name}::text ~ {literal(ISO_TIME)})"
+    time = moment(column) if column.type in TIMES | NUMBERS else "null::timestamptz"
+    if column.type in TEXTS:
+        time = f"case when {dashed} then {moment(column)} end"
     seconds = f"extract(epoch from {time} - now())"
     finite = f"{time} < '9999-01-01' and {time} > '1000-01-01'"
     return [

@@ -387,6 +387,11 @@ def test_a_narrow_error_column_warns(world: World) -> None:
     assert broken(world.examine()) == []
 
 
+def test_a_clock_that_rounds_and_of_which_nobody_said_so_warns(world: World) -> None:
+    world.jobs(started_at="timestamptz(0)")
+    assert "started_at: timestamptz(0)" in world.only_finding("rounding", "warns")
+
+
 def test_a_unique_index_that_names_the_status_warns(world: World) -> None:
     world.jobs("unique (room, status)", room="text")
     assert "jobs_room_status_key" in world.only_finding("unique", "warns")
