@@ -105,7 +105,7 @@ was; where not all were, it says how many.
             cell = self._cells[name, fault]
             title = self._systems[name].title
             lines.append(f"| {title} | {self._sign(name, fault)} | {cell.sentence} |")
-        lines += ["", f"One alone: `{self._command('NAME', fault)}`"]
+        lines += ["", f"One alone, by the script of its system: `{self._command('NAME', fault)}`"]
         return "\n".join(lines)
 
     @staticmethod

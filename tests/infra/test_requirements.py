@@ -10,7 +10,13 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-FILES = ("requirements", "requirements-local", "requirements-dev", "requirements-bench")
+FILES = (
+    "requirements",
+    "requirements-local",
+    "requirements-dev",
+    "requirements-bench",
+    "requirements-board",
+)
 _ENTRY = re.compile(
     r"^([A-Za-z0-9_.-]+)(?:\[[\w,-]+\])?==(\S+)( ; [^\\]+?)? \\\n"
     r"((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
