@@ -14,6 +14,7 @@ from functions.errors import BadRequestError, PolicyError, StoreError
 from functions.page import actions, run_again, views
 from functions.page.current import ASSETS, Page, link, named_watch, page, short
 from functions.page.reasons import REASONS
+from functions.page.timeline import brief
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -39,7 +40,7 @@ def create(page: Page) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters |= {
         "span": _span,
-        "brief": _brief,
+        "brief": brief,
         "moment": _moment,
         "short": short,
         "progress": progress_of,
@@ -55,11 +56,6 @@ def create(page: Page) -> Flask:
 
 def _span(seconds: float | None) -> str:
     return "-" if seconds is None else span(seconds)
-
-
-def _brief(seconds: float) -> str:
-    """A time that may be shorter than a second."""
-    return span(seconds) if seconds >= 10 else f"{seconds:.1f}s"
 
 
 def _moment(seconds: float) -> datetime:

@@ -173,8 +173,15 @@ def _wait(due: float | None, begin: float, end: float, scale: Scale) -> list[Par
 
 def _part(kind: str, begin: float, end: float, scale: Scale, title: str) -> Part:
     seconds = end - begin
-    length = span(seconds) if seconds >= 1 else f"{seconds:.2f}s"
-    return Part(kind, scale(begin), round(scale(end) - scale(begin), 3), f"{title} for {length}")
+    text = f"{title} for {brief(seconds)}"
+    return Part(kind, scale(begin), round(scale(end) - scale(begin), 3), text)
+
+
+def brief(seconds: float) -> str:
+    """A length of time that may be shorter than a second: 0s, 35 ms, 1.7s, 12s, 3h 20m."""
+    if seconds >= 10 or seconds == int(seconds):
+        return span(seconds)
+    return f"{seconds:.1f}s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def _refused(refusal: RefusedWrite) -> str:
@@ -193,7 +200,7 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
         for n in range(int((end - begin) // step) + 1):
             place = axis.place(begin + n * step)
             since = begin - axis.begin
-            label = span(since if n == 0 else n * step)
+            label = brief(since if n == 0 else n * step)
             if n and since:
                 label = f"+{label}"
             if not ticks or place - ticks[-1][0] > TICK_PERCENT:
