@@ -79,7 +79,7 @@ class App:
         from functions.entry.heed import heed
 
         self.heeds_at = time.monotonic() + HEED_SECONDS  # for the other threads, meanwhile
-        self.heeds_at = time.monotonic() + heed(self)
+        self.heeds_at = time.monotonic() + heed(self.store, self.policy, self.settings)
 
     def keys(self, url: str) -> "Keys":
         """The public keys of the issuer that publishes them there."""

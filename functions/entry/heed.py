@@ -5,39 +5,41 @@ import time
 from uuid import NAMESPACE_OID, uuid5
 
 from functions.core import events
-from functions.entry.app import App
+from functions.core.policy import Policy
+from functions.core.settings import Settings
 from functions.errors import StoreError
+from functions.store import Store
 
 INTERVALS = 3.0
 TOLD_EVERY_SECONDS = 3600.0
 
 
-def heed(app: App) -> float:
+def heed(store: Store, policy: Policy, settings: Settings) -> float:
     """Asks the ledger when the sweep ran last. Answers the seconds until it is worth a look again.
     It never fails the request that it is a part of. A sweep that never ran may not be wanted yet:
     `doctor` says so."""
-    every = app.policy.sweep_every
+    every = policy.sweep_every
     try:
-        last = app.store.metrics([], app.policy.own_part)["last_sweep"]
+        last = store.metrics([], policy.own_part)["last_sweep"]
     except (StoreError, KeyError):  # the request itself has reached the database, so this is rare
         return every
     if last is None or last["age"] <= INTERVALS * every:
         return every
     events.emit(events.SWEEP_SILENT, age=round(last["age"]))
-    if app.settings.notify_url:
-        _tell(app, last["age"])
+    if settings.notify_url:
+        _tell(policy, settings, last["age"])
     return TOLD_EVERY_SECONDS
 
 
-def _tell(app: App, age: float) -> None:
+def _tell(policy: Policy, settings: Settings, age: float) -> None:
     """To NOTIFY_URL, at once: the outbox would wait for the sweep. Whoever else notices it in the
     same hour sends the same `webhook-id`."""
     from functions.sweep import notify
 
     hour = int(time.time() // TOLD_EVERY_SECONDS)
     notify.tell_at_once(
-        app.settings,
-        str(uuid5(NAMESPACE_OID, f"sweep_silent {app.policy.own_part} {hour}")),
+        settings,
+        str(uuid5(NAMESPACE_OID, f"sweep_silent {policy.own_part} {hour}")),
         "sweep_silent",
         f"The sweep has not run for {age:.0f} s: tasks that are stuck stay so.",
     )

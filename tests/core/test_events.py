@@ -465,9 +465,8 @@ def notifications(store, rows):
     with responses.RequestsMock() as wire:
         wire.get("https://receiver.example/", status=500)
         ping("https://receiver.example/", time.monotonic() + 60)
-    app = App({})
-    app.store = SimpleNamespace(metrics=lambda *_: {"last_sweep": {"age": 500.0}})
-    heed(app)
+    silent = SimpleNamespace(metrics=lambda *_: {"last_sweep": {"age": 500.0}})
+    heed(silent, policy, Settings.read({}))
 
 
 def waiting(store):
