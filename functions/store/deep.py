@@ -21,7 +21,10 @@ class CutAnswer(dict[str, Any]):
 
 def loads(text: str) -> Any:
     """The JSON that json.loads does not read. Raises ValueError for what is none."""
-    answer = json.loads(_cut(text))
+    try:
+        answer = json.loads(_cut(text))
+    except RecursionError:  # nothing ends what it begins
+        raise ValueError("not JSON") from None
     return CutAnswer(answer) if isinstance(answer, dict) else answer
 
 

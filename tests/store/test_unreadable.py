@@ -68,8 +68,9 @@ def test_what_is_nested_less_deeply_stays_whole_and_the_rest_is_one_text() -> No
     answer = deep.loads(beside)
     assert answer[1] == {"k": [1, 2]}
     assert deep.UNREADABLE in json.dumps(answer[2])
-    with pytest.raises(ValueError, match="Expecting"):
-        deep.loads("[[1")
+    for text, message in {"[[1": "Expecting", "[" * 100_000: "not JSON"}.items():
+        with pytest.raises(ValueError, match=message):
+            deep.loads(text)
 
 
 @pytest.mark.parametrize("answer", [5, True, "text", [{"verdict": "held"}], {"verdict": "other"}])
