@@ -19,7 +19,9 @@ begin
       exit;
     end if;
     begin
-      v_batch := unstuck.@watch@_sweep(v_rules, @batch@, p_sweep, null, p_skip);
+      v_batch := unstuck.@watch@_batch(
+        v_rules, @batch@, p_sweep, gen_random_uuid(), p_skip
+      );
     exception when others then
       p_errors := p_errors || format('%s: %s', '@watch@', sqlerrm);
       p_counts := p_counts || '{"complete": false}';

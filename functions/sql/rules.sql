@@ -61,32 +61,51 @@ create or replace function unstuck.paused_time(
 $$;
 
 -- Until when a task may wait. `pending_for` counts from when it was queued, and anew while workers
--- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn. The time
--- for which its kind was paused is no waiting. `p_turns`: the answer of `turns`.
+-- hold tasks of its kind (`p_held`: when one last did), or, as `p_any_held`, tasks that were queued
+-- before it (`p_front`): then it waits for its turn. The time for which its kind was paused is no
+-- waiting.
+create or replace function unstuck.waits_until(
+  p_queued timestamptz,
+  p_paused interval,
+  p_pending_for interval,
+  p_at_most interval,
+  p_held timestamptz,
+  p_any_held timestamptz,
+  p_front timestamptz
+) returns timestamptz language sql stable as $$
+  select p_paused + least(
+    least(p_queued, '9999-12-31') + p_at_most,
+    greatest(
+      least(p_queued, '9999-12-31'),
+      p_held,
+      case when p_queued >= p_front then p_any_held end
+    ) + p_pending_for
+  )
+$$;
+
+-- The same of a kind, by its rule. `p_turns`: the answer of `turns`.
 create or replace function unstuck.pending_until(
   p_queued timestamptz,
   p_kind text,
   p_rules jsonb,
   p_turns jsonb
 ) returns timestamptz language sql stable as $$
-  select case
-    when p_turns -> '*' ? 'pauses' then unstuck.paused_time(
-      p_kind,
-      least(p_queued, '9999-12-31'),
-      statement_timestamp(),
-      p_turns -> '*' -> 'pauses'
-    )
-    else '0'
-  end + least(
-    least(p_queued, '9999-12-31') + unstuck.pending_at_most(p_rules, p_kind),
-    greatest(
-      least(p_queued, '9999-12-31'),
-      (p_turns -> p_kind ->> 'held')::timestamptz,
-      case
-        when p_queued >= (p_turns -> '*' ->> 'front')::timestamptz then
-          (p_turns -> '*' ->> 'held')::timestamptz
-      end
-    ) + unstuck.rule_seconds(p_rules, p_kind, 'pending_for')
+  select unstuck.waits_until(
+    p_queued,
+    case
+      when p_turns -> '*' ? 'pauses' then unstuck.paused_time(
+        p_kind,
+        least(p_queued, '9999-12-31'),
+        statement_timestamp(),
+        p_turns -> '*' -> 'pauses'
+      )
+      else '0'
+    end,
+    unstuck.rule_seconds(p_rules, p_kind, 'pending_for'),
+    unstuck.pending_at_most(p_rules, p_kind),
+    (p_turns -> p_kind ->> 'held')::timestamptz,
+    (p_turns -> '*' ->> 'held')::timestamptz,
+    (p_turns -> '*' ->> 'front')::timestamptz
   )
 $$;
 
@@ -351,9 +370,10 @@ create or replace function unstuck.rule_at_age(
   end
 $$;
 
--- The rule of a task whose row says how many attempts it has; 0 and null say nothing.
+-- The rule of a task whose row says how many attempts it has; 0 and null say nothing. Stable, as
+-- what it calls: else it is not inlined.
 create or replace function unstuck.rule_of_row(p_rule jsonb, p_attempts integer) returns jsonb
-language sql immutable parallel safe as $$
+language sql stable parallel safe as $$
   select case
     when p_attempts > 0 then
       p_rule || jsonb_build_object('attempts', least(p_attempts, 100))

@@ -21,7 +21,8 @@ create or replace function unstuck.@watch@_turns(
   p_now timestamptz,
   p_rules jsonb,
   p_name text
-) returns jsonb language plpgsql stable set enable_seqscan = off as $$
+) returns jsonb language plpgsql stable
+set enable_seqscan = off set max_parallel_workers_per_gather = 0 as $$
 declare
   v_window constant interval := (
     select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
@@ -68,10 +69,11 @@ begin
           from unstuck.attempts a
           left join @table@ t on t.@key@ = a.task_id::@key_type@
           where a.watch = '@watch@'
-            and a.ended_at > p_now - v_window
+            and coalesce(a.ended_at, 'infinity') > p_now - v_window
+            and a.ended_at is not null
             and a.worker is not null
             and a.sweep_id is null
-          order by a.ended_at desc
+          order by coalesce(a.ended_at, 'infinity') desc  -- its index
           limit 5000
         )
       ) c
@@ -97,6 +99,12 @@ declare
   v_jump    record;
   v_turns   jsonb;
   v_before  timestamptz;
+  v_kinds   text[];  -- that have a rule or were worked on, '' for all others; in this order:
+  v_for     interval[];  -- how long they may wait,
+  v_most    interval[];  -- whatever goes on,
+  v_again   interval[];  -- when a push was sent again,
+  v_held    timestamptz[];  -- and when a worker last held one of them
+  v_all     record;
   v_lost    unstuck.overdue[];
   v_asked   unstuck.overdue[];
   v_waiting unstuck.overdue[];
@@ -175,49 +183,85 @@ begin
     -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to,
     -- not before its push was sent again; and not where that was only just now, for the first time
     -- or after the rule's time was over.
-    v_turns := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
+    v_turns := coalesce(
+      nullif(current_setting('unstuck.turns', true), '')::jsonb,  -- of `batch`
+      unstuck.@watch@_turns(p_now, p_rules, 'pending_for')
+    );
     v_before := unstuck.overdue_before(p_now, p_rules, v_turns);
+    -- what JSON says is read once, not for each row
+    select
+      array_agg(k.kind),
+      array_agg(unstuck.rule_seconds(p_rules, k.kind, 'pending_for')),
+      array_agg(unstuck.pending_at_most(p_rules, k.kind)),
+      array_agg(unstuck.rule_seconds(p_rules, k.kind, 'redispatch_after')),
+      array_agg((v_turns -> k.kind ->> 'held')::timestamptz)
+    into v_kinds, v_for, v_most, v_again, v_held
+    from (
+      select n.kind
+      from (select jsonb_object_keys(p_rules || v_turns) as kind union select '') n
+      where n.kind <> '*'
+      order by n.kind <> ''
+    ) k;
+    select
+      (v_turns -> '*' ->> 'held')::timestamptz as held,
+      (v_turns -> '*' ->> 'front')::timestamptz as front,
+      v_turns -> '*' -> 'pauses' as pauses
+    into v_all;
     select array_agg(unstuck.unclaimed(
       d.task_id, d.kind, l.number, l.tries, d.had_turns, p_now - unstuck.finite(d.until)
     ))
     into v_waiting
     from (
       select
-        t.@key@::text as task_id,
+        q.task_id,
         @kind(t)@ as kind,
         c.until,
-        c.until = q.at + unstuck.pending_at_most(p_rules, @kind(t)@)
-          and c.until > q.at + unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
+        c.until = q.at + v_most[q.kind_number] and c.until > q.at + v_for[q.kind_number]
           as had_turns
       from @table@ t
       cross join lateral (
-        select @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end as at
+        select
+          t.@key@::text as task_id,
+          coalesce(array_position(v_kinds, @kind(t)@), 1) as kind_number,
+          @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end as at
         offset 0  -- computed once
       ) q
       cross join lateral (
-        select unstuck.pending_until(q.at, @kind(t)@, p_rules, v_turns) as until
+        select unstuck.waits_until(
+          q.at,
+          case
+            when v_all.pauses is not null then unstuck.paused_time(
+              @kind(t)@, least(q.at, '9999-12-31'), statement_timestamp(), v_all.pauses
+            )
+            else '0'
+          end,
+          v_for[q.kind_number],
+          v_most[q.kind_number],
+          v_held[q.kind_number],
+          v_all.held,
+          v_all.front
+        ) as until
         offset 0
       ) c
       left join lateral (
         select p.at, p.times
         from unstuck.dispatches p
-        where p.watch = '@watch@' and p.task_id = t.@key@::text
+        where p.watch = '@watch@' and p.task_id = q.task_id
         offset 0  -- asked by its key: what was small when the plan was made may grow
       ) p on true
       where @is_claimable(t)@
         and @queued_bound(t)@ <= v_before
         and case when p_task is null then true else t.@key@ = p_task::@key_type@ end
-        and case when t.@key@::text <> all (p_skip)
+        and case when q.task_id <> all (p_skip)
           and c.until <= p_now
           -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
           and (not v_pushes or p_task is not null or p.at >= @queued(t)@)
           and (
-            (p.times = 1 or p.at >= c.until)
-            and p.at > p_now - unstuck.rule_seconds(p_rules, @kind(t)@, 'redispatch_after')
+            (p.times = 1 or p.at >= c.until) and p.at > p_now - v_again[q.kind_number]
           ) is not true
           and not exists (
             select from unstuck.attempts a
-            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+            where a.watch = '@watch@' and a.task_id = q.task_id and a.ended_at is null
             offset 0
           )
         then true end
@@ -328,6 +372,8 @@ create or replace function unstuck.@watch@_apply(
   p_found unstuck.overdue[],
   p_sweep bigint
 ) returns void language plpgsql set enable_seqscan = off as $$
+declare
+  v_called text[];  -- tasks whose own callback is to be told
 begin
   @as_role@
   update unstuck.attempts a
@@ -359,42 +405,52 @@ begin
     x.error,
     p_now + make_interval(secs => x.retry_after),
     coalesce(p_sweep, 0),
-    coalesce((  -- the next attempt starts with what the last one had done
+    case when x.state = 'pending' then coalesce((  -- the next attempt starts with what is done
       select a.checkpoint
       from unstuck.attempts a
-      where x.state = 'pending'
-        and a.watch = '@watch@'
+      where a.watch = '@watch@'
         and a.task_id = x.task_id
         and a.number = x.number - 1
         and a.outcome not in ('completed', 'failed', 'cancelled')
-    ), '{}')
+    ), '{}') else '{}' end
   from unnest(p_found) x
   where not x.live;
 
   perform set_config('unstuck.override', '@watch@' || '/' || pg_trigger_depth(), true);
-  update @table@ t
-  set @move(t, x)@
-  from (
-    select
-      u.*,
-      p_now + make_interval(secs => u.retry_after) as retry_at,
-      null::jsonb as result
-    from unnest(p_found) u
-  ) x
-  where x.state <> 'overtaken'
-    and t.@key@ = x.task_id::@key_type@
-    and @state_by_word(t)@ = x.was;
+  with moved as (
+    update @table@ t
+    set @move(t, x)@
+    from (
+      select
+        u.*,
+        p_now + make_interval(secs => u.retry_after) as retry_at,
+        null::jsonb as result
+      from unnest(p_found) u
+    ) x
+    where x.state <> 'overtaken'
+      and t.@key@ = x.task_id::@key_type@
+      and @state_by_word(t)@ = x.was
+    returning x.task_id, x.state, @callback(t)@ as callback
+  )
+  select array_agg(m.task_id)
+  into v_called
+  from moved m
+  where m.state in ('failed', 'cancelled') and m.callback is not null;
   perform set_config('unstuck.override', '', true);
 
   @each_on_failed(p_found)@
   @each_on_cancelled(p_found)@
-  if @has_callback@ or exists (
-    select from unnest(p_found) x
-    where replace(x.state, 'pending', 'retried') in (@told_outcomes@)
-  ) then
+  -- Mostly nobody is to be told: then no row is read for it.
+  if v_called is not null
+    or (@tells_always@ or exists (select from unstuck.addresses d where unstuck.hears(d)))
+    and exists (
+      select from unnest(p_found) x
+      where replace(x.state, 'pending', 'retried') in (@told_outcomes@)
+    )
+  then
     perform unstuck.@watch@_tell(array_agg(x.task_id), array_agg(x.number))
     from unnest(p_found) x
-    where @has_callback@
+    where x.task_id = any (v_called)
       or replace(x.state, 'pending', 'retried') in (@told_outcomes@);
   end if;
 end $$;

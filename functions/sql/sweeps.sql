@@ -202,46 +202,49 @@ create or replace function unstuck.bridge(p_watch text, p_task text) returns int
 language plpgsql as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
-  v_count integer := 0;
+  v_count integer;
 begin
-  if exists (
+  if p_task is not null and not exists (
     select from unstuck.attempts a
+    where a.watch = p_watch
+      and a.task_id = p_task
+      and a.ended_at is null
+      and a.lease_until <= v_now
+      and not a.extended
+  ) then
+    return 0;
+  end if;
+  if not exists (select from unstuck.silences(v_now)) then
+    return 0;  -- as mostly: then the live attempts are not read
+  end if;
+  with silences as materialized (
+    select * from unstuck.silences(v_now)
+  ), silent as materialized (
+    select a.watch, a.task_id, a.number, l.ends
+    from unstuck.attempts a
+    join lateral (
+      select max(s.ends) as ends
+      from silences s
+      where a.beat_at <= s.begins
+        and a.lease_until > s.begins
+        and s.ends - s.begins > a.lease / 2
+    ) l on l.ends + a.lease > v_now
     where a.watch = p_watch
       and a.ended_at is null
       and a.lease_until <= v_now
       and a.deadline_at > v_now
       and not a.extended
       and (p_task is null or a.task_id = p_task)
-  ) then
-    with silences as materialized (
-      select * from unstuck.silences(v_now)
-    ), silent as materialized (
-      select a.watch, a.task_id, a.number, l.ends
-      from unstuck.attempts a
-      join lateral (
-        select max(s.ends) as ends
-        from silences s
-        where a.beat_at <= s.begins
-          and a.lease_until > s.begins
-          and s.ends - s.begins > a.lease / 2
-      ) l on l.ends + a.lease > v_now
-      where a.watch = p_watch
-        and a.ended_at is null
-        and a.lease_until <= v_now
-        and a.deadline_at > v_now
-        and not a.extended
-        and (p_task is null or a.task_id = p_task)
-      for update of a skip locked
-    )
-    update unstuck.attempts a
-    set lease_until = s.ends + a.lease,
-        extended = true
-    from silent s
-    where a.watch = s.watch
-      and a.task_id = s.task_id
-      and a.number = s.number;
-    get diagnostics v_count = row_count;
-  end if;
+    for update of a skip locked
+  )
+  update unstuck.attempts a
+  set lease_until = s.ends + a.lease,
+      extended = true
+  from silent s
+  where a.watch = s.watch
+    and a.task_id = s.task_id
+    and a.number = s.number;
+  get diagnostics v_count = row_count;
   return v_count;
 end $$;
 

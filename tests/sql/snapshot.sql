@@ -411,6 +411,20 @@ where j.at > clock_timestamp() - interval '30 days'
 limit 1
 on conflict do nothing;
 
+-- 0024_worked
+-- What workers did last, without the ends that a sweep wrote between: after a sweep of many tasks
+-- each batch, and each poll, walked past all of them. By an expression, so that the planner cannot
+-- take the index of all ends for as good.
+create index if not exists attempts_worked
+on unstuck.attempts (watch, (coalesce(ended_at, 'infinity')))
+where ended_at is not null and worker is not null and sweep_id is null;
+
+-- 0025_turns
+-- What workers did last, as a run of the sweep has read it for its batches, and when.
+alter table unstuck.sweeps
+  add column if not exists turns    jsonb,
+  add column if not exists turns_at timestamptz;
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -475,32 +489,51 @@ create or replace function unstuck.paused_time(
 $$;
 
 -- Until when a task may wait. `pending_for` counts from when it was queued, and anew while workers
--- hold tasks of its kind, or tasks that were queued before it: then it waits for its turn. The time
--- for which its kind was paused is no waiting. `p_turns`: the answer of `turns`.
+-- hold tasks of its kind (`p_held`: when one last did), or, as `p_any_held`, tasks that were queued
+-- before it (`p_front`): then it waits for its turn. The time for which its kind was paused is no
+-- waiting.
+create or replace function unstuck.waits_until(
+  p_queued timestamptz,
+  p_paused interval,
+  p_pending_for interval,
+  p_at_most interval,
+  p_held timestamptz,
+  p_any_held timestamptz,
+  p_front timestamptz
+) returns timestamptz language sql stable as $$
+  select p_paused + least(
+    least(p_queued, '9999-12-31') + p_at_most,
+    greatest(
+      least(p_queued, '9999-12-31'),
+      p_held,
+      case when p_queued >= p_front then p_any_held end
+    ) + p_pending_for
+  )
+$$;
+
+-- The same of a kind, by its rule. `p_turns`: the answer of `turns`.
 create or replace function unstuck.pending_until(
   p_queued timestamptz,
   p_kind text,
   p_rules jsonb,
   p_turns jsonb
 ) returns timestamptz language sql stable as $$
-  select case
-    when p_turns -> '*' ? 'pauses' then unstuck.paused_time(
-      p_kind,
-      least(p_queued, '9999-12-31'),
-      statement_timestamp(),
-      p_turns -> '*' -> 'pauses'
-    )
-    else '0'
-  end + least(
-    least(p_queued, '9999-12-31') + unstuck.pending_at_most(p_rules, p_kind),
-    greatest(
-      least(p_queued, '9999-12-31'),
-      (p_turns -> p_kind ->> 'held')::timestamptz,
-      case
-        when p_queued >= (p_turns -> '*' ->> 'front')::timestamptz then
-          (p_turns -> '*' ->> 'held')::timestamptz
-      end
-    ) + unstuck.rule_seconds(p_rules, p_kind, 'pending_for')
+  select unstuck.waits_until(
+    p_queued,
+    case
+      when p_turns -> '*' ? 'pauses' then unstuck.paused_time(
+        p_kind,
+        least(p_queued, '9999-12-31'),
+        statement_timestamp(),
+        p_turns -> '*' -> 'pauses'
+      )
+      else '0'
+    end,
+    unstuck.rule_seconds(p_rules, p_kind, 'pending_for'),
+    unstuck.pending_at_most(p_rules, p_kind),
+    (p_turns -> p_kind ->> 'held')::timestamptz,
+    (p_turns -> '*' ->> 'held')::timestamptz,
+    (p_turns -> '*' ->> 'front')::timestamptz
   )
 $$;
 
@@ -765,9 +798,10 @@ create or replace function unstuck.rule_at_age(
   end
 $$;
 
--- The rule of a task whose row says how many attempts it has; 0 and null say nothing.
+-- The rule of a task whose row says how many attempts it has; 0 and null say nothing. Stable, as
+-- what it calls: else it is not inlined.
 create or replace function unstuck.rule_of_row(p_rule jsonb, p_attempts integer) returns jsonb
-language sql immutable parallel safe as $$
+language sql stable parallel safe as $$
   select case
     when p_attempts > 0 then
       p_rule || jsonb_build_object('attempts', least(p_attempts, 100))
@@ -1700,46 +1734,49 @@ create or replace function unstuck.bridge(p_watch text, p_task text) returns int
 language plpgsql as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
-  v_count integer := 0;
+  v_count integer;
 begin
-  if exists (
+  if p_task is not null and not exists (
     select from unstuck.attempts a
+    where a.watch = p_watch
+      and a.task_id = p_task
+      and a.ended_at is null
+      and a.lease_until <= v_now
+      and not a.extended
+  ) then
+    return 0;
+  end if;
+  if not exists (select from unstuck.silences(v_now)) then
+    return 0;  -- as mostly: then the live attempts are not read
+  end if;
+  with silences as materialized (
+    select * from unstuck.silences(v_now)
+  ), silent as materialized (
+    select a.watch, a.task_id, a.number, l.ends
+    from unstuck.attempts a
+    join lateral (
+      select max(s.ends) as ends
+      from silences s
+      where a.beat_at <= s.begins
+        and a.lease_until > s.begins
+        and s.ends - s.begins > a.lease / 2
+    ) l on l.ends + a.lease > v_now
     where a.watch = p_watch
       and a.ended_at is null
       and a.lease_until <= v_now
       and a.deadline_at > v_now
       and not a.extended
       and (p_task is null or a.task_id = p_task)
-  ) then
-    with silences as materialized (
-      select * from unstuck.silences(v_now)
-    ), silent as materialized (
-      select a.watch, a.task_id, a.number, l.ends
-      from unstuck.attempts a
-      join lateral (
-        select max(s.ends) as ends
-        from silences s
-        where a.beat_at <= s.begins
-          and a.lease_until > s.begins
-          and s.ends - s.begins > a.lease / 2
-      ) l on l.ends + a.lease > v_now
-      where a.watch = p_watch
-        and a.ended_at is null
-        and a.lease_until <= v_now
-        and a.deadline_at > v_now
-        and not a.extended
-        and (p_task is null or a.task_id = p_task)
-      for update of a skip locked
-    )
-    update unstuck.attempts a
-    set lease_until = s.ends + a.lease,
-        extended = true
-    from silent s
-    where a.watch = s.watch
-      and a.task_id = s.task_id
-      and a.number = s.number;
-    get diagnostics v_count = row_count;
-  end if;
+    for update of a skip locked
+  )
+  update unstuck.attempts a
+  set lease_until = s.ends + a.lease,
+      extended = true
+  from silent s
+  where a.watch = s.watch
+    and a.task_id = s.task_id
+    and a.number = s.number;
+  get diagnostics v_count = row_count;
   return v_count;
 end $$;
 
@@ -4057,7 +4094,8 @@ create or replace function unstuck.tasks_turns(
   p_now timestamptz,
   p_rules jsonb,
   p_name text
-) returns jsonb language plpgsql stable set enable_seqscan = off as $$
+) returns jsonb language plpgsql stable
+set enable_seqscan = off set max_parallel_workers_per_gather = 0 as $$
 declare
   v_window constant interval := (
     select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
@@ -4104,10 +4142,11 @@ begin
           from unstuck.attempts a
           left join "public"."tasks" t on t."id" = a.task_id::uuid
           where a.watch = 'tasks'
-            and a.ended_at > p_now - v_window
+            and coalesce(a.ended_at, 'infinity') > p_now - v_window
+            and a.ended_at is not null
             and a.worker is not null
             and a.sweep_id is null
-          order by a.ended_at desc
+          order by coalesce(a.ended_at, 'infinity') desc  -- its index
           limit 5000
         )
       ) c
@@ -4133,6 +4172,12 @@ declare
   v_jump    record;
   v_turns   jsonb;
   v_before  timestamptz;
+  v_kinds   text[];  -- that have a rule or were worked on, '' for all others; in this order:
+  v_for     interval[];  -- how long they may wait,
+  v_most    interval[];  -- whatever goes on,
+  v_again   interval[];  -- when a push was sent again,
+  v_held    timestamptz[];  -- and when a worker last held one of them
+  v_all     record;
   v_lost    unstuck.overdue[];
   v_asked   unstuck.overdue[];
   v_waiting unstuck.overdue[];
@@ -4211,49 +4256,85 @@ begin
     -- Pending for longer than the rule, and not waiting for its turn. Where workers are pushed to,
     -- not before its push was sent again; and not where that was only just now, for the first time
     -- or after the rule's time was over.
-    v_turns := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
+    v_turns := coalesce(
+      nullif(current_setting('unstuck.turns', true), '')::jsonb,  -- of `batch`
+      unstuck.tasks_turns(p_now, p_rules, 'pending_for')
+    );
     v_before := unstuck.overdue_before(p_now, p_rules, v_turns);
+    -- what JSON says is read once, not for each row
+    select
+      array_agg(k.kind),
+      array_agg(unstuck.rule_seconds(p_rules, k.kind, 'pending_for')),
+      array_agg(unstuck.pending_at_most(p_rules, k.kind)),
+      array_agg(unstuck.rule_seconds(p_rules, k.kind, 'redispatch_after')),
+      array_agg((v_turns -> k.kind ->> 'held')::timestamptz)
+    into v_kinds, v_for, v_most, v_again, v_held
+    from (
+      select n.kind
+      from (select jsonb_object_keys(p_rules || v_turns) as kind union select '') n
+      where n.kind <> '*'
+      order by n.kind <> ''
+    ) k;
+    select
+      (v_turns -> '*' ->> 'held')::timestamptz as held,
+      (v_turns -> '*' ->> 'front')::timestamptz as front,
+      v_turns -> '*' -> 'pauses' as pauses
+    into v_all;
     select array_agg(unstuck.unclaimed(
       d.task_id, d.kind, l.number, l.tries, d.had_turns, p_now - unstuck.finite(d.until)
     ))
     into v_waiting
     from (
       select
-        t."id"::text as task_id,
+        q.task_id,
         t."kind" as kind,
         c.until,
-        c.until = q.at + unstuck.pending_at_most(p_rules, t."kind")
-          and c.until > q.at + unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
+        c.until = q.at + v_most[q.kind_number] and c.until > q.at + v_for[q.kind_number]
           as had_turns
       from "public"."tasks" t
       cross join lateral (
-        select t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end as at
+        select
+          t."id"::text as task_id,
+          coalesce(array_position(v_kinds, t."kind"), 1) as kind_number,
+          t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end as at
         offset 0  -- computed once
       ) q
       cross join lateral (
-        select unstuck.pending_until(q.at, t."kind", p_rules, v_turns) as until
+        select unstuck.waits_until(
+          q.at,
+          case
+            when v_all.pauses is not null then unstuck.paused_time(
+              t."kind", least(q.at, '9999-12-31'), statement_timestamp(), v_all.pauses
+            )
+            else '0'
+          end,
+          v_for[q.kind_number],
+          v_most[q.kind_number],
+          v_held[q.kind_number],
+          v_all.held,
+          v_all.front
+        ) as until
         offset 0
       ) c
       left join lateral (
         select p.at, p.times
         from unstuck.dispatches p
-        where p.watch = 'tasks' and p.task_id = t."id"::text
+        where p.watch = 'tasks' and p.task_id = q.task_id
         offset 0  -- asked by its key: what was small when the plan was made may grow
       ) p on true
       where t."status" = 'pending'
         and t."scheduled_at" <= v_before
         and case when p_task is null then true else t."id" = p_task::uuid end
-        and case when t."id"::text <> all (p_skip)
+        and case when q.task_id <> all (p_skip)
           and c.until <= p_now
           -- A poll ends it all the same: it may be the only path to an end while no scheduler runs.
           and (not v_pushes or p_task is not null or p.at >= t."scheduled_at")
           and (
-            (p.times = 1 or p.at >= c.until)
-            and p.at > p_now - unstuck.rule_seconds(p_rules, t."kind", 'redispatch_after')
+            (p.times = 1 or p.at >= c.until) and p.at > p_now - v_again[q.kind_number]
           ) is not true
           and not exists (
             select from unstuck.attempts a
-            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+            where a.watch = 'tasks' and a.task_id = q.task_id and a.ended_at is null
             offset 0
           )
         then true end
@@ -4364,6 +4445,8 @@ create or replace function unstuck.tasks_apply(
   p_found unstuck.overdue[],
   p_sweep bigint
 ) returns void language plpgsql set enable_seqscan = off as $$
+declare
+  v_called text[];  -- tasks whose own callback is to be told
 begin
   null;
   update unstuck.attempts a
@@ -4395,21 +4478,21 @@ begin
     x.error,
     p_now + make_interval(secs => x.retry_after),
     coalesce(p_sweep, 0),
-    coalesce((  -- the next attempt starts with what the last one had done
+    case when x.state = 'pending' then coalesce((  -- the next attempt starts with what is done
       select a.checkpoint
       from unstuck.attempts a
-      where x.state = 'pending'
-        and a.watch = 'tasks'
+      where a.watch = 'tasks'
         and a.task_id = x.task_id
         and a.number = x.number - 1
         and a.outcome not in ('completed', 'failed', 'cancelled')
-    ), '{}')
+    ), '{}') else '{}' end
   from unnest(p_found) x
   where not x.live;
 
   perform set_config('unstuck.override', 'tasks' || '/' || pg_trigger_depth(), true);
-  update "public"."tasks" t
-  set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
+  with moved as (
+    update "public"."tasks" t
+    set "status" = case x.state when 'pending' then 'pending' when 'completed' then 'completed' when 'cancelled' then 'cancelled' else 'failed' end,
     "error_message" = case x.state when 'failed' then x.error end,
     "reason" = case x.state when 'failed' then x.reason end,
     "result" = case x.state when 'completed' then x.result else t."result" end,
@@ -4417,27 +4500,37 @@ begin
     "turn" = case when x.state = 'pending' and t."status" in ('completed', 'failed', 'cancelled') then null else t.turn end,
     "finished_at" = case when x.state <> 'pending' then clock_timestamp() end,
     "updated_at" = clock_timestamp()
-  from (
-    select
-      u.*,
-      p_now + make_interval(secs => u.retry_after) as retry_at,
-      null::jsonb as result
-    from unnest(p_found) u
-  ) x
-  where x.state <> 'overtaken'
-    and t."id" = x.task_id::uuid
-    and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = x.was;
+    from (
+      select
+        u.*,
+        p_now + make_interval(secs => u.retry_after) as retry_at,
+        null::jsonb as result
+      from unnest(p_found) u
+    ) x
+    where x.state <> 'overtaken'
+      and t."id" = x.task_id::uuid
+      and case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = x.was
+    returning x.task_id, x.state, t."callback_url" as callback
+  )
+  select array_agg(m.task_id)
+  into v_called
+  from moved m
+  where m.state in ('failed', 'cancelled') and m.callback is not null;
   perform set_config('unstuck.override', '', true);
 
   null;
   null;
-  if true or exists (
-    select from unnest(p_found) x
-    where replace(x.state, 'pending', 'retried') in ('failed')
-  ) then
+  -- Mostly nobody is to be told: then no row is read for it.
+  if v_called is not null
+    or (false or exists (select from unstuck.addresses d where unstuck.hears(d)))
+    and exists (
+      select from unnest(p_found) x
+      where replace(x.state, 'pending', 'retried') in ('failed')
+    )
+  then
     perform unstuck.tasks_tell(array_agg(x.task_id), array_agg(x.number))
     from unnest(p_found) x
-    where true
+    where x.task_id = any (v_called)
       or replace(x.state, 'pending', 'retried') in ('failed');
   end if;
 end $$;
@@ -4846,7 +4939,8 @@ end $$;
 
 -- batch: one batch of a sweep's run, named by the caller. A batch whose answer was lost is not
 -- swept again: what it did is read from the ledger, so that each task is reported once. While the
--- first call still runs, the second waits.
+-- first call still runs, the second waits. What workers did last (`turns`) is read once in a second
+-- for all batches of the run; where nobody needs it, it is not kept.
 create or replace function unstuck.tasks_batch(
   p_rules jsonb,
   p_limit integer,
@@ -4857,9 +4951,10 @@ create or replace function unstuck.tasks_batch(
 declare
   v_now    timestamptz;
   v_last   record;
+  v_turns  jsonb;
   v_answer json;
 begin
-  select s.batch, s.batch_at
+  select s.batch, s.batch_at, s.turns, s.turns_at
   into v_last
   from unstuck.sweeps s
   where s.id = p_sweep
@@ -4890,10 +4985,21 @@ begin
     );
   end if;
   v_now := clock_timestamp();
+  if v_last.turns_at > v_now - interval '1 second' then
+    v_turns := v_last.turns -> 'tasks';
+  end if;
+  if v_turns is null then
+    v_last.turns_at := v_now;
+    v_turns := nullif(unstuck.tasks_turns(v_now, p_rules, 'pending_for'), '{}');
+  end if;
+  perform set_config('unstuck.turns', coalesce(v_turns::text, ''), true);
   v_answer := unstuck.tasks_sweep(p_rules, p_limit, p_sweep, null, p_skip);
+  perform set_config('unstuck.turns', '', true);
   update unstuck.sweeps s
   set batch = p_batch,
-      batch_at = v_now
+      batch_at = v_now,
+      turns = case when v_turns is not null then jsonb_build_object('tasks', v_turns) end,
+      turns_at = v_last.turns_at
   where s.id = p_sweep;
   return v_answer;
 end $$;
