@@ -1736,18 +1736,16 @@ declare
   v_now   constant timestamptz := clock_timestamp();
   v_count integer;
 begin
-  if p_task is not null and not exists (
+  -- Any that ran out, extended or not: of many the first is found at once. Mostly there was no
+  -- silence, and then they are not read.
+  if not exists (
     select from unstuck.attempts a
     where a.watch = p_watch
-      and a.task_id = p_task
       and a.ended_at is null
       and a.lease_until <= v_now
-      and not a.extended
-  ) then
+      and (p_task is null or a.task_id = p_task)
+  ) or not exists (select from unstuck.silences(v_now)) then
     return 0;
-  end if;
-  if not exists (select from unstuck.silences(v_now)) then
-    return 0;  -- as mostly: then the live attempts are not read
   end if;
   with silences as materialized (
     select * from unstuck.silences(v_now)
