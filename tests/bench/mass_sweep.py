@@ -96,14 +96,18 @@ class Case:
             self._connection.execute(f"{self._update} where id = %s", row)
 
     def _fresh(self, *, held: bool) -> list[str]:
-        """Overdue tasks in place of those of the round before."""
-        self._connection.execute("""
-            with gone as (delete from public.tasks where status <> 'completed' returning id::text)
-            delete from unstuck.attempts a using gone where a.watch = 'tasks'
-              and a.task_id = gone.id""")
-        if self._state == "pending":
-            ids = add_pending(self._connection, self._count, "1 h")
-        else:
-            ids = add_running(self._connection, self._count, "-1 m", held=held)
-        settle_down(self._connection)
-        return ids
+        return fresh(self._connection, self._state, self._count, held=held)
+
+
+def fresh(connection: Connection, state: str, count: int, *, held: bool) -> list[str]:
+    """Overdue tasks in place of those of the round before. Returns their ids."""
+    connection.execute("""
+        with gone as (delete from public.tasks where status <> 'completed' returning id::text)
+        delete from unstuck.attempts a using gone where a.watch = 'tasks'
+          and a.task_id = gone.id""")
+    if state == "pending":
+        ids = add_pending(connection, count, "1 h")
+    else:
+        ids = add_running(connection, count, "-1 m", held=held)
+    settle_down(connection)
+    return ids

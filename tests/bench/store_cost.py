@@ -30,7 +30,7 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     with ExitStack() as open_:
         stores: dict[str, Store] = {"psycopg": PostgresStore(dsn)}
         if found_postgrest():
-            stores["the REST API"] = _rest(open_.enter_context(Supabase(dsn)))
+            stores["the REST API"] = rest(open_.enter_context(Supabase(dsn)))
         for store in stores.values():
             open_.enter_context(closing(store))
             _tasks(store, 1)
@@ -41,7 +41,7 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
         ]
 
 
-def _rest(stack: Supabase) -> SupabaseStore:
+def rest(stack: Supabase) -> SupabaseStore:
     """PostgREST without the gateway of the tests, which is in this very process: its path is not
     below /rest/v1."""
     store = SupabaseStore(stack.rest_url, SERVICE_JWT)
