@@ -43,6 +43,8 @@ ALL = [
     "0021_turn_index.tasks",
     "0023_withdrawn",
     "0024_clock_mark",
+    "0025_worked",
+    "0026_turns",
     "shared",
     "verbs.tasks",
 ]

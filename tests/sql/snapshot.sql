@@ -411,7 +411,7 @@ where j.at > clock_timestamp() - interval '30 days'
 limit 1
 on conflict do nothing;
 
--- 0024_worked
+-- 0025_worked
 -- What workers did last, without the ends that a sweep wrote between: after a sweep of many tasks
 -- each batch, and each poll, walked past all of them. By an expression, so that the planner cannot
 -- take the index of all ends for as good.
@@ -419,7 +419,7 @@ create index if not exists attempts_worked
 on unstuck.attempts (watch, (coalesce(ended_at, 'infinity')))
 where ended_at is not null and worker is not null and sweep_id is null;
 
--- 0025_turns
+-- 0026_turns
 -- What workers did last, as a run of the sweep has read it for its batches, and when.
 alter table unstuck.sweeps
   add column if not exists turns    jsonb,
