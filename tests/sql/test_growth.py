@@ -183,3 +183,19 @@ def test_of_several_kinds_the_most_urgent_task_is_claimed_first(db, store):
     )
     answers = [store.claim(WATCH, None, "w", ["a", "b", "c"]) for _ in range(4)]
     assert [answer.kind for answer in answers] == ["c", "b", "a", "a"]
+
+
+def test_what_a_sweep_has_ended_is_not_read_to_know_what_workers_did(db):
+    db.execute(FILL.encode())
+    db.execute("update unstuck.attempts set ended_at = now() - interval '1 m', sweep_id = 1")
+    db.execute(
+        "insert into public.tasks (kind, scheduled_at) values ('image', now() - interval '1 h')"
+    )
+    db.execute("analyze")
+    turns = "select unstuck.tasks_turns(now(), %s, 'pending_for')"
+    db.execute(turns, (WATCH.rules_json,))
+    db.execute("select pg_stat_force_next_flush()")
+    before = value(db, READ)["attempts"]
+    db.execute(turns, (WATCH.rules_json,))
+    db.execute("select pg_stat_force_next_flush()")
+    assert value(db, READ)["attempts"] - before < 10
