@@ -66,6 +66,7 @@ TESTS = {
         "tests/infra/test_terraform.py",
         "tests/infra/test_day_two.py",
         "tests/infra/test_commands.py",
+        "tests/infra/test_examples.py",
     ],
 }
 LEFT_OUT = ("broken_link", "name_that_changes", "formatted", "second_plan", "is_in_the_plan")
