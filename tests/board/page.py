@@ -79,9 +79,10 @@ was; where not all were, it says how many.
   from the rows of each system's tables; not from what a system says of itself.
 - **held**: the task came to its end, no late result was accepted, no healthy task was executed
   again, no limit of tries was passed, and a failure has a reason. **broken**: one of these did not
-  hold, or the next state did not come within four time-outs and 5 seconds. **n/a**: does not apply.
+  hold, or the next state did not come within four time-outs and 5 seconds (20 seconds where the
+  time-out is hours). **n/a**: does not apply.
 - The time is from the fault to the next state: another execution begins, or the row no longer says
-  that the task runs. It depends on the machine and on the settings below; the verdicts do not.
+  that the task runs. It depends on the machine and on the settings below.
 - Time-outs are short so that a run ends soon. Each system is set as its documentation says, for a
   fast rescue ([settings](#settings)). Authors of a system: a cell that you do not believe runs
   alone by one command, without Unstuck; we gladly change a setting."""
