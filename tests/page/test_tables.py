@@ -85,7 +85,7 @@ def test_the_day_says_how_many_ended_how_well_and_how_long_tasks_waited(here):
     text = read(here.get("/part/day", watch="tasks"))
     assert "Ended 4 Completed 75.0 % Wait for a worker" in text
     assert "A sample of 4." in text
-    assert re.search(r"Wait for a worker \d+ ms 95 %: \d+ ms Rescued 0", text)
+    assert re.search(r"Wait for a worker [\d.]+( m)?s 95 %: [\d.]+( m)?s Rescued 0", text)
 
 
 def _completed(here: Here) -> None:

@@ -1,9 +1,11 @@
 """Claim over each store."""
 
+import json
 from collections import Counter
 from uuid import uuid4
 
 import pytest
+from psycopg.errors import InvalidParameterValue
 
 from functions.core.answers import ClaimRefusal, NotClaimed
 from functions.core.record import plain
@@ -26,6 +28,25 @@ from tests.store.steps import (
     settled,
     swept,
 )
+
+
+RULE_KEYS = ("pending_for", "run_for", "attempts", "lease", "on_lost", "backoff_first")
+
+
+class TestRules:
+    """A worker that sends the rules itself (docs/how-to/pull-workers.md)."""
+
+    @pytest.mark.parametrize("missing", [*RULE_KEYS, "*"])
+    def test_rules_that_lack_something_are_an_error_and_not_a_none(self, db, tasks, missing):
+        rules = json.loads(tasks.rules_json)
+        del (rules if missing == "*" else rules["*"])[missing]
+        with pytest.raises(InvalidParameterValue) as error:
+            db.execute("select unstuck.tasks_claim(null, 'gpu-7', %s)", (json.dumps(rules),))
+        assert error.value.diag.message_hint == "Send what `unstuck sql --rules` prints."
+
+    def test_no_rules_are_an_error_too(self, db):
+        with pytest.raises(InvalidParameterValue):
+            db.execute("select unstuck.tasks_claim(null, 'gpu-7', '{}')")
 
 
 class TestClaim:
