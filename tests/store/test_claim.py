@@ -29,7 +29,6 @@ from tests.store.steps import (
     swept,
 )
 
-
 RULE_KEYS = ("pending_for", "run_for", "attempts", "lease", "on_lost", "backoff_first")
 
 
