@@ -1,0 +1,139 @@
+"""m: what the choice of the next task costs: a claim under a limit against one without, by 16
+clients; and with a million waiting against a thousand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from functions.core.policy import load
+from functions.core.record import replace
+from functions.ops.postgres.embedded import Postgres
+from tests.bench.figures import Figure, in_turns, middle, ratio
+from tests.bench.pgbench import per_second
+from tests.bench.server import add_pending, connected, make_database, settle_down
+
+CLIENTS = 16
+JOBS = 16_000
+FEW, MANY = 1_000, 1_000_000
+CLAIMS = 200
+ROUNDS = 3
+OWNERS = 100
+
+LIMITS = {
+    "without a limit": None,
+    "with a limit of running": 4 * CLIENTS,
+}
+TIMED = """
+with begun as materialized (select clock_timestamp() as at),
+claimed as materialized (
+  select unstuck.tasks_claim(null, 'bench', :rules) as answer, begun.at from begun
+),
+noted as (
+  insert into claims select clock_timestamp() - at from claimed
+)
+select answer ->> 'task_id' as id, answer ->> 'token' as token from claimed \\gset job_
+select unstuck.tasks_settle(:job_id, :job_token, 'complete', null, '{}');
+"""
+"""The time of the claim is that of the server, without its commit."""
+CLAIM = "select unstuck.tasks_claim(null, 'bench', :rules);\n"
+WAITING = """
+insert into public.tasks (kind, input, owner, scheduled_at, created_at, updated_at, turn)
+select 'image', '{}', case when %(owners)s > 0 then 'user-' || n %% %(owners)s end, at, at, at, at
+from generate_series(1, %(count)s) n, lateral (
+  select now() - n * interval '10 us' as at
+) c
+"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    name: str
+    owners: int
+    running: int | None = None
+    """The limit of those that run at once."""
+
+
+CHOICES = (
+    Choice("without owners", 0),
+    Choice("of many owners", OWNERS),
+    Choice("under a limit of running", 0, 2_000),
+)
+
+
+def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
+    return [*_limited(server, scale), *_of_many(server, scale)]
+
+
+def rules(running: int | None) -> str:
+    watch = load().watch()
+    image = replace(watch.rule("image"), limit_running=running)
+    return str(replace(watch, rules=watch.rules | {"image": image}).rules_json)
+
+
+def _limited(server: Postgres, scale: float) -> list[Figure]:
+    each = max(2, int(JOBS * scale) // CLIENTS)
+    dsn = make_database(server, "choice_limited")
+    with connected(dsn) as connection:
+        connection.execute("create unlogged table claims (took interval)")
+        add_pending(connection, each * CLIENTS * ROUNDS * len(LIMITS) + 100)
+        settle_down(connection)
+    ways = {name: _p99(dsn, rules(running), each) for name, running in LIMITS.items()}
+    found = in_turns(ways, ROUNDS)
+    plain, *limited = LIMITS
+    return [
+        *(
+            Figure(f"claim {name}, p99, {CLIENTS} clients", middle(times, 1e3), "ms")
+            for name, times in found.items()
+        ),
+        *(
+            Figure(f"  {name}/{plain}", ratio(found[name], found[plain]), aim="<= 1.5")
+            for name in limited
+        ),
+    ]
+
+
+def _p99(dsn: str, rules_json: str, each: int) -> Callable[[], float]:
+    def measure() -> float:
+        per_second(dsn, TIMED, clients=CLIENTS, each=each, variables={"rules": rules_json})
+        with connected(dsn) as connection:
+            row = connection.execute(
+                "select percentile_cont(0.99) within group (order by extract(epoch from took))"
+                " from claims"
+            ).fetchone()
+            connection.execute("truncate claims")
+            connection.execute("vacuum (index_cleanup on)")
+        assert row is not None, "an aggregate has a row"
+        return float(row[0])
+
+    return measure
+
+
+def _of_many(server: Postgres, scale: float) -> list[Figure]:
+    claims = max(10, int(CLAIMS * scale))
+    figures = []
+    for number, choice in enumerate(CHOICES):
+        ways = {}
+        for count in (FEW, MANY):
+            dsn = make_database(server, f"choice_{number}_{count}")
+            waiting = claims * ROUNDS + max(100, int(count * scale))
+            with connected(dsn) as connection:
+                connection.execute(WAITING, {"count": waiting, "owners": choice.owners})
+                settle_down(connection)
+            ways[count] = _seconds(dsn, rules(choice.running), claims)
+        found = in_turns(ways, ROUNDS)
+        figures += [
+            Figure(f"claim {choice.name}, {count:,} waiting", middle(times, 1e3), "ms")
+            for count, times in found.items()
+        ]
+        figures.append(
+            Figure(
+                f"  {choice.name}, {MANY:,}/{FEW:,}",
+                ratio(found[MANY], found[FEW]),
+                aim="<= 2",
+            )
+        )
+    return figures
+
+
+def _seconds(dsn: str, rules_json: str, claims: int) -> Callable[[], float]:
+    variables = {"rules": rules_json}
+    return lambda: 1 / per_second(dsn, CLAIM, clients=1, each=claims, variables=variables)
