@@ -496,31 +496,34 @@ end $$;
 
 -- The kinds that wait, at most 500: each is found by the index that a claim by kind needs.
 create or replace function unstuck.@watch@_waiting_kinds() returns text[]
-language sql stable as $$
-  with recursive waiting as (
-    (
-      select @kind(t)@ as kind
-      from @table@ t
-      where @is_claimable(t)@
-      order by @kind(t)@
-      limit 1
-    )
-    union all
-    (
-      select (
-        select @kind(t)@
+language plpgsql stable as $$
+begin
+  return (
+    with recursive waiting as (
+      (
+        select @kind(t)@ as kind
         from @table@ t
-        where @is_claimable(t)@ and @kind(t)@ > w.kind
+        where @is_claimable(t)@
         order by @kind(t)@
         limit 1
       )
-      from waiting w
-      where w.kind is not null
+      union all
+      (
+        select (
+          select @kind(t)@
+          from @table@ t
+          where @is_claimable(t)@ and @kind(t)@ > w.kind
+          order by @kind(t)@
+          limit 1
+        )
+        from waiting w
+        where w.kind is not null
+      )
     )
-  )
-  select coalesce(array_agg(l.kind), '{}')
-  from (select w.kind from waiting w where w.kind is not null limit 500) l
-$$;
+    select coalesce(array_agg(l.kind), '{}')
+    from (select w.kind from waiting w where w.kind is not null limit 500) l
+  );
+end $$;
 
 -- The owners of the tasks of a kind that may start, at most 1,000, in the order of what is next of
 -- each; '' for those without an owner. In our own table each is found by an index.

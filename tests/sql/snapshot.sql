@@ -1214,25 +1214,12 @@ $$;
 -- start in a minute. Each limit has as many slots; a claim locks a free one and writes itself into
 -- it. So claims of one kind do not wait for each other, and those without a limit read nothing.
 
-create or replace function unstuck.is_free(p_slot unstuck.slots, p_of_a_minute boolean)
-returns boolean language sql volatile as $$
-  select case
-    when p_of_a_minute then
-      p_slot.at <= clock_timestamp() - interval '1 minute'
-      or p_slot.at > clock_timestamp()  -- the clock was set back since
-    else not exists (
-      select from unstuck.attempts a
-      where a.watch = p_slot.watch
-        and a.task_id = p_slot.task_id
-        and a.number = p_slot.number
-        and a.ended_at is null
-    )
-  end
-$$;
+drop function if exists unstuck.is_free(unstuck.slots, boolean);
 
 -- Locks a free slot and returns its number; null where none is free. A slot that another claim has
 -- locked is about to be taken. Whether it is free is asked anew after the lock: the one before may
--- have been taken since.
+-- have been taken since. Begins anywhere, so that claims at the same time do not all try the same
+-- ones, and ends at the first: what it costs grows with the slots that are taken.
 create or replace function unstuck.slot(
   p_watch text,
   p_name text,
@@ -1240,32 +1227,53 @@ create or replace function unstuck.slot(
   p_of_a_minute boolean
 ) returns integer language plpgsql as $$
 declare
+  v_from  integer;
   v_slot  integer;
+  v_tried integer[] := '{}';
+  v_free  boolean;
   v_count integer;
 begin
-  for v_slot in
-    select s.slot
-    from unstuck.slots s
-    where s.watch = p_watch
-      and s.name = p_name
-      and s.slot <= p_limit
-      and unstuck.is_free(s, p_of_a_minute)
-    order by s.at
+  foreach v_from in array array[1 + floor(random() * p_limit)::integer, 1]
   loop
-    perform
-    from unstuck.slots s
-    where s.watch = p_watch and s.name = p_name and s.slot = v_slot
-    for update skip locked;
-    continue when not found;
-    perform
-    from unstuck.slots s
-    where s.watch = p_watch
-      and s.name = p_name
-      and s.slot = v_slot
-      and unstuck.is_free(s, p_of_a_minute);
-    if found then
-      return v_slot;
-    end if;
+    loop
+      select s.slot
+      into v_slot
+      from unstuck.slots s
+      where s.watch = p_watch
+        and s.name = p_name
+        and s.slot between v_from and p_limit
+        and s.slot <> all (v_tried)
+        and case
+          when p_of_a_minute then
+            s.at <= clock_timestamp() - interval '1 minute'
+            or s.at > clock_timestamp()  -- the clock was set back since
+          else (
+            select a.ended_at is null
+            from unstuck.attempts a
+            where a.watch = s.watch and a.task_id = s.task_id and a.number = s.number
+          ) is not true
+        end
+      order by s.slot
+      limit 1
+      for update skip locked;
+      exit when not found;
+      select case
+        when p_of_a_minute then
+          s.at <= clock_timestamp() - interval '1 minute' or s.at > clock_timestamp()
+        else (
+          select a.ended_at is null
+          from unstuck.attempts a
+          where a.watch = s.watch and a.task_id = s.task_id and a.number = s.number
+        ) is not true
+      end
+      into v_free
+      from unstuck.slots s
+      where s.watch = p_watch and s.name = p_name and s.slot = v_slot;
+      if v_free then
+        return v_slot;
+      end if;
+      v_tried := v_tried || v_slot;
+    end loop;
   end loop;
   select count(*)
   into v_count
@@ -1341,22 +1349,26 @@ begin
   return v_slots;
 end $$;
 
--- Writes an attempt into the slots that its claim has locked.
+-- Writes an attempt into the slots that its claim has locked. In plpgsql, which keeps the plan: to
+-- make it took a claim longer than all the rest.
 create or replace function unstuck.fill_slots(
   p_watch text,
   p_slots jsonb,
   p_task text,
   p_number integer
-) returns void language sql as $$
-  update unstuck.slots s
-  set at = clock_timestamp(),
-      task_id = p_task,
-      number = p_number
-  from jsonb_each_text(p_slots) f
-  where s.watch = p_watch
-    and s.name = f.key
-    and s.slot = f.value::integer
-$$;
+) returns void language plpgsql as $$
+declare
+  v_filled record;
+begin
+  for v_filled in select f.key as name, f.value::integer as slot from jsonb_each_text(p_slots) f
+  loop
+    update unstuck.slots s
+    set at = clock_timestamp(),
+        task_id = p_task,
+        number = p_number
+    where s.watch = p_watch and s.name = v_filled.name and s.slot = v_filled.slot;
+  end loop;
+end $$;
 
 -- Whether a limit of each owner holds for a kind.
 create or replace function unstuck.limits_owners(p_rules jsonb, p_kind text) returns boolean
@@ -3634,31 +3646,34 @@ end $$;
 
 -- The kinds that wait, at most 500: each is found by the index that a claim by kind needs.
 create or replace function unstuck.tasks_waiting_kinds() returns text[]
-language sql stable as $$
-  with recursive waiting as (
-    (
-      select t."kind" as kind
-      from "public"."tasks" t
-      where t."status" = 'pending'
-      order by t."kind"
-      limit 1
-    )
-    union all
-    (
-      select (
-        select t."kind"
+language plpgsql stable as $$
+begin
+  return (
+    with recursive waiting as (
+      (
+        select t."kind" as kind
         from "public"."tasks" t
-        where t."status" = 'pending' and t."kind" > w.kind
+        where t."status" = 'pending'
         order by t."kind"
         limit 1
       )
-      from waiting w
-      where w.kind is not null
+      union all
+      (
+        select (
+          select t."kind"
+          from "public"."tasks" t
+          where t."status" = 'pending' and t."kind" > w.kind
+          order by t."kind"
+          limit 1
+        )
+        from waiting w
+        where w.kind is not null
+      )
     )
-  )
-  select coalesce(array_agg(l.kind), '{}')
-  from (select w.kind from waiting w where w.kind is not null limit 500) l
-$$;
+    select coalesce(array_agg(l.kind), '{}')
+    from (select w.kind from waiting w where w.kind is not null limit 500) l
+  );
+end $$;
 
 -- The owners of the tasks of a kind that may start, at most 1,000, in the order of what is next of
 -- each; '' for those without an owner. In our own table each is found by an index.
