@@ -86,12 +86,15 @@ def _limited(server: Postgres, scale: float) -> list[Figure]:
     dsn = make_database(server, "choice_limited")
     with connected(dsn) as connection:
         connection.execute(TIMES)
-        add_pending(connection, (each + FIRST) * CLIENTS * ROUNDS * len(LIMITS))
+        add_pending(connection, (each + FIRST) * CLIENTS * ROUNDS * len(LIMITS) + 100)
         settle_down(connection)
     ways = {
         name: _seconds(dsn, CLAIM + SETTLE, rules(running), CLIENTS, each, 0.99)
         for name, running in LIMITS.items()
     }
+    for running in LIMITS.values():  # the first claim under a limit makes its slots
+        first = {"rules": rules(running)}
+        per_second(dsn, CLAIM + SETTLE, clients=1, each=FIRST, variables=first)
     found = in_turns(ways, ROUNDS)
     plain, *limited = LIMITS
     return [
@@ -126,17 +129,20 @@ def _seconds(
 
 def _of_many(server: Postgres, scale: float) -> list[Figure]:
     claims = max(20, int(CLAIMS * scale))
+    taken = (claims + FIRST) * ROUNDS * len(CHOICES)
+    tables = {
+        (owners, count): _filled(server, owners, count, max(100, int(count * scale)) + taken)
+        for owners in {choice.owners for choice in CHOICES}
+        for count in (FEW, MANY)
+    }
     figures = []
-    for number, choice in enumerate(CHOICES):
-        ways = {}
-        for count in (FEW, MANY):
-            dsn = make_database(server, f"choice_{number}_{count}")
-            waiting = (claims + FIRST) * ROUNDS + max(100, int(count * scale))
-            with connected(dsn) as connection:
-                connection.execute(TIMES)
-                connection.execute(WAITING, {"count": waiting, "owners": choice.owners})
-                settle_down(connection)
-            ways[count] = _seconds(dsn, CLAIM, rules(choice.running), 1, claims, 0.5)
+    for choice in CHOICES:
+        ways = {
+            count: _seconds(
+                tables[choice.owners, count], CLAIM, rules(choice.running), 1, claims, 0.5
+            )
+            for count in (FEW, MANY)
+        }
         found = in_turns(ways, ROUNDS)
         figures += [
             Figure(f"claim {choice.name}, {count:,} waiting", middle(times, 1e3), "ms")
@@ -146,3 +152,13 @@ def _of_many(server: Postgres, scale: float) -> list[Figure]:
             Figure(f"  {choice.name}, {MANY:,}/{FEW:,}", ratio(found[MANY], found[FEW]), aim="<= 2")
         )
     return figures
+
+
+def _filled(server: Postgres, owners: int, count: int, waiting: int) -> str:
+    """The DSN of a table where so many tasks wait."""
+    dsn = make_database(server, f"choice_{owners}_{count}")
+    with connected(dsn) as connection:
+        connection.execute(TIMES)
+        connection.execute(WAITING, {"count": waiting, "owners": owners})
+        settle_down(connection)
+    return dsn
