@@ -1,4 +1,4 @@
-"""m: what the choice of the next task costs: a claim under a limit against one without, by 16
+"""n: what the choice of the next task costs: a claim under a limit against one without, by 16
 clients; and with a million waiting against a thousand."""
 
 from collections.abc import Callable
