@@ -300,6 +300,8 @@ begin
         limit 1
       ) l on true
       where (not p_filter ? 'owner' or @owner(t)@::text = p_filter ->> 'owner')
+        -- started again by a person: it is shown where it waits
+        and (v_section <> @section_ended@ or not (@is_running(t)@ or @is_pending(t)@) is true)
         and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
         and (
           v_section <= @section_ended@

@@ -154,3 +154,10 @@ def test_a_row_says_what_may_be_done_with_it(here):
     here.failed("No paper.")
     here.insert(kind="image")
     assert set(re.findall(r'data-can="([^"]*)"', here.get())) == {"retry", "cancel fail"}
+
+
+def test_a_task_that_is_started_again_is_listed_once(here):
+    task_id = here.failed("No toner.")
+    here.store.operate(here.watch, "retry", [task_id])
+    assert row_ids(here.get()).count(task_id) == 1
+    assert task_id not in row_ids(here.get(state="failed"))

@@ -6255,6 +6255,8 @@ begin
         limit 1
       ) l on true
       where (not p_filter ? 'owner' or t."owner"::text = p_filter ->> 'owner')
+        -- started again by a person: it is shown where it waits
+        and (v_section <> 3 or not (t."status" = 'processing' or t."status" = 'pending') is true)
         and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
         and (
           v_section <= 3
