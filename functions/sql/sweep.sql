@@ -54,9 +54,14 @@ begin
               else a.beat_at
             end as held,
             a.started_at,
-            @queued_bound(t)@ as queued
+            q.queued
           from unstuck.attempts a
-          left join @table@ t on t.@key@ = a.task_id::@key_type@
+          left join lateral (
+            select @queued_bound(t)@ as queued
+            from @table@ t
+            where t.@key@ = a.task_id::@key_type@
+            limit 1  -- each by its key: the planner would read the whole table to join it
+          ) q on true
           where a.watch = '@watch@' and a.ended_at is null
         )
         union all
@@ -65,9 +70,14 @@ begin
             a.kind,
             a.ended_at,
             a.started_at,
-            @queued_bound(t)@
+            q.queued
           from unstuck.attempts a
-          left join @table@ t on t.@key@ = a.task_id::@key_type@
+          left join lateral (
+            select @queued_bound(t)@ as queued
+            from @table@ t
+            where t.@key@ = a.task_id::@key_type@
+            limit 1
+          ) q on true
           where a.watch = '@watch@'
             and coalesce(a.ended_at, 'infinity') > p_now - v_window
             and a.ended_at is not null

@@ -4140,9 +4140,14 @@ begin
               else a.beat_at
             end as held,
             a.started_at,
-            t."scheduled_at" as queued
+            q.queued
           from unstuck.attempts a
-          left join "public"."tasks" t on t."id" = a.task_id::uuid
+          left join lateral (
+            select t."scheduled_at" as queued
+            from "public"."tasks" t
+            where t."id" = a.task_id::uuid
+            limit 1  -- each by its key: the planner would read the whole table to join it
+          ) q on true
           where a.watch = 'tasks' and a.ended_at is null
         )
         union all
@@ -4151,9 +4156,14 @@ begin
             a.kind,
             a.ended_at,
             a.started_at,
-            t."scheduled_at"
+            q.queued
           from unstuck.attempts a
-          left join "public"."tasks" t on t."id" = a.task_id::uuid
+          left join lateral (
+            select t."scheduled_at" as queued
+            from "public"."tasks" t
+            where t."id" = a.task_id::uuid
+            limit 1
+          ) q on true
           where a.watch = 'tasks'
             and coalesce(a.ended_at, 'infinity') > p_now - v_window
             and a.ended_at is not null
