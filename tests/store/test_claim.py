@@ -64,6 +64,7 @@ class TestClaim:
             "input": {"prompt": "a cat"},
             "rescued": None,
             "checkpoint": {},
+            "is_readable": True,
         }
         found = row(db, task_id)
         assert found["status"] == "processing"

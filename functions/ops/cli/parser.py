@@ -22,7 +22,8 @@ class CommandParser(argparse.ArgumentParser):
         if unknown:
             command: CommandParser = options.commands[options.command]
             name = unknown[0].partition("=")[0]
-            if owners := [other for other, one in options.commands.items() if one.has(name)]:
+            owners = [other for other, its in options.commands.items() if its.has(name)]
+            if owners:
                 command.error(f"`{options.command}` has no {name}. {_all(owners)} it.")
             options_by_name = command._option_string_actions
             command.error(f"{unknown[0]} is not known.{meant(name, options_by_name)}")

@@ -24,7 +24,10 @@ select json_build_object(
   'may_write', has_table_privilege(c.oid, 'update') or has_any_column_privilege(c.oid, 'update'),
   'row_security', row_security_active(c.oid) and not (
     -- a policy that lets the role see each row, and none that takes some away
-    select coalesce(bool_or(p.polpermissive and o.shows) and bool_and(p.polpermissive or o.shows), false)
+    select coalesce(
+      bool_or(p.polpermissive and o.shows) and bool_and(p.polpermissive or o.shows),
+      false
+    )
     from pg_policy p
       cross join lateral (select pg_get_expr(p.polqual, p.polrelid) = 'true' as shows) o
     where p.polrelid = c.oid

@@ -371,7 +371,7 @@ def _columns(
     for role, name in guesses.items():
         if roles[role] is None and name is not None and name not in roles.values():
             roles[role] = name
-            inferred.doubts.append(doubt("role", role, name=name, what=ROLES[role], role=role))
+            inferred.doubts.append(doubt("role", role, name=name, meaning=ROLES[role], role=role))
     return roles
 
 
@@ -388,11 +388,11 @@ def _all_that_waits_has(
     count = evidence.count(waiting)
     if not count:
         return None
-    known = {*roles.values()}
+    mapped = {*roles.values()}
     filled = [
         column
         for column in columns
-        if column.name not in known
+        if column.name not in mapped
         and (column in documents or by_name.is_text(column))
         and evidence.filled(column.name, waiting)
     ]

@@ -34,7 +34,7 @@ DOUBTS = {
     "why. If there is one: --map FILE (error).",
     "error": "{name} is taken for the reason of a failure. If it is not: --map FILE (error, or "
     "null for none).",
-    "role": "{name} is taken for {what}. If it is not: --map FILE ({role}, or null for none).",
+    "role": "{name} is taken for {meaning}. If it is not: --map FILE ({role}, or null for none).",
     "kind": "{name} is taken for the kind of a task. If it is not: --map FILE (kind).",
     "born": "no column says when a task was created; {name} is taken, since it is set at birth. "
     "If not: --map FILE (clocks.queued).",
