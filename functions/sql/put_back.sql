@@ -2,8 +2,8 @@
 -- moment, whoever did it: also where no column of the table tells it. Stamps when a task that had
 -- ended, ran or rested is pending again, and when a task is running that was not (one that is to
 -- stop is not taken by that: if it waited, nobody holds it); forgets it when it ends. Our own verbs
--- pass, since they write it down themselves. It refuses nothing. Where the role of the migration may
--- not have triggers on the table, it goes without; `doctor` says so.
+-- pass, since they write it down themselves. It refuses nothing. Where the role of the migration
+-- may not have triggers on the table, it goes without; `doctor` says so.
 create or replace function unstuck.@watch@_put_back() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
