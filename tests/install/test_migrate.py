@@ -1,6 +1,8 @@
 """The migration runner on a real server: what it applies, what it leaves alone, and what it
 refuses."""
 
+import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -310,3 +312,15 @@ def test_only_who_keeps_ended_tasks_for_a_time_pays_for_the_indexes_that_find_th
     assert {step.name for step in steps(tidy)} - {step.name for step in steps(policy)} == {
         "0022_retention.tasks"
     }
+
+
+def test_no_file_makes_a_function_that_another_makes_too():
+    """The later one would take its place in the database, and nothing would say so."""
+    statement = re.compile(r"^create or replace function ([\w.@]+)", re.MULTILINE)
+    made = [
+        (name, path.name)
+        for path in sorted(render.SQL.glob("*.sql"))
+        for name in set(statement.findall(path.read_text()))
+    ]
+    files = Counter(name for name, _ in made)
+    assert [place for place in made if files[place[0]] > 1] == []

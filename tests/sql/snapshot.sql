@@ -5181,34 +5181,6 @@ begin
   );
 end $$;
 
--- The kinds of what waits, each by one step in the index of a table that `migrate` made.
-create or replace function unstuck.tasks_waiting_kinds() returns text[]
-language plpgsql stable set enable_seqscan = off as $$
-begin
-  return case when true then array(
-    with recursive w (kind) as (
-      (
-        select t."kind"::text
-        from "public"."tasks" t
-        where t."status" = 'pending'
-        order by t."kind"
-        limit 1
-      )
-      union all
-      select (
-        select t."kind"::text
-        from "public"."tasks" t
-        where t."status" = 'pending' and t."kind" > w.kind
-        order by t."kind"
-        limit 1
-      )
-      from w
-      where w.kind is not null
-    )
-    select w.kind from w where w.kind is not null
-  ) end;
-end $$;
-
 -- What is stuck now: the one answer for `check`, the dry run, `stats`, the page, the gauges and the
 -- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
 -- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,

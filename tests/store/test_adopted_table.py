@@ -3,6 +3,7 @@
 import pytest
 
 from functions.core.explain import explain
+from functions.core.record import replace
 from tests.sql import pass_time
 from tests.store.steps import Db, claimed_again, one, settled, swept
 
@@ -47,6 +48,14 @@ class TestAdoptedTable:
         assert (store.claim(jobs, None, "w").verdict, swept(store, jobs)) == ("none", [])
         found = store.status(jobs, task_id)
         assert (found.state, found.word, found.overdue) == ("resting", "paused", False)
+
+    def test_its_kinds_can_be_limited_whether_or_not_a_worker_names_them(self, store, db, jobs):
+        watch = replace(jobs, rules={"*": replace(jobs.rule("*"), limit_running=2)})
+        for _ in range(3):
+            self.add(db)
+        for kinds in (None, ["render"]):
+            assert store.claim(watch, None, "w", kinds).verdict == "claimed"
+        assert store.claim(watch, None, "w").verdict == "limited"
 
     def test_it_is_swept_by_the_first_clock_that_is_set(self, store, db, jobs):
         waiting, silent = self.add(db), self.add(db, "uploading")
