@@ -83,9 +83,13 @@ was; where not all were, it says how many.
   time-out is hours). **n/a**: does not apply.
 - The time is from the fault to the next state: another execution begins, or the row no longer says
   that the task runs. It depends on the machine and on the settings below.
-- Time-outs are short so that a run ends soon. Each system is set as its documentation says, for a
-  fast rescue ([settings](#settings)). Authors of a system: a cell that you do not believe runs
-  alone by one command, without Unstuck; we gladly change a setting."""
+- Time-outs are short so that a run ends soon. Each system is set for a fast rescue, by its
+  documentation, and where that says nothing by its source ([settings](#settings)). A setting that
+  might mend a cell is named there; not all of those were tried. The long computation holds Python's
+  interpreter lock, as a tight loop in C does: heartbeats from a thread of the same process, in
+  whatever system, do not get through.
+- Authors of a system: a cell that you do not believe runs alone by one command, without Unstuck; we
+  gladly change a setting."""
 
     def _matrix(self) -> str:
         heads = " | ".join(HEADS[fault] for fault in self._faults)
