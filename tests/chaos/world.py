@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +18,7 @@ import yaml
 from psycopg.rows import dict_row
 
 from functions.core.policy import DEFAULT, Policy, parse
+from functions.errors import StoreError
 from functions.install.migrate import file, migrate
 from functions.ops.local.processes import children, family, session
 from functions.ops.local.queue import LocalQueue
@@ -172,7 +173,8 @@ class World:
             self._stack = opened.enter_context(Supabase(self.dsn))
             upstream = int(self._stack.url.rpartition(":")[2])
         elif self.through == "pgbouncer":
-            upstream = opened.enter_context(Pooler(self.dsn)).port
+            self._pooler = opened.enter_context(Pooler(self.dsn))
+            upstream = self._pooler.port
         else:
             upstream = self.postgres.port
         is_http = self.through == "supabase"
@@ -328,6 +330,23 @@ class World:
             self.postgres.kill()
             time.sleep(strike.lasts / 2)
             self.postgres.restart()
+            eventually(self._is_served, 60, "nobody reaches the restarted database")
+
+    def _is_served(self) -> bool:
+        """Whether the database answers on the way of the workers. A pooler that could not reach it
+        waits before it tries again, PgBouncer for 15 s by default, PostgREST up to 32 s: for so
+        long the database is away."""
+        with closing(self._store_of_workers()) as store:
+            try:
+                store.metrics([], self.policy.own_part)
+            except StoreError:
+                return False
+        return True
+
+    def _store_of_workers(self) -> Store:
+        if self.through == "pgbouncer":
+            return PostgresStore(self._pooler.dsn)
+        return self.store()
 
     def _read_only(self, strike: Strike) -> None:
         """As after a failover: sessions stay, and may only read."""
