@@ -22,7 +22,7 @@ from functions.install.names import fill_in, names
 from functions.install.render import SHARED, template
 from tests.interleave.casts import Cast, casts
 from tests.interleave.explore import sample, stage
-from tests.interleave.stage import Stage
+from tests.interleave.stage import SceneError, Stage
 from tests.interleave.world import policy, set_clock_of_triggers
 
 FILE = Path(__file__).with_name("mutants.yaml")
@@ -130,7 +130,11 @@ def judge(stage: Stage, mutant: Mutant) -> Verdict:
     with install_fault(stage, mutant):
         while verdict.schedules < SLICE_SCHEDULES and not verdict.violation:
             for cast in chosen:
-                tally = sample(stage, cast, SCHEDULES_OF_A_CAST, draw)
+                try:
+                    tally = sample(stage, cast, SCHEDULES_OF_A_CAST, draw)
+                except SceneError as error:
+                    verdict.violation = f"error: {error}"
+                    break
                 verdict.schedules += tally.schedules
                 verdict.seconds = time.monotonic() - began
                 if tally.violations:

@@ -33,6 +33,10 @@ COLUMNS = {
 }
 
 
+class SceneError(RuntimeError):
+    """A verb fails where nobody else is at work: before the orders begin, or after them."""
+
+
 @dataclass
 class Event:
     """One verb of one actor: what it was told, and whether that was committed."""
@@ -292,7 +296,7 @@ class Stage:
     def _run(self, session: Session, script: list[str]) -> Answer:
         answer = session.run("; ".join(script))
         if answer.sqlstate:
-            raise RuntimeError(f"{answer.sqlstate} {answer.message}: {script}")
+            raise SceneError(f"{answer.sqlstate} {answer.message}")
         return answer
 
     def _end(self, played: Played, owner: str, zombie: UUID) -> None:
