@@ -15,6 +15,7 @@ LATE_SECONDS = 3.0
 """A woken worker has so long to hand in its late result, and its row to show that."""
 LONGEST_TIMEOUT_SECONDS = 60.0
 """The board does not wait for a longer one."""
+TASKS_OF_A_LEADER = 30
 SLOWEST_SECONDS = 45.0
 """No fault is watched for longer at one step."""
 
@@ -302,14 +303,16 @@ kills comes last. `database` strikes all systems at once."""
 
 
 def _task_apart_from_leader(stage: Stage) -> tuple[str, str]:
-    """A task that has begun, and its worker."""
+    """A task that has begun, and its worker. Where the leader takes every task, it is that one."""
     chief = stage.leader()
-    while True:
+    for _ in range(TASKS_OF_A_LEADER):
         task = stage.enqueue("waits")
         holder = stage.holder(task)
         if holder != chief:
             return task, holder
         stage.open_gate(task)
+    task = stage.enqueue("waits")
+    return task, stage.holder(task)
 
 
 def _next_state(
