@@ -4130,7 +4130,7 @@ begin
         c.kind,
         max(c.held) as held,
         max(c.started_at) as claimed,
-        percentile_disc(0.5) within group (order by c.queued) as front
+        percentile_disc(0.5) within group (order by q.queued) as front
       from (
         (
           select
@@ -4140,14 +4140,8 @@ begin
               else a.beat_at
             end as held,
             a.started_at,
-            q.queued
+            a.task_id
           from unstuck.attempts a
-          left join lateral (
-            select t."scheduled_at" as queued
-            from "public"."tasks" t
-            where t."id" = a.task_id::uuid
-            limit 1  -- each by its key: the planner would read the whole table to join it
-          ) q on true
           where a.watch = 'tasks' and a.ended_at is null
         )
         union all
@@ -4156,14 +4150,8 @@ begin
             a.kind,
             a.ended_at,
             a.started_at,
-            q.queued
+            a.task_id
           from unstuck.attempts a
-          left join lateral (
-            select t."scheduled_at" as queued
-            from "public"."tasks" t
-            where t."id" = a.task_id::uuid
-            limit 1
-          ) q on true
           where a.watch = 'tasks'
             and coalesce(a.ended_at, 'infinity') > p_now - v_window
             and a.ended_at is not null
@@ -4173,6 +4161,12 @@ begin
           limit 5000
         )
       ) c
+      left join lateral (
+        select t."scheduled_at" as queued
+        from "public"."tasks" t
+        where t."id" = c.task_id::uuid
+        limit 1  -- each by its key: the planner would read the whole table to join it
+      ) q on true
       group by grouping sets ((c.kind), ())
     ) g
     where g.held is not null
