@@ -15,7 +15,6 @@ from uuid import uuid4
 import hypothesis
 import psycopg
 import pytest
-from psycopg import sql
 
 from functions.ops.postgres.embedded import Postgres, create_database, drop_database
 from tests.browser import chromium, tab  # noqa: F401 - fixtures of all tests
@@ -115,17 +114,9 @@ def supabase(postgres: Postgres, supabase_template: str) -> Iterator[Supabase]:
         yield stack
 
 
-def copy_files(dsn_admin: str, name: str, template: str) -> None:
-    """A copy of the files costs half of what the default, a copy through the log, costs where
-    nothing waits for the disk."""
-    statement = sql.SQL("create database {} template {} strategy file_copy")
-    with psycopg.connect(dsn_admin, autocommit=True) as connection:
-        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
-
-
 @contextmanager
 def copied(postgres: Postgres, template: str | None) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
-    copy_files(postgres.dsn(), name, template or "template1")
+    create_database(postgres.dsn(), name, template, by_files=True)
     yield postgres.dsn(name)
     drop_database(postgres.dsn(), name)

@@ -302,8 +302,13 @@ def database(data_dir: Path | None = None, *, durable: bool = True) -> Iterator[
         yield server.dsn()
 
 
-def create_database(dsn_admin: str, name: str, template: str | None = None) -> None:
-    statement = sql.SQL("create database {} template {}")
+def create_database(
+    dsn_admin: str, name: str, template: str | None = None, *, by_files: bool = False
+) -> None:
+    """`by_files` (PostgreSQL 15): where nothing waits for the disk, a copy of the files costs half
+    of what the default costs, a copy through the log."""
+    strategy = " strategy file_copy" if by_files else ""
+    statement = sql.SQL("create database {} template {}" + strategy)
     with connect(dsn_admin, autocommit=True) as connection:
         connection.execute(
             statement.format(sql.Identifier(name), sql.Identifier(template or "template1"))
