@@ -2,7 +2,7 @@
 
 from functions.ops.postgres.embedded import Postgres
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
-from tests.bench.server import Connection, add_running, connected, make_database
+from tests.bench.server import Connection, add_running, connected, log_bytes, make_database
 
 TASKS, BEATS = 1000, 2000
 ROUNDS = 5
@@ -64,13 +64,9 @@ def _beat(connection: Connection, tokens: list[tuple[str, str]], beats: int) -> 
 def _wal(server: Postgres, beat: object, beats: int) -> float:
     """Bytes of WAL for each beat."""
     with connected(server.dsn()) as connection:
-        before = connection.execute("select pg_current_wal_insert_lsn()").fetchone()
+        before = log_bytes(connection)
         beat()  # type: ignore[operator]
-        row = connection.execute(
-            "select pg_current_wal_insert_lsn() - %s::pg_lsn", before
-        ).fetchone()
-        assert row
-        return float(row[0]) / beats
+        return (log_bytes(connection) - before) / beats
 
 
 def _hot(connection: Connection) -> float:

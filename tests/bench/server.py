@@ -125,6 +125,13 @@ def add_running(
     return ids
 
 
+def log_bytes(connection: Connection) -> float:
+    """What the server has written to its log (WAL) since it was made."""
+    row = connection.execute("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    assert row
+    return float(row[0])
+
+
 def settle_down(connection: Connection) -> None:
     """What autovacuum would have done by now. No checkpoint: after one, full-page images would be
     all that is measured."""

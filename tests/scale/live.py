@@ -12,7 +12,7 @@ from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from tests.bench.figures import Figure, in_turns, middle, timed
 from tests.bench.idle_sweep import idle_run
-from tests.bench.server import Connection, add_running, connected, make_database, settle_down
+from tests.bench.server import add_running, connected, log_bytes, make_database, settle_down
 from tests.store.steps import claimed, settled
 
 LIVE = (10, 100, 1_000, 10_000)
@@ -41,23 +41,23 @@ def _with_live(server: Postgres, live: int, beats: int) -> list[Figure]:
             "select task_id, token::text from unstuck.attempts where ended_at is null"
         ).fetchall()
         _beats(dsn, secrets, live)  # the first write of a page after a checkpoint is a full image
-        before = _log_bytes(connection)
+        before = log_bytes(connection)
         ways: dict[str, Callable[[], float]] = {
             "one": lambda: _beats(dsn, secrets, beats),
             "many": lambda: _beats_of_many(dsn, secrets, beats),
             "sweep": idle_run(store, load()),
         }
         seconds = in_turns(ways, ROUNDS)
-        written = _log_bytes(connection) - before
+        written = log_bytes(connection) - before
     beaten = ROUNDS * beats * 2
-    what = f"{live:,} live attempts"
+    subject = f"{live:,} live attempts"
     return [
-        Figure(f"{what}: heartbeats, 1 client", beats / middle(seconds["one"]), "a second"),
+        Figure(f"{subject}: heartbeats, 1 client", beats / middle(seconds["one"]), "a second"),
         Figure(
-            f"{what}: heartbeats, {CLIENTS} clients", beats / middle(seconds["many"]), "a second"
+            f"{subject}: heartbeats, {CLIENTS} clients", beats / middle(seconds["many"]), "a second"
         ),
-        Figure(f"{what}: log of a heartbeat", written / beaten, "bytes"),
-        Figure(f"{what}: idle sweep", middle(seconds["sweep"], 1000), "ms"),
+        Figure(f"{subject}: log of a heartbeat", written / beaten, "bytes"),
+        Figure(f"{subject}: idle sweep", middle(seconds["sweep"], 1000), "ms"),
     ]
 
 
@@ -81,25 +81,18 @@ def _beats_of_many(dsn: str, secrets: list[tuple[Any, ...]], beats: int) -> floa
         )[1]
 
 
-def _log_bytes(connection: Connection) -> float:
-    """What the server has written to its log since it was made."""
-    row = connection.execute("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
-    assert row
-    return float(row[0])
-
-
 def _life_of_a_task(server: Postgres, tasks: int) -> list[Figure]:
     """Bytes of log from `create` to `complete`, with two heartbeats."""
     dsn = make_database(server, "life")
     with connected(dsn) as connection, contextlib.closing(PostgresStore(dsn)) as store:
         watch = load().watch()
-        before = _log_bytes(connection)
+        before = log_bytes(connection)
         for _ in range(tasks):
             attempt = claimed(store, watch)
             for _ in range(2):
                 store.beat(watch, attempt.task_id, attempt.token)
             settled(store, watch, attempt, SettleAs.COMPLETE, result={"url": "a.png"})
-        written = _log_bytes(connection) - before
+        written = log_bytes(connection) - before
     return [
         Figure("log of a task from create to complete, two heartbeats", written / tasks, "bytes")
     ]

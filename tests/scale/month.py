@@ -21,7 +21,7 @@ from functions.ops.postgres.embedded import Postgres, create_database
 from functions.store.postgres import PostgresStore
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
 from tests.bench.idle_sweep import idle_run
-from tests.bench.server import Connection, add_pending, connected
+from tests.bench.server import Connection, add_pending, add_running, connected
 
 DAYS = 30
 BATCH = 10_000
@@ -131,32 +131,10 @@ def _add_a_day(connection: Connection, tasks: int) -> None:
         count = min(BATCH, tasks - first)
         with connection.transaction():
             connection.execute("select set_config('unstuck.override', 'tasks/0', true)")
-            ids = add_pending(connection, count)
-            _take(connection, ids)
+            ids = add_running(connection, count, "30 s")
             for _ in range(2):
                 _beat(connection, ids)
             _complete(connection, ids)
-
-
-def _take(connection: Connection, ids: list[str]) -> None:
-    connection.execute(
-        """
-        update public.tasks
-        set status = 'processing', started_at = clock_timestamp(), updated_at = clock_timestamp()
-        where id = any(%s::uuid[])
-        """,
-        (ids,),
-    )
-    connection.execute(
-        """
-        insert into unstuck.attempts (watch, task_id, number, tries, kind, token, worker,
-          started_at, lease, lease_until, deadline_at, beat_at)
-        select 'tasks', id, 1, 1, 'image', gen_random_uuid(), 'worker-1', now(), '30 s',
-          now() + interval '30 s', now() + interval '10 m', now()
-        from unnest(%s::text[]) id
-        """,
-        (ids,),
-    )
 
 
 def _beat(connection: Connection, ids: list[str]) -> None:
@@ -208,8 +186,7 @@ def _prune(store: PostgresStore, policy: Policy) -> float:
     watch = policy.watch()
     slowest = 0.0
     for step in (lambda: store.retain(watch), lambda: store.prune(policy.retention)):
-        gone, seconds = timed(step)
-        slowest = max(slowest, seconds)
+        gone = 1
         while gone:
             gone, seconds = timed(step)
             slowest = max(slowest, seconds)
