@@ -95,15 +95,15 @@ def _limited(server: Postgres, scale: float) -> list[Figure]:
     for running in LIMITS.values():  # the first claim under a limit makes its slots
         first = {"rules": rules(running)}
         per_second(dsn, CLAIM + SETTLE, clients=1, each=FIRST, variables=first)
-    found = in_turns(ways, ROUNDS)
+    seconds = in_turns(ways, ROUNDS)
     plain, *limited = LIMITS
     return [
         *(
             Figure(f"claim {name}, p99, {CLIENTS} clients", middle(times, 1e3), "ms")
-            for name, times in found.items()
+            for name, times in seconds.items()
         ),
         *(
-            Figure(f"  {name}/{plain}", ratio(found[name], found[plain]), aim="<= 1.5")
+            Figure(f"  {name}/{plain}", ratio(seconds[name], seconds[plain]), aim="<= 1.5")
             for name in limited
         ),
     ]
@@ -143,13 +143,15 @@ def _of_many(server: Postgres, scale: float) -> list[Figure]:
             )
             for count in (FEW, MANY)
         }
-        found = in_turns(ways, ROUNDS)
+        seconds = in_turns(ways, ROUNDS)
         figures += [
             Figure(f"claim {choice.name}, {count:,} waiting", middle(times, 1e3), "ms")
-            for count, times in found.items()
+            for count, times in seconds.items()
         ]
         figures.append(
-            Figure(f"  {choice.name}, {MANY:,}/{FEW:,}", ratio(found[MANY], found[FEW]), aim="<= 2")
+            Figure(
+                f"  {choice.name}, {MANY:,}/{FEW:,}", ratio(seconds[MANY], seconds[FEW]), aim="<= 2"
+            )
         )
     return figures
 

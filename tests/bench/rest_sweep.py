@@ -43,8 +43,8 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
         Supabase(dsn) as stack,
         contextlib.closing(rest(stack)) as store,
     ):
-        for state, what in (("pending", "pending too long"), ("processing", "lease ran out")):
-            found = in_turns(
+        for state, case in (("pending", "pending too long"), ("processing", "lease ran out")):
+            seconds = in_turns(
                 {
                     "ours": _ours(store, connection, state, count),
                     "seed": _seed(store, connection, state, count),
@@ -52,9 +52,11 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
                 ROUNDS,
             )
             figures += [
-                Figure(f"sweep of {count:,} by the REST API, {what}", middle(found["ours"]), "s"),
-                Figure(f"  the seed's way, {what}", middle(found["seed"]), "s"),
-                Figure(f"  seed/sweep, {what}", ratio(found["seed"], found["ours"]), aim=">= 40"),
+                Figure(f"sweep of {count:,} by the REST API, {case}", middle(seconds["ours"]), "s"),
+                Figure(f"  the seed's way, {case}", middle(seconds["seed"]), "s"),
+                Figure(
+                    f"  seed/sweep, {case}", ratio(seconds["seed"], seconds["ours"]), aim=">= 40"
+                ),
             ]
     return figures
 

@@ -44,9 +44,9 @@ ROLE = "board"
 
 def system_of(name: str) -> System:
     module, _, title = SYSTEMS[name].partition(":")
-    made = getattr(importlib.import_module(f"tests.board.{module}"), title)()
-    assert isinstance(made, System)
-    return made
+    system = getattr(importlib.import_module(f"tests.board.{module}"), title)()
+    assert isinstance(system, System)
+    return system
 
 
 class Strike:

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -91,10 +92,13 @@ class Stage:
         for worker, before in begun:
             if wait:
                 self.until(
-                    lambda worker=worker, before=before: self._count_ready(worker) > before,  # type: ignore[misc]
+                    partial(self._is_ready_again, worker, before),
                     READY_SECONDS,
                     f"the worker {worker} does not start: {self._log_end(worker)}",
                 )
+
+    def _is_ready_again(self, worker: str, before: int) -> bool:
+        return self._count_ready(worker) > before
 
     def _count_ready(self, worker: str) -> int:
         return sum(

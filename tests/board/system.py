@@ -76,8 +76,8 @@ class System(ABC):
         return "" if self.version() else f"{self.package} is not installed: `make board` does it"
 
     def version(self) -> str:
-        for found in distributions(name=self.package, path=[str(RIVALS)]):
-            return found.version
+        for installed in distributions(name=self.package, path=[str(RIVALS)]):
+            return installed.version
         return ""
 
     @abstractmethod
