@@ -217,11 +217,20 @@ def verdict(code: int, report: str) -> Verdict:
         return Verdict.LIVED
     if code != 1 or not report:
         return Verdict.CRASHED
-    cases = ElementTree.fromstring(report).iter("testcase")
-    failures = [one for case in cases for one in case if one.tag in {"failure", "error"}]
-    words = [f"{one.get('message')} {one.text}" for one in failures]
-    told = any("AssertionError" in text or "\nE       assert" in text for text in words)
+    told = any(
+        "AssertionError" in text or "\nE       assert" in text for text in failures(report).values()
+    )
     return Verdict.TOLD if told else Verdict.CRASHED
+
+
+def failures(report: str) -> dict[str, str]:
+    """What was said by each test that failed, by its name."""
+    return {
+        f"{case.get('classname')}::{case.get('name')}": f"{part.get('message')} {part.text}"
+        for case in ElementTree.fromstring(report).iter("testcase")
+        for part in case
+        if part.tag in {"failure", "error"}
+    }
 
 
 def copied(folder: Path) -> Path:
@@ -256,7 +265,10 @@ def main() -> int:
         copy = copied(Path(folder))
         whole = list(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
         if run(whole, copy) is not Verdict.LIVED:
-            print("The tests do not pass without a fault. Mend them first.", file=sys.stderr)
+            report = copy / "report.xml"
+            told = failures(report.read_text(encoding="utf-8")) if report.exists() else {}
+            print("The tests do not pass without a fault. Mend them first:", file=sys.stderr)
+            print("\n".join(f"{test}\n{words}" for test, words in told.items()), file=sys.stderr)
             return 2
         for mutant in chosen:
             if time.monotonic() > until:
