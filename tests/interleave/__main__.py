@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from functions.ops.postgres.embedded import Postgres
-from tests.interleave.casts import casts
+from tests.interleave.casts import casts, early_and_rest
 from tests.interleave.explore import in_processes, play_here
 from tests.interleave.mutants import Verdict, judge_here, mutants
 from tests.interleave.world import databases
@@ -66,7 +66,7 @@ def main() -> int:
 
 def play_schedules(server: Postgres, options: argparse.Namespace) -> Figures:
     chosen = [cast for cast in casts() if options.only in str(cast)]
-    chosen.sort(key=lambda cast: cast.orders)  # where the time is short, the largest are left out
+    chosen = early_and_rest(chosen)
     figures = Figures(casts_in_all=len(chosen))
     with databases(server, options.processes) as dsns:
         began = time.monotonic()

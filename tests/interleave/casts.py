@@ -215,6 +215,23 @@ def casts() -> Iterator[Cast]:
     yield from pair_casts()
 
 
+def early_and_rest(chosen: list[Cast]) -> list[Cast]:
+    """By size, so that where the time is short the largest are left out; but each verb meets each
+    other verb of its scene in those that come first."""
+    met: set[tuple[str, ...]] = set()
+    early, rest = [], []
+    for cast in sorted(chosen, key=lambda cast: cast.orders):
+        verbs = combinations([actor.verbs for actor in cast.actors], 2)
+        meetings = {
+            (cast.watch, cast.scene, *sorted(meeting))
+            for pair in verbs
+            for meeting in product(*pair)
+        }
+        (rest if meetings <= met else early).append(cast)
+        met |= meetings
+    return early + rest
+
+
 def groups() -> Iterator[tuple[str, tuple[Actor, ...]]]:
     """Each scene with every two and every three of those who may come."""
     for scene, menu in SCENES.items():

@@ -2,7 +2,9 @@
 
 import select
 import time
+from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import psycopg
@@ -10,8 +12,8 @@ from psycopg import pq
 
 from tests.interleave.world import SESSION
 
-FIRST_LOOK_SECONDS = 0.001
-"""So long a statement has before the scheduler asks whether it waits for a lock."""
+LOOK_SECONDS = 0.0005
+"""So long a statement has before the scheduler looks whether it sleeps."""
 PATIENCE_SECONDS = 100.0
 """A statement that neither ends nor waits for a lock by then is a fault of the instrument."""
 
@@ -38,6 +40,7 @@ class Session:
         self.raw = self.connection.pgconn
         self.raw.notice_handler = self._notice
         self.pid = self.raw.backend_pid
+        self._process = Path(f"/proc/{self.pid}/stat")
         self.watcher = watcher
         self.seat = 0
         """The number by which its cuts are locked."""
@@ -62,16 +65,22 @@ class Session:
         self.raw.send_query(query.encode())
         return self._collect()
 
-    def start(self, query: str) -> Stop:
+    def start(self, query: str, *, patient: bool) -> Stop:
         self._results = []
         self.raw.send_query(query.encode())
-        return self.go_on()
+        return self.go_on(patient=patient)
+
+    def look(self) -> Stop:
+        """How far a statement that waited for a lock has come, where nobody let it go on."""
+        if select.select([self.raw.socket], [], [], 0)[0]:
+            return self.go_on()
+        return Stop.WAITING
 
     def go_on(self, *, patient: bool = False) -> Stop:
-        """Runs until the statement is done, parked, or waits for a lock; `patient`: also beyond a
-        wait, whose end is near."""
+        """Runs until the statement is done, parked, or waits for a lock; `patient`: it waits for
+        nobody, or the end of its wait is near."""
         assert self.watcher is not None
-        socket, pause = [self.raw.socket], FIRST_LOOK_SECONDS
+        socket, pause = [self.raw.socket], 1.0 if patient else LOOK_SECONDS
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             if self._has_ended():
@@ -82,7 +91,7 @@ class Session:
             if select.select(socket, [], [], pause)[0]:
                 self.raw.consume_input()
                 continue
-            if not patient and self.watcher.waits(self.pid):
+            if not patient and self._sleeps() and self.watcher.waits(self.pid):
                 return Stop.WAITING
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.connection.info.backend_pid} neither ends nor waits")
@@ -90,10 +99,17 @@ class Session:
     def kill(self) -> None:
         """What it had not committed is undone, as when its process dies."""
         if self.raw.transaction_status == pq.TransactionStatus.ACTIVE:
-            self.raw.get_cancel().cancel()
+            assert self.watcher is not None
+            self.watcher.run(f"select pg_cancel_backend({self.pid})")
             self._collect()
         self.run("rollback")
         self._parked = False
+
+    def _sleeps(self) -> bool:
+        """Whether the process of the server does nothing. Where that cannot be seen, perhaps."""
+        with suppress(OSError):
+            return self._process.read_bytes().rpartition(b")")[2][1:2] != b"R"
+        return True
 
     def _has_ended(self) -> bool:
         """Whether the last result has come; does not wait."""

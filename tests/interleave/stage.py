@@ -24,7 +24,8 @@ from tests.interleave.world import (
 STEP = timedelta(milliseconds=1)
 """The clock goes on by so much at each step, so that no two things happen at the same time."""
 BETWEEN_SCHEDULES = timedelta(days=1)
-SCHEDULES_BEFORE_EMPTYING = 400
+SCHEDULES_BEFORE_EMPTYING = 4000
+"""Not often: after each time every session plans its statements again."""
 LONGEST_WAIT = timedelta(seconds=4 * PENDING_SECONDS)
 """After so long a waiting task fails, whatever goes on around it (`pending_at_most`)."""
 COLUMNS = {
@@ -137,15 +138,13 @@ class Stage:
         owner = str(uuid4())
         played = Played(cast, [str(uuid4()) for _ in range(cast.tasks)])
         zombie = uuid4()
-        self._set_scene(played, owner, zombie)
         parts = [Part(actor, zombie if actor.is_zombie else uuid4()) for actor in cast.actors]
         locks = [
-            f"pg_advisory_lock({self.session(part.actor).seat}, {cut + 1})"
+            f"select pg_advisory_lock({self.session(part.actor).seat}, {cut + 1})"
             for part in parts
             for cut in range(part.actor.cuts)
         ]
-        if locks:
-            self.watcher.run(f"select {', '.join(locks)}")
+        self._run([*locks, *self._scene_of_all(played, owner, zombie)])
         while any(not part.finished for part in parts):
             able = [part for part in parts if self._is_able(part)]
             if not able:
@@ -156,10 +155,14 @@ class Stage:
             if index < len(prefix):
                 choice = min(prefix[index], len(able) - 1)
             played.choices.append((choice, len(able)))
-            self._step(able[choice], played)
-            for part in parts:
-                if part is not able[choice] and part.stop is Stop.WAITING:
-                    part.stop = self.session(part.actor).go_on()
+            actor = able[choice]
+            others = [part for part in parts if part is not actor and part.stop is not None]
+            frees = actor.stop is not None
+            self._step(actor, played, patient=not others)
+            for part in others:
+                if part.stop is Stop.WAITING:
+                    session = self.session(part.actor)
+                    part.stop = session.go_on() if frees else session.look()
         if locks:
             self.watcher.run("select pg_advisory_unlock_all()")
         self._end(played, owner, zombie)
@@ -175,7 +178,7 @@ class Stage:
         waiting = next(part for part in parts if part.stop is Stop.WAITING)
         waiting.stop = self.session(waiting.actor).go_on(patient=True)
 
-    def _step(self, part: Part, played: Played) -> None:
+    def _step(self, part: Part, played: Played, *, patient: bool) -> None:
         actor = part.actor
         if actor.name == "time":
             self.now += timedelta(seconds=LEASE_SECONDS)
@@ -184,7 +187,7 @@ class Stage:
             return
         session = self.session(actor)
         if part.stop is None:
-            self._begin(part, session, played)
+            self._begin(part, session, played, patient=patient)
         elif part.stop is Stop.DONE:
             self._commit(part, session, played)
         elif actor.dies(part.verb, "inside"):
@@ -195,9 +198,9 @@ class Stage:
             part.unlocked += 1
             played.order.append(f"{actor.name}: goes on in {actor.verbs[part.verb]}")
             self.watcher.run(f"select pg_advisory_unlock({session.seat}, {part.unlocked})")
-            part.stop = session.go_on()
+            part.stop = session.go_on(patient=patient)
 
-    def _begin(self, part: Part, session: Session, played: Played) -> None:
+    def _begin(self, part: Part, session: Session, played: Played, *, patient: bool) -> None:
         actor, verb = part.actor, part.actor.verbs[part.verb]
         task = played.ids[actor.task]
         clock = self.clock()
@@ -207,7 +210,8 @@ class Stage:
         query = statement(played.cast, verb, played.ids, actor, part.token)
         part.stop = session.start(
             f"begin; select {clock}, set_config('testing.cuts', '{actor.cuts}', false), "
-            f"set_config('testing.cut', '{part.unlocked}', false); {query}"
+            f"set_config('testing.cut', '{part.unlocked}', false); {query}",
+            patient=patient,
         )
 
     def _commit(self, part: Part, session: Session, played: Played) -> None:
@@ -236,16 +240,16 @@ class Stage:
             refused or part.verb == len(actor.verbs) or actor.dies(part.verb - 1, "after")
         )
 
-    def _set_scene(self, played: Played, owner: str, zombie: UUID) -> None:
+    def _scene_of_all(self, played: Played, owner: str, zombie: UUID) -> Iterator[str]:
         cast = played.cast
-        script = [f"select {self.clock()}", "select set_config('testing.cuts', '0', false)"]
-        script += [
-            f"select testing.make_task('{cast.watch}', '{task}', '{owner}')" for task in played.ids
-        ]
-        self._run(self.watcher, script)
+        yield f"select {self.clock()}, set_config('testing.cuts', '0', false)"
+        yield "delete from unstuck.sweeps"
+        for task in played.ids:
+            yield f"select testing.make_task('{cast.watch}', '{task}', '{owner}')"
         for task in played.ids:
             for line in self._scene(cast, task, zombie):
-                self._run(self.watcher, [f"select {self.clock()}", line])
+                yield f"select {self.clock()}"
+                yield line
 
     def _scene(self, cast: Cast, task: str, zombie: UUID) -> Iterator[str]:
         """What happened to a task before the actors came."""
@@ -293,8 +297,8 @@ class Stage:
             yield f"select unstuck.beat('{cast.watch}', '{task}', '{zombie}')"
             self.now += timedelta(seconds=15)
 
-    def _run(self, session: Session, script: list[str]) -> Answer:
-        answer = session.run("; ".join(script))
+    def _run(self, script: list[str]) -> Answer:
+        answer = self.watcher.run("; ".join(script))
         if answer.sqlstate:
             raise SceneError(f"{answer.sqlstate} {answer.message}")
         return answer
@@ -305,26 +309,22 @@ class Stage:
         ids = f"array[{', '.join(map(repr, played.ids))}]"
         question = f"select testing.open_tasks({ids})"
         last = "poll" if any(actor.name == "poll" for actor in cast.actors) else "sweep"
-        moment = None
-        while True:
-            opened = json.loads(self.watcher.run(question).value or "[]")
-            if not opened:
-                break
+        tasks = range(len(played.ids)) if last == "poll" else range(1)
+        queries = [
+            statement(cast, last, played.ids, Actor("scheduler", (last,), task=task), zombie)
+            for task in tasks
+        ]
+        moment, script = None, [question]
+        while opened := json.loads(self._run(script).value or "[]"):
             moments = [_end_of(cast, *values) for values in opened]
             if moment is not None and min(moments) <= moment:
                 played.stuck = True  # what was due at that very moment is still open
                 break
-            moment = max(self.now + STEP, *moments)
-            self.now = moment
-            for task in played.ids if last == "poll" else played.ids[:1]:
-                actor = Actor("scheduler", (last,), task=played.ids.index(task))
-                query = statement(cast, last, played.ids, actor, zombie)
-                clock = f"select set_config('testing.now', '{moment.isoformat()}', false)"
-                self._run(self.watcher, [clock, query])
-        played.facts = json.loads(
-            self.watcher.run(f"select testing.facts('{cast.watch}', {ids}, '{owner}')").value
-            or "{}"
-        )
+            self.now = moment = max(self.now + STEP, *moments)
+            clock = f"select set_config('testing.now', '{moment.isoformat()}', false)"
+            script = [clock, *queries, question]
+        facts = f"select testing.facts('{cast.watch}', {ids}, '{owner}')"
+        played.facts = json.loads(self._run([facts]).value or "{}")
 
 
 def _end_of(

@@ -289,10 +289,11 @@ create trigger z_journal after update on public.jobs
 for each row execute function testing.write_task('state');
 """
 SESSION = """
-set search_path = testing, pg_catalog, public;
+set search_path = testing, pg_catalog, pg_temp;
 set deadlock_timeout = '50ms';
 set client_min_messages = notice;
 set jit = off;
+set plan_cache_mode = force_generic_plan;
 """
 EMPTY = """
 truncate public.tasks, public.jobs, public.unstuck_credits, public.unstuck_credit_entries,
