@@ -69,19 +69,23 @@ class Event(Record):
     ) -> str:
         """`about`: more of Cloud Logging's own fields, such as logging.googleapis.com/labels. At
         most LINE_BYTES long: a longer line's texts are cut."""
-        entry: dict[str, Any] = {"severity": level or self.level, "event": self.name}
         words: dict[str, Any] = {name: values.get(name) for name in self.fields}
         if self is HANDLER_LOG:
             words["text"] = values.get("text")
-        for name in WORDS_OF_OTHERS & words.keys():
-            if isinstance(words[name], str):
+        for name in WORDS_OF_OTHERS:
+            if isinstance(words.get(name), str):
                 from functions.core.redact import redacted_text
 
                 words[name] = redacted_text(words[name])
-        entry |= {name: words[name] for name in self.fields}
-        entry["message"] = self.sentence.format_map(
-            {name: "-" if value in (None, "") else value for name, value in (entry | words).items()}
-        )
+        message = self.sentence.format_map(_Shown(words))
+        if self is HANDLER_LOG:
+            del words["text"]  # it is the message, once
+        entry: dict[str, Any] = {
+            "severity": level or self.level,
+            "event": self.name,
+            **words,
+            "message": message,
+        }
         if isinstance(kind := entry.get("kind"), str):
             entry["kind"] = counted_kind(kind)
         if _TRACEBACK in str(words.get("detail")):
@@ -89,9 +93,19 @@ class Event(Record):
         return _bounded(_about(entry, about or {}))
 
 
+class _Shown(dict[str, Any]):
+    """Values as a sentence shows them: a dash where there is none."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        return "-" if value is None or value == "" else value
+
+
 def _about(entry: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """The entry with the request's trace and labels, and with `more`, whose labels come on top."""
     current = trace.current.get()
+    if not current and not more:
+        return entry
     of_request = current.fields() if current else {}
     labels = of_request.get(LABELS, {}) | dict(more.get(LABELS, {}))
     return entry | of_request | dict(more) | ({LABELS: labels} if labels else {})
