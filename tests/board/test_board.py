@@ -29,7 +29,7 @@ CIRCUMSTANCES = Circumstances(
         ("poison", Sight(executions=3, without_reason=1), BROKEN, "without a reason"),
         ("computes", Sight(executions=2, doubled=1), BROKEN, "a healthy task again"),
         ("two_sweeps", Sight(seconds=3.0, doubled=1), BROKEN, "away twice"),
-        ("finished", Sight(seconds=0.0, executions=1), HELD, "executed 1 times"),
+        ("finished", Sight(seconds=0.0, executions=1), HELD, "executed once"),
         ("database", Sight(seconds=1.0, open_tasks=1), BROKEN, "left the task open"),
         ("push_lost", Sight(not_applicable="it has no push"), NOT_APPLICABLE, "it has no push"),
     ],

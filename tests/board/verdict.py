@@ -35,10 +35,10 @@ def _complaints(fault: str, sight: Sight) -> list[str]:
     if sight.overwritten:
         complaints.append("overwrote the result of a task that had finished")
     if sight.doubled and fault == "computes":
-        often = (
+        wrong = (
             "executed a healthy task again" if sight.executions > 1 else "gave a healthy task up"
         )
-        complaints.append(f"{often} while its worker was at it")
+        complaints.append(f"{wrong} while its worker was at it")
     if sight.doubled and fault == "finished":
         complaints.append("executed the task again after it had finished it")
     if sight.doubled and fault == "two_sweeps":
@@ -52,9 +52,13 @@ def _complaints(fault: str, sight: Sight) -> list[str]:
     return complaints
 
 
+def often(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _praise(fault: str, sight: Sight, timeout: float) -> str:
     if fault in {"computes", "finished", "poison"}:
-        return f"executed {sight.executions} times"
+        return f"executed {often(sight.executions)}"
     if sight.seconds is None:
         return "ended"
     return f"{sight.seconds:.1f} s, {sight.seconds / timeout:.1f} times the time-out"
@@ -101,8 +105,8 @@ class Cell:
             return self._figures()
         if self.word == BROKEN:
             count = len(same)
-            often = "" if count == len(self.sights) else f" ({count} of {len(self.sights)} runs)"
-            return f"{same[0].sentence}{often}{self._executions()}"
+            share = "" if count == len(self.sights) else f" ({count} of {len(self.sights)} runs)"
+            return f"{same[0].sentence}{share}{self._executions()}"
         return same[0].sentence
 
     @property
@@ -122,8 +126,8 @@ class Cell:
         counts = sorted({sight.executions for sight in self.sights})
         if not counts:
             return ""
-        span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        return f"; executed {span} times"
+        span = often(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]} times"
+        return f"; executed {span}"
 
     def as_json(self) -> dict[str, object]:
         return {

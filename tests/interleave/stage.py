@@ -314,6 +314,7 @@ class Stage:
             statement(cast, last, played.ids, Actor("scheduler", (last,), task=task), zombie)
             for task in tasks
         ]
+        sweep = statement(cast, "sweep", played.ids, Actor("scheduler", ("sweep",)), zombie)
         moment, script = None, [question]
         while opened := json.loads(self._run(script).value or "[]"):
             moments = [_end_of(cast, *values) for values in opened]
@@ -322,13 +323,20 @@ class Stage:
                 break
             self.now = moment = max(self.now + STEP, *moments)
             clock = f"select set_config('testing.now', '{moment.isoformat()}', false)"
-            script = [clock, *queries, question]
+            is_left = any(has_ended for *_, has_ended in opened)  # a poll has nothing to do there
+            script = [clock, *([sweep] if is_left else queries), question]
         facts = f"select testing.facts('{cast.watch}', {ids}, '{owner}')"
         played.facts = json.loads(self._run([facts]).value or "{}")
 
 
 def _end_of(
-    cast: Cast, is_running: bool, due: str, alive: str, lease_until: str | None, is_known: bool
+    cast: Cast,
+    is_running: bool,
+    due: str,
+    alive: str,
+    lease_until: str | None,
+    is_known: bool,
+    _has_ended: bool,
 ) -> datetime:
     """The moment at which a sweep is to end what is open."""
     if lease_until:

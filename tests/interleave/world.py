@@ -193,8 +193,9 @@ begin
   values (p_owner, 'hold', @cost@, p_watch, p_id, true, 1);
 end $$;
 
--- What is still open: whether it runs, when it is due and was last alive, until when it is leased,
--- and whether it was ever tried.
+-- What is still open, also an attempt of a task that somebody else has ended: whether the task
+-- runs, when it is due and was last alive, until when it is leased, whether it was ever tried, and
+-- whether it has ended.
 create function testing.open_tasks(p_ids text[]) returns json language plpgsql as $$
 begin
   return (
@@ -207,7 +208,8 @@ begin
         from unstuck.attempts a
         where a.watch = r.watch and a.task_id = r.id and a.ended_at is null
       ),
-      exists (select from unstuck.attempts a where a.watch = r.watch and a.task_id = r.id)
+      exists (select from unstuck.attempts a where a.watch = r.watch and a.task_id = r.id),
+      r.status not in ('pending', 'processing', 'queued', 'working')
     )), '[]')
     from (
       select
@@ -220,6 +222,10 @@ begin
       where j.id = any (p_ids)
     ) r
     where r.status in ('pending', 'processing', 'queued', 'working')
+    or exists (
+      select from unstuck.attempts a
+      where a.watch = r.watch and a.task_id = r.id and a.ended_at is null
+    )
   );
 end $$;
 
