@@ -79,6 +79,10 @@ host all all 127.0.0.1/32 trust
 """Who may connect. The folder of the socket is ours alone. The only role that a new server has is
 `postgres`; the others are those that a test makes."""
 SET_PASSWORD = sql.SQL("alter role postgres password {}")
+FIRST_VERSION_WITH_ITERATIONS = 160000
+SINGLE_ITERATION = "set scram_iterations = 1"
+"""Thousands of iterations make a weak password dear to guess. Ours is drawn at random, and they
+would be most of what a connection costs its client."""
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -263,6 +267,8 @@ class Postgres:
                 suppress(psycopg.OperationalError),
                 psycopg.connect(self.socket_dsn(), connect_timeout=5) as connection,
             ):
+                if connection.info.server_version >= FIRST_VERSION_WITH_ITERATIONS:
+                    connection.execute(SINGLE_ITERATION)
                 connection.execute(SET_PASSWORD.format(sql.Literal(password())))
                 return True
             time.sleep(0.02)
