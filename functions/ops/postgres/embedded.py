@@ -84,15 +84,18 @@ SINGLE_ITERATION = "set scram_iterations = 1"
 """Thousands of iterations make a weak password dear to guess. Ours is drawn at random, and they
 would be most of what a connection costs its client."""
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+MEMORY_FOLDER = Path("/dev/shm")
+ENOUGH_MEMORY_BYTES = 4 * 2**30
+"""A container often gives its folder 64 MB, which the log of one server fills."""
 
 
 class Postgres:
     """One server. Its data is kept in `data_dir`, and recovered after a crash; without that it is
     temporary and goes at `stop()`.
 
-    `durable=False` is for tests: no fsync, so that a kill may lose the last commits. `version` is
-    the major version of the wheel or of Debian; default: 18 of the wheel, else any that is
-    installed. The methods raise PostgresError, which says the next step."""
+    `durable=False` is for tests: no fsync, so that a kill may lose the last commits, and temporary
+    data is kept in memory where there is room. `version` is the major version of the wheel or of
+    Debian; default: 18 of the wheel, else any that is installed. The methods raise PostgresError, which says the next step."""
 
     def __init__(
         self,
@@ -185,7 +188,9 @@ class Postgres:
         """Makes the folders, chooses binaries and user, and creates the data where there is none.
         The scratch folder holds temporary data, and always the socket, because the path of a socket
         may have 107 bytes only."""
-        self._scratch = folder = Path(tempfile.mkdtemp(prefix="unstuck-")).resolve()
+        in_memory = not self._durable and self._data_dir is None
+        parent = _memory_folder() if in_memory else None
+        self._scratch = folder = Path(tempfile.mkdtemp(prefix="unstuck-", dir=parent)).resolve()
         folder.chmod(0o711)
         if self._data_dir:
             folder = self._data_dir.resolve()
@@ -326,6 +331,15 @@ def drop_database(dsn_admin: str, name: str) -> None:
         connection.execute(
             sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
         )
+
+
+def _memory_folder() -> Path | None:
+    """Where files are kept in memory, if there is room for a server's: databases are made and
+    dropped there at half of what a disk costs."""
+    with suppress(OSError):
+        if shutil.disk_usage(MEMORY_FOLDER).free >= ENOUGH_MEMORY_BYTES:
+            return MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None
+    return None
 
 
 def free_port() -> int:
