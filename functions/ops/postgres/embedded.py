@@ -95,7 +95,8 @@ class Postgres:
 
     `durable=False` is for tests: no fsync, so that a kill may lose the last commits, and temporary
     data is kept in memory where there is room. `version` is the major version of the wheel or of
-    Debian; default: 18 of the wheel, else any that is installed. The methods raise PostgresError, which says the next step."""
+    Debian; default: 18 of the wheel, else any that is installed. The methods raise PostgresError,
+    which says the next step."""
 
     def __init__(
         self,
