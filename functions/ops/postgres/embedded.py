@@ -84,7 +84,7 @@ SINGLE_ITERATION = "set scram_iterations = 1"
 """Thousands of iterations make a weak password dear to guess. Ours is drawn at random, and they
 would be most of what a connection costs its client."""
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-MEMORY_FOLDER = Path("/dev/shm")
+MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own there
 ENOUGH_MEMORY_BYTES = 4 * 2**30
 """A container often gives its folder 64 MB, which the log of one server fills."""
 
