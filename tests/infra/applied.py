@@ -36,7 +36,7 @@ OF_THE_PLATFORM = frozenset(
     }
 )
 """Arguments that nobody writes."""
-TEXTS = frozenset({"content", "dashboard_json", "description", "documentation"})
+TEXTS = frozenset({"content", "dashboard_json", "description", "links"})
 """For people, and tested elsewhere."""
 OF_A_TYPE = {
     "google_monitoring_alert_policy": frozenset({"name", "query", "filter"}),
