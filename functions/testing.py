@@ -12,7 +12,9 @@ from typing import Any
 from functions.core.dispatch import NoDispatch
 from functions.core.policy import load
 from functions.core.record import Record, plain, replace
+from functions.core.rule import Rule
 from functions.core.states import Reason, SettleAs, State
+from functions.core.yaml_lines import read
 from functions.errors import StoreError
 from functions.store.verbs import Store
 
@@ -60,8 +62,8 @@ def run(
 
     `attempt` is its number, `checkpoints` what attempts before it saved: so a second attempt is
     tested with `checkpoints=first.checkpoints`. At the checkpoint `lease_lost_at` it learns that
-    another attempt holds the task. `rule` are keys of the kind's rule in policy.yaml in seconds and
-    bytes (`run_for=2, memory=100_000_000, attempts=3, on_error="retry"`).
+    another attempt holds the task. `rule` are fields of the kind's rule, written as in policy.yaml,
+    or in seconds and bytes (`run_for="2s", memory="100MB", attempts=3, on_error="retry"`).
 
     The handler runs in a thread of the test, where its patches hold. `in_process=True` runs it in a
     process of its own, as when it is deployed: then it can be ended at its deadline, crash, and use
@@ -71,7 +73,8 @@ def run(
     from functions.worker.guard import guard
 
     name = _importable(handle) if in_process else "functions.testing:run_handle"
-    changes = {"handler": name, "isolation": "process" if in_process else "thread"} | rule
+    changes = {"handler": name, "isolation": "process" if in_process else "thread"}
+    changes |= _rule_fields(rule)
     policy = replace(load(), beat=BEAT_SECONDS)
     watch = policy.watch()
     watch = replace(watch, rules={**watch.rules, kind: replace(watch.rule(kind), **changes)})
@@ -85,6 +88,13 @@ def run(
     finally:
         del handles[ledger.task_id], _left[ledger.task_id]
     return Ran(**ledger.end, checkpoints=ledger.checkpoints, progress=ledger.progress)
+
+
+def _rule_fields(rule: dict[str, Any]) -> dict[str, Any]:
+    """Texts are read as those of policy.yaml. Raises PolicyError, which names the field."""
+    written = read(json.dumps(rule, default=str), "run").only(*Rule.field_types)
+    texts = {name: value for name, value in written.items() if isinstance(rule[name], str)}
+    return rule | {name: Rule.policy_keys[name].kind.read(text) for name, text in texts.items()}
 
 
 def run_handle(ctx: Any, task_input: Any) -> Any:

@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from functions.errors import Fail, LeaseLostError, Retry
+from functions.errors import Fail, LeaseLostError, PolicyError, Retry
 from functions.testing import run
 
 
@@ -126,3 +126,14 @@ def test_work_that_must_not_be_repeated_is_uncertain_after_a_crash():
 def test_what_cannot_be_imported_cannot_run_in_a_process_of_its_own():
     with pytest.raises(ValueError, match="Give a function of a module"):
         run(lambda ctx, task_input: 1, in_process=True)
+
+
+def test_times_and_sizes_may_be_written_as_in_the_policy():
+    ran = run(spin, run_for="0.3s", memory="200MB", in_process=True)
+    assert ran.reason == "deadline"
+
+
+@pytest.mark.parametrize("rule", [{"run_for": "2 weeks"}, {"atempts": 3}, {"memory": "much"}])
+def test_a_field_that_the_policy_would_refuse_is_named(rule):
+    with pytest.raises(PolicyError, match=next(iter(rule))):
+        run(draw, {"of": "a goose"}, **rule)
