@@ -26,7 +26,6 @@ from functions.core.answers import (
     Exists,
     Held,
     HeldTask,
-    Lapsed,
     Limited,
     Lost,
     Message,
@@ -423,26 +422,24 @@ class Store(ABC):
     def orphans(self, watch: Watch, sweep_id: int) -> int:
         return int(self._verb(f"{watch.name}_orphans", p_sweep=sweep_id))
 
-    def lapsed(self, watch: Watch, policy: Policy) -> Lapsed:
-        """Before a run settles: leases that ran out at once get one more. The SQL before an upgrade
-        answers only how many."""
-        try:
-            return read(Lapsed, self._mass_expiry("lapsed", watch, policy))
-        except StoreError as error:
-            if error.code not in NO_SUCH_FUNCTION:
-                raise
-        return Lapsed(suspended=self.suspend(watch, policy), left=0.0, unsure=[])
-
     def suspend(self, watch: Watch, policy: Policy) -> int:
-        return int(self._mass_expiry("suspend", watch, policy))
-
-    def _mass_expiry(self, verb: str, watch: Watch, policy: Policy) -> Any:
-        return self._verb(
-            verb,
-            p_watch=watch.name,
-            p_at_least=policy.mass_expiry_at_least,
-            p_share=policy.mass_expiry_share,
+        return int(
+            self._verb(
+                "suspend",
+                p_watch=watch.name,
+                p_at_least=policy.mass_expiry_at_least,
+                p_share=policy.mass_expiry_share,
+            )
         )
+
+    def unsure(self, watch: Watch) -> list[str]:
+        """Tasks of attempts whose lease ran out while nobody was heard: the worker, or the way to
+        the database, was away."""
+        return list(self._verb("unsure", p_watch=watch.name))
+
+    def suspended_for(self, watch: Watch) -> float:
+        """For how many seconds attempts keep the one more lease that `suspend` gave them."""
+        return float(self._verb("suspended_for", p_watch=watch.name))
 
     def clock_jumped(self, sweep_id: int, seconds: float) -> int:
         """The run found that the database's clock was set by so many seconds: live attempts keep

@@ -277,12 +277,15 @@ class _Run:
         return True
 
     def _suspend(self, watch: Watch) -> None:
-        lapsed = self.store.lapsed(watch, self.policy)
-        self.unsure[watch.name] = lapsed.unsure
-        if lapsed.suspended:
-            self.suspended[watch.name] = time.monotonic() + lapsed.left
-            self.counts.suspended += lapsed.suspended
-            events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=lapsed.suspended)
+        suspended = self.store.suspend(watch, self.policy)
+        if suspended:
+            self.counts.suspended += suspended
+            events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
+        with suppress(StoreError):  # the SQL before an upgrade does not know them
+            self.unsure[watch.name] = self.store.unsure(watch)
+            if suspended:
+                left = self.store.suspended_for(watch)
+                self.suspended[watch.name] = time.monotonic() + left
 
     def _settle(self, watch: Watch, until: float) -> None:
         self.unfinished.append(watch)

@@ -277,13 +277,13 @@ def test_a_database_that_is_away_ends_the_run_with_an_error(store, monkeypatch):
     def away(*_, **__):
         raise StoreError("the server is away", retryable=True)
 
-    for verb in ("sweep", "pass_over", "lapsed"):
+    for verb in ("sweep", "pass_over", "suspend"):
         monkeypatch.setattr(store, verb, away)
     done = sweep(store, POLICY)
     assert (done.verdict, done.complete) == ("error", False)
 
 
-def test_an_idle_run_asks_the_database_four_times_for_a_watch_and_five_times_for_all(store):
+def test_an_idle_run_asks_the_database_five_times_for_a_watch_and_five_times_for_all(store):
     sweep(store, POLICY)
     calls = []
     call = store.call
@@ -295,6 +295,12 @@ def test_an_idle_run_asks_the_database_four_times_for_a_watch_and_five_times_for
     store.call = counted
     assert sweep(store, POLICY).verdict == "ok"
     of_watch = [name for name in calls if name.startswith("tasks_")]
-    of_watch += [name for name in calls if name == "lapsed"]
-    assert sorted(of_watch) == ["lapsed", "tasks_batch", "tasks_orphans", "tasks_overview"]
+    of_watch += [name for name in calls if name in {"suspend", "unsure"}]
+    assert sorted(of_watch) == [
+        "suspend",
+        "tasks_batch",
+        "tasks_orphans",
+        "tasks_overview",
+        "unsure",
+    ]
     assert len(calls) - len(of_watch) <= 5, calls

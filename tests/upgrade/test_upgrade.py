@@ -23,12 +23,12 @@ from tests.upgrade.walk import Walk
 RELEASED = Path(__file__).with_name("released.sql")
 POLICY = load(str(DEFAULT))
 PAUSES = {"pause", "resume", "pauses", "pauses_told", "retain"}
-NUMBERS = {"count", "failures", "metrics"}
-NEWER_VERBS = {"pass_over", "clock_jumped", "stuck", "held_by", "pace", "lapsed", *PAUSES, *NUMBERS}
+NUMBERS = {"count", "failures", "metrics", "suspended_for"}
+NEWER_VERBS = {"pass_over", "clock_jumped", "stuck", "held_by", "pace", "unsure", *PAUSES, *NUMBERS}
 """The last release has no such function. `stuck` is for people at a terminal alone. `pass_over` is
 asked for only when a batch of one has failed; then that watch ends its part of the run, as it did
 before. `clock_jumped` only when a begin tells the time, which one of the last release does not.
-Without `pace`, `lapsed` and `pauses_told` a sweep goes on; `held_by` is of a function
+Without `pace`, `unsure` and `pauses_told` a sweep goes on; `held_by` is of a function
 that the last release does not have."""
 END = {
     "done": "completed",
