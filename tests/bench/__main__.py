@@ -25,12 +25,13 @@ BENCHMARKS = {
     "l": "idle_waiting",
     "m": "rest_sweep",
     "n": "claim_choice",
+    "o": "mass_rescue",
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="a..n", help="which ones; all without")
+    parser.add_argument("names", nargs="*", metavar="a..o", help="which ones; all without")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument(
         "--scale", type=float, default=1.0, help="of rows and rounds: 0.1 for a quick look"
