@@ -5,18 +5,22 @@ that nobody ends: so it never shows what is not so any more."""
 import argparse
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from functions.core.policy import load
+import pytest
+
+from functions.core.policy import DEFAULT, load
 from functions.ops.postgres.embedded import Postgres, create_database
 from tests.browser import QUIET, executable
 from tests.conftest import prepare
 from tests.page.animated import animated
 from tests.page.conftest import Deployed
+from tests.page.million import fill
+from tests.page.test_tables import with_films
 from tests.sql import install_clock, pass_time
 from tests.sweep.steps import sweep
 
@@ -24,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "page.png"
 RESCUE = ROOT / "docs" / "rescue.png"
 SIZES = {"page": (1280, 800), "phone": (390, 844)}
+MILLION = 1_000_000
 KINDS = ("image", "selection", "report")
 REFUSAL = "The image service refused: the text names {} persons."
 TRACEBACK = """Traceback (most recent call last):
@@ -48,19 +53,51 @@ def main() -> None:
         RESCUE.write_bytes(recording)
         if folder:
             _photograph_all(deployed.url, Path(folder), {"rescued": f"tasks/{task_id}"})
+            _photograph_all(deployed.url, Path(folder), {"bulk": "?state=failed"}, _ask_to_retry)
+    if folder:
+        with _page(with_films) as deployed:
+            _two_tables(deployed)
+            _photograph_all(deployed.url, Path(folder), {"tables": ""})
+        with _page() as deployed:
+            fill(deployed.db, deployed.watch.rules_json, MILLION)
+            views = {"million": "", "million-failed": "?state=failed"}
+            _photograph_all(deployed.url, Path(folder), views)
 
 
-def _photograph_all(url: str, folder: Path, views: dict[str, str]) -> None:
+def _nothing(page: Any) -> None:
+    """Leaves the page as it opens."""
+
+
+def _ask_to_retry(page: Any) -> None:
+    """Ticks what is shown and asks to start it again; nothing is confirmed."""
+    page.locator("input[name=id]").first.check()
+    page.locator("input[name=id]").nth(1).check()
+    page.locator("#ticked-retry").click()
+    page.wait_for_selector("#confirm")
+
+
+def _photograph_all(
+    url: str, folder: Path, views: dict[str, str], act: Callable[[Any], None] = _nothing
+) -> None:
     for name, path in views.items():
         for size in SIZES:
             for scheme in ("light", "dark"):
                 target = folder / f"{name}-{size}-{scheme}.png"
-                _photograph(url, target, path, size, scheme)
+                _photograph(url, target, path, size, scheme, act)
 
 
 @contextmanager
-def _page() -> Iterator[Deployed]:
-    with Postgres(durable=False) as server, tempfile.TemporaryDirectory() as folder:
+def _page(policy: Callable[[str], str] = str) -> Iterator[Deployed]:
+    """A new database and the page that shows it; `policy` changes the text of the policy."""
+    with (
+        Postgres(durable=False) as server,
+        tempfile.TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        file = Path(folder, "policy.yaml")
+        file.write_text(policy(DEFAULT.read_text(encoding="utf-8")), encoding="utf-8")
+        patch.setenv("UNSTUCK_POLICY", str(file))
+        load.cache_clear()
         create_database(server.dsn(), "picture")
         prepare(server.dsn("picture"))
         deployed = Deployed(server.dsn("picture"), Path(folder))
@@ -81,6 +118,7 @@ def _live(deployed: Deployed) -> str:
         for number in range(draw.randint(3, 7)):
             fails = (hour + number) % 9 == 4
             task_id, token = _claim(deployed, "image" if fails else draw.choice(KINDS))
+            pass_time(deployed.db, draw.uniform(2, 8))
             _end(deployed, task_id, token, fails=fails)
             failed_id = task_id if fails else failed_id
         pass_time(deployed.db, draw.uniform(40, 90))
@@ -126,6 +164,17 @@ def _end(deployed: Deployed, task_id: str, token: str, *, fails: bool) -> None:
         )
     else:
         settle("complete", result={"url": "gs://pictures/done.png"})
+
+
+def _two_tables(deployed: Deployed) -> None:
+    """Of the second some wait, some have waited for too long, one runs and some have ended."""
+    _live(deployed)
+    deployed.db.execute(
+        "insert into public.films (kind, scheduled_at) "
+        "select 'trailer', now() - n * interval '9 h' from generate_series(0, 4) n"
+    )
+    films = load().watch("films")
+    deployed.store.claim(films, None, "worker-3")
 
 
 def _rescue(deployed: Deployed) -> tuple[str, bytes]:
@@ -186,11 +235,17 @@ def _tab(size: str, scheme: str, pixels: int = 2) -> Iterator[Any]:
 
 
 def _photograph(
-    url: str, target: Path, path: str, size: str = "page", scheme: str = "light"
+    url: str,
+    target: Path,
+    path: str,
+    size: str = "page",
+    scheme: str = "light",
+    act: Callable[[Any], None] = _nothing,
 ) -> None:
     with _tab(size, scheme) as page:
         page.goto(f"{url}/{path}")
         page.wait_for_load_state("networkidle")
+        act(page)
         page.screenshot(path=target)
 
 
