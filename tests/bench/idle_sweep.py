@@ -2,7 +2,6 @@
 the table."""
 
 import contextlib
-import os
 import re
 from collections.abc import Callable
 
@@ -18,9 +17,9 @@ from tests.bench.server import (
     add_running,
     connected,
     make_database,
+    quiet_sweep,
     settle_down,
 )
-from tests.sweep.steps import sweep
 
 OPEN = 100
 """Healthy open rows in each table, half of them pending, half processing with a live attempt: 1 %
@@ -84,8 +83,7 @@ def idle_run(
     """The whole run as the scheduler gets it, its row in `sweeps` included."""
 
     def once() -> float:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            done, seconds = timed(lambda: sweep(store, policy, dispatcher))
+        done, seconds = quiet_sweep(store, policy, dispatcher)
         assert (done.verdict, done.failed, done.requeued, done.redispatched) == ("ok", 0, 0, 0), (
             done
         )

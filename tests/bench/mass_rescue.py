@@ -6,7 +6,6 @@ again, ten at a time as its manager does, so that they are already taken when ou
 procrastinate's wait."""
 
 import contextlib
-import os
 from collections.abc import Callable
 
 from functions.core.policy import load
@@ -14,8 +13,15 @@ from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
 from tests.bench.rivals import pgqueuer, procrastinate, statements
-from tests.bench.server import Connection, add_running, connected, make_database, settle_down
-from tests.sweep.steps import sweep
+from tests.bench.server import (
+    Connection,
+    add_running,
+    connected,
+    make_database,
+    quiet_sweep,
+    settle_down,
+)
+from tests.bench.zombie import dequeued, retry_stalled
 
 DEAD = 5_000
 ROUNDS = 3
@@ -34,17 +40,20 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
 
         own = connection("ours", migrated=True)
         store = open_.enter_context(contextlib.closing(PostgresStore(server.dsn("rescue_ours"))))
-        ways: dict[str, Callable[[], float]] = {"ours": lambda: _ours(own, store, count)}
+        rescues: dict[str, Callable[[], float]] = {"ours": lambda: _ours(own, store, count)}
         for name, make in (("procrastinate", _procrastinate), ("pgqueuer", _pgqueuer)):
-            way = make(connection(name, migrated=False), count)
-            if way:
-                ways[name] = way
-        found = in_turns(ways, ROUNDS)
+            if rescue := make(connection(name, migrated=False), count):
+                rescues[name] = rescue
+        seconds = in_turns(rescues, ROUNDS)
+    ours = seconds["ours"]
     return [
-        *(Figure(f"{name}, {count:,} rescued", middle(found[name], 1000), "ms") for name in ways),
         *(
-            Figure(f"  {name}/ours", ratio(found[name], found["ours"]), aim=">= 50")
-            for name in ways
+            Figure(f"{name}, {count:,} rescued", middle(seconds[name], 1000), "ms")
+            for name in seconds
+        ),
+        *(
+            Figure(f"  {name}/ours", ratio(seconds[name], ours), aim=">= 50")
+            for name in seconds
             if name != "ours"
         ),
     ]
@@ -54,28 +63,19 @@ def _ours(connection: Connection, store: PostgresStore, count: int) -> float:
     connection.execute("truncate public.tasks, unstuck.attempts, unstuck.observed")
     add_running(connection, count, "-1 s")
     settle_down(connection)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        done, seconds = timed(lambda: sweep(store, load()))
+    done, seconds = quiet_sweep(store, load())
     assert done.requeued == count, done
     return seconds
 
 
 def _procrastinate(connection: Connection, count: int) -> Callable[[], float] | None:
-    """The recipe of its documentation: stalled jobs by the heartbeat of their worker, each
-    retried."""
-    rival, texts = procrastinate(), statements("procrastinate")
-    if not rival or not texts:
+    rival, own_statements = procrastinate(), statements("procrastinate")
+    if not rival or not own_statements:
         return None
-    stalled, retry = texts[3:]
+    stalled, retry = own_statements[3:]
     connection.execute(rival.schema.encode())
 
-    def rescue() -> None:
-        filters = {"seconds_since_heartbeat": 30, "queue": None, "task_name": None}
-        unchanged = dict.fromkeys(("new_priority", "new_queue_name", "new_lock"))
-        for job in connection.execute(stalled.encode(), filters).fetchall():
-            connection.execute(retry.encode(), {"job_id": job[0], "retry_at": "now", **unchanged})
-
-    def way() -> float:
+    def rescue_all() -> float:
         connection.execute(
             "truncate procrastinate_jobs, procrastinate_events, procrastinate_workers cascade"
         )
@@ -89,48 +89,36 @@ def _procrastinate(connection: Connection, count: int) -> Callable[[], float] | 
             set session_replication_role = origin"""
         )
         settle_down(connection)
-        _, seconds = timed(rescue)
+        _, seconds = timed(lambda: retry_stalled(connection, stalled, retry))
         assert _count(connection, "procrastinate_jobs where status = 'todo'") == count
         return seconds
 
-    return way
+    return rescue_all
 
 
 def _pgqueuer(connection: Connection, count: int) -> Callable[[], float] | None:
-    rival, texts = pgqueuer(), statements("pgqueuer")
-    if not rival or not texts:
+    rival, own_statements = pgqueuer(), statements("pgqueuer")
+    if not rival or not own_statements:
         return None
     connection.execute(rival.schema.encode())
-    take = _filled(texts[1]).encode()
+    take = dequeued(own_statements[1], PGQUEUER_BATCH)
 
-    def rescue() -> None:
+    def take_all() -> None:
         while connection.execute(take, prepare=True).fetchall():
             pass
 
-    def way() -> float:
+    def rescue_all() -> float:
         connection.execute("truncate pgqueuer, pgqueuer_log")
         connection.execute(rival.fill.format(waiting=count, **FILL).encode())
         connection.execute(
             "update pgqueuer set status = 'picked', heartbeat = now() - interval '1 h'"
         )
         settle_down(connection)
-        _, seconds = timed(rescue)
+        _, seconds = timed(take_all)
         assert _count(connection, "pgqueuer where heartbeat > now() - interval '10 m'") == count
         return seconds
 
-    return way
-
-
-def _filled(take: str) -> str:
-    values = {
-        "$1": str(PGQUEUER_BATCH),
-        "$2": "array['bench']",
-        "$3": "gen_random_uuid()",
-        "$4": "'30 s'",
-    }
-    for name, value in values.items():
-        take = take.replace(name, value)
-    return take
+    return rescue_all
 
 
 def _count(connection: Connection, rows: str) -> int:

@@ -2,7 +2,6 @@
 the seed's loop."""
 
 import contextlib
-import os
 
 from functions.core.policy import load
 from functions.ops.postgres.embedded import Postgres
@@ -15,9 +14,9 @@ from tests.bench.server import (
     add_running,
     connected,
     make_database,
+    quiet_sweep,
     settle_down,
 )
-from tests.sweep.steps import sweep
 
 OVERDUE = 20_000
 FINISHED = 100_000
@@ -70,8 +69,7 @@ class Case:
     def sweep(self) -> float:
         """The whole run as the scheduler gets it, with an event for each task."""
         self._fresh(held=True)
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            done, seconds = timed(lambda: sweep(self._store, load()))
+        done, seconds = quiet_sweep(self._store, load())
         assert (done.failed if self._state == "pending" else done.requeued) == self._count, done
         return seconds
 

@@ -2,7 +2,6 @@
 client: a select of a page, then an UPDATE for each row."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +12,9 @@ from functions.ops.postgres.embedded import Postgres
 from functions.store.supabase import SupabaseStore
 from tests.bench.figures import Figure, in_turns, middle, ratio, timed
 from tests.bench.mass_sweep import fresh
-from tests.bench.server import Connection, connected, make_database
+from tests.bench.server import Connection, connected, make_database, quiet_sweep
 from tests.bench.store_cost import rest
 from tests.supabase.stack import Supabase, bootstrap, found_postgrest
-from tests.sweep.steps import sweep
 
 OVERDUE = 1_000
 ROUNDS = 3
@@ -66,8 +64,7 @@ def _ours(
 ) -> Callable[[], float]:
     def once() -> float:
         fresh(connection, state, count, held=True)
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            done, seconds = timed(lambda: sweep(store, load()))
+        done, seconds = quiet_sweep(store, load())
         assert done.failed + done.requeued == count, done
         return seconds
 

@@ -1,14 +1,20 @@
 """The database of the benchmarks: an embedded PostgreSQL with durable settings, and how its tables
 are filled."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import psycopg
 
+from functions.core.dispatch import Dispatcher
+from functions.core.policy import Policy
 from functions.install.migrate import migrate
 from functions.ops.postgres.embedded import Postgres, create_database
+from functions.store.verbs import Store
+from tests.bench.figures import timed
+from tests.sweep.steps import sweep
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -130,6 +136,15 @@ def log_bytes(connection: Connection) -> float:
     row = connection.execute("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
     assert row
     return float(row[0])
+
+
+def quiet_sweep(
+    store: Store, policy: Policy, dispatcher: Dispatcher | None = None
+) -> tuple[Any, float]:
+    """What the whole run as the scheduler gets it answers, and its seconds. Its lines are thrown
+    away."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        return timed(lambda: sweep(store, policy, dispatcher))
 
 
 def settle_down(connection: Connection) -> None:

@@ -106,8 +106,6 @@ def _ours(connection: Connection) -> System:
 
 
 def _procrastinate(connection: Connection) -> System | None:
-    """With the recipe of its documentation: stalled jobs by the heartbeat of their worker, each
-    retried."""
     found = statements("procrastinate")
     if not found:
         return None
@@ -131,10 +129,7 @@ def _procrastinate(connection: Connection) -> System | None:
         connection.execute(
             "update procrastinate_workers set last_heartbeat = now() - interval '1 h'"
         )
-        which = {"seconds_since_heartbeat": 30, "queue": None, "task_name": None}
-        for row in connection.execute(stalled.encode(), which).fetchall():
-            nothing = dict.fromkeys(("new_priority", "new_queue_name", "new_lock"))
-            connection.execute(retry.encode(), {"job_id": row[0], "retry_at": "now", **nothing})
+        retry_stalled(connection, stalled, retry)
 
     return System(
         take,
@@ -146,6 +141,15 @@ def _procrastinate(connection: Connection) -> System | None:
             _one(connection, "select to_json(status = 'succeeded') from procrastinate_jobs")
         ),
     )
+
+
+def retry_stalled(connection: Connection, stalled: str, retry: str) -> None:
+    """The recipe of procrastinate's documentation: stalled jobs by the heartbeat of their worker,
+    each retried."""
+    filters = {"seconds_since_heartbeat": 30, "queue": None, "task_name": None}
+    unchanged = dict.fromkeys(("new_priority", "new_queue_name", "new_lock"))
+    for job in connection.execute(stalled.encode(), filters).fetchall():
+        connection.execute(retry.encode(), {"job_id": job[0], "retry_at": "now", **unchanged})
 
 
 def _pgqueuer(connection: Connection) -> System | None:
@@ -160,8 +164,7 @@ def _pgqueuer(connection: Connection) -> System | None:
     )
 
     def take() -> tuple[str, ...] | None:
-        arguments = (1, "{bench}", "00000000-0000-0000-0000-000000000001", "30 s")
-        row = connection.execute(_literal(dequeue, *arguments)).fetchone()
+        row = connection.execute(dequeued(dequeue, 1)).fetchone()
         return (str(row[0]),) if row else None
 
     return System(
@@ -170,6 +173,11 @@ def _pgqueuer(connection: Connection) -> System | None:
         lambda: connection.execute("update pgqueuer set heartbeat = now() - interval '1 h'"),
         lambda: not _one(connection, "select to_json(count(*)) from pgqueuer"),
     )
+
+
+def dequeued(statement: str, batch: int) -> bytes:
+    """pgqueuer's statement that takes as many jobs, also those that were silent for 30 s."""
+    return _literal(statement, batch, "{bench}", "00000000-0000-0000-0000-000000000001", "30 s")
 
 
 def _literal(statement: str, *arguments: object) -> bytes:
