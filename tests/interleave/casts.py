@@ -221,11 +221,10 @@ def early_and_rest(chosen: list[Cast]) -> list[Cast]:
     met: set[tuple[str, ...]] = set()
     early, rest = [], []
     for cast in sorted(chosen, key=lambda cast: cast.orders):
-        verbs = combinations([actor.verbs for actor in cast.actors], 2)
         meetings = {
             (cast.watch, cast.scene, *sorted(meeting))
-            for pair in verbs
-            for meeting in product(*pair)
+            for two_actors in combinations([actor.verbs for actor in cast.actors], 2)
+            for meeting in product(*two_actors)
         }
         (rest if meetings <= met else early).append(cast)
         met |= meetings

@@ -155,14 +155,14 @@ class Stage:
             if index < len(prefix):
                 choice = min(prefix[index], len(able) - 1)
             played.choices.append((choice, len(able)))
-            actor = able[choice]
-            others = [part for part in parts if part is not actor and part.stop is not None]
-            frees = actor.stop is not None
-            self._step(actor, played, patient=not others)
+            chosen = able[choice]
+            others = [part for part in parts if part is not chosen and part.stop is not None]
+            may_free_locks = chosen.stop is not None
+            self._step(chosen, played, patient=not others)
             for part in others:
                 if part.stop is Stop.WAITING:
                     session = self.session(part.actor)
-                    part.stop = session.go_on() if frees else session.look()
+                    part.stop = session.go_on() if may_free_locks else session.look()
         if locks:
             self.watcher.run("select pg_advisory_unlock_all()")
         self._end(played, owner, zombie)
@@ -317,26 +317,20 @@ class Stage:
         sweep = statement(cast, "sweep", played.ids, Actor("scheduler", ("sweep",)), zombie)
         moment, script = None, [question]
         while opened := json.loads(self._run(script).value or "[]"):
-            moments = [_end_of(cast, *values) for values in opened]
+            moments = [_end_of(cast, *times) for _, *times in opened]
             if moment is not None and min(moments) <= moment:
                 played.stuck = True  # what was due at that very moment is still open
                 break
             self.now = moment = max(self.now + STEP, *moments)
             clock = f"select set_config('testing.now', '{moment.isoformat()}', false)"
-            is_left = any(has_ended for *_, has_ended in opened)  # a poll has nothing to do there
+            is_left = any(has_ended for has_ended, *_ in opened)  # a poll has nothing to do there
             script = [clock, *([sweep] if is_left else queries), question]
         facts = f"select testing.facts('{cast.watch}', {ids}, '{owner}')"
         played.facts = json.loads(self._run([facts]).value or "{}")
 
 
 def _end_of(
-    cast: Cast,
-    is_running: bool,
-    due: str,
-    alive: str,
-    lease_until: str | None,
-    is_known: bool,
-    _has_ended: bool,
+    cast: Cast, is_running: bool, due: str, alive: str, lease_until: str | None, is_known: bool
 ) -> datetime:
     """The moment at which a sweep is to end what is open."""
     if lease_until:

@@ -193,13 +193,14 @@ begin
   values (p_owner, 'hold', @cost@, p_watch, p_id, true, 1);
 end $$;
 
--- What is still open, also an attempt of a task that somebody else has ended: whether the task
--- runs, when it is due and was last alive, until when it is leased, whether it was ever tried, and
--- whether it has ended.
+-- What is still open, also an attempt of a task that somebody else has ended: whether the task has
+-- ended and whether it runs, when it is due and was last alive, until when it is leased, and
+-- whether it was ever tried.
 create function testing.open_tasks(p_ids text[]) returns json language plpgsql as $$
 begin
   return (
     select coalesce(json_agg(json_build_array(
+      e.has_ended,
       r.status in ('processing', 'working'),
       r.due,
       r.alive,
@@ -208,8 +209,7 @@ begin
         from unstuck.attempts a
         where a.watch = r.watch and a.task_id = r.id and a.ended_at is null
       ),
-      exists (select from unstuck.attempts a where a.watch = r.watch and a.task_id = r.id),
-      r.status not in ('pending', 'processing', 'queued', 'working')
+      exists (select from unstuck.attempts a where a.watch = r.watch and a.task_id = r.id)
     )), '[]')
     from (
       select
@@ -221,7 +221,10 @@ begin
       from public.jobs j
       where j.id = any (p_ids)
     ) r
-    where r.status in ('pending', 'processing', 'queued', 'working')
+    cross join lateral (
+      select r.status not in ('pending', 'processing', 'queued', 'working') as has_ended
+    ) e
+    where not e.has_ended
     or exists (
       select from unstuck.attempts a
       where a.watch = r.watch and a.task_id = r.id and a.ended_at is null
