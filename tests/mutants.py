@@ -72,6 +72,7 @@ TESTS = {
 LEFT_OUT = ("broken_link", "name_that_changes", "formatted", "second_plan", "is_in_the_plan")
 """Tests, by a part of their names. The first two take minutes for days with a broken link, of which
 none tells more; the last two need what only a whole run of Terraform has."""
+REPORT = "report.xml"
 LEAST_SHARE_TOLD = 0.95
 SAMPLE = 40
 RUN_SECONDS = 900
@@ -188,7 +189,7 @@ def tried(mutant: Mutant, copy: Path) -> Verdict:
 
 
 def run(tests: list[str], copy: Path) -> Verdict:
-    report = copy / "report.xml"
+    report = copy / REPORT
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     command += ["-o", "junit_family=xunit1", f"--junitxml={report}"]
@@ -205,8 +206,13 @@ def run(tests: list[str], copy: Path) -> Verdict:
         )
     except subprocess.TimeoutExpired:
         return Verdict.CRASHED
-    text = report.read_text(encoding="utf-8") if report.exists() else ""
-    return verdict(done.returncode, text)
+    return verdict(done.returncode, report_of(copy))
+
+
+def report_of(copy: Path) -> str:
+    """What pytest wrote of its last run there; "" if it did not come so far."""
+    report = copy / REPORT
+    return report.read_text(encoding="utf-8") if report.exists() else ""
 
 
 def verdict(code: int, report: str) -> Verdict:
@@ -217,14 +223,16 @@ def verdict(code: int, report: str) -> Verdict:
         return Verdict.LIVED
     if code != 1 or not report:
         return Verdict.CRASHED
-    told = any(
+    has_told = any(
         "AssertionError" in text or "\nE       assert" in text for text in failures(report).values()
     )
-    return Verdict.TOLD if told else Verdict.CRASHED
+    return Verdict.TOLD if has_told else Verdict.CRASHED
 
 
 def failures(report: str) -> dict[str, str]:
     """What was said by each test that failed, by its name."""
+    if not report:
+        return {}
     return {
         f"{case.get('classname')}::{case.get('name')}": f"{part.get('message')} {part.text}"
         for case in ElementTree.fromstring(report).iter("testcase")
@@ -265,10 +273,9 @@ def main() -> int:
         copy = copied(Path(folder))
         whole = list(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
         if run(whole, copy) is not Verdict.LIVED:
-            report = copy / "report.xml"
-            told = failures(report.read_text(encoding="utf-8")) if report.exists() else {}
             print("The tests do not pass without a fault. Mend them first:", file=sys.stderr)
-            print("\n".join(f"{test}\n{words}" for test, words in told.items()), file=sys.stderr)
+            for test, words in failures(report_of(copy)).items():
+                print(f"{test}\n{words}", file=sys.stderr)
             return 2
         for mutant in chosen:
             if time.monotonic() > until:
