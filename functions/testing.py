@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from threading import Event
 from typing import Any
 
+from functions.core import yaml_lines
 from functions.core.dispatch import NoDispatch
 from functions.core.policy import load
 from functions.core.record import Record, plain, replace
 from functions.core.rule import Rule
 from functions.core.states import Reason, SettleAs, State
-from functions.core.yaml_lines import read
 from functions.errors import StoreError
 from functions.store.verbs import Store
 
@@ -92,9 +92,14 @@ def run(
 
 def _rule_fields(rule: dict[str, Any]) -> dict[str, Any]:
     """Texts are read as those of policy.yaml. Raises PolicyError, which names the field."""
-    written = read(json.dumps(rule, default=str), "run").only(*Rule.field_types)
-    texts = {name: value for name, value in written.items() if isinstance(rule[name], str)}
-    return rule | {name: Rule.policy_keys[name].kind.read(text) for name, text in texts.items()}
+    document = yaml_lines.read(json.dumps(rule, default=str), "run")
+    fields = dict(rule)
+    for field, policy_value in document.only(*Rule.field_types).items():
+        if isinstance(rule[field], str):
+            if field not in Rule.policy_keys:
+                policy_value.fail("stands in no rule of the policy. Give a number of seconds.")
+            fields[field] = Rule.policy_keys[field].kind.read(policy_value)
+    return fields
 
 
 def run_handle(ctx: Any, task_input: Any) -> Any:

@@ -133,7 +133,9 @@ def test_times_and_sizes_may_be_written_as_in_the_policy():
     assert ran.reason == "deadline"
 
 
-@pytest.mark.parametrize("rule", [{"run_for": "2 weeks"}, {"atempts": 3}, {"memory": "much"}])
+@pytest.mark.parametrize(
+    "rule", [{"run_for": "2 weeks"}, {"atempts": 3}, {"memory": "much"}, {"lease": "9s"}]
+)
 def test_a_field_that_the_policy_would_refuse_is_named(rule):
     with pytest.raises(PolicyError, match=next(iter(rule))):
         run(draw, {"of": "a goose"}, **rule)
