@@ -338,8 +338,9 @@ def _memory_folder() -> Path | None:
     """Where files are kept in memory, if there is room for a server's: databases are made and
     dropped there at half of what a disk costs."""
     with suppress(OSError):
-        if shutil.disk_usage(MEMORY_FOLDER).free >= ENOUGH_MEMORY_BYTES:
-            return MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None
+        has_room = shutil.disk_usage(MEMORY_FOLDER).free >= ENOUGH_MEMORY_BYTES
+        if has_room and os.access(MEMORY_FOLDER, os.W_OK):
+            return MEMORY_FOLDER
     return None
 
 
