@@ -177,6 +177,8 @@ MORE: tuple[tuple[str, tuple[Actor, ...]], ...] = (
     ("waiting", (WORKER, FAILING)),
     ("waiting", (replace(ASKING_AGAIN, verbs=("claim", "again")), REQUEUE, OTHER_CLAIM)),
     ("held", (replace(BEATING, verbs=("beat", "fail")), REQUEUE, BY_HAND)),
+    ("held", (replace(BEATING, verbs=("beat",)), POLL)),
+    ("lapsed", (SWEEP, replace(POLL, verbs=("poll", "poll")))),
     ("held", (ZOMBIE, PASSER, WORKER)),
     ("held", (ZOMBIE, RESTARTER, WORKER)),
     ("held", (replace(ZOMBIE, verbs=("fail",)), PASSER, CANCEL)),

@@ -170,6 +170,15 @@ def an_answer_is_in_the_row(played: Played, task: str) -> Iterator[str]:
             yield f"the user was told {verdict}, and the task had not ended"
         if event.verb == "poll" and seen and event.answer["state"] not in seen:
             yield f"the poll was told {event.answer['state']}, and the task never was"
+        if event.verb == "poll" and event.answer["overdue"] and _may_still_wait(event.answer):
+            yield "the poll was told that a task is overdue which may still wait"
+
+
+def _may_still_wait(answer: dict[str, Any]) -> bool:
+    """Whether the task waits, held by nobody, and has time left for that."""
+    attempt = answer["attempt"]
+    is_held = attempt is not None and attempt["ended_at"] is None
+    return answer["state"] == "pending" and not is_held and answer["pending_left"] > 0
 
 
 def _states_of_answer(event: Event, task: str) -> list[str] | None:
@@ -244,20 +253,21 @@ def _outcomes(verb: str) -> set[str]:
 
 def no_try_beyond_the_limit(played: Played, task: str) -> Iterator[str]:
     """In each life of a task at most as many attempts count as its rule allows, and it is not given
-    up before."""
+    up before. One that somebody else cut short was a try, but is not held against the limit."""
     limit = RULES[played.cast.rule].get("attempts", TRIES)
     may_repeat = RULES[played.cast.rule].get("on_lost", "retry") == "retry"
-    tries = 0
+    tries = cut_short = 0
     for attempt in _attempts(played, task):
         outcome = attempt["outcome"]
         if attempt["worker"] is not None or attempt["reason"] in ("stale", "attempts_exhausted"):
             tries += outcome not in ("released", "overtaken")
+            cut_short += outcome == "overtaken"
         if tries > limit or attempt["tries"] > limit:
             yield f"try {max(tries, attempt['tries'])} of {limit}"
         gone = attempt["reason"] in ("attempts_exhausted", "transient_exhausted", "transient")
         gone |= attempt["reason"] == "lease_lost" and may_repeat
-        if gone and outcome == "failed" and tries < limit:
-            yield f"given up at try {tries} of {limit}"
+        if gone and outcome == "failed" and tries + cut_short < limit:
+            yield f"given up at try {tries + cut_short} of {limit}"
         if outcome == "failed" and may_repeat and attempt["reason"] in ("lease_lost", "deadline"):
             yield f"ended by {attempt['reason']}, and may be repeated"
         if outcome == "retried" and attempt["reason"] in ("attempts_exhausted", "uncertain"):
@@ -265,7 +275,7 @@ def no_try_beyond_the_limit(played: Played, task: str) -> Iterator[str]:
         if outcome == "retried" and not may_repeat and attempt["sweep_id"] is not None:
             yield "work that must not be done twice was started again"
         if outcome in ENDED:
-            tries = 0
+            tries = cut_short = 0
 
 
 def every_attempt_ends(played: Played, task: str) -> Iterator[str]:
