@@ -12,6 +12,8 @@ SILENT_CAUSES = frozenset({"lease_lost", "stale"})
 """Causes whose attempt was silent from its last sign of life to its end."""
 DRAWN_BEATS = 150
 """More heartbeats than that are not drawn."""
+SHORTENED_SECONDS = 1.0
+"""A shorter wait is to scale, however short the work was."""
 TICKS = 6
 TICK_PERCENT = 7.0
 """Between two ticks at least, so that their labels do not touch."""
@@ -56,7 +58,8 @@ class Axis:
     def __init__(self, begin: float, end: float, waits: list[tuple[float, float]]) -> None:
         self.begin, self.end = begin, end
         work = end - begin - sum(to - since for since, to in waits)
-        long = [(since, to) for since, to in waits if to - since > work > 0]
+        least = max(work, SHORTENED_SECONDS)
+        long = [(since, to) for since, to in waits if to - since > least and work > 0]
         self.short = [(since, to, work / 2 / len(long)) for since, to in long]
         self.shown_seconds = end - begin - sum(to - since - room for since, to, room in self.short)
 

@@ -56,7 +56,10 @@ def test_a_page_that_is_read_only_refuses_a_forged_post_and_has_no_button(deploy
         assert (answer.status_code, "PAGE_WRITE" in answer.text) == (403, True)
     assert deployed.states([task]) == {"failed": 1}
     for path in ("", f"tasks/{task}", "sweeps"):
-        assert "<button" not in requests.get(f"{deployed.readonly}/{path}", timeout=20).text
+        text = requests.get(f"{deployed.readonly}/{path}", timeout=20).text
+        assert set(re.findall(r'<button[^>]* id="([^"]*)"', text)) <= {"fold"}
+        assert text.count("<button") == ("fold" in text)
+        assert "hx-post" not in text
 
 
 @pytest.mark.parametrize(
@@ -473,6 +476,36 @@ def test_it_fits_a_phone(deployed, chromium, path):
         page = context.new_page()
         page.goto(f"{deployed.url}/{path.format(task=task)}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desk", "phone"])
+def test_the_list_begins_on_the_first_screen_when_much_is_wrong(deployed, chromium, size):
+    deployed.failed(1)
+    deployed.old(1)
+    width, height = size
+    with chromium.new_context(viewport={"width": width, "height": height}) as context:
+        page = context.new_page()
+        deployed.store.pause(deployed.watch, "image", "ann", "the provider is down", 60.0)
+        page.goto(deployed.url)
+        page.wait_for_selector("#failures")
+        top = page.locator(".tasks tbody tr").first.bounding_box()["y"]
+        deployed.store.resume(deployed.watch, "image", "ann")
+        assert top < 0.7 * height
+
+
+def test_a_phone_has_the_filter_behind_a_button_that_counts_what_is_chosen(deployed, chromium):
+    deployed.failed(1)
+    with chromium.new_context(viewport={"width": 390, "height": 844}) as context:
+        page = context.new_page()
+        page.goto(deployed.url)
+        assert not page.is_visible("select[name=state]")
+        page.get_by_role("button", name="Filters").focus()
+        page.keyboard.press("Enter")
+        page.select_option("select[name=state]", "failed")
+        page.get_by_role("button", name="Filters 1 chosen", expanded=True).wait_for()
+        assert violations(page) == []
+        page.get_by_role("link", name="Clear the filter").click()
+        page.get_by_role("button", name="Filters", exact=True, expanded=False).wait_for()
 
 
 def test_moments_are_those_of_the_reader_and_utc_on_hover(deployed, chromium):

@@ -58,6 +58,11 @@ def test_a_wait_that_is_not_long_is_to_scale():
     assert (drawn.cuts, run.x, run.width) == ([], 50.0, 50.0)
 
 
+def test_a_wait_of_a_moment_is_to_scale_however_short_the_work_was():
+    drawn = drawing(attempt(1, 0.9, 0.91, outcome="completed"), now=1.0)
+    assert drawn.cuts == []
+
+
 def test_moments_stay_in_order_on_a_scale_with_short_waits():
     attempts = [
         attempt(1, 5.0, 9.0, outcome="retried"),

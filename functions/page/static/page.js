@@ -56,6 +56,11 @@
     copyLine.append(button);
   }
 
+  // On a phone the filter is behind a button, which counts what is chosen.
+  const fold = byId("fold");
+  const unfold = (open) => fold.setAttribute("aria-expanded", open);
+  fold?.addEventListener("click", () => unfold(fold.getAttribute("aria-expanded") === "false"));
+
   const tick = (name) => !document.hidden && htmx.trigger(body, name);
   setInterval(tick, 2000, "tick");
   setInterval(tick, 60000, "slow");
@@ -186,6 +191,7 @@
     const filter = byId("q");
     if (event.key === "/" && filter) {
       event.preventDefault();
+      unfold(true);
       filter.focus();
       filter.select();
     }
