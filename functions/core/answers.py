@@ -42,6 +42,16 @@ class Rescued(Record):
     live: bool | None = None
 
 
+class Lapsed(Record):
+    """Before a run settles: how many attempts got one more lease, and keep it for `left` seconds;
+    and `unsure`, tasks of attempts whose lease ran out while nobody was heard: the worker, or the
+    way to the database, was away."""
+
+    suspended: int
+    left: float
+    unsure: list[str]
+
+
 class StuckGroup(Record):
     """Stuck tasks with which a sweep would do the same, for the same reason: how many, and the ages
     in seconds of the oldest and the newest."""
@@ -401,6 +411,14 @@ class Overview(Record):
     refused: int
     last_sweep: LastSweep | None
     estimated: bool = False
+
+
+class Tidied(Record):
+    """What a run does last in a watch: how many attempts it ended whose task row was deleted, and
+    how the watch then is."""
+
+    orphaned: int
+    overview: Overview
 
 
 class Pace(Record):

@@ -375,3 +375,14 @@ begin
     )
   );
 end $$;
+
+-- What a run does last in a watch, in one call: orphans, and how the watch then is (overview).
+create or replace function unstuck.@watch@_tidy(p_sweep bigint, p_rules jsonb) returns jsonb
+language plpgsql as $$
+declare
+  v_orphaned constant integer := unstuck.@watch@_orphans(p_sweep);
+begin
+  return jsonb_build_object(
+    'orphaned', v_orphaned, 'overview', unstuck.@watch@_overview(p_rules)
+  );
+end $$;

@@ -501,6 +501,23 @@ language sql stable as $$
     and a.deadline_at > clock_timestamp()
 $$;
 
+-- What a run asks of a watch before it settles, in one call: how many attempts got one more lease
+-- (suspend), for how long they keep it, and of which nobody can say whether they live (unsure).
+create or replace function unstuck.lapsed(
+  p_watch text,
+  p_at_least integer,
+  p_share double precision
+) returns jsonb language plpgsql as $$
+declare
+  v_suspended constant integer := unstuck.suspend(p_watch, p_at_least, p_share);
+begin
+  return jsonb_build_object(
+    'suspended', v_suspended,
+    'left', case when v_suspended > 0 then unstuck.suspended_for(p_watch) else 0 end,
+    'unsure', unstuck.unsure(p_watch)
+  );
+end $$;
+
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
 -- each sweep, found by an index: a run costs the same however much is kept. Returns how many
 -- attempts went; their checkpoints go with them. What another installation has here stays as long

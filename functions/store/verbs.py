@@ -26,6 +26,7 @@ from functions.core.answers import (
     Exists,
     Held,
     HeldTask,
+    Lapsed,
     Limited,
     Lost,
     Message,
@@ -41,6 +42,7 @@ from functions.core.answers import (
     SweepNotBegun,
     TaskRow,
     TaskStatus,
+    Tidied,
     ToldPause,
     Unsweepable,
 )
@@ -422,6 +424,13 @@ class Store(ABC):
     def orphans(self, watch: Watch, sweep_id: int) -> int:
         return int(self._verb(f"{watch.name}_orphans", p_sweep=sweep_id))
 
+    def tidy(self, watch: Watch, sweep_id: int) -> Tidied:
+        """`orphans`, then `overview`."""
+        answer = self._verb(
+            f"{watch.name}_tidy", final=CANCELLED, p_sweep=sweep_id, p_rules=watch.rules_json
+        )
+        return read(Tidied, answer)
+
     def suspend(self, watch: Watch, policy: Policy) -> int:
         return int(
             self._verb(
@@ -432,14 +441,16 @@ class Store(ABC):
             )
         )
 
-    def unsure(self, watch: Watch) -> list[str]:
-        """Tasks of attempts whose lease ran out while nobody was heard: the worker, or the way to
-        the database, was away."""
-        return list(self._verb("unsure", p_watch=watch.name))
-
-    def suspended_for(self, watch: Watch) -> float:
-        """For how many seconds attempts keep the one more lease that `suspend` gave them."""
-        return float(self._verb("suspended_for", p_watch=watch.name))
+    def lapsed(self, watch: Watch, policy: Policy) -> Lapsed:
+        """`suspend`, and what a run has to know of those whose lease ran out."""
+        answer = self._verb(
+            "lapsed",
+            final=CANCELLED,
+            p_watch=watch.name,
+            p_at_least=policy.mass_expiry_at_least,
+            p_share=policy.mass_expiry_share,
+        )
+        return read(Lapsed, answer)
 
     def clock_jumped(self, sweep_id: int, seconds: float) -> int:
         """The run found that the database's clock was set by so many seconds: live attempts keep

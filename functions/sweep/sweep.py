@@ -9,6 +9,7 @@ from typing import Any, Literal
 from functions.core import events
 from functions.core.answers import (
     Batch,
+    Lapsed,
     OpenCount,
     Overview,
     QuietTask,
@@ -24,6 +25,7 @@ from functions.core.settings import Settings
 from functions.core.states import Reason, State
 from functions.errors import StoreError
 from functions.store import Store
+from functions.store.verbs import CANCELLED, NO_SUCH_FUNCTION
 from functions.sweep import clock
 from functions.sweep.notify import notify
 from functions.sweep.time_share import HEARD_SECONDS, HEARD_SHARE, within
@@ -277,15 +279,19 @@ class _Run:
         return True
 
     def _suspend(self, watch: Watch) -> None:
-        suspended = self.store.suspend(watch, self.policy)
-        if suspended:
-            self.counts.suspended += suspended
-            events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=suspended)
-        with suppress(StoreError):  # the SQL before an upgrade does not know them
-            self.unsure[watch.name] = self.store.unsure(watch)
-            if suspended:
-                left = self.store.suspended_for(watch)
-                self.suspended[watch.name] = time.monotonic() + left
+        try:
+            lapsed = self.store.lapsed(watch, self.policy)
+        except StoreError as error:
+            if _is_weather(error):
+                raise
+            lapsed = Lapsed(suspended=self.store.suspend(watch, self.policy), left=0.0, unsure=[])
+            if error.code not in NO_SUCH_FUNCTION:
+                self.fail(watch.name, error)
+        self.unsure[watch.name] = lapsed.unsure
+        if lapsed.suspended:
+            self.suspended[watch.name] = time.monotonic() + lapsed.left
+            self.counts.suspended += lapsed.suspended
+            events.emit(events.SWEEP_SUSPENDED, watch=watch.name, count=lapsed.suspended)
 
     def _settle(self, watch: Watch, until: float) -> None:
         self.unfinished.append(watch)
@@ -377,7 +383,17 @@ class _Run:
             self._guarded(watch, self._orphans)
 
     def _orphans(self, watch: Watch) -> None:
-        self.counts.orphaned += self.store.orphans(watch, self.sweep_id)
+        """And how the watch then is, in the same call. Where that fails, each is asked alone and
+        tells its own failure."""
+        try:
+            tidied = self.store.tidy(watch, self.sweep_id)
+        except StoreError as error:
+            if _is_weather(error):
+                raise
+            self.counts.orphaned += self.store.orphans(watch, self.sweep_id)
+        else:
+            self.counts.orphaned += tidied.orphaned
+            self.counts.views[watch.name] = tidied.overview
 
     def _pauses(self, _: float) -> None:
         with suppress(StoreError):  # the SQL before an upgrade does not know it
@@ -399,7 +415,8 @@ class _Run:
             self._guarded(watch, self._look)
 
     def _look(self, watch: Watch) -> None:
-        view = self.counts.views[watch.name] = self.store.overview(watch)
+        view = self.counts.views.get(watch.name) or self.store.overview(watch)
+        self.counts.views[watch.name] = view
         if any(_waits_long(watch, tasks) for tasks in view.open):
             self._tell_pace(watch)
 
@@ -427,6 +444,11 @@ class BatchSize:
     def grow(self) -> None:
         if self.rows * 2 <= self._most:
             self.rows *= 2
+
+
+def _is_weather(error: StoreError) -> bool:
+    """Then a part of a call fails as the whole did; a time limit may be that of one part."""
+    return error.retryable and error.code != CANCELLED
 
 
 def _count(watch: Watch, batch: Batch, counts: Counts) -> None:

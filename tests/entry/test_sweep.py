@@ -100,7 +100,7 @@ def test_a_sweep_that_fails_on_the_way_says_so_everywhere(http, rows, log, monke
     def fails(*_):
         raise StoreError(f"connection lost: {DATABASE_PASSWORD}", retryable=True)
 
-    monkeypatch.setattr(Store, "suspend", fails)
+    monkeypatch.setattr(Store, "lapsed", fails)
     answer = http.ask("sweep", headers={"X-CloudScheduler-ScheduleTime": "12:00"})
     assert (answer.status_code, error_code(answer)) == (500, "sweep")
     assert DATABASE_PASSWORD not in answer.text

@@ -2045,6 +2045,23 @@ language sql stable as $$
     and a.deadline_at > clock_timestamp()
 $$;
 
+-- What a run asks of a watch before it settles, in one call: how many attempts got one more lease
+-- (suspend), for how long they keep it, and of which nobody can say whether they live (unsure).
+create or replace function unstuck.lapsed(
+  p_watch text,
+  p_at_least integer,
+  p_share double precision
+) returns jsonb language plpgsql as $$
+declare
+  v_suspended constant integer := unstuck.suspend(p_watch, p_at_least, p_share);
+begin
+  return jsonb_build_object(
+    'suspended', v_suspended,
+    'left', case when v_suspended > 0 then unstuck.suspended_for(p_watch) else 0 end,
+    'unsure', unstuck.unsure(p_watch)
+  );
+end $$;
+
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
 -- each sweep, found by an index: a run costs the same however much is kept. Returns how many
 -- attempts went; their checkpoints go with them. What another installation has here stays as long
@@ -5550,6 +5567,17 @@ begin
       order by s.id desc
       limit 1
     )
+  );
+end $$;
+
+-- What a run does last in a watch, in one call: orphans, and how the watch then is (overview).
+create or replace function unstuck.tasks_tidy(p_sweep bigint, p_rules jsonb) returns jsonb
+language plpgsql as $$
+declare
+  v_orphaned constant integer := unstuck.tasks_orphans(p_sweep);
+begin
+  return jsonb_build_object(
+    'orphaned', v_orphaned, 'overview', unstuck.tasks_overview(p_rules)
   );
 end $$;
 

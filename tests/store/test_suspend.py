@@ -43,6 +43,19 @@ class TestSuspend:
             claimed(store, tasks)
         assert store.suspend(tasks, policy) == granted
 
+    def test_a_run_is_told_for_how_long_and_of_which_tasks_nobody_was_heard(
+        self, store, db, tasks, policy
+    ):
+        held = [claimed(store, tasks).task_id for _ in range(10)]
+        pass_time(db, LEASE + 1)
+        first = store.lapsed(tasks, policy)
+        assert (first.suspended, first.unsure) == (10, [])
+        assert 0 < first.left <= LEASE
+        pass_time(db, LEASE + 1)
+        second = store.lapsed(tasks, policy)
+        assert (second.suspended, second.left) == (0, 0)
+        assert sorted(second.unsure) == sorted(held)
+
     def test_a_deadline_is_not_put_off(self, store, db, tasks, policy):
         for _ in range(12):
             claimed(store, tasks, "hasty")

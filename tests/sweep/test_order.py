@@ -20,6 +20,7 @@ from functions.core.policy import load
 from functions.core.record import replace
 from functions.errors import StoreError
 from functions.store.postgres import PostgresStore
+from functions.store.verbs import CANCELLED
 from functions.sweep import sweep as sweeps
 from tests.sweep.steps import sweep
 from tests.waiting import eventually
@@ -171,7 +172,7 @@ def test_a_row_that_takes_longer_than_any_statement_may_is_passed_over(store, db
     assert db.execute("select code from unstuck.unsweepable").fetchone() == ("57014",)
 
 
-@pytest.mark.parametrize("broken", ["redispatch", "orphans", "prune", "overview", "outbox_take"])
+@pytest.mark.parametrize("broken", ["redispatch", "tidy", "prune", "outbox_take"])
 def test_a_step_that_fails_with_any_error_does_not_stop_the_others(store, db, monkeypatch, broken):
     waiting(db, 2)
     monkeypatch.setenv("NOTIFY_URL", "http://127.0.0.1:9/")
@@ -277,13 +278,37 @@ def test_a_database_that_is_away_ends_the_run_with_an_error(store, monkeypatch):
     def away(*_, **__):
         raise StoreError("the server is away", retryable=True)
 
-    for verb in ("sweep", "pass_over", "suspend"):
+    for verb in ("sweep", "pass_over", "lapsed"):
         monkeypatch.setattr(store, verb, away)
     done = sweep(store, POLICY)
     assert (done.verdict, done.complete) == ("error", False)
 
 
-def test_an_idle_run_asks_the_database_five_times_for_a_watch_and_five_times_for_all(store):
+@pytest.mark.parametrize(
+    "broken",
+    ["unsure(p_watch text)", "tasks_orphans(p_sweep bigint)", "tasks_overview(p_rules jsonb)"],
+)
+@pytest.mark.parametrize("code", ["P0001", CANCELLED])
+def test_a_part_of_a_call_that_fails_is_told_and_the_other_parts_are_done(store, db, broken, code):
+    waiting(db, 2)
+    dead = store.create(WATCH, "image", {}).task_id
+    store.claim(WATCH, dead, "w")
+    db.execute("delete from tasks where id = %s", (dead,))
+    db.execute(f"update unstuck.attempts set lease_until = {LATE}, deadline_at = {LATE}")
+    db.execute(
+        f"drop function unstuck.{broken}; create function unstuck.{broken}"
+        f" returns {'integer' if 'orphans' in broken else 'jsonb'} language plpgsql as"
+        f" $$ begin raise 'It is broken.' using errcode = '{code}'; end $$"
+    )
+    done = sweep(store, POLICY)
+    assert (done.verdict, done.failed) == ("error", 2)
+    assert done.error.startswith("tasks: ")
+    assert done.error.count("It is broken.") == 1
+    assert done.orphaned == ("orphans" not in broken)
+    assert done.complete == ("overview" not in broken)
+
+
+def test_an_idle_run_asks_the_database_three_times_for_a_watch_and_five_times_for_all(store):
     sweep(store, POLICY)
     calls = []
     call = store.call
@@ -294,13 +319,12 @@ def test_an_idle_run_asks_the_database_five_times_for_a_watch_and_five_times_for
 
     store.call = counted
     assert sweep(store, POLICY).verdict == "ok"
-    of_watch = [name for name in calls if name.startswith("tasks_")]
-    of_watch += [name for name in calls if name in {"suspend", "unsure"}]
-    assert sorted(of_watch) == [
-        "suspend",
+    assert sorted(calls) == [
+        "lapsed",
+        "pauses_told",
+        "prune",
+        "sweep_begin",
+        "sweep_end",
         "tasks_batch",
-        "tasks_orphans",
-        "tasks_overview",
-        "unsure",
+        "tasks_tidy",
     ]
-    assert len(calls) - len(of_watch) <= 5, calls

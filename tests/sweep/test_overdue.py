@@ -111,13 +111,12 @@ def test_what_could_not_be_read_is_unknown_and_the_run_says_that_it_is_incomplet
     def fails(*_: object) -> None:
         raise StoreError("canceling statement due to statement timeout", retryable=False)
 
-    for verb in ("overview", "sweep_begin"):
+    for verb in ("tidy", "overview"):
         monkeypatch.setattr(store, verb, fails)
-        if verb == "overview":
-            sweep(store, POLICY)
-        else:
-            with pytest.raises(StoreError):
-                sweep(store, POLICY)
+    sweep(store, POLICY)
+    monkeypatch.setattr(store, "sweep_begin", fails)
+    with pytest.raises(StoreError):
+        sweep(store, POLICY)
     good, unread, not_begun = lines(capfd)
     assert good["complete"] is True
     for line in (unread, not_begun):

@@ -23,13 +23,23 @@ from tests.upgrade.walk import Walk
 RELEASED = Path(__file__).with_name("released.sql")
 POLICY = load(str(DEFAULT))
 PAUSES = {"pause", "resume", "pauses", "pauses_told", "retain"}
-NUMBERS = {"count", "failures", "metrics", "suspended_for"}
-NEWER_VERBS = {"pass_over", "clock_jumped", "stuck", "held_by", "pace", "unsure", *PAUSES, *NUMBERS}
+NUMBERS = {"count", "failures", "metrics"}
+TOGETHER = {"lapsed", "tidy"}
+NEWER_VERBS = {
+    "pass_over",
+    "clock_jumped",
+    "stuck",
+    "held_by",
+    "pace",
+    *PAUSES,
+    *NUMBERS,
+    *TOGETHER,
+}
 """The last release has no such function. `stuck` is for people at a terminal alone. `pass_over` is
 asked for only when a batch of one has failed; then that watch ends its part of the run, as it did
 before. `clock_jumped` only when a begin tells the time, which one of the last release does not.
-Without `pace`, `unsure` and `pauses_told` a sweep goes on; `held_by` is of a function
-that the last release does not have."""
+Without `pace` and `pauses_told` a sweep goes on; in the place of `lapsed` and `tidy` it asks for
+their parts. `held_by` is of a function that the last release does not have."""
 END = {
     "done": "completed",
     "failed": "pending",
