@@ -21,12 +21,20 @@ from functions.ops.cli.out import (
     print_message,
 )
 from functions.ops.cli.parser import CommandParser
+from functions.ops.cli.patience import READ_ONLY
 from functions.ops.commands import NAMES
-from functions.store.dsn import CODE_REFUSED
+from functions.store.dsn import CODE_AWAY, CODE_REFUSED
 from functions.store.verbs import CANCELLED
 
 _NOT_A_KEY = {"22P02", "22003"}
 """SQLSTATEs of a text that is no uuid or no number, and of a number that is too large."""
+_ADVICE = {
+    CANCELLED: "The database ends a statement sooner than this one needs. Look at its load, or "
+    "raise the limit: alter role ROLE set statement_timeout = '15s';",
+    READ_ONLY: "This server, or this role, only reads: it is a replica, or "
+    "default_transaction_read_only is on. Give the --dsn of one that writes.",
+}
+"""The next step, by the SQLSTATE."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,15 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print_store_error(error: StoreError) -> int:
     """Prints what the database answered, with the next step. Returns the exit code."""
-    if error.code == CANCELLED:
-        advice = "The database ends a statement sooner than this one needs. Look at its load, or"
-        setting = "alter role ROLE set statement_timeout = '15s'"
-        return print_message(f"{error}\n{advice} raise the limit: {setting};", UNREACHABLE)
+    if error.code in _ADVICE:
+        return print_message(f"{error}\n{_ADVICE[error.code]}", UNREACHABLE)
+    if error.code in {CODE_AWAY, CODE_REFUSED}:  # which say the next step
+        return print_message(str(error), UNREACHABLE)
     if error.retryable:
         advice = "The database does not answer. See that it runs and that --dsn leads to it"
         return print_message(f"{error}\n{advice}; then try again.", UNREACHABLE)
-    if error.code == CODE_REFUSED:
-        return print_message(str(error), UNREACHABLE)
     if error.code in _NOT_A_KEY:
         return print_message(f"{error}. Give the task's key as `list` shows it.", USAGE)
     return print_message(str(error), ERROR)

@@ -16,6 +16,8 @@ CODE_UNREADABLE = "dsn"
 CODE_REFUSED = "connect"
 """The code of the StoreError for a connection that the server refuses until somebody changes the
 URL or the server."""
+CODE_AWAY = "away"
+"""The code of the StoreError for a connection that may be had later, with nothing changed."""
 CONNECT_SECONDS = 10
 """For a command to connect. All addresses of the host share them."""
 WRITE = "Write postgresql://user:password@host:5432/database."
@@ -121,10 +123,11 @@ def refused(error: psycopg.Error, source: str) -> StoreError:
     unknown = ("", f"{type(error).__name__}; the log of the server says more", True)
     matches = (row for row in _REFUSALS if re.search(row[0], text, re.IGNORECASE))
     _, sentence, passing = next(matches, unknown)
+    advice = "See that it runs, and check" if passing else "Check"
     return StoreError(
-        f"the database can't be reached: {sentence}. Check {source}.",
+        f"the database can't be reached: {sentence}. {advice} {source}.",
         retryable=passing,
-        code="" if passing else CODE_REFUSED,
+        code=CODE_AWAY if passing else CODE_REFUSED,
     )
 
 

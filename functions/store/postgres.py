@@ -19,6 +19,10 @@ from functions.store.verbs import Store
 
 NO_TEXT = "22021"
 """PostgreSQL's code for a text that it cannot store, where the client finds it already."""
+GRANT_HINT = (
+    ". This role lacks that right. What is ours its owner grants by `unstuck migrate --apply "
+    "--role ROLE`; what is yours (a hook, a table it writes) you grant."
+)
 
 
 class PostgresStore(Store):
@@ -112,5 +116,7 @@ def _explain(function: str, error: RefusedError) -> StoreError:
         text = 'this database has no schema "unstuck": nothing is installed in it'
     if error.code in {"42883", "3F000", "42P01"}:
         text += ". Run `unstuck migrate --apply` on this database first."
+    if error.code == "42501":
+        text += GRANT_HINT
     passing = not error.code or meaning_of(error.code) is Meaning.WEATHER
     return StoreError(text, retryable=passing, code=error.code)

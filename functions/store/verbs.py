@@ -87,6 +87,10 @@ class Store(ABC):
         """Calls `unstuck.function` once, with named arguments, in at most `timeout` seconds, and
         returns its JSON. Raises StoreError."""
 
+    def _asks_again(self, error: StoreError) -> bool:
+        """Whether a call that ended with the error is repeated, if time is left for it."""
+        return error.retryable
+
     def close(self) -> None:  # noqa: B027 - a store may have nothing to close
         """Gives back what the store holds."""
 
@@ -569,9 +573,9 @@ class Store(ABC):
                 return self.call(function, arguments, max(0.1, min(left, longest_call)))
             except StoreError as error:
                 left = until - time.monotonic()
-                if not error.retryable or error.code == final:
-                    raise
                 if left <= pause + (LOCK_WAIT_SECONDS if again else 0.0):
+                    raise
+                if error.code == final or not self._asks_again(error):
                     raise
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(1.0, pause * 2)

@@ -23,6 +23,8 @@ from functions.store import Store
 from functions.store.operate import operate
 
 PREVIEW_TASKS = 20
+REFUSED_TASKS = 3
+"""So many are named of those that the database refuses for the same reason."""
 JSON = {"action": (), "found": (), "moved": (), "refused": ("task_id", "error"), "applied": ()}
 
 
@@ -109,13 +111,21 @@ def move(
 
 def print_result(action: str, count: int, moved: list[str], refused: list[dict[str, str]]) -> int:
     """Says what became of `count` tasks. Returns the exit code."""
+    ids_by_error: dict[str, list[str]] = {}
     for refusal in refused:
-        print_message(f"{refusal['task_id']}: {refusal['error']}")
+        ids_by_error.setdefault(refusal["error"], []).append(refusal["task_id"])
+    for error, task_ids in ids_by_error.items():
+        print_message(f"{_some(task_ids)}: {error}")
     if refused:
         advice = "Mend what it says and run the same again."
         print_message(f"{len(refused)} were refused by the database. {advice}")
     code = ERROR if refused else FINE
     return print_message(f"{action}: {len(moved)} of {counted(count, 'task')} moved.", code)
+
+
+def _some(task_ids: list[str]) -> str:
+    first, more = task_ids[:REFUSED_TASKS], len(task_ids) - REFUSED_TASKS
+    return ", ".join(first) + (f" and {more} more" if more > 0 else "")
 
 
 def _print_preview(store: Store, watch: Watch, task_filter: dict[str, Any], count: int) -> None:

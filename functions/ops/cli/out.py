@@ -40,23 +40,21 @@ def _for_people(text: str) -> str:
     return visible(redacted_text(text), keep="\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Prints a table on stdout: drawn on a terminal, tab-separated otherwise (for cut and awk)."""
     if sys.stdout.isatty():
-        print("\n".join(table_lines(columns, rows, title)))
+        print("\n".join(table_lines(columns, rows)))
         return
     print("\t".join(columns))
     for row in rows:
         print("\t".join(_flat(cell) for cell in row))
 
 
-def table_lines(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
-) -> list[str]:
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     """The table as the terminal shows it; with NO_COLOR without any escape, bold ones included."""
     cells = [list(map(_cell, row)) for row in rows]
     is_bold = not os.environ.get("NO_COLOR")
-    return [title] * bool(title) + drawn(columns, cells, terminal_width(), bold=is_bold)
+    return drawn(columns, cells, terminal_width(), bold=is_bold)
 
 
 def print_block(text: str, *, bold: bool = False) -> None:

@@ -9,15 +9,23 @@ from typing import Any
 from functions.errors import StoreError
 from functions.ops.cli.out import print_message
 from functions.store import Store
+from functions.store.verbs import CANCELLED
 
-SLOW_SECONDS = 1.5
+SLOW_SECONDS = 1.0
 """So long nothing is said: most answers come sooner."""
+READ_ONLY = "25006"
+"""The SQLSTATE of a write to a server, or in a session, that only reads."""
+_STAYS = {CANCELLED, READ_ONLY}
+"""What is repeated elsewhere, since nobody is there who could end it. A person can."""
 
 
 @contextlib.contextmanager
 def said_when_slow() -> Iterator[None]:
     """Says once that the database has not answered yet."""
-    text = "The database has not answered yet. It is asked on for some seconds; Ctrl-C ends that."
+    text = (
+        "The database has not answered yet; it is asked on for some seconds, and Ctrl-C ends that. "
+        "A wrong host, a firewall or a held lock look like this."
+    )
     timer = threading.Timer(SLOW_SECONDS, print_message, [text])
     timer.daemon = True
     timer.start()
@@ -28,22 +36,31 @@ def said_when_slow() -> Iterator[None]:
 
 
 class TalkingStore(Store):
-    """Another store, whose passing errors are said when they come, each of them once: the call is
-    repeated until its time is over, which may be a minute."""
+    """Another store, for a person who waits. A database that has not answered once is not asked
+    again, unless the command `goes_on` for days: its error ends the command at once. Later a
+    passing error is said when it comes, once until the next answer, and the call is repeated."""
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._said = store, set[str]()
+    def __init__(self, store: Store, *, goes_on: bool = False) -> None:
+        self._store, self._goes_on = store, goes_on
+        self._has_answered, self._said = False, set[str]()
 
     def call(self, function: str, arguments: dict[str, Any], timeout: float) -> Any:
-        try:
-            with contextlib.nullcontext() if self._said else said_when_slow():
-                return self._store.call(function, arguments, timeout)
-        except StoreError as error:
-            text = str(error)
-            if error.retryable and text not in self._said:
-                self._said.add(text)
-                print_message(f"{text.rstrip('.')}. It is tried again; Ctrl-C ends that.")
-            raise
+        with contextlib.nullcontext() if self._said else said_when_slow():
+            answer = self._store.call(function, arguments, timeout)
+        self._has_answered = True
+        self._said.clear()
+        return answer
+
+    def _asks_again(self, error: StoreError) -> bool:
+        if not error.retryable:
+            return False
+        if not self._goes_on and (not self._has_answered or error.code in _STAYS):
+            return False
+        text = str(error)
+        if text not in self._said:
+            self._said.add(text)
+            print_message(f"{text.rstrip('.')}. It is tried again; Ctrl-C ends that.")
+        return True
 
     def close(self) -> None:
         self._store.close()

@@ -71,8 +71,7 @@ def target(options: argparse.Namespace) -> Target:
     PolicyError, since what is wrong stands in the options."""
     policy, store = load(), _store(options)
     options.closing.callback(store.close)
-    if options.command != "work":  # which logs each failure, and goes on for days
-        store = TalkingStore(store)
+    store = TalkingStore(store, goes_on=options.command == "work" and not options.once)
     try:
         watch = policy.watch(options.name)
     except KeyError:

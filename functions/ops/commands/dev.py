@@ -11,6 +11,7 @@ from pathlib import Path
 
 from functions.ops.cli import target
 from functions.ops.cli.out import ERROR, print_message
+from functions.ops.commands.migrate import as_store_errors
 
 HELP = "serve everything on one port of this machine, with the page to look at"
 JSON: dict[str, tuple[str, ...]] = {}
@@ -58,24 +59,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import psycopg
-
-    from functions.errors import StoreError
     from functions.ops.dev.run import DATA, DevError, Options
     from functions.ops.dev.run import run as serve
+    from functions.ops.inspect.session import connect
     from functions.ops.postgres.embedded import PostgresError
 
+    dsn = target.dsn(options) if options.dsn else None
+    if dsn:
+        connect(dsn).close()  # it says when nobody answers
     names = ("port", "sweep_every", "table", "apply", "reload", "samples")
     try:
-        return serve(
-            Options(
-                data=(options.data or DATA).resolve(),
-                dsn=target.dsn(options) if options.dsn else None,
-                **{name: getattr(options, name) for name in names},
+        with as_store_errors("dev"):
+            return serve(
+                Options(
+                    data=(options.data or DATA).resolve(),
+                    dsn=dsn,
+                    **{name: getattr(options, name) for name in names},
+                )
             )
-        )
     except (DevError, PostgresError) as error:
         return print_message(str(error), ERROR)
-    except psycopg.OperationalError as error:
-        reason = error.diag.message_primary or "the connection broke"
-        raise StoreError(f"dev: {reason}", retryable=True) from None

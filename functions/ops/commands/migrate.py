@@ -1,6 +1,8 @@
 """migrate: brings a database up to date with the policy."""
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 
 from functions.errors import StoreError
 from functions.install.supabase_api import SCHEMAS
@@ -43,29 +45,38 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def run(options: argparse.Namespace) -> int:
+@contextlib.contextmanager
+def as_store_errors(name: str) -> Iterator[None]:
+    """Turns what the database refuses while it is migrated into a StoreError with the next step.
+    `name`: of the command."""
     import psycopg
 
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        reason = error.diag.message_primary or "the connection broke"
+        raise StoreError(f"{name}: {reason}", retryable=True, code=error.sqlstate or "") from None
+    except psycopg.Error as error:
+        reason = error.diag.message_primary or type(error).__name__
+        advice = "Mend that, or connect as the tables' owner; then run it again."
+        raise StoreError(
+            f"{name}: {reason}. Nothing was written. {advice}",
+            retryable=False,
+            code=error.sqlstate or "",
+        ) from None
+
+
+def run(options: argparse.Namespace) -> int:
     from functions.install.migrate import check, migrate
     from functions.ops.inspect.session import connect
 
     dsn = target.dsn(options)
     connect(dsn).close()  # it says when nobody answers; an index may take minutes without a word
-    try:
+    with as_store_errors("migrate"):
         if options.apply:
             steps = migrate(dsn, supabase=options.supabase, tell=print_message, role=options.role)
         else:
             steps = check(dsn, supabase=options.supabase)
-    except psycopg.OperationalError as error:
-        reason = error.diag.message_primary or "the connection broke"
-        raise StoreError(f"migrate: {reason}", retryable=True) from None
-    except psycopg.Error as error:
-        reason = error.diag.message_primary or type(error).__name__
-        raise StoreError(
-            f"migrate: {reason}. Nothing was written. "
-            "Mend that, or connect as the tables' owner; then run it again.",
-            retryable=False,
-        ) from None
     if options.json:
         done, not_done = ("applied", "missing") if options.apply else ("missing", "applied")
         print_json({done: steps, not_done: []})

@@ -91,8 +91,8 @@ def _screen(options: argparse.Namespace) -> Iterator[Callable[[View], None]]:
     elif not sys.stdout.isatty():
         yield _print
     else:
-        sys.stdout.write(CLEAR)
-        yield _draw
+        starts = itertools.chain([CLEAR], itertools.repeat(HOME))
+        yield lambda view: _draw(view, next(starts))
 
 
 def _tables(view: View) -> list[tuple[tuple[str, ...], list[list[Any]]]]:
@@ -106,11 +106,11 @@ def _print(view: View) -> None:
     print_line(f"{stats.summary(view['stats'])}\n")
 
 
-def _draw(view: View) -> None:
+def _draw(view: View, start: str) -> None:
     """Writes over the view before: each line to its end, then all that is left below."""
     lines = [line for columns, rows in _tables(view) for line in [*table_lines(columns, rows), ""]]
     summary = f"{stats.summary(view['stats'])}\nat {view['at'][:19]} UTC; Ctrl-C ends"
     lines += [part for line in summary.splitlines() for part in block(line, terminal_width())]
     shown = lines[: shutil.get_terminal_size().lines - 1]
-    sys.stdout.write(HOME + "".join(f"{line}{TO_END_OF_LINE}\n" for line in shown) + TO_END)
+    sys.stdout.write(start + "".join(f"{line}{TO_END_OF_LINE}\n" for line in shown) + TO_END)
     sys.stdout.flush()

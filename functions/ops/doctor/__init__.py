@@ -17,7 +17,7 @@ from functions.ops.doctor.finding import LEVELS, Finding, breaks
 from functions.ops.doctor.session import rolled_back
 from functions.ops.doctor.tries import not_installed, try_actions, with_code
 from functions.ops.inspect.catalogue import Facts, facts
-from functions.ops.inspect.session import Connection, connect
+from functions.ops.inspect.session import Connection, connect, one_line
 
 Check = Callable[[], list[Finding]]
 _NO_TRIGGERS = (
@@ -53,7 +53,9 @@ def _missing(connection: Connection, policy: Policy) -> tuple[set[str], list[Fin
     try:
         with rolled_back(connection):
             missing = {step.name for step in pending(connection, policy)}
-    except (psycopg.Error, StoreError) as error:
+    except psycopg.Error as error:
+        return {"shared"}, [deployment.unread_migrations(one_line(error))]
+    except StoreError as error:
         return {"shared"}, [deployment.unread_migrations(str(error))]
     return missing, deployment.migrations(missing)
 

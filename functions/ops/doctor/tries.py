@@ -19,6 +19,7 @@ CURES = {
     "23502": "Let the column be NULL, or have a default.",
     "23505": "Leave the ended words out of the unique index.",
     "23514": "Let the CHECK allow the move, or write under `also` what else it must set.",
+    "25006": "Give the --dsn of a server, and of a role, that writes.",
     "42501": "Grant it to the role of the deployment, or let the trigger pass it (`jwt_role`).",
     "55P03": "Somebody holds the row or the table: try again.",
     "57014": "Create the index that is missing, or try again at a quieter time.",

@@ -182,11 +182,7 @@ def show_stuck(inspection: Inspection) -> None:
             (task.id, task.word, span(task.age), task.kind, task.reason, task.action)
             for task in inspection.stuck
         ]
-        print_table(
-            ("task", "status", "for", "kind", "why", action),
-            rows,
-            title=inspection.inferred.table.title,
-        )
+        print_table(("task", "status", "for", "kind", "why", action), rows)
     shown = len(inspection.stuck)
     hidden = f" (the oldest {shown} are shown: --limit)" if inspection.total > shown else ""
     print_message(f"{inspection.total} stuck of {inspection.open} open{hidden}")
