@@ -48,6 +48,8 @@ GOOGLE = {
     "google.cloud.functions_v1.context",
 }
 """Of functions-framework itself; not one of them is a client library."""
+CURSORS = {"psycopg", "psycopg.connection", "psycopg.types", "psycopg_binary._psycopg"}
+"""The most of psycopg, which the store does not use."""
 HEAVY = {
     "multiprocessing",
     "requests",
@@ -93,6 +95,7 @@ STORE = {
     "store.dsn",
     "store.limit",
     "store.postgres",
+    "store.psycopg_part",
     "store.reader",
     "store.verbs",
 }
@@ -298,6 +301,7 @@ def test_a_first_request_loads_what_it_needs_and_nothing_else(asked, target):
     )
     assert {name for name in answer["loaded"] if name.partition(".")[0] == "google"} <= GOOGLE
     assert ours(answer["loaded"]) == LOADED[target]
+    assert not CURSORS & set(answer["loaded"])
     process = {"multiprocessing"} if target.startswith("worker") else set()
     assert HEAVY & set(answer["loaded"]) == process
 

@@ -25,6 +25,9 @@ def store_of(settings: Settings) -> Store:
     costs a third there, and so does the cold start. Raises StoreError when it names none."""
     if settings.database_url:
         from functions.core import events
+        from functions.store import psycopg_part
+
+        psycopg_part.load()
         from functions.store.postgres import PostgresStore
 
         database = PostgresStore(settings.database_url)

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import psycopg
 from psycopg._conninfo_attempts import conninfo_attempts
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import Error, OperationalError
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, PollingStatus
+from psycopg.pq import PGconn as Libpq
 from psycopg.pq.abc import PGconn, PGresult
 
 from functions.store.limit import within
@@ -67,21 +68,21 @@ class Connection:
     @classmethod
     def open(cls, dsn: str, until: float) -> "Connection":
         """Each address of each host gets an equal share of the time that is left, so that one that
-        hangs neither takes all of it nor adds to it. Raises psycopg.Error."""
+        hangs neither takes all of it nor adds to it. Raises psycopg's Error."""
         find = partial(conninfo_attempts, conninfo_to_dict(dsn, **OPTIONS))
         try:
             addresses = within(until - time.monotonic(), find)
         except TimeoutError:
-            raise psycopg.OperationalError("timeout: no address of the host was found") from None
+            raise OperationalError("timeout: no address of the host was found") from None
         failures: list[str] = []
         for position, address in enumerate(addresses):
             now = time.monotonic()
             share = (until - now) / (len(addresses) - position)
             try:
                 return cls(_connected(make_conninfo("", **address), now + share))
-            except psycopg.Error as error:
+            except Error as error:
                 failures.append(str(error))
-        raise psycopg.OperationalError("\n".join(failures))
+        raise OperationalError("\n".join(failures))
 
     @property
     def is_usable(self) -> bool:
@@ -95,7 +96,7 @@ class Connection:
         shortly before `until`.
 
         Raises TimeoutError, RefusedError, UnicodeError for a text that cannot be sent, and
-        psycopg.Error when the connection breaks. After TimeoutError it must be closed."""
+        psycopg's Error when the connection breaks. After TimeoutError it must be closed."""
         named = ", ".join(f"{name} => ${n}" for n, name in enumerate(arguments, 1))
         values = [_encoded(value) for value in arguments.values()]
         limits = self._limits(until - time.monotonic())
@@ -129,7 +130,7 @@ class Connection:
         ):
             if result is None:  # the end of a statement
                 if not self.is_usable:
-                    raise refusal or psycopg.OperationalError("the connection is closed")
+                    raise refusal or OperationalError("the connection is closed")
             elif result.status == ExecStatus.TUPLES_OK:
                 results.append(result)
             elif result.status == ExecStatus.FATAL_ERROR:
@@ -154,16 +155,16 @@ def _next_result(pgconn: PGconn, until: float) -> PGresult | None:
 
 
 def _connected(conninfo: str, until: float) -> PGconn:
-    pgconn = psycopg.pq.PGconn.connect_start(conninfo.encode())
+    pgconn = Libpq.connect_start(conninfo.encode())
     while (status := pgconn.connect_poll()) != PollingStatus.OK:
         if status == PollingStatus.FAILED:
-            raise psycopg.OperationalError(pgconn.get_error_message())
+            raise OperationalError(pgconn.get_error_message())
         try:
             reads = status == PollingStatus.READING
             _wait(pgconn, select.POLLIN if reads else select.POLLOUT, until)
         except TimeoutError:
             pgconn.finish()
-            raise psycopg.OperationalError("connection timeout expired") from None
+            raise OperationalError("connection timeout expired") from None
     pgconn.nonblocking = 1
     return pgconn
 

@@ -3,13 +3,16 @@ on: its errors quote the URL with the password. Here a mistake is named by its k
 variable and what to write instead."""
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from psycopg._conninfo_attempts import conninfo_attempts
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import Error
 
 from functions.errors import StoreError
+
+if TYPE_CHECKING:
+    import psycopg
 
 CODE_UNREADABLE = "dsn"
 """The code of the StoreError for a text that is no URL of PostgreSQL."""
@@ -76,8 +79,6 @@ _REFUSALS: tuple[tuple[str, str, bool], ...] = (
 """What libpq says when it cannot connect (a pattern, first match counts), what we say, and whether
 it may pass."""
 
-Connection = psycopg.Connection[tuple[Any, ...]]
-
 
 def readable(dsn: str, source: str = "DATABASE_URL") -> tuple[str, list[str]]:
     """The DSN as libpq takes it, and the names of the options of other tools that were left out.
@@ -93,7 +94,7 @@ def readable(dsn: str, source: str = "DATABASE_URL") -> tuple[str, list[str]]:
         text, ignored = _without_others_options(text)
     try:
         options = conninfo_to_dict(text)
-    except psycopg.Error:
+    except Error:
         hint = " (an option after the ? may be misspelt)" if is_url and "?" in text else ""
         raise _unreadable(source, f"it cannot be read{hint}") from None
     ports, hosts = (str(options.get(name) or "") for name in ("port", "host"))
@@ -105,18 +106,22 @@ def readable(dsn: str, source: str = "DATABASE_URL") -> tuple[str, list[str]]:
     return text, ignored
 
 
-def connect(dsn: str, source: str = "--dsn", **options: Any) -> Connection:
+def connect(
+    dsn: str, source: str = "--dsn", **options: Any
+) -> "psycopg.Connection[tuple[Any, ...]]":
     """Opens a connection. Raises StoreError, which shows nothing of the DSN."""
+    import psycopg
+
     text, _ = readable(dsn, source)
     try:
         addresses = conninfo_attempts(conninfo_to_dict(text))
         share = max(2, CONNECT_SECONDS // len(addresses))  # psycopg waits no shorter
         return psycopg.connect(text, connect_timeout=share, **options)
-    except psycopg.Error as error:
+    except Error as error:
         raise refused(error, source) from None
 
 
-def refused(error: psycopg.Error, source: str) -> StoreError:
+def refused(error: Error, source: str) -> StoreError:
     """Why a connection could not be opened, in our words: libpq's own may hold a part of the
     password that it takes for the host."""
     text = str(error)

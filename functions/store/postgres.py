@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any
 
-import psycopg
+from psycopg.errors import Error
 
 from functions.core.sqlstates import LOCKS_AND_LIMITS, Meaning, meaning_of
 from functions.errors import StoreError
@@ -51,7 +51,7 @@ class PostgresStore(Store):
             else:
                 self._suspect(connection)
             raise _explain(function, error) from None
-        except psycopg.Error as error:
+        except Error as error:
             self._suspect(connection)
             raise StoreError(f"{function}: {str(error).strip()}", retryable=True) from None
         except UnicodeError as error:
@@ -96,7 +96,7 @@ class PostgresStore(Store):
     def _open(self, until: float) -> Connection:
         try:
             connection = Connection.open(self._dsn, until)
-        except psycopg.Error as error:
+        except Error as error:
             refusal = refused(error, self._source)
             # a password that was good before may be on its way to the server: ask again
             refusal.retryable = refusal.retryable or self._has_connected

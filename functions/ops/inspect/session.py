@@ -4,6 +4,7 @@ a plain SET reaches other clients too)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 
@@ -26,7 +27,7 @@ ADVICE = {
 }
 """The next step after an error, by its SQLSTATE."""
 
-Connection = dsn_of.Connection
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def connect(dsn: str) -> Connection:
