@@ -38,9 +38,10 @@ declare
     or p_rules -> '*' ? 'some_limited'
     or p_chooses and p_rules -> '*' ? 'some_named';
   v_kinds   text[] := p_kinds;
-  -- what the search reads besides the pauses of its watch: whether the clock was set forward
-  v_clock   text := '';
-  v_aged    timestamptz := v_now;  -- now, by the clock before it was set forward
+  -- what has to be asked before the search: a pause, a clock that was set, a pause that has ended
+  v_marks   text[] := array['@watch@', '', '/@watch@'];
+  v_still   interval;
+  v_aged    timestamptz := v_now;  -- now, less the time for which nothing grew older
   v_task    record;
   v_last    record;
   v_attempt record;
@@ -159,19 +160,22 @@ begin
         and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, @kind(t)@)
         and t.@key@ <> all (v_held)
         and not exists (
-          select from unstuck.pauses p where p.watch in ('@watch@', v_clock) and p.ended_at is null
+          select from unstuck.pauses p where p.watch = any (v_marks) and p.ended_at is null
         )
       order by @claim_order(t)@
       limit 1
       for update skip locked;
       v_taken := found;
-      if not v_taken and v_clock is not null then
-        v_clock := null;
-        v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
+      if not v_taken and v_marks <> '{}' then
+        v_marks := '{}';
+        v_still := unstuck.stood_still('@watch@', null, p_rules);
+        v_aged := v_now - coalesce(v_still, '0');
         v_by_kind := exists (
           select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
         );
-        continue when v_by_kind or v_aged <> v_now;
+        continue when v_by_kind
+          or v_still is not null
+          or unstuck.forget_resumed('@watch@', p_rules);
       end if;
     else
       v_gate := unstuck.@watch@_choose(v_kinds, v_held, v_now, p_rules);
@@ -330,8 +334,7 @@ create or replace function unstuck.@watch@_choose(
   p_rules jsonb
 ) returns jsonb language plpgsql set jit = off as $$
 declare
-  v_aged    constant timestamptz :=
-    p_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
+  v_still   constant interval := unstuck.stood_still('@watch@', null, p_rules);
   v_limited constant boolean := p_rules -> '*' ? 'some_limited';
   v_next    record;
   v_owner   text;
@@ -343,17 +346,27 @@ begin
   for v_next in
     select
       k.kind,
+      k.aged,
       v_limited and unstuck.rule_value(p_rules, k.kind, 'limited') is not null
         or exists (
           select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
         ) as gated
-    from unnest(coalesce(p_kinds, unstuck.@watch@_waiting_kinds())) as k (kind)
+    from (
+      select
+        w.kind,
+        case
+          when v_still is null then p_now
+          else p_now - coalesce(unstuck.stood_still('@watch@', w.kind, p_rules), '0')
+        end as aged
+      from unnest(coalesce(p_kinds, unstuck.@watch@_waiting_kinds())) as w (kind)
+      offset 0
+    ) k
     cross join lateral (
       select t.*
       from @table@ t
       where @is_claimable(t)@
         and @due(t)@ <= p_now
-        and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, k.kind)
+        and @queued(t)@ > k.aged - unstuck.pending_at_most(p_rules, k.kind)
         and @kind(t)@ = k.kind
         and t.@key@ <> all (p_held)
       order by @claim_order(t)@
@@ -384,7 +397,7 @@ begin
         from @table@ t
         where @is_claimable(t)@
           and @due(t)@ <= p_now
-          and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+          and @queued(t)@ > v_next.aged - unstuck.pending_at_most(p_rules, v_next.kind)
           and @kind(t)@ = v_next.kind
           and @owner_or_none(t)@ = v_owner
           and t.@key@ <> all (p_held)
@@ -403,7 +416,7 @@ begin
     from @table@ t
     where @is_claimable(t)@
       and @due(t)@ <= p_now
-      and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+      and @queued(t)@ > v_next.aged - unstuck.pending_at_most(p_rules, v_next.kind)
       and @kind(t)@ = v_next.kind
       and t.@key@ <> all (p_held)
     order by @claim_order(t)@

@@ -46,9 +46,20 @@ create or replace function unstuck.pause(
   returning unstuck.shown(p)
 $$;
 
+-- A pause has ended: what waited through it looks older than it is. As for the clock, a mark beside
+-- the pauses says so, which the first claim that has no use for it any more takes away.
+create or replace function unstuck.mark_resumed(p_watch text) returns void language sql as $$
+  insert into unstuck.pauses (watch, kind, who)
+  values ('/' || p_watch, 'resumed', 'resumed')
+  on conflict (watch, kind) where ended_at is null do nothing
+$$;
+
 -- Ends the pause of a kind; with '*' all pauses of the watch. Returns those that it ended.
 create or replace function unstuck.resume(p_watch text, p_kind text, p_who text) returns jsonb
-language sql as $$
+language plpgsql as $$
+declare
+  v_ended jsonb;
+begin
   with ended as (
     update unstuck.pauses p
     set ended_at = clock_timestamp(),
@@ -65,9 +76,14 @@ language sql as $$
     )
     returning p.*
   )
-  select coalesce(jsonb_agg(unstuck.shown(e::unstuck.pauses) order by e.kind), '[]')
-  from ended e
-$$;
+  select jsonb_agg(unstuck.shown(e::unstuck.pauses) order by e.kind)
+  into v_ended
+  from ended e;
+  if v_ended is not null then
+    perform unstuck.mark_resumed(p_watch);
+  end if;
+  return coalesce(v_ended, '[]');
+end $$;
 
 -- What is paused now, in these watches.
 create or replace function unstuck.pauses(p_watches text[]) returns jsonb language sql stable as $$
@@ -99,6 +115,9 @@ begin
       and l.until <= v_now
     for update skip locked
   );
+  perform unstuck.mark_resumed(p.watch)
+  from unstuck.pauses p
+  where p.watch = any (p_watches) and p.ended_at is not null and p.told < 3;
   with told as (
     select
       p.id,
@@ -180,6 +199,28 @@ create or replace function unstuck.mark_clock() returns void language sql as $$
   on conflict (watch, kind) where ended_at is null do update set until = excluded.until
 $$;
 
+-- Takes the mark of `mark_resumed` away where no task can have waited through a pause any more;
+-- returns whether one was there.
+create or replace function unstuck.forget_resumed(p_watch text, p_rules jsonb) returns boolean
+language plpgsql as $$
+begin
+  update unstuck.pauses m
+  set ended_at = clock_timestamp(),
+      told = 3
+  where m.watch = '/' || p_watch
+    and m.ended_at is null
+    and not exists (
+      select from unstuck.pauses p
+      where p.watch = p_watch
+        and (
+          p.ended_at is null
+          or p.ended_at > clock_timestamp()
+            - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+        )
+    );
+  return found;
+end $$;
+
 -- The pause that holds a kind now, or null.
 create or replace function unstuck.pause_of(p_watch text, p_kind text) returns jsonb
 language sql stable as $$
@@ -239,6 +280,7 @@ begin
       set ended_at = v_now,
           ended_by = 'a task that it let through'
       where p.id = v_pause.id;
+      perform unstuck.mark_resumed(p_watch);
     else
       v_rule := unstuck.rule(p_rules, p_kind);
       update unstuck.pauses p

@@ -162,6 +162,32 @@ create or replace function unstuck.in_turn(
   ) or coalesce(p_turns -> '*' -> 'paused' ?| array[p_kind, '*'], false)
 $$;
 
+-- By kind, when its last pause ended that lasted for so long that a queue may have given up what
+-- was pushed before. '*': that of all kinds.
+create or replace function unstuck.resumed(p_now timestamptz, p_rules jsonb, p_turns jsonb)
+returns jsonb language sql stable as $$
+  select coalesce(jsonb_object_agg(r.kind, r.at), '{}')
+  from (
+    select k.kind, max((t.time ->> 1)::timestamptz) as at
+    from jsonb_each(p_turns -> '*' -> 'pauses') as k (kind, times)
+    cross join jsonb_array_elements(k.times) as t (time)
+    where (t.time ->> 1)::timestamptz between
+      (t.time ->> 0)::timestamptz + unstuck.rule_seconds(p_rules, k.kind, 'redispatch_after')
+      and p_now
+    group by k.kind
+  ) r
+$$;
+
+-- When the tasks of a kind could be taken again after such a pause; null where none was, and where
+-- it is paused now.
+create or replace function unstuck.resumed_at(p_kind text, p_resumed jsonb, p_turns jsonb)
+returns timestamptz language sql stable as $$
+  select case
+    when p_resumed = '{}' or p_turns -> '*' -> 'paused' ?| array[p_kind, '*'] then null
+    else greatest((p_resumed ->> p_kind)::timestamptz, (p_resumed ->> '*')::timestamptz)
+  end
+$$;
+
 -- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed
 -- once more. While workers take tasks the queue is slow, and its pushes are not all lost: to push
 -- each waiting task once in every period would make it slower still, for ever.

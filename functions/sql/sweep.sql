@@ -610,15 +610,17 @@ begin
 end $$;
 
 -- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`, and ever
--- more rarely while workers take other tasks. Not those that only wait for their turn. However many
--- wait, it reads the 20,000 oldest, and 20,000 from a time that is drawn anew in each call: behind
--- so many others there is little that a push could still win.
+-- more rarely while workers take other tasks. Not those that only wait for their turn, unless they
+-- waited for the end of a pause: that may have outlasted their pushes. However many wait, it reads
+-- the 20,000 oldest, and 20,000 from a time that is drawn anew in each call: behind so many others
+-- there is little that a push could still win.
 create or replace function unstuck.@watch@_redispatch(p_rules jsonb, p_limit integer default 500)
 returns json language plpgsql set enable_seqscan = off as $$
 declare
   v_now    constant timestamptz := clock_timestamp();
   v_late   constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'pending_for');
   v_turns  constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'redispatch_after');
+  v_resumed constant jsonb := unstuck.resumed(v_now, p_rules, v_turns);
   v_before constant timestamptz := v_now - unstuck.shortest(p_rules, 'redispatch_after');
   v_from   timestamptz;
   v_busy   text[];
@@ -660,28 +662,35 @@ begin
   ), silent as (
     select w.task_id, w.kind, w.queued
     from waiting w
+    cross join lateral (
+      select unstuck.resumed_at(w.kind, v_resumed, v_turns) as at
+    ) r
     left join lateral (
       select p.at, p.times
       from unstuck.dispatches p
       where p.watch = '@watch@' and p.task_id = w.task_id
       offset 0
-    ) d on (w.kind = any (v_busy) and w.queued >= v_front) is not true
-    where (w.kind = any (v_busy) and w.queued >= v_front) is not true
+    ) d on (w.kind = any (v_busy) and w.queued >= greatest(v_front, r.at)) is not true
+    where (w.kind = any (v_busy) and w.queued >= greatest(v_front, r.at)) is not true
       and w.queued <= v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
       and (
         d.at is null
         or d.at < w.queued
         or d.at > v_now  -- the clock was set back since
+        or w.queued < r.at and d.at < r.at
         or d.at <= v_now
             - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
               * unstuck.push_factor(d.times, w.kind, v_now, p_rules, v_turns)
           and unstuck.pending_until(w.queued, w.kind, p_rules, v_late) > v_now
       )
-      and not unstuck.in_turn(
-        w.queued,
-        w.kind,
-        v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after'),
-        v_turns
+      and (
+        w.queued < r.at and coalesce(d.at < r.at, true)
+        or not unstuck.in_turn(
+          w.queued,
+          w.kind,
+          v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after'),
+          v_turns
+        )
       )
     group by w.task_id, w.kind, w.queued
     order by w.queued

@@ -414,6 +414,34 @@ language sql stable rows 1 as $$
   where j.seconds > 0
 $$;
 
+-- For how long nothing of a kind (null: of any) grew older while it may have waited: while it was
+-- paused, and by how much the clock was set forward. Null where neither was.
+create or replace function unstuck.stood_still(p_watch text, p_kind text, p_rules jsonb)
+returns interval language sql stable as $$
+  select sum(s.length)
+  from (
+    select upper(u.span) - lower(u.span) as length
+    from (
+      select unnest(range_agg(tstzrange(p.since, greatest(p.since, coalesce(
+        p.ended_at, case when p.breaker is null then p.until end, clock_timestamp()
+      ))))) as span
+      from unstuck.pauses p
+      where p.watch = p_watch
+        and (p_kind is null or p.kind in (p_kind, '*'))
+        and (
+          p.ended_at is null
+          or p.ended_at > clock_timestamp()
+            - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+        )
+    ) u
+    where not isempty(u.span)
+    union all
+    select coalesce((select j.ahead from unstuck.last_jump() j), '0')
+    from unstuck.pauses p
+    where p.watch = '' and p.ended_at is null
+  ) s
+$$;
+
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
 -- more lease, once; half of one where heartbeats of others have arrived since, because then the
 -- platform works. Not a task whose last try got one and was dead all the same: what kills its

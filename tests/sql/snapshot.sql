@@ -590,6 +590,32 @@ create or replace function unstuck.in_turn(
   ) or coalesce(p_turns -> '*' -> 'paused' ?| array[p_kind, '*'], false)
 $$;
 
+-- By kind, when its last pause ended that lasted for so long that a queue may have given up what
+-- was pushed before. '*': that of all kinds.
+create or replace function unstuck.resumed(p_now timestamptz, p_rules jsonb, p_turns jsonb)
+returns jsonb language sql stable as $$
+  select coalesce(jsonb_object_agg(r.kind, r.at), '{}')
+  from (
+    select k.kind, max((t.time ->> 1)::timestamptz) as at
+    from jsonb_each(p_turns -> '*' -> 'pauses') as k (kind, times)
+    cross join jsonb_array_elements(k.times) as t (time)
+    where (t.time ->> 1)::timestamptz between
+      (t.time ->> 0)::timestamptz + unstuck.rule_seconds(p_rules, k.kind, 'redispatch_after')
+      and p_now
+    group by k.kind
+  ) r
+$$;
+
+-- When the tasks of a kind could be taken again after such a pause; null where none was, and where
+-- it is paused now.
+create or replace function unstuck.resumed_at(p_kind text, p_resumed jsonb, p_turns jsonb)
+returns timestamptz language sql stable as $$
+  select case
+    when p_resumed = '{}' or p_turns -> '*' -> 'paused' ?| array[p_kind, '*'] then null
+    else greatest((p_resumed ->> p_kind)::timestamptz, (p_resumed ->> '*')::timestamptz)
+  end
+$$;
+
 -- After how many times `redispatch_after` a task that was pushed `p_times` times again is pushed
 -- once more. While workers take tasks the queue is slow, and its pushes are not all lost: to push
 -- each waiting task once in every period would make it slower still, for ever.
@@ -962,9 +988,20 @@ create or replace function unstuck.pause(
   returning unstuck.shown(p)
 $$;
 
+-- A pause has ended: what waited through it looks older than it is. As for the clock, a mark beside
+-- the pauses says so, which the first claim that has no use for it any more takes away.
+create or replace function unstuck.mark_resumed(p_watch text) returns void language sql as $$
+  insert into unstuck.pauses (watch, kind, who)
+  values ('/' || p_watch, 'resumed', 'resumed')
+  on conflict (watch, kind) where ended_at is null do nothing
+$$;
+
 -- Ends the pause of a kind; with '*' all pauses of the watch. Returns those that it ended.
 create or replace function unstuck.resume(p_watch text, p_kind text, p_who text) returns jsonb
-language sql as $$
+language plpgsql as $$
+declare
+  v_ended jsonb;
+begin
   with ended as (
     update unstuck.pauses p
     set ended_at = clock_timestamp(),
@@ -981,9 +1018,14 @@ language sql as $$
     )
     returning p.*
   )
-  select coalesce(jsonb_agg(unstuck.shown(e::unstuck.pauses) order by e.kind), '[]')
-  from ended e
-$$;
+  select jsonb_agg(unstuck.shown(e::unstuck.pauses) order by e.kind)
+  into v_ended
+  from ended e;
+  if v_ended is not null then
+    perform unstuck.mark_resumed(p_watch);
+  end if;
+  return coalesce(v_ended, '[]');
+end $$;
 
 -- What is paused now, in these watches.
 create or replace function unstuck.pauses(p_watches text[]) returns jsonb language sql stable as $$
@@ -1015,6 +1057,9 @@ begin
       and l.until <= v_now
     for update skip locked
   );
+  perform unstuck.mark_resumed(p.watch)
+  from unstuck.pauses p
+  where p.watch = any (p_watches) and p.ended_at is not null and p.told < 3;
   with told as (
     select
       p.id,
@@ -1096,6 +1141,28 @@ create or replace function unstuck.mark_clock() returns void language sql as $$
   on conflict (watch, kind) where ended_at is null do update set until = excluded.until
 $$;
 
+-- Takes the mark of `mark_resumed` away where no task can have waited through a pause any more;
+-- returns whether one was there.
+create or replace function unstuck.forget_resumed(p_watch text, p_rules jsonb) returns boolean
+language plpgsql as $$
+begin
+  update unstuck.pauses m
+  set ended_at = clock_timestamp(),
+      told = 3
+  where m.watch = '/' || p_watch
+    and m.ended_at is null
+    and not exists (
+      select from unstuck.pauses p
+      where p.watch = p_watch
+        and (
+          p.ended_at is null
+          or p.ended_at > clock_timestamp()
+            - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+        )
+    );
+  return found;
+end $$;
+
 -- The pause that holds a kind now, or null.
 create or replace function unstuck.pause_of(p_watch text, p_kind text) returns jsonb
 language sql stable as $$
@@ -1155,6 +1222,7 @@ begin
       set ended_at = v_now,
           ended_by = 'a task that it let through'
       where p.id = v_pause.id;
+      perform unstuck.mark_resumed(p_watch);
     else
       v_rule := unstuck.rule(p_rules, p_kind);
       update unstuck.pauses p
@@ -1956,6 +2024,34 @@ language sql stable rows 1 as $$
   select j.at, make_interval(secs => j.seconds)
   from (select * from unstuck.clock_jumps order by sweep_id desc limit 1) j
   where j.seconds > 0
+$$;
+
+-- For how long nothing of a kind (null: of any) grew older while it may have waited: while it was
+-- paused, and by how much the clock was set forward. Null where neither was.
+create or replace function unstuck.stood_still(p_watch text, p_kind text, p_rules jsonb)
+returns interval language sql stable as $$
+  select sum(s.length)
+  from (
+    select upper(u.span) - lower(u.span) as length
+    from (
+      select unnest(range_agg(tstzrange(p.since, greatest(p.since, coalesce(
+        p.ended_at, case when p.breaker is null then p.until end, clock_timestamp()
+      ))))) as span
+      from unstuck.pauses p
+      where p.watch = p_watch
+        and (p_kind is null or p.kind in (p_kind, '*'))
+        and (
+          p.ended_at is null
+          or p.ended_at > clock_timestamp()
+            - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
+        )
+    ) u
+    where not isempty(u.span)
+    union all
+    select coalesce((select j.ahead from unstuck.last_jump() j), '0')
+    from unstuck.pauses p
+    where p.watch = '' and p.ended_at is null
+  ) s
 $$;
 
 -- Where many leases run out at once, the platform failed, not the workers: each attempt gets one
@@ -3205,9 +3301,10 @@ declare
     or p_rules -> '*' ? 'some_limited'
     or p_chooses and p_rules -> '*' ? 'some_named';
   v_kinds   text[] := p_kinds;
-  -- what the search reads besides the pauses of its watch: whether the clock was set forward
-  v_clock   text := '';
-  v_aged    timestamptz := v_now;  -- now, by the clock before it was set forward
+  -- what has to be asked before the search: a pause, a clock that was set, a pause that has ended
+  v_marks   text[] := array['tasks', '', '/tasks'];
+  v_still   interval;
+  v_aged    timestamptz := v_now;  -- now, less the time for which nothing grew older
   v_task    record;
   v_last    record;
   v_attempt record;
@@ -3326,19 +3423,22 @@ begin
         and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, t."kind")
         and t."id" <> all (v_held)
         and not exists (
-          select from unstuck.pauses p where p.watch in ('tasks', v_clock) and p.ended_at is null
+          select from unstuck.pauses p where p.watch = any (v_marks) and p.ended_at is null
         )
       order by t."priority" desc, coalesce(t.turn, t."scheduled_at")
       limit 1
       for update skip locked;
       v_taken := found;
-      if not v_taken and v_clock is not null then
-        v_clock := null;
-        v_aged := v_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
+      if not v_taken and v_marks <> '{}' then
+        v_marks := '{}';
+        v_still := unstuck.stood_still('tasks', null, p_rules);
+        v_aged := v_now - coalesce(v_still, '0');
         v_by_kind := exists (
           select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
         );
-        continue when v_by_kind or v_aged <> v_now;
+        continue when v_by_kind
+          or v_still is not null
+          or unstuck.forget_resumed('tasks', p_rules);
       end if;
     else
       v_gate := unstuck.tasks_choose(v_kinds, v_held, v_now, p_rules);
@@ -3497,8 +3597,7 @@ create or replace function unstuck.tasks_choose(
   p_rules jsonb
 ) returns jsonb language plpgsql set jit = off as $$
 declare
-  v_aged    constant timestamptz :=
-    p_now - coalesce((select j.ahead from unstuck.last_jump() j), '0');
+  v_still   constant interval := unstuck.stood_still('tasks', null, p_rules);
   v_limited constant boolean := p_rules -> '*' ? 'some_limited';
   v_next    record;
   v_owner   text;
@@ -3510,17 +3609,27 @@ begin
   for v_next in
     select
       k.kind,
+      k.aged,
       v_limited and unstuck.rule_value(p_rules, k.kind, 'limited') is not null
         or exists (
           select from unstuck.pauses p where p.watch = 'tasks' and p.ended_at is null
         ) as gated
-    from unnest(coalesce(p_kinds, unstuck.tasks_waiting_kinds())) as k (kind)
+    from (
+      select
+        w.kind,
+        case
+          when v_still is null then p_now
+          else p_now - coalesce(unstuck.stood_still('tasks', w.kind, p_rules), '0')
+        end as aged
+      from unnest(coalesce(p_kinds, unstuck.tasks_waiting_kinds())) as w (kind)
+      offset 0
+    ) k
     cross join lateral (
       select t.*
       from "public"."tasks" t
       where t."status" = 'pending'
         and t."scheduled_at" <= p_now
-        and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, k.kind)
+        and t."scheduled_at" > k.aged - unstuck.pending_at_most(p_rules, k.kind)
         and t."kind" = k.kind
         and t."id" <> all (p_held)
       order by t."priority" desc, coalesce(t.turn, t."scheduled_at")
@@ -3551,7 +3660,7 @@ begin
         from "public"."tasks" t
         where t."status" = 'pending'
           and t."scheduled_at" <= p_now
-          and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+          and t."scheduled_at" > v_next.aged - unstuck.pending_at_most(p_rules, v_next.kind)
           and t."kind" = v_next.kind
           and coalesce(t."owner", '') = v_owner
           and t."id" <> all (p_held)
@@ -3570,7 +3679,7 @@ begin
     from "public"."tasks" t
     where t."status" = 'pending'
       and t."scheduled_at" <= p_now
-      and t."scheduled_at" > v_aged - unstuck.pending_at_most(p_rules, v_next.kind)
+      and t."scheduled_at" > v_next.aged - unstuck.pending_at_most(p_rules, v_next.kind)
       and t."kind" = v_next.kind
       and t."id" <> all (p_held)
     order by t."priority" desc, coalesce(t.turn, t."scheduled_at")
@@ -4720,15 +4829,17 @@ begin
 end $$;
 
 -- Pending tasks whose push seems lost, to be sent again: once in each `redispatch_after`, and ever
--- more rarely while workers take other tasks. Not those that only wait for their turn. However many
--- wait, it reads the 20,000 oldest, and 20,000 from a time that is drawn anew in each call: behind
--- so many others there is little that a push could still win.
+-- more rarely while workers take other tasks. Not those that only wait for their turn, unless they
+-- waited for the end of a pause: that may have outlasted their pushes. However many wait, it reads
+-- the 20,000 oldest, and 20,000 from a time that is drawn anew in each call: behind so many others
+-- there is little that a push could still win.
 create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500)
 returns json language plpgsql set enable_seqscan = off as $$
 declare
   v_now    constant timestamptz := clock_timestamp();
   v_late   constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'pending_for');
   v_turns  constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'redispatch_after');
+  v_resumed constant jsonb := unstuck.resumed(v_now, p_rules, v_turns);
   v_before constant timestamptz := v_now - unstuck.shortest(p_rules, 'redispatch_after');
   v_from   timestamptz;
   v_busy   text[];
@@ -4770,28 +4881,35 @@ begin
   ), silent as (
     select w.task_id, w.kind, w.queued
     from waiting w
+    cross join lateral (
+      select unstuck.resumed_at(w.kind, v_resumed, v_turns) as at
+    ) r
     left join lateral (
       select p.at, p.times
       from unstuck.dispatches p
       where p.watch = 'tasks' and p.task_id = w.task_id
       offset 0
-    ) d on (w.kind = any (v_busy) and w.queued >= v_front) is not true
-    where (w.kind = any (v_busy) and w.queued >= v_front) is not true
+    ) d on (w.kind = any (v_busy) and w.queued >= greatest(v_front, r.at)) is not true
+    where (w.kind = any (v_busy) and w.queued >= greatest(v_front, r.at)) is not true
       and w.queued <= v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
       and (
         d.at is null
         or d.at < w.queued
         or d.at > v_now  -- the clock was set back since
+        or w.queued < r.at and d.at < r.at
         or d.at <= v_now
             - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after')
               * unstuck.push_factor(d.times, w.kind, v_now, p_rules, v_turns)
           and unstuck.pending_until(w.queued, w.kind, p_rules, v_late) > v_now
       )
-      and not unstuck.in_turn(
-        w.queued,
-        w.kind,
-        v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after'),
-        v_turns
+      and (
+        w.queued < r.at and coalesce(d.at < r.at, true)
+        or not unstuck.in_turn(
+          w.queued,
+          w.kind,
+          v_now - unstuck.rule_seconds(p_rules, w.kind, 'redispatch_after'),
+          v_turns
+        )
       )
     group by w.task_id, w.kind, w.queued
     order by w.queued

@@ -82,6 +82,47 @@ class TestPause:
         pass_time(db, 61)
         assert [task.reason for task in swept(store, tasks)] == ["never_claimed"]
 
+    @pytest.mark.parametrize("kinds", [None, ["image", "patient"]], ids=["any", "named"])
+    @pytest.mark.parametrize("paused", ["image", "*"])
+    def test_what_waited_through_a_long_pause_is_taken_after_it_before_what_came_later(
+        self, store, db, tasks, paused, kinds
+    ):
+        old = created(store, tasks, "image")
+        store.pause(tasks, paused, "ada", None, 30 * DAY if paused == "*" else None)
+        pass_time(db, 30 * DAY + 1)
+        store.resume(tasks, paused, "ada")
+        new = created(store, tasks, "image")
+        for swept_between in (False, True):
+            if swept_between:
+                store.pauses_told([tasks.name], DAY)
+            assert [store.claim(tasks, None, "w", kinds).task_id] == [(old, new)[swept_between]]
+        assert store.claim(tasks, None, "w", kinds).verdict == "none"
+
+    def test_a_pause_of_one_kind_makes_no_overdue_task_of_another_young(self, store, db, tasks):
+        created(store, tasks, "patient")
+        store.pause(tasks, "image", "ada", None, None)
+        pass_time(db, 30 * DAY)
+        store.resume(tasks, "image", "ada")
+        assert store.claim(tasks, None, "w", ["image", "patient"]).verdict == "none"
+
+    def test_the_sweep_pushes_all_that_waited_through_a_long_pause_once_though_some_are_taken(
+        self, store, db, tasks
+    ):
+        waiting = [created(store, tasks, "image") for _ in range(5)]
+        store.pause(tasks, "image", "ada", None, None)
+        pass_time(db, DAY)
+        store.resume(tasks, "image", "ada")
+        pass_time(db, 1)
+        for _ in range(2):
+            settled(store, tasks, claimed_again(store, tasks, None), "complete")
+        pushed = [task.task_id for task in store.redispatch(tasks, 2)]
+        claimed_again(store, tasks, waiting[2])
+        pushed += [task.task_id for task in store.redispatch(tasks, 10)]
+        assert pushed == waiting[2:]
+        assert store.redispatch(tasks, 10) == []
+        store.pause(tasks, "*", "ada", None, None)
+        assert store.redispatch(tasks, 10) == []
+
     def test_the_age_of_what_waits_stands_still_while_it_is_paused(self, store, db, tasks):
         created(store, tasks, "image")
         pass_time(db, 100)

@@ -156,6 +156,17 @@ def test_a_clock_that_is_set_back_hides_no_dead_worker(world: World) -> None:
     assert attempt["deadline_left"] <= rule.lease + rule.run_for
 
 
+def test_a_clock_that_is_set_back_keeps_no_task_from_workers_that_pull(world: World) -> None:
+    waiting = [world.store.create(WATCH, "image", {}).task_id for _ in range(2)]
+    sweep(world.store, POLICY)
+    world.set_clock(HOUR)
+    sweep(world.store, POLICY)
+    world.set_clock(-HOUR)
+    sweep(world.store, POLICY)
+    claims: list[Any] = [world.store.claim(WATCH, None, "w") for _ in waiting]
+    assert [claim.task_id for claim in claims] == waiting
+
+
 def run_in_sql(world: World) -> None:
     """The begin of a run that has no other clock, as one by pg_cron."""
     begun = world.store.sweep_begin(None, "pg_cron", 45.0)
