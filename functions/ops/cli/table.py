@@ -2,7 +2,6 @@
 stands below its row, a text of several lines below the table, and a statement that people copy is
 never broken."""
 
-import textwrap
 import unicodedata
 from collections.abc import Sequence
 
@@ -115,17 +114,26 @@ def _wrapped_line(line: str, width: int) -> list[str]:
 
 
 def _paragraph(text: str, width: int, indent: str = "") -> list[str]:
+    """The lines of a text, broken between its words; within one that is longer than a line."""
     if _width(text) <= width - len(indent):
         return [indent + text]
-    if not text.isascii():
-        width = max(1, width * len(text) // _width(text))  # so many characters have that width
-    return textwrap.wrap(
-        text,
-        max(width, len(indent) + 1),
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-    ) or [""]
+    room = max(width - len(indent), 2)  # a wide character takes two
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and _width(lines[-1]) + 1 + _width(word) <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines += _pieces(word, room)
+    return [indent + line for line in lines[1:]] or [""]
+
+
+def _pieces(word: str, room: int) -> list[str]:
+    pieces = [""]
+    for character in word:
+        if _width(pieces[-1] + character) > room:
+            pieces.append("")
+        pieces[-1] += character
+    return pieces
 
 
 def _padded(text: str, room: int) -> str:

@@ -50,6 +50,15 @@ def test_a_statement_is_on_one_line_to_be_copied(width: int):
     assert any(line.endswith(STATEMENT) for line in drawn(("check", "what", "do"), rows, width))
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_key_of_wide_and_narrow_characters_is_broken_where_the_line_ends(width: int):
+    key = "tenant-7c9a/europe/" + "貼り紙-" * 12 + "0f3b2c1e-9a77-4d2a-" * 3 + "06"
+    rows = [(key, "poster", "waiting"), (KEY, "貼り紙 " * 40, "waiting")]
+    lines = drawn(("task", "kind", "status"), rows, width)
+    assert all(places(line) <= width for line in lines)
+    assert key in "".join(line.split("  ")[0] for line in lines)
+
+
 def test_columns_that_have_no_room_stand_below_their_row_with_their_names():
     lines = drawn(COLUMNS, ROWS[:2], 80)
     assert lines[0].split() == ["task", "kind", "status", "for", "attempt"]
