@@ -10,7 +10,11 @@ ROOT = Path(__file__).parents[1]
 def run() -> int:
     """The exit code of the command; 2 when Python is too old or lacks a package."""
     if sys.version_info < (3, 11):  # noqa: UP036 - an older one is what this is about
-        return _refuse(f"Unstuck needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
+        version = sys.version.split()[0]
+        return _refuse(
+            f"Unstuck needs Python 3.11 or newer; this is {version}.",
+            f"make -C {ROOT} install PYTHON=python3.12",
+        )
     try:
         from functions.ops.command_line import main
 
@@ -19,18 +23,25 @@ def run() -> int:
         package = (error.name or "").partition(".")[0]
         if package in {"", "functions", "main"}:
             raise
-        return _refuse(f"{sys.executable} has no package {package}.")
+        return _refuse(f"{sys.executable} has no package {package}.", _what_installs(sys.argv[1:]))
 
 
-def _refuse(reason: str) -> int:
-    """Prints the reason and the next command, by where the code lies: in a checkout, with its own
-    Python or without, or among installed packages."""
+def _what_installs(words: list[str]) -> str:
+    """The next command where a package is missing, by where the code lies: in a checkout, with its
+    own Python or without, or among installed packages. `words`: of the command that was asked."""
+    venv = ROOT / ".venv"
     if not (ROOT / "Makefile").exists():
-        step = "in the checkout, pipx install --force '.[cloud]'; dev and demo are `make dev` there"
-    elif (ROOT / ".venv/bin/unstuck").exists() and Path(sys.prefix) != ROOT / ".venv":
-        step = f"{ROOT}/.venv/bin/unstuck {' '.join(sys.argv[1:])}".strip()
-    else:
-        step = f"make -C {ROOT} install"
+        return "in the checkout, pipx install --force '.[cloud]'; dev and demo are `make dev` there"
+    if (venv / "bin/unstuck").exists() and Path(sys.prefix) != venv:
+        return " ".join([f"{venv}/bin/unstuck", *words])
+    if words[:1] in (["dev"], ["demo"]):
+        return f"make -C {ROOT} {words[0]}"
+    if Path(sys.prefix) == venv:
+        return f"{venv}/bin/pip install -e '{ROOT}[cloud]'"
+    return f"python3 -m venv {venv} && {venv}/bin/pip install -e {ROOT}"
+
+
+def _refuse(reason: str, step: str) -> int:
     print(f"{reason} Next: {step}", file=sys.stderr)
     return 2
 

@@ -294,6 +294,10 @@ def test_it_ends_with_the_command_that_comes_next(world: World) -> None:
     assert world("explain", failed).err == f"Next: unstuck retry --id {failed}\n"
     world.old()
     assert world("stats").err == "Next: unstuck list --stuck\n"
+    assert world("stats", "--in", "tasks").err == "Next: unstuck list --stuck --in tasks\n"
+    assert world("list", "--in", "tasks").err.endswith("unstuck explain TASK --in tasks\n")
+    named = world("explain", failed, "--in", "tasks").err
+    assert named == f"Next: unstuck retry --id {failed} --in tasks\n"
 
 
 def test_show_and_explain_say_the_same(world: World) -> None:

@@ -43,8 +43,14 @@ sys.exit(run())
 def test_a_python_without_the_packages_says_what_to_install(checkout: Path):
     code, text = answer(checkout, "list")
     assert code == 2
-    assert text.endswith(f" has no package yaml. Next: make -C {checkout} install\n")
+    python = f"{checkout}/.venv"
+    step = f"python3 -m venv {python} && {python}/bin/pip install -e {checkout}"
+    assert text.endswith(f" has no package yaml. Next: {step}\n")
     assert text.count("\n") == 1
+
+
+def test_what_needs_more_than_the_command_line_is_installed_by_make(checkout: Path):
+    assert answer(checkout, "dev", "--port", "0")[1].endswith(f"Next: make -C {checkout} dev\n")
 
 
 def test_where_the_checkout_has_its_python_the_same_command_is_named_with_it(checkout: Path):

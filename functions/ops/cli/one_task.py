@@ -1,6 +1,7 @@
 """For the commands that are about one task: its status, a sentence about it, its attempts."""
 
 import argparse
+import shlex
 from typing import Any, NamedTuple
 
 from functions.core.answers import Attempt, TaskStatus
@@ -38,6 +39,8 @@ class Task(NamedTuple):
     status: TaskStatus
     explanation: str
     attempts: list[Attempt]
+    same_watch: str = ""
+    """What the next command needs to be about the same watch."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +57,8 @@ def read(options: argparse.Namespace) -> Task:
             f"There is no task {options.id} in {watch.table}. `list` shows those that are open.",
             retryable=False,
         )
-    return Task(status, explain(policy, watch, status), store.history(watch, status.task_id))
+    history = store.history(watch, status.task_id)
+    return Task(status, explain(policy, watch, status), history, target.again(options))
 
 
 def sentence(task: Task) -> str:
@@ -68,12 +72,12 @@ def print_next(task: Task) -> None:
     if status.overdue:
         words = "sweep"
     elif status.state in {State.FAILED, State.CANCELLED}:
-        words = f"retry --id {status.task_id}"
+        words = f"retry --id {shlex.quote(status.task_id)}"
     elif status.state in OPEN:
-        words = f"cancel --id {status.task_id}"
+        words = f"cancel --id {shlex.quote(status.task_id)}"
     else:
         return
-    print_message(f"Next: {PROGRAM} {words}")
+    print_message(f"Next: {PROGRAM} {words}{task.same_watch}")
 
 
 def print_timeline(attempts: list[Attempt]) -> None:

@@ -82,6 +82,11 @@ def target(options: argparse.Namespace) -> Target:
     return Target(store, policy, watch)
 
 
+def again(options: argparse.Namespace) -> str:
+    """What the next command needs besides its own words, to be about the same watch."""
+    return f" --in {options.name}" if options.name else ""
+
+
 def watches(options: argparse.Namespace, policy: Policy) -> list[Watch]:
     """The watch that --in names, else all of them."""
     return [policy.watch(options.name)] if options.name else list(policy.watches.values())

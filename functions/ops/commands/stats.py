@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
         for columns, rows in tables(overview):
             print_table(columns, rows)
         print_line(summary(overview))
-    return print_message(f"Next: {PROGRAM} {_next(list(overviews.values()))}")
+    words = _next(list(overviews.values()))
+    return print_message(f"Next: {PROGRAM} {words}{target.again(options)}")
 
 
 def _overview(store: Store, watch: Watch) -> Overview:
