@@ -35,6 +35,8 @@ lock: .cache/uv/.installed ## pin what requirements*.in need, with hashes: ARGS=
 	@for name in requirements requirements-local requirements-dev requirements-bench requirements-board; do \
 	  .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --custom-compile-command "make lock" $$name.in -o $$name.txt $(ARGS) || exit 1; done
+	@.cache/uv/bin/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-annotate \
+	  --custom-compile-command "make lock" requirements-board-oban.in -o requirements-board-oban.txt $(ARGS)
 
 .cache/uv/.installed: | install
 	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/uv uv==0.13.9
@@ -63,16 +65,23 @@ rivals: .cache/rivals/.installed ## install the libraries that `make bench` comp
 bench: install rivals ## measure ratios against bare SQL, a usual cleanup loop and other libraries: ARGS=g for one part
 	$(PY) -m tests.bench $(ARGS)
 
-board: install .cache/board/.installed .cache/board/node_modules ## job systems under faults, by their real libraries; writes docs/board.md; takes 15 minutes: ARGS="--only unstuck,pgqueuer --fault freeze"
+board: install .cache/board/.installed .cache/board/node_modules .cache/board-oban/.installed ## job systems under faults, by their real libraries; writes docs/board.md; takes 15 minutes: ARGS="--only unstuck,pgqueuer --fault freeze"
 	@$(PY) -m tests.board $(ARGS)
 
 .cache/board/.installed: requirements-board.txt | install
-	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/board -r requirements-board.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target .cache/board -r requirements-board.txt
 	@touch $@
 
 .cache/board/node_modules: tests/board/package-lock.json
 	@mkdir -p .cache/board && cp tests/board/package.json tests/board/package-lock.json .cache/board/
 	@cd .cache/board && npm ci --ignore-scripts --no-audit --no-fund >/dev/null && touch node_modules
+
+.cache/board-oban/.installed: requirements-board-oban.txt
+	@for python in python3.14 python3.13 python3.12 python3 $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python; do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null || continue; \
+	  $$python -m venv .cache/board-oban && \
+	  .cache/board-oban/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-board-oban.txt && touch $@; exit; done; \
+	echo "no Python >= 3.12 on PATH or in ~/.pyenv: the board does without Oban" >&2
 
 interleave: install ## every order of up to three actors on the SQL, and the SQL with faults; takes 15 minutes: ARGS="--no-mutants --only cancel"
 	@$(PY) -m tests.interleave $(ARGS)

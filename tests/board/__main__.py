@@ -45,7 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=_names_of(SYSTEMS), default=[*SYSTEMS], metavar="NAMES")
     parser.add_argument("--fault", type=_names_of(FAULTS), default=[*FAULTS], metavar="NAMES")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--at-once", type=int, default=4, help="systems that run at once")
+    parser.add_argument("--at-once", type=int, default=6, help="systems that run at once")
     parser.add_argument("--write", action="store_true", help="the page, even of a part")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

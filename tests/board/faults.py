@@ -16,6 +16,8 @@ LATE_SECONDS = 3.0
 LONGEST_TIMEOUT_SECONDS = 60.0
 """The board does not wait for a longer one."""
 TASKS_OF_A_LEADER = 30
+NOBODY_SECONDS = 15.0
+"""Nobody is there to end a task that waits; a time-out of a waiting task may."""
 SLOWEST_SECONDS = 45.0
 """No fault is watched for longer at one step."""
 
@@ -191,7 +193,7 @@ def nobody(stage: Stage) -> Sight:
     stage.kill("a")
     seconds = _next_state(stage, task, struck)
     if seconds is not None:
-        stage.seen(lambda: stage.state(task).has_ended, 1.5 * window(stage))
+        stage.seen(lambda: stage.state(task).has_ended, NOBODY_SECONDS)
     state = stage.state(task)
     sight = _sight(stage, task, state, seconds)
     stage.open_gate(task)
@@ -333,9 +335,13 @@ def _next_state(
 def _ended(
     stage: Stage, task: str, seconds: float | None, *, late_accepted: int = 0, doubled: int = 0
 ) -> Sight:
-    """Lets the task go and waits for its end."""
+    """Lets the task go and waits for its end: one time-out and 5 seconds where the fault has had
+    its whole time before."""
+    longest = window(stage)
+    if seconds is None:
+        longest = min(longest, stage.system.timeout_seconds + 5)
     stage.open_gate(task)
-    stage.seen(lambda: stage.state(task).has_ended, window(stage))
+    stage.seen(lambda: stage.state(task).has_ended, longest)
     sight = _sight(stage, task, stage.state(task), seconds)
     return _changed(sight, late_accepted=late_accepted, doubled=doubled)
 

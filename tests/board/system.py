@@ -70,13 +70,16 @@ class System(ABC):
     second_sweepers: ClassVar[tuple[str, ...]] = ()
     """Those that are started beside them for `two_sweeps`."""
     is_node: ClassVar[bool] = False
+    interpreter: ClassVar[Path] = Path(sys.executable)
+    libraries: ClassVar[Path] = RIVALS
+    """Of its workers."""
 
     def missing(self) -> str:
         """Why this system can't be had here; "" when it can."""
         return "" if self.version() else f"{self.package} is not installed: `make board` does it"
 
     def version(self) -> str:
-        for installed in distributions(name=self.package, path=[str(RIVALS)]):
+        for installed in distributions(name=self.package, path=[str(self.libraries)]):
             return installed.version
         return ""
 
@@ -113,7 +116,7 @@ class System(ABC):
         with log:
             process = subprocess.Popen(
                 self.command(place, worker),
-                env=environment(place, worker),
+                env=environment(place, worker, self.libraries),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -123,17 +126,31 @@ class System(ABC):
         return Process(process.pid, process.wait)
 
     def command(self, place: Place, worker: str) -> list[str]:
+        return self.program("--work", place.dsn)
+
+    def program(self, *arguments: str) -> list[str]:
+        """Its module, in a process of its own."""
         module = type(self).__module__
         if module == "__main__":
             module = f"tests.board.use_{self.name}"
-        return [sys.executable, "-m", module, "--work", place.dsn]
+        return [str(self.interpreter), "-m", module, *arguments]
+
+    def run_install(self, place: Place) -> None:
+        """The `install` of its module, in a process of its own: this one does not import the
+        library."""
+        subprocess.run(
+            self.program("--install", place.dsn),
+            env=environment(place, "harness", self.libraries),
+            cwd=ROOT,
+            check=True,
+        )
 
     def close(self, place: Place) -> None:  # noqa: B027 - as above
         """Ends what it has started beside the workers."""
 
 
-def environment(place: Place, worker: str) -> dict[str, str]:
-    path = [str(RIVALS), str(ROOT), os.environ.get("PYTHONPATH", "")]
+def environment(place: Place, worker: str, libraries: Path = RIVALS) -> dict[str, str]:
+    path = [str(libraries), str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),

@@ -5,8 +5,6 @@ python -m tests.board.use_pgqueuer --dsn postgresql://... --fault freeze"""
 import asyncio
 import importlib
 import json
-import subprocess
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +12,7 @@ import psycopg
 
 from tests.board.alone import main
 from tests.board.orders import Execution, note
-from tests.board.system import Connection, Place, System, TaskState, environment, query
+from tests.board.system import Connection, Place, System, TaskState, query
 
 TIMEOUT_SECONDS = 3.0
 WORDS = {"queued": "waiting", "picked": "running", "successful": "completed"}
@@ -36,11 +34,7 @@ class Pgqueuer(System):
     push = "LISTEN/NOTIFY"
 
     def install(self, place: Place) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "tests.board.use_pgqueuer", "--install", place.dsn],
-            env=environment(place, "harness"),
-            check=True,
-        )
+        self.run_install(place)
 
     def enqueue(self, place: Place, order: dict[str, Any], *, loses_push: bool = False) -> None:
         with psycopg.connect(place.dsn, autocommit=True) as connection:

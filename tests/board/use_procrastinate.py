@@ -5,15 +5,13 @@ python -m tests.board.use_procrastinate --dsn postgresql://... --fault freeze"""
 import asyncio
 import importlib
 import json
-import subprocess
-import sys
 from typing import Any
 
 import psycopg
 
 from tests.board.alone import main
 from tests.board.orders import Execution, note
-from tests.board.system import Connection, Place, System, TaskState, environment, query
+from tests.board.system import Connection, Place, System, TaskState, query
 
 TIMEOUT_SECONDS = 3.0
 WORDS = {"todo": "waiting", "doing": "running", "succeeded": "completed"}
@@ -38,7 +36,7 @@ class Procrastinate(System):
     push = "LISTEN/NOTIFY"
 
     def install(self, place: Place) -> None:
-        _run(place, "--install")
+        self.run_install(place)
 
     def enqueue(self, place: Place, order: dict[str, Any], *, loses_push: bool = False) -> None:
         with psycopg.connect(place.dsn, autocommit=True) as connection:
@@ -68,15 +66,6 @@ class Procrastinate(System):
                 f"where id in (select worker_id from ({job}) j) for update"
             ),
         )
-
-
-def _run(place: Place, option: str) -> None:
-    """A process of its own: this one does not import the library."""
-    subprocess.run(
-        [sys.executable, "-m", "tests.board.use_procrastinate", option, place.dsn],
-        env=environment(place, "harness"),
-        check=True,
-    )
 
 
 def _app(dsn: str) -> Any:

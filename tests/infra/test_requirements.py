@@ -16,6 +16,7 @@ FILES = (
     "requirements-dev",
     "requirements-bench",
     "requirements-board",
+    "requirements-board-oban",
 )
 _ENTRY = re.compile(
     r"^([A-Za-z0-9_.-]+)(?:\[[\w,-]+\])?==(\S+)( ; [^\\]+?)? \\\n"
