@@ -48,35 +48,32 @@ def system_of(name: str) -> System:
     return system
 
 
-class Strike:
-    """Kills the database once all that take part have come, and starts it again."""
+class Meeting:
+    """Acts once, when all that take part have come."""
 
-    def __init__(self, postgres: Postgres, parties: int) -> None:
-        self._postgres, self._expected, self._here = postgres, parties, 0
-        self._back = 0.0
+    def __init__(self, parties: int, act: Callable[[], float] = time.time) -> None:
+        self._act, self._expected, self._here = act, parties, 0
+        self._result = 0.0
         self._changed = threading.Condition()
 
     def arrive(self) -> float:
-        """Returns the time when the database was back."""
+        """Returns what the act did."""
         with self._changed:
             self._here += 1
-            self._strike_when_complete()
-            self._changed.wait_for(lambda: self._back)
-            return self._back
+            self._act_when_complete()
+            self._changed.wait_for(lambda: self._result)
+            return self._result
 
     def leave(self) -> None:
         """Of one that could not come."""
         with self._changed:
             self._expected -= 1
-            self._strike_when_complete()
+            self._act_when_complete()
 
-    def _strike_when_complete(self) -> None:
-        if self._back or self._here < self._expected:
+    def _act_when_complete(self) -> None:
+        if self._result or self._here < self._expected:
             return
-        self._postgres.kill()
-        time.sleep(DATABASE_DOWN_SECONDS)
-        self._postgres.restart()
-        self._back = time.time()
+        self._result = self._act()
         self._changed.notify_all()
 
 
@@ -140,26 +137,32 @@ class Board:
         self.tell(f"{name}, {fault}: {traceback.format_exc()}")
 
     def _strike_all(self, names: list[str]) -> None:
-        strike = Strike(self._postgres, len(names))
+        meetings = (Meeting(len(names)), Meeting(len(names), self._strike))
         with ThreadPoolExecutor(max(1, len(names))) as threads:
-            list(threads.map(lambda name: self._strike_one(name, strike), names))
+            list(threads.map(lambda name: self._strike_one(name, meetings), names))
 
-    def _strike_one(self, name: str, strike: Strike) -> None:
-        has_come = False
+    def _strike(self) -> float:
+        """Kills the database and starts it again. Returns the time when it was back."""
+        self._postgres.kill()
+        time.sleep(DATABASE_DOWN_SECONDS)
+        self._postgres.restart()
+        return time.time()
+
+    def _strike_one(self, name: str, meetings: tuple[Meeting, Meeting]) -> None:
+        """`meetings`: before the tasks are made, and when they are at work."""
+        missed = list(meetings)
 
         def arrive() -> float:
-            nonlocal has_come
-            has_come = True
-            return strike.arrive()
+            return missed.pop(0).arrive()
 
         try:
-            with Stage(system_of(name), self._dsn, arrive) as stage:
+            with Stage(system_of(name), self._dsn, arrive, arrive) as stage:
                 self._try(stage, name, "database")
         except Exception as error:  # noqa: BLE001 - as above
             self._file_error(name, "database", error)
         finally:
-            if not has_come:
-                strike.leave()
+            for meeting in missed:
+                meeting.leave()
 
     def _cell(self, name: str, fault: str) -> Cell:
         system = self._systems[name]

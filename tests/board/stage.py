@@ -34,12 +34,18 @@ LIVING: set[int] = set()
 
 class Stage:
     def __init__(
-        self, system: System, dsn: str, strike_database: Callable[[], float] | None = None
+        self,
+        system: System,
+        dsn: str,
+        strike_database: Callable[[], float] | None = None,
+        gather: Callable[[], object] = lambda: None,
     ) -> None:
         """`dsn`: a URL of a server on which a database may be made. `strike_database` kills it,
-        starts it again, and tells when it was back."""
+        starts it again, and tells when it was back. `gather` waits for the others on the server:
+        no task grows old while theirs have not begun."""
         self.system, self._server = system, dsn
         self._strike_database = strike_database
+        self.gather = gather
         self._name = f"board_{system.name}_{uuid.uuid4().hex[:8]}"
         self._workers: dict[str, Process] = {}
         self._connection: Connection | None = None

@@ -100,6 +100,9 @@ class System(ABC):
         lives."""
         return ()
 
+    renews: ClassVar[bool] = True
+    """Whether a worker that lives shows it; False where a task is judged by its age alone."""
+
     has_leader: ClassVar[bool] = False
     """Whether one worker alone looks for dead ones."""
 

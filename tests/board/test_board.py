@@ -7,7 +7,7 @@ import pytest
 from functions.ops.postgres.embedded import Postgres
 from tests.board import faults
 from tests.board.__main__ import main
-from tests.board.board import SYSTEMS, Strike, system_of
+from tests.board.board import SYSTEMS, Meeting, system_of
 from tests.board.faults import FAULTS, ORDER, Sight, killed
 from tests.board.page import HEADS, Circumstances, Page
 from tests.board.stage import Stage
@@ -100,21 +100,17 @@ def test_each_fault_has_its_place_in_the_order_and_a_name_that_does_not_exist_is
     assert "there is no nobodys" in capsys.readouterr().err
 
 
-def test_the_database_is_struck_when_all_have_come_or_left() -> None:
-    class Server:
-        killed, restarted = 0, 0
+def test_the_database_is_struck_once_when_all_have_come_or_left() -> None:
+    strikes = []
 
-        def kill(self) -> None:
-            self.killed += 1
+    def strike() -> float:
+        strikes.append("struck")
+        return 7.0
 
-        def restart(self) -> None:
-            self.restarted += 1
-
-    server = Server()
-    strike = Strike(server, 2)  # type: ignore[arg-type]
-    strike.leave()
-    assert strike.arrive() > 0
-    assert (server.killed, server.restarted) == (1, 1)
+    meeting = Meeting(2, strike)
+    meeting.leave()
+    assert meeting.arrive() == 7.0
+    assert strikes == ["struck"]
 
 
 def test_the_task_of_a_worker_that_is_killed_is_executed_again_by_another(

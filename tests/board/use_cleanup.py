@@ -51,6 +51,7 @@ class Cleanup(System):
     title = "the usual cleanup script"
     timeout_seconds = TIMEOUT_SECONDS
     tries = 1
+    renews = False
     settings = (
         (
             "fails what has been `processing` for 3 s, each second (usual: after 5 to 60 minutes, "

@@ -38,6 +38,7 @@ class Oban(System):
     title = "Oban for Python"
     package = "oban"
     timeout_seconds = RESCUE_AFTER_SECONDS
+    renews = False
     settings = (
         '`lifeline={"interval": 1, "rescue_after": 3}` (default 60 and 300), `max_attempts=3`',
         (
