@@ -26,6 +26,7 @@ COME_BACK = 409
 LEAST_RETURN_SECONDS = 1.0
 MOST_RETURNS = 100
 """Of one push; then it is left to the sweep."""
+FLUSH_STEP_SECONDS = 0.05
 MAX_PUSHES = 16
 """Pushes to the queue at the same time: one takes 20 to 50 ms, so that is about 400 in a second."""
 MOST_ASKED = 3
@@ -83,6 +84,17 @@ class HttpDispatch:
             heapq.heappush(self._waiting, (due, self._count, watch, task_id, number))
             self._keep_one_idle()
             self._changed.notify()
+
+    def flush(self, seconds: float) -> None:
+        """Waits until what is due was posted and answered, but no longer: its threads end with the
+        process."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            while (now := time.monotonic()) < until and self._is_busy(now):
+                self._changed.wait(FLUSH_STEP_SECONDS)
+
+    def _is_busy(self, now: float) -> bool:
+        return self._idle < self._threads or bool(self._waiting and self._waiting[0][0] <= now)
 
     def _remember(self, *pushed: Any) -> None:
         """So many at least as wait, so that none of these waits twice."""

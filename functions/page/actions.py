@@ -111,9 +111,12 @@ def pause() -> Any:
 
 @blueprint.post("/resume")
 def resume() -> Any:
+    from functions.sweep.wake import wake
+
     by = f"page: {page().who(request)}"[:200]
-    page().store().resume(watch(), _kind(), by)
-    return _paused()
+    ended = page().store().resume(watch(), _kind(), by)
+    woken = wake(page().store(), page().app.dispatcher, watch(), ended)
+    return _paused(**vars(woken))
 
 
 def _kind() -> str:
@@ -123,11 +126,11 @@ def _kind() -> str:
     return kind or EVERY_KIND
 
 
-def _paused() -> Any:
-    """What is paused now: JSON for a script, else that part of the page again."""
+def _paused(**more: Any) -> Any:
+    """What is paused now: JSON for a script, with `more`, else that part of the page again."""
     if request.accept_mimetypes.best == "application/json":
         pauses = page().store().pauses(list(page().policy().watches))
-        return jsonify(pauses=plain(pauses))
+        return jsonify(pauses=plain(pauses), **more)
     if request.headers.get("HX-Request"):
         return views.summary()
     return redirect(link(""), 303)

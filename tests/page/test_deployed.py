@@ -124,7 +124,7 @@ def test_a_kind_is_paused_and_resumed_by_a_script_and_the_page_says_so(deployed)
     )
     assert "Paused: image (tasks)" in requests.get(deployed.url, timeout=20).text
     assert post("pause", **{"kind": "image", "for": "soon"}).status_code == 400
-    assert post("resume", kind="image").json() == {"pauses": []}
+    assert post("resume", kind="image").json() == {"pauses": [], "pushed": 0, "error": None}
     refused = requests.post(f"{deployed.readonly}/pause", headers=headers, timeout=20)
     assert refused.status_code == 403
 
