@@ -1,6 +1,7 @@
 """Whose turn it is: the most urgent first, fair between owners, the oldest first within one; and
 nobody waits for ever."""
 
+import random
 from uuid import UUID
 
 import pytest
@@ -15,6 +16,7 @@ FILL = """
 insert into public.tasks (kind, owner, priority)
 select 'image', %s, %s from generate_series(1, %s)
 """
+KINDS = ("image", "patient", "hasty")
 AGED, NOT_AGED = UUID(int=0), UUID(int=1)
 """Tokens: the claim with the first looks for a task that waits for too long."""
 
@@ -44,6 +46,53 @@ def test_a_new_task_of_another_owner_starts_after_one_of_each_who_waits(
     new = created(quick, tasks, owner="eve")
     order = [taken(quick, tasks, kinds).task_id for _ in range(3 + running)]
     assert new in order
+
+
+@pytest.mark.parametrize("limited", [False, True], ids=["", "limited"])
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_its_kind_a_new_task_starts_after_one_of_each_owner_and_what_runs(
+    quick, db, tasks, seed, limited
+):
+    """Drawn: who has a backlog of which kinds, since when, and what runs. `limited`: the choice by
+    kind."""
+    draw = random.Random(seed)
+    watch = tasks
+    if limited:
+        rule = replace(tasks.rule("hasty"), limit_running=100)
+        watch = replace(tasks, rules=tasks.rules | {"hasty": rule})
+    flows = {("ada", "image")}
+    db.execute(FILL, ("ada", 0, 1000))
+    pass_time(db, 600)
+    for number in range(draw.randrange(4)):
+        kind = draw.choice(KINDS)
+        flows.add((f"owner-{number}", kind))
+        for _ in range(draw.randrange(1, 30)):
+            created(quick, watch, kind, owner=f"owner-{number}")
+        for _ in range(draw.randrange(5)):
+            taken(quick, watch)
+    running = one(db, "select count(*) from tasks where status = 'processing'")["count"]
+    for number in range(3):
+        new = created(quick, watch, draw.choice(KINDS), owner=f"new-{number}")
+        most = len(flows) + running + 1
+        assert new in [taken(quick, watch).task_id for _ in range(most)], (flows, number)
+        running += most
+
+
+def test_what_a_limit_holds_up_lends_its_old_turn_to_no_other_kind(quick, db, tasks):
+    rule = replace(tasks.rule("image"), limit_running=1)
+    watch = replace(tasks, rules=tasks.rules | {"image": rule})
+    for owner in ("ada", "bob"):
+        created(quick, watch, "image", owner=owner)
+    pass_time(db, 600)
+    taken(quick, watch)
+    waiting = [created(quick, watch, "patient", owner="eve") for _ in range(6)]
+    started = []
+    for _ in range(6):
+        created(quick, watch, "hasty", owner="dan")
+        attempt = taken(quick, watch)
+        started.append(attempt.task_id)
+        settled(quick, watch, attempt, "complete")
+    assert 2 <= len(set(waiting) & set(started)) <= 4
 
 
 def test_owners_take_turns_and_each_owners_tasks_start_in_their_order(quick, db, tasks):
