@@ -46,6 +46,17 @@ class Oban(System):
             "leader rescues, and the 30 s of its lease can't be set"
         ),
         '`queues={"default": 10}`, `stager={"interval": 0.5}` (default 1)',
+        (
+            "`rescue_after` counts from the start of a task: it has to be longer than the longest "
+            "one, and each rescue takes as long. Oban Pro, which is paid for, promises “accurate "
+            "orphan rescue”; it is not tried here"
+        ),
+    )
+    remedies = (
+        (
+            "`leader` with a second process that may lead: rescued after 30.4 s, when the lease "
+            "of the frozen one had run out"
+        ),
     )
     push = "LISTEN/NOTIFY"
     sweepers = ("lead",)
