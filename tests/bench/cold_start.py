@@ -19,7 +19,11 @@ from tests.bench.server import make_database
 from tests.supabase.stack import Supabase, bootstrap, found_postgrest
 
 HELLO = Path(__file__).with_name("hello.py")
+DEPLOYED = Path(__file__).with_name("deployed")
+"""Says of a package that is only here for the tests that it is not there: httpx would load it."""
 TARGETS = ("task_status", "create_task", "sweep", "worker")
+BUSY = "worker that runs a task"
+"""One that `create_task` made: in a process of its own, whose CPU counts."""
 REST = "task_status by the REST API"
 ROUNDS = 9
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -39,13 +43,17 @@ REQUESTS = {
 
 def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    env |= {"USERS": "none"} | {
+    env |= {
+        "USERS": "none",
         "DATABASE_URL": make_database(server, "cold_start"),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(DEPLOYED), str(ROOT)]),
         "THREADS": "4",
     }
     env.pop("WORKER_URL", None)
     ways = {name: (lambda name=name: _cpu(name, env)) for name in ("hello", *TARGETS)}
+    idle = env | {"DATABASE_URL": make_database(server, "cold_start_idle")}
+    ways["worker"] = lambda: _cpu("worker", idle)
+    ways[BUSY] = lambda: _cpu("worker", env)
     with ExitStack() as open_:
         if found_postgrest():
             stack = open_.enter_context(Supabase(_supabase(server)))
@@ -59,11 +67,12 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     return [
         *figures,
         *(
-            Figure(f"{name}/hello world", ratio(found[name], found["hello"]), aim="< 1.8")
+            Figure(f"{name}/hello world", ratio(found[name], found["hello"]), aim="<= 1.5")
             for name in TARGETS
         ),
+        Figure(f"{BUSY}/hello world", ratio(found[BUSY], found["hello"])),
         *(
-            [Figure(f"{REST}/by psycopg", ratio(found[REST], found["task_status"]))]
+            [Figure(f"{REST}/by psycopg", ratio(found[REST], found["task_status"]), aim="<= 1.5")]
             if REST in found
             else []
         ),

@@ -115,8 +115,9 @@ def test_a_cold_start_loads_the_store_that_is_chosen_and_not_the_other(supabase)
     )
     assert answer["status"] == 200, answer["body"]
     loaded = {name.partition(".")[0] for name in answer["loaded"]}
-    assert "supabase" in loaded
+    assert "postgrest" in loaded
     assert not {"psycopg", "psycopg_binary", "grpc"} & loaded
+    assert not {"supabase", "supabase_auth", "realtime", "storage3", "supabase_functions"} & loaded
 
 
 def test_the_commands_work_by_the_rest_api(supabase):
