@@ -98,6 +98,7 @@ LEDGER = (
     "unsweepable",
     "pauses",
     "slots",
+    "rotations",
 )
 """The tables of ours that go by watch."""
 OWN_TABLE_STEP = "0002_tasks"

@@ -40,10 +40,12 @@ SHARED = (
     "trigger",
 )
 OF_OUR_OWN = ("create", "turn")
+OF_OWNERS = ("rotate",)
 VERBS = (
     "tell",
     "create",
     "turn",
+    "rotate",
     "claim",
     "settle",
     "sweep",
@@ -75,12 +77,15 @@ def shared() -> str:
 
 def verbs(watch: Watch) -> str:
     """The functions of one watch. Tasks of a table that is not our own are created by its own
-    application."""
+    application; the claim sees to the turns of their owners."""
     filled = names(watch)
+    needless = () if watch.own else OF_OUR_OWN
+    if not Table(watch).rotates:
+        needless = (*needless, *OF_OWNERS)
     triggers = FENCES[watch.fence]
     if Table(watch).sees_put_back and "observe" not in triggers:
         triggers = ("put_back", *triggers)
-    files = [verb for verb in VERBS if watch.own or verb not in OF_OUR_OWN]
+    files = [verb for verb in VERBS if verb not in needless]
     dropped = [trigger for trigger in TRIGGERS if trigger not in triggers]
     return "\n".join(
         [fill_in(template(file), filled) for file in (*files, *triggers)]

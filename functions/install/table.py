@@ -32,6 +32,8 @@ ALIASES = {
     "varchar[]": "_varchar",
 }
 """How people write a type, and how the catalogue does."""
+INDEXED_AS_TEXT = column_sql.TEXTS | column_sql.WHOLE | {"uuid"}
+"""The types of which an index can hold the text; that of an enum may change."""
 LABEL_CHARACTERS = 300
 READ_BYTES = 8_192
 """Of a value that the list reads, as it is stored (compressed)."""
@@ -480,11 +482,23 @@ class Table:
         turn = self.queued_bound(row)
         if self.watch.own:
             turn = f"coalesce({row}.turn, {turn})"
-        return ", ".join([*self._urgency(row), turn])
+        return ", ".join([*self.urgency(row), turn])
 
     def is_less_urgent(self, row: str, other: str) -> str:
         sign = ">" if self.watch.urgent == "lowest" else "<"
         return f"{self._priority(row)} {sign} {self._priority(other)}"
+
+    def is_as_urgent(self, row: str, other: str) -> str:
+        if "priority" not in self.watch.columns:
+            return "true"
+        return f"{self._priority(row)} = {self._priority(other)}"
+
+    def priority_text(self, row: str) -> str:
+        return f"{self._priority(row)}::text"
+
+    def owner_or_none(self, row: str) -> str:
+        """The owner of a row; '' where it has none."""
+        return f"coalesce({self.text(row, 'owner')}, '')"
 
     def _priority(self, row: str) -> str:
         """The priority of a row; one that has none has 0."""
@@ -496,7 +510,7 @@ class Table:
             return value
         return f"coalesce({value}, '0')"
 
-    def _urgency(self, row: str) -> list[str]:
+    def urgency(self, row: str) -> list[str]:
         if "priority" not in self.watch.columns:
             return []
         order = "asc" if self.watch.urgent == "lowest" else "desc"
@@ -519,11 +533,37 @@ class Table:
     def claim_index(self, *, by_kind: bool) -> str | None:
         """What an index has to hold for a claim of the next task, of one kind or of any. None where
         no index can: a time that another table has."""
-        queued = self.queued_bound("t")
         kinds = [f"({self.kind('t')})"] if by_kind else []
+        return self._index([*kinds, *self.urgency("t")])
+
+    @property
+    def rotates(self) -> bool:
+        """Whether a claim sees to the turns of the owners: in our own table a trigger does."""
+        return not self.watch.own and self.watch.may_wait and "owner" in self.watch.columns
+
+    @property
+    def rotation_index(self) -> str | None:
+        """What an index has to hold for a claim by turns: by kind, priority and owner the oldest.
+        None where no index can."""
+        roles = [role for role in ("kind", "owner") if role in self.watch.columns]
+        types = {self.column(self.watch.columns[role]).type for role in roles}
+        if not types <= INDEXED_AS_TEXT:
+            return None
+        kinds = [f"({self.kind('t')})"] if "kind" in roles else []
+        return self._index([*kinds, *self.urgency("t"), f"({self.owner_or_none('t')})"])
+
+    @property
+    def rotation_name(self) -> tuple[str, str]:
+        """The name by which a claim knows that index, after its schema with a dot."""
+        bare = column_sql.bare_name(self.watch.table)
+        schema = self.name.removesuffix(identifier(bare))
+        return schema, identifier(f"{bare}_rotation")
+
+    def _index(self, columns: list[str]) -> str | None:
+        queued = self.queued_bound("t")
         if "select" in queued:
             return None
-        return ", ".join([*kinds, *self._urgency("t"), f"({queued})"]).replace('t."', '"')
+        return ", ".join([*columns, f"({queued})"]).replace('t."', '"')
 
     def is_free(self, row: str, ids: str) -> str:
         """Whether the task may be started again, with those of `ids`, beside the others of its kind

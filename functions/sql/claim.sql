@@ -52,6 +52,7 @@ declare
   v_gate    jsonb;  -- the slots, the pause and the rescue to which the claim has to be told
   v_held    @key_type@[] := '{}';
   v_starved @key_type@;  -- a task that waits for too long behind more urgent ones
+  v_turn    jsonb;  -- the task of the owner whose turn it is
   v_pass    text;
 begin
   @as_role@
@@ -105,6 +106,12 @@ begin
   end if;
 
   loop
+    v_turn := null;
+    if @rotates@ and not v_named and v_starved is null then
+      v_turn := unstuck.@watch@_rotate(
+        v_kinds, coalesce(md5(p_kinds::text), '*'), v_held, v_now, v_aged, p_rules
+      );
+    end if;
     if v_named then
       v_tried := true;
       select
@@ -150,7 +157,7 @@ begin
         v_gate := null;
         continue;
       end if;
-    elsif not v_by_kind then
+    elsif v_turn is null and not v_by_kind then
       select @claimed_columns(t)@
       into v_task
       from @table@ t
@@ -178,7 +185,7 @@ begin
           or unstuck.forget_resumed('@watch@', p_rules);
       end if;
     else
-      v_gate := unstuck.@watch@_choose(v_kinds, v_held, v_now, p_rules);
+      v_gate := coalesce(v_turn, unstuck.@watch@_choose(v_kinds, v_held, v_now, p_rules));
       v_taken := coalesce(v_gate ? 'key', false);
       if v_taken then
         select @claimed_columns(t)@

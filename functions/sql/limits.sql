@@ -175,6 +175,37 @@ language sql immutable as $$
   end
 $$;
 
+-- Whose task was taken last: see rotate.sql.
+create or replace function unstuck.turned_last(p_watch text, p_name text, p_priority text)
+returns text language plpgsql stable as $$
+begin
+  return (
+    select r.owner
+    from unstuck.rotations r
+    where r.watch = p_watch and r.name = p_name and r.priority = p_priority
+  );
+end $$;
+
+-- Remembers whose task was taken last. Where another claim is about to write its own that one
+-- stands: no claim waits for another.
+create or replace function unstuck.turned(
+  p_watch text,
+  p_name text,
+  p_priority text,
+  p_owner text
+) returns void language plpgsql as $$
+begin
+  if pg_try_advisory_xact_lock(
+    hashtextextended(format('rotation/%s/%s/%s', p_watch, p_name, p_priority), 0)
+  ) then
+    insert into unstuck.rotations as r (watch, name, priority, owner)
+    values (p_watch, p_name, p_priority, p_owner)
+    on conflict (watch, name, priority) do update
+    set owner = excluded.owner,
+        at = excluded.at;
+  end if;
+end $$;
+
 -- Whether any rule says when ended tasks go.
 create or replace function unstuck.names_retention(p_rules jsonb) returns boolean
 language sql immutable parallel safe as $$

@@ -622,6 +622,14 @@ begin
     order by o.at
     limit p_limit
   ));
+  delete from unstuck.rotations  -- priorities that are times come once
+  where ctid = any (array(
+    select o.ctid
+    from unstuck.rotations o
+    where o.at < v_before and o.watch <> all (v_others)
+    limit p_limit
+    for update skip locked
+  ));
   return v_count;
 end $$;
 

@@ -47,6 +47,7 @@ ALL = [
     "0024_clock_mark",
     "0025_worked",
     "0026_turns",
+    "0027_rotations",
     "shared",
     "verbs.tasks",
 ]

@@ -62,6 +62,27 @@ def test_the_indexes_of_claims_are_named_and_then_no_claim_walks_past_the_others
     assert after - before < 100
 
 
+@pytest.mark.parametrize("owner", ["uuid", "integer", "text"])
+@pytest.mark.parametrize("columns", ["", ", kind: kind", ", kind: kind, priority: urgency"])
+def test_the_index_of_the_turns_is_named_until_it_serves(world, columns, owner):
+    head = HEAD.replace(COLUMNS, f"columns: {{error: error, owner: customer{columns}}}")
+    head = head.replace("    rules:", f"    types: {{customer: {owner}}}\n    rules:")
+    world.jobs(head=head, kind="text", urgency="integer", customer=owner)
+
+    def named() -> list[str]:
+        return [f.do for f in world.findings("index", "warns") if "whose turn" in f.fact]
+
+    (statement,) = named()
+    world.run('create index "jobs_rotation" on jobs (customer)')
+    (again,) = named()
+    assert again == f'drop index "public"."jobs_rotation";\n{statement}'
+    world.run(*again.splitlines())
+    assert named() == []
+    claims(world, 1)
+    owners = world.rows("select owner from unstuck.rotations")
+    assert owners == [("",)]
+
+
 def rows_read(world: World) -> tuple[int]:
     query = "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'jobs'"
     with psycopg.connect(world.dsn) as connection:
