@@ -425,6 +425,20 @@ alter table unstuck.sweeps
   add column if not exists turns    jsonb,
   add column if not exists turns_at timestamptz;
 
+-- 0027_rotations
+-- Whose task of an adopted table was taken last: by claims of the same kinds, and of one priority.
+-- The next claim takes that of the owner after.
+create table unstuck.rotations (
+  watch    text        not null,
+  name     text        not null,  -- '*': claims of any kind; else a digest of the kinds
+  priority text        not null,
+  owner    text        not null,
+  at       timestamptz not null default clock_timestamp(),
+  primary key (watch, name, priority)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 500);
+
+alter table unstuck.rotations enable row level security;
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -1455,6 +1469,37 @@ language sql immutable as $$
   end
 $$;
 
+-- Whose task was taken last: see rotate.sql.
+create or replace function unstuck.turned_last(p_watch text, p_name text, p_priority text)
+returns text language plpgsql stable as $$
+begin
+  return (
+    select r.owner
+    from unstuck.rotations r
+    where r.watch = p_watch and r.name = p_name and r.priority = p_priority
+  );
+end $$;
+
+-- Remembers whose task was taken last. Where another claim is about to write its own that one
+-- stands: no claim waits for another.
+create or replace function unstuck.turned(
+  p_watch text,
+  p_name text,
+  p_priority text,
+  p_owner text
+) returns void language plpgsql as $$
+begin
+  if pg_try_advisory_xact_lock(
+    hashtextextended(format('rotation/%s/%s/%s', p_watch, p_name, p_priority), 0)
+  ) then
+    insert into unstuck.rotations as r (watch, name, priority, owner)
+    values (p_watch, p_name, p_priority, p_owner)
+    on conflict (watch, name, priority) do update
+    set owner = excluded.owner,
+        at = excluded.at;
+  end if;
+end $$;
+
 -- Whether any rule says when ended tasks go.
 create or replace function unstuck.names_retention(p_rules jsonb) returns boolean
 language sql immutable parallel safe as $$
@@ -2233,6 +2278,14 @@ begin
     where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
+  ));
+  delete from unstuck.rotations  -- priorities that are times come once
+  where ctid = any (array(
+    select o.ctid
+    from unstuck.rotations o
+    where o.at < v_before and o.watch <> all (v_others)
+    limit p_limit
+    for update skip locked
   ));
   return v_count;
 end $$;
@@ -3352,6 +3405,7 @@ declare
   v_gate    jsonb;  -- the slots, the pause and the rescue to which the claim has to be told
   v_held    uuid[] := '{}';
   v_starved uuid;  -- a task that waits for too long behind more urgent ones
+  v_turn    jsonb;  -- the task of the owner whose turn it is
   v_pass    text;
 begin
   null;
@@ -3405,6 +3459,12 @@ begin
   end if;
 
   loop
+    v_turn := null;
+    if false and not v_named and v_starved is null then
+      v_turn := unstuck.tasks_rotate(
+        v_kinds, coalesce(md5(p_kinds::text), '*'), v_held, v_now, v_aged, p_rules
+      );
+    end if;
     if v_named then
       v_tried := true;
       select
@@ -3450,7 +3510,7 @@ begin
         v_gate := null;
         continue;
       end if;
-    elsif not v_by_kind then
+    elsif v_turn is null and not v_by_kind then
       select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input, t."owner" as owner, null::integer as counted
       into v_task
       from "public"."tasks" t
@@ -3478,7 +3538,7 @@ begin
           or unstuck.forget_resumed('tasks', p_rules);
       end if;
     else
-      v_gate := unstuck.tasks_choose(v_kinds, v_held, v_now, p_rules);
+      v_gate := coalesce(v_turn, unstuck.tasks_choose(v_kinds, v_held, v_now, p_rules));
       v_taken := coalesce(v_gate ? 'key', false);
       if v_taken then
         select t."id" as key, t."id"::text as id, t."kind" as kind, t."input" as input, t."owner" as owner, null::integer as counted

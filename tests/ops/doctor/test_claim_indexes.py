@@ -62,8 +62,10 @@ def test_the_indexes_of_claims_are_named_and_then_no_claim_walks_past_the_others
     assert after - before < 100
 
 
-@pytest.mark.parametrize("owner", ["uuid", "integer", "text"])
-@pytest.mark.parametrize("columns", ["", ", kind: kind", ", kind: kind, priority: urgency"])
+@pytest.mark.parametrize(
+    ("owner", "columns"),
+    [("uuid", ""), ("integer", ", kind: kind"), ("text", ", kind: kind, priority: urgency")],
+)
 def test_the_index_of_the_turns_is_named_until_it_serves(world, columns, owner):
     head = HEAD.replace(COLUMNS, f"columns: {{error: error, owner: customer{columns}}}")
     head = head.replace("    rules:", f"    types: {{customer: {owner}}}\n    rules:")
