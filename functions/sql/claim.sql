@@ -109,7 +109,7 @@ begin
     v_turn := null;
     if @rotates@ and not v_named and v_starved is null then
       v_turn := unstuck.@watch@_rotate(
-        v_kinds, coalesce(md5(p_kinds::text), '*'), v_held, v_now, v_aged, p_rules
+        v_kinds, coalesce(md5(p_kinds::text), '*'), v_held, v_now, p_rules
       );
     end if;
     if v_named then

@@ -10,13 +10,11 @@ create or replace function unstuck.@watch@_rotate(
   p_name text,
   p_held @key_type@[],
   p_now timestamptz,
-  p_aged timestamptz,
   p_rules jsonb
 ) returns jsonb language plpgsql as $$
 declare
-  v_gated   constant boolean := p_rules -> '*' ? 'some_limited' or exists (
-    select from unstuck.pauses p where p.watch = '@watch@' and p.ended_at is null
-  );
+  v_gated   boolean := p_rules -> '*' ? 'some_limited';
+  v_aged    timestamptz := p_now;  -- now, less the time for which nothing grew older
   v_kinds   text[] := p_kinds;
   v_gates   jsonb := '{}';  -- by kind
   v_gate    jsonb;
@@ -32,10 +30,18 @@ declare
   v_left    integer := 1000;  -- so many owners are asked
   v_next    record;
 begin
+  if exists (  -- a pause, a clock that was set, a pause that has ended
+    select
+    from unstuck.pauses p
+    where p.watch in ('@watch@', '', '/@watch@') and p.ended_at is null
+  ) then
+    v_gated := true;
+    v_aged := p_now - coalesce(unstuck.stood_still('@watch@', null, p_rules), '0');
+  end if;
   if @rotation_index@ is null or not exists (
     select from pg_index i where i.indexrelid = to_regclass(@rotation_index@) and i.indisvalid
   ) then
-    return unstuck.@watch@_rotate_some(p_kinds, p_name, p_held, p_now, p_aged, v_gated, p_rules);
+    return unstuck.@watch@_rotate_some(p_kinds, p_name, p_held, p_now, v_aged, v_gated, p_rules);
   end if;
   if v_kinds is null and @has_kinds@ then
     v_kinds := unstuck.@watch@_waiting_kinds();
@@ -55,7 +61,7 @@ begin
         where @is_claimable(t)@
           and @kind(t)@ = k.kind
           and @due(t)@ <= p_now
-          and @queued(t)@ > p_aged - unstuck.pending_at_most(p_rules, k.kind)
+          and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, k.kind)
           and t.@key@ <> all (p_held)
         order by @urgency(t)@
         limit 1
@@ -74,7 +80,7 @@ begin
           and @kind(t)@ = k.kind
           and @is_less_urgent(t, v_head)@
           and @due(t)@ <= p_now
-          and @queued(t)@ > p_aged - unstuck.pending_at_most(p_rules, k.kind)
+          and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, k.kind)
           and t.@key@ <> all (p_held)
         order by @urgency(t)@
         limit 1
@@ -125,7 +131,7 @@ begin
             and @is_as_urgent(t, v_head)@
             and @owner_or_none(t)@ = v_owner
             and @due(t)@ <= p_now
-            and @queued(t)@ > p_aged - unstuck.pending_at_most(p_rules, k.kind)
+            and @queued(t)@ > v_aged - unstuck.pending_at_most(p_rules, k.kind)
             and t.@key@ <> all (p_held)
           order by @queued_bound(t)@
           limit 1

@@ -3462,7 +3462,7 @@ begin
     v_turn := null;
     if false and not v_named and v_starved is null then
       v_turn := unstuck.tasks_rotate(
-        v_kinds, coalesce(md5(p_kinds::text), '*'), v_held, v_now, v_aged, p_rules
+        v_kinds, coalesce(md5(p_kinds::text), '*'), v_held, v_now, p_rules
       );
     end if;
     if v_named then

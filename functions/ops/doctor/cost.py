@@ -78,7 +78,7 @@ def _turns(connection: Connection, watch: Watch, table: Facts) -> Iterator[Findi
         "index",
         f"no index leads to the owner whose turn it is in {table.title}",
         "each claim looks for the turns of the owners only among the 100 tasks that are next by "
-        "age and the 100 that came last, and takes twice as long with 200,000 that wait.",
+        "age and the 100 that came last: one that lies between waits until it is one of them.",
         statement,
     )
 
