@@ -432,7 +432,7 @@ def test_0_fine(world: World) -> None:
         (["fail", "--limit", "9" * 30], 2, "is not a number from 1 to 1000000000"),
         (["requeue", "--state", "pending"], 2, "Leave --state out."),
         (["undo", "last"], 2, "is not a number from 1 to 1000000000"),
-        (["undo", "99"], 0, "A sweep's number stands in its log line."),
+        (["undo", "99"], 0, "and in what `sweep` answers."),
     ],
 )
 def test_an_error_ends_with_the_next_step(

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     print_table(COLUMNS, rows(tasks))
     count = counted(len(tasks), "task") + _stuck_share(stuck, len(tasks))
     if more:
-        return print_message(f"the first {count}; --limit shows more")
+        count = f"the first {count}; --limit shows more"
     advice = f". Next: {PROGRAM} explain TASK{target.again(options)}" if tasks else ""
     return print_message(f"{count}{advice}")
 

@@ -6,8 +6,9 @@ sweep: a cron job is no terminal."""
 import argparse
 import contextlib
 import io
+import json
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from functions.core.answers import StuckTasks
 from functions.core.record import plain, replace
@@ -23,6 +24,9 @@ from functions.ops.cli.out import (
     print_table,
     span,
 )
+
+if TYPE_CHECKING:
+    from functions.sweep.sweep import SweepReport
 
 HELP = "run the sweep once, or say what it would do"
 TASK = (
@@ -80,17 +84,11 @@ def run(options: argparse.Namespace) -> int:
     asks = sys.stdin.isatty() and not options.apply and not options.json
     if options.dry_run or asks:
         stuck = {watch.name: store.stuck(watch, LISTED_TASKS) for watch in watches}
-        count = sum(answer.count for answer in stuck.values())
-        if options.json:
-            print_json({"count": count, "groups": _groups(stuck), "would": _tasks(stuck)})
+        if not _is_wanted(stuck, options):
             return FINE
-        _print_groups(stuck)
-        if options.dry_run:
-            return print_message(f"{_counted(stuck)} would be settled now; nothing was written")
-        if count and not confirmed(f"Settle {_counted(stuck)}?", yes=False):
-            return print_message("nothing was written. --apply does not ask.")
     swept = replace(policy, watches={watch.name: watch for watch in watches})
-    with contextlib.redirect_stdout(_for_log_lines()):
+    log_lines = _for_log_lines()
+    with contextlib.redirect_stdout(log_lines):
         report = sweep(store, swept, options.app.dispatcher, options.app.settings, by="cli")
     if options.json:
         print_json(report)
@@ -101,7 +99,44 @@ def run(options: argparse.Namespace) -> int:
     if report.verdict == "error":
         reason = getattr(report, "error", None) or "the sweep failed"
         return print_message(f"{reason}. Next: {PROGRAM} doctor", ERROR)
-    return FINE
+    return _print_next(report, log_lines) if isinstance(report, SweepReport) else FINE
+
+
+def _is_wanted(stuck: dict[str, StuckTasks], options: argparse.Namespace) -> bool:
+    """Shows what the sweep would settle. Whether it runs, then."""
+    count = sum(answer.count for answer in stuck.values())
+    if options.json:
+        print_json({"count": count, "groups": _groups(stuck), "would": _tasks(stuck)})
+        return False
+    _print_groups(stuck)
+    if options.dry_run:
+        print_message(f"{_counted(stuck)} would be settled now; nothing was written")
+        return False
+    if count and not confirmed(f"Settle {_counted(stuck)}?", yes=False):
+        print_message("nothing was written. --apply does not ask.")
+        return False
+    return True
+
+
+def _print_next(report: "SweepReport", log_lines: TextIO) -> int:
+    """How to take back what it failed, and what it could not settle. Returns the exit code."""
+    if report.failed:
+        print_message(f"To start again what it failed: {PROGRAM} undo {report.sweep_id}")
+    if not report.unsweepable:
+        return FINE
+    for error in _refusals(log_lines):
+        print_message(error)
+    could_not = f"{counted(report.unsweepable, 'task')} could not be settled"
+    return print_message(f"{could_not}. Next: {PROGRAM} list --stuck", ERROR)
+
+
+def _refusals(log_lines: TextIO) -> list[str]:
+    """Why tasks could not be settled, where nobody has seen the log lines."""
+    if not isinstance(log_lines, io.StringIO):
+        return []
+    logged = [json.loads(line) for line in log_lines.getvalue().splitlines()]
+    errors = [line["error"] for line in logged if line["event"] == "task_unsweepable"]
+    return list(dict.fromkeys(errors))
 
 
 def _for_log_lines() -> TextIO:

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     if not count:
         return print_message(
             f"No task that sweep {sweep_id} failed is failed still. "
-            "A sweep's number stands in its log line."
+            "Its number stands in its log line, and in what `sweep` answers."
         )
     if not applied:
         return print_message(

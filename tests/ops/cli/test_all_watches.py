@@ -187,6 +187,28 @@ def test_a_sweep_of_one_watch_leaves_the_others(world: World) -> None:
     assert world.phases()["mixes"] == {"running": 6, "queued": 1}
 
 
+def test_a_sweep_names_what_takes_it_back_and_what_it_could_not_settle(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck(world)
+    world.run(
+        "create function refuse() returns trigger language plpgsql as "
+        "$$begin raise exception 'the mixer is shut'; end$$"
+    )
+    world.run(
+        "create trigger refuse before update on mixes for each row "
+        "when (old.status = 'running') execute function refuse()"
+    )
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    ran = world("sweep")
+    assert ran.code == 1
+    assert ran.out == "ok: 3 failed, 0 requeued\n"
+    lines = ran.err.splitlines()
+    assert lines[0].startswith("To start again what it failed: unstuck undo ")
+    assert "the mixer is shut" in lines[1]
+    assert lines[2:] == ["6 tasks could not be settled. Next: unstuck list --stuck"]
+
+
 def test_undo_goes_over_all_watches(world: World) -> None:
     stuck(world)
     sweep_id = str(world.json("sweep")["sweep_id"])
