@@ -102,6 +102,45 @@ language sql immutable as $$
     and (p_owner is not null or not l.of_owner)
 $$;
 
+-- After how many seconds one of the slots that are taken may be free: the time that the last attempts
+-- of the kind (null: of all) took, or what those that hold the slots have taken already, for so many
+-- slots. 5 where nothing is known; 0.5 to 60.
+create or replace function unstuck.slot_wait(
+  p_watch text,
+  p_name text,
+  p_slots integer,
+  p_kind text
+) returns double precision language plpgsql stable set enable_seqscan = off as $$
+declare
+  v_usual  double precision;
+  v_lasted double precision;
+begin
+  select percentile_cont(0.5) within group (
+    order by extract(epoch from l.ended_at - l.started_at)::float8
+  )
+  into v_usual
+  from (
+    select a.kind, a.started_at, a.ended_at
+    from unstuck.attempts a
+    where a.watch = p_watch
+      and a.ended_at is not null
+      and a.worker is not null
+      and a.sweep_id is null
+    order by coalesce(a.ended_at, 'infinity') desc
+    limit 50
+  ) l
+  where p_kind is null or l.kind = p_kind;
+  select extract(epoch from clock_timestamp() - max(a.started_at))
+  into v_lasted
+  from unstuck.slots s
+  join unstuck.attempts a on a.watch = s.watch and a.task_id = s.task_id and a.number = s.number
+  where s.watch = p_watch
+    and s.name = p_name
+    and s.slot <= p_slots
+    and a.ended_at is null;
+  return least(60, greatest(0.5, greatest(coalesce(v_usual, 5), v_lasted) / p_slots));
+end $$;
+
 -- Slots of all limits of a kind, or with `p_of_owner` of its owner: {name: slot}. Where one of them
 -- is full: {"full": name}, with the seconds after which to ask again.
 create or replace function unstuck.slots_for(
@@ -129,7 +168,12 @@ begin
           from unstuck.slots s
           where s.watch = p_watch and s.name = v_limit.name and s.slot <= v_limit.slots
         )
-        else 5
+        else unstuck.slot_wait(
+          p_watch,
+          v_limit.name,
+          v_limit.slots,
+          case when split_part(v_limit.name, '/', 2) <> '*' then p_kind end
+        )
       end);
     end if;
     v_slots := v_slots || jsonb_build_object(v_limit.name, v_slot);

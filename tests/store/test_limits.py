@@ -7,9 +7,20 @@ import pytest
 
 from functions.core.policy import Watch
 from functions.core.record import replace
+from functions.core.states import SettleAs
 from functions.store.postgres import PostgresStore
 from tests.sql import pass_time
-from tests.store.steps import LEASE, at_once, attempts, claimed_again, created, one, settled, swept
+from tests.store.steps import (
+    A_MOMENT,
+    LEASE,
+    at_once,
+    attempts,
+    claimed_again,
+    created,
+    one,
+    settled,
+    swept,
+)
 
 
 def limited(watch: Watch, kind: str = "image", **limits: int) -> Watch:
@@ -44,6 +55,29 @@ class TestLimit:
         owners = [store.status(watch, attempt.task_id).owner for attempt in taken]
         assert Counter(owners) == {"ada": 1, "bob": 1, None: 2}, "who has no owner is not limited"
         assert store.claim(watch, None, "w", kinds).verdict == "limited"
+
+    @pytest.mark.parametrize(
+        ("usual", "since", "expected"),
+        [(None, 0, 2.5), (0, 0, 0.5), (20, 0, 10), (20, 40, 20), (20, 900, 60)],
+    )
+    def test_it_says_to_ask_again_when_a_slot_may_be_free(
+        self, store, db, tasks, usual, since, expected
+    ):
+        """`usual`: seconds that the last attempts took; `since`: for how long those that run do."""
+        watch = limited(tasks, limit_running=2)
+        for kind in ("image", "patient") if usual is not None else ():
+            done = [claimed_again(store, watch, created(store, watch, kind)) for _ in range(2)]
+            pass_time(db, 500 if kind == "patient" else usual)
+            for attempt in done:
+                store.settle(watch, attempt.task_id, attempt.token, SettleAs.COMPLETE)
+        for _ in range(2):
+            claimed_again(store, watch, created(store, watch, "image"))
+        pass_time(db, since)
+        waiting = created(store, watch, "image")
+        answer = store.claim(watch, waiting, "w")
+        assert answer.verdict == "limited"
+        assert expected <= answer.retry_after <= expected + A_MOMENT
+        assert attempts(db, waiting) == []
 
     def test_so_many_of_a_kind_start_in_a_minute(self, store, db, tasks):
         watch = limited(tasks, limit_per_minute=2)
