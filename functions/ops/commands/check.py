@@ -195,6 +195,9 @@ def _show(inspection: check.Inspection, options: argparse.Namespace) -> int:
         print_json(check.as_json(inspection))
     else:
         check.show_stuck(inspection)
+        if inspection.stuck and options.watch is None:
+            end = f"{PROGRAM} sweep" if inspection.watch else "the same with --fix ends them"
+            print_message(f"Next: {end}")
     if inspection.stuck:
         return FOUND
     return UNKNOWN if inspection.unjudged or inspection.hidden else FINE

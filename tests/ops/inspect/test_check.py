@@ -187,6 +187,7 @@ def test_words_say_what_was_inferred_how_sure_and_what_is_stuck(stuck: World) ->
     assert "--map FILE (clocks.alive)" in answer.err
     assert "2 stuck of 3 open" in answer.err
     assert "create index concurrently" in answer.err
+    assert answer.err.endswith("Next: the same with --fix ends them\n")
 
 
 @pytest.mark.parametrize("name", ["jobs", "public.jobs", '"public"."jobs"', "JOBS"])
