@@ -1396,9 +1396,9 @@ language sql immutable as $$
     and (p_owner is not null or not l.of_owner)
 $$;
 
--- After how many seconds one of the slots that are taken may be free: the time that the last attempts
--- of the kind (null: of all) took, or what those that hold the slots have taken already, for so many
--- slots. 5 where nothing is known; 0.5 to 60.
+-- After how many seconds one of the slots that are taken may be free: the time that the last
+-- attempts of the kind (null: of all) took, or what those that hold the slots have taken already,
+-- divided by the number of slots. 5 s in place of it where nothing is known; 0.5 to 60.
 create or replace function unstuck.slot_wait(
   p_watch text,
   p_name text,
