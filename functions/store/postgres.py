@@ -53,7 +53,8 @@ class PostgresStore(Store):
             raise _explain(function, error) from None
         except Error as error:
             self._suspect(connection)
-            raise StoreError(f"{function}: {str(error).strip()}", retryable=True) from None
+            text = " ".join(str(error).split())
+            raise StoreError(f"{function}: {text}", retryable=True) from None
         except UnicodeError as error:
             self._give_back(connection)
             raise StoreError(f"{function}: {error}", retryable=False, code=NO_TEXT) from None

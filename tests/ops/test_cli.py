@@ -20,6 +20,7 @@ import pytest
 
 from functions import __version__
 from functions.core.policy import DEFAULT, load, parse
+from functions.errors import StoreError
 from functions.ops.cli import selection, target
 from functions.ops.command_line import commands, main
 from functions.ops.commands import NAMES
@@ -372,6 +373,23 @@ def test_watch_prints_each_look(world: World) -> None:
     assert "\x1b" not in ran.out
     looks = world("watch", "--times", "2", "--every", "0.01s", "--json").out.splitlines()
     assert [len(json.loads(look)["tasks"]) for look in looks] == [1, 1]
+
+
+def test_watch_goes_on_where_the_database_goes_away_and_comes_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = [Store.overview, None, Store.overview]
+
+    def overview(store: Store, watch: Any) -> Any:
+        look = looks.pop(0)
+        if look is None:
+            raise StoreError("the network is away", retryable=True)
+        return look(store, watch)
+
+    monkeypatch.setattr(Store, "overview", overview)
+    ran = world("watch", "--times", "3", "--every", "0.01s")
+    assert ran.code == 0
+    assert ran.out.count("last sweep") == 2
 
 
 def test_on_a_terminal_tables_are_drawn(terminal: World) -> None:

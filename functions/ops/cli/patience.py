@@ -15,7 +15,7 @@ SLOW_SECONDS = 1.0
 """So long nothing is said: most answers come sooner."""
 READ_ONLY = "25006"
 """The SQLSTATE of a write to a server, or in a session, that only reads."""
-_STAYS = {CANCELLED, READ_ONLY}
+STAYS = {CANCELLED, READ_ONLY}
 """What is repeated elsewhere, since nobody is there who could end it. A person can."""
 
 
@@ -54,7 +54,7 @@ class TalkingStore(Store):
     def _asks_again(self, error: StoreError) -> bool:
         if not error.retryable:
             return False
-        if not self._goes_on and (not self._has_answered or error.code in _STAYS):
+        if not self._goes_on and (not self._has_answered or error.code in STAYS):
             return False
         text = str(error)
         if text not in self._said:

@@ -1,5 +1,5 @@
-"""watch: the open tasks and the counts, again and again, until Ctrl-C. A live view on a terminal,
-plain text otherwise."""
+"""watch: the open tasks and the counts, again and again, until Ctrl-C; also where the database goes
+away and comes back. A live view on a terminal, plain text otherwise."""
 
 import argparse
 import contextlib
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from functions.errors import StoreError
 from functions.ops.cli import selection, target
 from functions.ops.cli.out import (
     FINE,
@@ -20,6 +21,7 @@ from functions.ops.cli.out import (
     table_lines,
     terminal_width,
 )
+from functions.ops.cli.patience import STAYS
 from functions.ops.cli.table import block
 from functions.ops.commands import list as listing
 from functions.ops.commands import stats
@@ -68,14 +70,14 @@ def run(options: argparse.Namespace) -> int:
     task_filter = selection.filter_of(options, watch)
     with _screen(options) as show:
         for number in itertools.count(1):
-            tasks = list(selection.tasks(store, watch, task_filter, options.limit))
-            show(
-                {
-                    "at": datetime.now(UTC).isoformat(),
-                    "tasks": tasks,
-                    "stats": store.overview(watch),
-                }
-            )
+            try:
+                tasks = list(selection.tasks(store, watch, task_filter, options.limit))
+                overview = store.overview(watch)
+                at = datetime.now(UTC).isoformat()
+                show({"at": at, "tasks": tasks, "stats": overview})
+            except StoreError as error:  # said by the store: who watches wants to see its end
+                if number == 1 or not error.retryable or error.code in STAYS:
+                    raise
             if number == options.times:
                 break
             time.sleep(options.every)
