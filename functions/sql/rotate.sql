@@ -289,6 +289,12 @@ begin
   where t.@key@ = p_key
     and @is_claimable(t)@
     and @due(t)@ <= p_now
+    and (
+      p_gate is null  -- else another kind alone may have stood still
+      or @queued(t)@ > p_now
+        - coalesce(unstuck.stood_still('@watch@', p_kind, p_rules), '0')
+        - unstuck.pending_at_most(p_rules, p_kind)
+    )
   for update skip locked;
   if not found then
     return null;

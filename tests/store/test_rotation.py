@@ -272,6 +272,17 @@ def test_a_paused_kind_gets_no_turn_and_the_others_do(quick, db, parcels):
     assert quick.claim(parcels, None, "w").verdict == "paused"
 
 
+def test_a_long_pause_keeps_its_own_kind_young_and_no_other(quick, db, parcels):
+    (waited,) = added(db, parcels, 1)
+    added(db, parcels, 2, kind="tube")  # is too old then
+    quick.pause(parcels, "box", "ada", None, None)
+    pass_time(db, 2 * 3600)
+    assert quick.claim(parcels, None, "w").verdict == "paused"
+    quick.resume(parcels, "box", "ada")
+    (new,) = added(db, parcels, 3)
+    assert [taken(quick, parcels) for _ in range(2)] == [waited, new]
+
+
 def test_an_owner_whose_tasks_are_for_later_has_no_turn(quick, db, letters):
     (later,) = added(db, letters, 1)
     db.execute("update letters set came_at = now() + interval '1 hour'")
