@@ -388,6 +388,7 @@ class Store(ABC):
         limit: int,
         *,
         sweep_id: int | None = None,
+        batch: str | None = None,
         task_id: str | None = None,
         skip: list[str] | None = None,
         pushes: bool = False,
@@ -395,9 +396,10 @@ class Store(ABC):
     ) -> Batch:
         """One batch of the run `sweep_id`, or of one task. `pushes`: lost pushes are sent again, so
         that no task fails as never_claimed before it had that chance. A batch that a time limit of
-        the database stopped is not tried again: the caller asks for a smaller one."""
+        the database stopped is not tried again: the caller asks for a smaller one, by the same name
+        (`batch`), so that it hears of what was done all the same."""
         of_a_run = sweep_id is not None and task_id is None
-        arguments = {"p_batch": str(uuid.uuid4())} if of_a_run else {"p_task": task_id}
+        arguments = {"p_batch": batch or str(uuid.uuid4())} if of_a_run else {"p_task": task_id}
         answer = self._verb(
             f"{watch.name}_batch" if of_a_run else f"{watch.name}_sweep",
             timeout,

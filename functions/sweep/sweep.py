@@ -1,6 +1,7 @@
 """The scheduled run that settles all that is overdue, batch by batch, inside a time budget."""
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -318,6 +319,7 @@ class _Run:
         """The next batch; None when the time is over. One that fails is tried again at half of its
         size. Where a single task fails, whatever the error, it is passed over and reported."""
         size = self.sizes.setdefault(watch.name, BatchSize(self.policy.sweep_batch))
+        name = str(uuid.uuid4())
         while (left := until - time.monotonic()) > 0:
             timeout = max(LEAST_BATCH_SECONDS, left / 3)
             try:
@@ -325,6 +327,7 @@ class _Run:
                     watch,
                     size.rows,
                     sweep_id=self.sweep_id,
+                    batch=name,
                     skip=self.unsure.get(watch.name),
                     pushes=pushes(self.dispatcher),
                     timeout=timeout,

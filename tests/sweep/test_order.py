@@ -308,6 +308,24 @@ def test_a_part_of_a_call_that_fails_is_told_and_the_other_parts_are_done(store,
     assert done.complete == ("overview" not in broken)
 
 
+def test_what_a_batch_did_whose_answer_was_given_up_is_reported(store, db):
+    waiting(db, 5)
+    call, batches = store.call, []
+
+    def slow(function, arguments, timeout):
+        answer = call(function, arguments, timeout)
+        if function == "tasks_batch":
+            batches.append(arguments["p_batch"])
+            if len(batches) == 1:
+                raise StoreError("no answer in time", retryable=True, code=CANCELLED)
+        return answer
+
+    store.call = slow
+    done = sweep(store, POLICY)
+    assert (done.verdict, done.failed) == ("ok", 5)
+    assert batches[0] == batches[1] != batches[2]
+
+
 def test_an_idle_run_asks_the_database_three_times_for_a_watch_and_five_times_for_all(store):
     sweep(store, POLICY)
     calls = []
