@@ -1,15 +1,20 @@
 -- What is stuck now: the one answer for `check`, the dry run, `stats`, the page, the gauges and the
 -- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
 -- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
--- and `cause` what happened. The oldest first, after (`p_after`, `p_after_id`). No sequential
--- scans, for the reason that sweep.sql gives.
+-- and `cause` what happened. The oldest first, after (`p_after`, `p_after_id`). `p_turns` is the
+-- answer of `turns`, of one that has asked for it already. No sequential scans, for the reason that
+-- sweep.sql gives.
 drop function if exists unstuck.@watch@_late(timestamptz, jsonb, integer, timestamptz, text);
+drop function if exists unstuck.@watch@_stuck_tasks(
+  timestamptz, jsonb, integer, timestamptz, text
+);
 create or replace function unstuck.@watch@_stuck_tasks(
   p_now timestamptz,
   p_rules jsonb,
   p_limit integer default null,
   p_after timestamptz default '-infinity',
-  p_after_id text default ''
+  p_after_id text default '',
+  p_turns jsonb default null
 ) returns table (
   at timestamptz,
   id text,
@@ -22,7 +27,8 @@ create or replace function unstuck.@watch@_stuck_tasks(
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-  v_turns  constant jsonb := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
+  v_turns  constant jsonb :=
+    coalesce(p_turns, unstuck.@watch@_turns(p_now, p_rules, 'pending_for'));
   v_jump   record;
   v_kinds  text[];  -- '' is the first
   v_bounds timestamptz[];

@@ -3,6 +3,10 @@
 -- last page ended. However many rows there are, at most `p_limit` are shown and 3,000 looked at;
 -- the answer says where to go on.
 
+drop function if exists unstuck.@watch@_section(
+  integer, timestamptz, jsonb, integer, timestamptz, text, jsonb
+);
+
 -- One section, in its order, after (`p_after`, `p_after_id`). Locks nothing. What is stuck is what
 -- the next sweep moves. The sections, by number:
 --   0 stuck, 1 running, 2 pending: from the table, the oldest first
@@ -11,7 +15,8 @@
 -- `fits` says whether kind and owner (of ended ones: kind, reason and message) are as asked for;
 -- what does not fit counts as looked at. `since` and `until` are about the time of the order; of
 -- running tasks about their start. With `order` = `reverse` sections 2 and 3 run the other way, 3
--- only with a state. No sequential scans, for the reason that sweep.sql gives.
+-- only with a state. `p_turns` is the answer of `turns`; ended tasks need none. No sequential
+-- scans, for the reason that sweep.sql gives.
 create or replace function unstuck.@watch@_section(
   p_section integer,
   p_now timestamptz,
@@ -19,7 +24,8 @@ create or replace function unstuck.@watch@_section(
   p_limit integer,
   p_after timestamptz default null,
   p_after_id text default null,
-  p_filter jsonb default '{}'
+  p_filter jsonb default '{}',
+  p_turns jsonb default '{}'
 ) returns table (at timestamptz, id text, fits boolean)
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
@@ -36,7 +42,6 @@ declare
   v_until  constant timestamptz := coalesce((p_filter ->> 'until')::timestamptz, 'infinity');
   v_dated  constant boolean := p_filter ?| array['since', 'until'];
   v_shape  constant text := p_filter ->> 'message';
-  v_turns  jsonb;
   v_kind   constant text := p_filter ->> 'kind';
   v_owner  constant text := p_filter ->> 'owner';
   v_state  constant text := p_filter ->> 'state';
@@ -50,7 +55,7 @@ begin
       unstuck.fits(l.kind, v_kind)
         and unstuck.fits(l.owner, v_owner)
         and l.at between v_since and v_until
-    from unstuck.@watch@_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id) l
+    from unstuck.@watch@_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id, p_turns) l
     order by 1, 2;
   when @section_running@ then return query
     select
@@ -81,7 +86,6 @@ begin
     order by @alive_bound(t)@, t.@key@::text
     limit p_limit;
   when @section_pending@ then
-    v_turns := unstuck.@watch@_turns(p_now, p_rules, 'pending_for');
     if v_back then return query
     select
       @queued_bound(t)@,
@@ -93,7 +97,7 @@ begin
       and @queued_bound(t)@ <= least(v_at, v_until)
       and (@queued_bound(t)@, t.@key@::text) < (v_at, v_id)
       and @queued(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-      and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns) > p_now
+      and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, p_turns) > p_now
       and not exists (
         select from unstuck.attempts a
         where a.watch = '@watch@'
@@ -114,7 +118,7 @@ begin
       and @queued_bound(t)@ <= v_until
       and (@queued_bound(t)@, t.@key@::text) > (v_at, v_id)
       and @queued(t)@ > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-      and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns) > p_now
+      and unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, p_turns) > p_now
       and not exists (
         select from unstuck.attempts a
         where a.watch = '@watch@'
@@ -230,7 +234,6 @@ language plpgsql stable
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_now      constant timestamptz := clock_timestamp();
-  v_turns    constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'pending_for');
   v_state    constant text := p_filter ->> 'state';
   v_filtered constant boolean :=
     p_filter ?| array[
@@ -246,6 +249,10 @@ declare
     when v_state in ('resting', 'elsewhere') then array[@section_by_key@]
     when v_state in ('completed', 'failed', 'cancelled') then array[@section_ended@]
     else array[@section_stuck@, @section_running@, @section_pending@, @section_ended@]
+  end;
+  v_turns   constant jsonb := case
+    when v_sections <> array[@section_ended@] then
+      unstuck.@watch@_turns(v_now, p_rules, 'pending_for')
   end;
   v_limit   constant integer := least(p_limit, 500) + 1;
   v_text    constant text := lower(p_filter ->> 'text');
@@ -281,7 +288,9 @@ begin
     end;
     select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits
     into v_seen
-    from unstuck.@watch@_section(v_section, v_now, p_rules, v_take, v_at, v_id, p_filter) s;
+    from unstuck.@watch@_section(
+      v_section, v_now, p_rules, v_take, v_at, v_id, p_filter, v_turns
+    ) s;
     select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids
     into v_more
     from (
@@ -464,12 +473,12 @@ begin
   );
 end $$;
 
--- How many tasks are in a state, counted up to 10,000 (the answer is 10,001 where there are more).
+-- How many tasks are in a state, counted up to 3,000 (the answer is 3,001 where there are more).
 create or replace function unstuck.@watch@_count(p_state text) returns integer
 language plpgsql stable
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  v_most  constant integer := 10001;
+  v_most  constant integer := 3001;
   v_count integer;
 begin
   case p_state

@@ -5454,15 +5454,20 @@ end $$;
 -- What is stuck now: the one answer for `check`, the dry run, `stats`, the page, the gauges and the
 -- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
 -- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
--- and `cause` what happened. The oldest first, after (`p_after`, `p_after_id`). No sequential
--- scans, for the reason that sweep.sql gives.
+-- and `cause` what happened. The oldest first, after (`p_after`, `p_after_id`). `p_turns` is the
+-- answer of `turns`, of one that has asked for it already. No sequential scans, for the reason that
+-- sweep.sql gives.
 drop function if exists unstuck.tasks_late(timestamptz, jsonb, integer, timestamptz, text);
+drop function if exists unstuck.tasks_stuck_tasks(
+  timestamptz, jsonb, integer, timestamptz, text
+);
 create or replace function unstuck.tasks_stuck_tasks(
   p_now timestamptz,
   p_rules jsonb,
   p_limit integer default null,
   p_after timestamptz default '-infinity',
-  p_after_id text default ''
+  p_after_id text default '',
+  p_turns jsonb default null
 ) returns table (
   at timestamptz,
   id text,
@@ -5475,7 +5480,8 @@ create or replace function unstuck.tasks_stuck_tasks(
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-  v_turns  constant jsonb := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
+  v_turns  constant jsonb :=
+    coalesce(p_turns, unstuck.tasks_turns(p_now, p_rules, 'pending_for'));
   v_jump   record;
   v_kinds  text[];  -- '' is the first
   v_bounds timestamptz[];
@@ -6221,6 +6227,10 @@ end $$;
 -- last page ended. However many rows there are, at most `p_limit` are shown and 3,000 looked at;
 -- the answer says where to go on.
 
+drop function if exists unstuck.tasks_section(
+  integer, timestamptz, jsonb, integer, timestamptz, text, jsonb
+);
+
 -- One section, in its order, after (`p_after`, `p_after_id`). Locks nothing. What is stuck is what
 -- the next sweep moves. The sections, by number:
 --   0 stuck, 1 running, 2 pending: from the table, the oldest first
@@ -6229,7 +6239,8 @@ end $$;
 -- `fits` says whether kind and owner (of ended ones: kind, reason and message) are as asked for;
 -- what does not fit counts as looked at. `since` and `until` are about the time of the order; of
 -- running tasks about their start. With `order` = `reverse` sections 2 and 3 run the other way, 3
--- only with a state. No sequential scans, for the reason that sweep.sql gives.
+-- only with a state. `p_turns` is the answer of `turns`; ended tasks need none. No sequential
+-- scans, for the reason that sweep.sql gives.
 create or replace function unstuck.tasks_section(
   p_section integer,
   p_now timestamptz,
@@ -6237,7 +6248,8 @@ create or replace function unstuck.tasks_section(
   p_limit integer,
   p_after timestamptz default null,
   p_after_id text default null,
-  p_filter jsonb default '{}'
+  p_filter jsonb default '{}',
+  p_turns jsonb default '{}'
 ) returns table (at timestamptz, id text, fits boolean)
 language plpgsql stable set enable_seqscan = off as $$
 #variable_conflict use_column
@@ -6254,7 +6266,6 @@ declare
   v_until  constant timestamptz := coalesce((p_filter ->> 'until')::timestamptz, 'infinity');
   v_dated  constant boolean := p_filter ?| array['since', 'until'];
   v_shape  constant text := p_filter ->> 'message';
-  v_turns  jsonb;
   v_kind   constant text := p_filter ->> 'kind';
   v_owner  constant text := p_filter ->> 'owner';
   v_state  constant text := p_filter ->> 'state';
@@ -6268,7 +6279,7 @@ begin
       unstuck.fits(l.kind, v_kind)
         and unstuck.fits(l.owner, v_owner)
         and l.at between v_since and v_until
-    from unstuck.tasks_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id) l
+    from unstuck.tasks_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id, p_turns) l
     order by 1, 2;
   when 1 then return query
     select
@@ -6299,7 +6310,6 @@ begin
     order by t."updated_at", t."id"::text
     limit p_limit;
   when 2 then
-    v_turns := unstuck.tasks_turns(p_now, p_rules, 'pending_for');
     if v_back then return query
     select
       t."scheduled_at",
@@ -6311,7 +6321,7 @@ begin
       and t."scheduled_at" <= least(v_at, v_until)
       and (t."scheduled_at", t."id"::text) < (v_at, v_id)
       and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-      and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns) > p_now
+      and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, p_turns) > p_now
       and not exists (
         select from unstuck.attempts a
         where a.watch = 'tasks'
@@ -6332,7 +6342,7 @@ begin
       and t."scheduled_at" <= v_until
       and (t."scheduled_at", t."id"::text) > (v_at, v_id)
       and t."scheduled_at" > p_now - unstuck.rule_seconds(p_rules, '*', 'longest_pending_for')
-      and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns) > p_now
+      and unstuck.pending_until(t."scheduled_at", t."kind", p_rules, p_turns) > p_now
       and not exists (
         select from unstuck.attempts a
         where a.watch = 'tasks'
@@ -6448,7 +6458,6 @@ language plpgsql stable
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_now      constant timestamptz := clock_timestamp();
-  v_turns    constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'pending_for');
   v_state    constant text := p_filter ->> 'state';
   v_filtered constant boolean :=
     p_filter ?| array[
@@ -6464,6 +6473,10 @@ declare
     when v_state in ('resting', 'elsewhere') then array[4]
     when v_state in ('completed', 'failed', 'cancelled') then array[3]
     else array[0, 1, 2, 3]
+  end;
+  v_turns   constant jsonb := case
+    when v_sections <> array[3] then
+      unstuck.tasks_turns(v_now, p_rules, 'pending_for')
   end;
   v_limit   constant integer := least(p_limit, 500) + 1;
   v_text    constant text := lower(p_filter ->> 'text');
@@ -6499,7 +6512,9 @@ begin
     end;
     select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits
     into v_seen
-    from unstuck.tasks_section(v_section, v_now, p_rules, v_take, v_at, v_id, p_filter) s;
+    from unstuck.tasks_section(
+      v_section, v_now, p_rules, v_take, v_at, v_id, p_filter, v_turns
+    ) s;
     select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids
     into v_more
     from (
@@ -6682,12 +6697,12 @@ begin
   );
 end $$;
 
--- How many tasks are in a state, counted up to 10,000 (the answer is 10,001 where there are more).
+-- How many tasks are in a state, counted up to 3,000 (the answer is 3,001 where there are more).
 create or replace function unstuck.tasks_count(p_state text) returns integer
 language plpgsql stable
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  v_most  constant integer := 10001;
+  v_most  constant integer := 3001;
   v_count integer;
 begin
   case p_state
