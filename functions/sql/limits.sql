@@ -15,13 +15,39 @@ create or replace function unstuck.slot(
   p_of_a_minute boolean
 ) returns integer language plpgsql as $$
 declare
+  v_most  integer := p_limit;
   v_from  integer;
   v_slot  integer;
   v_tried integer[] := '{}';
   v_free  boolean;
   v_count integer;
 begin
-  foreach v_from in array array[1 + floor(random() * p_limit)::integer, 1]
+  if exists (
+    select from unstuck.slots s where s.watch = p_watch and s.name = p_name and s.slot > p_limit
+  ) then  -- the limit was lowered: what is taken beyond it counts too
+    select coalesce(max(k.k), 0)
+    into v_most
+    from generate_series(0, p_limit) as k (k)
+    where k.k + (
+      select count(*)
+      from unstuck.slots s
+      where s.watch = p_watch
+        and s.name = p_name
+        and s.slot > k.k
+        and case
+          when p_of_a_minute then
+            s.at > clock_timestamp() - interval '1 minute' and s.at <= clock_timestamp()
+          else exists (
+            select from unstuck.attempts a
+            where a.watch = s.watch
+              and a.task_id = s.task_id
+              and a.number = s.number
+              and a.ended_at is null
+          )
+        end
+    ) <= p_limit;
+  end if;
+  foreach v_from in array array[1 + floor(random() * v_most)::integer, 1]
   loop
     loop
       select s.slot
@@ -29,7 +55,7 @@ begin
       from unstuck.slots s
       where s.watch = p_watch
         and s.name = p_name
-        and s.slot between v_from and p_limit
+        and s.slot between v_from and v_most
         and s.slot <> all (v_tried)
         and case
           when p_of_a_minute then

@@ -265,13 +265,20 @@ begin
     end if;
     select * into v_pause from unstuck.pauses p where p.id = v_pause.id;
     continue when v_pause.ended_at is not null;
-    select a.ended_at, a.cause, a.reason
+    select a.ended_at, a.cause, a.reason, a.outcome
     into v_attempt
     from unstuck.attempts a
     where a.watch = p_watch
       and a.task_id = v_pause.probe
       and a.number = v_pause.probe_number;
-    if not found and v_pause.until <= v_now then
+    if v_pause.until <= v_now and (
+      not found
+      -- its worker died or stopped, or a person ended it: that tells nothing
+      or coalesce(v_attempt.cause, v_attempt.reason) in (
+        'lease_lost', 'deadline', 'out_of_memory', 'crashed', 'shutdown', 'cancelled'
+      )
+      or v_attempt.outcome in ('released', 'overtaken')
+    ) then
       return jsonb_build_object('closed', false, 'probe', v_pause.id);
     elsif v_attempt.ended_at is null then
       return '{"closed": true, "retry_after": 5}';

@@ -1221,13 +1221,20 @@ begin
     end if;
     select * into v_pause from unstuck.pauses p where p.id = v_pause.id;
     continue when v_pause.ended_at is not null;
-    select a.ended_at, a.cause, a.reason
+    select a.ended_at, a.cause, a.reason, a.outcome
     into v_attempt
     from unstuck.attempts a
     where a.watch = p_watch
       and a.task_id = v_pause.probe
       and a.number = v_pause.probe_number;
-    if not found and v_pause.until <= v_now then
+    if v_pause.until <= v_now and (
+      not found
+      -- its worker died or stopped, or a person ended it: that tells nothing
+      or coalesce(v_attempt.cause, v_attempt.reason) in (
+        'lease_lost', 'deadline', 'out_of_memory', 'crashed', 'shutdown', 'cancelled'
+      )
+      or v_attempt.outcome in ('released', 'overtaken')
+    ) then
       return jsonb_build_object('closed', false, 'probe', v_pause.id);
     elsif v_attempt.ended_at is null then
       return '{"closed": true, "retry_after": 5}';
@@ -1309,13 +1316,39 @@ create or replace function unstuck.slot(
   p_of_a_minute boolean
 ) returns integer language plpgsql as $$
 declare
+  v_most  integer := p_limit;
   v_from  integer;
   v_slot  integer;
   v_tried integer[] := '{}';
   v_free  boolean;
   v_count integer;
 begin
-  foreach v_from in array array[1 + floor(random() * p_limit)::integer, 1]
+  if exists (
+    select from unstuck.slots s where s.watch = p_watch and s.name = p_name and s.slot > p_limit
+  ) then  -- the limit was lowered: what is taken beyond it counts too
+    select coalesce(max(k.k), 0)
+    into v_most
+    from generate_series(0, p_limit) as k (k)
+    where k.k + (
+      select count(*)
+      from unstuck.slots s
+      where s.watch = p_watch
+        and s.name = p_name
+        and s.slot > k.k
+        and case
+          when p_of_a_minute then
+            s.at > clock_timestamp() - interval '1 minute' and s.at <= clock_timestamp()
+          else exists (
+            select from unstuck.attempts a
+            where a.watch = s.watch
+              and a.task_id = s.task_id
+              and a.number = s.number
+              and a.ended_at is null
+          )
+        end
+    ) <= p_limit;
+  end if;
+  foreach v_from in array array[1 + floor(random() * v_most)::integer, 1]
   loop
     loop
       select s.slot
@@ -1323,7 +1356,7 @@ begin
       from unstuck.slots s
       where s.watch = p_watch
         and s.name = p_name
-        and s.slot between v_from and p_limit
+        and s.slot between v_from and v_most
         and s.slot <> all (v_tried)
         and case
           when p_of_a_minute then

@@ -105,6 +105,17 @@ class TestLimit:
         verdicts = [store.claim(watch, None, "w").verdict for _ in range(3)]
         assert verdicts == ["claimed", "claimed", "limited"]
 
+    def test_a_limit_that_is_lowered_counts_what_runs_beyond_it(self, store, tasks):
+        watch, lowered = limited(tasks, limit_running=5), limited(tasks, limit_running=2)
+        running = [claimed_again(store, watch, created(store, watch)) for _ in range(5)]
+        created(store, watch)
+        for attempt in running[:4]:
+            assert store.claim(lowered, None, "w").verdict == "limited"
+            settled(store, watch, attempt, "complete")
+        assert store.claim(lowered, None, "w").verdict == "claimed"
+        created(store, watch)
+        assert store.claim(lowered, None, "w").verdict == "limited"
+
     def test_the_slot_of_a_dead_worker_comes_back_when_its_attempt_is_ended(self, store, db, tasks):
         watch = limited(tasks, limit_running=1)
         dead = claimed_again(store, watch, created(store, watch))

@@ -5,10 +5,12 @@ import pytest
 
 from functions.core.policy import Watch
 from functions.core.record import replace
+from functions.store.postgres import PostgresStore
 from tests.sql import pass_time
 from tests.store.steps import (
     A_MOMENT,
     PENDING_FOR,
+    at_once,
     attempts,
     claimed_again,
     created,
@@ -200,6 +202,18 @@ class TestBreaker:
         pass_time(db, 31)
         swept(store, fragile)
         assert store.claim(fragile, created(store, fragile), "w").verdict == "claimed"
+        assert store.claim(fragile, None, "w").verdict == "paused", "only one again"
+        assert [pause.breaker for pause in store.pauses([fragile.name])] == [True]
+
+    def test_of_sixteen_workers_at_once_one_is_let_through(self, conformance, db, fragile):
+        store = PostgresStore(conformance)
+        self.probe(store, db, fragile)
+        pass_time(db, 31)
+        swept(store, fragile)
+        answers = []
+        at_once(*[lambda: answers.append(store.claim(fragile, None, "w").verdict)] * 16)
+        assert sorted(answers) == ["claimed", *["paused"] * 15]
+        store.close()
 
     @staticmethod
     def fail(store, watch, reason="transient"):
