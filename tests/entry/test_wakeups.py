@@ -104,7 +104,7 @@ def test_the_end_of_a_pause_pushes_what_waits_whatever_its_age_and_no_other_kind
     http, pushed, kind
 ):
     waited = []
-    woken = paused_and_resumed(http, kind, waited, ["returns", "fails"])
+    woken = paused_and_resumed(http, kind, waited, ["returns", "gives_up"])
     expected = waited[:1] if kind == "returns" else waited
     assert sorted(task for _, task, _, _ in pushed) == sorted(expected)
     assert (woken.pushed, woken.error) == (len(expected), None)
