@@ -57,6 +57,17 @@ class TestAdoptedTable:
             assert store.claim(watch, None, "w", kinds).verdict == "claimed"
         assert store.claim(watch, None, "w").verdict == "limited"
 
+    def test_what_waited_through_a_long_pause_is_pushed_and_taken_after_it(self, store, db, jobs):
+        waiting = [self.add(db) for _ in range(2)]
+        store.pause(jobs, "render", "ada", None, None)
+        pass_time(db, 30 * 86400)
+        assert store.claim(jobs, None, "w").verdict == "paused"
+        store.resume(jobs, "*", "ada")
+        assert swept(store, jobs) == []
+        assert [task.task_id for task in store.redispatch(jobs, 10)] == waiting
+        for task_id, kinds in zip(waiting, (None, ["render"]), strict=True):
+            assert store.claim(jobs, None, "w", kinds).task_id == task_id
+
     def test_it_is_swept_by_the_first_clock_that_is_set(self, store, db, jobs):
         waiting, silent = self.add(db), self.add(db, "uploading")
         pass_time(db, 901)

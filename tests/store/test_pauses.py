@@ -48,6 +48,32 @@ class TestPause:
         assert store.claim(tasks, None, "w", kinds).task_id == other
         assert store.claim(tasks, None, "w", kinds).verdict == "paused"
 
+    @pytest.mark.parametrize("kind", ["im'age", 'a"b;--', "größe/日本", "%s{x}\\", "*x", "/tasks"])
+    def test_a_kind_may_have_any_name(self, store, tasks, kind):
+        held, other = created(store, tasks, kind), created(store, tasks, "image")
+        store.pause(tasks, kind, "ada", "why '", None)
+        assert store.claim(tasks, None, "w").task_id == other
+        assert [pause.kind for pause in store.resume(tasks, kind, "ada")] == [kind]
+        assert store.claim(tasks, None, "w").task_id == held
+
+    def test_a_pause_of_what_is_paused_says_anew_until_when_and_why(self, store, db, tasks):
+        store.pause(tasks, "image", "ada", "the provider is down", 100.0)
+        pass_time(db, 50)
+        pause = store.pause(tasks, "image", "bob", "we move", None)
+        assert (pause.who, pause.why, pause.left) == ("bob", "we move", None)
+        assert 50 <= pause.age < 50 + A_MOMENT
+
+    def test_pauses_that_overlap_count_once(self, store, db, tasks):
+        task_id = created(store, tasks, "image")
+        store.pause(tasks, "image", "ada", None, None)
+        pass_time(db, 400)
+        store.pause(tasks, "*", "bob", None, None)
+        pass_time(db, 400)
+        store.resume(tasks, "image", "ada")
+        pass_time(db, 400)
+        store.resume(tasks, "*", "bob")
+        assert abs(store.status(tasks, task_id).pending_left - PENDING_FOR) < A_MOMENT
+
     def test_a_whole_watch_is_paused_and_what_runs_goes_on(self, store, tasks):
         running = claimed_again(store, tasks, created(store, tasks))
         created(store, tasks, "patient")
