@@ -767,3 +767,13 @@ def test_a_dsn_may_stand_in_a_file_or_be_typed(tmp_path, capsys, monkeypatch):
             main([*command, "--dsn", f"@{tmp_path}/nowhere"])
         assert ended.value.code == 2
         assert "nowhere: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_pause_of_a_kind_that_nobody_knows_says_so_and_how_to_end_it(world: World) -> None:
+    ran = world("pause", "it's imgae")
+    assert ran.code == 0
+    assert "no rule and no open task has the kind" in ran.err
+    assert "resume 'it'\"'\"'s imgae' --in tasks" in ran.err
+    assert world("resume", "it's imgae").out == "resumed: tasks it's imgae\n"
+    world.task(kind="odd")
+    assert world("pause", "odd").err == ""

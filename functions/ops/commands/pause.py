@@ -3,11 +3,21 @@ runs goes on, and the time of a pause does not count as waiting."""
 
 import argparse
 import getpass
+import shlex
 
 from functions.core.policy import Policy, Watch
 from functions.errors import PolicyError
 from functions.ops.cli import selection, target
-from functions.ops.cli.out import FINE, print_json, print_line, print_table, span
+from functions.ops.cli.out import (
+    FINE,
+    PROGRAM,
+    print_json,
+    print_line,
+    print_message,
+    print_table,
+    span,
+)
+from functions.store import Store
 
 HELP = "hold up the tasks of a kind; without a kind say what is paused"
 PAUSE = ("watch", "kind", "who", "why", "breaker", "since", "age", "left", "ended_by")
@@ -38,6 +48,11 @@ def run(options: argparse.Namespace) -> int:
     meant = chosen(options, policy, watch)
     for each, kind in meant:
         store.pause(each, kind, who(), options.why, options.time)
+        if kind != EVERY_KIND and kind not in each.rules and not _is_open(store, each, kind):
+            print_message(
+                f"{each.name}: no rule and no open task has the kind {kind!r}. If it is spelt "
+                f"otherwise: {PROGRAM} resume {shlex.quote(kind)} --in {each.name}"
+            )
     pauses = store.pauses(list(policy.watches))
     if options.json:
         print_json({"pauses": pauses})
@@ -71,6 +86,10 @@ def chosen(options: argparse.Namespace, policy: Policy, watch: Watch) -> list[tu
     if options.all_kinds:
         return [(watch, EVERY_KIND)]
     return [] if options.kind is None else [(watch, options.kind)]
+
+
+def _is_open(store: Store, watch: Watch, kind: str) -> bool:
+    return any(tasks.kind == kind for tasks in store.overview(watch).open)
 
 
 def who() -> str:
