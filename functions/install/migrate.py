@@ -99,6 +99,7 @@ LEDGER = (
     "pauses",
     "slots",
     "rotations",
+    "kept",
 )
 """The tables of ours that go by watch."""
 OWN_TABLE_STEP = "0002_tasks"

@@ -1,12 +1,16 @@
 -- retain: the retention of ended tasks, a bounded number in each run of the sweep: the result of a
 -- task first, its row later, each when the rule of its kind says so. What a rule does not name
--- stays. Answers how many results and rows went.
+-- stays. A row that the database refuses to delete, such as one to which another table refers, is
+-- written down as kept and left for a day: it must not keep the others. Answers how many results
+-- and rows went.
 create or replace function unstuck.@watch@_retain(p_rules jsonb, p_limit integer default 500)
 returns jsonb language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_results integer := 0;
   v_rows    integer := 0;
+  v_until   timestamptz;
+  v_keys    @key_type@[];
 begin
   if not @retains@ or not unstuck.names_retention(p_rules) then
     return jsonb_build_object('results', 0, 'rows', 0);
@@ -30,13 +34,13 @@ begin
     get diagnostics v_results = row_count;
     perform set_config('unstuck.override', '', true);
   end if;
-  delete from @table@ t
-  where t.@key@ = any (array(
+  v_keys := array(
     select o.@key@
     from @table@ o
     where @is_completed(o)@
       and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_completed')
       and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_completed')
+      and not unstuck.is_kept('@watch@', o.@key@::text, v_now)
     order by @finished(o)@
     limit p_limit
     for update skip locked
@@ -46,6 +50,7 @@ begin
     where @is_failed(o)@
       and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_failed')
       and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_failed')
+      and not unstuck.is_kept('@watch@', o.@key@::text, v_now)
     order by @finished(o)@
     limit p_limit
     for update skip locked
@@ -55,10 +60,40 @@ begin
     where @is_cancelled(o)@
       and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_cancelled')
       and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_cancelled')
+      and not unstuck.is_kept('@watch@', o.@key@::text, v_now)
     order by @finished(o)@
     limit p_limit
     for update skip locked
-  ));
-  get diagnostics v_rows = row_count;
+  );
+  begin
+    delete from @table@ t where t.@key@ = any (v_keys);
+    get diagnostics v_rows = row_count;
+  exception when others then
+    if unstuck.stops_batch(sqlstate) then
+      raise;
+    end if;
+    v_until := v_now + unstuck.half_of_limit();
+    for v_number in 1..cardinality(v_keys) loop
+      if clock_timestamp() >= v_until then  -- what was done so far must come to its commit
+        v_keys := v_keys[:v_number - 1];
+        exit;
+      end if;
+      begin
+        delete from @table@ t where t.@key@ = v_keys[v_number];
+        v_rows := v_rows + found::integer;
+      exception when others then
+        if unstuck.stops_batch(sqlstate) then
+          raise;
+        end if;
+        perform unstuck.keep('@watch@', v_keys[v_number]::text, sqlstate, sqlerrm);
+      end;
+    end loop;
+  end;
+  perform unstuck.keep(
+    '@watch@', t.@key@::text, '', 'a trigger or a row security policy of the table keeps the row'
+  )
+  from @table@ t
+  where t.@key@ = any (v_keys)
+    and not unstuck.is_kept('@watch@', t.@key@::text, v_now);
   return jsonb_build_object('results', v_results, 'rows', v_rows);
 end $$;

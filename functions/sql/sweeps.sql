@@ -546,6 +546,28 @@ begin
   );
 end $$;
 
+-- Whether the database refused to delete an ended task less than a day ago.
+create or replace function unstuck.is_kept(p_watch text, p_task text, p_now timestamptz)
+returns boolean language sql stable as $$
+  select exists (
+    select from unstuck.kept k
+    where k.watch = p_watch
+      and k.task_id = p_task
+      and k.tried_at > p_now - interval '1 day'
+  )
+$$;
+
+-- Writes down why the database does not delete an ended task.
+create or replace function unstuck.keep(p_watch text, p_task text, p_code text, p_error text)
+returns void language sql as $$
+  insert into unstuck.kept (watch, task_id, code, error)
+  values (p_watch, p_task, p_code, p_error)
+  on conflict (watch, task_id) do update
+  set tried_at = excluded.tried_at,
+      code = excluded.code,
+      error = excluded.error
+$$;
+
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
 -- each sweep, found by an index: a run costs the same however much is kept. Returns how many
 -- attempts went; their checkpoints go with them. What another installation has here stays as long
@@ -621,6 +643,15 @@ begin
     where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
+  ));
+  delete from unstuck.kept  -- they are tried each day, so these are gone
+  where ctid = any (array(
+    select o.ctid
+    from unstuck.kept o
+    where o.tried_at < least(v_before, clock_timestamp() - interval '7 days')
+      and o.watch <> all (v_others)
+    limit p_limit
+    for update skip locked
   ));
   delete from unstuck.rotations  -- priorities that are times come once
   where ctid = any (array(

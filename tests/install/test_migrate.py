@@ -48,6 +48,7 @@ ALL = [
     "0025_worked",
     "0026_turns",
     "0027_rotations",
+    "0028_kept",
     "shared",
     "verbs.tasks",
 ]

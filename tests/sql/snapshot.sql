@@ -439,6 +439,20 @@ create table unstuck.rotations (
 
 alter table unstuck.rotations enable row level security;
 
+-- 0028_kept
+-- Ended tasks whose retention is over and which the database refuses to delete: since when, and why. Each is tried again after a day.
+create table unstuck.kept (
+  watch    text        not null,
+  task_id  text        not null,
+  since    timestamptz not null default clock_timestamp(),
+  tried_at timestamptz not null default clock_timestamp(),
+  code     text        not null,                        -- the SQLSTATE; '': no error came
+  error    text        not null,
+  primary key (watch, task_id)
+);
+
+alter table unstuck.kept enable row level security;
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -2280,6 +2294,28 @@ begin
   );
 end $$;
 
+-- Whether the database refused to delete an ended task less than a day ago.
+create or replace function unstuck.is_kept(p_watch text, p_task text, p_now timestamptz)
+returns boolean language sql stable as $$
+  select exists (
+    select from unstuck.kept k
+    where k.watch = p_watch
+      and k.task_id = p_task
+      and k.tried_at > p_now - interval '1 day'
+  )
+$$;
+
+-- Writes down why the database does not delete an ended task.
+create or replace function unstuck.keep(p_watch text, p_task text, p_code text, p_error text)
+returns void language sql as $$
+  insert into unstuck.kept (watch, task_id, code, error)
+  values (p_watch, p_task, p_code, p_error)
+  on conflict (watch, task_id) do update
+  set tried_at = excluded.tried_at,
+      code = excluded.code,
+      error = excluded.error
+$$;
+
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
 -- each sweep, found by an index: a run costs the same however much is kept. Returns how many
 -- attempts went; their checkpoints go with them. What another installation has here stays as long
@@ -2355,6 +2391,15 @@ begin
     where o.at < v_before and o.watch <> all (v_others)
     order by o.at
     limit p_limit
+  ));
+  delete from unstuck.kept  -- they are tried each day, so these are gone
+  where ctid = any (array(
+    select o.ctid
+    from unstuck.kept o
+    where o.tried_at < least(v_before, clock_timestamp() - interval '7 days')
+      and o.watch <> all (v_others)
+    limit p_limit
+    for update skip locked
   ));
   delete from unstuck.rotations  -- priorities that are times come once
   where ctid = any (array(
@@ -5200,13 +5245,17 @@ end $$;
 
 -- retain: the retention of ended tasks, a bounded number in each run of the sweep: the result of a
 -- task first, its row later, each when the rule of its kind says so. What a rule does not name
--- stays. Answers how many results and rows went.
+-- stays. A row that the database refuses to delete, such as one to which another table refers, is
+-- written down as kept and left for a day: it must not keep the others. Answers how many results
+-- and rows went.
 create or replace function unstuck.tasks_retain(p_rules jsonb, p_limit integer default 500)
 returns jsonb language plpgsql as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_results integer := 0;
   v_rows    integer := 0;
+  v_until   timestamptz;
+  v_keys    uuid[];
 begin
   if not true or not unstuck.names_retention(p_rules) then
     return jsonb_build_object('results', 0, 'rows', 0);
@@ -5230,13 +5279,13 @@ begin
     get diagnostics v_results = row_count;
     perform set_config('unstuck.override', '', true);
   end if;
-  delete from "public"."tasks" t
-  where t."id" = any (array(
+  v_keys := array(
     select o."id"
     from "public"."tasks" o
     where o."status" = 'completed'
       and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_completed')
       and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_completed')
+      and not unstuck.is_kept('tasks', o."id"::text, v_now)
     order by o."finished_at"
     limit p_limit
     for update skip locked
@@ -5246,6 +5295,7 @@ begin
     where o."status" = 'failed'
       and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_failed')
       and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_failed')
+      and not unstuck.is_kept('tasks', o."id"::text, v_now)
     order by o."finished_at"
     limit p_limit
     for update skip locked
@@ -5255,11 +5305,41 @@ begin
     where o."status" = 'cancelled'
       and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_cancelled')
       and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_cancelled')
+      and not unstuck.is_kept('tasks', o."id"::text, v_now)
     order by o."finished_at"
     limit p_limit
     for update skip locked
-  ));
-  get diagnostics v_rows = row_count;
+  );
+  begin
+    delete from "public"."tasks" t where t."id" = any (v_keys);
+    get diagnostics v_rows = row_count;
+  exception when others then
+    if unstuck.stops_batch(sqlstate) then
+      raise;
+    end if;
+    v_until := v_now + unstuck.half_of_limit();
+    for v_number in 1..cardinality(v_keys) loop
+      if clock_timestamp() >= v_until then  -- what was done so far must come to its commit
+        v_keys := v_keys[:v_number - 1];
+        exit;
+      end if;
+      begin
+        delete from "public"."tasks" t where t."id" = v_keys[v_number];
+        v_rows := v_rows + found::integer;
+      exception when others then
+        if unstuck.stops_batch(sqlstate) then
+          raise;
+        end if;
+        perform unstuck.keep('tasks', v_keys[v_number]::text, sqlstate, sqlerrm);
+      end;
+    end loop;
+  end;
+  perform unstuck.keep(
+    'tasks', t."id"::text, '', 'a trigger or a row security policy of the table keeps the row'
+  )
+  from "public"."tasks" t
+  where t."id" = any (v_keys)
+    and not unstuck.is_kept('tasks', t."id"::text, v_now);
   return jsonb_build_object('results', v_results, 'rows', v_rows);
 end $$;
 

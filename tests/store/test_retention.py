@@ -70,3 +70,47 @@ def test_an_adopted_table_keeps_all_unless_its_watch_says_so(store, db, jobs):
     db.execute("insert into \"Media Jobs\" (\"State\", queued_at) values ('done', '2020-01-01')")
     assert store.retain(watch) == 0
     assert one(db, 'select count(*) from "Media Jobs"')["count"] == 1
+
+
+def test_a_row_that_another_table_refers_to_keeps_no_other(store, db, tidy):
+    """However many there are: the oldest of them are not tried again before the others."""
+    held, free = [ended(store, tidy) for _ in range(3)], ended(store, tidy)
+    db.execute("create table pictures (task uuid references tasks)")
+    try:
+        for task in held:
+            db.execute("insert into pictures values (%s)", (task,))
+        pass_days(db, 40)
+        assert store.retain(tidy) == 1
+        assert ids(db) == {*held}, f"{free} is not held"
+        kept = db.execute("select task_id, code from unstuck.kept order by 1").fetchall()
+        assert [tuple(row.values()) for row in kept] == [(task, "23503") for task in sorted(held)]
+        last = ended(store, tidy)
+        pass_days(db, 40)
+        store.call("tasks_retain", {"p_rules": tidy.rules_json, "p_limit": 1}, 5)
+        assert ids(db) == {*held}, f"{last} waits behind those that stay"
+        db.execute("truncate pictures")
+        assert store.retain(tidy) == 0
+        db.execute("update unstuck.kept set tried_at = tried_at - interval '25 hours'")
+        assert store.retain(tidy) == 3
+        assert ids(db) == set()
+    finally:
+        db.execute("drop table pictures")
+
+
+def test_a_row_that_a_trigger_keeps_without_an_error_keeps_no_other(store, db, tidy):
+    kept, free = ended(store, tidy), ended(store, tidy)
+    db.execute(f"""
+    create function keep() returns trigger language plpgsql as $$ begin return null; end $$;
+    create trigger keep before delete on tasks for each row when (old.id = '{kept}')
+      execute function keep()
+    """)
+    try:
+        pass_days(db, 40)
+        limited = {"p_rules": tidy.rules_json, "p_limit": 1}
+        for _ in range(2):
+            store.call("tasks_retain", limited, 5)
+        assert ids(db) == {kept}, f"{free} waits behind the one that stays"
+        row = one(db, "select task_id, error from unstuck.kept")
+        assert (row["task_id"], row["error"][:9]) == (kept, "a trigger")
+    finally:
+        db.execute("drop function keep cascade")

@@ -91,7 +91,8 @@ def _watch(
         findings += _guarded(connection, watch, check)
     if installed:
         findings += rows.put_back(watch, table)
-        findings += _guarded(connection, watch, partial(deployment.pace, connection, watch))
+        for look in (deployment.pace, deployment.kept):
+            findings += _guarded(connection, watch, partial(look, connection, watch))
     return findings + (
         try_actions(connection, watch)
         if installed

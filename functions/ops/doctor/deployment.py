@@ -217,6 +217,32 @@ def _paused(pause: Pause) -> str:
     return "all of it" if pause.kind == "*" else f"the kind {pause.kind}"
 
 
+def kept(connection: Connection, watch: Watch) -> list[Finding]:
+    """What `retention` could not delete."""
+    if not _exists(connection, "unstuck.kept"):
+        return []
+    query = """
+    select count(*) over (), k.task_id, k.error
+    from unstuck.kept k
+    where k.watch = %s
+    order by k.tried_at desc
+    limit 1
+    """
+    row = connection.execute(query, (watch.name,)).fetchone()
+    if row is None:
+        return []
+    count, task_id, error = row
+    return [
+        warns(
+            watch.name,
+            "retention",
+            f"{counted(count, 'ended task')} could not be deleted, last {task_id}: {error}",
+            "they stay, and are tried again after a day.",
+            "Where another table refers to them: `on delete cascade` there, or delete there first.",
+        )
+    ]
+
+
 def pace(connection: Connection, watch: Watch) -> list[Finding]:
     """Whether more tasks come than workers take. The verb exists once the watch is installed."""
     statement = f"select unstuck.{watch.name}_pace({PACE_SECONDS:g})"

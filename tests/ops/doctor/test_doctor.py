@@ -480,6 +480,14 @@ def test_a_pause_that_is_older_than_a_day_is_named_with_who_and_why(world: World
     assert world.findings("pauses", "warns") == []
 
 
+def test_a_row_that_retention_could_not_delete_is_named_with_the_reason(world: World) -> None:
+    world.jobs()
+    assert world.findings("retention", "warns") == []
+    world.run("select unstuck.keep('jobs', '7', '23503', 'pages refers to it')")
+    finding = world.only_finding("retention", "warns")
+    assert "1 ended task could not be deleted, last 7: pages refers to it" in finding
+
+
 def test_failures_that_nobody_is_told_of_warn(world: World) -> None:
     world.jobs()
     world.policy = parse(HEAD.replace("    key: id\n", "    key: id\n    notify: false\n"))
