@@ -26,6 +26,16 @@ class Absurd(System):
         "`start_worker(claim_timeout=3, concurrency=10, poll_interval=0.2)` (default time-out 120)",
         "the handler calls `ctx.heartbeat()` each second from a thread; `max_attempts=3`",
     )
+    remedies = (
+        (
+            "`computes` with `claim_timeout=10`: a computation of 4.2 s held; a killed worker's "
+            "task was executed again after 10.6 s"
+        ),
+        (
+            "`nobody`: only `absurd.claim_task` looks for claims that ran out, and it claims too; "
+            "neither `absurdctl` nor its pg_cron jobs have a command that only looks"
+        ),
+    )
 
     def install(self, place: Place) -> None:
         with psycopg.connect(place.dsn, autocommit=True) as connection:

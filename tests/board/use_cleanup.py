@@ -59,6 +59,14 @@ class Cleanup(System):
         ),
         "the worker polls each 0.2 s; nothing renews `updated_at` while a task runs",
     )
+    remedies = (
+        "`finished` with `and status = 'processing'` in the cleaner's `UPDATE`: held",
+        (
+            "`freeze` with the same in the worker's last `UPDATE` too: the late result was "
+            "refused"
+        ),
+        "`leader` with a second cleaner elsewhere: failed after 3.4 s",
+    )
     sweepers = ("sweep",)
     second_sweepers = ("sweep_too",)
 

@@ -27,6 +27,18 @@ class Graphile(NodeSystem):
         "`concurrency: 10`, `pollInterval: 1000`, `max_attempts` 3",
         "an operator may call `force_unlock_workers` by hand; nothing of its own does",
     )
+    remedies = (
+        (
+            "`killed`, `nobody`, `two_sweeps` with a process that knows which pools' processes "
+            "have died and calls `forceUnlockWorkers` with the names of the pools each second: "
+            "given free after 2.4, 0.5 and 0.2 s"
+        ),
+        "`poison` with the same: executed 3 times, then failed without a reason",
+        (
+            "`freeze`, `leader` with the same: not tried; a frozen process has not died, and the "
+            "unlocker itself may be frozen"
+        ),
+    )
     push = "LISTEN/NOTIFY"
 
     def enqueue(self, place: Place, order: dict[str, Any], *, loses_push: bool = False) -> None:

@@ -40,6 +40,16 @@ class Litestar(System):
         ),
         "`retries=2` on the task",
     )
+    remedies = (
+        (
+            "`computes` with `stale_after=20`: the long computation held; a killed worker's task "
+            "was executed again after 20.4 s"
+        ),
+        (
+            "`nobody` with its maintenance (phase `stale`, what `run-maintenance` does) in a "
+            "process of its own each second: the task waited again after 3.8 s"
+        ),
+    )
     push = "LISTEN/NOTIFY"
 
     def install(self, place: Place) -> None:

@@ -28,6 +28,16 @@ class PgBoss(NodeSystem):
         ),
         "`pollingIntervalSeconds: 0.5`, `localConcurrency: 10`",
     )
+    remedies = (
+        (
+            "`computes` with `heartbeatSeconds: 30`: a computation of 25 s held; a killed "
+            "worker's task was executed again after 31.8 s"
+        ),
+        (
+            "`nobody` with one more process that has `supervise: true` and calls no `work`: the "
+            "task waited again after 11.4 s"
+        ),
+    )
 
     def enqueue(self, place: Place, order: dict[str, Any], *, loses_push: bool = False) -> None:
         self.run(place, "send", place.dsn, json.dumps(order))

@@ -36,6 +36,17 @@ class Pgmq(System):
             "when the task is done. It has no workers of its own: these lines are the board's"
         ),
     )
+    remedies = (
+        (
+            "`freeze` with an `archive` of the worker's own only where `read_ct` is still that of "
+            "its reading (`select pgmq.archive('board', msg_id) from pgmq.q_board where msg_id = "
+            "... and read_ct = ... for update`): the late result was refused"
+        ),
+        (
+            "`computes` with `vt=20`: the long computation (5.6 s) held; a killed worker's task "
+            "was executed again after 19.9 s"
+        ),
+    )
 
     def install(self, place: Place) -> None:
         text = rival("pgmq.install").get_embedded_install_sql()

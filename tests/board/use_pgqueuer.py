@@ -31,6 +31,26 @@ class Pgqueuer(System):
             "others"
         ),
     )
+    remedies = (
+        (
+            "`poison` with `DatabaseRetryEntrypointExecutor(max_attempts=3)`: no change is to be "
+            "hoped for by its source, it counts exceptions; with a handler that counts the "
+            "`picked` lines of its job in `pgqueuer_log` and raises above 3: executed 3 times, "
+            "then `failed`"
+        ),
+        (
+            "`freeze`: no setting that we found refuses a late result, which is written by the "
+            "job's id alone"
+        ),
+        (
+            "`computes` with `heartbeat_timeout=10 s`: the long computation held; a killed "
+            "worker's task was executed again after 11.9 s"
+        ),
+        (
+            "`nobody`: `pgq stale` lists such a job; no command that we found gives it back "
+            "without a worker of its entrypoint"
+        ),
+    )
     push = "LISTEN/NOTIFY"
 
     def install(self, place: Place) -> None:

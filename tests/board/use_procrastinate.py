@@ -33,6 +33,26 @@ class Procrastinate(System):
         ),
         "`retry=2` on the task, `fetch_job_polling_interval=1`, `concurrency=10`",
     )
+    remedies = (
+        (
+            "`poison` with that periodic task made longer, as its guide allows: what has "
+            "`attempts >= 2` goes to `finish_job(job, Status.FAILED)`, else `retry_job`: executed "
+            "3 times, then failed (its table has no place for a reason)"
+        ),
+        (
+            "`freeze`: no setting that we found refuses a late result, which is written by the job's id alone; "
+            "with a periodic task that fails a stalled job and does not retry it, the late result "
+            "was refused"
+        ),
+        (
+            "`computes` with 20 in place of 3 for both time-outs: the long computation (5 s) "
+            "held; a killed worker's task was executed again after 19.9 s"
+        ),
+        (
+            "`nobody` with a process of its own for the periodic task, on a queue of its own: the "
+            "task waited again after 3.7 s"
+        ),
+    )
     push = "LISTEN/NOTIFY"
 
     def install(self, place: Place) -> None:
