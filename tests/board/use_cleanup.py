@@ -61,11 +61,12 @@ class Cleanup(System):
     )
     remedies = (
         "`finished` with `and status = 'processing'` in the cleaner's `UPDATE`: held",
-        (
-            "`freeze` with the same in the worker's last `UPDATE` too: the late result was "
-            "refused"
-        ),
+        ("`freeze` with the same in the worker's last `UPDATE` too: the late result was refused"),
         "`leader` with a second cleaner elsewhere: failed after 3.4 s",
+        (
+            "`computes` with 20 s in place of 3: the long computation held; a killed worker's "
+            "task was failed after 20.2 s"
+        ),
     )
     sweepers = ("sweep",)
     second_sweepers = ("sweep_too",)

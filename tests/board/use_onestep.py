@@ -40,6 +40,14 @@ class Onestep(System):
             "`poison` with an `expires_at` 8 s ahead: executed 6 times all the same; what has lost "
             "a lease is given away after that time too"
         ),
+        (
+            "`computes` with `lease_duration_s=20`: the long computation held; a killed worker's "
+            "task was executed again after 20.0 s"
+        ),
+        (
+            "`nobody`: by its source only a `claim` releases leases that ran out; no command that "
+            "we found does it alone"
+        ),
     )
 
     def install(self, place: Place) -> None:
