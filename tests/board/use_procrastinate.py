@@ -40,9 +40,9 @@ class Procrastinate(System):
             "3 times, then failed (its table has no place for a reason)"
         ),
         (
-            "`freeze`: no setting that we found refuses a late result, which is written by the job's id alone; "
-            "with a periodic task that fails a stalled job and does not retry it, the late result "
-            "was refused"
+            "`freeze`: no setting that we found refuses a late result, which is written by the "
+            "job's id alone; with a periodic task that fails a stalled job and does not retry it, "
+            "the late result was refused"
         ),
         (
             "`computes` with 20 in place of 3 for both time-outs: the long computation (5 s) "
