@@ -33,10 +33,9 @@ class Pgqueuer(System):
     )
     remedies = (
         (
-            "`poison` with `DatabaseRetryEntrypointExecutor(max_attempts=3)`: no change is to be "
-            "hoped for by its source, it counts exceptions; with a handler that counts the "
-            "`picked` lines of its job in `pgqueuer_log` and raises above 3: executed 3 times, "
-            "then `failed`"
+            "`poison` with `DatabaseRetryEntrypointExecutor(max_attempts=3)`: executed 6 times all "
+            "the same, it counts exceptions; with a handler that counts the `picked` lines of its "
+            "job in `pgqueuer_log` and raises above 3: executed 3 times, then `failed`"
         ),
         (
             "`freeze`: no setting that we found refuses a late result, which is written by the "
