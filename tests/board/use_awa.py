@@ -41,6 +41,15 @@ class Awa(System):
             "on workers that `computes` has held up before: not rescued within 17 s, in two runs "
             "of two"
         ),
+        (
+            "`poison` with a handler that returns `Cancel` where `job.attempt` is above "
+            "`job.max_attempts`: executed 3 times (one run on a busy machine, its end was not "
+            "seen)"
+        ),
+        (
+            "`nobody` with one more process that works on another queue: not rescued within 90 s "
+            "(one run on a busy machine)"
+        ),
     )
 
     def __init__(self) -> None:
