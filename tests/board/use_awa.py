@@ -50,6 +50,10 @@ class Awa(System):
             "`nobody` with one more process that works on another queue: not rescued within 90 s "
             "(one run on a busy machine)"
         ),
+        (
+            "`leader`: no argument of its `start` that we found ends the leadership of a frozen "
+            "process"
+        ),
     )
 
     def __init__(self) -> None:
