@@ -19,11 +19,8 @@ def covered(inferred: Inferred) -> bool:
 
 def recommended(inferred: Inferred) -> list[str]:
     """The statements that create what `covered` asks for, the same as `doctor` names: one small
-    index for each open state, on its first clock, else on the key. Free text gets a whole one, as
-    its words may change."""
+    index for each open state, on its first clock, else on the key."""
     table, status = inferred.table.quoted, identifier(inferred.mapping.status or "")
-    if inferred.assumed:
-        return [f"create index concurrently on {table} ({status});"]
     statements = []
     for test in open_states(inferred, Limits()):
         clocks = ("due", "queued") if test.pending else ("alive", "started", "queued")
