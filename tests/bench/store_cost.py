@@ -46,7 +46,7 @@ def rest(stack: Supabase) -> SupabaseStore:
     below /rest/v1."""
     store = SupabaseStore(stack.rest_url, SERVICE_JWT)
     client, _ = store._client()
-    client.rest_url = client.supabase_url
+    client.base_url = client.base_url.parent.parent
     return store
 
 

@@ -40,7 +40,7 @@ class Figures:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.interleave", description=__doc__)
     parser.add_argument(
-        "--minutes", type=float, default=11.5, help="of schedules; the faults take 4 more"
+        "--minutes", type=float, default=12.5, help="of schedules; the faults take 2 more"
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--only", default="", help="casts with this text in their description")

@@ -66,6 +66,12 @@
   setInterval(tick, 60000, "slow");
   document.addEventListener("visibilitychange", () => tick("tick"));
 
+  // A refresh asks for what the list shows: for a moment after a swap htmx still has the address of
+  // the list before it, which would take the filter back.
+  body.addEventListener("htmx:configRequest", ({ detail }) => {
+    if (detail.elt.id === "list") detail.path = detail.elt.getAttribute("hx-get");
+  });
+
   // The server is away: say so, keep what is shown, and go on asking.
   const OLD = "What you see may be old; this page goes on asking.";
   const sayAway = (text) => {
