@@ -85,6 +85,14 @@ select
 from unstuck.migrations m
 """
 """The steps that ran, with their installation, and of the verbs their table."""
+_ROLES = """
+select r.rolname
+from pg_policy p
+join pg_roles r on r.oid = any (p.polroles)
+where p.polrelid = 'unstuck.attempts'::regclass
+  and p.polname = left('unstuck_' || r.rolname, 63)
+"""
+"""Those that had their rights from a run before."""
 _OLD_WATCH = "unstuck_old_watch"
 """Stands for a name that only the database knows."""
 LEDGER = (
@@ -357,7 +365,8 @@ def migrate(
     role: str | None = None,
 ) -> list[str]:
     """Brings the database up to date and returns the names of the steps that ran. `tell` gets a
-    sentence for each wait: who holds the lock. `role` gets the rights that deployed code needs.
+    sentence for each wait: who holds the lock. `role` gets the rights that deployed code needs; one
+    that has them already gets those to what is new.
 
     Raises StoreError when a table of that name exists and is not ours, when the database has the
     watches of another policy, or, retryable, when a lock was not free for `PATIENCE_SECONDS`.
@@ -411,6 +420,8 @@ def _migrated(
         connection.execute(_grants(policy).encode())
         if role:
             connection.execute(role_grants(policy, role).encode())
+        for (name,) in connection.execute(_ROLES).fetchall():
+            connection.execute(_own_grants(policy, name).encode())
     return missing, later
 
 
@@ -425,7 +436,7 @@ def role_grants(policy: Policy, role: str) -> str:
     """The rights of a role that calls our functions and is not the owner of the tables. Rows of an
     adopted table that row security hides from it are its owner's to open."""
     granted = identifier(role)
-    lines = []
+    lines = [_own_grants(policy, role)]
     for watch in policy.watches.values():
         table = Table(watch).name
         rights = "select, insert, update, delete" if watch.own else "select, update"
@@ -439,6 +450,12 @@ def role_grants(policy: Policy, role: str) -> str:
                 "grant select, insert, update on public.unstuck_credits, "
                 f"public.unstuck_credit_entries to {granted};"
             )
+    return "\n".join(lines)
+
+
+def _own_grants(policy: Policy, role: str) -> str:
+    """The rights to what is ours, which each upgrade may add to."""
+    granted = identifier(role)
     own = [Table(watch).name for watch in policy.watches.values() if watch.own]
     values = {
         "role": granted,
@@ -446,7 +463,7 @@ def role_grants(policy: Policy, role: str) -> str:
         "policy": literal(f"unstuck_{role}"),
         "tables": literal(own),
     }
-    return "\n".join([fill_in(template("role"), values), *lines])
+    return fill_in(template("role"), values)
 
 
 def _build(

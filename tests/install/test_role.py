@@ -67,6 +67,15 @@ def test_the_role_does_all_that_deployed_code_does(role):
     store.close()
 
 
+def test_an_upgrade_gives_the_role_what_is_new(role, db, empty_database):
+    db.execute("drop table unstuck.kept")
+    db.execute("delete from unstuck.migrations where name = '0028_kept'")
+    migrate(empty_database, POLICY)
+    with psycopg.connect(role) as connection:
+        assert connection.execute("select count(*) from unstuck.kept").fetchone() == (0,)
+        connection.execute("select unstuck.keep('tasks', '1', '', 'x')")
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--role",
         metavar="ROLE",
-        help="also give this role what deployed code needs, and no more; again after each upgrade",
+        help="also give this role what deployed code needs, and no more; it keeps that in upgrades",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
