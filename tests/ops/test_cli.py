@@ -641,7 +641,8 @@ def test_many_move_in_pages_and_one_bad_row_stops_nobody(
     assert [page for page in pages if page > 1] == [500, 500, 200]
     assert world.words() == {"cancelled": 1199, "pending": 1}
     assert f"{bad}: tasks_operate: the table refuses this row" in ran.err
-    assert ran.err.endswith("cancel: 1199 of 1200 tasks moved.\n")
+    next_step = "Mend what it says and run the same again."
+    assert ran.err.endswith(f"cancel: 1199 of 1200 tasks moved. {next_step}\n")
     errors = world.db.execute(
         "select distinct error from unstuck.attempts where outcome = 'cancelled'"
     ).fetchall()

@@ -2,6 +2,7 @@
 page by page."""
 
 import argparse
+import shlex
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ from functions.ops.cli import selection, target
 from functions.ops.cli.out import (
     ERROR,
     FINE,
+    PROGRAM,
     USAGE,
     confirmed,
     counted,
@@ -83,12 +85,13 @@ def run(action: str, options: argparse.Namespace) -> int:
             }
         )
     if not task_ids:
-        return print_message(f"{action}: no task matches that is {states}.")
+        next_command = f"{PROGRAM} list{target.again(options)}"
+        return print_message(f"{action}: no task matches that is {states}. Next: {next_command}")
     if not applied:
         return print_message(
             f"{action} would move {counted(count, 'task')}. Nothing was written; --apply writes."
         )
-    return print_result(action, count, moved, refused)
+    return print_result(action, count, moved, refused, target.again(options))
 
 
 def move(
@@ -109,18 +112,23 @@ def move(
     return moved, refused
 
 
-def print_result(action: str, count: int, moved: list[str], refused: list[dict[str, str]]) -> int:
-    """Says what became of `count` tasks. Returns the exit code."""
+def print_result(
+    action: str, count: int, moved: list[str], refused: list[dict[str, str]], same_watch: str
+) -> int:
+    """Says what became of `count` tasks, and how to look at one of them. Returns the exit code."""
     ids_by_error: dict[str, list[str]] = {}
     for refusal in refused:
         ids_by_error.setdefault(refusal["error"], []).append(refusal["task_id"])
     for error, task_ids in ids_by_error.items():
         print_message(f"{_some(task_ids)}: {error}")
+    next_step = ""
     if refused:
-        advice = "Mend what it says and run the same again."
-        print_message(f"{len(refused)} were refused by the database. {advice}")
-    code = ERROR if refused else FINE
-    return print_message(f"{action}: {len(moved)} of {counted(count, 'task')} moved.", code)
+        next_step = "Mend what it says and run the same again."
+        print_message(f"{len(refused)} were refused by the database.")
+    elif moved:
+        next_step = f"Next: {PROGRAM} explain {shlex.quote(moved[0])}{same_watch}"
+    result = f"{action}: {len(moved)} of {counted(count, 'task')} moved."
+    return print_message(f"{result} {next_step}".rstrip(), ERROR if refused else FINE)
 
 
 def _some(task_ids: list[str]) -> str:

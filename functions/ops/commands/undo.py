@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
             f"Failed by sweep {sweep_id}, and failed still: {counted(count, 'task')} ({of_each}). "
             "--apply starts them again."
         )
-    return many_tasks.print_result("retry", count, all_moved, refused)
+    first = next((f" --in {name}" for name, task_ids in moved.items() if task_ids), "")
+    return many_tasks.print_result("retry", count, all_moved, refused, first)
 
 
 def _failed(store: Store, watch: Watch, sweep_id: int) -> list[str]:
