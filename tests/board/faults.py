@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psycopg
 
 from tests.board.stage import Stage
-from tests.board.system import TaskState
+from tests.board.system import Connection, TaskState
 
 POLL_SECONDS = 0.5
 TASKS_AT_ONCE = 5
@@ -18,6 +18,7 @@ LONGEST_TIMEOUT_SECONDS = 60.0
 TASKS_OF_A_LEADER = 30
 NOBODY_SECONDS = 15.0
 """Nobody is there to end a task that waits; a time-out of a waiting task may."""
+FREEZES, MOMENT_SECONDS = 5, 0.1
 SLOWEST_SECONDS = 45.0
 """No fault is watched for longer at one step."""
 
@@ -265,8 +266,7 @@ def finished(stage: Stage) -> Sight:
     if not stage.runs(task):
         raise TimeoutError(f"{system.name}: the task was not begun")
     with psycopg.connect(stage.place.dsn) as lock:
-        for statement in system.locks():
-            lock.execute(statement.encode(), {"task": task})
+        _take_locks(stage, lock, task)
         stage.open_gate(task, 1)
         stage.wake("a")
         stage.seen(lambda: stage.runs(task, "finished"), LATE_SECONDS)
@@ -281,6 +281,24 @@ def finished(stage: Stage) -> Sight:
     overwritten = words[-1] == "failed" and not ran_again
     sight = _ended(stage, task, 0.0, late_accepted=int(late), doubled=int(reopened))
     return _changed(sight, overwritten=int(overwritten))
+
+
+def _take_locks(stage: Stage, lock: Connection, task: str) -> None:
+    """A worker that was frozen inside of a transaction holds a lock: it may go on for a moment."""
+    lock.execute("set lock_timeout = '2s'")
+    lock.commit()
+    for _ in range(FREEZES):
+        try:
+            for statement in stage.system.locks():
+                lock.execute(statement.encode(), {"task": task})
+        except psycopg.errors.LockNotAvailable:
+            lock.rollback()
+            stage.wake("a", *stage.system.sweepers)
+            time.sleep(MOMENT_SECONDS)
+            stage.freeze("a", *stage.system.sweepers)
+        else:
+            return
+    raise TimeoutError(f"{stage.system.name}: frozen {FREEZES} times inside of a transaction")
 
 
 FAULTS: dict[str, Callable[[Stage], Sight]] = {
