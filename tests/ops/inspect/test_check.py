@@ -468,11 +468,11 @@ def test_watch_looks_again_until_it_is_interrupted(stuck: World) -> None:
         first = json.loads(watching.stdout.readline())
         stuck.run("update jobs set updated_at = now(), created_at = now()")
         seen: dict[str, Any] = first
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while seen["stuck"] and time.monotonic() < until:
             seen = json.loads(watching.stdout.readline())
         watching.send_signal(2)
-        assert watching.wait(10) == out.INTERRUPTED
+        assert watching.wait(60) == out.INTERRUPTED
     assert len(first["stuck"]) == 2
     assert seen["stuck"] == []
 
