@@ -421,7 +421,8 @@ def _migrated(
         if role:
             connection.execute(role_grants(policy, role).encode())
         for (name,) in connection.execute(_ROLES).fetchall():
-            connection.execute(_own_grants(policy, name).encode())
+            if name != role:
+                connection.execute(_own_grants(policy, name).encode())
     return missing, later
 
 

@@ -115,8 +115,8 @@ def test_a_server_that_is_not_there_is_told_once_and_ends_the_command(
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it asks again"))
     assert main([*argv, "--dsn", f"postgresql://u@127.0.0.1:{closed_port}/db"]) == 4
     seen = "\n".join(messages) + capsys.readouterr().out
-    told = [line for line in seen.splitlines() if not line.startswith('{"severity"')]
-    assert sum("nothing listens at this host and port" in line for line in told) == 1
+    sentences = [line for line in seen.splitlines() if not line.startswith('{"severity"')]
+    assert sum("nothing listens at this host and port" in line for line in sentences) == 1
     assert "See that it runs, and check --dsn." in seen
 
 
