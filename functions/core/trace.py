@@ -25,6 +25,11 @@ class Trace(NamedTuple):
     sampled: bool = False
     execution: str | None = None
 
+    @property
+    def id(self) -> str | None:
+        """The trace's own name, 32 hex digits."""
+        return self.trace.rpartition("/")[2] if self.trace else None
+
     def fields(self) -> dict[str, Any]:
         """As they stand in a log line."""
         fields: dict[str, Any] = {}

@@ -352,8 +352,9 @@ def _next_step(status: TaskStatus) -> tuple[str, float | None]:
 
 
 def _log_links(key: str, attempts: list[TimedAttempt]) -> dict[int, str]:
-    """Where the log lines of each attempt are, by its number; empty outside Google Cloud. Every
-    line of a task names it, also those of a sweep."""
+    """Where the log lines of each attempt are, by its number; empty outside Google Cloud. Those of
+    its request by the trace, also what the platform wrote; every line of ours names the task, also
+    those of a sweep."""
     from urllib.parse import quote
 
     project = page().app.settings.project
@@ -362,7 +363,10 @@ def _log_links(key: str, attempts: list[TimedAttempt]) -> dict[int, str]:
         begin, end = attempt.started - LOG_MARGIN_SECONDS, attempt.ended or attempt.beat
         first = datetime.fromtimestamp(begin, UTC).isoformat()
         last = datetime.fromtimestamp(end + LOG_MARGIN_SECONDS, UTC).isoformat()
-        query = f'jsonPayload.task_id={json.dumps(key)}\ntimestamp>="{first}"\ntimestamp<="{last}"'
+        about = f"jsonPayload.task_id={json.dumps(key)}"
+        if attempt.trace:
+            about = f'(trace="projects/{project}/traces/{attempt.trace}" OR {about})'
+        query = f'{about}\ntimestamp>="{first}"\ntimestamp<="{last}"'
         links[attempt.number] = (
             f"https://console.cloud.google.com/logs/query;query={quote(query, safe='')}"
             f"?project={quote(project or '', safe='')}"

@@ -24,6 +24,7 @@ language sql stable as $$
         'number', a.number,
         'tries', a.tries,
         'worker', a.worker,
+        'trace', a.trace,
         'started', extract(epoch from a.started_at),
         'beat', extract(epoch from a.beat_at),
         'beats', a.beats,

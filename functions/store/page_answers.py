@@ -128,7 +128,7 @@ class LastDay(Record):
 
 class TimedAttempt(Record):
     """An attempt with all its moments; `checkpoints` by name. `sweep_id`: the sweep that ended it,
-    0 for a poll."""
+    0 for a poll. `trace`: of the request in which it ran, 32 hex digits."""
 
     number: int
     tries: int
@@ -149,6 +149,7 @@ class TimedAttempt(Record):
     progress: Any
     sweep_id: int | None
     checkpoints: dict[str, float] | None
+    trace: str | None = None
 
 
 class RefusedWrite(Record):

@@ -137,10 +137,12 @@ class Store(ABC):
         token: str | None = None,
         *,
         chooses: bool = False,
+        trace: str | None = None,
     ) -> Claimed | NotClaimed:
         """Claims a task, or the next one. With the `token` of an earlier claim, whose answer never
         came, it is that claim again. With `chooses` the task is a wake-up: where it may start, the
-        claim takes the most urgent of all that may."""
+        claim takes the most urgent of all that may. `trace`, of the request that claims, is kept
+        with the attempt."""
         arguments: dict[str, Any] = {
             "p_task": task_id,
             "p_worker": worker,
@@ -149,12 +151,13 @@ class Store(ABC):
             "p_again": token is not None,
             "p_kinds": kinds,
         }
+        # only where they are asked for: the SQL of the last release lacks them
+        newer: dict[str, Any] = {"p_chooses": True} if chooses else {}
+        newer |= {"p_trace": trace} if trace else {}
         try:
-            # only where it is asked for: the SQL of the last release lacks it
-            chosen: dict[str, Any] = {"p_chooses": True} if chooses else {}
-            answer = self._verb(f"{watch.name}_claim", again="p_again", **arguments, **chosen)
+            answer = self._verb(f"{watch.name}_claim", again="p_again", **arguments, **newer)
         except StoreError as error:
-            if not chooses or error.code not in NO_SUCH_FUNCTION:
+            if not newer or error.code not in NO_SUCH_FUNCTION:
                 raise
             answer = self._verb(f"{watch.name}_claim", again="p_again", **arguments)
         if answer["verdict"] == Claimed.verdict:

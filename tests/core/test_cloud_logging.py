@@ -168,13 +168,13 @@ def test_all_lines_of_a_request_carry_its_trace_down_to_the_handlers_process(kin
     watch = policy.watch()
     token = trace.current.set(found)
     try:
-        answer = guard(
-            store, policy, NoDispatch(), watch, store.create(watch, kind, {}).task_id, worker="w"
-        )
+        task = store.create(watch, kind, {}).task_id
+        answer = guard(store, policy, NoDispatch(), watch, task, worker="w")
+        kept = store.timeline(watch, task).attempts[0].trace
     finally:
         trace.current.reset(token)
         store.close()
-    assert answer.state == "completed"
+    assert (answer.state, kept) == ("completed", ID)
     lines = {line["event"]: line for line in map(json.loads, capfd.readouterr().out.splitlines())}
     assert set(lines) == {"task_claimed", "handler_log", "task_finished"}
     for line in lines.values():

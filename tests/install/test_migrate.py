@@ -49,6 +49,7 @@ ALL = [
     "0026_turns",
     "0027_rotations",
     "0028_kept",
+    "0029_trace",
     "shared",
     "verbs.tasks",
 ]

@@ -106,6 +106,24 @@ def test_an_attempt_leads_to_its_log_where_there_is_a_project(here, monkeypatch)
     assert len(re.findall(r'timestamp[<>]="\d{4}-\d\d-\d\dT', query)) == 2
 
 
+def test_an_attempt_leads_to_the_lines_of_its_request_where_its_trace_is_known(here, monkeypatch):
+    monkeypatch.setitem(vars(here.app.settings), "project", "shop-1")
+    task = here.insert(kind="image")
+    here.store.claim(here.watch, task, "worker-1", trace="ab" * 16)
+    link = re.search(r'href="(https://console[^"]+)"', here.get(f"/tasks/{task}"))[1]
+    assert (
+        f'(trace="projects/shop-1/traces/{"ab" * 16}" OR jsonPayload.task_id="{task}")\n'
+        'timestamp>="'
+    ) in unquote(link)
+
+
+@pytest.mark.parametrize("trace", ["", "AB" * 16, "ab" * 17, "ab" * 15, '" OR severity>=DEFAULT'])
+def test_a_claim_with_a_trace_that_is_none_keeps_none(here, trace):
+    task = here.insert(kind="image")
+    assert here.store.claim(here.watch, task, "worker-1", trace=trace).verdict == "claimed"
+    assert here.store.timeline(here.watch, task).attempts[0].trace is None
+
+
 def test_a_task_runs_again_with_another_input_and_names_its_parent(here):
     task = here.insert(kind="image", input=json.dumps(INPUT), owner="ann")
     assert "a red fox" in here.get(f"/again/{task}")

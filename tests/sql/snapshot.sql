@@ -453,6 +453,10 @@ create table unstuck.kept (
 
 alter table unstuck.kept enable row level security;
 
+-- 0029_trace
+-- The trace of the request that claimed the attempt, 32 hex digits: with it the platform finds all lines that were logged meanwhile, its own too.
+alter table unstuck.attempts add column trace text;
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -3484,12 +3488,16 @@ $trigger$);
 -- time. Each setting and each expression is paid for by every claim: so what few of them need is in
 -- functions of its own.
 -- The caller makes the token, so that a claim whose answer was lost can be asked for again
--- (`p_again`). No lock is waited for longer than the caller waits for the answer: a claim that
--- comes through when nobody listens would burn a try.
+-- (`p_again`). `p_trace` is that of the request that claims; what is no trace is not kept. No lock
+-- is waited for longer than the caller waits for the answer: a claim that comes through when nobody
+-- listens would burn a try.
 -- What is paused or at its limit stays as it is (pauses.sql, limits.sql); where nothing is, a claim
 -- reads nothing for it but that no pause is there.
 -- Names between at signs stand for what differs by table: see functions/install/render.py.
 drop function if exists unstuck.tasks_claim(text, text, jsonb, uuid, boolean, text[]);
+drop function if exists unstuck.tasks_claim(
+  text, text, jsonb, uuid, boolean, text[], boolean
+);
 create or replace function unstuck.tasks_claim(
   p_task text,
   p_worker text,
@@ -3497,7 +3505,8 @@ create or replace function unstuck.tasks_claim(
   p_token uuid default gen_random_uuid(),
   p_again boolean default false,
   p_kinds text[] default null,
-  p_chooses boolean default false
+  p_chooses boolean default false,
+  p_trace text default null
 ) returns jsonb
 language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
 set enable_sort = off  as $$
@@ -3712,7 +3721,7 @@ begin
   end if;
   insert into unstuck.attempts (
     watch, task_id, number, tries, kind, token, worker,
-    started_at, beat_at, lease, lease_until, deadline_at, checkpoint
+    started_at, beat_at, lease, lease_until, deadline_at, trace, checkpoint
   )
   select
     'tasks',
@@ -3728,6 +3737,7 @@ begin
     end,
     v_task.kind, p_token, p_worker,
     v_now, v_now, r.lease, v_now + r.lease, v_now + r.lease + r.run_for,
+    substring(p_trace from '^[0-9a-f]{32}$'),
     -- checkpoints as an older release wrote them: all in one value
     case when v_last.outcome in ('retried', 'released', 'overtaken') then v_last.checkpoint
     else '{}' end
@@ -7081,6 +7091,7 @@ language sql stable as $$
         'number', a.number,
         'tries', a.tries,
         'worker', a.worker,
+        'trace', a.trace,
         'started', extract(epoch from a.started_at),
         'beat', extract(epoch from a.beat_at),
         'beats', a.beats,
