@@ -59,7 +59,7 @@ lint: install
 rivals: .cache/rivals/.installed ## install the libraries that `make bench` compares with
 
 .cache/rivals/.installed: requirements-bench.txt | install
-	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/rivals -r requirements-bench.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target .cache/rivals -r requirements-bench.txt
 	@touch $@
 
 bench: install rivals ## measure ratios against bare SQL, a usual cleanup loop and other libraries: ARGS=g for one part
@@ -69,7 +69,7 @@ board: install .cache/board/.installed .cache/board/node_modules .cache/board-ob
 	@$(PY) -m tests.board $(ARGS)
 
 .cache/board/.installed: requirements-board.txt | install
-	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target .cache/board -r requirements-board.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/board -r requirements-board.txt
 	@touch $@
 
 .cache/board/node_modules: tests/board/package-lock.json
