@@ -65,7 +65,7 @@ rivals: .cache/rivals/.installed ## install the libraries that `make bench` comp
 bench: install rivals ## measure ratios against bare SQL, a usual cleanup loop and other libraries: ARGS=g for one part
 	$(PY) -m tests.bench $(ARGS)
 
-board: install .cache/board/.installed .cache/board/node_modules .cache/board-oban/.installed ## job systems under faults, by their real libraries; writes docs/board.md; takes 15 minutes: ARGS="--only unstuck,pgqueuer --fault freeze"
+board: install postgrest .cache/board/.installed .cache/board/node_modules .cache/board-oban/.installed ## job systems under faults, by their real libraries; writes docs/board.md; takes 15 minutes: ARGS="--only unstuck,pgqueuer --fault freeze"
 	@$(PY) -m tests.board $(ARGS)
 
 .cache/board/.installed: requirements-board.txt | install
