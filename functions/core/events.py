@@ -3,6 +3,7 @@ field names of Cloud Logging. No task id or user id ever becomes a metric label;
 payloads are never logged."""
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,8 @@ DEBUG, INFO, WARNING, ERROR, CRITICAL = "DEBUG", "INFO", "WARNING", "ERROR", "CR
 
 _writing = threading.Lock()
 _encode = json.JSONEncoder(default=str).encode
+_TASK, _DELAY = os.urandom(16).hex(), os.urandom(16).hex()
+"""Stand for a task's id and its delay in the line that is made once for many tasks."""
 
 
 WORDS_OF_OTHERS = {"error", "detail", "evidence", "text"}
@@ -91,6 +94,26 @@ class Event(Record):
         if _TRACEBACK in str(words.get("detail")):
             entry |= {"@type": REPORTED_ERROR, "stack_trace": words["detail"]}
         return _bounded(_about(entry, about or {}))
+
+
+class LinesAlike:
+    """The lines of tasks that differ by `task_id` and `retry_after` alone. All else of a line is
+    made once: then a task's own takes a tenth of the time."""
+
+    def __init__(self, event: Event, values: Mapping[str, Any], level: str | None) -> None:
+        self._event, self._values, self._level = event, values, level
+        self._has_delay = "retry_after" in event.fields
+        line = event.line({**values, "task_id": _TASK, "retry_after": _DELAY}, level)
+        self._pieces = line.split(_TASK)
+
+    def line(self, task_id: str, retry_after: float | None) -> str:
+        line = _encode(task_id)[1:-1].join(self._pieces)
+        if len(line) > LINE_BYTES // 2:  # perhaps it was cut, and the id with it
+            own = {"task_id": task_id, "retry_after": retry_after}
+            return self._event.line({**self._values, **own}, self._level)
+        if not self._has_delay:
+            return line
+        return line.replace(f'"{_DELAY}"', "null" if retry_after is None else repr(retry_after))
 
 
 class _Shown(dict[str, Any]):
@@ -428,8 +451,7 @@ def print_lines(lines: Iterable[str]) -> None:
     handler's process do not pass it. Our lines have the execution's id already."""
     stream = getattr(sys.stdout, "stream", sys.stdout)
     with _writing, file_lock.held(_descriptor(stream)):
-        for line in lines:
-            stream.write(f"{line}\n")
+        stream.write("".join(f"{line}\n" for line in lines))
         stream.flush()
 
 

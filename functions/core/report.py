@@ -1,6 +1,8 @@
 """Reports what became of overdue tasks, whoever rescued them, and pushes those that are pending
 again."""
 
+from typing import Any
+
 from functions.core import events
 from functions.core.answers import Pause, Rescued, RescuedState
 from functions.core.dispatch import Dispatcher, Push, push_all
@@ -21,7 +23,7 @@ def report(dispatcher: Dispatcher | None, watch: Watch, rescued: list[Rescued], 
     """Writes one event for each task. `by` is sweep, status, create or claim. Without a dispatcher
     nothing is pushed: a claim takes the task itself, and a sweep pushes later."""
     if rescued:
-        events.emit_lines([_line(watch, task, by) for task in rescued])
+        events.emit_lines(_lines(watch, rescued, by))
     if dispatcher is not None:
         push_all(dispatcher, pushes_of(watch, rescued))
 
@@ -35,9 +37,19 @@ def pushes_of(watch: Watch, rescued: list[Rescued]) -> list[Push]:
     ]
 
 
-def _line(watch: Watch, task: Rescued, by: str) -> str:
-    event, level = _EVENTS[task.state]
-    return event.line({**vars(task), "watch": watch.name, "by": by}, level)
+def _lines(watch: Watch, rescued: list[Rescued], by: str) -> list[str]:
+    """A mass of tasks mostly ends in a few ways."""
+    lines = []
+    by_end: dict[tuple[Any, ...], events.LinesAlike] = {}
+    for task in rescued:
+        end = (task.state, task.kind, task.reason, task.cause, task.number, task.tries)
+        alike = by_end.get(end)
+        if alike is None:
+            event, level = _EVENTS[task.state]
+            values = {**vars(task), "watch": watch.name, "by": by}
+            alike = by_end[end] = events.LinesAlike(event, values, level)
+        lines.append(alike.line(task.task_id, task.retry_after))
+    return lines
 
 
 _EVENTS = {

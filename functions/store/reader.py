@@ -22,7 +22,11 @@ def read(answer: type[Some], data: Any) -> Some:
         raise _unreadable(answer, f"is {data!r}")
     record = object.__new__(answer)
     fields = vars(record)
-    for name, convert in _converters(answer).items():
+    converters = _converters(answer)
+    if data.keys() == converters.keys():  # of a mass of tasks: a third of the time
+        fields.update(data)
+        converters = _needed[answer]
+    for name, convert in converters.items():
         if name in data:
             fields[name] = convert(data[name]) if convert else data[name]
         elif hasattr(answer, name):
@@ -52,10 +56,13 @@ def _converters(answer: type[Record]) -> dict[str, Callable[[Any], Any] | None]:
         _made[answer] = {
             name: _converter(answer, kind) for name, kind in answer.field_types.items()
         }
+        _needed[answer] = {name: convert for name, convert in _made[answer].items() if convert}
     return _made[answer]
 
 
 _made: dict[type[Record], dict[str, Callable[[Any], Any] | None]] = {}
+_needed: dict[type[Record], dict[str, Callable[[Any], Any] | None]] = {}
+"""Those of the fields that JSON does not have already."""
 
 
 def _converter(answer: type[Record], kind: Any) -> Callable[[Any], Any] | None:
@@ -69,17 +76,19 @@ def _converter(answer: type[Record], kind: Any) -> Callable[[Any], Any] | None:
         return None
     if issubclass(kind, Record):
         return partial(read, kind)
-    return partial(_member, answer, kind) if issubclass(kind, Enum) else None
+    if issubclass(kind, Enum):
+        return partial(_member, answer, kind, {member.value: member for member in kind})
+    return None
 
 
 def _unless_null(convert: Callable[[Any], Any], value: Any) -> Any:
     return None if value is None else convert(value)
 
 
-def _member(answer: type[Record], kind: type[Enum], value: Any) -> Enum:
+def _member(answer: type[Record], kind: type[Enum], members: dict[Any, Enum], value: Any) -> Enum:
     try:
-        return kind(value)
-    except ValueError:
+        return members[value]
+    except (KeyError, TypeError):
         raise _unreadable(answer, f"has {value!r}, which is no {kind.__name__}") from None
 
 

@@ -455,12 +455,15 @@ def _is_weather(error: StoreError) -> bool:
 
 
 def _count(watch: Watch, batch: Batch, counts: Counts) -> None:
-    for task in batch.rescued:
-        counts.requeued += task.state is RescuedState.PENDING
-        counts.failed += task.state is RescuedState.FAILED
-        counts.ended_late = max(counts.ended_late, task.late)
-        if task.cause == Reason.LEASE_LOST and task.state is not RescuedState.OVERTAKEN:
-            counts.dead_workers.append((watch.name, task))
+    states = [task.state for task in batch.rescued]
+    counts.requeued += states.count(RescuedState.PENDING)
+    counts.failed += states.count(RescuedState.FAILED)
+    counts.ended_late = max(counts.ended_late, *(task.late for task in batch.rescued), 0.0)
+    counts.dead_workers += [
+        (watch.name, task)
+        for task in batch.rescued
+        if task.cause == Reason.LEASE_LOST and task.state is not RescuedState.OVERTAKEN
+    ]
     for row in batch.unsweepable:
         counts.unsweepable += 1
         events.emit(events.TASK_UNSWEEPABLE, watch=watch.name, **vars(row))

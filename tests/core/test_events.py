@@ -18,7 +18,7 @@ import pytest
 import responses
 
 from functions.core import events, log_api, trace
-from functions.core.answers import Evidence, Lost
+from functions.core.answers import Evidence, Lost, Rescued, RescuedState
 from functions.core.dispatch import DispatchError, NoDispatch
 from functions.core.events import ALL, Event
 from functions.core.policy import DEFAULT, load
@@ -238,6 +238,24 @@ def test_no_line_is_longer_than_an_entry_may_be(character):
         line = event.line(values, "INFO", {events.LABELS: nested, "x": long})
         assert len(line.encode()) <= events.LINE_BYTES
         assert json.loads(line)["event"] == event.name
+
+
+@pytest.mark.parametrize("state", RescuedState)
+def test_lines_of_a_mass_of_tasks_are_as_each_made_alone(state, capfd):
+    ids = ["a", 'say "hi"', "100 %s {kind}", "\u732b\n\ud83d\ude00", "x" * 150_000]
+    tasks = [
+        Rescued(task_id, kind, number, 2, None, state, "stale", "stale", None, delay, 1.0)
+        for task_id in ids
+        for kind, number, delay in [("image", 1, 0.1), ("image", 1, None), ("{by} \\", 2, 3)]
+    ]
+    report(None, WATCH, tasks, by="sweep")
+    lines = capfd.readouterr().out.splitlines()
+    event = events.ALL[json.loads(lines[0])["event"]]
+    level = json.loads(lines[0])["severity"]
+    assert lines == [
+        event.line({**vars(task), "watch": WATCH.name, "by": "sweep"}, level) for task in tasks
+    ]
+    assert all(len(line) <= events.LINE_BYTES for line in lines)
 
 
 def test_a_line_of_a_request_carries_its_trace():
