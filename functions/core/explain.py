@@ -57,6 +57,15 @@ def span(seconds: float) -> str:
     return " ".join([f"{count}{unit}" for count, unit in units if count][:2]) or "0s"
 
 
+def headline(text: str) -> str:
+    """The line of a longer text that says what went wrong: the last one of a Python traceback, else
+    the first."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    return lines[-1] if any(line.startswith("Traceback (") for line in lines) else lines[0]
+
+
 def _pending(policy: Policy, rule: Rule, status: TaskStatus) -> str:
     attempt, waited = status.attempt, status.waited
     again = ""

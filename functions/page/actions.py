@@ -14,7 +14,7 @@ from functions.entry import request_body
 from functions.entry.fields import task_id_of
 from functions.page import views
 from functions.page.current import link, page, watch
-from functions.page.list_query import FIELDS, read, typed_fields
+from functions.page.list_query import FIELDS, LIST_ONLY, read, typed_fields
 from functions.page.who import log, same_origin
 from functions.store.operate import Refusal, operate
 
@@ -25,8 +25,6 @@ CONFIRMED_TASKS = 10_000
 FIND_TASKS = 500
 """Keys that the database answers at most to one call."""
 EVERY_KIND = "*"
-LIST_ONLY = frozenset({"first", "word", "text", "since", "until"})
-"""Filters that the list knows and `find` does not: an action would be wider than what is shown."""
 UNDO = "undo"
 """Retry, of the tasks that a sweep has failed and nobody has touched since."""
 
@@ -63,6 +61,7 @@ def confirm() -> str:
         most=CONFIRMED_TASKS,
         ids=ids,
         filters=_filters(),
+        shown=_shown_filters(),
         single=len(ids) == 1,
     )
 
@@ -169,6 +168,14 @@ def _ids() -> list[str]:
 
 def _filters() -> dict[str, str]:
     return typed_fields(request.values, (*FIELDS, "sweep_id"))
+
+
+def _shown_filters() -> dict[str, str]:
+    """As people read them: a state by the table's own word."""
+    filters = _filters()
+    if (state := filters.get("state")) in set(State):
+        filters["state"] = " or ".join(watch().texts(State(state))) or state
+    return filters
 
 
 def _filter(action: str) -> dict[str, Any]:

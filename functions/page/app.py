@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask, Response, render_template, request
 
 from functions.core import events
-from functions.core.explain import span
+from functions.core.explain import headline, span
 from functions.core.progress import progress_of
 from functions.core.redact import redacted_text
 from functions.errors import BadRequestError, PolicyError, StoreError
@@ -41,6 +41,7 @@ def create(page: Page) -> Flask:
     app.jinja_env.filters |= {
         "span": _span,
         "brief": brief,
+        "headline": headline,
         "moment": _moment,
         "short": short,
         "progress": progress_of,

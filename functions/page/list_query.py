@@ -23,7 +23,9 @@ SORTED_STATES = ("pending", "completed", "failed", "cancelled")
 STATES = ("stuck", "open", *State, "elsewhere")
 DAYS = {"since": 0, "until": 1}
 """The fields that are times. A day that is named as `until` is meant whole."""
-LABELS = {"elsewhere": "ended outside the ledger"}
+LIST_ONLY = frozenset({"first", "word", "text", "since", "until"})
+"""Filters that the list knows and `find` does not: an action would be wider than what is shown."""
+LABELS = {"elsewhere": "ended without the guard"}
 """Of those states whose name does not say what they are."""
 FIELD_CHARACTERS = 200
 _UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
@@ -64,6 +66,8 @@ def read(arguments: Any, watch: Watch) -> ListQuery:
             typed["state"] = filters["state"] = str(states[0])
         else:
             filters["word"] = filters.pop("state")
+            if len(states) == 1:
+                filters["state"] = str(states[0])
     return ListQuery(typed, filters | bounds, after)
 
 
@@ -90,12 +94,14 @@ def moment_of(text: str, days: int) -> str | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 
-def states_of(watch: Watch) -> list[tuple[str, str]]:
-    """What the list can be filtered by: each name with its label, the table's own word first. The
+def states_of(watches: list[Watch]) -> list[tuple[str, str]]:
+    """What the list can be filtered by: each name with its label, the tables' own word first. The
     words of a state that has several can be chosen too."""
     choices = []
     for name in STATES:
-        words = watch.texts(State(name)) if name in set(State) else []
+        is_state = name in set(State)
+        texts = [watch.texts(State(name)) for watch in watches if is_state]
+        words = list(dict.fromkeys(word for each in texts for word in each))
         label = LABELS.get(name, name)
         choices.append((name, f"{words[0]} ({name})" if words and words != [name] else label))
         if len(words) > 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from functions.core.explain import span
-from functions.store.page_answers import RefusedWrite, TimedAttempt, Timeline
+from functions.store.page_answers import RefusedWrite, TimedAttempt, Timeline, Unguarded
 
 SILENT_CAUSES = frozenset({"lease_lost", "stale"})
 """Causes whose attempt was silent from its last sign of life to its end."""
@@ -44,6 +44,7 @@ class Row:
     `took` is seconds."""
 
     attempt: TimedAttempt | None
+    caption: str = ""
     parts: list[Part] = field(default_factory=list)
     beats: list[float] = field(default_factory=list)
     checkpoints: list[tuple[float, str]] = field(default_factory=list)
@@ -100,6 +101,8 @@ def draw(times: Timeline, *, is_open: bool) -> Drawing:
     begin, now = _begin(times), times.now
     ends = [attempt.ended for attempt in times.attempts if attempt.ended]
     ends += [refusal.at for refusal in times.refusals]
+    if times.unguarded and times.unguarded.ended:
+        ends.append(times.unguarded.ended)
     until = now if is_open or not ends else max(ends)
     lasted = max(until - begin, 0.001)
     axis = Axis(begin, max(until, begin + 0.001), _waits(times, begin, until))
@@ -110,11 +113,29 @@ def draw(times: Timeline, *, is_open: bool) -> Drawing:
         rows.append(_row(attempt, waits_since, now, scale))
         waits_since = attempt.ended or now
     latest = times.attempts[-1] if times.attempts else None
-    if is_open and (latest is None or latest.ended):
+    if times.unguarded:
+        rows.append(_unguarded(times, times.unguarded, until, scale))
+    elif is_open and (latest is None or latest.ended):
         due = (latest.retry_at if latest else None) or times.due
-        rows.append(Row(None, _wait(due, waits_since, now, scale)))
+        rows.append(Row(None, "next attempt", _wait(due, waits_since, now, scale)))
     refusals = [(scale(refusal.at), _refused(refusal)) for refusal in times.refusals]
     return Drawing(rows, _ticks(axis), refusals, lasted, axis.cuts())
+
+
+def _unguarded(times: Timeline, outside: Unguarded, until: float, scale: Scale) -> Row:
+    """The run of a worker that is not ours, as far as the row tells it."""
+    row = Row(None, "without the guard")
+    start = outside.started or until
+    alive = min(until, max(start, outside.ended or outside.alive or until))
+    begin = _begin(times)
+    if begin < start:
+        row.parts += _wait(None, begin, start, scale)
+    if outside.started:
+        row.parts.append(_part("run", start, alive, scale, "at work"))
+    if alive < until:
+        row.parts.append(_part("gap", alive, until, scale, "silent"))
+    row.end = scale(outside.ended) if outside.ended else None
+    return row
 
 
 def _begin(times: Timeline) -> float:
@@ -214,6 +235,10 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
 def _waits(times: Timeline, begin: float, until: float) -> list[tuple[float, float]]:
     """The stretches in which no attempt was at work."""
     waits, free_since = [], begin
+    if times.unguarded:
+        free_since = until
+        if times.unguarded.started and times.unguarded.started > begin:
+            waits.append((begin, times.unguarded.started))
     for attempt in times.attempts:
         if attempt.started > free_since:
             waits.append((free_since, attempt.started))

@@ -10,9 +10,9 @@ from flask import Blueprint, Response, abort, render_template, request
 
 from functions.core import redact
 from functions.core.answers import OverdueCount, Pause, TaskStatus
-from functions.core.explain import explain
+from functions.core.explain import explain, headline
 from functions.core.policy import Watch
-from functions.core.record import plain
+from functions.core.record import plain, replace
 from functions.core.states import ACTIONS, OPEN, Reason, State
 from functions.entry.fields import task_id_of
 from functions.errors import StoreError
@@ -65,10 +65,11 @@ def tasks() -> str:
 
 @blueprint.get("/part/count")
 def count() -> str:
-    """How many tasks the list has in all, as "of 1,234"; nothing where nobody counts."""
+    """How many tasks the list has in all, as "of 1,234"; nothing where nobody counts. What ended in
+    a table that is not our own counts where the ledger has it."""
     state = request.args.get("state", "")
     count = page().store().count(watch(), state) if state in set(State) else None
-    return render_template("_count.html", count=count)
+    return render_template("_count.html", count=count, own=watch().own, ended=state not in OPEN)
 
 
 @blueprint.get("/part/failures")
@@ -257,14 +258,15 @@ def _list() -> dict[str, Any]:
         "can": {state: " ".join(_actions(state)) for state in State},
         "sorts": query.typed.get("state") in list_query.SORTED_STATES and not tables.all_at_once(),
         "counts": query.typed.keys() == {"state"} and not tables.all_at_once(),
-        "acts": not query.typed.keys() & {"q", "text", "since", "until"},
+        "acts": not (query.filter or {}).keys() & list_query.LIST_ONLY,
+        "own": all(watch.own for watch in tables.shown()),
         "filters": query.typed,
         "after": request.args.get("after", ""),
         "searched": any(shown.next and shown.next.searched for shown in pages.values()),
         "actions": _actions((query.filter or {}).get("state")),
         "next_page": next_page,
         "further": further,
-        "states": list_query.states_of(watch()),
+        "states": list_query.states_of(tables.shown()),
         "reasons": list(Reason),
         "refresh": link(
             "part/list", **query.typed, after=request.args.get("after"), passed=before or ""
@@ -314,15 +316,20 @@ def _task(task_id: str) -> dict[str, Any]:
         abort(404, f"There is no task {key} in {watch().table}.")
     times = store.timeline(watch(), key)
     next_step, seconds = _next_step(status)
+    in_short = replace(status, error=headline(status.error) if status.error else None)
+    failure = times.attempts[-1].detail if times.attempts else None
     return {
         "status": status,
-        "explanation": explain(page().policy(), watch(), status),
+        "explanation": explain(page().policy(), watch(), in_short),
+        "failure": failure or (status.error if "\n" in (status.error or "") else None),
+        "label": _label(times.label, watch().rule(status.kind).label),
         "next_step": next_step,
         "next_moment": None if seconds is None else times.now + seconds,
         "actions": _actions(status.state),
         "repeatable": run_again.is_possible(watch(), status.kind),
         "parent": times.parent,
         "drawing": timeline.draw(times, is_open=status.state in OPEN),
+        "unguarded": times.unguarded,
         "attempts": times.attempts[::-1],
         "log_links": _log_links(key, times.attempts),
         "created": times.created,

@@ -220,8 +220,9 @@ end $$;
 -- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), word (of the
 -- table's status), kind, owner, reason, first and last (keys), since and until (times), message
 -- (the shape of a sentence), text (in the sentence or the input; the answer has them then), order
--- (`reverse`, with a state)}, each optional. `p_after`: the `next` of the page before. Answers
--- {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
+-- (`reverse`, with a state)}, each optional. In a table that is not our own, what ended behind the
+-- guard comes last, where a filter asks for it. `p_after`: the `next` of the page before.
+-- Answers {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
 -- No hash and no merge joins: with a small table they would read all of it, and such a plan is kept
 -- while it grows.
 create or replace function unstuck.@watch@_page(
@@ -235,6 +236,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as
 declare
   v_now      constant timestamptz := clock_timestamp();
   v_state    constant text := p_filter ->> 'state';
+  v_ended    constant boolean := coalesce(v_state in ('completed', 'failed', 'cancelled'), false);
   v_filtered constant boolean :=
     p_filter ?| array[
       'kind', 'owner', 'reason', 'first', 'word', 'text', 'message', 'since', 'until'
@@ -247,12 +249,17 @@ declare
     when v_state = 'pending' then array[@section_stuck@, @section_pending@]
     when v_state = 'open' then array[@section_stuck@, @section_running@, @section_pending@]
     when v_state in ('resting', 'elsewhere') then array[@section_by_key@]
-    when v_state in ('completed', 'failed', 'cancelled') then array[@section_ended@]
+    when v_ended then array[@section_ended@]
     else array[@section_stuck@, @section_running@, @section_pending@, @section_ended@]
+  end || case
+    when not @is_own@
+      and (v_ended or v_filtered and v_state is null)
+      and not p_filter ?| array['first', 'reason', 'message']
+    then array[@section_by_key@]
+    else '{}'
   end;
   v_turns   constant jsonb := case
-    when v_sections <> array[@section_ended@] then
-      unstuck.@watch@_turns(v_now, p_rules, 'pending_for')
+    when not v_ended then unstuck.@watch@_turns(v_now, p_rules, 'pending_for')
   end;
   v_limit   constant integer := least(p_limit, 500) + 1;
   v_text    constant text := lower(p_filter ->> 'text');
@@ -283,6 +290,7 @@ begin
       v_id := p_filter ->> 'first';
     end if;
     v_take := case
+      when v_section = @section_by_key@ and (v_ended or v_state is null) then least(v_budget, 1000)
       when v_filtered or v_state in ('running', 'pending') then v_budget
       else v_limit - cardinality(v_ids)
     end;
@@ -302,7 +310,7 @@ begin
       ) s
       join @table@ t on t.@key@ = s.id::@key_type@
       left join lateral (
-        select a.reason, a.number, a.error, a.ended_at
+        select a.reason, a.outcome::text, a.error, a.ended_at
         from unstuck.attempts a
         where a.watch = '@watch@' and a.task_id = s.id
         order by a.number desc
@@ -326,10 +334,11 @@ begin
         )
         and (not p_filter ? 'word' or t.@status@::text = p_filter ->> 'word')
         and case
-          when v_state is null or v_state in ('stuck', 'open') then true
-          when v_state = 'elsewhere' then
-            l.number is null
+          when v_section = @section_by_key@ and v_state is distinct from 'resting' then
+            l.outcome is distinct from @state(t)@
             and (@is_failed(t)@ or @is_cancelled(t)@ or @state(t)@ = 'completed')
+            and (not v_ended or @state(t)@ = v_state)
+          when v_state is null or v_state in ('stuck', 'open') then true
           else @state(t)@ = v_state
         end
       order by s.n
@@ -372,6 +381,8 @@ begin
       'progress', d.progress,
       'since', extract(epoch from unstuck.finite(d.since)),
       'age', extract(epoch from v_now - unstuck.finite(d.since)),
+      'waited', extract(epoch from d.waited),
+      'took', extract(epoch from d.took),
       'late', case when d.until <= v_now then
         coalesce(extract(epoch from v_now - unstuck.finite(d.until)), 0)
       end
@@ -396,8 +407,17 @@ begin
             case when l.ended_at is null then l.started_at end, @started(t)@, @alive(t)@
           )
           when @is_pending(t)@ then @queued(t)@
-          else coalesce(l.ended_at, @alive(t)@)
+          else coalesce(l.ended_at, @finished(t)@, @alive(t)@)
         end as since,
+        case when l.number = 1 then
+          greatest(l.started_at - unstuck.finite(@queued_bound(t)@), '0')
+        end as waited,
+        case when not (@is_running(t)@ or @is_pending(t)@) then
+          case
+            when l.number is null then unstuck.finite(@finished(t)@) - unstuck.finite(@started(t)@)
+            else l.ended_at - l.started_at
+          end
+        end as took,
         case
           when l.number is not null
             and l.ended_at is null

@@ -1,5 +1,5 @@
 -- timeline: all that is known of one task's attempts, to draw them: times in seconds since 1970.
--- The last 50 attempts.
+-- The last 50 attempts. `unguarded`: what the row says of a task that runs, or ended, without one.
 create or replace function unstuck.@watch@_timeline(p_task text) returns jsonb
 language sql stable as $$
   select jsonb_build_object(
@@ -18,6 +18,31 @@ language sql stable as $$
       select @parent(t)@
       from @table@ t
       where t.@key@ = p_task::@key_type@
+    ),
+    'label', (
+      select @label(t)@
+      from @table@ t
+      where t.@key@ = p_task::@key_type@
+    ),
+    'unguarded', (
+      select jsonb_build_object(
+        'started', extract(epoch from unstuck.finite(@started(t)@)),
+        'alive', extract(epoch from unstuck.finite(@alive(t)@)),
+        'ended', case when not @is_running(t)@ then
+          extract(epoch from unstuck.finite(coalesce(@finished(t)@, @alive(t)@)))
+        end
+      )
+      from @table@ t
+      where t.@key@ = p_task::@key_type@
+        and (
+          @is_running(t)@
+          or @is_failed(t)@
+          or @is_cancelled(t)@
+          or @state(t)@ = 'completed'
+        )
+        and not exists (
+          select from unstuck.attempts a where a.watch = '@watch@' and a.task_id = p_task
+        )
     ),
     'attempts', coalesce((
       select jsonb_agg(jsonb_build_object(

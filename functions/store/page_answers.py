@@ -12,7 +12,8 @@ class ListedTask(Record):
     """A row of the list. `word` is the table's own word for `state`, `number` its latest attempt,
     `since` when it came into its state and `age` how long that is, `late` for how long it is stuck;
     None: it is not. `label` tells a person which task it is. `searched`: its input as text, where a
-    text was searched for."""
+    text was searched for. `waited`: for a worker, before its only attempt; `took`: the attempt that
+    ended it."""
 
     task_id: str
     state: State | None
@@ -29,6 +30,8 @@ class ListedTask(Record):
     since: float | None = None
     label: str | None = None
     searched: str | None = None
+    waited: float | None = None
+    took: float | None = None
 
 
 class Place(Record):
@@ -163,8 +166,17 @@ class RefusedWrite(Record):
     writer: str | None
 
 
+class Unguarded(Record):
+    """When a task that has no attempt started, showed life and ended, as its row says it."""
+
+    started: float | None
+    alive: float | None
+    ended: float | None
+
+
 class Timeline(Record):
-    """`due`: when the task may start, if it is pending. `parent`: the task that it repeats."""
+    """`due`: when the task may start, if it is pending. `parent`: the task that it repeats.
+    `label` tells a person which task it is."""
 
     now: float
     created: float | None
@@ -172,6 +184,8 @@ class Timeline(Record):
     attempts: list[TimedAttempt]
     refusals: list[RefusedWrite]
     parent: str | None = None
+    label: str | None = None
+    unguarded: Unguarded | None = None
 
 
 class Payload(Record):

@@ -66,11 +66,16 @@ def row_ids(text: str) -> list[str]:
 
 
 @contextmanager
-def served(postgres: Any, folder: Path, change: Any = lambda text: text) -> Iterator[Here]:
-    """With the default policy, changed by a function of its text."""
+def served(
+    postgres: Any, folder: Path, change: Any = lambda text: text, before: str = "select"
+) -> Iterator[Here]:
+    """With the default policy, changed by a function of its text. `before` is run before anything
+    of ours is installed."""
     policy = folder / "policy.yaml"
     policy.write_text(change(DEFAULT.read_text(encoding="utf-8")), encoding="utf-8")
     with copied(postgres, None) as dsn:
+        with psycopg.connect(dsn) as connection:
+            connection.execute(before.encode())
         migrate(dsn, parse(policy.read_text(encoding="utf-8"), str(policy)))
         here = Here(dsn, policy)
         yield here

@@ -105,7 +105,7 @@ def test_the_list_takes_the_word_of_the_table_and_our_state(deployed):
     ("state", "expected"),
     [
         ("failed", {"state": "failed"}),
-        ("errored", {"word": "errored"}),
+        ("errored", {"state": "failed", "word": "errored"}),
         ("processing", {"state": "running"}),
         ("running", {"state": "running"}),
         ("nonsense", None),
@@ -113,7 +113,7 @@ def test_the_list_takes_the_word_of_the_table_and_our_state(deployed):
 )
 def test_a_word_of_a_state_that_has_several_means_that_word_alone(watch, state, expected):
     assert list_query.read({"state": state}, watch).filter == expected
-    choices = dict(list_query.states_of(watch))
+    choices = dict(list_query.states_of([watch]))
     assert choices["failed"] == "failed: failed, errored"
     assert choices["errored"] == "only errored"
 

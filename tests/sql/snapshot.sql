@@ -6567,8 +6567,9 @@ end $$;
 -- One page of the list. `p_filter`: {state (one of six, or stuck, open, elsewhere), word (of the
 -- table's status), kind, owner, reason, first and last (keys), since and until (times), message
 -- (the shape of a sentence), text (in the sentence or the input; the answer has them then), order
--- (`reverse`, with a state)}, each optional. `p_after`: the `next` of the page before. Answers
--- {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
+-- (`reverse`, with a state)}, each optional. In a table that is not our own, what ended behind the
+-- guard comes last, where a filter asks for it. `p_after`: the `next` of the page before.
+-- Answers {tasks, next}; a `next` with `searched` goes on behind the rows that were looked at.
 -- No hash and no merge joins: with a small table they would read all of it, and such a plan is kept
 -- while it grows.
 create or replace function unstuck.tasks_page(
@@ -6582,6 +6583,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as
 declare
   v_now      constant timestamptz := clock_timestamp();
   v_state    constant text := p_filter ->> 'state';
+  v_ended    constant boolean := coalesce(v_state in ('completed', 'failed', 'cancelled'), false);
   v_filtered constant boolean :=
     p_filter ?| array[
       'kind', 'owner', 'reason', 'first', 'word', 'text', 'message', 'since', 'until'
@@ -6594,12 +6596,17 @@ declare
     when v_state = 'pending' then array[0, 2]
     when v_state = 'open' then array[0, 1, 2]
     when v_state in ('resting', 'elsewhere') then array[4]
-    when v_state in ('completed', 'failed', 'cancelled') then array[3]
+    when v_ended then array[3]
     else array[0, 1, 2, 3]
+  end || case
+    when not true
+      and (v_ended or v_filtered and v_state is null)
+      and not p_filter ?| array['first', 'reason', 'message']
+    then array[4]
+    else '{}'
   end;
   v_turns   constant jsonb := case
-    when v_sections <> array[3] then
-      unstuck.tasks_turns(v_now, p_rules, 'pending_for')
+    when not v_ended then unstuck.tasks_turns(v_now, p_rules, 'pending_for')
   end;
   v_limit   constant integer := least(p_limit, 500) + 1;
   v_text    constant text := lower(p_filter ->> 'text');
@@ -6630,6 +6637,7 @@ begin
       v_id := p_filter ->> 'first';
     end if;
     v_take := case
+      when v_section = 4 and (v_ended or v_state is null) then least(v_budget, 1000)
       when v_filtered or v_state in ('running', 'pending') then v_budget
       else v_limit - cardinality(v_ids)
     end;
@@ -6649,7 +6657,7 @@ begin
       ) s
       join "public"."tasks" t on t."id" = s.id::uuid
       left join lateral (
-        select a.reason, a.number, a.error, a.ended_at
+        select a.reason, a.outcome::text, a.error, a.ended_at
         from unstuck.attempts a
         where a.watch = 'tasks' and a.task_id = s.id
         order by a.number desc
@@ -6673,10 +6681,11 @@ begin
         )
         and (not p_filter ? 'word' or t."status"::text = p_filter ->> 'word')
         and case
-          when v_state is null or v_state in ('stuck', 'open') then true
-          when v_state = 'elsewhere' then
-            l.number is null
+          when v_section = 4 and v_state is distinct from 'resting' then
+            l.outcome is distinct from case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
             and (t."status" = 'failed' or t."status" = 'cancelled' or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'completed')
+            and (not v_ended or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state)
+          when v_state is null or v_state in ('stuck', 'open') then true
           else case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state
         end
       order by s.n
@@ -6719,6 +6728,8 @@ begin
       'progress', d.progress,
       'since', extract(epoch from unstuck.finite(d.since)),
       'age', extract(epoch from v_now - unstuck.finite(d.since)),
+      'waited', extract(epoch from d.waited),
+      'took', extract(epoch from d.took),
       'late', case when d.until <= v_now then
         coalesce(extract(epoch from v_now - unstuck.finite(d.until)), 0)
       end
@@ -6743,8 +6754,17 @@ begin
             case when l.ended_at is null then l.started_at end, t."started_at", t."updated_at"
           )
           when t."status" = 'pending' then t."scheduled_at"
-          else coalesce(l.ended_at, t."updated_at")
+          else coalesce(l.ended_at, t."finished_at", t."updated_at")
         end as since,
+        case when l.number = 1 then
+          greatest(l.started_at - unstuck.finite(t."scheduled_at"), '0')
+        end as waited,
+        case when not (t."status" = 'processing' or t."status" = 'pending') then
+          case
+            when l.number is null then unstuck.finite(t."finished_at") - unstuck.finite(t."started_at")
+            else l.ended_at - l.started_at
+          end
+        end as took,
         case
           when l.number is not null
             and l.ended_at is null
@@ -7066,7 +7086,7 @@ begin
 end $$;
 
 -- timeline: all that is known of one task's attempts, to draw them: times in seconds since 1970.
--- The last 50 attempts.
+-- The last 50 attempts. `unguarded`: what the row says of a task that runs, or ended, without one.
 create or replace function unstuck.tasks_timeline(p_task text) returns jsonb
 language sql stable as $$
   select jsonb_build_object(
@@ -7085,6 +7105,31 @@ language sql stable as $$
       select t.metadata ->> 'parent'
       from "public"."tasks" t
       where t."id" = p_task::uuid
+    ),
+    'label', (
+      select left(null::text, 300)
+      from "public"."tasks" t
+      where t."id" = p_task::uuid
+    ),
+    'unguarded', (
+      select jsonb_build_object(
+        'started', extract(epoch from unstuck.finite(t."started_at")),
+        'alive', extract(epoch from unstuck.finite(t."updated_at")),
+        'ended', case when not t."status" = 'processing' then
+          extract(epoch from unstuck.finite(coalesce(t."finished_at", t."updated_at")))
+        end
+      )
+      from "public"."tasks" t
+      where t."id" = p_task::uuid
+        and (
+          t."status" = 'processing'
+          or t."status" = 'failed'
+          or t."status" = 'cancelled'
+          or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'completed'
+        )
+        and not exists (
+          select from unstuck.attempts a where a.watch = 'tasks' and a.task_id = p_task
+        )
     ),
     'attempts', coalesce((
       select jsonb_agg(jsonb_build_object(

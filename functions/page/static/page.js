@@ -25,7 +25,7 @@
   // Moments in the zone of whoever looks; UTC on hover.
   const showTimes = () => {
     for (const time of document.querySelectorAll("time:not([title])")) {
-      time.title = time.textContent;
+      time.title = `${time.textContent}: a click copies it`;
       time.textContent = new Date(time.dateTime).toLocaleString("sv-SE"); // 2026-11-28 18:29:36
     }
   };
@@ -130,8 +130,12 @@
     }
     showTicks();
   });
-  body.addEventListener("click", (event) => {
+  body.addEventListener("click", async (event) => {
     if (event.target.closest("[data-close]")) dialog.close();
+    const time = event.target.closest("time");
+    if (!time || !navigator.clipboard || getSelection().toString()) return;
+    await navigator.clipboard.writeText(time.dateTime);
+    toast(`Copied ${time.dateTime}`);
   });
   dialog.addEventListener("close", () => {
     dialog.replaceChildren();
