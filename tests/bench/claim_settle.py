@@ -23,6 +23,16 @@ select unstuck.tasks_settle(:job_id, :job_token, 'complete', null,
 """
 PUSHED = OURS.replace("(null,", "((select id from pushed where n = (select nextval('push'))),")
 """As a worker does it that was told which task: Cloud Tasks has picked it, not the database."""
+BARE = """update tasks set status = 'processing', updated_at = clock_timestamp() where id = (
+    select id from tasks where status = 'pending' and scheduled_at <= clock_timestamp()
+    order by priority desc, coalesce(turn, scheduled_at), scheduled_at
+    limit 1 for update skip locked)
+  returning id, set_config('synchronous_commit', 'off', true) \\gset job_
+update tasks set status = 'completed', updated_at = clock_timestamp(),
+  result = '{"url": "https://example.org/cat.png"}' where id = :job_id and status = 'processing';
+"""
+"""The limit: two statements on the same table and its indexes, without triggers, rules, an attempt
+or a check of who holds the task. Its first commit does not wait for the disk, as ours."""
 
 
 def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
@@ -30,6 +40,7 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
     ours = {
         "ours": _ours(server, "queue_ours", OURS, finished, waiting),
         "ours, a pushed task": _ours(server, "queue_pushed", PUSHED, finished, waiting),
+        "two bare UPDATEs": _ours(server, "queue_bare", BARE, finished, waiting),
     }
     rivals = _rivals(server, finished, waiting)
     queues = ours | rivals
@@ -45,7 +56,8 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
         ]
         if rivals:
             better = max(rivals, key=lambda name: middle(found[name]))
-            for name, aim in (("ours", ">= 1.2"), ("ours, a pushed task", "")):
+            aims = {"ours": ">= 1.5"} | dict.fromkeys(ours.keys() - {"ours"}, "")
+            for name, aim in sorted(aims.items()):
                 figures.append(
                     Figure(
                         f"  {name}/{better}, {clients} clients",
@@ -75,6 +87,8 @@ def _ours(server: Postgres, name: str, script: str, finished: int, waiting: int)
             "insert into pushed select n, id from unnest(%s::text[]) with ordinality as p (id, n)",
             (ids,),
         )
+        if script == BARE:
+            connection.execute("alter table tasks disable trigger all")
         settle_down(connection)
     return _queue(dsn, script, {"rules": load().watch().rules_json})
 
