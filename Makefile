@@ -7,7 +7,7 @@ LOCAL  := $(VENV)/.installed-local
 NAME   := $(VENV)/bin/unstuck
 JOBS   ?= 4
 
-.PHONY: alone board applied scale site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
+.PHONY: walk alone board applied scale site interleave chaos hostile credits install dev demo test lint bench snapshot picture docs rivals mutants terraform promtool postgrest typescript axe clean help released
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -85,6 +85,9 @@ board: install postgrest .cache/board/.installed .cache/board/node_modules .cach
 
 interleave: install ## every order of up to three actors on the SQL, and the SQL with faults; takes 15 minutes: ARGS="--no-mutants --only cancel"
 	@$(PY) -m tests.interleave $(ARGS)
+
+walk: install ## follow README, tutorial and how-to pages in a clone, by their own commands; takes minutes
+	@$(PY) -m tests.walk
 
 chaos: install ## tasks in bad weather, drawn from a seed; 0 violations is the promise: ARGS="--tasks=10000 --seed 7 --through pgbouncer --json"
 	@$(PY) -m tests.chaos $(ARGS)

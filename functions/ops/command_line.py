@@ -5,7 +5,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from functions import __version__
 from functions.entry.app import App
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         parser().print_help()
         return FINE
-    options = parser().parse_args(words)
+    options = _options(words)
     try:
         options.app = App()
         with contextlib.ExitStack() as options.closing:  # what the command opens, such as a store
@@ -64,6 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    """What the words mean. Only the module of their command is imported, unless they are wrong."""
+    if words[0] in NAMES:
+        options, unknown = parser([words[0]]).parse_known_args(words)
+        if not unknown:
+            return options
+    return parser().parse_args(words)
+
+
 def _print_store_error(error: StoreError) -> int:
     """Prints what the database answered, with the next step. Returns the exit code."""
     if error.code in _ADVICE:
@@ -78,18 +87,18 @@ def _print_store_error(error: StoreError) -> int:
     return print_message(str(error), ERROR)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all commands. Besides the options of its command, what it parses has `run`, the
-    function of the command, and for `completion` this parser and those of the commands by name."""
+def parser(names: Iterable[str] = NAMES) -> argparse.ArgumentParser:
+    """The parser of these commands. Besides the options of its command, what it parses has `run`,
+    the function of the command, and `commands`, those of the commands by name."""
     root = CommandParser(prog=PROGRAM, description="Unstuck: no task stays stuck.")
     root.add_argument("--version", action="version", version=f"Unstuck {__version__}")
     subparsers = root.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for name in NAMES:
+    for name in names:
         module = importlib.import_module(f"functions.ops.commands.{name}")
         command = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
         module.arguments(command)
         command.set_defaults(run=module.run, json_keys=module.JSON)
-    root.set_defaults(parser=root, commands=subparsers.choices)
+    root.set_defaults(commands=subparsers.choices)
     return root
 
 

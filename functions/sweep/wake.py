@@ -27,9 +27,13 @@ class Woken(Record):
 def wake(store: Store, dispatcher: Dispatcher, watch: Watch, ended: Sequence[Pause]) -> Woken:
     """Pushes the oldest tasks of the kinds whose pauses have ended. Raises nothing: the pauses are
     over, and the sweep pushes what was not."""
-    if not ended or not pushes(dispatcher):
+    return wake_kinds(store, dispatcher, watch, {pause.kind for pause in ended})
+
+
+def wake_kinds(store: Store, dispatcher: Dispatcher, watch: Watch, kinds: set[str]) -> Woken:
+    """Pushes the oldest tasks of these kinds; "*" means all. Raises nothing."""
+    if not kinds or not pushes(dispatcher):
         return Woken()
-    kinds = {pause.kind for pause in ended}
     try:
         waiting = store.redispatch(_at_once(watch, kinds), MAX_WAKES)
     except StoreError as error:

@@ -3,10 +3,10 @@ somewhere."""
 
 import ast
 import importlib
+import json
 import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from functions.ops.reference import DOCS
 from functions.ops.reference import PAGES as MADE
 from functions.ops.reference.reasons import OUTCOMES, REASONS, STATES
 from functions.ops.reference.settings import described
-from tests.docs.pages import PAGES, ROOT, Block, blocks, commands_in, database_of, links, name
+from tests.docs.following import follow
+from tests.docs.pages import PAGES, READ_BY_NEW_USERS, ROOT, Block, blocks, commands_in, links, name
 
-RUN = sorted({block.page for page in PAGES for block in blocks(page, "sh") if block.runs})
+RUN = sorted({block.page for page in PAGES for block in blocks(page, "sh", "sql") if block.runs})
 TARGETS = set(
     re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 )
+COMMAND = r"\s*(\.venv/bin/)?(unstuck|make|pipx|uvx|curl|pip|python3?) "
 SERVED = {ROOT / "docs" / "tutorial.md"}
 """Pages that need the local server: test_tutorial.py."""
 
@@ -76,31 +78,28 @@ def test_links_lead_to_files_that_are_there(page: Path):
 
 @pytest.mark.parametrize("page", [page for page in RUN if page not in SERVED], ids=name)
 def test_the_commands_of_a_page_work_one_after_the_other(page: Path, database: str, tmp_path: Path):
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(database_of(page).encode() or b"select 1")
     policy = tmp_path / "policy.yaml"
     policy.write_text(DEFAULT.read_text(encoding="utf-8"), encoding="utf-8")
     env = {**os.environ, "DATABASE_URL": database, "UNSTUCK_POLICY": str(policy), "NO_COLOR": "1"}
     env["PATH"] = os.pathsep.join([commands_in(tmp_path), env["PATH"]])
-    for block in blocks(page, "sh"):
-        if block.runs:
-            run(block, env)
+    for _ in follow(page, database, env, tmp_path):
+        pass
 
 
-def run(block: Block, env: dict[str, str]) -> str:
-    done = subprocess.run(
-        ["bash", "-c", f"set -e\n{block.text}"],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode in block.exit_codes, f"{block.text}\n{output}"
-    assert block.shown in output, f"{block.text}\n{output}"
-    return output
+@pytest.mark.parametrize("page", READ_BY_NEW_USERS, ids=name)
+def test_each_block_is_run_or_says_why_not(page: Path):
+    """Python and JavaScript: test_snippets.py; yaml: below; files of other programs:
+    test_elsewhere.py; a drawing has no language."""
+    for block in blocks(page):
+        if block.language in {"sh", "sql"}:
+            assert block.comment != "not run:", block.text
+        elif block.language == "":
+            lines = block.text.splitlines()
+            assert [line for line in lines if re.match(COMMAND, line)] == [], block.text
+        elif block.language == "json":
+            json.loads(block.text)
+        else:
+            assert block.language in {"python", "js", "yaml", "yml", "ini"}, block.text
 
 
 def calls() -> list[tuple[str, str]]:
@@ -170,6 +169,7 @@ def test_yaml_in_the_docs_is_taken_by_the_policy(block: Block):
             policy[key] = {**policy[key], **value}
         elif key in {
             "hooks",
+            "marks",
             "optional",
             "notify",
             "limits",

@@ -21,10 +21,11 @@ import pytest
 from functions import __version__
 from functions.core.policy import DEFAULT, load, parse
 from functions.errors import StoreError
-from functions.ops.cli import selection, target
+from functions.ops.cli import out, selection, target
 from functions.ops.command_line import commands, main
 from functions.ops.commands import NAMES
 from functions.ops.postgres.embedded import free_port
+from functions.ops.reference import commands as reference
 from functions.store import Store
 from functions.store.postgres import PostgresStore
 from tests.missing import missing
@@ -778,3 +779,24 @@ def test_a_pause_of_a_kind_that_nobody_knows_says_so_and_how_to_end_it(world: Wo
     assert world("resume", "it's imgae").out == "resumed: tasks it's imgae\n"
     world.task(kind="odd")
     assert world("pause", "odd").err == ""
+
+
+def test_the_database_of_dev_goes_by_the_clocks_of_dev(world, tmp_path, monkeypatch):
+    text = DEFAULT.read_text(encoding="utf-8").replace("every: 60s ", "every: 5s ")
+    (tmp_path / "policy.yaml").write_text(text.replace("budget: 45s", "budget: 4s"))
+    (tmp_path / "dsn").write_text(world.dsn)
+    monkeypatch.setattr(target, "DATA", tmp_path)
+    task = world.old()
+    assert "the next sweep, within 5s," in world("explain", task).out
+    monkeypatch.setenv("UNSTUCK_POLICY", str(DEFAULT))
+    assert "the next sweep, within 1m," in world("explain", task).out
+
+
+def test_every_exit_code_is_described():
+    names = ("FINE", "ERROR", "USAGE", "FOUND", "UNREACHABLE", "UNKNOWN", "INTERRUPTED")
+    assert [code for code, _ in reference.CODES] == [getattr(out, name) for name in names]
+
+
+def test_a_pause_for_no_time_is_a_wrong_option(world):
+    ran = world("pause", "image", "--for", "0s")
+    assert (ran.code, "above 0" in ran.err) == (2, True)

@@ -117,6 +117,21 @@ def test_a_task_is_done_by_a_push_to_the_same_port(dev):
     )
 
 
+def test_what_was_not_delivered_when_a_server_ended_is_pushed_at_its_next_start(dev):
+    """The tick is far away, and the task was created without a push."""
+    with psycopg.connect(dsn_of(dev), autocommit=True) as connection:
+        row = connection.execute(
+            "insert into public.tasks (kind, input) values ('selection', '{}') returning id"
+        ).fetchone()
+        servers = psutil.Process(dev.process.pid).children()
+        [front] = [each for each in servers if "front" in each.cmdline()]
+        front.kill()
+        status = "select status from public.tasks where id = %s"
+        eventually(
+            lambda: connection.execute(status, row).fetchone() != ("pending",), 60, "it waits"
+        )
+
+
 def test_a_killed_worker_makes_its_task_stuck_and_the_sweep_rescues_it(dev, tab):
     tab.goto(dev.url)
     task = at_work(dev, tab, "rain on a tin roof [slow 12]")

@@ -1007,7 +1007,15 @@ create or replace function unstuck.pause(
   p_seconds double precision,
   p_who text,
   p_why text default null
-) returns jsonb language sql as $$
+) returns jsonb language plpgsql as $$
+declare
+  v_pause unstuck.pauses;
+begin
+  if p_seconds <= 0 then
+    raise exception 'a pause of % s would be over at once', p_seconds
+      using errcode = 'invalid_parameter_value',
+        hint = 'Give a time above 0, or null: until somebody resumes it.';
+  end if;
   insert into unstuck.pauses as p (watch, kind, until, who, why)
   values (p_watch, p_kind, clock_timestamp() + make_interval(secs => p_seconds), p_who, p_why)
   on conflict (watch, kind) where ended_at is null do update
@@ -1017,8 +1025,9 @@ create or replace function unstuck.pause(
       breaker = null,
       probe = null,
       told = 0
-  returning unstuck.shown(p)
-$$;
+  returning p.* into v_pause;
+  return unstuck.shown(v_pause);
+end $$;
 
 -- A pause has ended: what waited through it looks older than it is. As for the clock, a mark beside
 -- the pauses says so, which the first claim that has no use for it any more takes away.

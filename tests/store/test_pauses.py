@@ -5,6 +5,7 @@ import pytest
 
 from functions.core.policy import Watch
 from functions.core.record import replace
+from functions.errors import StoreError
 from functions.store.postgres import PostgresStore
 from tests.sql import pass_time
 from tests.store.steps import (
@@ -62,6 +63,12 @@ class TestPause:
         pause = store.pause(tasks, "image", "bob", "we move", None)
         assert (pause.who, pause.why, pause.left) == ("bob", "we move", None)
         assert 50 <= pause.age < 50 + A_MOMENT
+
+    @pytest.mark.parametrize("seconds", [0.0, -60.0])
+    def test_a_pause_that_would_be_over_at_once_is_refused(self, store, tasks, seconds):
+        with pytest.raises(StoreError, match="would be over at once"):
+            store.pause(tasks, "image", "ada", None, seconds)
+        assert store.pauses([tasks.name]) == []
 
     def test_pauses_that_overlap_count_once(self, store, db, tasks):
         task_id = created(store, tasks, "image")

@@ -18,10 +18,12 @@ from functions.ops.doctor.pg_cron import cron
 from functions.ops.postgres.embedded import Postgres
 from functions.sweep import notify
 from tests.conftest import copied
+from tests.docs.pages import ROOT, blocks
 from tests.sql import install_clock, pass_time
 from tests.supabase import alone, pg_net
 from tests.supabase.stack import bootstrap
 
+PAGE = ROOT / "docs" / "how-to" / "supabase.md"
 Db = psycopg.Connection[Any]
 RULES = json.loads(load().watch().rules_json)
 SECRET = "a secret that both know"
@@ -116,6 +118,13 @@ def test_a_stuck_task_is_ended_and_told_in_one_run_with_a_signature(db, receiver
     assert told["text"] == "1 task failed:\n1 x film of tasks: stale"
     assert minute(db) == 0
     assert db.execute("select outcome from unstuck.outbox").fetchall() == [("sent",)]
+
+
+def test_the_addresses_of_the_how_to_page_are_taken(db):
+    [text] = [each.text for each in blocks(PAGE, "sql") if "notify_to" in each.text]
+    db.execute(text.encode())
+    rows = db.execute("select name from unstuck.addresses order by name").fetchall()
+    assert [name for (name,) in rows] == ["callback", "default", "ping", "worker"]
 
 
 def test_without_an_address_nothing_is_kept_and_nothing_fails(db):

@@ -3,16 +3,20 @@ asking."""
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from functions.errors import StoreError
+from functions.ops import STARTED
 from functions.ops.cli.out import print_message
 from functions.store import Store
 from functions.store.verbs import CANCELLED
 
 SLOW_SECONDS = 1.0
 """So long nothing is said: most answers come sooner."""
+LEAST_SECONDS = 0.4
+"""So long the first call may take where the start took longer, on a busy machine."""
 READ_ONLY = "25006"
 """The SQLSTATE of a write to a server, or in a session, that only reads."""
 STAYS = {CANCELLED, READ_ONLY}
@@ -20,13 +24,15 @@ STAYS = {CANCELLED, READ_ONLY}
 
 
 @contextlib.contextmanager
-def said_when_slow() -> Iterator[None]:
-    """Says once that the database has not answered yet."""
+def said_when_slow(*, is_first: bool = True) -> Iterator[None]:
+    """Says once that the database has not answered yet. `is_first`: nothing was asked before, so
+    that whoever waits has waited for the start too."""
     text = (
         "The database has not answered yet; it is asked on for some seconds, and Ctrl-C ends that. "
         "A wrong host, a firewall or a held lock look like this."
     )
-    timer = threading.Timer(SLOW_SECONDS, print_message, [text])
+    waited = time.monotonic() - STARTED if is_first else 0.0
+    timer = threading.Timer(max(LEAST_SECONDS, SLOW_SECONDS - waited), print_message, [text])
     timer.daemon = True
     timer.start()
     try:
@@ -45,11 +51,16 @@ class TalkingStore(Store):
         self._has_answered, self._said = False, set[str]()
 
     def call(self, function: str, arguments: dict[str, Any], timeout: float) -> Any:
-        with contextlib.nullcontext() if self._said else said_when_slow():
+        with self._patience():
             answer = self._store.call(function, arguments, timeout)
         self._has_answered = True
         self._said.clear()
         return answer
+
+    def _patience(self) -> contextlib.AbstractContextManager[None]:
+        if self._said:
+            return contextlib.nullcontext()
+        return said_when_slow(is_first=not self._has_answered)
 
     def _asks_again(self, error: StoreError) -> bool:
         if not error.retryable:

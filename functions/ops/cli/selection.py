@@ -50,6 +50,14 @@ def seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
+def length(text: str) -> float:
+    """A time above 0, in seconds. Raises argparse.ArgumentTypeError."""
+    try:
+        return durations.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
 def positive(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text[:19]) <= _MAX_COUNT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_MAX_COUNT}")

@@ -11,6 +11,7 @@ from functions.core.policy import Policy, Watch, load
 from functions.errors import PolicyError, StoreError
 from functions.ops.cli.out import print_message
 from functions.ops.cli.patience import TalkingStore
+from functions.ops.dev import DATA, POLICY_FILE
 from functions.store import Store
 from functions.store.dsn import readable
 from functions.store.postgres import PostgresStore
@@ -69,7 +70,7 @@ def add_word(parser: argparse.ArgumentParser) -> None:
 def target(options: argparse.Namespace) -> Target:
     """Opens the store that the options name; it is closed when the command ends. Raises
     PolicyError, since what is wrong stands in the options."""
-    policy, store = load(), _store(options)
+    policy, store = load(_policy_of_dev(options)), _store(options)
     options.closing.callback(store.close)
     store = TalkingStore(store, goes_on=options.command == "work" and not options.once)
     try:
@@ -80,6 +81,18 @@ def target(options: argparse.Namespace) -> Target:
             f"No watch is called {options.name!r}. There are: {names}. Give one with --in."
         ) from None
     return Target(store, policy, watch)
+
+
+def _policy_of_dev(options: argparse.Namespace) -> str | None:
+    """The file by which `dev` runs, where this is its database: its clocks are shorter. None for
+    that of the environment."""
+    try:
+        is_its = options.dsn == (DATA / "dsn").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    if not is_its or options.app.settings.policy:
+        return None
+    return str(DATA / POLICY_FILE)
 
 
 def again(options: argparse.Namespace) -> str:

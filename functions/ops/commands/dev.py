@@ -59,7 +59,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from functions.ops.dev.run import DATA, DevError, Options
+    from functions.ops.dev import DATA
+    from functions.ops.dev.run import DevError, Options
     from functions.ops.dev.run import run as serve
     from functions.ops.inspect.session import connect
     from functions.ops.postgres.embedded import PostgresError

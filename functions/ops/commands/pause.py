@@ -28,7 +28,7 @@ EVERY_KIND = "*"
 def arguments(parser: argparse.ArgumentParser) -> None:
     scope(parser)
     parser.add_argument(
-        "--for", dest="time", type=selection.seconds, help="30m, 2h, ... (default: until `resume`)"
+        "--for", dest="time", type=selection.length, help="30m, 2h, ... (default: until `resume`)"
     )
     parser.add_argument("--why", help="a sentence for whoever meets the pause")
     target.arguments(parser)

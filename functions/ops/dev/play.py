@@ -17,6 +17,7 @@ from functions.ops.local.samples import PROMPTS, selection_input
 from functions.page.current import page, watch
 from functions.store import Store
 from functions.store.page_answers import TimedAttempt
+from functions.sweep.wake import EVERY_KIND, wake_kinds
 
 SAMPLES = {
     "slow": "an image that takes a minute",
@@ -79,6 +80,14 @@ def blueprint(workers: int) -> Blueprint:
         task_ids = create(app.store, app.dispatcher, watch(), name, seed, int(count))
         text = f"created {len(task_ids)}"
         return render_template("dev_done.html", text=text, task_id=task_ids[0])
+
+    @buttons.post("/push")
+    def push_again() -> dict[str, int]:
+        """For `dev` after a start: the pushes of the servers before went with them."""
+        app = page().app
+        watches = app.policy.watches.values()
+        woken = [wake_kinds(app.store, app.dispatcher, each, {EVERY_KIND}) for each in watches]
+        return {"pushed": sum(each.pushed for each in woken)}
 
     @buttons.post("/<any(kill, freeze, wake):action>/<path:task_id>")
     def strike(action: str, task_id: str) -> str:

@@ -23,6 +23,7 @@ import yaml
 
 from functions.core.policy import DEFAULT, load, parse
 from functions.core.visible import visible
+from functions.ops.dev import POLICY_FILE
 from functions.ops.dev.serve import READY
 from functions.ops.dev.sources import Sources
 from functions.ops.local.processes import session
@@ -31,7 +32,6 @@ from functions.ops.local.servers import ROOT, Tick, users_unchecked
 if TYPE_CHECKING:
     from functions.ops.postgres.embedded import Postgres
 
-DATA = ROOT / ".cache" / "dev"
 HOST = "127.0.0.1"
 STOP_SECONDS = 9.0
 """How long a server may take to release its tasks."""
@@ -78,6 +78,7 @@ def run(options: Options) -> int:
         if options.dsn is None or options.apply:
             _migrate(env, started)
         servers.wait(stopped)
+        servers.push_what_waits()
         if options.dsn is None and options.samples:
             _create_samples(env)
         if options.dsn is None or options.apply:
@@ -133,7 +134,7 @@ def _own_database(
     """The environment of the servers, with that database and an image provider."""
     from functions.ops.local.provider import Provider
 
-    policy = options.data / "policy.yaml"
+    policy = options.data / POLICY_FILE
     policy.write_text(policy_text(options.sweep_every), encoding="utf-8")
     env = {"DATABASE_URL": database.dsn(), "UNSTUCK_POLICY": str(policy)}
     if "IMAGE_PROVIDER_URL" not in os.environ:
@@ -208,14 +209,13 @@ def _serve_until(
             servers.stop()
             if options.dsn is None:
                 _migrate_again(options, env)
-            servers.start()
-            servers.wait(stopped)
+            servers.start_again(stopped)
             _say("ready")
         elif servers.ended():
             _say("a server has ended; starting it again")
             servers.stop()
             stopped.wait(1.0)
-            servers.start()
+            servers.start_again(stopped)
 
 
 def _migrate_again(options: Options, env: dict[str, str]) -> None:
@@ -266,6 +266,11 @@ class Servers:
         )
         self._running = [front, workers]
 
+    def start_again(self, stopped: threading.Event) -> None:
+        self.start()
+        self.wait(stopped)
+        self.push_what_waits()
+
     def wait(self, stopped: threading.Event, limit: float = 30.0) -> None:
         """Until all serve. A server that does not start has printed why; a change of its code
         starts it again."""
@@ -274,6 +279,16 @@ class Servers:
             while not self._ready.acquire(timeout=0.05):
                 if stopped.is_set() or self.ended() or time.monotonic() > until:
                     return
+
+    def push_what_waits(self) -> None:
+        """What the servers before had not delivered went with them."""
+        if self.front:
+            return
+        import requests
+
+        address = _url(self.outer)
+        with contextlib.suppress(requests.RequestException):  # then the sweep does it, later
+            requests.post(f"{address}/play/push", headers={"Origin": address}, timeout=10)
 
     def ended(self) -> bool:
         return any(server.poll() is not None for server in self._running)

@@ -10,6 +10,7 @@ CODES = (
     (2, "usage: an option, the policy or the DSN is wrong"),
     (3, "found: stuck tasks (`check`), missing steps (`migrate`), what breaks (`doctor`)"),
     (4, "the database, or Google Cloud, cannot be reached"),
+    (5, "unknown: `check` cannot say whether something is stuck"),
     (130, "interrupted by Ctrl-C"),
 )
 

@@ -1,7 +1,10 @@
 """Whoever waits for a database reads why, long before the command gives up."""
 
 import socket
+import subprocess
+import sys
 import time
+from threading import Timer
 
 import psycopg
 import pytest
@@ -19,6 +22,32 @@ SLOW_SECONDS = patience.SLOW_SECONDS
 
 def test_nobody_waits_for_two_seconds_without_a_word():
     assert SLOW_SECONDS < 2
+
+
+@pytest.mark.parametrize(
+    ("is_first", "started", "limit"), [(True, 0.4, 0.6), (True, 30.0, 0.4), (False, 30.0, 1.0)]
+)
+def test_the_time_of_a_slow_start_counts_for_whoever_waits(is_first, started, limit, monkeypatch):
+    limits = []
+    monkeypatch.setattr(patience, "SLOW_SECONDS", SLOW_SECONDS)
+    monkeypatch.setattr(patience, "STARTED", 100.0)
+    monkeypatch.setattr(patience.time, "monotonic", lambda: 100.0 + started)
+    monkeypatch.setattr(
+        patience.threading, "Timer", lambda seconds, *_: limits.append(seconds) or Timer(600, int)
+    )
+    with patience.said_when_slow(is_first=is_first):
+        pass
+    assert limits == [pytest.approx(limit)]
+
+
+def test_a_command_imports_no_other():
+    code = (
+        "import sys; from functions.ops import command_line; "
+        "command_line._options(['explain', '1']); "
+        "print([name for name in sys.modules if name.startswith('functions.ops.commands.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['functions.ops.commands.explain']\n"
 
 
 @pytest.fixture
