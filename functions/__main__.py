@@ -26,7 +26,7 @@ def run() -> int:
         return _refuse(f"{sys.executable} has no package {package}.", _what_installs(sys.argv[1:]))
 
 
-def _what_installs(words: list[str]) -> str:
+def _what_installs(words: "list[str]") -> str:  # an older Python evaluates it otherwise
     """The next command where a package is missing, by where the code lies: in a checkout, with its
     own Python or without, or among installed packages. `words`: of the command that was asked."""
     venv = ROOT / ".venv"

@@ -394,7 +394,8 @@ class NotLoadedError(Exception):
 
 
 def load(handler: str) -> Callable[..., Any]:
-    """The function of `package.module:function`. Raises NotLoadedError."""
+    """The function of `package.module:function`. Raises NotLoadedError, also for one that cannot be
+    called as a handler."""
     module, _, function = handler.partition(":")
     try:
         imported = importlib.import_module(module)
@@ -405,9 +406,25 @@ def load(handler: str) -> Callable[..., Any]:
     except Exception as error:
         raise NotLoadedError(handler, Reason.TRANSIENT, _trace(error)) from error
     try:
-        return getattr(imported, function or "handle")
+        handle: Callable[..., Any] = getattr(imported, function or "handle")
     except AttributeError as error:
         raise NotLoadedError(handler, Reason.NO_HANDLER, str(error)) from error
+    if mistake := _mistake_of_shape(handle):
+        raise NotLoadedError(handler, Reason.NO_HANDLER, mistake)
+    return handle
+
+
+def _mistake_of_shape(handle: Any) -> str | None:
+    """Why it is no handler, or None."""
+    if inspect.isgeneratorfunction(handle) or inspect.isasyncgenfunction(handle):
+        return "it has a `yield`; a handler returns its result"
+    try:
+        inspect.signature(handle, follow_wrapped=False).bind(None, None)
+    except TypeError as error:
+        return f"it cannot be called as `handle(ctx, task_input)`: {error}"
+    except ValueError:  # of something in C, which tells no signature
+        pass
+    return None
 
 
 def _messages(error: Retry | Fail) -> tuple[str, str]:

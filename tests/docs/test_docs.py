@@ -24,7 +24,7 @@ from functions.ops.reference.settings import described
 from tests.docs.following import follow
 from tests.docs.pages import PAGES, READ_BY_NEW_USERS, ROOT, Block, blocks, commands_in, links, name
 
-RUN = sorted({block.page for page in PAGES for block in blocks(page, "sh", "sql") if block.runs})
+RUN = sorted({block.page for page in PAGES for block in blocks(page, "sh") if block.runs})
 TARGETS = set(
     re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 )

@@ -21,13 +21,14 @@ import pytest
 from functions import __version__
 from functions.core.policy import DEFAULT, load, parse
 from functions.errors import StoreError
-from functions.ops.cli import out, selection, target
+from functions.ops.cli import out, selection, table, target
 from functions.ops.command_line import commands, main
 from functions.ops.commands import NAMES
 from functions.ops.postgres.embedded import free_port
 from functions.ops.reference import commands as reference
 from functions.store import Store
 from functions.store.postgres import PostgresStore
+from tests.conftest import copied
 from tests.missing import missing
 
 ROOT = Path(__file__).parents[2]
@@ -800,3 +801,88 @@ def test_every_exit_code_is_described():
 def test_a_pause_for_no_time_is_a_wrong_option(world):
     ran = world("pause", "image", "--for", "0s")
     assert (ran.code, "above 0" in ran.err) == (2, True)
+
+
+# Tables, on terminals of all widths.
+
+TABLES = [
+    ["check", "--table", "public.tasks"],
+    ["check"],
+    ["list"],
+    ["list", "--state", "failed"],
+    ["show", "FAILED"],
+    ["watch", "--times", "1"],
+    ["explain", "FAILED"],
+    ["stats"],
+    ["sweep", "--dry-run"],
+    ["retry"],
+    ["requeue"],
+    ["cancel"],
+    ["fail"],
+    ["pause"],
+    ["doctor"],
+]
+TABLES_ELSEWHERE = {"logs"}
+"""test_google.py"""
+
+
+def test_each_command_that_prints_a_table_is_drawn_here() -> None:
+    sources = {name: (ROOT / f"functions/ops/commands/{name}.py").read_text() for name in NAMES}
+    printing = {name for name in NAMES if re.search(r"print_(table|timeline)", sources[name])}
+    assert printing - {argv[0] for argv in TABLES} == TABLES_ELSEWHERE
+
+
+@pytest.fixture(scope="module")
+def full(postgres, template) -> Iterator[str]:
+    """A database with something for each table: long errors, wide characters, a pause."""
+    with copied(postgres, template) as dsn, PostgresStore(dsn) as store:
+        watch = load().watch()
+        why = "the provider of the pictures, 画像の提供者, has said nothing since the early morning"
+        store.pause(watch, "video", "somebody-with-a-long-login", why, 7200)
+        with psycopg.connect(dsn, autocommit=True) as db:
+            for kind in ("image", "a_kind_with_a_rather_long_name", "貼り紙"):
+                for end in ("running", "failed", "old"):
+                    key = db.execute(
+                        "insert into public.tasks (kind) values (%s) returning id::text", (kind,)
+                    ).fetchone()[0]
+                    if end == "old":
+                        db.execute(MAKE_OLD, ([key],))
+                        continue
+                    held = store.claim(watch, key, "worker-00012-abc@0123456789abcdef0123456789")
+                    if end == "failed":
+                        store.settle(
+                            watch,
+                            key,
+                            held.token,
+                            "fail",
+                            reason="handler_error",
+                            error=f"{why}. " * 4,
+                            detail='Traceback (most recent call last):\n  File "a.py", line 4\nx',
+                        )
+        yield dsn
+
+
+@pytest.mark.parametrize("argv", TABLES, ids=" ".join)
+def test_its_table_fits_a_terminal_of_any_width(full, argv, monkeypatch, capsys) -> None:
+    drawn_lines: list[str] = []
+
+    def draw(*arguments: Any, **named: Any) -> list[str]:
+        drawn_lines.extend(lines := table.drawn(*arguments, **named))
+        return lines
+
+    monkeypatch.setattr(out, "drawn", draw)
+    monkeypatch.setenv("NO_COLOR", "1")
+    with psycopg.connect(full) as db:
+        failed = db.execute("select id::text from tasks where status = 'failed'").fetchone()[0]
+    words = [failed if word == "FAILED" else word for word in argv]
+    for columns in (50, 80, 120, 200):
+        drawn_lines.clear()
+        monkeypatch.setenv("COLUMNS", str(columns))
+        sys.stdout.isatty = lambda: True
+        assert main([*words, "--dsn", full]) in {0, 3}
+        printed = capsys.readouterr().out.splitlines()
+        assert argv == ["doctor"] or drawn_lines
+        assert set(drawn_lines) <= set(printed)
+        of_a_table = drawn_lines or printed  # doctor draws none: its findings stand in blocks
+        too_long = [line for line in of_a_table if table.width_of(line) > columns]
+        assert [line for line in too_long if not line.endswith(";")] == []

@@ -1,5 +1,6 @@
 """The command line where Python lacks what it needs: one line with the next command."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -65,3 +66,13 @@ def test_a_mistake_in_our_own_imports_stays_a_traceback(checkout: Path):
     (checkout / "functions" / "ops" / "command_line.py").write_text("import functions.nowhere\n")
     _, text = answer(checkout, "list")
     assert "Traceback" in text
+
+
+def test_an_older_python_reads_the_module_that_refuses_it():
+    """Python 3.6 to 3.8 do not know `list[str]`, and evaluate annotations."""
+    text = (ROOT / "functions" / "__main__.py").read_text(encoding="utf-8")
+    nodes = list(ast.walk(ast.parse(text, feature_version=(3, 6))))
+    annotations = [getattr(node, "annotation", None) for node in nodes]
+    annotations += [getattr(node, "returns", None) for node in nodes]
+    evaluated = [each for each in annotations if not isinstance(each, ast.Constant | ast.Name)]
+    assert [ast.unparse(each) for each in evaluated if each is not None] == []

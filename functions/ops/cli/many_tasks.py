@@ -127,6 +127,8 @@ def print_result(
         print_message(f"{len(refused)} were refused by the database.")
     elif moved:
         next_step = f"Next: {PROGRAM} explain {shlex.quote(moved[0])}{same_watch}"
+    else:  # somebody else was sooner
+        next_step = f"Next: {PROGRAM} list{same_watch}"
     result = f"{action}: {len(moved)} of {counted(count, 'task')} moved."
     return print_message(f"{result} {next_step}".rstrip(), ERROR if refused else FINE)
 

@@ -20,7 +20,7 @@ def drawn(columns: Row, rows: Sequence[Row], width: int, *, bold: bool = False) 
     lines; NOTHING stands for none."""
     cells = [list(map(_in_line, row)) for row in rows]
     widths = [
-        max(_width(cell) for cell in column) for column in zip(list(columns), *cells, strict=True)
+        max(width_of(cell) for cell in column) for column in zip(list(columns), *cells, strict=True)
     ]
     unbroken = {at for row in cells for at, cell in enumerate(row) if cell.endswith(";")}
     empty = {at for at in range(1, len(columns)) if all(row[at] == NOTHING for row in cells)}
@@ -57,7 +57,7 @@ def _joined(texts: list[str], width: int) -> list[str]:
     """The short ones side by side."""
     lines: list[str] = []
     for text in texts:
-        if lines and _width(lines[-1]) + GAP + _width(text) <= width:
+        if lines and width_of(lines[-1]) + GAP + width_of(text) <= width:
             lines[-1] += " " * GAP + text
         else:
             lines.append(text)
@@ -115,12 +115,12 @@ def _wrapped_line(line: str, width: int) -> list[str]:
 
 def _paragraph(text: str, width: int, indent: str = "") -> list[str]:
     """The lines of a text, broken between its words; within one that is longer than a line."""
-    if _width(text) <= width - len(indent):
+    if width_of(text) <= width - len(indent):
         return [indent + text]
     room = max(width - len(indent), 2)  # a wide character takes two
     lines = [""]
     for word in text.split():
-        if lines[-1] and _width(lines[-1]) + 1 + _width(word) <= room:
+        if lines[-1] and width_of(lines[-1]) + 1 + width_of(word) <= room:
             lines[-1] += f" {word}"
         else:
             lines += _pieces(word, room)
@@ -130,17 +130,17 @@ def _paragraph(text: str, width: int, indent: str = "") -> list[str]:
 def _pieces(word: str, room: int) -> list[str]:
     pieces = [""]
     for character in word:
-        if _width(pieces[-1] + character) > room:
+        if width_of(pieces[-1] + character) > room:
             pieces.append("")
         pieces[-1] += character
     return pieces
 
 
 def _padded(text: str, room: int) -> str:
-    return text + " " * (room - _width(text))
+    return text + " " * (room - width_of(text))
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """How many places the text takes on a terminal: two for each wide character, none for those
     that stand on another."""
     if text.isascii():

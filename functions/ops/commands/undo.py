@@ -5,7 +5,7 @@ import argparse
 
 from functions.core.policy import Watch
 from functions.ops.cli import many_tasks, selection, target
-from functions.ops.cli.out import confirmed, counted, print_json, print_message
+from functions.ops.cli.out import PROGRAM, confirmed, counted, print_json, print_message
 from functions.store import Store
 
 HELP = "start again what a sweep has failed"
@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     if not count:
         return print_message(
             f"No task that sweep {sweep_id} failed is failed still. "
-            "Its number stands in its log line, and in what `sweep` answers."
+            "Its number stands in its log line, and in what `sweep` answers. "
+            f"Next: {PROGRAM} list --state failed{target.again(options)}"
         )
     if not applied:
         return print_message(

@@ -12,7 +12,7 @@ from functions.core.policy import Policy, Watch
 from functions.errors import StoreError
 from functions.install.migrate import OWN_TABLE_STEP, pending, steps
 from functions.install.table import Table
-from functions.ops.doctor import cost, deployment, first_sweep, names, pg_cron, rows
+from functions.ops.doctor import cost, deployment, first_sweep, handlers, names, pg_cron, rows
 from functions.ops.doctor.finding import LEVELS, Finding, breaks
 from functions.ops.doctor.session import rolled_back
 from functions.ops.doctor.tries import not_installed, try_actions, with_code
@@ -78,7 +78,7 @@ def _watch(
     installed = not missing & _needed(watch, missing)
     by_check = first_sweep.look(connection, watch)
     with_our_tables: list[Check] = [
-        partial(rows.handlers, connection, watch),
+        partial(handlers.handlers, connection, watch),
         partial(cost.indexes, connection, watch, table),
         partial(first_sweep.decided, connection, policy, watch, by_check),
     ]

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 
 from functions.core.policy import Watch
-from functions.core.states import OPEN, State
 from functions.install.column_sql import TEXTS, TIMES
 from functions.install.table import Table
 from functions.ops.doctor.finding import Finding, breaks, fine, warns
@@ -13,12 +12,9 @@ from functions.ops.inspect import columns as by_name
 from functions.ops.inspect.catalogue import SYSTEM_SCHEMAS, Facts
 from functions.ops.inspect.clocks import UTC_ZONES, moves
 from functions.ops.inspect.session import Connection
-from functions.worker.kinds import has_handler, where_to_write
 
 WIDE_ENOUGH_CHARACTERS = 200
 """Our longest sentence has 141 characters, and what a handler says is added to it."""
-HANDLER_ROWS = 10_000
-HANDLERS_NAMED = 10
 API_ROLES = ["anon", "authenticated"]
 """Those in which Supabase's API serves the world."""
 
@@ -178,34 +174,6 @@ def put_back(watch: Watch, table: Facts) -> list[Finding]:
             "Run `migrate --apply` as the owner of the table. Or start tasks again with `retry` "
             "only, or write the time of the retry into the column of `clocks.due`.",
         )
-    ]
-
-
-def handlers(connection: Connection, watch: Watch) -> list[Finding]:
-    """Whether a worker of this bundle can do what is open, and what the rules speak of: first what
-    most tasks wait for."""
-    table = Table(watch)
-    query = (
-        "select o.kind, count(*) filter (where o.waits)::int "
-        f"from (select {table.kind('t')} as kind, {table.is_in('t', State.PENDING)} as waits "
-        f"from {table.name} t where {table.is_in('t', *OPEN)} limit {HANDLER_ROWS}) o "
-        "group by 1 order by 2 desc, 1"
-    )
-    kinds: dict[str, int] = dict(connection.execute(query.encode()).fetchall())
-    for kind in sorted(watch.rules.keys() - {"*"}) if "kind" in watch.columns else [""]:
-        kinds.setdefault(kind, 0)
-    missing = [kind for kind in kinds if not has_handler(watch, kind)]
-    if not missing:
-        return [fine(watch.name, "handlers", "each kind has a handler")]
-    return [
-        warns(
-            watch.name,
-            "handlers",
-            where_to_write(watch, kind, kinds[kind]),
-            "no worker of this bundle takes such a task; it waits until it fails as never_claimed.",
-            "Write it, and deploy the workers. Leave it where workers elsewhere do these tasks.",
-        )
-        for kind in missing[:HANDLERS_NAMED]
     ]
 
 

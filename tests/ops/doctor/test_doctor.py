@@ -227,7 +227,9 @@ def test_a_handler_that_is_missing_is_named_with_its_place(world: World) -> None
     text = world.only_finding("handlers", "warns")
     assert "no handler for the tasks of public.jobs" in text
     assert "`def handle(ctx, task_input)` into functions/handlers/jobs.py" in text
-    world.policy = parse(HEAD.replace("memory: 400MB", "memory: 400MB, handler: 'tests.missing:f'"))
+    world.policy = parse(
+        HEAD.replace("memory: 400MB", "memory: 400MB, handler: 'tests.handlers.test_testing:draw'")
+    )
     assert "each kind" in world.only_finding("handlers", "fine")
 
 
