@@ -21,6 +21,16 @@ PROGRESS_BYTES = 64_000
 """It travels with each heartbeat."""
 MOST_LEVELS = 500
 """So deep values may be nested: json itself gives up at about 900."""
+_INSTEAD = {
+    "model_dump": 'its .model_dump(mode="json")',  # pydantic
+    "__dataclass_fields__": "dataclasses.asdict(it)",
+    "tolist": "its .tolist()",  # arrays of numpy, tensors of torch
+    "__members__": "its .value",  # an Enum
+    "total_seconds": "its .total_seconds()",
+    "__fspath__": "str(it)",
+    "decode": "its text, or the address of a file",
+    "__iter__": "list(it)",
+}
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
 _PATH_CHARACTERS = 200
 
@@ -117,7 +127,15 @@ def _mistake_of_leaf(value: Any, path: str) -> str | None:
     try:
         return _mistake_of_leaf(_as_expected(value), path)
     except TypeError:
-        return f"{_at(path)} is a {type(value).__name__}, which JSON lacks."
+        return f"{_at(path)} is a {type(value).__name__}, which JSON lacks.{_remedy(value)}"
+
+
+def _remedy(value: Any) -> str:
+    """What people hand over instead, by what the value has."""
+    for member, instead in _INSTEAD.items():
+        if hasattr(type(value), member):
+            return f" Hand over {instead}."
+    return ""
 
 
 def _is_endless(value: int | None) -> bool:

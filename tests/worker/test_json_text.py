@@ -4,7 +4,10 @@ import datetime
 import json
 import math
 import uuid
+from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +60,36 @@ def test_what_is_no_json_is_named_with_its_key(value, mistake):
     with pytest.raises(DataError) as error:
         encode(value, "result", 10_000)
     assert mistake in error.value.detail
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Model:
+    """As pydantic has them."""
+
+    def model_dump(self, mode): ...
+
+
+@pytest.mark.parametrize(
+    ("value", "instead"),
+    [
+        (Point(1), "dataclasses.asdict(it)"),
+        (Model(), 'its .model_dump(mode="json")'),
+        (Enum("Colour", "RED").RED, "its .value"),
+        (datetime.timedelta(1), "its .total_seconds()"),
+        (Path("a"), "str(it)"),
+        (b"x", "its text, or the address of a file"),
+        ({1}, "list(it)"),
+        (memoryview(b"x"), "its .tolist()"),
+    ],
+)
+def test_what_people_hand_over_instead_is_said(value, instead):
+    with pytest.raises(DataError) as error:
+        encode({"it": value}, "result", 10_000)
+    assert error.value.detail.endswith(f"which JSON lacks. Hand over {instead}.")
 
 
 def test_what_is_too_large_says_how_large_it_may_be():
