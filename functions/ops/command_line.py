@@ -26,6 +26,8 @@ from functions.ops.commands import NAMES
 from functions.store.dsn import CODE_AWAY, CODE_REFUSED
 from functions.store.verbs import CANCELLED
 
+ABOUT_ALL = "completion"
+"""The command that asks for the parsers of the others."""
 _NOT_A_KEY = {"22P02", "22003"}
 """SQLSTATEs of a text that is no uuid or no number, and of a number that is too large."""
 _ADVICE = {
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
     """What the words mean. Only the module of their command is imported, unless they are wrong."""
-    if words[0] in NAMES:
+    if words[0] in NAMES and words[0] != ABOUT_ALL:
         options, unknown = parser([words[0]]).parse_known_args(words)
         if not unknown:
             return options
@@ -89,7 +91,8 @@ def _print_store_error(error: StoreError) -> int:
 
 def parser(names: Iterable[str] = NAMES) -> argparse.ArgumentParser:
     """The parser of these commands. Besides the options of its command, what it parses has `run`,
-    the function of the command, and `commands`, those of the commands by name."""
+    the function of the command, and for `completion` this parser and those of the commands by
+    name."""
     root = CommandParser(prog=PROGRAM, description="Unstuck: no task stays stuck.")
     root.add_argument("--version", action="version", version=f"Unstuck {__version__}")
     subparsers = root.add_subparsers(required=True, metavar="COMMAND", dest="command")
@@ -98,7 +101,7 @@ def parser(names: Iterable[str] = NAMES) -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
         module.arguments(command)
         command.set_defaults(run=module.run, json_keys=module.JSON)
-    root.set_defaults(commands=subparsers.choices)
+    root.set_defaults(parser=root, commands=subparsers.choices)
     return root
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -452,7 +453,7 @@ def test_0_fine(world: World) -> None:
         (["fail", "--limit", "9" * 30], 2, "is not a number from 1 to 1000000000"),
         (["requeue", "--state", "pending"], 2, "Leave --state out."),
         (["undo", "last"], 2, "is not a number from 1 to 1000000000"),
-        (["undo", "99"], 0, "and in what `sweep` answers."),
+        (["undo", "99"], 0, "Next: unstuck list --state failed"),
     ],
 )
 def test_an_error_ends_with_the_next_step(
@@ -835,7 +836,7 @@ def test_each_command_that_prints_a_table_is_drawn_here() -> None:
 @pytest.fixture(scope="module")
 def full(postgres, template) -> Iterator[str]:
     """A database with something for each table: long errors, wide characters, a pause."""
-    with copied(postgres, template) as dsn, PostgresStore(dsn) as store:
+    with copied(postgres, template) as dsn, closing(PostgresStore(dsn)) as store:
         watch = load().watch()
         why = "the provider of the pictures, 画像の提供者, has said nothing since the early morning"
         store.pause(watch, "video", "somebody-with-a-long-login", why, 7200)

@@ -28,12 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import shtab
 
-    from functions.ops.command_line import parser
-
-    root = parser()
-    for command in root.get_default("commands").values():
+    options.parser.prog = PROGRAM
+    for command in options.commands.values():
         _complete_values(command)
-    completion = shtab.complete(root, options.shell)
+    completion = shtab.complete(options.parser, options.shell)
     function = "" if shutil.which(PROGRAM) else f"{FUNCTIONS[options.shell]}\n"
     script = f"{completion}\n{function}"
     if options.json:

@@ -51,8 +51,9 @@ def test_a_command_imports_no_other():
 
 
 @pytest.fixture
-def silent_port():
+def silent_port(monkeypatch):
     """A server that takes a connection and never says a word, as behind a broken network."""
+    monkeypatch.setattr(patience, "SLOW_SECONDS", SLOW_SECONDS)
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(8)
@@ -69,7 +70,6 @@ def give_up_soon(monkeypatch):
 
     monkeypatch.setattr(Store, "_verb", briefly)
     monkeypatch.setattr(dsn, "CONNECT_SECONDS", 2)
-    monkeypatch.setattr(patience, "SLOW_SECONDS", SLOW_SECONDS)
 
 
 @pytest.fixture
