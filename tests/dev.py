@@ -33,6 +33,10 @@ class Dev:
             )
         self.url = eventually(self._url, 60, "dev is not ready")
 
+    def shared_dsn(self) -> str:
+        """For other processes, where its data lies in the folder."""
+        return (self._log.parent / "dsn").read_text(encoding="utf-8")
+
     def said(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 

@@ -119,7 +119,7 @@ def test_a_task_is_done_by_a_push_to_the_same_port(dev):
 
 def test_what_was_not_delivered_when_a_server_ended_is_pushed_at_its_next_start(dev):
     """The tick is far away, and the task was created without a push."""
-    with psycopg.connect(dsn_of(dev), autocommit=True) as connection:
+    with psycopg.connect(dev.shared_dsn(), autocommit=True) as connection:
         row = connection.execute(
             "insert into public.tasks (kind, input) values ('selection', '{}') returning id"
         ).fetchone()
