@@ -207,7 +207,7 @@ def _serve_until(
             more = " ..." if len(changed) > 3 else ""
             _say(f"changed: {', '.join(changed[:3])}{more}; loading again")
             servers.stop()
-            if options.dsn is None:
+            if options.dsn is None and any(map(_concerns_sql, changed)):
                 _migrate_again(options, env)
             servers.start_again(stopped)
             _say("ready")
@@ -216,6 +216,11 @@ def _serve_until(
             servers.stop()
             stopped.wait(1.0)
             servers.start_again(stopped)
+
+
+def _concerns_sql(name: str) -> bool:
+    """A handler does not, which is what people mostly change."""
+    return not name.startswith("functions/handlers/")
 
 
 def _migrate_again(options: Options, env: dict[str, str]) -> None:
