@@ -885,6 +885,6 @@ def test_its_table_fits_a_terminal_of_any_width(full, argv, monkeypatch, capsys)
         assert argv == ["doctor"] or drawn_lines
         if argv[0] != "watch":  # which shows as many lines as the terminal has
             assert [line for line in drawn_lines if line not in printed] == []
-        of_a_table = drawn_lines or printed.splitlines()  # doctor draws none: its findings stand in blocks
+        of_a_table = drawn_lines or printed.splitlines()  # doctor prints blocks
         too_long = [line for line in of_a_table if table.width_of(line) > columns]
         assert [line for line in too_long if not line.endswith(";")] == []
