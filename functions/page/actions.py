@@ -15,7 +15,7 @@ from functions.entry.fields import task_id_of
 from functions.page import views
 from functions.page.current import link, page, watch
 from functions.page.list_query import FIELDS, LIST_ONLY, read, typed_fields
-from functions.page.who import log, same_origin
+from functions.page.who import log, same_origin, writer
 from functions.store.operate import Refusal, operate
 
 blueprint = Blueprint("actions", __name__)
@@ -103,7 +103,7 @@ def pause() -> Any:
     except ValueError as error:
         abort(400, f"`for` {error}.")
     why = request.form.get("why", "").strip()[:500] or None
-    by = f"page: {page().who(request)}"[:200]
+    by = writer(request)
     page().store().pause(watch(), _kind(), by, why, length)
     return _paused()
 
@@ -112,7 +112,7 @@ def pause() -> Any:
 def resume() -> Any:
     from functions.sweep.wake import wake
 
-    by = f"page: {page().who(request)}"[:200]
+    by = writer(request)
     ended = page().store().resume(watch(), _kind(), by)
     woken = wake(page().store(), page().app.dispatcher, watch(), ended)
     return _paused(**vars(woken))
@@ -141,7 +141,7 @@ def sweep() -> str:
     from functions.sweep.sweep import SweepReport
     from functions.sweep.sweep import sweep as run
 
-    app, by = page().app, f"page: {page().who(request)}"[:200]
+    app, by = page().app, writer(request)
     done = run(app.store, app.policy, app.dispatcher, app.settings, by=by)
     moved = done.failed + done.requeued if isinstance(done, SweepReport) else 0
     log("sweep", "", moved, None)

@@ -9,6 +9,7 @@ from functions.core import events
 from functions.core.jwt_payload import claims_of
 from functions.page.current import page
 
+UNKNOWN = "unknown"
 IAP = "@gcp-sa-iap.iam.gserviceaccount.com"
 
 
@@ -26,7 +27,13 @@ def caller(request: Any) -> str:
     email = str(claims.get("email") or "")
     if email.endswith(IAP):
         email = str(headers.get("X-Goog-Authenticated-User-Email", "")).rpartition(":")[2]
-    return email[:200] or "unknown"
+    return email[:200] or UNKNOWN
+
+
+def writer(request: Any) -> str:
+    """Who uses the page, as the database keeps it."""
+    name = page().who(request)
+    return "somebody on the page" if name == UNKNOWN else f"page: {name}"[:200]
 
 
 def same_origin(request: Any) -> bool:

@@ -409,7 +409,7 @@ begin
           when @is_pending(t)@ then @queued(t)@
           else coalesce(l.ended_at, @finished(t)@, @alive(t)@)
         end as since,
-        case when l.number = 1 then
+        case when l.number = 1 and not @is_pending(t)@ then
           greatest(l.started_at - unstuck.finite(@queued_bound(t)@), '0')
         end as waited,
         case when not (@is_running(t)@ or @is_pending(t)@) then

@@ -125,6 +125,10 @@ def test_a_kind_is_paused_and_resumed_by_a_script_and_the_page_says_so(deployed)
     assert "Paused: image (tasks)" in requests.get(deployed.url, timeout=20).text
     assert post("pause", **{"kind": "image", "for": "soon"}).status_code == 400
     assert post("resume", kind="image").json() == {"pauses": [], "pushed": 0, "error": None}
+    del headers["Authorization"]
+    (pause,) = post("pause", kind="image").json()["pauses"]
+    assert pause["who"] == "somebody on the page"
+    post("resume", kind="image")
     refused = requests.post(f"{deployed.readonly}/pause", headers=headers, timeout=20)
     assert refused.status_code == 403
 
@@ -532,6 +536,31 @@ def test_moments_are_those_of_the_reader_and_utc_on_hover(deployed, chromium):
         with page.expect_response(lambda response: "part=live" in response.url):
             page.evaluate("htmx.trigger(document.body, 'tick')")
         assert time.inner_text() == here
+
+
+def test_a_click_on_a_moment_copies_it_in_utc(deployed, chromium):
+    (task,) = deployed.failed(1)
+    with chromium.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
+        page = context.new_page()
+        page.goto(f"{deployed.url}/tasks/{task}")
+        time = page.locator(".times time").first
+        time.click()
+        page.wait_for_selector("#toast:not([hidden])")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == time.get_attribute("datetime")
+
+
+def test_the_form_of_a_pause_covers_nothing_that_moves_and_closes_when_it_is_done(deployed, quiet):
+    quiet.goto(deployed.url)
+    place = quiet.locator("#list").bounding_box()["y"]
+    quiet.click("#pause-kind summary")
+    assert quiet.locator("#list").bounding_box()["y"] == place
+    quiet.fill("#pause-kind [name=kind]", "image")
+    quiet.click("#pause-kind button")
+    quiet.wait_for_selector("#pause-kind:not([open])")
+    assert "Paused: image (tasks)" in quiet.inner_text("#summary")
+    quiet.click("#summary .warn button")
+    quiet.wait_for_function("!document.querySelector('#summary').innerText.includes('Paused')")
 
 
 def test_id_json_and_curl_are_copied_from_the_page_of_a_task(deployed, chromium):

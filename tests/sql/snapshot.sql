@@ -6765,7 +6765,7 @@ begin
           when t."status" = 'pending' then t."scheduled_at"
           else coalesce(l.ended_at, t."finished_at", t."updated_at")
         end as since,
-        case when l.number = 1 then
+        case when l.number = 1 and not t."status" = 'pending' then
           greatest(l.started_at - unstuck.finite(t."scheduled_at"), '0')
         end as waited,
         case when not (t."status" = 'processing' or t."status" = 'pending') then

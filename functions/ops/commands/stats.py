@@ -30,6 +30,8 @@ OVERVIEW: dict[str, tuple[str, ...]] = {
     "last_sweep": ("started_at", "ago", "ok", "counts"),
     "estimated": (),
 }
+NOTHING = ("no task is open", "nothing ended in the last hour")
+"""In the place of a table without rows."""
 JSON = OVERVIEW | {"watches": (), "pauses": ()}
 """The overview of the first watch, or of the one that is named; and of each by its name."""
 
@@ -59,8 +61,11 @@ def run(options: argparse.Namespace) -> int:
     for name, overview in overviews.items():
         if len(overviews) > 1:
             print_line(f"{name}:")
-        for columns, rows in tables(overview):
-            print_table(columns, rows)
+        for (columns, rows), nothing in zip(tables(overview), NOTHING, strict=True):
+            if rows:
+                print_table(columns, rows)
+            else:
+                print_line(nothing)
         print_line(summary(overview))
     words = _next(list(overviews.values()))
     return print_message(f"Next: {PROGRAM} {words}{target.again(options)}")

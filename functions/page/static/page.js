@@ -25,7 +25,7 @@
   // Moments in the zone of whoever looks; UTC on hover.
   const showTimes = () => {
     for (const time of document.querySelectorAll("time:not([title])")) {
-      time.title = `${time.textContent}: a click copies it`;
+      time.title = time.textContent;
       time.textContent = new Date(time.dateTime).toLocaleString("sv-SE"); // 2026-11-28 18:29:36
     }
   };
@@ -86,7 +86,10 @@
     else sayAway(text);
   });
   body.addEventListener("htmx:afterRequest", (event) => {
-    if (event.detail.successful) away.hidden = true;
+    if (!event.detail.successful) return;
+    away.hidden = true;
+    const opened = event.detail.elt.closest("#pause-kind");
+    if (opened) opened.open = false;
   });
 
   // What went well is said in passing; the dialog stays only for what did not.
