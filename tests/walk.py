@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import psycopg
@@ -81,13 +82,20 @@ class Walk:
                 stderr=output,
                 start_new_session=True,
             )
+
+        def is_ready() -> bool:
+            text = log.read_text(errors="replace")
+            assert server.poll() is None, text
+            return " ready in " in text
+
         try:
-            eventually(lambda: " ready in " in log.read_text(errors="replace"), INSTALL_SECONDS)
+            eventually(is_ready, INSTALL_SECONDS)
             with urlopen(f"http://127.0.0.1:{port}/", timeout=60) as page:
                 assert page.status == 200
             yield log
         finally:
-            os.killpg(server.pid, signal.SIGINT)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGINT)
             server.wait(60)
 
 
@@ -101,7 +109,7 @@ def main() -> int:
             print(f"ok      {name(README)}: make dev")
             dsn = (walk.clone / ".cache/dev/dsn").read_text(encoding="utf-8").strip()
             theirs = _database(dsn, "theirs", THEIR_TABLE)
-            _tutorial(walk, walk.shell(theirs), theirs)
+            _tutorial(walk, walk.shell(theirs))
             _readme(walk, walk.shell(theirs))
             for page in READ_BY_NEW_USERS[2:]:
                 _how_to(walk, page, _database(dsn, f"walk_{page.stem.replace('-', '_')}"))
@@ -112,14 +120,13 @@ def main() -> int:
 
 def _database(dsn: str, database_name: str, sql: str = "select 1") -> str:
     create_database(dsn, database_name)
-    made = psycopg.conninfo.make_conninfo(dsn, dbname=database_name)
+    made = urlsplit(dsn)._replace(path=f"/{database_name}").geturl()
     with psycopg.connect(made, autocommit=True) as connection:
         connection.execute(sql.encode())
-    parts = psycopg.conninfo.conninfo_to_dict(made)
-    return f"postgresql://{parts['user']}@{parts['host']}:{parts['port']}/{database_name}"
+    return made
 
 
-def _tutorial(walk: Walk, shell: Shell, theirs: str) -> None:
+def _tutorial(walk: Walk, shell: Shell) -> None:
     for block in blocks(TUTORIAL, "sh", "python"):
         title = _title(block)
         if block.text.strip() == "make dev":
@@ -150,7 +157,7 @@ def _until_shown(shell: Shell, block: Block) -> None:
     def is_shown() -> bool:
         nonlocal output
         output = shell(block.text)
-        return block.shown in output
+        return block.shown in output and shell.code in block.exit_codes
 
     try:
         eventually(is_shown, SHOWN_SECONDS)

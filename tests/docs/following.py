@@ -21,22 +21,24 @@ class Shell:
         self, variables: Path, folder: Path, env: Mapping[str, str], ours: Mapping[str, str]
     ) -> None:
         self.variables, self._folder, self._ours = variables, folder, ours
+        self.code = 0
         self._env = {name: value for name, value in env.items() if name != "DATABASE_URL"}
         self.variables.touch()
 
     def __call__(self, text: str, limit: float = LONGEST_SECONDS) -> str:
-        """What it printed, on stdout and stderr."""
-        names = f"declare -p TASK DATABASE_URL 2>/dev/null > {self.variables}"
+        """What it printed, on stdout and stderr. `code` is how its last command ended."""
+        names = f"code=$?; declare -p TASK DATABASE_URL 2>/dev/null > {self.variables}"
         done = subprocess.run(
-            ["bash", "-c", f". {self.variables}\n{self.here(text)}\n{names}; true"],
+            ["bash", "-c", f". {self.variables}\n{self.here(text)}\n{names}; exit $code"],
             cwd=self._folder,
             env=self._env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=limit,
-            check=True,
+            check=False,
         )
+        self.code = done.returncode
         return done.stdout + done.stderr
 
     def here(self, text: str) -> str:

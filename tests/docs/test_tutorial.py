@@ -49,3 +49,4 @@ def test_the_tutorial_leads_to_a_rescued_task(shell: Shell):
                 eventually(lambda count=reached[number]: attempts() == count, LONGEST)
             output = shell(block.text)
             assert block.shown in output, f"{block.text}\n{output}"
+            assert shell.code in block.exit_codes, f"{block.text}\n{output}"
