@@ -122,11 +122,14 @@ picture: install ## write docs/page.png: ARGS="--all DIR" for other pages and si
 docs: install ## write the pages of docs/ that are made from the code
 	@$(PY) -m functions.ops.reference
 
-site: .cache/mkdocs/.installed ## build the documentation as a site with search, in .cache/site/html; a broken anchor fails
+site: .cache/mkdocs/.installed ## build the documentation as a site with search, in .cache/site/html; a broken link fails
 	@rm -rf .cache/site && mkdir -p .cache/site/pages/infra
 	@cp -r docs examples README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md .cache/site/pages/
 	@cp -r infra/*.md infra/runbooks .cache/site/pages/infra/
+	@mkdir -p .cache/site/pages/tests/interleave && cp tests/interleave/mutants.yaml .cache/site/pages/tests/interleave/
+	@cp LICENSE .cache/site/pages/
 	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=.cache/mkdocs $(PY) -m mkdocs build --strict --quiet
+	@$(PY) -m tests.docs.site
 
 .cache/mkdocs/.installed: | install
 	@$(PY) -m pip install --quiet --disable-pip-version-check --target .cache/mkdocs mkdocs-material==9.8.2

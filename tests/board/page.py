@@ -66,6 +66,8 @@ class Page:
         at = self._circumstances
         return f"""# Fault board
 
+*For you if you choose between job systems. 10 minutes.*
+
 What becomes of a task when something breaks: job systems on PostgreSQL, each by its real library in
 its real worker processes, beside each other on one server. `make board` makes this page.
 

@@ -23,6 +23,7 @@ from functions.ops.reference.reasons import OUTCOMES, REASONS, STATES
 from functions.ops.reference.settings import described
 from tests.docs.following import follow
 from tests.docs.pages import PAGES, READ_BY_NEW_USERS, ROOT, Block, blocks, commands_in, links, name
+from tests.docs.site import broken
 
 RUN = sorted({block.page for page in PAGES for block in blocks(page, "sh") if block.runs})
 TARGETS = set(
@@ -42,18 +43,13 @@ def test_a_page_calls_the_command_by_its_one_name(page: Path):
     assert re.findall(r".*python -m functions.*", text) == []
 
 
-READ_THROUGH = [
-    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
-    *(ROOT / "docs" / f"{page}.md" for page in ("tutorial", "explanation", "architecture")),
-    ROOT / "infra" / "README.md",
-]
-"""Pages that are no reference."""
+ENTRANCES = {ROOT / "README.md", ROOT / "docs" / "README.md"}
 
 
-@pytest.mark.parametrize("page", READ_THROUGH, ids=name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ENTRANCES], ids=name)
 def test_a_page_says_for_whom_it_is_and_how_long_it_takes(page: Path):
     second = page.read_text(encoding="utf-8").splitlines()[2]
-    assert re.fullmatch(r"\*For you if .+\. \d+ minutes\.\*", second)
+    assert re.fullmatch(r"\*For you if .+\. \d+ minutes?\.\*", second)
 
 
 def test_the_buttons_that_the_tutorial_names_are_on_the_page():
@@ -69,6 +65,15 @@ def test_the_site_has_every_page_in_its_navigation():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     pages = {name(page) for page in PAGES} - {"docs/README.md"}
     assert set(re.findall(r": (\S+\.md)", text)) == pages
+
+
+def test_a_link_of_the_site_that_leads_nowhere_is_named(tmp_path: Path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    texts = ("https://a.example/x", "../index.html#top", "../index.html#gone", "gone.html", "../")
+    (folder / "page.html").write_text("".join(f'<a href="{link}"></a>' for link in texts))
+    (tmp_path / "index.html").write_text('<h1 id="top"></h1>')
+    assert broken(tmp_path) == ["docs/page.html: ../index.html#gone", "docs/page.html: gone.html"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

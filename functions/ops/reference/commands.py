@@ -22,6 +22,8 @@ def text() -> str:
 
 _HEAD = """# Commands
 
+*For you if you look up a command, its options, its exit code or its JSON. 1 minute.*
+
 <!-- Made by `make docs` from the commands' own help. Edit that instead. -->
 
 `unstuck COMMAND`: in a checkout `.venv/bin/unstuck` after `make install`, anywhere after

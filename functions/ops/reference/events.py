@@ -8,6 +8,8 @@ from functions.ops.cli.alert_files import fed_by, rules
 
 _HEAD = """# Events
 
+*For you if you read the log, or build an alert on it. 1 minute.*
+
 <!-- Made by `make docs` from functions/core/events.py and infra/alerts. Edit those instead. -->
 
 Every log line of Unstuck is one of these: JSON on stdout, in the field names of Cloud Logging

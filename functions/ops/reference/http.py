@@ -11,6 +11,8 @@ Part = dict[str, Any]
 
 _HEAD = """# The HTTP API
 
+*For you if you call the functions from a program of yours. 5 minutes.*
+
 <!-- Made by `make docs` from docs/openapi.yaml. Edit that instead. -->
 
 {description} An error is `{{"error": {{"code", "message"}}}}`: the code is for programs, the

@@ -10,6 +10,8 @@ from functions.ops.cli.alert_files import log_matches, metrics, rules_in_full
 INFRA = Path(__file__).parents[3] / "infra"
 _HEAD = """# Reference of infra/
 
+*For you if you look up a variable, a metric or an alert. 1 minute.*
+
 <!-- Made by `make docs` from infra/*.tf and infra/alerts/. Edit those instead. -->
 
 The [README](README.md) says how to use them, and what each alert means.

@@ -18,6 +18,8 @@ MEANING = (
 )
 _HEAD = """# policy.yaml
 
+*For you if you look up a key of the policy. 1 minute.*
+
 <!-- Made by `make docs` from policy.py, watch.py and rule.py of functions/core. Edit those. -->
 
 `functions/policy.yaml`, or the file that `UNSTUCK_POLICY` names. {meaning} An error names the

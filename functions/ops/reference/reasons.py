@@ -27,6 +27,8 @@ STATES = {
 
 _PAGE = """# States, outcomes, reasons
 
+*For you if a code in a row or in the log is new to you. 1 minute.*
+
 <!-- Made by `make docs` from functions/core/states.py and functions/sql/rules.sql. -->
 
 ## States of a task

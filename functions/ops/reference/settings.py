@@ -9,6 +9,8 @@ from functions.core import settings
 
 _HEAD = """# Environment variables
 
+*For you if you look up a variable of a function. 1 minute.*
+
 <!-- Made by `make docs` from functions/core/settings.py. Edit that instead. -->
 
 All environment variables that the deployed functions read. Times, tables and rules are in

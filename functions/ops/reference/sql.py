@@ -8,6 +8,8 @@ from functions.install.migrate import Step, steps
 
 _HEAD = """# SQL functions and tables
 
+*For you if you call or read the SQL. 1 minute.*
+
 <!-- Made by `make docs` from the comments in functions/sql. Edit those instead. -->
 
 A summary of what `unstuck sql` prints for the default policy. A *watch* is a table that
