@@ -1,5 +1,5 @@
-"""`make site`: whether each link and each anchor of the built site leads somewhere. Exit code 1 when
-one does not."""
+"""`make site`: whether each link and each anchor of the built site leads somewhere. Exit code 1
+when one does not."""
 
 import re
 import sys
