@@ -1,13 +1,16 @@
 """A month of tasks in accelerated time: how tables and indexes grow, what retention takes, and what
-an idle sweep costs at the end against an empty database.
+an idle sweep, a claim and the page cost, against a database in its first hour.
 
-The database's clock is moved by libfaketime (Debian: apt install faketime), a day at a time. The
-tasks of a day are written many in one statement, each with the row versions that the verbs leave:
-waiting, taken, two heartbeats, ended."""
+The database's clock is moved by libfaketime (Debian: apt install faketime), an hour at a time. Of
+50 tasks one goes through the verbs, and 49 are written by statements for many at once, which leave
+the same rows and versions of rows (life.sql). A sweep runs each hour, and retention goes on in its
+batches until nothing is old, as the 59 other runs of the hour would. Autovacuum sees how long a
+statement takes, not how far its clock has moved: so each hour those tables are vacuumed of which it
+would vacuum by its own settings."""
 
 import contextlib
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,23 +18,67 @@ from unittest.mock import patch
 
 from functions.core.policy import Policy, load
 from functions.core.record import replace
+from functions.errors import StoreError
 from functions.install.migrate import migrate
 from functions.ops.postgres import binaries, embedded
 from functions.ops.postgres.embedded import Postgres, create_database
 from functions.store.postgres import PostgresStore
-from tests.bench.figures import Figure, in_turns, middle, ratio, timed
-from tests.bench.idle_sweep import idle_run
-from tests.bench.server import Connection, add_pending, add_running, connected
+from functions.sweep import clock as sweep_clock
+from tests.bench.figures import Figure, in_turns, middle, ratio
+from tests.bench.server import add_pending, connected, quiet_sweep
+from tests.waiting import eventually
 
 DAYS = 30
-BATCH = 10_000
+STEPS = 24
+MEASURED_DAYS = (1, 8, 15, 22)
+"""And the last one."""
+BATCH = 500
+"""Tasks that are at work at once."""
 KEPT_DAYS = 7
 DAY_SECONDS = 86_400
 ROUNDS = 25
 WAITING = 100
+MINUTES_OF_RUNS = 60
 CLOCK_IS_READ_SECONDS = 1
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+LIFE = Path(__file__).with_name("life.sql")
 TABLES = ("public.tasks", "unstuck.attempts")
+SETTINGS = {
+    "shared_buffers": "'2GB'",
+    "max_wal_size": "'4GB'",
+    "checkpoint_timeout": "'1d'",  # of the clock that is moved
+    # what a crash would need: it changes no row, no size and no time of the backend
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "autovacuum": "off",
+}
+VACUUMED = """
+select s.relid::regclass::text
+from pg_stat_user_tables s
+join pg_class c on c.oid = s.relid
+left join lateral (
+  select
+    max(o.option_value) filter (where o.option_name = 'autovacuum_vacuum_threshold') as least,
+    max(o.option_value) filter (where o.option_name = 'autovacuum_vacuum_scale_factor') as share
+  from pg_options_to_table(c.reloptions) o
+) o on true
+where s.n_dead_tup > coalesce(o.least::float8, current_setting('autovacuum_vacuum_threshold')::int)
+  + coalesce(o.share::float8, current_setting('autovacuum_vacuum_scale_factor')::float8)
+  * greatest(c.reltuples, 0)
+"""
+"""By its documentation, section 24.1.6."""
+SIZES = """
+select c.oid::regclass::text, pg_relation_size(c.oid)
+from pg_index i
+join pg_class c on c.oid in (i.indexrelid, i.indrelid)
+where i.indrelid = any (%s::regclass[])
+group by c.oid
+order by 2 desc
+"""
+PAGE_BYTES = 8_192
+TRIES = 5
+PAGE_CALLS = {"overview of the page": "tasks_pulse(%s)", "list of the page": "tasks_page('{}', %s)"}
 
 
 class NoFakeClockError(Exception):
@@ -40,7 +87,7 @@ class NoFakeClockError(Exception):
 
 @contextlib.contextmanager
 def server_with_a_clock() -> Iterator[tuple[Postgres, Path]]:
-    """A server, and the file that says by how much its clock is ahead, such as `+3d`. Raises
+    """A server, and the file that says by how much its clock is ahead, such as `+3h`. Raises
     NoFakeClockError."""
     if not LIBRARIES:
         raise NoFakeClockError("the month needs libfaketime: apt install faketime")
@@ -48,7 +95,7 @@ def server_with_a_clock() -> Iterator[tuple[Postgres, Path]]:
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         clock = Path(folder) / "clock"
-        clock.write_text("+0d\n")
+        clock.write_text("+0h\n")
         faked = {
             "LD_PRELOAD": str(LIBRARIES[0]),
             "FAKETIME_TIMESTAMP_FILE": str(clock),
@@ -62,55 +109,146 @@ def server_with_a_clock() -> Iterator[tuple[Postgres, Path]]:
 
         with patch.object(embedded, "surroundings", surroundings), Postgres() as server:
             with connected(server.dsn()) as connection:
-                for name, value in (("shared_buffers", "'1GB'"), ("autovacuum_naptime", "'1s'")):
+                for name, value in SETTINGS.items():
                     connection.execute(f"alter system set {name} = {value}".encode())
-                connection.execute("alter system set max_wal_size = '8GB'")
-                connection.execute("alter system set autovacuum_vacuum_cost_delay = 0")
             server.restart()
             yield server, clock
 
 
-def run(tasks: int, days: int = DAYS) -> list[Figure]:
-    """`tasks` in `days`, completed ones kept for a week. Raises NoFakeClockError."""
-    policy = _keeping_a_week()
-    with server_with_a_clock() as (server, clock):
-        dsns = {}
-        for name in ("busy", "empty"):
-            create_database(server.dsn(), name)
-            migrate(server.dsn(name), policy)
-            dsns[name] = server.dsn(name)
-        with (
-            connected(dsns["busy"]) as connection,
-            contextlib.closing(PostgresStore(dsns["busy"])) as store,
+class Database:
+    """One in which tasks live. Its connection writes them; `store` is that of the sweep."""
+
+    def __init__(
+        self, server: Postgres, name: str, policy: Policy, closed_at_end: contextlib.ExitStack
+    ) -> None:
+        create_database(server.dsn(), name)
+        migrate(server.dsn(name), policy)
+        self.policy, self.rules = policy, policy.watch().rules_json
+        self.connection = closed_at_end.enter_context(connected(server.dsn(name)))
+        self.connection.execute(LIFE.read_bytes())
+        self.store = closed_at_end.enter_context(
+            contextlib.closing(PostgresStore(server.dsn(name)))
+        )
+
+    def live(self, tasks: int, *, dies: bool = True) -> None:
+        """So many tasks from `create` to their end, but one of them whose worker `dies`."""
+        while tasks > 0:
+            count = min(BATCH, tasks)
+            share = max(1, count // 50)
+            self.connection.execute(
+                "call simulation.lives(%s, %s, %s)", (count - share, share, share)
+            )
+            self.connection.execute("call simulation.verbs(%s, %s, %s)", (share, self.rules, dies))
+            tasks -= count
+            dies = False
+
+    def idle_runs(self, count: int) -> None:
+        """Those of the last hour, one a minute."""
+        self.connection.execute("call simulation.idle_runs(%s)", (count,))
+
+    def sweep(self) -> float:
+        """A run of the sweep, and all that the retention of the other runs would delete. Returns
+        the seconds of CPU of its dearest batch."""
+        with contextlib.suppress(StoreError), patch.object(sweep_clock, "jump", return_value=None):
+            quiet_sweep(self.store, self.policy)
+        dearest = 0.0
+        for call, argument in (
+            ("select (unstuck.tasks_retain(%s) ->> 'rows')::int", self.rules),
+            ("select unstuck.prune(%s, 500)", self.policy.retention),
         ):
-            slowest = 0.0
-            week_sizes: dict[str, int] = {}
-            for day in range(1, days + 1):
-                _add_a_day(connection, tasks // days)
-                _pass_a_day(connection, clock, day)
-                slowest = max(slowest, _prune(store, policy))
-                if day == min(KEPT_DAYS + 1, days):
-                    week_sizes = _sizes(connection)
-            month_sizes = _sizes(connection)
-            kept = {name: _count(connection, name) for name in TABLES}
-            sweeps = _idle_sweeps(dsns, policy)
-            compact_sizes = _compact(connection)
-    figures = [
-        Figure(
-            f"idle sweep after {tasks:,} tasks in {days} days", middle(sweeps["busy"], 1000), "ms"
-        ),
-        Figure("  against an empty database", ratio(sweeps["busy"], sweeps["empty"]), aim="<= 1.3"),
-        Figure("slowest step of retention or pruning", slowest * 1000, "ms"),
-    ]
-    for name in TABLES:
-        figures += [
-            Figure(f"{name}: rows kept", float(kept[name]), "rows"),
-            Figure(f"{name}: size with indexes", month_sizes[name] / 2**20, "MB"),
-            Figure("  a row, with indexes", month_sizes[name] / kept[name], "bytes"),
-            Figure("  against the size after 8 days", month_sizes[name] / week_sizes[name]),
-            Figure("  against the same rows written anew", month_sizes[name] / compact_sizes[name]),
+            gone = 1
+            while gone:
+                before = self.cpu()
+                gone = self.number(call, argument)
+                dearest = max(dearest, self.cpu() - before)
+        return dearest
+
+    def vacuum(self) -> None:
+        """What autovacuum would do now."""
+        self.connection.execute("select pg_stat_force_next_flush()")
+        for (table,) in self.connection.execute(VACUUMED).fetchall():
+            self.connection.execute(f"vacuum (analyze) {table}".encode())
+
+    def number(self, query: str, *arguments: Any) -> int:
+        row = self.connection.execute(query.encode(), arguments).fetchone()
+        assert row
+        return int(row[0])
+
+    def cpu(self) -> float:
+        """Seconds that the backend of `connection` took."""
+        return _cpu([self.connection.info.backend_pid])
+
+    def cpu_of(self, query: str, *arguments: Any) -> float:
+        before = self.cpu()
+        self.connection.execute(query.encode(), arguments)
+        return self.cpu() - before
+
+    def cpu_of_idle_sweep(self) -> float:
+        """Of the backend that it has, of a run that did what it had to and found nothing."""
+        for _ in range(TRIES):
+            before = _cpu(self._backends_of_sweep())
+            report, _ = quiet_sweep(self.store, self.policy)
+            backends = self._backends_of_sweep()
+            if report.verdict == "ok" and len(backends) == 1:
+                assert (report.failed, report.requeued) == (0, 0), report
+                return _cpu(backends) - before
+        raise AssertionError(f"no run of the sweep came to its end: {report}")
+
+    def _backends_of_sweep(self) -> list[int]:
+        rows = self.connection.execute(
+            "select pid from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid() "
+            "and backend_type = 'client backend'"
+        )
+        return [pid for (pid,) in rows]
+
+    def cpu_of_claim(self) -> float:
+        before = self.cpu()
+        answer = self._json("select unstuck.tasks_claim(null, 'worker-1', %s)", self.rules)
+        seconds = self.cpu() - before
+        self._json(
+            "select unstuck.tasks_settle(%s, %s::uuid, 'complete', %s)",
+            answer["task_id"],
+            answer["token"],
+            self.rules,
+        )
+        return seconds
+
+    def _json(self, query: str, *arguments: Any) -> dict[str, Any]:
+        row = self.connection.execute(query.encode(), arguments).fetchone()
+        assert row
+        return dict(row[0])
+
+
+def _cpu(pids: list[int]) -> float:
+    texts = [Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii") for pid in pids]
+    return sum(int(text.split()[0]) for text in texts) / 1e9
+
+
+def run(tasks: int, days: int = DAYS, steps: int = STEPS) -> Iterator[list[Figure]]:
+    """`tasks` in `days`, those that ended kept for a week. Yields the figures of each day that is
+    measured, and then of all. `steps`: of the clock, in a day. Raises NoFakeClockError."""
+    policy = _keeping_a_week()
+    each_step = max(1, tasks // (days * steps))
+    dearest = 0.0
+    with server_with_a_clock() as (server, clock), contextlib.ExitStack() as closed_at_end:
+        busy, new = (Database(server, name, policy, closed_at_end) for name in ("busy", "new"))
+        for step in range(1, days * steps + 1):
+            day = step // steps
+            is_measured = step % steps == 0 and (day in MEASURED_DAYS or day == days)
+            busy.live(each_step, dies=not is_measured)
+            busy.vacuum()
+            if is_measured:
+                yield _measured(busy, new, f"day {day}", each_step)
+                yield _sizes_of(busy, f"day {day}")
+            _move(busy, clock, step * DAY_SECONDS // steps, DAY_SECONDS // steps)
+            busy.idle_runs(DAY_SECONDS // steps // 60 - 1)
+            dearest = max(dearest, busy.sweep())
+        yield [
+            Figure("dearest batch of retention", dearest * 1e3, "ms of CPU"),
+            Figure("a task, of its life and its retention", busy.cpu() / tasks * 1e6, "us of CPU"),
+            *_against_new(busy),
         ]
-    return figures
 
 
 def _keeping_a_week() -> Policy:
@@ -125,105 +263,75 @@ def _keeping_a_week() -> Policy:
     return replace(policy, retention=week, watches=watches)
 
 
-def _add_a_day(connection: Connection, tasks: int) -> None:
-    """The tasks of the last 24 hours of the database's clock."""
-    for first in range(0, tasks, BATCH):
-        count = min(BATCH, tasks - first)
-        with connection.transaction():
-            connection.execute("select set_config('unstuck.override', 'tasks/0', true)")
-            ids = add_running(connection, count, "30 s")
-            for _ in range(2):
-                _beat(connection, ids)
-            _complete(connection, ids)
+def _move(database: Database, clock: Path, ahead: int, seconds: int) -> None:
+    """Moves the clock to `ahead` of ours, and waits until the session reads it."""
+    now = "select extract(epoch from clock_timestamp())::bigint"
+    before = database.number(now)
+    clock.write_text(f"+{ahead}\n")
+    eventually(lambda: database.number(now) - before > seconds / 2)
 
 
-def _beat(connection: Connection, ids: list[str]) -> None:
-    connection.execute(
-        """
-        update unstuck.attempts
-        set lease_until = clock_timestamp() + lease, beat_at = clock_timestamp(), beats = beats + 1
-        where watch = 'tasks' and task_id = any(%s) and ended_at is null
-        """,
-        (ids,),
-    )
-
-
-def _complete(connection: Connection, ids: list[str]) -> None:
-    connection.execute(
-        """
-        update unstuck.attempts set ended_at = clock_timestamp(), outcome = 'completed'
-        where watch = 'tasks' and task_id = any(%s) and ended_at is null
-        """,
-        (ids,),
-    )
-    connection.execute(
-        """
-        update public.tasks
-        set status = 'completed', result = '{"url": "https://example.org/cat.png"}',
-          finished_at = clock_timestamp(), updated_at = clock_timestamp()
-        where id = any(%s::uuid[])
-        """,
-        (ids,),
-    )
-
-
-def _pass_a_day(connection: Connection, clock: Path, day: int) -> None:
-    """Moves the database's clock, and waits until this session reads it."""
-    before = _database_time(connection)
-    clock.write_text(f"+{day}d\n")
-    while _database_time(connection) - before < DAY_SECONDS / 2:
-        time.sleep(0.05)
-
-
-def _database_time(connection: Connection) -> float:
-    row = connection.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
-    assert row
-    return float(row[0])
-
-
-def _prune(store: PostgresStore, policy: Policy) -> float:
-    """All that the runs of a day would take, step by step. Returns the seconds of the slowest."""
-    watch = policy.watch()
-    slowest = 0.0
-    for step in (lambda: store.retain(watch), lambda: store.prune(policy.retention)):
-        gone = 1
-        while gone:
-            gone, seconds = timed(step)
-            slowest = max(slowest, seconds)
-    return slowest
-
-
-def _idle_sweeps(dsns: dict[str, str], policy: Policy) -> dict[str, list[float]]:
-    """Both databases have the same tasks that wait, and nothing to do."""
-    with contextlib.ExitStack() as stack:
-        ways = {}
-        for name, dsn in dsns.items():
-            connection = stack.enter_context(connected(dsn))
-            add_pending(connection, WAITING)
-            connection.execute("analyze")
-            store = stack.enter_context(contextlib.closing(PostgresStore(dsn)))
-            ways[name] = idle_run(store, policy)
-        return in_turns(ways, ROUNDS)
-
-
-def _sizes(connection: Connection) -> dict[str, int]:
-    return {
-        name: _number(connection, f"select pg_total_relation_size('{name}')") for name in TABLES
+def _measured(busy: Database, new: Database, when: str, tasks: int) -> list[Figure]:
+    """Beside a database in which nothing happened before the tasks of the last hour."""
+    new.connection.execute("truncate public.tasks, unstuck.attempts, unstuck.sweeps")
+    new.idle_runs(MINUTES_OF_RUNS)
+    new.live(tasks, dies=False)
+    new.vacuum()
+    both = {"busy": busy, "new": new}
+    for database in both.values():
+        add_pending(database.connection, WAITING)
+        database.connection.execute("analyze")
+    ways: dict[str, dict[str, Callable[[], float]]] = {
+        "idle sweep": {name: database.cpu_of_idle_sweep for name, database in both.items()},
+        "claim": {name: database.cpu_of_claim for name, database in both.items()},
     }
+    for what, call in PAGE_CALLS.items():
+        query = f"select unstuck.{call}"
+        ways[what] = {
+            name: partial(database.cpu_of, query, database.rules) for name, database in both.items()
+        }
+    seconds = {what: in_turns(of_both, ROUNDS) for what, of_both in ways.items()}
+    figures = []
+    for what, times in seconds.items():
+        aim = "<= 1.3" if what == "idle sweep" else ""
+        figures += [
+            Figure(f"{when}: {what}", middle(times["busy"], 1e3), "ms of CPU"),
+            Figure("  against the first hour", ratio(times["busy"], times["new"]), aim=aim),
+        ]
+    return figures
 
 
-def _count(connection: Connection, table: str) -> int:
-    return _number(connection, f"select count(*) from {table}")
-
-
-def _compact(connection: Connection) -> dict[str, int]:
-    """The sizes of the tables after all their rows and indexes were written anew."""
+def _sizes_of(busy: Database, when: str) -> list[Figure]:
+    figures = []
     for name in TABLES:
-        connection.execute(f"vacuum full {name}".encode())
-    return _sizes(connection)
+        size = busy.number(f"select pg_total_relation_size('{name}')")
+        rows = busy.number(f"select count(*) from {name}")
+        dead = busy.number(
+            f"select n_dead_tup from pg_stat_user_tables where relid = '{name}'::regclass"
+        )
+        figures += [
+            Figure(f"{when}: {name}: rows", rows, "rows"),
+            Figure("  dead rows of all", dead / (rows + dead) * 100, "%"),
+            Figure("  size with indexes", size / 2**20, "MB"),
+            Figure("  a row, with indexes", size / rows, "bytes"),
+        ]
+    return figures
 
 
-def _number(connection: Connection, query: str) -> int:
-    row = connection.execute(query.encode()).fetchone()
-    assert row
-    return int(row[0])
+def _against_new(busy: Database) -> list[Figure]:
+    """Each table and index against the same rows, all written anew."""
+    before = _relation_sizes(busy)
+    for name in TABLES:
+        busy.connection.execute(f"vacuum full {name}".encode())
+    after = _relation_sizes(busy)
+    figures = []
+    for name, size in before.items():
+        figures += [
+            Figure(f"{name}: size", size / 2**20, "MB"),
+            Figure("  against the same rows written anew", size / max(after[name], PAGE_BYTES)),
+        ]
+    return figures
+
+
+def _relation_sizes(database: Database) -> dict[str, int]:
+    return dict(database.connection.execute(SIZES, (list(TABLES),)).fetchall())
