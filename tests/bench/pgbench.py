@@ -16,7 +16,13 @@ def find_pgbench() -> Path:
 
 
 def per_second(
-    dsn: str, script: str, *, clients: int, each: int, variables: Mapping[str, str] | None = None
+    dsn: str,
+    script: str,
+    *,
+    clients: int,
+    each: int,
+    variables: Mapping[str, str] | None = None,
+    protocol: str = "prepared",
 ) -> float:
     """Scripts done in a second by `clients` at once, each of which runs it `each` times."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
@@ -26,7 +32,7 @@ def per_second(
             find_pgbench(),
             "-n",
             "-M",
-            "prepared",
+            protocol,
             "-c",
             clients,
             "-j",

@@ -1,9 +1,10 @@
-"""What live attempts cost: a heartbeat and an idle sweep with 10 to 10,000 of them, and the log
-that the life of a task writes."""
+"""What live attempts cost: a heartbeat and an idle sweep with 10 to 10,000 of them, heartbeats of
+many connections through a pooler, and the log that the life of a task writes."""
 
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from functions.core.policy import load
@@ -12,7 +13,9 @@ from functions.ops.postgres.embedded import Postgres
 from functions.store.postgres import PostgresStore
 from tests.bench.figures import Figure, in_turns, middle, timed
 from tests.bench.idle_sweep import idle_run
+from tests.bench.pgbench import per_second
 from tests.bench.server import add_running, connected, log_bytes, make_database, settle_down
+from tests.store.pooler import Pooler, find_program
 from tests.store.steps import claimed, settled
 
 LIVE = (10, 100, 1_000, 10_000)
@@ -20,14 +23,29 @@ BEATS = 2_000
 CLIENTS = 8
 ROUNDS = 5
 TASKS = 300
+WORKERS = 150
+POOLED = 10
+"""Connections of the pooler to the server."""
+NUMBERED = """
+create table numbered as
+select row_number() over () as number, task_id, token from unstuck.attempts
+"""
+BEAT = """
+select unstuck.beat('tasks', task_id, token) from numbered where number = 1 + :client_id;
+"""
 
 
-def run(server: Postgres, scale: float = 1.0, counts: tuple[int, ...] = LIVE) -> list[Figure]:
-    """`scale`: of the heartbeats and tasks. `counts`: of live attempts."""
+def run(
+    server: Postgres, scale: float = 1.0, counts: tuple[int, ...] = LIVE, workers: int = WORKERS
+) -> list[Figure]:
+    """`scale`: of the heartbeats and tasks. `counts`: of live attempts. `workers`: connections
+    through a pooler, where PgBouncer is there."""
     beats = max(100, int(BEATS * scale))
     figures: list[Figure] = []
     for live in counts:
         figures += _with_live(server, live, beats)
+    if find_program():
+        figures += _through_a_pooler(server, beats, workers)
     return [*figures, *_life_of_a_task(server, max(20, int(TASKS * scale)))]
 
 
@@ -79,6 +97,32 @@ def _beats_of_many(dsn: str, secrets: list[tuple[Any, ...]], beats: int) -> floa
         return timed(
             lambda: list(pool.map(lambda share: _beats(dsn, share, beats // CLIENTS), shares))
         )[1]
+
+
+def _through_a_pooler(server: Postgres, beats: int, workers: int) -> list[Figure]:
+    """Each of the connections sends heartbeats as fast as it can."""
+    dsn = make_database(server, "pooled")
+    with connected(dsn) as connection, Pooler(dsn, POOLED) as pooler:
+        add_running(connection, workers)
+        connection.execute("update unstuck.attempts set lease = '1 h'")
+        connection.execute(NUMBERED)
+        settle_down(connection)
+        ways = {
+            name: partial(
+                per_second,
+                way,
+                BEAT,
+                clients=workers,
+                each=max(2, beats // workers),
+                protocol="simple",
+            )
+            for name, way in {"direct": dsn, "pooled": pooler.dsn}.items()
+        }
+        seen = in_turns(ways, ROUNDS)
+    return [
+        Figure(f"heartbeats of {workers} connections", middle(seen["direct"]), "a second"),
+        Figure(f"  through PgBouncer, {POOLED} to the server", middle(seen["pooled"]), "a second"),
+    ]
 
 
 def _life_of_a_task(server: Postgres, tasks: int) -> list[Figure]:

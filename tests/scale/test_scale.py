@@ -44,9 +44,9 @@ where relname in ('tasks', 'attempts', 'sweeps')
 """
 """How many rows were written, how many other versions of rows, and for how many of those no index
 had to be written."""
-BY_THE_TEST = {"tasks": (0, 1, 0), "attempts": (0, 1, 1), "sweeps": (0, 0, 0)}
-"""The versions that let time pass."""
-UNLIKE = {"owner", "task_id", "key", "counts"}
+BY_THE_TEST = {"tasks": (0, 1, 0), "attempts": (0, 1, 1), "sweeps": (0, 1, 1)}
+"""The versions that let time pass, and that of the second batch."""
+UNLIKE = {"owner", "lease", "task_id", "key", "counts"}
 OTHERS = """
 select count(*)
 from pg_stat_activity
@@ -55,21 +55,21 @@ where datname = current_database() and pid <> pg_backend_pid()
 
 
 def test_live_attempts_hand_back_figures(postgres):
-    figures = live.run(postgres, 0.001, counts=(1, 20))
-    assert len(figures) == 4 * 2 + 1
+    figures = live.run(postgres, 0.001, counts=(1, 20), workers=2)
+    assert len(figures) >= 4 * 2 + 1
     assert all(math.isfinite(figure.value) and figure.value > 0 for figure in figures)
 
 
-def test_a_month_of_two_days_keeps_what_is_younger_than_a_week():
+def test_a_month_of_a_day_keeps_what_is_younger_than_a_week():
     if not month.LIBRARIES:
         missing("libfaketime, which moves a database's clock, is not here: apt install faketime")
     figures = {
         figure.what: figure.value
-        for figures in month.run(tasks=200, days=2, steps=1)
+        for figures in month.run(tasks=200, days=1, steps=2)
         for figure in figures
     }
-    assert figures["day 2: public.tasks: rows"] == 200 + month.WAITING * 2
-    assert figures["day 2: idle sweep"] > 0
+    assert figures["day 1: public.tasks: rows"] == 200 + month.WAITING
+    assert figures["day 1: idle sweep"] > 0
     assert figures["unstuck.attempts: size"] > 0
 
 
@@ -114,7 +114,9 @@ def _live(db: Db, store: PostgresStore) -> None:
     failed, completed, lost = attempts
     settled(store, watch, failed, "fail", **FAILURE)
     settled(store, watch, completed, "complete", result=RESULT)
-    db.execute("update unstuck.attempts set lease_until = beat_at where ended_at is null")
+    db.execute(
+        "update unstuck.attempts set lease_until = beat_at, lease = '0' where ended_at is null"
+    )
     store.sweep(watch, 500, sweep_id=1)
     db.execute("update public.tasks set scheduled_at = created_at where status = 'pending'")
     again = claimed_again(store, watch, lost.task_id)

@@ -1,5 +1,5 @@
 """The real PgBouncer in transaction mode, before a server: what Supavisor on port 6543 does to a
-session. A client gets another server connection for each transaction, and there are three for all
+session. A client gets another server connection for each transaction, and there are few for all
 clients."""
 
 import os
@@ -36,7 +36,8 @@ DIES_WITH_US = '"$0" "$1" & pid=$!; read -r _; kill -INT $pid; wait $pid'
 
 
 class Pooler:
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, connections: int = SERVER_CONNECTIONS) -> None:
+        """`connections`: of the pooler to the server."""
         at = urlsplit(dsn)
         self.port = free_port()
         self.dsn = f"postgresql://postgres@127.0.0.1:{self.port}{at.path}"
@@ -45,7 +46,7 @@ class Pooler:
             server=at.port,
             port=self.port,
             folder=self._folder,
-            connections=SERVER_CONNECTIONS,
+            connections=connections,
             password=password(),
         )
         (self._folder / "ini").write_text(config, encoding="utf-8")
@@ -87,7 +88,11 @@ class Pooler:
 
 def program() -> str:
     """Skips the test where there is none."""
-    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-    if found is None:
+    path = find_program()
+    if path is None:
         missing("there is no PgBouncer: apt install pgbouncer")
-    return found
+    return path
+
+
+def find_program() -> str | None:
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
