@@ -96,10 +96,13 @@ create or replace function unstuck.@watch@_overdue(
   p_skip text[]
 ) returns unstuck.overdue[]
 language plpgsql set plan_cache_mode = auto  -- whatever a claim has set, and until the end
-set enable_seqscan = off as $$
+set enable_seqscan = off set enable_memoize = off as $$  -- each task is asked for once
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
+  v_sent    constant boolean := exists (
+    select from unstuck.dispatches p where p.watch = '@watch@'
+  );
   v_jump    record;
   v_turns   jsonb;
   v_before  timestamptz;
@@ -212,13 +215,15 @@ begin
       v_turns -> '*' -> 'pauses' as pauses
     into v_all;
     select array_agg(unstuck.unclaimed(
-      d.task_id, d.kind, l.number, l.tries, d.had_turns, p_now - unstuck.finite(d.until)
+      d.task_id, d.kind, d.number, d.tries, d.had_turns, p_now - unstuck.finite(d.until)
     ))
     into v_waiting
     from (
       select
         q.task_id,
         @kind(t)@ as kind,
+        l.number,
+        l.tries,
         c.until,
         c.until = q.at + v_most[q.kind_number] and c.until > q.at + v_for[q.kind_number]
           as had_turns
@@ -250,9 +255,16 @@ begin
       left join lateral (
         select p.at, p.times
         from unstuck.dispatches p
-        where p.watch = '@watch@' and p.task_id = q.task_id
+        where v_sent and p.watch = '@watch@' and p.task_id = q.task_id
         offset 0  -- asked by its key: what was small when the plan was made may grow
       ) p on true
+      left join lateral (
+        select a.number, a.tries, a.ended_at
+        from unstuck.attempts a
+        where a.watch = '@watch@' and a.task_id = q.task_id
+        order by a.number desc
+        limit 1
+      ) l on true
       where @is_claimable(t)@
         and @queued_bound(t)@ <= v_before
         and case when p_task is null then true else t.@key@ = p_task::@key_type@ end
@@ -263,17 +275,12 @@ begin
           and (
             (p.times = 1 or p.at >= c.until) and p.at > p_now - v_again[q.kind_number]
           ) is not true
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = '@watch@' and a.task_id = q.task_id and a.ended_at is null
-            offset 0
-          )
+          and (l.number is null or l.ended_at is not null)
         then true end
       order by @queued_bound(t)@
       limit p_limit
       for update of t skip locked
-    ) d
-    left join lateral unstuck.last_attempt('@watch@', d.task_id) l on true;
+    ) d;
     p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
 
     -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of

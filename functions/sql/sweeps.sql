@@ -198,8 +198,10 @@ $$;
 -- silence has a lease from its end, once, however few attempts there are. Where sweeps run as they
 -- usually do, there is no silence, and a worker that is dead alone is rescued when its lease is
 -- over. `p_task`: only that one; null: all. Returns how many attempts got a lease.
+-- No sequential scan: those that live are few, and are the last in the ledger, where the planner
+-- takes them to be everywhere.
 create or replace function unstuck.bridge(p_watch text, p_task text) returns integer
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_count integer;
@@ -250,7 +252,8 @@ end $$;
 -- database was away: since their heartbeat was due no worker was heard. An outage that lies between
 -- two runs leaves no other trace. Answers the ids of their tasks, 500 at most; the run settles them
 -- last, when the workers that live have had the time to say so.
-create or replace function unstuck.unsure(p_watch text) returns jsonb language sql stable as $$
+create or replace function unstuck.unsure(p_watch text) returns jsonb
+language sql stable set enable_seqscan = off as $$
   with heard as materialized (
     select greatest(
       (select max(a.beat_at) from unstuck.attempts a where a.ended_at is null),

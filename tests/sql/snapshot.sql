@@ -1959,8 +1959,10 @@ $$;
 -- silence has a lease from its end, once, however few attempts there are. Where sweeps run as they
 -- usually do, there is no silence, and a worker that is dead alone is rescued when its lease is
 -- over. `p_task`: only that one; null: all. Returns how many attempts got a lease.
+-- No sequential scan: those that live are few, and are the last in the ledger, where the planner
+-- takes them to be everywhere.
 create or replace function unstuck.bridge(p_watch text, p_task text) returns integer
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_count integer;
@@ -2011,7 +2013,8 @@ end $$;
 -- database was away: since their heartbeat was due no worker was heard. An outage that lies between
 -- two runs leaves no other trace. Answers the ids of their tasks, 500 at most; the run settles them
 -- last, when the workers that live have had the time to say so.
-create or replace function unstuck.unsure(p_watch text) returns jsonb language sql stable as $$
+create or replace function unstuck.unsure(p_watch text) returns jsonb
+language sql stable set enable_seqscan = off as $$
   with heard as materialized (
     select greatest(
       (select max(a.beat_at) from unstuck.attempts a where a.ended_at is null),
@@ -4546,10 +4549,13 @@ create or replace function unstuck.tasks_overdue(
   p_skip text[]
 ) returns unstuck.overdue[]
 language plpgsql set plan_cache_mode = auto  -- whatever a claim has set, and until the end
-set enable_seqscan = off as $$
+set enable_seqscan = off set enable_memoize = off as $$  -- each task is asked for once
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
+  v_sent    constant boolean := exists (
+    select from unstuck.dispatches p where p.watch = 'tasks'
+  );
   v_jump    record;
   v_turns   jsonb;
   v_before  timestamptz;
@@ -4662,13 +4668,15 @@ begin
       v_turns -> '*' -> 'pauses' as pauses
     into v_all;
     select array_agg(unstuck.unclaimed(
-      d.task_id, d.kind, l.number, l.tries, d.had_turns, p_now - unstuck.finite(d.until)
+      d.task_id, d.kind, d.number, d.tries, d.had_turns, p_now - unstuck.finite(d.until)
     ))
     into v_waiting
     from (
       select
         q.task_id,
         t."kind" as kind,
+        l.number,
+        l.tries,
         c.until,
         c.until = q.at + v_most[q.kind_number] and c.until > q.at + v_for[q.kind_number]
           as had_turns
@@ -4700,9 +4708,16 @@ begin
       left join lateral (
         select p.at, p.times
         from unstuck.dispatches p
-        where p.watch = 'tasks' and p.task_id = q.task_id
+        where v_sent and p.watch = 'tasks' and p.task_id = q.task_id
         offset 0  -- asked by its key: what was small when the plan was made may grow
       ) p on true
+      left join lateral (
+        select a.number, a.tries, a.ended_at
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.task_id = q.task_id
+        order by a.number desc
+        limit 1
+      ) l on true
       where t."status" = 'pending'
         and t."scheduled_at" <= v_before
         and case when p_task is null then true else t."id" = p_task::uuid end
@@ -4713,17 +4728,12 @@ begin
           and (
             (p.times = 1 or p.at >= c.until) and p.at > p_now - v_again[q.kind_number]
           ) is not true
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = 'tasks' and a.task_id = q.task_id and a.ended_at is null
-            offset 0
-          )
+          and (l.number is null or l.ended_at is not null)
         then true end
       order by t."scheduled_at"
       limit p_limit
       for update of t skip locked
-    ) d
-    left join lateral unstuck.last_attempt('tasks', d.task_id) l on true;
+    ) d;
     p_limit := p_limit - coalesce(cardinality(v_waiting), 0);
 
     -- Running without a live attempt: a worker that does not use the guard. Judged by the clocks of

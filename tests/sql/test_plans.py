@@ -129,6 +129,27 @@ def test_what_runs_often_scans_no_table(db, query, arguments):
     assert read["tasks"]["idx_tup_fetch"] <= 12 * 60
 
 
+def test_of_a_mass_of_leases_that_ran_out_none_is_looked_for_in_what_has_ended(db):
+    """Each batch read all of the ledger: 29 ms of 84 with 100,000 ended attempts."""
+    scans = (
+        "select seq_scan from pg_stat_xact_user_tables where relid = 'unstuck.attempts'::regclass"
+    )
+    with db.transaction(force_rollback=True):
+        db.execute("""
+            insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at,
+                                          lease, lease_until, deadline_at, beat_at)
+            select 'tasks', gen_random_uuid(), 1, 1, 'image', gen_random_uuid(), now(), '30 s',
+              now() - interval '1 s', now() + interval '1 h', now()
+            from generate_series(1, 3000)""")
+        db.execute("analyze unstuck.attempts")
+        before = db.execute(scans).fetchone()
+        for query in ("bridge('tasks', null)", "unsure('tasks')", "tasks_sweep(%s)"):
+            arguments = (WATCH.rules_json,) if "%s" in query else ()
+            db.execute(f"select unstuck.{query}", arguments)
+        assert db.execute(scans).fetchone() == before
+    db.execute("analyze unstuck.attempts")
+
+
 def test_retention_reads_what_it_takes_whatever_is_kept(db):
     day = 86_400.0
     rule = replace(WATCH.rule("*"), retention_result=day, retention_failed=365 * day)
