@@ -5,6 +5,7 @@ import base64
 import json
 import re
 import uuid
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,15 +13,33 @@ from functions.core.policy import Watch
 from functions.core.states import State
 from functions.entry.fields import task_id_of
 from functions.errors import BadRequestError
-from functions.store.page_answers import Place
+from functions.store.page_answers import ListedTask, Place
 
 FIELDS = (
     *("state", "kind", "reason", "owner", "q"),
-    *("text", "since", "until", "message", "order"),
+    *("text", "since", "until", "message", "order", "sort"),
 )
 SORTED_STATES = ("pending", "completed", "failed", "cancelled")
 """Those whose tasks an index has in the order of their time, so that it can be read backwards."""
 STATES = ("stuck", "open", *State, "elsewhere")
+
+
+def _key_order(task: ListedTask) -> tuple[int, str]:
+    """Numbers by their value."""
+    return len(task.task_id) if task.task_id.isdecimal() else 0, task.task_id
+
+
+Row = tuple[str, ListedTask]
+"""With the name of its table."""
+COLUMNS: dict[str, Callable[[ListedTask], Any]] = {
+    "state": lambda task: task.word or task.state,
+    "task": _key_order,
+    "kind": lambda task: task.kind or None,
+    "for": lambda task: task.age,
+    "attempt": lambda task: task.number,
+}
+"""By which the rows that are shown can be sorted. No index has the order of such a column, so that
+the list as a whole cannot be."""
 DAYS = {"since": 0, "until": 1}
 """The fields that are times. A day that is named as `until` is meant whole."""
 LIST_ONLY = frozenset({"first", "word", "text", "since", "until"})
@@ -56,7 +75,7 @@ def read(arguments: Any, watch: Watch) -> ListQuery:
     state = typed.get("state", "open")
     if state not in SORTED_STATES or typed.get("order") != "reverse":
         typed.pop("order", None)
-    filters = {name: value for name, value in typed.items() if name not in {"q", *DAYS}}
+    filters = {name: value for name, value in typed.items() if name not in {"q", "sort", *DAYS}}
     states = [state] if state in STATES else watch.states_named(state)
     bounds = _bounds(watch, typed)
     if not states or bounds is None:
@@ -69,6 +88,17 @@ def read(arguments: Any, watch: Watch) -> ListQuery:
             if len(states) == 1:
                 filters["state"] = str(states[0])
     return ListQuery(typed, filters | bounds, after)
+
+
+def sorted_rows(rows: list[Row], sort: str) -> list[Row]:
+    """The rows of a page by one of COLUMNS, downwards where a minus stands before its name. Rows
+    without a value come last."""
+    column = COLUMNS.get(sort.removeprefix("-"))
+    if column is None:
+        return rows
+    valued = [row for row in rows if column(row[1]) is not None]
+    valued.sort(key=lambda row: column(row[1]), reverse=sort.startswith("-"))
+    return valued + [row for row in rows if column(row[1]) is None]
 
 
 def _bounds(watch: Watch, typed: dict[str, str]) -> dict[str, str] | None:

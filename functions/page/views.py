@@ -242,6 +242,7 @@ def _list() -> dict[str, Any]:
             if shown.next or len(rows) > PAGE_ROWS
         }
         rows = tables.in_one_list(rows)[:PAGE_ROWS]
+    rows = list_query.sorted_rows(rows, query.typed.get("sort", ""))
     passed = request.args.get("passed", "")
     before = int(passed) if passed.isdecimal() and len(passed) < 9 and query.after else 0
     if not tables.all_at_once() and (last := pages[watch().name].next):
@@ -257,7 +258,7 @@ def _list() -> dict[str, Any]:
         "first": before + 1,
         "can": {state: " ".join(_actions(state)) for state in State},
         "sorts": query.typed.get("state") in list_query.SORTED_STATES and not tables.all_at_once(),
-        "counts": query.typed.keys() == {"state"} and not tables.all_at_once(),
+        "counts": query.typed.keys() - {"sort"} == {"state"} and not tables.all_at_once(),
         "acts": not (query.filter or {}).keys() & list_query.LIST_ONLY,
         "own": all(watch.own for watch in tables.shown()),
         "filters": query.typed,

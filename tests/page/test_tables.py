@@ -44,6 +44,20 @@ def test_the_number_is_the_sum_and_each_table_has_its_own(here):
     assert "films 3 stuck" in read(here.get(watch="tasks")), "the others stay in sight"
 
 
+def test_a_pause_from_all_tables_says_of_which(here):
+    form = re.search(r'<details class="pause".*?</details>', here.get(), re.DOTALL)[0]
+    assert re.findall(r'<option value="(\w+)"', form)[:2] == ["tasks", "films"]
+    assert (
+        'name="watch"'
+        not in re.search(
+            r'<details class="pause".*?</details>', here.get(watch="films"), re.DOTALL
+        )[0]
+    )
+    here.post("/pause", watch="films", kind="credits")
+    assert "Paused: credits (films)" in read(here.get())
+    here.post("/resume", watch="films", kind="credits")
+
+
 def test_the_handler_that_waiting_tasks_lack_is_named_with_its_place(here):
     text = read(here.get("/part/pulse"))
     assert "no handler for tasks of the kind 'poster'" in html.unescape(text)

@@ -7,7 +7,7 @@
   const dialog = byId("dialog");
   const away = byId("away");
   const FILTER_FIELDS = [
-    "state", "kind", "reason", "owner", "q", "text", "since", "until", "message", "order",
+    "state", "kind", "reason", "owner", "q", "text", "since", "until", "message", "order", "sort",
   ];
 
   // What a person has opened, ticked or chosen is theirs: a refresh does not take it back.
