@@ -11,6 +11,7 @@ from functions import __version__
 from functions.entry.app import App
 from functions.errors import PolicyError, StoreError
 from functions.ops.cli.google import CloudError
+from functions.ops.cli.one_task import NOT_A_KEY
 from functions.ops.cli.out import (
     ERROR,
     FINE,
@@ -28,8 +29,6 @@ from functions.store.verbs import CANCELLED
 
 ABOUT_ALL = "completion"
 """The command that asks for the parsers of the others."""
-_NOT_A_KEY = {"22P02", "22003"}
-"""SQLSTATEs of a text that is no uuid or no number, and of a number that is too large."""
 _ADVICE = {
     CANCELLED: "The database ends a statement sooner than this one needs. Look at its load, or "
     "raise the limit: alter role ROLE set statement_timeout = '15s';",
@@ -84,7 +83,7 @@ def _print_store_error(error: StoreError) -> int:
     if error.retryable:
         advice = "The database does not answer. See that it runs and that --dsn leads to it"
         return print_message(f"{error}\n{advice}; then try again.", UNREACHABLE)
-    if error.code in _NOT_A_KEY:
+    if error.code in NOT_A_KEY:
         return print_message(f"{error}. Give the task's key as `list` shows it.", USAGE)
     return print_message(str(error), ERROR)
 

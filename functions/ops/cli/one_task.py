@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 from functions.core.answers import Attempt, TaskStatus
 from functions.core.explain import explain
+from functions.core.policy import Watch
 from functions.core.states import OPEN, State
-from functions.errors import StoreError
+from functions.errors import PolicyError, StoreError
 from functions.ops.cli import target
 from functions.ops.cli.out import PROGRAM, print_message, print_table, span
+from functions.store import Store
 
 ATTEMPT = (
     "number",
@@ -33,6 +35,10 @@ ATTEMPT = (
 """The keys of an attempt in JSON."""
 
 
+NOT_A_KEY = {"22P02", "22003"}
+"""SQLSTATEs of a text that is no uuid or no number, and of a number that is too large."""
+
+
 class Task(NamedTuple):
     """A task as people see it. `explanation` is a sentence: why it is where it is."""
 
@@ -49,16 +55,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read(options: argparse.Namespace) -> Task:
-    """Reads the task and changes nothing. Raises StoreError when there is none."""
-    store, policy, watch = target.target(options)
-    status = store.status(watch, options.id, heal=False)
-    if status is None:
+    """Reads the task and changes nothing; without --in from whichever watch has it. Raises
+    StoreError when there is none, PolicyError when several have one of that key."""
+    store, policy, _ = target.target(options)
+    watches = target.watches(options, policy)
+    holders = _statuses(store, watches, options.id)
+    if not holders:
+        tables = ", ".join(watch.table for watch in watches)
         raise StoreError(
-            f"There is no task {options.id} in {watch.table}. `list` shows those that are open.",
+            f"There is no task {options.id} in {tables}. `list` shows those that are open.",
             retryable=False,
         )
+    if len(holders) > 1:
+        names = " and ".join(watch.name for watch, _ in holders)
+        raise PolicyError(f"There is a task {options.id} in {names}. Give one of them with --in.")
+    [(watch, status)] = holders
+    if len(watches) > 1 and watch != watches[0]:
+        options.name = watch.name
     history = store.history(watch, status.task_id)
     return Task(status, explain(policy, watch, status), history, target.again(options))
+
+
+def _statuses(store: Store, watches: list[Watch], key: str) -> list[tuple[Watch, TaskStatus]]:
+    """The task of that key in each watch that has one."""
+    statuses, refusals = [], []
+    for watch in watches:
+        try:
+            status = store.status(watch, key, heal=False)
+        except StoreError as error:
+            if error.code not in NOT_A_KEY:
+                raise
+            refusals.append(error)
+        else:
+            statuses += [(watch, status)] if status else []
+    if len(refusals) == len(watches):  # it is a key of none of the tables
+        raise refusals[0]
+    return statuses
 
 
 def sentence(task: Task) -> str:

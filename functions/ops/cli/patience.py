@@ -15,7 +15,7 @@ from functions.store.verbs import CANCELLED
 
 SLOW_SECONDS = 1.0
 """So long nothing is said: most answers come sooner."""
-LEAST_SECONDS = 0.4
+LEAST_SECONDS = 0.5
 """So long the first call may take where the start took longer, on a busy machine."""
 READ_ONLY = "25006"
 """The SQLSTATE of a write to a server, or in a session, that only reads."""

@@ -222,6 +222,8 @@ def _fix(
     else:
         check.show_fixed(fixed, limits.action)
     _, left, *_ = find_stuck(connection, inspection.inferred, replace(limits, limit=1))
+    if not left and not options.json:
+        print_message(f"Next: {PROGRAM} adopt --table {inspection.inferred.table.title}")
     if left > len(fixed.unsweepable):
         advice = ""
         if limits.action == "requeue":

@@ -234,3 +234,18 @@ def test_a_command_with_a_limit_shows_what_it_moves(world: World) -> None:
     ran = world("fail", "--limit", "2", "--apply")
     assert [line.split("\t")[0] for line in ran.out.splitlines()] == ["task", "1", "2"]
     assert "2 of 2 tasks moved" in ran.err
+
+
+def test_a_task_is_found_in_whichever_table_has_it(world: World):
+    world.add("covers", "failed", 1)
+    world.add("mixes", "failed", 2)
+    ran = world("explain", "2")
+    assert (ran.code, ran.err) == (0, "Next: unstuck retry --id 2 --in mixes\n")
+    assert world("show", "1", "--in", "covers").code == 0
+    ran = world("show", "1")
+    assert (ran.code, ran.err) == (
+        2,
+        "There is a task 1 in covers and mixes. Give one of them with --in.\n",
+    )
+    assert "no task 3 in public.covers, public.mixes" in world("explain", "3").err
+    assert world("explain", "three").code == 2

@@ -25,7 +25,7 @@ def test_nobody_waits_for_two_seconds_without_a_word():
 
 
 @pytest.mark.parametrize(
-    ("is_first", "started", "limit"), [(True, 0.4, 0.6), (True, 30.0, 0.4), (False, 30.0, 1.0)]
+    ("is_first", "started", "limit"), [(True, 0.4, 0.6), (True, 30.0, 0.5), (False, 30.0, 1.0)]
 )
 def test_the_time_of_a_slow_start_counts_for_whoever_waits(is_first, started, limit, monkeypatch):
     limits = []
