@@ -888,3 +888,9 @@ def test_its_table_fits_a_terminal_of_any_width(full, argv, monkeypatch, capsys)
         of_a_table = drawn_lines or printed.splitlines()  # doctor prints blocks
         too_long = [line for line in of_a_table if table.width_of(line) > columns]
         assert [line for line in too_long if not line.endswith(";")] == []
+
+
+def test_a_command_that_the_rest_api_cannot_serve_says_so(world, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "https://abcdefgh.supabase.co")
+    assert main(["doctor"]) == 2
+    assert "which the REST API of SUPABASE_URL lacks. Give --dsn" in capsys.readouterr().err

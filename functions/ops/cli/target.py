@@ -17,6 +17,9 @@ from functions.store.dsn import readable
 from functions.store.postgres import PostgresStore
 
 
+_BESIDE_THE_API = " This command reads the catalog, which the REST API of SUPABASE_URL lacks."
+
+
 class Target(NamedTuple):
     store: Store
     policy: Policy
@@ -119,7 +122,8 @@ def dsn(options: argparse.Namespace) -> str:
     """The DSN of the options, as PostgreSQL's library takes it. Raises PolicyError when none is
     named, or when it is none."""
     if not options.dsn:
-        raise PolicyError("No database is named. Give --dsn, or set DATABASE_URL.")
+        why = "" if not options.app.settings.supabase_url else _BESIDE_THE_API
+        raise PolicyError(f"No database is named.{why} Give --dsn, or set DATABASE_URL.")
     source = _source(options)
     try:
         text, ignored = readable(options.dsn, source)
