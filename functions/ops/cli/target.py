@@ -16,7 +16,6 @@ from functions.store import Store
 from functions.store.dsn import readable
 from functions.store.postgres import PostgresStore
 
-
 _BESIDE_THE_API = " This command reads the catalog, which the REST API of SUPABASE_URL lacks."
 
 
