@@ -138,6 +138,23 @@ def _unguarded(times: Timeline, outside: Unguarded, until: float, scale: Scale) 
     return row
 
 
+def lengths(times: Timeline) -> tuple[float | None, float | None]:
+    """For how many seconds the task had waited for its last run, and how long that took; None: not
+    known, or it runs still."""
+    ready = times.created
+    if times.unguarded:
+        begin, end = times.unguarded.started, times.unguarded.ended
+    elif times.attempts:
+        *before, last = times.attempts
+        begin, end = last.started, last.ended
+        if last.number > 1:
+            ready = (before[-1].retry_at or before[-1].ended) if before else None
+    else:
+        return None, None
+    waited = max(0.0, begin - ready) if begin and ready else None
+    return waited, end - begin if begin and end else None
+
+
 def _begin(times: Timeline) -> float:
     """When the task was created, unless that is unknown or was long before the first attempt that
     the ledger still has."""

@@ -331,6 +331,7 @@ def _task(task_id: str) -> dict[str, Any]:
         "parent": times.parent,
         "drawing": timeline.draw(times, is_open=status.state in OPEN),
         "unguarded": times.unguarded,
+        "lengths": timeline.lengths(times),
         "attempts": times.attempts[::-1],
         "log_links": _log_links(key, times.attempts),
         "created": times.created,

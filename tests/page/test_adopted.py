@@ -169,6 +169,7 @@ def test_a_run_without_the_guard_has_its_times_and_is_drawn_as_what_it_was(here)
     assert len(re.findall(r"<span>(?:created|started|ended) <time", " ".join(text.split()))) == 3
     assert "at work for 40s" in text
     assert "waits for a worker for 1m" in text
+    assert "waited 1m took 40s" in read(text)
     assert "it ran without the guard" in read(text)
     running = here.get(f"/tasks/{scan(here, 'scanning')}", watch="scans")
     assert "it runs without the guard" in read(running)

@@ -58,6 +58,15 @@ def test_a_wait_that_is_not_long_is_to_scale():
     assert (drawn.cuts, run.x, run.width) == ([], 50.0, 50.0)
 
 
+def test_the_last_run_has_its_wait_and_its_length():
+    first = attempt(1, 5.0, 9.0, outcome="retried", retry_at=BEGIN + 20)
+    second = attempt(2, 21.5, 24.0, outcome="completed")
+    times = Timeline(BEGIN + 99, BEGIN, None, [first], [])
+    assert timeline.lengths(times) == (5.0, 4.0)
+    assert timeline.lengths(Timeline(BEGIN + 99, BEGIN, None, [first, second], [])) == (1.5, 2.5)
+    assert timeline.lengths(Timeline(BEGIN + 99, BEGIN, None, [], [])) == (None, None)
+
+
 def test_a_wait_of_a_moment_is_to_scale_however_short_the_work_was():
     drawn = drawing(attempt(1, 0.9, 0.91, outcome="completed"), now=1.0)
     assert drawn.cuts == []
