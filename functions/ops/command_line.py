@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         parser().print_help()
         return FINE
+    if words[0] == "help":
+        words = [*words[1:2], "--help"]
     options = _options(words)
     try:
         options.app = App()

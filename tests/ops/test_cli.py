@@ -82,7 +82,7 @@ class World:
         sys.stdout.isatty = lambda: self.on_a_terminal
         where = (
             []
-            if argv[0] in {"sql", "completion", "--version"} or "--dsn" in argv
+            if argv[0] in {"sql", "completion", "--version", "help"} or "--dsn" in argv
             else ["--dsn", self.dsn]
         )
         try:
@@ -894,3 +894,14 @@ def test_a_command_that_the_rest_api_cannot_serve_says_so(world, monkeypatch, ca
     monkeypatch.setenv("SUPABASE_URL", "https://abcdefgh.supabase.co")
     assert main(["doctor"]) == 2
     assert "which the REST API of SUPABASE_URL lacks. Give --dsn" in capsys.readouterr().err
+
+
+def test_help_is_a_word_too_and_what_is_before_the_command_is_said(world, capsys) -> None:
+    assert world("help").out.startswith("usage: unstuck [-h]")
+    assert world("help", "list").out.startswith("usage: unstuck list [-h]")
+    ran = world("list", "--version")
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        2,
+        "--version stands before the command: `unstuck --version`.",
+    )
+    assert "Did you mean" not in world("list", "--nope").err

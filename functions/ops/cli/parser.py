@@ -7,6 +7,9 @@ from typing import Any, NoReturn
 
 from functions.ops.cli.out import USAGE, print_message
 
+LEAST_LIKENESS = 0.7
+"""Of two words, from 0 to 1, for one to be named in place of the other."""
+
 
 class CommandParser(argparse.ArgumentParser):
     """Options are not abbreviated: a new option would change what an old script means."""
@@ -22,6 +25,8 @@ class CommandParser(argparse.ArgumentParser):
         if unknown:
             command: CommandParser = options.commands[options.command]
             name = unknown[0].partition("=")[0]
+            if self.has(name):
+                command.error(f"{name} stands before the command: `{self.prog} {name}`.")
             owners = [other for other, its in options.commands.items() if its.has(name)]
             if owners:
                 command.error(f"`{options.command}` has no {name}. {_all(owners)} it.")
@@ -56,5 +61,5 @@ def _all(commands: Sequence[str]) -> str:
 def meant(word: str, names: Iterable[str]) -> str:
     """A question that names the one that is closest to the word, after a space; empty when none is
     close."""
-    closest = get_close_matches(word, names, n=1)
+    closest = get_close_matches(word, names, n=1, cutoff=LEAST_LIKENESS)
     return f" Did you mean {closest[0]}?" if closest else ""
