@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from functions.core.policy import DEFAULT, Watch, parse
+from functions.core.policy import DEFAULT, Watch, load, parse
 from functions.ops.doctor import handlers
+from functions.worker.kinds import has_handler
 
 MODULE = """
 import functools
@@ -74,6 +75,15 @@ def test_each_mistake_is_named_and_what_is_fine_is_not():
     assert mistakes["ends"][0].endswith("the process that imported it ended")
     assert [kind for kind in mistakes if mistakes[kind][1]] == ["needs"]
     assert set(kinds) - mistakes.keys() == {"resize", "enlarge", "decorated"}
+
+
+def test_the_handlers_that_the_policy_names_can_be_used():
+    """In a copy of this repository: its own."""
+    for watch in load().watches.values():
+        named = [kind for kind, rule in watch.rules.items() if rule.handler]
+        assert [kind for kind in named if not has_handler(watch, kind)] == []
+        kinds = [kind for kind in watch.rules if kind != "*" and has_handler(watch, kind)]
+        assert handlers.mistakes(watch, kinds) == {}
 
 
 def test_where_the_libraries_of_the_workers_are_not_nothing_is_judged(monkeypatch):
