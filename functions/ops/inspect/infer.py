@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from functions.core.states import OPEN, State
-from functions.install.column_sql import JSONS, NUMBERS, TEXTS, Column
+from functions.install.column_sql import JSONS, NUMBERS, TEXTS, TIMES, Column
 from functions.ops.inspect import columns as by_name
 from functions.ops.inspect import evidence as rows
 from functions.ops.inspect import people
@@ -242,6 +242,11 @@ def _learned(inferred: Inferred, mapping: Mapping) -> Mapping:
         for column in inferred.table.columns.values()
         if column.name not in used and column.name not in inferred.table.points_to
     ]
+    if mapping.clock("finished") and not inferred.evidence.count(
+        mapping.words.get(State.RUNNING, ())
+    ):
+        # with no row that runs, the time of a start looks like one that the end sets
+        columns = [column for column in columns if column.type not in TIMES]
     ends = {}
     for state in (State.COMPLETED, State.FAILED, State.CANCELLED):
         learned = rows.of_an_end(inferred.evidence, columns, mapping.words, state)

@@ -446,3 +446,20 @@ def adopted(world: World, table: str) -> dict[str, Any]:
     with connect(world.dsn) as connection:
         [watch] = adopt.watch(check.infer_table(connection, table)).values()
     return watch
+
+
+def test_with_no_row_that_runs_the_time_of_a_start_is_not_taken_for_one_of_the_end(
+    world: World,
+) -> None:
+    table(
+        world,
+        "errands",
+        f"phase text not null check (phase in {CLOSED}), problem text, anfang timestamptz, "
+        f"finished_at timestamptz, {TIMES}",
+        "(phase) values ('enqueued')",
+        f"(phase, problem, anfang, finished_at) select 'broken', 'no', {OLD}, now() "
+        "from generate_series(1, 3)",
+    )
+    with connect(world.dsn) as connection:
+        [entry] = adopt.watch(check.infer_table(connection, "errands")).values()
+    assert "anfang" not in str(entry.get("also"))
