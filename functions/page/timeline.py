@@ -114,7 +114,8 @@ def draw(times: Timeline, *, is_open: bool) -> Drawing:
         waits_since = attempt.ended or now
     latest = times.attempts[-1] if times.attempts else None
     if times.unguarded:
-        rows.append(_unguarded(times, times.unguarded, until, scale))
+        row = _unguarded(times, times.unguarded, until, scale)
+        rows += [row] if row.parts else []
     elif is_open and (latest is None or latest.ended):
         due = (latest.retry_at if latest else None) or times.due
         rows.append(Row(None, "next attempt", _wait(due, waits_since, now, scale)))

@@ -136,6 +136,7 @@ create or replace function unstuck.@watch@_swept(
       a.cause,
       extract(epoch from a.ended_at - a.beat_at) as silent,
       @state(t)@ as state,
+      t.@status@::text as word,
       coalesce(@is_failed(t)@ and l.number = a.number, false) as undo
     from unstuck.attempts a
     join @table@ t on t.@key@ = a.task_id::@key_type@

@@ -197,8 +197,8 @@ class Payload(Record):
 
 
 class SweptTask(Record):
-    """What a sweep did to a task. `state` is the task's state now; `undo`: it is failed, and as the
-    sweep left it."""
+    """What a sweep did to a task. `state` is the task's state now, `word` the table's own;
+    `undo`: it is failed, and as the sweep left it."""
 
     task_id: str
     number: int
@@ -210,6 +210,7 @@ class SweptTask(Record):
     silent: float | None
     state: State | None
     undo: bool
+    word: str | None = None
 
 
 class SweepRun(Record):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.page.here import Here, read, row_ids, served
+from tests.sweep.steps import sweep
 
 BEFORE = """
 create table public.scans (
@@ -185,3 +186,19 @@ def test_a_row_says_how_long_it_waited_and_took_and_what_it_is_about(here):
     assert 'class="lengths">took 40s<' in here.get(watch="scans", state="stored")
     task = row_ids(text)[0]
     assert "a tired horse" in here.get(f"/tasks/{task}", watch="scans")
+
+
+def test_a_sweep_says_what_its_tasks_are_now_in_the_tables_own_word(here):
+    task = scan(here, "scanning")
+    query = "update public.scans set begun = now() - interval '2 d', born = begun where number = %s"
+    here.db.execute(query, (task,))
+    done = sweep(here.store, here.policy)
+    text = here.get(f"/sweeps/{done.sweep_id}", watch="scans")
+    assert re.search(rf"{task} heart .* (broken failed|lined_up pending)", read(text))
+
+
+def test_a_run_of_which_no_time_is_known_is_not_drawn(here):
+    task = scan(here, "stored")
+    here.db.execute("update public.scans set begun = null, over = born where number = %s", (task,))
+    text = here.get(f"/tasks/{task}", watch="scans")
+    assert 'aria-label=""' not in text

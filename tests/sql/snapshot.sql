@@ -7242,6 +7242,7 @@ create or replace function unstuck.tasks_swept(
       a.cause,
       extract(epoch from a.ended_at - a.beat_at) as silent,
       case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end as state,
+      t."status"::text as word,
       coalesce(t."status" = 'failed' and l.number = a.number, false) as undo
     from unstuck.attempts a
     join "public"."tasks" t on t."id" = a.task_id::uuid
