@@ -2,11 +2,15 @@
 -- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
 -- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
 -- and `cause` what happened. The oldest first, after (`p_after`, `p_after_id`). `p_turns` is the
--- answer of `turns`, of one that has asked for it already. No sequential scans, for the reason that
--- sweep.sql gives.
+-- answer of `turns`, of one that has asked for it already; `p_was`: only `running` or `pending`
+-- ones. No sequential scans, for the reason that sweep.sql gives, and each search in the order of
+-- its index, since mostly the first few are asked for.
 drop function if exists unstuck.@watch@_late(timestamptz, jsonb, integer, timestamptz, text);
 drop function if exists unstuck.@watch@_stuck_tasks(
   timestamptz, jsonb, integer, timestamptz, text
+);
+drop function if exists unstuck.@watch@_stuck_tasks(
+  timestamptz, jsonb, integer, timestamptz, text, jsonb
 );
 create or replace function unstuck.@watch@_stuck_tasks(
   p_now timestamptz,
@@ -14,7 +18,8 @@ create or replace function unstuck.@watch@_stuck_tasks(
   p_limit integer default null,
   p_after timestamptz default '-infinity',
   p_after_id text default '',
-  p_turns jsonb default null
+  p_turns jsonb default null,
+  p_was text default null
 ) returns table (
   at timestamptz,
   id text,
@@ -24,38 +29,62 @@ create or replace function unstuck.@watch@_stuck_tasks(
   cause text,
   was text
 )
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_turns  constant jsonb :=
     coalesce(p_turns, unstuck.@watch@_turns(p_now, p_rules, 'pending_for'));
+  v_silent_before constant timestamptz := p_now - unstuck.shortest(p_rules, 'silent_for');
   v_jump   record;
-  v_kinds  text[];  -- '' is the first
-  v_bounds timestamptz[];
+  v_kinds  text[];  -- '' is the first; in this order:
+  v_bounds timestamptz[];  -- up to when overdue ones may have been queued,
+  v_for    interval[];  -- how long they may wait,
+  v_most   interval[];  -- whatever goes on,
+  v_silent interval[];  -- how long they may be silent,
+  v_held   timestamptz[];  -- and when a worker last held one of them
+  v_all    record;
+  v_least  timestamptz;
   v_before timestamptz;
   v_behind text[];  -- kinds whose turn does not come: of the others only the oldest are read
-  v_mode   constant text := current_setting('plan_cache_mode');
 begin
   select * into v_jump from unstuck.last_jump();
-  select array_agg(b.kind order by b.kind), array_agg(b.bound order by b.kind), max(b.bound)
-  into v_kinds, v_bounds, v_before
+  -- what JSON says is read once, not for each row
+  select
+    array_agg(b.kind order by b.kind),
+    array_agg(b.bound order by b.kind),
+    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'pending_for') order by b.kind),
+    array_agg(unstuck.pending_at_most(p_rules, b.kind) order by b.kind),
+    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'silent_for') order by b.kind),
+    array_agg((v_turns -> b.kind ->> 'held')::timestamptz order by b.kind),
+    min(b.bound),
+    max(b.bound)
+  into v_kinds, v_bounds, v_for, v_most, v_silent, v_held, v_least, v_before
   from unstuck.overdue_bounds(p_now, p_rules, v_turns) b;
-  if @is_own@ then
-    select array_agg(k.kind) filter (where k.bound > (select min(b) from unnest(v_bounds) as b))
+  select
+    (v_turns -> '*' ->> 'held')::timestamptz as held,
+    (v_turns -> '*' ->> 'front')::timestamptz as front,
+    v_turns -> '*' -> 'pauses' as pauses
+  into v_all;
+  if @is_own@ and v_least < v_before then
+    select array_agg(w.kind)
     into v_behind
-    from (
-      select w.kind, coalesce(v_bounds[array_position(v_kinds, w.kind)], v_bounds[1]) as bound
-      from unnest(unstuck.@watch@_waiting_kinds()) as w (kind)
-    ) k;
-  end if;
-  -- In a long queue a plan for these times and kinds is worth its 6 ms.
-  if (
-    select count(*)
-    from (
-      select from @table@ t where @is_pending(t)@ and @queued_bound(t)@ <= v_before limit 1000
-    ) w
-  ) = 1000 then
-    perform set_config('plan_cache_mode', 'force_custom_plan', true);
+    from unnest(unstuck.@watch@_waiting_kinds()) as w (kind)
+    where coalesce(v_bounds[array_position(v_kinds, w.kind)], v_bounds[1]) > v_least;
+    if v_behind is null then
+      v_before := v_least;
+    elsif (
+      select count(*)
+      from (
+        select from @table@ t where @is_pending(t)@ and @queued_bound(t)@ <= v_before limit 1000
+      ) w
+    ) = 1000 then
+      -- In a long queue a plan for these times and kinds is worth its 6 ms.
+      perform set_config('plan_cache_mode', 'force_custom_plan', true);
+      perform set_config('enable_bitmapscan', 'on', true);
+    end if;
   end if;
   return query
     select s.*
@@ -75,7 +104,10 @@ begin
           and a.ended_at is null
           and least(a.lease_until, a.deadline_at) <= p_now
           and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
-          and (@is_running(t)@ or @is_pending(t)@)
+          and (
+            @is_running(t)@ and p_was is distinct from 'pending'
+            or @is_pending(t)@ and p_was is distinct from 'running'
+          )
           and (a.started_at, a.task_id) > (p_after, p_after_id)
         order by 1, 2
         limit p_limit
@@ -87,35 +119,50 @@ begin
           t.@key@::text,
           @kind(t)@::text,
           @owner(t)@::text,
-          unstuck.pending_until(@queued(t)@, @kind(t)@, p_rules, v_turns),
+          c.until,
           'never_claimed',
           'pending'
         from @table@ t
+        cross join lateral (
+          select
+            coalesce(array_position(v_kinds, @kind(t)@::text), 1) as kind_number,
+            @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end as at
+          offset 0  -- computed once
+        ) q
+        cross join lateral (
+          select unstuck.waits_until(
+            q.at,
+            case
+              when v_all.pauses is not null then unstuck.paused_time(
+                @kind(t)@, least(q.at, '9999-12-31'), statement_timestamp(), v_all.pauses
+              )
+              else '0'
+            end,
+            v_for[q.kind_number],
+            v_most[q.kind_number],
+            v_held[q.kind_number],
+            v_all.held,
+            v_all.front
+          ) as until
+        ) c
         where @is_claimable(t)@
+          and p_was is distinct from 'running'
           and @queued_bound(t)@ <= v_before
-          and (
-            not @is_own@
-            or @queued_bound(t)@ <= (select min(b) from unnest(v_bounds) as b)
-            or @kind(t)@ = any (v_behind)
-          )
           -- elsewhere each row of a long queue that moves is read: what costs more comes after this
-          and @queued_bound(t)@ <= coalesce(
-            v_bounds[array_position(v_kinds, @kind(t)@::text)], v_bounds[1]
+          and (
+            @queued_bound(t)@ <= v_least
+            or (v_behind is null or @kind(t)@ = any (v_behind))
+              and @queued_bound(t)@ <= coalesce(
+                v_bounds[array_position(v_kinds, @kind(t)@::text)], v_bounds[1]
+              )
           )
-          and @queued(t)@ <= p_now
-            - unstuck.rule_seconds(p_rules, @kind(t)@, 'pending_for')
-            - case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end
-          and unstuck.pending_until(
-            @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end,
-            @kind(t)@,
-            p_rules,
-            v_turns
-          ) <= p_now
+          and c.until <= p_now
           and @queued_bound(t)@ >= p_after
           and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+          and t.@key@::text not in (
+            select a.task_id
+            from unstuck.attempts a
+            where a.watch = '@watch@' and a.ended_at is null
           )
         order by @queued_bound(t)@, t.@key@::text
         limit p_limit
@@ -133,11 +180,13 @@ begin
         from @table@ t
         where @may_be_asked@
           and @is_withdrawn(t)@
+          and (p_was is null or p_was = case when @is_pending(t)@ then 'pending' else 'running' end)
           and t.@key@ in (@oldest_withdrawn()@)
           and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+          and t.@key@::text not in (
+            select a.task_id
+            from unstuck.attempts a
+            where a.watch = '@watch@' and a.ended_at is null
           )
         order by @queued_bound(t)@, t.@key@::text
         limit p_limit
@@ -149,20 +198,26 @@ begin
           t.@key@::text,
           @kind(t)@::text,
           @owner(t)@::text,
-          @alive(t)@ + unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for'),
+          s.until,
           'stale',
           'running'
         from @table@ t
+        cross join lateral (
+          select @alive(t)@ + v_silent[
+            coalesce(array_position(v_kinds, @kind(t)@::text), 1)
+          ] as until
+          offset 0
+        ) s
         where @is_running(t)@
-          and @alive_bound(t)@ <= p_now - unstuck.shortest(p_rules, 'silent_for')
-          and @alive(t)@ <= p_now
-            - unstuck.rule_seconds(p_rules, @kind(t)@, 'silent_for')
-            - case when @alive(t)@ < v_jump.at then v_jump.ahead else '0' end
+          and p_was is distinct from 'pending'
+          and @alive_bound(t)@ <= v_silent_before
+          and s.until <= p_now - case when @alive(t)@ < v_jump.at then v_jump.ahead else '0' end
           and @alive_bound(t)@ >= p_after
           and (@alive_bound(t)@, t.@key@::text) > (p_after, p_after_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = '@watch@' and a.task_id = t.@key@::text and a.ended_at is null
+          and t.@key@::text not in (
+            select a.task_id
+            from unstuck.attempts a
+            where a.watch = '@watch@' and a.ended_at is null
           )
           and not (@was_withdrawn(t)@)
         order by @alive_bound(t)@, t.@key@::text
@@ -171,7 +226,6 @@ begin
     ) s
     order by 1, 2
     limit p_limit;
-  perform set_config('plan_cache_mode', v_mode, true);
 end $$;
 
 -- stuck: how many tasks are stuck (at most 20,000 are counted, the oldest first; `most`), what a

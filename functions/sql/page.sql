@@ -27,7 +27,10 @@ create or replace function unstuck.@watch@_section(
   p_filter jsonb default '{}',
   p_turns jsonb default '{}'
 ) returns table (at timestamptz, id text, fits boolean)
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_back constant boolean := p_section in (@section_pending@, @section_ended@)
@@ -55,7 +58,15 @@ begin
       unstuck.fits(l.kind, v_kind)
         and unstuck.fits(l.owner, v_owner)
         and l.at between v_since and v_until
-    from unstuck.@watch@_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id, p_turns) l
+    from unstuck.@watch@_stuck_tasks(
+      p_now,
+      p_rules,
+      p_limit,
+      v_at,
+      v_id,
+      p_turns,
+      case when v_state in ('running', 'pending') then v_state end
+    ) l
     order by 1, 2;
   when @section_running@ then return query
     select
@@ -232,7 +243,10 @@ create or replace function unstuck.@watch@_page(
   p_after jsonb default null
 ) returns jsonb
 language plpgsql stable
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_now      constant timestamptz := clock_timestamp();
   v_state    constant text := p_filter ->> 'state';
@@ -291,7 +305,7 @@ begin
     end if;
     v_take := case
       when v_section = @section_by_key@ and (v_ended or v_state is null) then least(v_budget, 1000)
-      when v_filtered or v_state in ('running', 'pending') then v_budget
+      when v_filtered then v_budget
       else v_limit - cardinality(v_ids)
     end;
     select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits
@@ -299,51 +313,55 @@ begin
     from unstuck.@watch@_section(
       v_section, v_now, p_rules, v_take, v_at, v_id, p_filter, v_turns
     ) s;
-    select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids
-    into v_more
-    from (
-      select s.at, s.id, s.n
+    if not v_filtered and v_section < @section_ended@ then  -- all that was read is shown
+      v_more := v_seen;
+    else
+      select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids
+      into v_more
       from (
-        select u.*
-        from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n)
-        where u.fits
-      ) s
-      join @table@ t on t.@key@ = s.id::@key_type@
-      left join lateral (
-        select a.reason, a.outcome::text, a.error, a.ended_at
-        from unstuck.attempts a
-        where a.watch = '@watch@' and a.task_id = s.id
-        order by a.number desc
-        limit 1
-      ) l on true
-      where (not p_filter ? 'owner' or @owner(t)@::text = p_filter ->> 'owner')
-        -- started again by a person: it is shown where it waits
-        and (v_section <> @section_ended@ or not (@is_running(t)@ or @is_pending(t)@) is true)
-        and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
-        and (
-          v_section <= @section_ended@
-          or not p_filter ?| array['since', 'until']
-          or coalesce(l.ended_at, @alive(t)@, @queued(t)@) between
-            coalesce((p_filter ->> 'since')::timestamptz, '-infinity')
-            and coalesce((p_filter ->> 'until')::timestamptz, 'infinity')
-        )
-        and (
-          v_text is null
-          or position(v_text in lower(coalesce(@error(t)@, l.error, ''))) > 0
-          or position(v_text in lower(coalesce(@searched(t)@, ''))) > 0
-        )
-        and (not p_filter ? 'word' or t.@status@::text = p_filter ->> 'word')
-        and case
-          when v_section = @section_by_key@ and v_state is distinct from 'resting' then
-            l.outcome is distinct from @state(t)@
-            and (@is_failed(t)@ or @is_cancelled(t)@ or @state(t)@ = 'completed')
-            and (not v_ended or @state(t)@ = v_state)
-          when v_state is null or v_state in ('stuck', 'open') then true
-          else @state(t)@ = v_state
-        end
-      order by s.n
-      limit v_limit - cardinality(v_ids)
-    ) f;
+        select s.at, s.id, s.n
+        from (
+          select u.*
+          from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n)
+          where u.fits
+        ) s
+        join @table@ t on t.@key@ = s.id::@key_type@
+        left join lateral (
+          select a.reason, a.outcome::text, a.error, a.ended_at
+          from unstuck.attempts a
+          where a.watch = '@watch@' and a.task_id = s.id
+          order by a.number desc
+          limit 1
+        ) l on true
+        where (not p_filter ? 'owner' or @owner(t)@::text = p_filter ->> 'owner')
+          -- started again by a person: it is shown where it waits
+          and (v_section <> @section_ended@ or not (@is_running(t)@ or @is_pending(t)@) is true)
+          and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
+          and (
+            v_section <= @section_ended@
+            or not p_filter ?| array['since', 'until']
+            or coalesce(l.ended_at, @alive(t)@, @queued(t)@) between
+              coalesce((p_filter ->> 'since')::timestamptz, '-infinity')
+              and coalesce((p_filter ->> 'until')::timestamptz, 'infinity')
+          )
+          and (
+            v_text is null
+            or position(v_text in lower(coalesce(@error(t)@, l.error, ''))) > 0
+            or position(v_text in lower(coalesce(@searched(t)@, ''))) > 0
+          )
+          and (not p_filter ? 'word' or t.@status@::text = p_filter ->> 'word')
+          and case
+            when v_section = @section_by_key@ and v_state is distinct from 'resting' then
+              l.outcome is distinct from @state(t)@
+              and (@is_failed(t)@ or @is_cancelled(t)@ or @state(t)@ = 'completed')
+              and (not v_ended or @state(t)@ = v_state)
+            when v_state is null or v_state in ('stuck', 'open') then true
+            else @state(t)@ = v_state
+          end
+        order by s.n
+        limit v_limit - cardinality(v_ids)
+      ) f;
+    end if;
     v_ids := v_ids || v_more.ids;
     v_ats := v_ats || v_more.ats;
     v_from := v_from || array_fill(v_section, array[coalesce(cardinality(v_more.ids), 0)]);

@@ -213,6 +213,12 @@ language sql immutable parallel safe as $$
   from jsonb_each(p_rules)
 $$;
 
+-- A number from 0 up to 1 that is always the same for a key: for a sample.
+create or replace function unstuck.draw(p_key text) returns float8
+language sql immutable parallel safe as $$
+  select (hashtext(p_key) & 1048575) / 1048576::float8
+$$;
+
 -- The time, or null where it is infinite: people write 'infinity' for "on hold" and '-infinity' for
 -- "at once". PostgreSQL 15 and 16 cannot subtract such a time, and the later ones make a length of
 -- it that no JSON number can hold.

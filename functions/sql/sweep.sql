@@ -15,75 +15,104 @@
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
 -- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims
 -- were of tasks that were queued later. Attempts that a sweep ended do not count. Looks back by the
--- longest time that rule `p_name` has, over at most 5,000 ended attempts. Empty where no task waits
--- for so long: then nobody needs it.
+-- longest time that rule `p_name` has, over at most 5,000 ended attempts; `front` is by a sample of
+-- about 100 claims of a kind, since each costs a search for its task. Empty where no task waits for
+-- so long: then nobody needs it.
 create or replace function unstuck.@watch@_turns(
   p_now timestamptz,
   p_rules jsonb,
   p_name text
 ) returns jsonb language plpgsql stable
-set enable_seqscan = off set max_parallel_workers_per_gather = 0 as $$
+set enable_seqscan = off
+set enable_hashjoin = on
+set max_parallel_workers_per_gather = 0
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_window constant interval := (
     select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
   );
+  v_longest constant timestamptz := p_now - unstuck.shortest(p_rules, p_name);
 begin
   if not exists (
-    select from @table@ t
-    where @is_pending(t)@
-      and @queued_bound(t)@ <= p_now - unstuck.shortest(p_rules, p_name)
+    select from @table@ t where @is_pending(t)@ and @queued_bound(t)@ <= v_longest
   ) then
     return '{}';
   end if;
   return unstuck.with_pauses('@watch@', p_now, p_rules, coalesce((
-    select jsonb_object_agg(coalesce(g.kind, '*'), jsonb_build_object(
-      'held', g.held, 'claimed', g.claimed, 'front', g.front
-    ))
-    from (
-      select
-        c.kind,
-        max(c.held) as held,
-        max(c.started_at) as claimed,
-        percentile_disc(0.5) within group (order by q.queued) as front
+    with claims as materialized (
+      (
+        select
+          a.kind,
+          case
+            when unstuck.lives_until(a, (select unstuck.ready_after())) > p_now then p_now
+            else a.beat_at
+          end as held,
+          a.started_at,
+          a.task_id
+        from unstuck.attempts a
+        where a.watch = '@watch@' and a.ended_at is null
+      )
+      union all
+      (
+        select
+          a.kind,
+          a.ended_at,
+          a.started_at,
+          a.task_id
+        from unstuck.attempts a
+        where a.watch = '@watch@'
+          and coalesce(a.ended_at, 'infinity') > p_now - v_window
+          and a.ended_at is not null
+          and a.worker is not null
+          and a.sweep_id is null
+        order by coalesce(a.ended_at, 'infinity') desc  -- its index
+        limit 5000
+      )
+    ), kinds as materialized (
+      select c.kind, max(c.held) as held, max(c.started_at) as claimed, count(*) as claims
+      from claims c
+      group by c.kind
+    ), total as materialized (
+      select max(k.held) as held, max(k.claimed) as claimed, sum(k.claims)::float8 as claims
+      from kinds k
+    ), sample as materialized (
+      select d.kind, d.is_of_all, q.queued
       from (
-        (
-          select
-            a.kind,
-            case
-              when unstuck.lives_until(a, (select unstuck.ready_after())) > p_now then p_now
-              else a.beat_at
-            end as held,
-            a.started_at,
-            a.task_id
-          from unstuck.attempts a
-          where a.watch = '@watch@' and a.ended_at is null
-        )
-        union all
-        (
-          select
-            a.kind,
-            a.ended_at,
-            a.started_at,
-            a.task_id
-          from unstuck.attempts a
-          where a.watch = '@watch@'
-            and coalesce(a.ended_at, 'infinity') > p_now - v_window
-            and a.ended_at is not null
-            and a.worker is not null
-            and a.sweep_id is null
-          order by coalesce(a.ended_at, 'infinity') desc  -- its index
-          limit 5000
-        )
-      ) c
-      left join lateral (
+        select
+          c.kind,
+          c.task_id,
+          k.claims * unstuck.draw(c.task_id) < 100 as is_of_kind,
+          n.claims * unstuck.draw(c.task_id) < 100 as is_of_all
+        from claims c
+        join kinds k on k.kind = c.kind
+        cross join total n
+      ) d
+      cross join lateral (
         select @queued_bound(t)@ as queued
         from @table@ t
-        where t.@key@ = c.task_id::@key_type@
+        where t.@key@ = d.task_id::@key_type@
         limit 1  -- each by its key: the planner would read the whole table to join it
-      ) q on true
-      group by grouping sets ((c.kind), ())
-    ) g
-    where g.held is not null
+      ) q
+      where d.is_of_kind
+    )
+    select jsonb_object_agg(k.kind, jsonb_build_object(
+      'held', k.held, 'claimed', k.claimed, 'front', f.front
+    ))
+    from (
+      select k.kind, k.held, k.claimed from kinds k
+      union all
+      select '*', n.held, n.claimed from total n
+    ) k
+    left join (
+      select s.kind, percentile_disc(0.5) within group (order by s.queued) as front
+      from (
+        select s.kind, s.queued from sample s
+        union all
+        select '*', s.queued from sample s where s.is_of_all
+      ) s
+      group by s.kind
+    ) f on f.kind = k.kind
+    where k.held is not null
   ), '{}'));
 end $$;
 

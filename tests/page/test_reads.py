@@ -180,6 +180,46 @@ def test_a_long_queue_that_moves_is_not_read_and_hides_no_kind_whose_turn_never_
         assert cost["tasks"]["idx_tup_fetch"] < 4000
 
 
+@pytest.fixture(scope="module")
+def behind(postgres: Any, template: str) -> Iterator[str]:
+    """5,000 tasks are overdue, and workers have ended 3,000 of another kind just now."""
+    from tests.conftest import copied
+
+    with copied(postgres, template) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        fill(connection, WATCH.rules_json, finished=3000, pending=100, held=40)
+        connection.execute(
+            "insert into public.tasks (kind, scheduled_at) "
+            "select 'image', now() - interval '9 h' - n * interval '1 s' "
+            "from generate_series(1, 5000) n"
+        )
+        connection.execute(
+            "update unstuck.attempts set ended_at = now() where ended_at is not null"
+        )
+        connection.execute("vacuum (analyze) public.tasks")
+        connection.execute("vacuum (analyze) unstuck.attempts")
+        yield dsn
+
+
+@pytest.mark.parametrize(
+    ("call", "most"),
+    [
+        ("tasks_page('{}', %s)", 900),
+        ("""tasks_page('{"state": "stuck"}', %s)""", 900),
+        ("""tasks_page('{"state": "pending"}', %s)""", 900),
+        ("""tasks_page('{"state": "running"}', %s)""", 900),
+        ("tasks_pulse(%s)", 7_000),
+        ("tasks_turns(now(), %s, 'pending_for')", 500),
+    ],
+)
+def test_a_look_at_thousands_of_overdue_tasks_reads_the_first_of_them(behind, call, most):
+    """And of thousands of claims a sample tells where the workers are in the queue."""
+    query = f"select unstuck.{call}"
+    with psycopg.connect(behind, autocommit=True, row_factory=dict_row) as db:
+        cost = read(db, lambda: [db.execute(query, (WATCH.rules_json,)) for _ in range(8)])
+    assert cost["tasks"]["seq_scan"] == cost["attempts"]["seq_scan"] == 0
+    assert cost["tasks"]["idx_tup_fetch"] < 8 * most
+
+
 def test_the_pages_show_each_task_once_and_stuck_ones_first(db, store):
     listed = pages(store, {}, 500, most=4000)
     keys = [task.task_id for task in listed]

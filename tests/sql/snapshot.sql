@@ -673,6 +673,12 @@ language sql immutable parallel safe as $$
   from jsonb_each(p_rules)
 $$;
 
+-- A number from 0 up to 1 that is always the same for a key: for a sample.
+create or replace function unstuck.draw(p_key text) returns float8
+language sql immutable parallel safe as $$
+  select (hashtext(p_key) & 1048575) / 1048576::float8
+$$;
+
 -- The time, or null where it is infinite: people write 'infinity' for "on hold" and '-infinity' for
 -- "at once". PostgreSQL 15 and 16 cannot subtract such a time, and the later ones make a length of
 -- it that no JSON number can hold.
@@ -4468,75 +4474,104 @@ end $$;
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
 -- `claimed`, when one last claimed one; `front`, where they are in the queue: half of the claims
 -- were of tasks that were queued later. Attempts that a sweep ended do not count. Looks back by the
--- longest time that rule `p_name` has, over at most 5,000 ended attempts. Empty where no task waits
--- for so long: then nobody needs it.
+-- longest time that rule `p_name` has, over at most 5,000 ended attempts; `front` is by a sample of
+-- about 100 claims of a kind, since each costs a search for its task. Empty where no task waits for
+-- so long: then nobody needs it.
 create or replace function unstuck.tasks_turns(
   p_now timestamptz,
   p_rules jsonb,
   p_name text
 ) returns jsonb language plpgsql stable
-set enable_seqscan = off set max_parallel_workers_per_gather = 0 as $$
+set enable_seqscan = off
+set enable_hashjoin = on
+set max_parallel_workers_per_gather = 0
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_window constant interval := (
     select make_interval(secs => max((value ->> p_name)::float8)) from jsonb_each(p_rules)
   );
+  v_longest constant timestamptz := p_now - unstuck.shortest(p_rules, p_name);
 begin
   if not exists (
-    select from "public"."tasks" t
-    where t."status" = 'pending'
-      and t."scheduled_at" <= p_now - unstuck.shortest(p_rules, p_name)
+    select from "public"."tasks" t where t."status" = 'pending' and t."scheduled_at" <= v_longest
   ) then
     return '{}';
   end if;
   return unstuck.with_pauses('tasks', p_now, p_rules, coalesce((
-    select jsonb_object_agg(coalesce(g.kind, '*'), jsonb_build_object(
-      'held', g.held, 'claimed', g.claimed, 'front', g.front
-    ))
-    from (
-      select
-        c.kind,
-        max(c.held) as held,
-        max(c.started_at) as claimed,
-        percentile_disc(0.5) within group (order by q.queued) as front
+    with claims as materialized (
+      (
+        select
+          a.kind,
+          case
+            when unstuck.lives_until(a, (select unstuck.ready_after())) > p_now then p_now
+            else a.beat_at
+          end as held,
+          a.started_at,
+          a.task_id
+        from unstuck.attempts a
+        where a.watch = 'tasks' and a.ended_at is null
+      )
+      union all
+      (
+        select
+          a.kind,
+          a.ended_at,
+          a.started_at,
+          a.task_id
+        from unstuck.attempts a
+        where a.watch = 'tasks'
+          and coalesce(a.ended_at, 'infinity') > p_now - v_window
+          and a.ended_at is not null
+          and a.worker is not null
+          and a.sweep_id is null
+        order by coalesce(a.ended_at, 'infinity') desc  -- its index
+        limit 5000
+      )
+    ), kinds as materialized (
+      select c.kind, max(c.held) as held, max(c.started_at) as claimed, count(*) as claims
+      from claims c
+      group by c.kind
+    ), total as materialized (
+      select max(k.held) as held, max(k.claimed) as claimed, sum(k.claims)::float8 as claims
+      from kinds k
+    ), sample as materialized (
+      select d.kind, d.is_of_all, q.queued
       from (
-        (
-          select
-            a.kind,
-            case
-              when unstuck.lives_until(a, (select unstuck.ready_after())) > p_now then p_now
-              else a.beat_at
-            end as held,
-            a.started_at,
-            a.task_id
-          from unstuck.attempts a
-          where a.watch = 'tasks' and a.ended_at is null
-        )
-        union all
-        (
-          select
-            a.kind,
-            a.ended_at,
-            a.started_at,
-            a.task_id
-          from unstuck.attempts a
-          where a.watch = 'tasks'
-            and coalesce(a.ended_at, 'infinity') > p_now - v_window
-            and a.ended_at is not null
-            and a.worker is not null
-            and a.sweep_id is null
-          order by coalesce(a.ended_at, 'infinity') desc  -- its index
-          limit 5000
-        )
-      ) c
-      left join lateral (
+        select
+          c.kind,
+          c.task_id,
+          k.claims * unstuck.draw(c.task_id) < 100 as is_of_kind,
+          n.claims * unstuck.draw(c.task_id) < 100 as is_of_all
+        from claims c
+        join kinds k on k.kind = c.kind
+        cross join total n
+      ) d
+      cross join lateral (
         select t."scheduled_at" as queued
         from "public"."tasks" t
-        where t."id" = c.task_id::uuid
+        where t."id" = d.task_id::uuid
         limit 1  -- each by its key: the planner would read the whole table to join it
-      ) q on true
-      group by grouping sets ((c.kind), ())
-    ) g
-    where g.held is not null
+      ) q
+      where d.is_of_kind
+    )
+    select jsonb_object_agg(k.kind, jsonb_build_object(
+      'held', k.held, 'claimed', k.claimed, 'front', f.front
+    ))
+    from (
+      select k.kind, k.held, k.claimed from kinds k
+      union all
+      select '*', n.held, n.claimed from total n
+    ) k
+    left join (
+      select s.kind, percentile_disc(0.5) within group (order by s.queued) as front
+      from (
+        select s.kind, s.queued from sample s
+        union all
+        select '*', s.queued from sample s where s.is_of_all
+      ) s
+      group by s.kind
+    ) f on f.kind = k.kind
+    where k.held is not null
   ), '{}'));
 end $$;
 
@@ -5597,11 +5632,15 @@ end $$;
 -- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
 -- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
 -- and `cause` what happened. The oldest first, after (`p_after`, `p_after_id`). `p_turns` is the
--- answer of `turns`, of one that has asked for it already. No sequential scans, for the reason that
--- sweep.sql gives.
+-- answer of `turns`, of one that has asked for it already; `p_was`: only `running` or `pending`
+-- ones. No sequential scans, for the reason that sweep.sql gives, and each search in the order of
+-- its index, since mostly the first few are asked for.
 drop function if exists unstuck.tasks_late(timestamptz, jsonb, integer, timestamptz, text);
 drop function if exists unstuck.tasks_stuck_tasks(
   timestamptz, jsonb, integer, timestamptz, text
+);
+drop function if exists unstuck.tasks_stuck_tasks(
+  timestamptz, jsonb, integer, timestamptz, text, jsonb
 );
 create or replace function unstuck.tasks_stuck_tasks(
   p_now timestamptz,
@@ -5609,7 +5648,8 @@ create or replace function unstuck.tasks_stuck_tasks(
   p_limit integer default null,
   p_after timestamptz default '-infinity',
   p_after_id text default '',
-  p_turns jsonb default null
+  p_turns jsonb default null,
+  p_was text default null
 ) returns table (
   at timestamptz,
   id text,
@@ -5619,38 +5659,62 @@ create or replace function unstuck.tasks_stuck_tasks(
   cause text,
   was text
 )
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_turns  constant jsonb :=
     coalesce(p_turns, unstuck.tasks_turns(p_now, p_rules, 'pending_for'));
+  v_silent_before constant timestamptz := p_now - unstuck.shortest(p_rules, 'silent_for');
   v_jump   record;
-  v_kinds  text[];  -- '' is the first
-  v_bounds timestamptz[];
+  v_kinds  text[];  -- '' is the first; in this order:
+  v_bounds timestamptz[];  -- up to when overdue ones may have been queued,
+  v_for    interval[];  -- how long they may wait,
+  v_most   interval[];  -- whatever goes on,
+  v_silent interval[];  -- how long they may be silent,
+  v_held   timestamptz[];  -- and when a worker last held one of them
+  v_all    record;
+  v_least  timestamptz;
   v_before timestamptz;
   v_behind text[];  -- kinds whose turn does not come: of the others only the oldest are read
-  v_mode   constant text := current_setting('plan_cache_mode');
 begin
   select * into v_jump from unstuck.last_jump();
-  select array_agg(b.kind order by b.kind), array_agg(b.bound order by b.kind), max(b.bound)
-  into v_kinds, v_bounds, v_before
+  -- what JSON says is read once, not for each row
+  select
+    array_agg(b.kind order by b.kind),
+    array_agg(b.bound order by b.kind),
+    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'pending_for') order by b.kind),
+    array_agg(unstuck.pending_at_most(p_rules, b.kind) order by b.kind),
+    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'silent_for') order by b.kind),
+    array_agg((v_turns -> b.kind ->> 'held')::timestamptz order by b.kind),
+    min(b.bound),
+    max(b.bound)
+  into v_kinds, v_bounds, v_for, v_most, v_silent, v_held, v_least, v_before
   from unstuck.overdue_bounds(p_now, p_rules, v_turns) b;
-  if true then
-    select array_agg(k.kind) filter (where k.bound > (select min(b) from unnest(v_bounds) as b))
+  select
+    (v_turns -> '*' ->> 'held')::timestamptz as held,
+    (v_turns -> '*' ->> 'front')::timestamptz as front,
+    v_turns -> '*' -> 'pauses' as pauses
+  into v_all;
+  if true and v_least < v_before then
+    select array_agg(w.kind)
     into v_behind
-    from (
-      select w.kind, coalesce(v_bounds[array_position(v_kinds, w.kind)], v_bounds[1]) as bound
-      from unnest(unstuck.tasks_waiting_kinds()) as w (kind)
-    ) k;
-  end if;
-  -- In a long queue a plan for these times and kinds is worth its 6 ms.
-  if (
-    select count(*)
-    from (
-      select from "public"."tasks" t where t."status" = 'pending' and t."scheduled_at" <= v_before limit 1000
-    ) w
-  ) = 1000 then
-    perform set_config('plan_cache_mode', 'force_custom_plan', true);
+    from unnest(unstuck.tasks_waiting_kinds()) as w (kind)
+    where coalesce(v_bounds[array_position(v_kinds, w.kind)], v_bounds[1]) > v_least;
+    if v_behind is null then
+      v_before := v_least;
+    elsif (
+      select count(*)
+      from (
+        select from "public"."tasks" t where t."status" = 'pending' and t."scheduled_at" <= v_before limit 1000
+      ) w
+    ) = 1000 then
+      -- In a long queue a plan for these times and kinds is worth its 6 ms.
+      perform set_config('plan_cache_mode', 'force_custom_plan', true);
+      perform set_config('enable_bitmapscan', 'on', true);
+    end if;
   end if;
   return query
     select s.*
@@ -5670,7 +5734,10 @@ begin
           and a.ended_at is null
           and least(a.lease_until, a.deadline_at) <= p_now
           and unstuck.lives_until(a, (select unstuck.ready_after())) <= p_now
-          and (t."status" = 'processing' or t."status" = 'pending')
+          and (
+            t."status" = 'processing' and p_was is distinct from 'pending'
+            or t."status" = 'pending' and p_was is distinct from 'running'
+          )
           and (a.started_at, a.task_id) > (p_after, p_after_id)
         order by 1, 2
         limit p_limit
@@ -5682,35 +5749,50 @@ begin
           t."id"::text,
           t."kind"::text,
           t."owner"::text,
-          unstuck.pending_until(t."scheduled_at", t."kind", p_rules, v_turns),
+          c.until,
           'never_claimed',
           'pending'
         from "public"."tasks" t
+        cross join lateral (
+          select
+            coalesce(array_position(v_kinds, t."kind"::text), 1) as kind_number,
+            t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end as at
+          offset 0  -- computed once
+        ) q
+        cross join lateral (
+          select unstuck.waits_until(
+            q.at,
+            case
+              when v_all.pauses is not null then unstuck.paused_time(
+                t."kind", least(q.at, '9999-12-31'), statement_timestamp(), v_all.pauses
+              )
+              else '0'
+            end,
+            v_for[q.kind_number],
+            v_most[q.kind_number],
+            v_held[q.kind_number],
+            v_all.held,
+            v_all.front
+          ) as until
+        ) c
         where t."status" = 'pending'
+          and p_was is distinct from 'running'
           and t."scheduled_at" <= v_before
-          and (
-            not true
-            or t."scheduled_at" <= (select min(b) from unnest(v_bounds) as b)
-            or t."kind" = any (v_behind)
-          )
           -- elsewhere each row of a long queue that moves is read: what costs more comes after this
-          and t."scheduled_at" <= coalesce(
-            v_bounds[array_position(v_kinds, t."kind"::text)], v_bounds[1]
+          and (
+            t."scheduled_at" <= v_least
+            or (v_behind is null or t."kind" = any (v_behind))
+              and t."scheduled_at" <= coalesce(
+                v_bounds[array_position(v_kinds, t."kind"::text)], v_bounds[1]
+              )
           )
-          and t."scheduled_at" <= p_now
-            - unstuck.rule_seconds(p_rules, t."kind", 'pending_for')
-            - case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end
-          and unstuck.pending_until(
-            t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end,
-            t."kind",
-            p_rules,
-            v_turns
-          ) <= p_now
+          and c.until <= p_now
           and t."scheduled_at" >= p_after
           and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+          and t."id"::text not in (
+            select a.task_id
+            from unstuck.attempts a
+            where a.watch = 'tasks' and a.ended_at is null
           )
         order by t."scheduled_at", t."id"::text
         limit p_limit
@@ -5728,11 +5810,13 @@ begin
         from "public"."tasks" t
         where false
           and false
+          and (p_was is null or p_was = case when t."status" = 'pending' then 'pending' else 'running' end)
           and t."id" in (select q."id" from (select w.* from "public"."tasks" w where w."status" = 'pending' order by w."scheduled_at" limit 20000) q where false)
           and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+          and t."id"::text not in (
+            select a.task_id
+            from unstuck.attempts a
+            where a.watch = 'tasks' and a.ended_at is null
           )
         order by t."scheduled_at", t."id"::text
         limit p_limit
@@ -5744,20 +5828,26 @@ begin
           t."id"::text,
           t."kind"::text,
           t."owner"::text,
-          t."updated_at" + unstuck.rule_seconds(p_rules, t."kind", 'silent_for'),
+          s.until,
           'stale',
           'running'
         from "public"."tasks" t
+        cross join lateral (
+          select t."updated_at" + v_silent[
+            coalesce(array_position(v_kinds, t."kind"::text), 1)
+          ] as until
+          offset 0
+        ) s
         where t."status" = 'processing'
-          and t."updated_at" <= p_now - unstuck.shortest(p_rules, 'silent_for')
-          and t."updated_at" <= p_now
-            - unstuck.rule_seconds(p_rules, t."kind", 'silent_for')
-            - case when t."updated_at" < v_jump.at then v_jump.ahead else '0' end
+          and p_was is distinct from 'pending'
+          and t."updated_at" <= v_silent_before
+          and s.until <= p_now - case when t."updated_at" < v_jump.at then v_jump.ahead else '0' end
           and t."updated_at" >= p_after
           and (t."updated_at", t."id"::text) > (p_after, p_after_id)
-          and not exists (
-            select from unstuck.attempts a
-            where a.watch = 'tasks' and a.task_id = t."id"::text and a.ended_at is null
+          and t."id"::text not in (
+            select a.task_id
+            from unstuck.attempts a
+            where a.watch = 'tasks' and a.ended_at is null
           )
           and not (false)
         order by t."updated_at", t."id"::text
@@ -5766,7 +5856,6 @@ begin
     ) s
     order by 1, 2
     limit p_limit;
-  perform set_config('plan_cache_mode', v_mode, true);
 end $$;
 
 -- stuck: how many tasks are stuck (at most 20,000 are counted, the oldest first; `most`), what a
@@ -6393,7 +6482,10 @@ create or replace function unstuck.tasks_section(
   p_filter jsonb default '{}',
   p_turns jsonb default '{}'
 ) returns table (at timestamptz, id text, fits boolean)
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_back constant boolean := p_section in (2, 3)
@@ -6421,7 +6513,15 @@ begin
       unstuck.fits(l.kind, v_kind)
         and unstuck.fits(l.owner, v_owner)
         and l.at between v_since and v_until
-    from unstuck.tasks_stuck_tasks(p_now, p_rules, p_limit, v_at, v_id, p_turns) l
+    from unstuck.tasks_stuck_tasks(
+      p_now,
+      p_rules,
+      p_limit,
+      v_at,
+      v_id,
+      p_turns,
+      case when v_state in ('running', 'pending') then v_state end
+    ) l
     order by 1, 2;
   when 1 then return query
     select
@@ -6598,7 +6698,10 @@ create or replace function unstuck.tasks_page(
   p_after jsonb default null
 ) returns jsonb
 language plpgsql stable
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_now      constant timestamptz := clock_timestamp();
   v_state    constant text := p_filter ->> 'state';
@@ -6657,7 +6760,7 @@ begin
     end if;
     v_take := case
       when v_section = 4 and (v_ended or v_state is null) then least(v_budget, 1000)
-      when v_filtered or v_state in ('running', 'pending') then v_budget
+      when v_filtered then v_budget
       else v_limit - cardinality(v_ids)
     end;
     select array_agg(s.at) as ats, array_agg(s.id) as ids, array_agg(s.fits) as fits
@@ -6665,51 +6768,55 @@ begin
     from unstuck.tasks_section(
       v_section, v_now, p_rules, v_take, v_at, v_id, p_filter, v_turns
     ) s;
-    select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids
-    into v_more
-    from (
-      select s.at, s.id, s.n
+    if not v_filtered and v_section < 3 then  -- all that was read is shown
+      v_more := v_seen;
+    else
+      select array_agg(f.at order by f.n) as ats, array_agg(f.id order by f.n) as ids
+      into v_more
       from (
-        select u.*
-        from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n)
-        where u.fits
-      ) s
-      join "public"."tasks" t on t."id" = s.id::uuid
-      left join lateral (
-        select a.reason, a.outcome::text, a.error, a.ended_at
-        from unstuck.attempts a
-        where a.watch = 'tasks' and a.task_id = s.id
-        order by a.number desc
-        limit 1
-      ) l on true
-      where (not p_filter ? 'owner' or t."owner"::text = p_filter ->> 'owner')
-        -- started again by a person: it is shown where it waits
-        and (v_section <> 3 or not (t."status" = 'processing' or t."status" = 'pending') is true)
-        and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
-        and (
-          v_section <= 3
-          or not p_filter ?| array['since', 'until']
-          or coalesce(l.ended_at, t."updated_at", t."scheduled_at") between
-            coalesce((p_filter ->> 'since')::timestamptz, '-infinity')
-            and coalesce((p_filter ->> 'until')::timestamptz, 'infinity')
-        )
-        and (
-          v_text is null
-          or position(v_text in lower(coalesce(t."error_message", l.error, ''))) > 0
-          or position(v_text in lower(coalesce(case when pg_column_size(t."input") <= 8192 then t."input"::text end, ''))) > 0
-        )
-        and (not p_filter ? 'word' or t."status"::text = p_filter ->> 'word')
-        and case
-          when v_section = 4 and v_state is distinct from 'resting' then
-            l.outcome is distinct from case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
-            and (t."status" = 'failed' or t."status" = 'cancelled' or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'completed')
-            and (not v_ended or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state)
-          when v_state is null or v_state in ('stuck', 'open') then true
-          else case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state
-        end
-      order by s.n
-      limit v_limit - cardinality(v_ids)
-    ) f;
+        select s.at, s.id, s.n
+        from (
+          select u.*
+          from unnest(v_seen.ats, v_seen.ids, v_seen.fits) with ordinality as u (at, id, fits, n)
+          where u.fits
+        ) s
+        join "public"."tasks" t on t."id" = s.id::uuid
+        left join lateral (
+          select a.reason, a.outcome::text, a.error, a.ended_at
+          from unstuck.attempts a
+          where a.watch = 'tasks' and a.task_id = s.id
+          order by a.number desc
+          limit 1
+        ) l on true
+        where (not p_filter ? 'owner' or t."owner"::text = p_filter ->> 'owner')
+          -- started again by a person: it is shown where it waits
+          and (v_section <> 3 or not (t."status" = 'processing' or t."status" = 'pending') is true)
+          and (not p_filter ? 'reason' or l.reason = p_filter ->> 'reason')
+          and (
+            v_section <= 3
+            or not p_filter ?| array['since', 'until']
+            or coalesce(l.ended_at, t."updated_at", t."scheduled_at") between
+              coalesce((p_filter ->> 'since')::timestamptz, '-infinity')
+              and coalesce((p_filter ->> 'until')::timestamptz, 'infinity')
+          )
+          and (
+            v_text is null
+            or position(v_text in lower(coalesce(t."error_message", l.error, ''))) > 0
+            or position(v_text in lower(coalesce(case when pg_column_size(t."input") <= 8192 then t."input"::text end, ''))) > 0
+          )
+          and (not p_filter ? 'word' or t."status"::text = p_filter ->> 'word')
+          and case
+            when v_section = 4 and v_state is distinct from 'resting' then
+              l.outcome is distinct from case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
+              and (t."status" = 'failed' or t."status" = 'cancelled' or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'completed')
+              and (not v_ended or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state)
+            when v_state is null or v_state in ('stuck', 'open') then true
+            else case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state
+          end
+        order by s.n
+        limit v_limit - cardinality(v_ids)
+      ) f;
+    end if;
     v_ids := v_ids || v_more.ids;
     v_ats := v_ats || v_more.ats;
     v_from := v_from || array_fill(v_section, array[coalesce(cardinality(v_more.ids), 0)]);
@@ -6896,14 +7003,14 @@ begin
 end $$;
 
 -- pulse: what the operators' page shows first: how many tasks are stuck, what is open, the last
--- sweep. Bounded, since it is asked every 2 seconds: at most 10,000 rows of a state are read, the
+-- sweep. Bounded, since it is asked every 2 seconds: at most 3,000 rows of a state are read, the
 -- oldest first, and the answer has that bound (`most`). Reads open rows and the ledger, and locks
 -- nothing.
 create or replace function unstuck.tasks_pulse(p_rules jsonb) returns jsonb
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
-  v_most constant integer := 10000;
+  v_most constant integer := 3000;
 begin
   return jsonb_build_object(
     'most', v_most,
@@ -6977,14 +7084,14 @@ begin
     'last_good', (
       select extract(epoch from v_now - g.started_at)
       from (
-        select s.started_at, s.ok
+        select s.id, s.started_at, s.ok
         from unstuck.sweeps s
         where s.installation = ''
         order by s.id desc
         limit 1000
       ) g
       where g.ok
-      order by g.started_at desc
+      order by g.id desc
       limit 1
     )
   );
