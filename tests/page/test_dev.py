@@ -16,7 +16,8 @@ import pytest
 import requests
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from functions.ops.dev.sources import Sources
+from functions.core.policy import DEFAULT, parse
+from functions.ops.dev.sources import Sources, folders_of_handlers
 from functions.ops.local.processes import lives
 from functions.ops.local.servers import ROOT
 from tests.dev import Dev, open_folder, running
@@ -166,9 +167,7 @@ def test_a_frozen_worker_that_wakes_is_refused(dev, tab):
 
 def test_no_button_reaches_a_process_that_is_not_a_worker(dev):
     task = create(dev, "a whale above the city [slow 5]")
-    with psycopg.connect(
-        re.search(r"postgresql://\S+", dsn_of(dev))[0], autocommit=True
-    ) as connection:
+    with psycopg.connect(dev.shared_dsn(), autocommit=True) as connection:
         eventually(
             lambda: connection.execute(
                 "select 1 from unstuck.attempts where task_id = %s", (task,)
@@ -237,7 +236,7 @@ def test_a_taken_port_is_said_with_the_next_step(folder):
 def test_it_ends_with_no_process_left_keeps_the_data_and_burns_no_try(folder, how):
     with running(folder, "--data", str(folder), "--no-samples") as dev:
         task = create(dev, "a garden on the moon [slow 60]")
-        dsn = dsn_of(dev)
+        dsn = dev.shared_dsn()
         with psycopg.connect(dsn, autocommit=True) as connection:
             at_work = "select 1 from unstuck.attempts where task_id = %s and ended_at is null"
             eventually(lambda: connection.execute(at_work, (task,)).fetchone(), 40)
@@ -258,7 +257,7 @@ def test_it_ends_with_no_process_left_keeps_the_data_and_burns_no_try(folder, ho
 
 def test_it_begins_with_tasks_to_play_with_and_dies_with_its_launcher(folder):
     with running(folder, "--data", str(folder)) as dev:
-        with psycopg.connect(dsn_of(dev)) as connection:
+        with psycopg.connect(dev.shared_dsn()) as connection:
             assert connection.execute("select count(*) from public.tasks").fetchone() == (8,), (
                 "to play with"
             )
@@ -281,6 +280,24 @@ def test_a_change_of_the_code_is_seen_once(folder):
     assert sources.changed() == []
     (folder / "functions" / "two.sql").unlink()
     assert sources.changed() == ["functions/two.sql"]
+
+
+def test_a_change_of_a_handler_in_a_package_of_ones_own_is_seen(folder, monkeypatch):
+    package = folder / "theirs" / "toy_shop"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('it is not imported')")
+    (package / "jobs.py").write_text("")
+    monkeypatch.syspath_prepend(str(package.parent))
+    text = DEFAULT.read_text(encoding="utf-8").replace(
+        "      image:\n", '      toy: {handler: "toy_shop.jobs:sell"}\n      image:\n'
+    )
+    folders = folders_of_handlers(parse(text))
+    assert folders == [package]
+    root = folder / "root"
+    (root / "functions").mkdir(parents=True)
+    sources = Sources(root, folders)
+    (package / "jobs.py").write_text("1")
+    assert sources.changed() == ["../theirs/toy_shop/jobs.py"]
 
 
 # -- the user's own database

@@ -23,9 +23,10 @@ import yaml
 
 from functions.core.policy import DEFAULT, load, parse
 from functions.core.visible import visible
+from functions.errors import PolicyError
 from functions.ops.dev import POLICY_FILE
 from functions.ops.dev.serve import READY
-from functions.ops.dev.sources import Sources
+from functions.ops.dev.sources import Sources, folders_of_handlers
 from functions.ops.local.processes import session
 from functions.ops.local.servers import ROOT, Tick, users_unchecked
 
@@ -200,7 +201,7 @@ def _serve_until(
     stopped: threading.Event, servers: "Servers", options: Options, env: dict[str, str]
 ) -> None:
     """Starts the servers again when the code changes, and when one of them has ended by itself."""
-    sources = Sources()
+    sources = _sources(env)
     while not stopped.wait(0.5):
         changed = sources.changed() if options.reload else []
         if changed:
@@ -209,6 +210,7 @@ def _serve_until(
             servers.stop()
             if options.dsn is None and any(map(_concerns_sql, changed)):
                 _migrate_again(options, env)
+            sources = _sources(env)
             servers.start_again(stopped)
             _say("ready")
         elif servers.ended():
@@ -218,9 +220,17 @@ def _serve_until(
             servers.start_again(stopped)
 
 
+def _sources(env: dict[str, str]) -> Sources:
+    """With the packages of the user's own that the policy names, if it can be read now."""
+    try:
+        return Sources(folders=folders_of_handlers(load(env.get("UNSTUCK_POLICY"))))
+    except PolicyError:  # the servers say why
+        return Sources()
+
+
 def _concerns_sql(name: str) -> bool:
     """A handler does not, which is what people mostly change."""
-    return not name.startswith("functions/handlers/")
+    return not name.startswith(("functions/handlers/", "..")) and name != "main.py"
 
 
 def _migrate_again(options: Options, env: dict[str, str]) -> None:
