@@ -138,7 +138,7 @@ def test_a_wrong_method_is_refused_and_the_right_one_named(http, target, method)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
-@pytest.mark.parametrize(
+of_each_trace = pytest.mark.parametrize(
     ("headers", "found"),
     [
         ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, TRACE),
@@ -157,6 +157,9 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
         ({}, None),
     ],
 )
+
+
+@of_each_trace
 def test_each_line_of_a_request_carries_its_trace(http, log, headers, found):
     http.ask("create_task", json={"kind": "returns"}, headers=headers)
     http.ask("sweep", headers=headers)
@@ -164,6 +167,16 @@ def test_each_line_of_a_request_carries_its_trace(http, log, headers, found):
     assert [line["event"] for line in lines] == ["task_created", "sweep_finished"]
     expected = f"projects/our-project/traces/{found}" if found else None
     assert {line.get("logging.googleapis.com/trace") for line in lines} == {expected}
+
+
+@of_each_trace
+def test_an_attempt_keeps_the_trace_of_its_request_and_no_header_keeps_it_from_running(
+    http, rows, headers, found
+):
+    task_id = http.create("returns")
+    answer = http.ask("worker", json={"task_id": task_id}, headers=headers)
+    assert answer.json["state"] == "completed"
+    assert rows("select trace from unstuck.attempts") == [{"trace": found}]
 
 
 def test_no_line_and_no_error_shows_what_a_task_is_about(http, rows, capfd):

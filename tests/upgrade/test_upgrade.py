@@ -85,6 +85,16 @@ def test_the_functions_of_today_work_on_the_sql_of_the_last_release(released):
     assert set(walk.answers) == verbs - NEWER_VERBS, "each verb is walked"
 
 
+def test_a_claim_in_a_request_with_a_trace_works_on_the_sql_of_the_last_release(released):
+    store = PostgresStore(released)
+    try:
+        store.create(POLICY.watch(), "image", {})
+        claimed = store.claim(POLICY.watch(), None, "worker-1", trace="ab" * 16)
+    finally:
+        store.close()
+    assert claimed.verdict == "claimed"
+
+
 def test_the_functions_of_the_last_release_find_what_they_call_in_the_sql_of_today(
     released, database
 ):
