@@ -783,6 +783,9 @@ def says_who(ctx, task_input):
     ]
 
 
+def takes_no_input(ctx): ...
+
+
 def asks_again(ctx, task_input):
     raise Retry("busy", detail="429", after=3)
 
@@ -1015,7 +1018,8 @@ def test_checkpoints_of_many_threads_each_wait_for_their_own_answer():
         ("tests.no_such_module:handle", SettleAs.RETURN, Reason.NO_HANDLER, None, 60),
         (f"{__name__}:no_such_function", SettleAs.RETURN, Reason.NO_HANDLER, None, 60),
         ("tests.worker.lacks_a_library:handle", SettleAs.RETURN, Reason.TRANSIENT, None, 60),
-        (f"{__name__}:POLICY", None, Reason.HANDLER_ERROR, None, None),
+        (f"{__name__}:POLICY", SettleAs.RETURN, Reason.NO_HANDLER, None, 60),
+        (f"{__name__}:takes_no_input", SettleAs.RETURN, Reason.NO_HANDLER, None, 60),
     ],
     ids=lambda one: getattr(one, "__name__", None),
 )
