@@ -194,6 +194,8 @@ def test_a_sweep_says_what_its_tasks_are_now_in_the_tables_own_word(here):
     here.db.execute(query, (task,))
     done = sweep(here.store, here.policy)
     text = here.get(f"/sweeps/{done.sweep_id}", watch="scans")
+    swept = here.get(f"/tasks/{task}", watch="scans")
+    assert ('aria-label=""' in swept, "took 0s" in read(swept)) == (False, False)
     assert re.search(rf"{task} heart .* (broken failed|lined_up pending)", read(text))
 
 
