@@ -143,8 +143,10 @@ class Step(NamedTuple):
 
     @property
     def statements(self) -> list[str]:
-        """Of a step that runs beside the writers, which are indexes alone."""
-        return [statement for statement in self.text.split(";") if statement.strip()]
+        """Of a step that runs beside the writers, which are indexes alone; a comment may have a
+        semicolon."""
+        text = re.sub("--.*", "", self.text)
+        return [statement for statement in text.split(";") if statement.strip()]
 
 
 def steps(policy: Policy | None = None, supabase: str | None = None) -> Iterator[Step]:

@@ -1,10 +1,12 @@
 -- retain: the retention of ended tasks, a bounded number in each run of the sweep: the result of a
 -- task first, its row later, each when the rule of its kind says so. What a rule does not name
 -- stays. A row that the database refuses to delete, such as one to which another table refers, is
--- written down as kept and left for a day: it must not keep the others. Answers how many results
--- and rows went.
+-- written down as kept and left for a day: it must not keep the others. Each search is in the order
+-- of its index: any other plan reads again what was deleted since the last vacuum. Answers how many
+-- results and rows went.
 create or replace function unstuck.@watch@_retain(p_rules jsonb, p_limit integer default 500)
-returns jsonb language plpgsql as $$
+returns jsonb language plpgsql set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_results integer := 0;

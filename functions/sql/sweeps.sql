@@ -572,8 +572,9 @@ returns void language sql as $$
 $$;
 
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
--- each sweep, found by an index: a run costs the same however much is kept. Returns how many
--- attempts went; their checkpoints go with them. What another installation has here stays as long
+-- each sweep, found in the order of an index: a run costs the same however much is kept, and does
+-- not read again what it deleted since the last vacuum. Returns how many attempts went; their
+-- checkpoints go with them. What another installation has here stays as long
 -- as that one keeps it; what is left of a watch that is no more goes.
 create or replace function unstuck.prune(
   p_keep double precision,
@@ -581,7 +582,8 @@ create or replace function unstuck.prune(
   p_installation text default ''
 ) returns integer language plpgsql
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
   v_others constant text[] := unstuck.watches_of_others(p_installation);

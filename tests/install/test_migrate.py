@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from functions.core.policy import DEFAULT, load, parse
+from functions.core.policy import DEFAULT, Policy, load, parse
 from functions.core.record import replace
 from functions.errors import StoreError
 from functions.install import migrate as module
@@ -308,13 +308,20 @@ def test_a_watch_that_left_the_policy_goes_and_its_ledger_stays(database):
 
 
 def test_only_who_keeps_ended_tasks_for_a_time_pays_for_the_indexes_that_find_them():
+    more = {step.name for step in steps(_keeping_a_day())} - {step.name for step in steps(load())}
+    assert more == {"0022_retention.tasks"}
+
+
+def _keeping_a_day() -> Policy:
     policy = load()
     watch = policy.watch()
     rules = {"*": replace(watch.rule("*"), retention_completed=86_400.0)}
-    tidy = replace(policy, watches={watch.name: replace(watch, rules=rules)})
-    assert {step.name for step in steps(tidy)} - {step.name for step in steps(policy)} == {
-        "0022_retention.tasks"
-    }
+    return replace(policy, watches={watch.name: replace(watch, rules=rules)})
+
+
+def test_a_retention_that_is_added_later_gets_its_indexes(database):
+    assert "0022_retention.tasks" in migrate(database, _keeping_a_day())
+    assert value(database, "select to_regclass('public.tasks_ended') is not null")
 
 
 def test_no_file_makes_a_function_that_another_makes_too():

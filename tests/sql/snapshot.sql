@@ -2339,8 +2339,9 @@ returns void language sql as $$
 $$;
 
 -- Retention: deletes what is older than `p_keep` seconds, a bounded number of rows of each kind in
--- each sweep, found by an index: a run costs the same however much is kept. Returns how many
--- attempts went; their checkpoints go with them. What another installation has here stays as long
+-- each sweep, found in the order of an index: a run costs the same however much is kept, and does
+-- not read again what it deleted since the last vacuum. Returns how many attempts went; their
+-- checkpoints go with them. What another installation has here stays as long
 -- as that one keeps it; what is left of a watch that is no more goes.
 create or replace function unstuck.prune(
   p_keep double precision,
@@ -2348,7 +2349,8 @@ create or replace function unstuck.prune(
   p_installation text default ''
 ) returns integer language plpgsql
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
   v_others constant text[] := unstuck.watches_of_others(p_installation);
@@ -5310,10 +5312,12 @@ end $$;
 -- retain: the retention of ended tasks, a bounded number in each run of the sweep: the result of a
 -- task first, its row later, each when the rule of its kind says so. What a rule does not name
 -- stays. A row that the database refuses to delete, such as one to which another table refers, is
--- written down as kept and left for a day: it must not keep the others. Answers how many results
--- and rows went.
+-- written down as kept and left for a day: it must not keep the others. Each search is in the order
+-- of its index: any other plan reads again what was deleted since the last vacuum. Answers how many
+-- results and rows went.
 create or replace function unstuck.tasks_retain(p_rules jsonb, p_limit integer default 500)
-returns jsonb language plpgsql as $$
+returns jsonb language plpgsql set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_results integer := 0;

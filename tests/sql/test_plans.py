@@ -29,7 +29,8 @@ from generate_series(1, {FINISHED}) n, lateral (select now() - n * interval '1 m
 insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
                               lease_until, deadline_at, beat_at, ended_at, outcome)
 select 'tasks', id::text, 1, 1, kind, gen_random_uuid(), at, '30 s', at, at, at, at, status
-from public.tasks, lateral (select created_at as at) c;
+from public.tasks, lateral (select created_at as at) c
+order by id;  -- at random: not in the order of their time
 insert into public.tasks (kind) select 'image' from generate_series(1, {OPEN});
 """
 READ = """
@@ -163,6 +164,15 @@ def test_retention_reads_what_it_takes_whatever_is_kept(db):
             plan = db.execute(question, (watch.rules_json,)).fetchall()
     pages = next(line for row in plan if "Buffers:" in (line := row["QUERY PLAN"]))
     assert int(re.findall(r"hit=(\d+)", pages)[0]) < 100, "20,000 rows are 500 pages"
+
+
+def test_the_retention_of_the_ledger_reads_what_it_takes_however_much_is_old(db):
+    question = "explain (analyze, buffers, costs off) select unstuck.prune(86400, 10)"
+    with db.transaction(force_rollback=True):
+        for _ in range(2):
+            plan = db.execute(question).fetchall()
+    pages = next(line for row in plan if "Buffers:" in (line := row["QUERY PLAN"]))
+    assert int(re.findall(r"hit=(\d+)", pages)[0]) < 150, "what is old is more than 400 pages"
 
 
 def test_the_verbs_of_one_task_read_that_task_only(db):
