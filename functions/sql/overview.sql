@@ -148,22 +148,23 @@ begin
         where @is_claimable(t)@
           and p_was is distinct from 'running'
           and @queued_bound(t)@ <= v_before
-          -- elsewhere each row of a long queue that moves is read: what costs more comes after this
-          and (
-            @queued_bound(t)@ <= v_least
-            or (v_behind is null or @kind(t)@ = any (v_behind))
-              and @queued_bound(t)@ <= coalesce(
-                v_bounds[array_position(v_kinds, @kind(t)@::text)], v_bounds[1]
-              )
-          )
-          and c.until <= p_now
           and @queued_bound(t)@ >= p_after
-          and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
-          and t.@key@::text not in (
-            select a.task_id
-            from unstuck.attempts a
-            where a.watch = '@watch@' and a.ended_at is null
-          )
+          and (v_behind is null or @queued_bound(t)@ <= v_least or @kind(t)@ = any (v_behind))
+          -- elsewhere each row of a long queue that moves is read: what costs more comes later.
+          -- Each in a CASE: else the planner expects one row, and sorts all that it reads
+          and case when @queued_bound(t)@ <= v_least
+            or @queued_bound(t)@ <= coalesce(
+              v_bounds[array_position(v_kinds, @kind(t)@::text)], v_bounds[1]
+            )
+          then true end
+          and case when c.until <= p_now
+            and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
+            and t.@key@::text not in (
+              select a.task_id
+              from unstuck.attempts a
+              where a.watch = '@watch@' and a.ended_at is null
+            )
+          then true end
         order by @queued_bound(t)@, t.@key@::text
         limit p_limit
       )

@@ -5782,22 +5782,23 @@ begin
         where t."status" = 'pending'
           and p_was is distinct from 'running'
           and t."scheduled_at" <= v_before
-          -- elsewhere each row of a long queue that moves is read: what costs more comes after this
-          and (
-            t."scheduled_at" <= v_least
-            or (v_behind is null or t."kind" = any (v_behind))
-              and t."scheduled_at" <= coalesce(
-                v_bounds[array_position(v_kinds, t."kind"::text)], v_bounds[1]
-              )
-          )
-          and c.until <= p_now
           and t."scheduled_at" >= p_after
-          and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
-          and t."id"::text not in (
-            select a.task_id
-            from unstuck.attempts a
-            where a.watch = 'tasks' and a.ended_at is null
-          )
+          and (v_behind is null or t."scheduled_at" <= v_least or t."kind" = any (v_behind))
+          -- elsewhere each row of a long queue that moves is read: what costs more comes later.
+          -- Each in a CASE: else the planner expects one row, and sorts all that it reads
+          and case when t."scheduled_at" <= v_least
+            or t."scheduled_at" <= coalesce(
+              v_bounds[array_position(v_kinds, t."kind"::text)], v_bounds[1]
+            )
+          then true end
+          and case when c.until <= p_now
+            and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
+            and t."id"::text not in (
+              select a.task_id
+              from unstuck.attempts a
+              where a.watch = 'tasks' and a.ended_at is null
+            )
+          then true end
         order by t."scheduled_at", t."id"::text
         limit p_limit
       )
