@@ -126,7 +126,7 @@ def draw(times: Timeline, *, is_open: bool) -> Drawing:
 def _unguarded(times: Timeline, outside: Unguarded, until: float, scale: Scale) -> Row:
     """The run of a worker that is not ours, as far as the row tells it."""
     row = Row(None, "without the guard")
-    start = outside.started or until
+    start = min(until, outside.started or until)  # another's clock may be ahead
     alive = min(until, max(start, outside.ended or outside.alive or until))
     begin = _begin(times)
     if begin < start:
@@ -153,7 +153,7 @@ def lengths(times: Timeline) -> tuple[float | None, float | None]:
     else:
         return None, None
     waited = max(0.0, begin - ready) if begin and ready else None
-    return waited, end - begin if begin and end else None
+    return waited, end - begin if begin and end and end >= begin else None
 
 
 def _begin(times: Timeline) -> float:
@@ -255,8 +255,9 @@ def _waits(times: Timeline, begin: float, until: float) -> list[tuple[float, flo
     waits, free_since = [], begin
     if times.unguarded:
         free_since = until
-        if times.unguarded.started and times.unguarded.started > begin:
-            waits.append((begin, times.unguarded.started))
+        start = min(until, times.unguarded.started or begin)
+        if start > begin:
+            waits.append((begin, start))
     for attempt in times.attempts:
         if attempt.started > free_since:
             waits.append((free_since, attempt.started))

@@ -340,7 +340,7 @@ begin
           and (
             v_section <= @section_ended@
             or not p_filter ?| array['since', 'until']
-            or coalesce(l.ended_at, @alive(t)@, @queued(t)@) between
+            or coalesce(l.ended_at, @finished(t)@, @alive(t)@, @queued(t)@) between
               coalesce((p_filter ->> 'since')::timestamptz, '-infinity')
               and coalesce((p_filter ->> 'until')::timestamptz, 'infinity')
           )
@@ -352,7 +352,10 @@ begin
           and (not p_filter ? 'word' or t.@status@::text = p_filter ->> 'word')
           and case
             when v_section = @section_by_key@ and v_state is distinct from 'resting' then
-              l.outcome is distinct from @state(t)@
+              case when p_filter ? 'state' then l.outcome is distinct from @state(t)@
+                -- the ledger's have been shown, whatever they are now
+                else (l.outcome in ('completed', 'failed', 'cancelled')) is not true
+              end
               and (@is_failed(t)@ or @is_cancelled(t)@ or @state(t)@ = 'completed')
               and (not v_ended or @state(t)@ = v_state)
             when v_state is null or v_state in ('stuck', 'open') then true
@@ -427,14 +430,14 @@ begin
           when @is_pending(t)@ then @queued(t)@
           else coalesce(l.ended_at, @finished(t)@, @alive(t)@)
         end as since,
-        case when l.number = 1 and not @is_pending(t)@ then
-          greatest(l.started_at - unstuck.finite(@queued_bound(t)@), '0')
+        case when l.number = 1 and not @is_pending(t)@ and isfinite(@queued_bound(t)@) then
+          greatest(l.started_at - @queued_bound(t)@, '0')
         end as waited,
-        case when not (@is_running(t)@ or @is_pending(t)@) then
-          case
-            when l.number is null then unstuck.finite(@finished(t)@) - unstuck.finite(@started(t)@)
-            else l.ended_at - l.started_at
-          end
+        case
+          when @is_running(t)@ or @is_pending(t)@ then null
+          when l.number is not null then l.ended_at - l.started_at
+          when @finished(t)@ >= @started(t)@ then
+            unstuck.finite(@finished(t)@) - unstuck.finite(@started(t)@)
         end as took,
         case
           when l.number is not null

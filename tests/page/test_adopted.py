@@ -4,6 +4,7 @@ what runs beside it, and errors that are whole tracebacks."""
 import html
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -204,3 +205,29 @@ def test_a_run_of_which_no_time_is_known_is_not_drawn(here):
     here.db.execute("update public.scans set begun = null, over = born where number = %s", (task,))
     text = here.get(f"/tasks/{task}", watch="scans")
     assert 'aria-label=""' not in text
+
+
+def test_a_task_that_our_guard_ended_and_others_ended_anew_is_one_row(here):
+    task = broken(here)
+    here.db.execute("update public.scans set stage = 'stored' where number = %s", (task,))
+    assert row_ids(here.get(watch="scans", kind="heart")) == [task]
+    assert row_ids(here.get(watch="scans", state="stored")) == [task]
+
+
+def test_what_ended_without_the_guard_is_found_by_the_time_that_is_shown(here):
+    task = scan(here, "stored")
+    before_its_end = (datetime.now(UTC) - timedelta(seconds=40)).isoformat()
+    assert row_ids(here.get(watch="scans", state="stored", since=before_its_end)) == [task]
+    assert row_ids(here.get(watch="scans", state="stored", until=before_its_end)) == []
+
+
+def test_a_length_that_the_row_does_not_tell_is_not_said(here):
+    task, stored = broken(here), scan(here, "stored")
+    here.db.execute("alter table public.scans alter born drop not null")
+    here.db.execute("update public.scans set born = null where number = %s", (task,))
+    here.db.execute(
+        "update public.scans set begun = over + interval '9 s' where number = %s", (stored,)
+    )
+    assert 'class="lengths">took' in here.get(watch="scans", state="failed")
+    assert 'class="lengths"' not in here.get(watch="scans", state="stored")
+    assert "took" not in read(here.get(f"/tasks/{stored}", watch="scans"))

@@ -9,10 +9,11 @@ from urllib.parse import unquote
 
 import pytest
 
+from functions.core.record import replace
 from functions.core.redact import HIDDEN
 from functions.page import timeline
 from functions.page.reasons import REASONS
-from functions.store.page_answers import Timeline
+from functions.store.page_answers import Timeline, Unguarded
 from tests.page.here import Here, read, served
 
 HOUR = 3600.0
@@ -65,6 +66,15 @@ def test_the_last_run_has_its_wait_and_its_length():
     assert timeline.lengths(times) == (5.0, 4.0)
     assert timeline.lengths(Timeline(BEGIN + 99, BEGIN, None, [first, second], [])) == (1.5, 2.5)
     assert timeline.lengths(Timeline(BEGIN + 99, BEGIN, None, [], [])) == (None, None)
+
+
+def test_a_run_that_began_by_a_clock_that_is_ahead_is_drawn_within_the_strip():
+    ahead = Unguarded(BEGIN + 200, None, None)
+    times = Timeline(BEGIN, None, None, [], [], unguarded=ahead)
+    (row,) = timeline.draw(times, is_open=True).rows
+    assert [(part.kind, part.width) for part in row.parts] == [("run", 0.0)]
+    over = replace(times, unguarded=Unguarded(BEGIN + 200, None, BEGIN + 100))
+    assert timeline.lengths(over) == (None, None)
 
 
 def test_a_wait_of_a_moment_is_to_scale_however_short_the_work_was():

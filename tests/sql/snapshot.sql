@@ -454,7 +454,8 @@ create table unstuck.kept (
 alter table unstuck.kept enable row level security;
 
 -- 0029_trace
--- The trace of the request that claimed the attempt, 32 hex digits: with it the platform finds all lines that were logged meanwhile, its own too.
+-- The trace of the request that claimed the attempt, 32 hex digits: with it the platform finds all
+-- lines that were logged meanwhile, its own too.
 alter table unstuck.attempts add column trace text;
 
 -- shared
@@ -6800,7 +6801,7 @@ begin
           and (
             v_section <= 3
             or not p_filter ?| array['since', 'until']
-            or coalesce(l.ended_at, t."updated_at", t."scheduled_at") between
+            or coalesce(l.ended_at, t."finished_at", t."updated_at", t."scheduled_at") between
               coalesce((p_filter ->> 'since')::timestamptz, '-infinity')
               and coalesce((p_filter ->> 'until')::timestamptz, 'infinity')
           )
@@ -6812,7 +6813,10 @@ begin
           and (not p_filter ? 'word' or t."status"::text = p_filter ->> 'word')
           and case
             when v_section = 4 and v_state is distinct from 'resting' then
-              l.outcome is distinct from case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
+              case when p_filter ? 'state' then l.outcome is distinct from case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end
+                -- the ledger's have been shown, whatever they are now
+                else (l.outcome in ('completed', 'failed', 'cancelled')) is not true
+              end
               and (t."status" = 'failed' or t."status" = 'cancelled' or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = 'completed')
               and (not v_ended or case when t."status" = 'pending' then 'pending' when t."status" = 'processing' then 'running' when t."status" = 'completed' then 'completed' when t."status" = 'failed' then 'failed' when t."status" = 'cancelled' then 'cancelled' end = v_state)
             when v_state is null or v_state in ('stuck', 'open') then true
@@ -6887,14 +6891,14 @@ begin
           when t."status" = 'pending' then t."scheduled_at"
           else coalesce(l.ended_at, t."finished_at", t."updated_at")
         end as since,
-        case when l.number = 1 and not t."status" = 'pending' then
-          greatest(l.started_at - unstuck.finite(t."scheduled_at"), '0')
+        case when l.number = 1 and not t."status" = 'pending' and isfinite(t."scheduled_at") then
+          greatest(l.started_at - t."scheduled_at", '0')
         end as waited,
-        case when not (t."status" = 'processing' or t."status" = 'pending') then
-          case
-            when l.number is null then unstuck.finite(t."finished_at") - unstuck.finite(t."started_at")
-            else l.ended_at - l.started_at
-          end
+        case
+          when t."status" = 'processing' or t."status" = 'pending' then null
+          when l.number is not null then l.ended_at - l.started_at
+          when t."finished_at" >= t."started_at" then
+            unstuck.finite(t."finished_at") - unstuck.finite(t."started_at")
         end as took,
         case
           when l.number is not null
