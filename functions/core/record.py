@@ -32,7 +32,7 @@ class Record:
         return type(self) is type(other) and vars(self) == vars(other)
 
     def __hash__(self) -> int:
-        return hash(tuple(vars(self).values()))
+        return hash(tuple(vars(self)[name] for name in self.field_types))
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
@@ -50,9 +50,9 @@ def replace(record: AnyRecord, **changes: Any) -> AnyRecord:
 
 
 def plain(value: Any) -> Any:
-    """The same as dictionaries and lists, for JSON."""
+    """The same as dictionaries and lists, for JSON; fields in the order of their declaration."""
     if isinstance(value, Record):
-        return {name: plain(held) for name, held in vars(value).items()}
+        return {name: plain(vars(value)[name]) for name in value.field_types}
     if isinstance(value, list):
         return [plain(member) for member in value]
     if isinstance(value, dict):

@@ -317,7 +317,9 @@ def _task(task_id: str) -> dict[str, Any]:
         abort(404, f"There is no task {key} in {watch().table}.")
     times = store.timeline(watch(), key)
     next_step, seconds = _next_step(status)
-    in_short = replace(status, error=headline(status.error) if status.error else None)
+    # hidden first: a line of a secret does not look like one
+    seen = redact.redacted_text(status.error or "", page().redact)
+    in_short = replace(status, error=headline(seen) or None)
     failure = times.attempts[-1].detail if times.attempts else None
     return {
         "status": status,

@@ -53,10 +53,10 @@ def read_one_of(data: Any, *answers: type[Record]) -> Any:
 
 def _converters(answer: type[Record]) -> dict[str, Callable[[Any], Any] | None]:
     if answer not in _made:
-        _made[answer] = {
-            name: _converter(answer, kind) for name, kind in answer.field_types.items()
-        }
-        _needed[answer] = {name: convert for name, convert in _made[answer].items() if convert}
+        converters = {name: _converter(answer, kind) for name, kind in answer.field_types.items()}
+        # first, since another thread that sees the class in _made looks here
+        _needed[answer] = {name: convert for name, convert in converters.items() if convert}
+        _made[answer] = converters
     return _made[answer]
 
 

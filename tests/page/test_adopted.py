@@ -231,3 +231,11 @@ def test_a_length_that_the_row_does_not_tell_is_not_said(here):
     assert 'class="lengths">took' in here.get(watch="scans", state="failed")
     assert 'class="lengths"' not in here.get(watch="scans", state="stored")
     assert "took" not in read(here.get(f"/tasks/{stored}", watch="scans"))
+
+
+def test_a_secret_of_several_lines_is_hidden_in_the_sentence_too(here):
+    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAq1\nZ7hTq0pLw2"
+    task = scan(here, "broken", f"Traceback (most recent call last):\nKeyError: {key}")
+    for path in (f"/tasks/{task}", f"/json/{task}"):
+        assert "Z7hTq0pLw2" not in here.get(path, watch="scans")
+    assert "Z7hTq0pLw2" not in here.get(watch="scans", state="failed")

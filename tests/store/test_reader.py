@@ -8,6 +8,7 @@ from functions.core import answers
 from functions.core.record import plain
 from functions.core.states import State
 from functions.errors import StoreError
+from functions.store import reader
 from functions.store.reader import read, read_one_of
 
 RESCUED = {
@@ -28,6 +29,25 @@ RESCUED = {
 def test_a_field_that_is_not_known_is_ignored():
     held = read(answers.Held, {"verdict": "held", "since": 5})
     assert vars(held) == {"verdict": "held"}
+
+
+def test_the_order_of_the_database_is_seen_in_no_record():
+    data = RESCUED | {"was": None, "live": None}
+    record = read(answers.Rescued, data)
+    other = read(answers.Rescued, dict(reversed(data.items())))
+    assert (record, hash(record)) == (other, hash(other))
+    assert list(plain(other)) == list(answers.Rescued.field_types)
+
+
+def test_a_class_that_another_thread_reads_at_the_same_time_is_known_whole(monkeypatch):
+    class Seen(dict):
+        def __setitem__(self, answer, converters):
+            super().__setitem__(answer, converters)
+            assert read(answers.Rescued, RESCUED | {"was": None, "live": None}).late == 1
+
+    monkeypatch.setattr(reader, "_made", Seen())
+    monkeypatch.setattr(reader, "_needed", {})
+    assert read(answers.Rescued, RESCUED).task_id == "1"
 
 
 def test_a_missing_field_is_named():

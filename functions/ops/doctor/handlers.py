@@ -70,8 +70,8 @@ def _unusable(watch: Watch, kind: str, mistake: str, is_here_alone: bool) -> Fin
 
 def mistakes(watch: Watch, kinds: list[str]) -> dict[str, tuple[str, bool]]:
     """Why the handlers of these kinds cannot be used, by kind, and whether that may be so here
-    alone. They are imported in a process of
-    their own. Empty where this Python is not that of the workers: their libraries are not here."""
+    alone. They are imported in a process of their own. Empty where this Python is not that of the
+    workers: their libraries are not here."""
     if find_spec("functions_framework") is None or not kinds:
         return {}
     handlers = {kind: watch.handler(kind) for kind in kinds}
