@@ -38,8 +38,10 @@ seconds: the same as for the alert."""
 def index() -> str:
     summary, last_day = _summary(), _last_day()
     kinds = _kinds(summary["groups"], last_day["day"])
+    # Who looks at what failed wants them at once, above the list; on other pages they come later.
+    opened = _failures(opened=True) if request.args.get("state") == "failed" else {}
     return render_template(
-        "index.html", **summary, **_list(), **last_day, kinds=kinds, title="Tasks"
+        "index.html", **summary, **_list(), **last_day, **opened, kinds=kinds, title="Tasks"
     )
 
 
@@ -74,9 +76,7 @@ def count() -> str:
 
 @blueprint.get("/part/failures")
 def failures() -> str:
-    answers = tables.answers(lambda watch: page().store().failures(watch, DAY), tables.shown())
-    opened = request.args.get("opened") == "1"
-    return render_template("_failures.html", by_table=tables.of_shown(answers), opened=opened)
+    return render_template("_failures.html", **_failures(opened=False))
 
 
 @blueprint.get("/part/day")
@@ -226,6 +226,11 @@ def _last_day() -> dict[str, Any]:
         "failures": charts.failures(day),
         "rescues": charts.rescues(day),
     }
+
+
+def _failures(*, opened: bool) -> dict[str, Any]:
+    answers = tables.answers(lambda watch: page().store().failures(watch, DAY), tables.shown())
+    return {"by_table": tables.of_shown(answers), "opened": opened}
 
 
 def _list() -> dict[str, Any]:

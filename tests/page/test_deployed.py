@@ -5,7 +5,9 @@ import base64
 import contextlib
 import json
 import re
+import threading
 from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -444,6 +446,67 @@ def test_the_keyboard_is_enough(deployed, quiet):
     assert quiet.is_visible("#ticked")
     quiet.keyboard.press("Enter")
     quiet.wait_for_selector("#task")
+
+
+@contextlib.contextmanager
+def in_halves(url, seam):
+    """A server before the page that holds back what follows `seam` until it is told to go on."""
+    goes_on = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            answer = requests.get(f"{url}{self.path}", timeout=30)
+            first, rest = answer.content.split(seam, 1) if seam in answer.content else (b"", b"")
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.end_headers()
+            if rest:
+                self.wfile.write(first)
+                goes_on.wait(30)
+                self.wfile.write(seam + rest)
+            else:
+                self.wfile.write(answer.content)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", goes_on
+    finally:
+        goes_on.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desk", "phone"])
+@pytest.mark.parametrize("path", ["/", "/?state=failed"])
+def test_nothing_jumps_while_the_list_comes_in_late(deployed, chromium, size, path):
+    deployed.failed(1)
+    deployed.old(3)
+    width, height = size
+    with (
+        in_halves(deployed.url, b'<form\n  id="filter"') as (url, goes_on),
+        chromium.new_context(viewport={"width": width, "height": height}) as context,
+    ):
+        tab = context.new_page()
+        tab.add_init_script(
+            """window.shifts = [];
+            new PerformanceObserver((list) => {
+              for (const { value, sources } of list.getEntries())
+                window.shifts.push([value, ...sources.map(({ node }) => node?.className)]);
+            }).observe({ type: "layout-shift", buffered: true });"""
+        )
+        tab.goto(url + path, wait_until="commit")
+        tab.wait_for_selector(".figure")
+        tab.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))"
+        )
+        goes_on.set()
+        tab.wait_for_selector("#failures")
+        shifts = tab.evaluate("window.shifts")
+    assert sum(shift[0] for shift in shifts) < 0.02, shifts
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
