@@ -262,7 +262,7 @@ def _list() -> dict[str, Any]:
         },
         "first": before + 1,
         "can": {state: " ".join(_actions(state)) for state in State},
-        "sorts": query.typed.get("state") in list_query.SORTED_STATES and not tables.all_at_once(),
+        "sorts": query.typed.get("state") in _sorted_states(),
         "counts": query.typed.keys() - {"sort"} == {"state"} and not tables.all_at_once(),
         "acts": not (query.filter or {}).keys() & list_query.LIST_ONLY,
         "own": all(watch.own for watch in tables.shown()),
@@ -278,6 +278,14 @@ def _list() -> dict[str, Any]:
             "part/list", **query.typed, after=request.args.get("after"), passed=before or ""
         ),
     }
+
+
+def _sorted_states() -> tuple[str, ...]:
+    """Those whose whole list is in the order of its times. What ended in a table that is not our
+    own, and without the guard, comes by its key."""
+    if tables.all_at_once():
+        return ()
+    return list_query.SORTED_STATES if watch().own else (State.PENDING,)
 
 
 def _watch_named(name: str) -> Watch:

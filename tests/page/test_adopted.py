@@ -113,6 +113,13 @@ def test_a_state_shows_all_that_an_action_for_it_moves(here):
     assert read(here.get("/part/count", watch="scans", state="failed")) == "(1 under the guard)"
 
 
+def test_only_what_is_in_the_order_of_its_times_is_headed_as_sorted(here):
+    for state, is_sorted in {"pending": True, "failed": False, "elsewhere": False}.items():
+        text = here.get(watch="scans", state=state)
+        assert ("aria-sort" in text) == is_sorted
+        assert ("then the rest, by its key" in text) != is_sorted
+
+
 def test_a_word_is_accepted_for_its_state_and_one_of_several_means_that_alone(here):
     dark, lost = scan(here, "too_dark"), scan(here, "broken")
     assert row_ids(here.get(watch="scans", state="too_dark")) == [dark]

@@ -645,6 +645,16 @@ def test_id_json_and_curl_are_copied_from_the_page_of_a_task(deployed, chromium)
         assert copied("Copy as curl") == f"curl '{deployed.url}/json/{task}'"
 
 
+def test_the_buttons_that_copy_outlive_what_a_task_becomes(deployed, quiet):
+    (task,) = deployed.old(1)
+    quiet.goto(f"{deployed.url}/tasks/{task}")
+    quiet.wait_for_selector(".copy button")
+    assert quiet.query_selector(".task .next") is None
+    deployed.db.execute("update public.tasks set scheduled_at = now() where id = %s", (task,))
+    quiet.wait_for_selector(".task .next")
+    assert quiet.locator(".copy button").count() == 3
+
+
 def test_a_prometheus_reads_the_metrics(deployed):
     answer = requests.get(f"{deployed.readonly}/metrics", timeout=20)
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")

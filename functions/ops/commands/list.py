@@ -53,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    store, _, watch = target.target(options)
+    store, policy, watch = target.target(options)
     task_filter = selection.filter_of(options, watch)
     if "ids" in task_filter:  # whoever names a task wants to see it, open or not
         task_filter.setdefault("states", list(State))
@@ -73,8 +73,15 @@ def run(options: argparse.Namespace) -> int:
     count = counted(len(tasks), "task") + _stuck_share(stuck, len(tasks))
     if more:
         count = f"the first {count}; --limit shows more"
+    where = "" if options.name else _one_of_several(watch.name, list(policy.watches))
     advice = f". Next: {PROGRAM} explain TASK{target.again(options)}" if tasks else ""
-    return print_message(f"{count}{advice}")
+    return print_message(f"{count}{where}{advice}")
+
+
+def _one_of_several(name: str, names: list[str]) -> str:
+    """Which watch it was, and how to see the others, where there are any."""
+    others = ", ".join(other for other in names if other != name)
+    return f" in the watch {name}; the others by --in: {others}" if others else ""
 
 
 def _stuck_share(stuck: int | None, count: int) -> str:

@@ -67,8 +67,9 @@ def run(options: argparse.Namespace) -> int:
             else:
                 print_line(nothing)
         print_line(summary(overview))
-    words = _next(list(overviews.values()))
-    return print_message(f"Next: {PROGRAM} {words}{target.again(options)}")
+    words, name = _next(overviews)
+    where = f" --in {name}" if options.name or len(overviews) > 1 else ""
+    return print_message(f"Next: {PROGRAM} {words}{where}")
 
 
 def _overview(store: Store, watch: Watch) -> Overview:
@@ -79,13 +80,15 @@ def _overview(store: Store, watch: Watch) -> Overview:
     return replace(overview, overdue=replace(overview.overdue, unjudged=unjudged))
 
 
-def _next(overviews: list[Overview]) -> str:
-    """What leads to the tasks that need somebody, if there are any."""
-    if any(overview.overdue.count for overview in overviews):
-        return "list --stuck"
-    if any(group.outcome == "failed" for overview in overviews for group in overview.ended):
-        return "list --state failed"
-    return "list"
+def _next(overviews: dict[str, Overview]) -> tuple[str, str]:
+    """What leads to the tasks that need somebody, if there are any, and their watch."""
+    for name, overview in overviews.items():
+        if overview.overdue.count:
+            return "list --stuck", name
+    for name, overview in overviews.items():
+        if any(group.outcome == "failed" for group in overview.ended):
+            return "list --state failed", name
+    return "list", next(iter(overviews))
 
 
 def tables(overview: Overview) -> list[tuple[tuple[str, ...], list[list[Any]]]]:

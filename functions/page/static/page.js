@@ -17,7 +17,7 @@
     (name === "hidden" && node.id === "ticked");
   Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !isTheirs(name, node);
   Idiomorph.defaults.callbacks.beforeNodeMorphed = (node, next) =>
-    node.id !== "played" && !isKept(node, next) && !node.classList?.contains("copy") && !isSameMoment(node, next);
+    node.id !== "played" && !isKept(node, next) && !isSameMoment(node, next);
   const isKept = (node, next) => node.classList?.contains("kept") && node.id === next?.id;
   const isSameMoment = (node, next) =>
     node.tagName === "TIME" && next?.tagName === "TIME" && node.dateTime === next.dateTime;

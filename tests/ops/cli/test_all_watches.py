@@ -156,6 +156,16 @@ def test_the_dry_run_tells_all_watches_by_reason_with_the_ages(world: World) -> 
     }
 
 
+def test_a_list_and_the_next_command_say_which_table_is_meant(world: World) -> None:
+    assert world("stats").err == "Next: unstuck list --in covers\n"
+    world.add("mixes", "running", 1)
+    assert world("stats").err == "Next: unstuck list --stuck --in mixes\n"
+    assert world("list", "--stuck").err == (
+        "0 tasks in the watch covers; the others by --in: mixes\n"
+    )
+    assert "1 task, stuck. Next:" in world("list", "--stuck", "--in", "mixes").err
+
+
 def test_a_sweep_at_a_terminal_asks_first(world: World, terminal: io.StringIO) -> None:
     stuck(world)
     before = world.phases()
