@@ -12,6 +12,7 @@ from functions.errors import PolicyError, StoreError
 from functions.ops.cli import target
 from functions.ops.cli.out import PROGRAM, print_message, print_table, span
 from functions.store import Store
+from functions.store.verbs import NO_SUCH_FUNCTION
 
 ATTEMPT = (
     "number",
@@ -77,17 +78,24 @@ def read(options: argparse.Namespace) -> Task:
 
 
 def _statuses(store: Store, watches: list[Watch], key: str) -> list[tuple[Watch, TaskStatus]]:
-    """The task of that key in each watch that has one."""
-    statuses, refusals = [], []
+    """The task of that key in each watch that has one. A watch that is not installed yet is an
+    error only where no other has the task."""
+    statuses: list[tuple[Watch, TaskStatus]] = []
+    refusals, missing = [], []
     for watch in watches:
         try:
             status = store.status(watch, key, heal=False)
         except StoreError as error:
-            if error.code not in NOT_A_KEY:
+            if error.code in NO_SUCH_FUNCTION:
+                missing.append(error)
+            elif error.code in NOT_A_KEY:
+                refusals.append(error)
+            else:
                 raise
-            refusals.append(error)
         else:
             statuses += [(watch, status)] if status else []
+    if missing and not statuses:
+        raise missing[0]
     if len(refusals) == len(watches):  # it is a key of none of the tables
         raise refusals[0]
     return statuses

@@ -259,3 +259,13 @@ def test_a_task_is_found_in_whichever_table_has_it(world: World):
     )
     assert "no task 3 in public.covers, public.mixes" in world("explain", "3").err
     assert world("explain", "three").code == 2
+
+
+def test_a_table_that_is_not_installed_yet_keeps_no_task_of_another_from_being_explained(
+    world: World,
+) -> None:
+    world.add("covers", "queued", 1)
+    world.run("drop function unstuck.mixes_status")
+    ran = world("explain", "1")
+    assert (ran.code, "is queued" in ran.out) == (0, True), ran
+    assert "mixes_status" in world("explain", "99").err
