@@ -171,8 +171,9 @@ def _filters() -> dict[str, str]:
 
 
 def _shown_filters() -> dict[str, str]:
-    """As people read them: a state by the table's own word."""
-    filters = _filters()
+    """As people read them: a state by the table's own word, and no order."""
+    orders = {"order", "sort"}
+    filters = {name: value for name, value in _filters().items() if name not in orders}
     if (state := filters.get("state")) in set(State):
         filters["state"] = " or ".join(watch().texts(State(state))) or state
     return filters

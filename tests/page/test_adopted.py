@@ -120,6 +120,17 @@ def test_only_what_is_in_the_order_of_its_times_is_headed_as_sorted(here):
         assert ("then the rest, by its key" in text) != is_sorted
 
 
+def test_the_reason_of_a_try_is_not_that_of_an_end_by_others(here):
+    guarded, task = broken(here), scan(here)
+    claimed = here.store.claim(here.watch, task, "worker-1")
+    here.store.settle(here.watch, task, claimed.token, "retry", reason="x", error="No film.")
+    here.db.execute("update public.scans set stage = 'broken' where number = %s", (task,))
+    for by in ({"reason": "x"}, {"message": "No film."}):
+        query = {"watch": "scans", "state": "failed"} | by
+        assert row_ids(here.get(**query)) == [guarded]
+        assert "Retry 1 task?" in read(here.get("/confirm", action="retry", **query))
+
+
 def test_a_word_is_accepted_for_its_state_and_one_of_several_means_that_alone(here):
     dark, lost = scan(here, "too_dark"), scan(here, "broken")
     assert row_ids(here.get(watch="scans", state="too_dark")) == [dark]

@@ -94,9 +94,8 @@ def test_the_rows_of_a_page_are_sorted_by_each_column_both_ways(here):
     assert text.count("aria-sort") == 1
     assert "This page sorted by kind" in read(text)
     assert "sort=-kind" in text
-    assert "Retry 1 task?" in read(
-        here.get("/confirm", action="retry", state="failed", sort="kind")
-    )
+    confirm = read(here.get("/confirm", action="retry", state="failed", sort="kind"))
+    assert ("Retry 1 task?" in confirm, "sort=" in confirm) == (True, False)
 
 
 def test_a_column_without_an_index_says_that_it_is_no_order(here):

@@ -6181,7 +6181,15 @@ begin
       ) v
       left join lateral (
         select
-          a.number, a.tries, a.worker, a.started_at, a.ended_at, a.reason, a.error, a.sweep_id
+          a.number,
+          a.tries,
+          a.worker,
+          a.started_at,
+          a.ended_at,
+          a.outcome,
+          a.reason,
+          a.error,
+          a.sweep_id
         from unstuck.attempts a
         where a.watch = 'tasks' and a.task_id = v.task_id
         order by a.number desc
@@ -6202,6 +6210,12 @@ begin
         and (
           not p_filter ? 'message'
           or unstuck.message_shape(a.error) = p_filter ->> 'message'
+        )
+        -- why the task ended, not how a try went before others ended it
+        and (
+          not p_filter ?| array['reason', 'message']
+          or v.state not in ('completed', 'failed', 'cancelled')
+          or a.outcome = v.state
         )
         and (not p_filter ? 'sweep_id' or a.sweep_id = (p_filter ->> 'sweep_id')::bigint)
         and (
