@@ -431,11 +431,11 @@ begin
           else coalesce(l.ended_at, @finished(t)@, @alive(t)@)
         end as since,
         case when l.number = 1 and not @is_pending(t)@ and isfinite(@queued_bound(t)@) then
-          greatest(l.started_at - @queued_bound(t)@, '0')
+          greatest(l.began_at - @queued_bound(t)@, '0')
         end as waited,
         case
           when @is_running(t)@ or @is_pending(t)@ then null
-          when l.number is not null then l.ended_at - l.started_at
+          when l.number is not null then l.ended_at - l.began_at
           when @finished(t)@ >= @started(t)@ then
             unstuck.finite(@finished(t)@) - unstuck.finite(@started(t)@)
         end as took,
@@ -456,7 +456,11 @@ begin
       left join lateral (
         select a.*, case
           when a.ended_at is null then unstuck.lives_until(a, (select unstuck.ready_after()))
-        end as lives_until
+        end as lives_until,
+        case  -- a run without the guard began when its row says so, not when a sweep ended it
+          when a.lease = '0' and a.number = 1 then least(unstuck.finite(@started(t)@), a.started_at)
+          else a.started_at
+        end as began_at
         from unstuck.attempts a
         where a.watch = '@watch@' and a.task_id = s.id
         order by a.number desc

@@ -157,7 +157,7 @@ begin
           where t.@key@ = s.task_id::@key_type@
         )) as seconds
         from (
-          select a.task_id, a.started_at, a.number
+          select a.task_id, a.started_at, a.number, a.lease, a.reason
           from unstuck.attempts a
           where a.ended_at >= v_begin + b.n * v_step
             and a.ended_at < v_begin + (b.n + 1) * v_step
@@ -166,6 +166,7 @@ begin
           limit 20
         ) s
         where s.number = 1
+          and (s.lease > '0' or s.reason = 'never_claimed')  -- else nobody knows when it was taken
       ) w
       where w.seconds >= 0
     ),

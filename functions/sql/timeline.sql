@@ -50,8 +50,8 @@ language sql stable as $$
         'tries', a.tries,
         'worker', a.worker,
         'trace', a.trace,
-        'started', extract(epoch from a.started_at),
-        'beat', extract(epoch from a.beat_at),
+        'started', extract(epoch from coalesce(r.started_at, a.started_at)),
+        'beat', extract(epoch from coalesce(r.alive_at, a.beat_at)),
         'beats', a.beats,
         'lease', extract(epoch from a.lease),
         'lease_until', extract(epoch from a.lease_until),
@@ -78,6 +78,17 @@ language sql stable as $$
         order by a.number desc
         limit 50
       ) a
+      left join lateral (  -- a run without the guard, which a sweep ended
+        select
+          least(unstuck.finite(@started(t)@), a.started_at) as started_at,
+          least(unstuck.finite(@alive(t)@), a.beat_at) as alive_at
+        from @table@ t
+        where a.lease = '0'
+          and a.number = 1
+          and t.@key@ = p_task::@key_type@
+          and @started(t)@ is not null
+          and not @is_pending(t)@
+      ) r on true
     ), '[]'),
     'refusals', coalesce((
       select jsonb_agg(jsonb_build_object(

@@ -196,6 +196,21 @@ def test_a_run_without_the_guard_has_its_times_and_is_drawn_as_what_it_was(here)
     assert "next attempt" not in running
 
 
+def test_what_a_sweep_ended_ran_since_its_row_says_so_and_did_not_wait_till_then(here):
+    task = scan(here, "scanning")
+    here.db.execute(
+        "update public.scans set born = now() - interval '50 hours 1 min', "
+        "begun = now() - interval '50 hours'"
+    )
+    sweep(here.store, here.policy)
+    page = here.get(f"/tasks/{task}", watch="scans")
+    assert "waited 1m took 2d 2h" in read(page)
+    assert "waits for a worker for 1m" in page
+    assert "silent for 2d 2h" in page
+    assert "waited 1m, took 2d 2h" in read(here.get(watch="scans", state="failed"))
+    assert here.store.day(here.watch).waits.count == 0
+
+
 def test_a_row_says_how_long_it_waited_and_took_and_what_it_is_about(here):
     broken(here)
     scan(here, "stored")

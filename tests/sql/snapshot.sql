@@ -6906,11 +6906,11 @@ begin
           else coalesce(l.ended_at, t."finished_at", t."updated_at")
         end as since,
         case when l.number = 1 and not t."status" = 'pending' and isfinite(t."scheduled_at") then
-          greatest(l.started_at - t."scheduled_at", '0')
+          greatest(l.began_at - t."scheduled_at", '0')
         end as waited,
         case
           when t."status" = 'processing' or t."status" = 'pending' then null
-          when l.number is not null then l.ended_at - l.started_at
+          when l.number is not null then l.ended_at - l.began_at
           when t."finished_at" >= t."started_at" then
             unstuck.finite(t."finished_at") - unstuck.finite(t."started_at")
         end as took,
@@ -6931,7 +6931,11 @@ begin
       left join lateral (
         select a.*, case
           when a.ended_at is null then unstuck.lives_until(a, (select unstuck.ready_after()))
-        end as lives_until
+        end as lives_until,
+        case  -- a run without the guard began when its row says so, not when a sweep ended it
+          when a.lease = '0' and a.number = 1 then least(unstuck.finite(t."started_at"), a.started_at)
+          else a.started_at
+        end as began_at
         from unstuck.attempts a
         where a.watch = 'tasks' and a.task_id = s.id
         order by a.number desc
@@ -7184,7 +7188,7 @@ begin
           where t."id" = s.task_id::uuid
         )) as seconds
         from (
-          select a.task_id, a.started_at, a.number
+          select a.task_id, a.started_at, a.number, a.lease, a.reason
           from unstuck.attempts a
           where a.ended_at >= v_begin + b.n * v_step
             and a.ended_at < v_begin + (b.n + 1) * v_step
@@ -7193,6 +7197,7 @@ begin
           limit 20
         ) s
         where s.number = 1
+          and (s.lease > '0' or s.reason = 'never_claimed')  -- else nobody knows when it was taken
       ) w
       where w.seconds >= 0
     ),
@@ -7286,8 +7291,8 @@ language sql stable as $$
         'tries', a.tries,
         'worker', a.worker,
         'trace', a.trace,
-        'started', extract(epoch from a.started_at),
-        'beat', extract(epoch from a.beat_at),
+        'started', extract(epoch from coalesce(r.started_at, a.started_at)),
+        'beat', extract(epoch from coalesce(r.alive_at, a.beat_at)),
         'beats', a.beats,
         'lease', extract(epoch from a.lease),
         'lease_until', extract(epoch from a.lease_until),
@@ -7314,6 +7319,17 @@ language sql stable as $$
         order by a.number desc
         limit 50
       ) a
+      left join lateral (  -- a run without the guard, which a sweep ended
+        select
+          least(unstuck.finite(t."started_at"), a.started_at) as started_at,
+          least(unstuck.finite(t."updated_at"), a.beat_at) as alive_at
+        from "public"."tasks" t
+        where a.lease = '0'
+          and a.number = 1
+          and t."id" = p_task::uuid
+          and t."started_at" is not null
+          and not t."status" = 'pending'
+      ) r on true
     ), '[]'),
     'refusals', coalesce((
       select jsonb_agg(jsonb_build_object(
