@@ -601,6 +601,16 @@ def test_moments_are_those_of_the_reader_and_utc_on_hover(deployed, chromium):
         assert time.inner_text() == here
 
 
+def test_a_phone_shows_the_whole_moment_beside_a_long_kind(deployed, chromium):
+    deployed.tasks(1, kind="a kind of many words")
+    with chromium.new_context(viewport={"width": 390, "height": 844}) as context:
+        page = context.new_page()
+        page.goto(f"{deployed.url}/?kind=a+kind+of+many+words")
+        cell = page.locator("td.c-since")
+        assert cell.is_visible()
+        assert cell.evaluate("node => node.scrollWidth <= node.clientWidth")
+
+
 def test_a_click_on_a_moment_copies_it_in_utc(deployed, chromium):
     (task,) = deployed.failed(1)
     with chromium.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
