@@ -99,7 +99,8 @@ def run(options: argparse.Namespace) -> int:
     if report.verdict == "error":
         reason = getattr(report, "error", None) or "the sweep failed"
         return print_message(f"{reason}. Next: {PROGRAM} doctor", ERROR)
-    return _print_next(report, log_lines) if isinstance(report, SweepReport) else FINE
+    again = target.again(options)
+    return _print_next(report, log_lines, again) if isinstance(report, SweepReport) else FINE
 
 
 def _is_wanted(stuck: dict[str, StuckTasks], options: argparse.Namespace) -> bool:
@@ -118,7 +119,7 @@ def _is_wanted(stuck: dict[str, StuckTasks], options: argparse.Namespace) -> boo
     return True
 
 
-def _print_next(report: "SweepReport", log_lines: TextIO) -> int:
+def _print_next(report: "SweepReport", log_lines: TextIO, again: str) -> int:
     """How to take back what it failed, and what it could not settle. Returns the exit code."""
     if report.failed:
         print_message(f"To start again what it failed: {PROGRAM} undo {report.sweep_id}")
@@ -127,7 +128,7 @@ def _print_next(report: "SweepReport", log_lines: TextIO) -> int:
     for error in _refusals(log_lines):
         print_message(error)
     could_not = f"{counted(report.unsweepable, 'task')} could not be settled"
-    return print_message(f"{could_not}. Next: {PROGRAM} list --stuck", ERROR)
+    return print_message(f"{could_not}. Next: {PROGRAM} list --stuck{again}", ERROR)
 
 
 def _refusals(log_lines: TextIO) -> list[str]:
