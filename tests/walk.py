@@ -100,9 +100,9 @@ class Walk:
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="unstuck-walk-") as made:
-        Path(made).chmod(0o755)  # as root, PostgreSQL runs as another user
-        walk = Walk(Path(made))
+    with tempfile.TemporaryDirectory(prefix="unstuck-walk-") as folder:
+        Path(folder).chmod(0o755)  # as root, PostgreSQL runs as another user
+        walk = Walk(Path(folder))
         clone = ["git", "clone", "--quiet", str(ROOT), str(walk.clone)]
         subprocess.run(clone, check=True)
         with walk.serving("make dev", walk.port):
@@ -120,10 +120,10 @@ def main() -> int:
 
 def _database(dsn: str, database_name: str, sql: str = "select 1") -> str:
     create_database(dsn, database_name)
-    made = urlsplit(dsn)._replace(path=f"/{database_name}").geturl()
-    with psycopg.connect(made, autocommit=True) as connection:
+    database_dsn = urlsplit(dsn)._replace(path=f"/{database_name}").geturl()
+    with psycopg.connect(database_dsn, autocommit=True) as connection:
         connection.execute(sql.encode())
-    return made
+    return database_dsn
 
 
 def _tutorial(walk: Walk, shell: Shell) -> None:

@@ -26,17 +26,17 @@ CLIENT = ROOT / "functions" / "page" / "static" / "task-client.js"
 @pytest.fixture
 def module() -> Iterator[Callable[..., ModuleType]]:
     """A block of a page as a module that can be imported, with names that the page leaves out."""
-    made = ModuleType("snippet_of_a_page")
-    sys.modules[made.__name__] = made
+    module = ModuleType("snippet_of_a_page")
+    sys.modules[module.__name__] = module
 
     def from_page(page: Path, number: int, **missing_names: Any) -> ModuleType:
-        vars(made).update(missing_names)
-        exec(compile(blocks(page, "python")[number].text, name(page), "exec"), vars(made))
-        vars(made).update(missing_names)
-        return made
+        vars(module).update(missing_names)
+        exec(compile(blocks(page, "python")[number].text, name(page), "exec"), vars(module))
+        vars(module).update(missing_names)
+        return module
 
     yield from_page
-    del sys.modules[made.__name__]
+    del sys.modules[module.__name__]
 
 
 def ended(ran: Ran) -> tuple[str, Any]:

@@ -298,17 +298,17 @@ def _measured(busy: Database, new: Database, when: str, tasks: int) -> list[Figu
         "idle sweep": {name: database.cpu_of_idle_sweep for name, database in both.items()},
         "claim": {name: database.cpu_of_claim for name, database in both.items()},
     }
-    for what, call in PAGE_CALLS.items():
+    for part, call in PAGE_CALLS.items():
         query = f"select unstuck.{call}"
-        ways[what] = {
+        ways[part] = {
             name: partial(database.cpu_of, query, database.rules) for name, database in both.items()
         }
-    seconds = {what: in_turns(of_both, ROUNDS) for what, of_both in ways.items()}
+    seconds = {part: in_turns(of_both, ROUNDS) for part, of_both in ways.items()}
     figures = []
-    for what, times in seconds.items():
-        aim = "<= 1.3" if what == "idle sweep" else ""
+    for part, times in seconds.items():
+        aim = "<= 1.3" if part == "idle sweep" else ""
         figures += [
-            Figure(f"{when}: {what}", middle(times["busy"], 1e3), "ms of CPU"),
+            Figure(f"{when}: {part}", middle(times["busy"], 1e3), "ms of CPU"),
             Figure("  against the first hour", ratio(times["busy"], times["new"]), aim=aim),
         ]
     return figures
