@@ -1,3 +1,156 @@
+-- Whether an index leads to the kinds that wait: our own table has one. Without it each search for
+-- a kind would sort the whole queue. The planner knows which index serves; a function that only
+-- reads may not ask it.
+create or replace function unstuck.@watch@_finds_kinds() returns boolean
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+declare
+  v_plan json;
+begin
+  if @is_own@ then
+    return true;
+  end if;
+  execute $query$
+    explain (format json)
+    select @kind(t)@
+    from @table@ t
+    where @is_pending(t)@
+    order by @kind(t)@
+    limit 1
+  $query$
+  into v_plan;
+  return v_plan::text !~ '"Node Type": "(Incremental )?Sort"|"Filter"';
+end $$;
+
+-- What waits for longer than its rule allows, and not for its turn: what `stuck_tasks` says of it.
+-- A long queue that moves is not read: where an index leads to the kinds that wait, those whose
+-- turn does not come are searched by kind.
+create or replace function unstuck.@watch@_never_claimed(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb,
+  p_limit integer,
+  p_after timestamptz,
+  p_after_id text
+) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+  v_jump   record;
+  v_kinds  text[];  -- '' is the first; in this order:
+  v_bounds timestamptz[];  -- up to when overdue ones may have been queued,
+  v_for    interval[];  -- how long they may wait,
+  v_most   interval[];  -- whatever goes on,
+  v_held   timestamptz[];  -- and when a worker last held one of them
+  v_all    record;
+  v_least  timestamptz;
+  v_before timestamptz;
+  v_waits  text[] := '{}';  -- the kinds that wait, where each is searched apart
+  v_part   record;
+  v_count  bigint;
+begin
+  select * into v_jump from unstuck.last_jump();
+  -- what JSON says is read once, not for each row
+  select
+    array_agg(b.kind order by b.kind),
+    array_agg(b.bound order by b.kind),
+    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'pending_for') order by b.kind),
+    array_agg(unstuck.pending_at_most(p_rules, b.kind) order by b.kind),
+    array_agg((p_turns -> b.kind ->> 'held')::timestamptz order by b.kind),
+    min(b.bound),
+    max(b.bound)
+  into v_kinds, v_bounds, v_for, v_most, v_held, v_least, v_before
+  from unstuck.overdue_bounds(p_now, p_rules, p_turns) b;
+  select
+    (p_turns -> '*' ->> 'held')::timestamptz as held,
+    (p_turns -> '*' ->> 'front')::timestamptz as front,
+    p_turns -> '*' -> 'pauses' as pauses
+  into v_all;
+  if v_least < v_before and (
+    select count(*)
+    from (
+      select
+      from @table@ t
+      where @is_pending(t)@ and @queued_bound(t)@ > v_least and @queued_bound(t)@ <= v_before
+      limit 200
+    ) w
+  ) = 200 and unstuck.@watch@_finds_kinds() then
+    v_waits := unstuck.@watch@_waiting_kinds();
+    v_before := v_least;
+  end if;
+  for v_part in
+    select null as kind, null::timestamptz as since, v_before as before
+    union all
+    select w.kind, v_least, w.bound
+    from (
+      select k.kind, coalesce(v_bounds[array_position(v_kinds, k.kind)], v_bounds[1]) as bound
+      from unnest(v_waits) as k (kind)
+    ) w
+    where w.bound > v_least
+  loop
+    if v_part.kind is not null then  -- planned for its kind, which takes less than a millisecond
+      perform set_config('plan_cache_mode', 'force_custom_plan', true);
+    end if;
+    return query
+      select
+        @queued_bound(t)@,
+        t.@key@::text,
+        @kind(t)@::text,
+        @owner(t)@::text,
+        c.until
+      from @table@ t
+      cross join lateral (
+        select
+          coalesce(array_position(v_kinds, @kind(t)@::text), 1) as kind_number,
+          @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end as at
+        offset 0  -- computed once
+      ) q
+      cross join lateral (
+        select unstuck.waits_until(
+          q.at,
+          case
+            when v_all.pauses is not null then unstuck.paused_time(
+              @kind(t)@, least(q.at, '9999-12-31'), statement_timestamp(), v_all.pauses
+            )
+            else '0'
+          end,
+          v_for[q.kind_number],
+          v_most[q.kind_number],
+          v_held[q.kind_number],
+          v_all.held,
+          v_all.front
+        ) as until
+      ) c
+      where @is_claimable(t)@
+        and @queued_bound(t)@ <= v_part.before
+        and (v_part.since is null or @queued_bound(t)@ > v_part.since)
+        and @queued_bound(t)@ >= p_after
+        and (v_part.kind is null or @kind(t)@ = v_part.kind)
+        -- of a long queue that moves each row may be read: what costs more comes later. Each in a
+        -- CASE: else the planner expects one row, and sorts all that it reads
+        and case when @queued_bound(t)@ <= v_least
+          or @queued_bound(t)@ <= coalesce(
+            v_bounds[array_position(v_kinds, @kind(t)@::text)], v_bounds[1]
+          )
+        then true end
+        and case when c.until <= p_now
+          and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
+          and t.@key@::text not in (
+            select a.task_id
+            from unstuck.attempts a
+            where a.watch = '@watch@' and a.ended_at is null
+          )
+        then true end
+      order by @queued_bound(t)@, t.@key@::text
+      limit p_limit;
+    get diagnostics v_count = row_count;
+    exit when v_part.kind is null and v_count >= p_limit;  -- what comes is newer
+  end loop;
+end $$;
+
 -- What is stuck now: the one answer for `check`, the dry run, `stats`, the page, the gauges and the
 -- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
 -- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
@@ -40,52 +193,14 @@ declare
   v_silent_before constant timestamptz := p_now - unstuck.shortest(p_rules, 'silent_for');
   v_jump   record;
   v_kinds  text[];  -- '' is the first; in this order:
-  v_bounds timestamptz[];  -- up to when overdue ones may have been queued,
-  v_for    interval[];  -- how long they may wait,
-  v_most   interval[];  -- whatever goes on,
-  v_silent interval[];  -- how long they may be silent,
-  v_held   timestamptz[];  -- and when a worker last held one of them
-  v_all    record;
-  v_least  timestamptz;
-  v_before timestamptz;
-  v_behind text[];  -- kinds whose turn does not come: of the others only the oldest are read
+  v_silent interval[];  -- how long they may be silent
 begin
   select * into v_jump from unstuck.last_jump();
-  -- what JSON says is read once, not for each row
   select
     array_agg(b.kind order by b.kind),
-    array_agg(b.bound order by b.kind),
-    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'pending_for') order by b.kind),
-    array_agg(unstuck.pending_at_most(p_rules, b.kind) order by b.kind),
-    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'silent_for') order by b.kind),
-    array_agg((v_turns -> b.kind ->> 'held')::timestamptz order by b.kind),
-    min(b.bound),
-    max(b.bound)
-  into v_kinds, v_bounds, v_for, v_most, v_silent, v_held, v_least, v_before
+    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'silent_for') order by b.kind)
+  into v_kinds, v_silent
   from unstuck.overdue_bounds(p_now, p_rules, v_turns) b;
-  select
-    (v_turns -> '*' ->> 'held')::timestamptz as held,
-    (v_turns -> '*' ->> 'front')::timestamptz as front,
-    v_turns -> '*' -> 'pauses' as pauses
-  into v_all;
-  if @is_own@ and v_least < v_before then
-    select array_agg(w.kind)
-    into v_behind
-    from unnest(unstuck.@watch@_waiting_kinds()) as w (kind)
-    where coalesce(v_bounds[array_position(v_kinds, w.kind)], v_bounds[1]) > v_least;
-    if v_behind is null then
-      v_before := v_least;
-    elsif (
-      select count(*)
-      from (
-        select from @table@ t where @is_pending(t)@ and @queued_bound(t)@ <= v_before limit 1000
-      ) w
-    ) = 1000 then
-      -- In a long queue a plan for these times and kinds is worth its 6 ms.
-      perform set_config('plan_cache_mode', 'force_custom_plan', true);
-      perform set_config('enable_bitmapscan', 'on', true);
-    end if;
-  end if;
   return query
     select s.*
     from (
@@ -114,59 +229,9 @@ begin
       )
       union all
       (
-        select
-          @queued_bound(t)@,
-          t.@key@::text,
-          @kind(t)@::text,
-          @owner(t)@::text,
-          c.until,
-          'never_claimed',
-          'pending'
-        from @table@ t
-        cross join lateral (
-          select
-            coalesce(array_position(v_kinds, @kind(t)@::text), 1) as kind_number,
-            @queued(t)@ + case when @queued(t)@ < v_jump.at then v_jump.ahead else '0' end as at
-          offset 0  -- computed once
-        ) q
-        cross join lateral (
-          select unstuck.waits_until(
-            q.at,
-            case
-              when v_all.pauses is not null then unstuck.paused_time(
-                @kind(t)@, least(q.at, '9999-12-31'), statement_timestamp(), v_all.pauses
-              )
-              else '0'
-            end,
-            v_for[q.kind_number],
-            v_most[q.kind_number],
-            v_held[q.kind_number],
-            v_all.held,
-            v_all.front
-          ) as until
-        ) c
-        where @is_claimable(t)@
-          and p_was is distinct from 'running'
-          and @queued_bound(t)@ <= v_before
-          and @queued_bound(t)@ >= p_after
-          and (v_behind is null or @queued_bound(t)@ <= v_least or @kind(t)@ = any (v_behind))
-          -- elsewhere each row of a long queue that moves is read: what costs more comes later.
-          -- Each in a CASE: else the planner expects one row, and sorts all that it reads
-          and case when @queued_bound(t)@ <= v_least
-            or @queued_bound(t)@ <= coalesce(
-              v_bounds[array_position(v_kinds, @kind(t)@::text)], v_bounds[1]
-            )
-          then true end
-          and case when c.until <= p_now
-            and (@queued_bound(t)@, t.@key@::text) > (p_after, p_after_id)
-            and t.@key@::text not in (
-              select a.task_id
-              from unstuck.attempts a
-              where a.watch = '@watch@' and a.ended_at is null
-            )
-          then true end
-        order by @queued_bound(t)@, t.@key@::text
-        limit p_limit
+        select n.*, 'never_claimed', 'pending'
+        from unstuck.@watch@_never_claimed(p_now, p_rules, v_turns, p_limit, p_after, p_after_id) n
+        where p_was is distinct from 'running'
       )
       union all
       (

@@ -1,12 +1,12 @@
 -- pulse: what the operators' page shows first: how many tasks are stuck, what is open, the last
--- sweep. Bounded, since it is asked every 2 seconds: at most 3,000 rows of a state are read, the
+-- sweep. Bounded, since it is asked every 2 seconds: at most 1,000 rows of a state are read, the
 -- oldest first, and the answer has that bound (`most`). Reads open rows and the ledger, and locks
 -- nothing.
 create or replace function unstuck.@watch@_pulse(p_rules jsonb) returns jsonb
 language plpgsql stable set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
-  v_most constant integer := 3000;
+  v_most constant integer := 1000;
 begin
   return jsonb_build_object(
     'most', v_most,

@@ -329,7 +329,7 @@ class Store(ABC):
         return read(Failures, self._verb(f"{watch.name}_failures", p_since=float(seconds)))
 
     def count(self, watch: Watch, state: str) -> int | None:
-        """How many tasks are pending, running, failed or cancelled, counted up to 3,000; None for
+        """How many tasks are pending, running, failed or cancelled, counted up to 1,000; None for
         other states."""
         count: int | None = self._verb(f"{watch.name}_count", p_state=state)
         return count

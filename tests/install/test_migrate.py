@@ -50,6 +50,7 @@ ALL = [
     "0027_rotations",
     "0028_kept",
     "0029_trace",
+    "0030_cancelled",
     "shared",
     "verbs.tasks",
 ]

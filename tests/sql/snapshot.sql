@@ -458,6 +458,12 @@ alter table unstuck.kept enable row level security;
 -- lines that were logged meanwhile, its own too.
 alter table unstuck.attempts add column trace text;
 
+-- 0030_cancelled
+-- How many tasks were cancelled: among thousands that failed each of those was read to count a few.
+create index if not exists attempts_cancelled
+on unstuck.attempts (watch, ended_at)
+where outcome = 'cancelled';
+
 -- shared
 -- What the verbs share: the decisions, which read the rules and the clocks and write nothing.
 
@@ -5633,6 +5639,159 @@ begin
   );
 end $$;
 
+-- Whether an index leads to the kinds that wait: our own table has one. Without it each search for
+-- a kind would sort the whole queue. The planner knows which index serves; a function that only
+-- reads may not ask it.
+create or replace function unstuck.tasks_finds_kinds() returns boolean
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+declare
+  v_plan json;
+begin
+  if true then
+    return true;
+  end if;
+  execute $query$
+    explain (format json)
+    select t."kind"
+    from "public"."tasks" t
+    where t."status" = 'pending'
+    order by t."kind"
+    limit 1
+  $query$
+  into v_plan;
+  return v_plan::text !~ '"Node Type": "(Incremental )?Sort"|"Filter"';
+end $$;
+
+-- What waits for longer than its rule allows, and not for its turn: what `stuck_tasks` says of it.
+-- A long queue that moves is not read: where an index leads to the kinds that wait, those whose
+-- turn does not come are searched by kind.
+create or replace function unstuck.tasks_never_claimed(
+  p_now timestamptz,
+  p_rules jsonb,
+  p_turns jsonb,
+  p_limit integer,
+  p_after timestamptz,
+  p_after_id text
+) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+  v_jump   record;
+  v_kinds  text[];  -- '' is the first; in this order:
+  v_bounds timestamptz[];  -- up to when overdue ones may have been queued,
+  v_for    interval[];  -- how long they may wait,
+  v_most   interval[];  -- whatever goes on,
+  v_held   timestamptz[];  -- and when a worker last held one of them
+  v_all    record;
+  v_least  timestamptz;
+  v_before timestamptz;
+  v_waits  text[] := '{}';  -- the kinds that wait, where each is searched apart
+  v_part   record;
+  v_count  bigint;
+begin
+  select * into v_jump from unstuck.last_jump();
+  -- what JSON says is read once, not for each row
+  select
+    array_agg(b.kind order by b.kind),
+    array_agg(b.bound order by b.kind),
+    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'pending_for') order by b.kind),
+    array_agg(unstuck.pending_at_most(p_rules, b.kind) order by b.kind),
+    array_agg((p_turns -> b.kind ->> 'held')::timestamptz order by b.kind),
+    min(b.bound),
+    max(b.bound)
+  into v_kinds, v_bounds, v_for, v_most, v_held, v_least, v_before
+  from unstuck.overdue_bounds(p_now, p_rules, p_turns) b;
+  select
+    (p_turns -> '*' ->> 'held')::timestamptz as held,
+    (p_turns -> '*' ->> 'front')::timestamptz as front,
+    p_turns -> '*' -> 'pauses' as pauses
+  into v_all;
+  if v_least < v_before and (
+    select count(*)
+    from (
+      select
+      from "public"."tasks" t
+      where t."status" = 'pending' and t."scheduled_at" > v_least and t."scheduled_at" <= v_before
+      limit 200
+    ) w
+  ) = 200 and unstuck.tasks_finds_kinds() then
+    v_waits := unstuck.tasks_waiting_kinds();
+    v_before := v_least;
+  end if;
+  for v_part in
+    select null as kind, null::timestamptz as since, v_before as before
+    union all
+    select w.kind, v_least, w.bound
+    from (
+      select k.kind, coalesce(v_bounds[array_position(v_kinds, k.kind)], v_bounds[1]) as bound
+      from unnest(v_waits) as k (kind)
+    ) w
+    where w.bound > v_least
+  loop
+    if v_part.kind is not null then  -- planned for its kind, which takes less than a millisecond
+      perform set_config('plan_cache_mode', 'force_custom_plan', true);
+    end if;
+    return query
+      select
+        t."scheduled_at",
+        t."id"::text,
+        t."kind"::text,
+        t."owner"::text,
+        c.until
+      from "public"."tasks" t
+      cross join lateral (
+        select
+          coalesce(array_position(v_kinds, t."kind"::text), 1) as kind_number,
+          t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end as at
+        offset 0  -- computed once
+      ) q
+      cross join lateral (
+        select unstuck.waits_until(
+          q.at,
+          case
+            when v_all.pauses is not null then unstuck.paused_time(
+              t."kind", least(q.at, '9999-12-31'), statement_timestamp(), v_all.pauses
+            )
+            else '0'
+          end,
+          v_for[q.kind_number],
+          v_most[q.kind_number],
+          v_held[q.kind_number],
+          v_all.held,
+          v_all.front
+        ) as until
+      ) c
+      where t."status" = 'pending'
+        and t."scheduled_at" <= v_part.before
+        and (v_part.since is null or t."scheduled_at" > v_part.since)
+        and t."scheduled_at" >= p_after
+        and (v_part.kind is null or t."kind" = v_part.kind)
+        -- of a long queue that moves each row may be read: what costs more comes later. Each in a
+        -- CASE: else the planner expects one row, and sorts all that it reads
+        and case when t."scheduled_at" <= v_least
+          or t."scheduled_at" <= coalesce(
+            v_bounds[array_position(v_kinds, t."kind"::text)], v_bounds[1]
+          )
+        then true end
+        and case when c.until <= p_now
+          and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
+          and t."id"::text not in (
+            select a.task_id
+            from unstuck.attempts a
+            where a.watch = 'tasks' and a.ended_at is null
+          )
+        then true end
+      order by t."scheduled_at", t."id"::text
+      limit p_limit;
+    get diagnostics v_count = row_count;
+    exit when v_part.kind is null and v_count >= p_limit;  -- what comes is newer
+  end loop;
+end $$;
+
 -- What is stuck now: the one answer for `check`, the dry run, `stats`, the page, the gauges and the
 -- alerts. It is by the rules of the sweep, but not what a sweep could end: a row that others hold
 -- is stuck as well. `at` is since when the task is in its state, `until` when it should have ended,
@@ -5675,52 +5834,14 @@ declare
   v_silent_before constant timestamptz := p_now - unstuck.shortest(p_rules, 'silent_for');
   v_jump   record;
   v_kinds  text[];  -- '' is the first; in this order:
-  v_bounds timestamptz[];  -- up to when overdue ones may have been queued,
-  v_for    interval[];  -- how long they may wait,
-  v_most   interval[];  -- whatever goes on,
-  v_silent interval[];  -- how long they may be silent,
-  v_held   timestamptz[];  -- and when a worker last held one of them
-  v_all    record;
-  v_least  timestamptz;
-  v_before timestamptz;
-  v_behind text[];  -- kinds whose turn does not come: of the others only the oldest are read
+  v_silent interval[];  -- how long they may be silent
 begin
   select * into v_jump from unstuck.last_jump();
-  -- what JSON says is read once, not for each row
   select
     array_agg(b.kind order by b.kind),
-    array_agg(b.bound order by b.kind),
-    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'pending_for') order by b.kind),
-    array_agg(unstuck.pending_at_most(p_rules, b.kind) order by b.kind),
-    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'silent_for') order by b.kind),
-    array_agg((v_turns -> b.kind ->> 'held')::timestamptz order by b.kind),
-    min(b.bound),
-    max(b.bound)
-  into v_kinds, v_bounds, v_for, v_most, v_silent, v_held, v_least, v_before
+    array_agg(unstuck.rule_seconds(p_rules, b.kind, 'silent_for') order by b.kind)
+  into v_kinds, v_silent
   from unstuck.overdue_bounds(p_now, p_rules, v_turns) b;
-  select
-    (v_turns -> '*' ->> 'held')::timestamptz as held,
-    (v_turns -> '*' ->> 'front')::timestamptz as front,
-    v_turns -> '*' -> 'pauses' as pauses
-  into v_all;
-  if true and v_least < v_before then
-    select array_agg(w.kind)
-    into v_behind
-    from unnest(unstuck.tasks_waiting_kinds()) as w (kind)
-    where coalesce(v_bounds[array_position(v_kinds, w.kind)], v_bounds[1]) > v_least;
-    if v_behind is null then
-      v_before := v_least;
-    elsif (
-      select count(*)
-      from (
-        select from "public"."tasks" t where t."status" = 'pending' and t."scheduled_at" <= v_before limit 1000
-      ) w
-    ) = 1000 then
-      -- In a long queue a plan for these times and kinds is worth its 6 ms.
-      perform set_config('plan_cache_mode', 'force_custom_plan', true);
-      perform set_config('enable_bitmapscan', 'on', true);
-    end if;
-  end if;
   return query
     select s.*
     from (
@@ -5749,59 +5870,9 @@ begin
       )
       union all
       (
-        select
-          t."scheduled_at",
-          t."id"::text,
-          t."kind"::text,
-          t."owner"::text,
-          c.until,
-          'never_claimed',
-          'pending'
-        from "public"."tasks" t
-        cross join lateral (
-          select
-            coalesce(array_position(v_kinds, t."kind"::text), 1) as kind_number,
-            t."scheduled_at" + case when t."scheduled_at" < v_jump.at then v_jump.ahead else '0' end as at
-          offset 0  -- computed once
-        ) q
-        cross join lateral (
-          select unstuck.waits_until(
-            q.at,
-            case
-              when v_all.pauses is not null then unstuck.paused_time(
-                t."kind", least(q.at, '9999-12-31'), statement_timestamp(), v_all.pauses
-              )
-              else '0'
-            end,
-            v_for[q.kind_number],
-            v_most[q.kind_number],
-            v_held[q.kind_number],
-            v_all.held,
-            v_all.front
-          ) as until
-        ) c
-        where t."status" = 'pending'
-          and p_was is distinct from 'running'
-          and t."scheduled_at" <= v_before
-          and t."scheduled_at" >= p_after
-          and (v_behind is null or t."scheduled_at" <= v_least or t."kind" = any (v_behind))
-          -- elsewhere each row of a long queue that moves is read: what costs more comes later.
-          -- Each in a CASE: else the planner expects one row, and sorts all that it reads
-          and case when t."scheduled_at" <= v_least
-            or t."scheduled_at" <= coalesce(
-              v_bounds[array_position(v_kinds, t."kind"::text)], v_bounds[1]
-            )
-          then true end
-          and case when c.until <= p_now
-            and (t."scheduled_at", t."id"::text) > (p_after, p_after_id)
-            and t."id"::text not in (
-              select a.task_id
-              from unstuck.attempts a
-              where a.watch = 'tasks' and a.ended_at is null
-            )
-          then true end
-        order by t."scheduled_at", t."id"::text
-        limit p_limit
+        select n.*, 'never_claimed', 'pending'
+        from unstuck.tasks_never_claimed(p_now, p_rules, v_turns, p_limit, p_after, p_after_id) n
+        where p_was is distinct from 'running'
       )
       union all
       (
@@ -6993,12 +7064,16 @@ begin
   );
 end $$;
 
--- How many tasks are in a state, counted up to 3,000 (the answer is 3,001 where there are more).
+-- How many tasks are in a state, counted up to 1,000 (the answer is 1,001 where there are more).
+-- Planned for the state: those that were cancelled have an index of their own.
 create or replace function unstuck.tasks_count(p_state text) returns integer
 language plpgsql stable
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set plan_cache_mode = force_custom_plan as $$
 declare
-  v_most  constant integer := 3001;
+  v_most  constant integer := 1001;
   v_count integer;
 begin
   case p_state
@@ -7030,14 +7105,14 @@ begin
 end $$;
 
 -- pulse: what the operators' page shows first: how many tasks are stuck, what is open, the last
--- sweep. Bounded, since it is asked every 2 seconds: at most 3,000 rows of a state are read, the
+-- sweep. Bounded, since it is asked every 2 seconds: at most 1,000 rows of a state are read, the
 -- oldest first, and the answer has that bound (`most`). Reads open rows and the ledger, and locks
 -- nothing.
 create or replace function unstuck.tasks_pulse(p_rules jsonb) returns jsonb
 language plpgsql stable set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
-  v_most constant integer := 3000;
+  v_most constant integer := 1000;
 begin
   return jsonb_build_object(
     'most', v_most,
