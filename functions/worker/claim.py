@@ -1,7 +1,8 @@
 """claim: makes a worker the holder of a task, or says why not."""
 
 import time
-from typing import Any, assert_never
+from functools import partial
+from typing import assert_never
 
 from functions.core import events, trace
 from functions.core.answers import Claimed, ClaimRefusal, NotClaimed, Settled
@@ -34,11 +35,14 @@ def claim(
     `worker` is the name of who claims. `token` repeats a claim whose answer never came. With
     `chooses` the task only says that there is work: the most urgent one that may start is taken."""
     request = trace.current.get()
-    asked: dict[str, Any] = {"chooses": chooses, "trace": request.id if request else None}
-    answer = store.claim(watch, task_id, worker, kinds, token, **asked)
+    trace_id = request.id if request else None
+    ask = partial(
+        store.claim, watch, task_id, worker, kinds, token, chooses=chooses, trace=trace_id
+    )
+    answer = ask()
     if isinstance(answer, NotClaimed) and _is_soon(answer):
         time.sleep(answer.retry_after or 0.0)
-        answer = store.claim(watch, task_id, worker, kinds, token, **asked)
+        answer = ask()
     report(None, watch, answer.rescued or [], by="claim")
     match answer:
         case Claimed():
