@@ -347,7 +347,8 @@ def test_what_a_sweep_did_is_seen_and_undone(deployed, quiet):
     done = sweep(deployed.store, load(), by="test")
     assert deployed.states(tasks) == {"failed": 5}
     quiet.goto(f"{deployed.url}/sweeps")
-    quiet.click(f"a[href$='/sweeps/{done.sweep_id}']")
+    with quiet.expect_navigation():
+        quiet.click(f"a[href$='/sweeps/{done.sweep_id}']")
     assert quiet.locator("tbody tr", has_text="never_claimed").count() == 5
     (again,) = tasks[:1]
     deployed.store.operate(deployed.watch, "retry", [again])
@@ -633,7 +634,7 @@ def test_the_form_of_a_pause_covers_nothing_that_moves_and_closes_when_it_is_don
     quiet.wait_for_selector("#pause-kind:not([open])")
     assert "Paused: image (tasks)" in quiet.inner_text("#summary")
     quiet.click("#summary .warn button")
-    quiet.wait_for_function("!document.querySelector('#summary').innerText.includes('Paused')")
+    quiet.locator("#summary", has_text="Paused").wait_for(state="detached")
 
 
 def test_id_json_and_curl_are_copied_from_the_page_of_a_task(deployed, chromium):
