@@ -131,8 +131,9 @@ class Status(BaseHTTPRequestHandler):
     """task_status for a user who is logged in."""
 
     def do_GET(self) -> None:
-        self.server.tokens.append(self.headers["Authorization"])  # type: ignore[attr-defined]
-        state = "completed" if len(self.server.tokens) > 1 else "running"  # type: ignore[attr-defined]
+        tokens = self.server.tokens  # type: ignore[attr-defined]
+        tokens.append(self.headers["Authorization"])
+        state = "completed" if len(tokens) > 1 else "running"
         task = {"task_id": "t1", "kind": "image", "state": state, "result": {"url": "x.png"}}
         task |= {"error": None, "reason": None, "due_in": None, "attempt": None}
         content = json.dumps(task).encode()

@@ -42,20 +42,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def seconds(text: str) -> float:
+def seconds(text: str, *, or_zero: bool = True) -> float:
     """A time such as 90, 30s, 5m, 2h or 7d, in seconds. Raises argparse.ArgumentTypeError."""
     try:
-        return durations.seconds(text, or_zero=True)
+        return durations.seconds(text, or_zero=or_zero)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 def length(text: str) -> float:
-    """A time above 0, in seconds. Raises argparse.ArgumentTypeError."""
-    try:
-        return durations.seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+    """The same, above 0."""
+    return seconds(text, or_zero=False)
 
 
 def positive(text: str) -> int:
