@@ -399,14 +399,19 @@ class LastSweep(Record):
     counts: dict[str, Any] | None
 
 
-class Overview(Record):
-    """Open tasks by state and kind, live attempts, and what ended or was refused in an hour.
-    `estimated`: so many wait that the planner's number stands for them."""
+class OpenWork(Record):
+    """Open tasks by state and kind, live attempts, and what is overdue now."""
 
     open: list[OpenCount]
     live: int
     live_by_kind: dict[str, int]
     overdue: OverdueCount
+
+
+class Overview(OpenWork):
+    """And what ended or was refused in the last hour. `estimated`: so many wait that the planner's
+    number stands for them."""
+
     ended: list[EndedCount]
     refused: int
     last_sweep: LastSweep | None
@@ -415,10 +420,10 @@ class Overview(Record):
 
 class Tidied(Record):
     """What a run does last in a watch: how many attempts it ended whose task row was deleted, and
-    how the watch then is."""
+    what is open then."""
 
     orphaned: int
-    overview: Overview
+    open: OpenWork
 
 
 class Pace(Record):

@@ -104,7 +104,7 @@ begin
   end loop;
   begin
     p_counts := unstuck.cron_add(p_counts, 'orphaned', unstuck.@watch@_orphans(p_sweep));
-    v_view := unstuck.@watch@_overview(v_rules);
+    v_view := unstuck.@watch@_open_work(v_rules);
     p_counts := unstuck.cron_oldest(
       p_counts, 'oldest_overdue_seconds', (v_view #>> '{overdue,oldest}')::float8
     );

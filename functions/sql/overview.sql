@@ -396,12 +396,12 @@ returns json language sql as $$
   select (unstuck.@watch@_stuck(p_rules, p_limit) -> 'tasks')::json
 $$;
 
--- overview: counts and ages of open tasks by state and kind, and what ended in the last hour. Reads
--- open rows and the ledger only: of those that wait at most 20,000, the oldest, however many there
--- are; where there are more, their number is what the planner estimates (`estimated`). The plan is
--- generic: to plan it anew, which a long history makes PostgreSQL do, took longer than to run it.
--- A pause stands still: its time is no part of the age of what waits.
-create or replace function unstuck.@watch@_overview(p_rules jsonb) returns jsonb
+-- What is open now: counts and ages of tasks by state and kind, attempts that live, overdue ones.
+-- Of those that wait at most 20,000 are read, the oldest, however many there are; where there are
+-- more, their number is what the planner estimates (`estimated`). The plan is generic: to plan it
+-- anew, which a long history makes PostgreSQL do, took longer than to run it. A pause stands still:
+-- its time is no part of the age of what waits.
+create or replace function unstuck.@watch@_open_work(p_rules jsonb) returns jsonb
 language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
   v_now    constant timestamptz := clock_timestamp();
@@ -468,7 +468,18 @@ begin
         'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(l.until)))
       )
       from unstuck.@watch@_stuck_tasks(v_now, p_rules, 20000) l
-    ),
+    )
+  );
+end $$;
+
+-- overview: what is open now, and what ended or was refused in the last hour. Reads open rows and
+-- the ledger only.
+create or replace function unstuck.@watch@_overview(p_rules jsonb) returns jsonb
+language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  return unstuck.@watch@_open_work(p_rules) || jsonb_build_object(
     'ended', coalesce((
       select jsonb_agg(jsonb_build_object(
         'kind', e.kind, 'outcome', e.outcome, 'reason', e.reason, 'count', e.count
@@ -502,13 +513,14 @@ begin
   );
 end $$;
 
--- What a run does last in a watch, in one call: orphans, and how the watch then is (overview).
+-- What a run does last in a watch, in one call: orphans, and what is open then. It does not ask for
+-- what ended: that would be read in each run, and nobody needs it there.
 create or replace function unstuck.@watch@_tidy(p_sweep bigint, p_rules jsonb) returns jsonb
 language plpgsql as $$
 declare
   v_orphaned constant integer := unstuck.@watch@_orphans(p_sweep);
 begin
   return jsonb_build_object(
-    'orphaned', v_orphaned, 'overview', unstuck.@watch@_overview(p_rules)
+    'orphaned', v_orphaned, 'open', unstuck.@watch@_open_work(p_rules)
   );
 end $$;

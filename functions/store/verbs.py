@@ -434,7 +434,7 @@ class Store(ABC):
         return int(self._verb(f"{watch.name}_orphans", p_sweep=sweep_id))
 
     def tidy(self, watch: Watch, sweep_id: int) -> Tidied:
-        """`orphans`, then `overview`."""
+        """`orphans`, and then what is open."""
         answer = self._verb(
             f"{watch.name}_tidy", final=CANCELLED, p_sweep=sweep_id, p_rules=watch.rules_json
         )

@@ -4,7 +4,7 @@ search for why workers died. Nothing of it may fail the sweep, or delay it beyon
 import time
 
 from functions.core import events
-from functions.core.answers import Overview, Rescued
+from functions.core.answers import OpenWork, Rescued
 from functions.core.policy import Policy
 from functions.store import Store
 from functions.sweep.time_share import within
@@ -18,12 +18,12 @@ def afterwards(
     policy: Policy,
     project: str,
     sweep_id: int,
-    views: dict[str, Overview],
+    views: dict[str, OpenWork],
     dead_workers: list[tuple[str, Rescued]],
     *,
     until: float,
 ) -> None:
-    """`views` are the overviews of the watches, `dead_workers` the attempts that the sweep ended as
+    """`views` are what is open in each watch, `dead_workers` the attempts that the sweep ended as
     lease_lost with the names of their watches, `until` when the sweep's budget is over
     (time.monotonic)."""
     limits = {"least": LEAST_SECONDS, "longest": TIMEOUT_SECONDS}
@@ -38,7 +38,7 @@ def afterwards(
         events.emit(events.GAUGES_FAILED, error=error)
 
 
-def _write(project: str, policy: Policy, views: dict[str, Overview], until: float) -> None:
+def _write(project: str, policy: Policy, views: dict[str, OpenWork], until: float) -> None:
     from functions.sweep import gauges
 
     gauges.write(project, policy, views, until - time.monotonic())

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from functions.core.answers import Overview
+from functions.core.answers import OpenWork
 from functions.core.policy import Policy
 from functions.core.settings import Settings
 
@@ -33,8 +33,8 @@ _written_at = float("-inf")
 """What this instance has written, and when: of the process, as its series are."""
 
 
-def write(project: str, policy: Policy, views: dict[str, Overview], limit: float) -> int:
-    """Writes what the overviews say, in at most `limit` seconds; returns how many series. Raises
+def write(project: str, policy: Policy, views: dict[str, OpenWork], limit: float) -> int:
+    """Writes what is open, in at most `limit` seconds; returns how many series. Raises
     what the client raises."""
     global _written_at  # noqa: PLW0603 - of this process
     until = time.monotonic() + limit
@@ -52,7 +52,7 @@ def write(project: str, policy: Policy, views: dict[str, Overview], limit: float
     return len(series)
 
 
-def points(policy: Policy, views: dict[str, Overview]) -> dict[Key, float]:
+def points(policy: Policy, views: dict[str, OpenWork]) -> dict[Key, float]:
     """Metric and labels, and the value now."""
     values = {key: 0.0 for key in _seen if dict(key[1])["watch"] in views}
     values |= _zeros(policy, views)
@@ -69,7 +69,7 @@ def points(policy: Policy, views: dict[str, Overview]) -> dict[Key, float]:
     return values
 
 
-def _zeros(policy: Policy, views: dict[str, Overview]) -> dict[Key, float]:
+def _zeros(policy: Policy, views: dict[str, OpenWork]) -> dict[Key, float]:
     zeros: dict[Key, float] = {}
     for watch in views:
         for kind in policy.watches[watch].rules.keys() - {"*"}:

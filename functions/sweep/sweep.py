@@ -12,7 +12,7 @@ from functions.core.answers import (
     Batch,
     Lapsed,
     OpenCount,
-    Overview,
+    OpenWork,
     QuietTask,
     Rescued,
     RescuedState,
@@ -72,7 +72,7 @@ class Counts:
         """How late the latest task was that this sweep ended, in seconds."""
         self.dead_workers: list[tuple[str, Rescued]] = []
         """Attempts whose worker stopped without a word, with the names of their watches."""
-        self.views: dict[str, Overview] = {}
+        self.views: dict[str, OpenWork] = {}
         """The overview of each watch."""
 
     def answer(self) -> dict[str, Any]:
@@ -386,7 +386,7 @@ class _Run:
             self._guarded(watch, self._orphans)
 
     def _orphans(self, watch: Watch) -> None:
-        """And how the watch then is, in the same call. Where that fails, each is asked alone and
+        """And what is open then, in the same call. Where that fails, each is asked alone and
         tells its own failure."""
         try:
             tidied = self.store.tidy(watch, self.sweep_id)
@@ -396,7 +396,7 @@ class _Run:
             self.counts.orphaned += self.store.orphans(watch, self.sweep_id)
         else:
             self.counts.orphaned += tidied.orphaned
-            self.counts.views[watch.name] = tidied.overview
+            self.counts.views[watch.name] = tidied.open
 
     def _pauses(self, _: float) -> None:
         with suppress(StoreError):  # the SQL before an upgrade does not know it
@@ -489,7 +489,7 @@ def _waits_long(watch: Watch, tasks: OpenCount) -> bool:
     return tasks.state is State.PENDING and float(tasks.oldest or 0) > longest
 
 
-def _waits(view: Overview) -> list[float]:
+def _waits(view: OpenWork) -> list[float]:
     """For how many seconds the oldest task of each kind waits."""
     return [float(tasks.oldest or 0) for tasks in view.open if tasks.state is State.PENDING]
 

@@ -20,7 +20,9 @@ insert into unstuck.attempts (watch, task_id, number, tries, kind, token, starte
 select 'tasks', gen_random_uuid()::text, 1, 1, 'image', gen_random_uuid(), at, '30 s',
   at, at, at, at, 'completed'
 from generate_series(1, {KEPT}) n,
-  lateral (select now() - interval '1 hour' - n * interval '5 min' as at) c;
+  lateral (
+    select now() - n * case when n <= 1000 then interval '1 s' else interval '5 min' end as at
+  ) c;
 insert into unstuck.checkpoints (watch, task_id, number, name, at)
 select watch, task_id, 1, 'step', ended_at from unstuck.attempts;
 insert into unstuck.sweeps (started_at, until, ended_at, ok)
@@ -80,9 +82,8 @@ def idle_run(db: Db) -> None:
     begun = value(db, "select unstuck.sweep_begin(null, 'test', 10)")
     db.execute("select unstuck.suspend('tasks', 10, 0.5)")
     db.execute("select unstuck.tasks_sweep(%s)", (rules,))
-    db.execute("select unstuck.tasks_orphans(0)")
     db.execute("select unstuck.tasks_redispatch(%s)", (rules,))
-    db.execute("select unstuck.tasks_overview(%s)", (rules,))
+    db.execute("select unstuck.tasks_tidy(0, %s)", (rules,))
     db.execute("select unstuck.outbox_take(30)")
     db.execute("select unstuck.prune(%s)", (30 * DAY,))
     db.execute("select unstuck.sweep_end(%s, true, '{}')", (begun["sweep_id"],))

@@ -20,11 +20,11 @@ class TestOrphans:
         assert attempts(db, there.task_id)[0]["ended_at"] is None
         assert store.orphans(tasks, 6) == 0
 
-    def test_they_end_in_the_call_that_tells_how_the_watch_then_is(self, store, db, tasks):
+    def test_they_end_in_the_call_that_tells_what_is_open_then(self, store, db, tasks):
         gone, there = claimed(store, tasks), claimed(store, tasks)
         db.execute("delete from public.tasks where id = %s", (gone.task_id,))
         pass_time(db, LEASE + 1)
         store.beat(tasks, there.task_id, there.token)
         tidied = store.tidy(tasks, 5)
-        assert (tidied.orphaned, tidied.overview.live) == (1, 1)
-        assert [tasks.count for tasks in tidied.overview.open] == [1]
+        assert (tidied.orphaned, tidied.open.live) == (1, 1)
+        assert [tasks.count for tasks in tidied.open.open] == [1]

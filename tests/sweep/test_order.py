@@ -286,7 +286,7 @@ def test_a_database_that_is_away_ends_the_run_with_an_error(store, monkeypatch):
 
 @pytest.mark.parametrize(
     "broken",
-    ["unsure(p_watch text)", "tasks_orphans(p_sweep bigint)", "tasks_overview(p_rules jsonb)"],
+    ["unsure(p_watch text)", "tasks_orphans(p_sweep bigint)", "tasks_open_work(p_rules jsonb)"],
 )
 @pytest.mark.parametrize("code", ["P0001", CANCELLED])
 def test_a_part_of_a_call_that_fails_is_told_and_the_other_parts_are_done(store, db, broken, code):
@@ -305,7 +305,7 @@ def test_a_part_of_a_call_that_fails_is_told_and_the_other_parts_are_done(store,
     assert done.error.startswith("tasks: ")
     assert done.error.count("It is broken.") == 1
     assert done.orphaned == ("orphans" not in broken)
-    assert done.complete == ("overview" not in broken)
+    assert done.complete == ("open_work" not in broken)
 
 
 def test_what_a_batch_did_whose_answer_was_given_up_is_reported(store, db):
