@@ -13,6 +13,8 @@ declare
   v_rows    integer := 0;
   v_until   timestamptz;
   v_keys    @key_type@[];
+  v_tried   @key_type@[] := '{}';
+  v_least   interval;  -- for which what ended is kept
 begin
   if not @retains@ or not unstuck.names_retention(p_rules) then
     return jsonb_build_object('results', 0, 'rows', 0);
@@ -36,51 +38,64 @@ begin
     get diagnostics v_results = row_count;
     perform set_config('unstuck.override', '', true);
   end if;
-  v_keys := array(
-    select o.@key@
-    from @table@ o
-    where @is_completed(o)@
-      and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_completed')
-      and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_completed')
-      and not unstuck.is_kept('@watch@', o.@key@::text, v_now)
-    order by @finished(o)@
-    limit p_limit
-    for update skip locked
-  ) || array(
-    select o.@key@
-    from @table@ o
-    where @is_failed(o)@
-      and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_failed')
-      and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_failed')
-      and not unstuck.is_kept('@watch@', o.@key@::text, v_now)
-    order by @finished(o)@
-    limit p_limit
-    for update skip locked
-  ) || array(
-    select o.@key@
-    from @table@ o
-    where @is_cancelled(o)@
-      and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_cancelled')
-      and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_cancelled')
-      and not unstuck.is_kept('@watch@', o.@key@::text, v_now)
-    order by @finished(o)@
-    limit p_limit
-    for update skip locked
-  );
+  -- Locks and deletes are in one subtransaction: what is deleted in another one than it was locked
+  -- in gets a multixact, and no search learns that it is gone before the next vacuum.
   begin
+    v_keys := array(
+      select o.@key@
+      from @table@ o
+      where @is_completed(o)@
+        and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_completed')
+        and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_completed')
+        and not unstuck.is_kept('@watch@', o.@key@::text, v_now)
+      order by @finished(o)@
+      limit p_limit
+      for update skip locked
+    ) || array(
+      select o.@key@
+      from @table@ o
+      where @is_failed(o)@
+        and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_failed')
+        and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_failed')
+        and not unstuck.is_kept('@watch@', o.@key@::text, v_now)
+      order by @finished(o)@
+      limit p_limit
+      for update skip locked
+    ) || array(
+      select o.@key@
+      from @table@ o
+      where @is_cancelled(o)@
+        and @finished(o)@ < v_now - unstuck.shortest(p_rules, 'retention_cancelled')
+        and @finished(o)@ < v_now - unstuck.rule_seconds(p_rules, @kind(o)@, 'retention_cancelled')
+        and not unstuck.is_kept('@watch@', o.@key@::text, v_now)
+      order by @finished(o)@
+      limit p_limit
+      for update skip locked
+    );
     delete from @table@ t where t.@key@ = any (v_keys);
     get diagnostics v_rows = row_count;
   exception when others then
-    if unstuck.stops_batch(sqlstate) then
+    if v_keys is null or unstuck.stops_batch(sqlstate) then
       raise;
     end if;
+    -- Row by row. They are locked no more: who was put back or is worked on stays.
     v_until := v_now + unstuck.half_of_limit();
+    v_least := least(
+      unstuck.shortest(p_rules, 'retention_completed'),
+      unstuck.shortest(p_rules, 'retention_failed'),
+      unstuck.shortest(p_rules, 'retention_cancelled')
+    );
     for v_number in 1..cardinality(v_keys) loop
-      if clock_timestamp() >= v_until then  -- what was done so far must come to its commit
-        v_keys := v_keys[:v_number - 1];
-        exit;
-      end if;
+      exit when clock_timestamp() >= v_until;  -- what was done so far must come to its commit
       begin
+        perform
+        from @table@ t
+        where t.@key@ = v_keys[v_number]
+          and (@is_completed(t)@ or @is_failed(t)@ or @is_cancelled(t)@)
+          and @finished(t)@ < v_now - v_least
+        for update skip locked;
+        continue when not found;
+        v_tried := v_tried || v_keys[v_number];
         delete from @table@ t where t.@key@ = v_keys[v_number];
         v_rows := v_rows + found::integer;
       exception when others then
@@ -90,6 +105,7 @@ begin
         perform unstuck.keep('@watch@', v_keys[v_number]::text, sqlstate, sqlerrm);
       end;
     end loop;
+    v_keys := v_tried;
   end;
   perform unstuck.keep(
     '@watch@', t.@key@::text, '', 'a trigger or a row security policy of the table keeps the row'

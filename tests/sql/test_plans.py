@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from functions.core.policy import load
 from functions.core.record import replace
-from functions.install.migrate import steps
+from functions.install.migrate import migrate, steps
 
 Db = psycopg.Connection[dict[str, Any]]
 WATCH = load().watch()
@@ -164,6 +164,28 @@ def test_retention_reads_what_it_takes_whatever_is_kept(db):
             plan = db.execute(question, (watch.rules_json,)).fetchall()
     pages = next(line for row in plan if "Buffers:" in (line := row["QUERY PLAN"]))
     assert int(re.findall(r"hit=(\d+)", pages)[0]) < 100, "20,000 rows are 500 pages"
+
+
+def test_retention_does_not_read_again_what_went_since_the_last_vacuum(empty_database):
+    rule = replace(WATCH.rule("*"), retention_completed=86_400.0)
+    watch = replace(WATCH, rules={"*": rule})
+    migrate(empty_database, replace(load(), watches={watch.name: watch}))
+    with psycopg.connect(empty_database, autocommit=True, row_factory=dict_row) as db:
+        db.execute("set synchronous_commit = on")  # what is not on the disk is not marked as gone
+        db.execute("alter table public.tasks set (autovacuum_enabled = off)")
+        db.execute("""
+            insert into public.tasks (kind, status, finished_at)
+            select 'image', 'completed', now() - interval '2 days' - n * 7919 % 5000 * interval '1s'
+            from generate_series(1, 5000) n""")
+        db.execute("analyze public.tasks")
+        for _ in range(10):
+            db.execute("select unstuck.tasks_retain(%s)", (watch.rules_json,))
+        assert db.execute("select count(*) from public.tasks").fetchone() == {"count": 0}
+        question = "explain (analyze, buffers, costs off) select unstuck.tasks_retain(%s)"
+        for _ in range(2):  # the first one marks what is gone
+            plan = db.execute(question, (watch.rules_json,)).fetchall()
+    pages = next(line for row in plan if "Buffers:" in (line := row["QUERY PLAN"]))
+    assert int(re.findall(r"hit=(\d+)", pages)[0]) < 1000, "each of 5,000 would be looked at"
 
 
 def test_the_retention_of_the_ledger_reads_what_it_takes_however_much_is_old(db):

@@ -114,3 +114,27 @@ def test_a_row_that_a_trigger_keeps_without_an_error_keeps_no_other(store, db, t
         assert (row["task_id"], row["error"][:9]) == (kept, "a trigger")
     finally:
         db.execute("drop function keep cascade")
+
+
+def test_a_task_that_is_put_back_while_rows_are_tried_one_by_one_stays(store, db, tidy):
+    """One row of the batch cannot go: then the locks of all are given up."""
+    held, again, free = (ended(store, tidy, how) for how in ("complete", "fail", "fail"))
+    db.execute("create table pictures (task uuid references tasks)")
+    db.execute("insert into pictures values (%s)", (held,))
+    pass_days(db, 100)
+    db.execute(f"""
+    alter table tasks disable trigger unstuck_fence;
+    create function put_back() returns trigger language plpgsql as $$
+    begin
+      update tasks set status = 'pending' where id = '{again}';
+      return null;
+    end $$;
+    create trigger put_back after insert on unstuck.kept execute function put_back()
+    """)
+    try:
+        assert store.retain(tidy) == 1
+        assert ids(db) == {held, again}, f"{free} is gone"
+        assert one(db, "select task_id from unstuck.kept")["task_id"] == held
+    finally:
+        db.execute("alter table tasks enable trigger unstuck_fence")
+        db.execute("drop table pictures; drop function put_back cascade")
