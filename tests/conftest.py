@@ -24,6 +24,9 @@ from tests.supabase.stack import Supabase, bootstrap, postgrest_binary
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 """Some tests serve gRPC. With its fork handlers a child that was only to start PostgreSQL died now
 and then (seen)."""
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""Many containers set it. Then each of the hundreds of Pythons that the tests start, and each
+process of pytest-xdist, would compile the code anew: 7 s of CPU for the tests alone."""
 
 hypothesis.settings.register_profile("anew", database=None)
 hypothesis.settings.register_profile("same", derandomize=True, database=None)

@@ -24,7 +24,6 @@ def pulling(world: World, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
         "DATABASE_URL": world.dsn,
         "UNSTUCK_POLICY": str(world.folder / "policy.yaml"),
     }
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
     with (world.folder / "pull.log").open("ab") as log:
         command = [sys.executable, "-m", "functions", "work", *options]
         process = subprocess.Popen(

@@ -171,7 +171,6 @@ class World:
                 "DATABASE_URL": self.dsn,
                 "UNSTUCK_POLICY": str(self.folder / "policy.yaml"),
                 "WORKER_URL": f"http://127.0.0.1:{self._ports['worker']}",
-                "PYTHONDONTWRITEBYTECODE": "",
             }
             port = self._ports.get(name, 0)
             self._servers[name] = Server(
