@@ -6,6 +6,7 @@ tfmock serves the providers' schemas, offline, and refuses what the platform wou
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,7 @@ def started(
         ) as session:
             # A short process needs few collections of its garbage, while the machine has room.
             session.env |= {"GOGC": "400", "GOMEMLIMIT": "1GiB"}
+            leave_what_is_named(session, work)
             made = Mocked(session)
             assert made.init().returncode == 0
             yield made
@@ -185,6 +187,17 @@ def started(
     if real.init().returncode:
         pytest.skip("terraform has no provider: let it reach its registry, or set TFMOCK to tfmock")
     yield real
+
+
+def leave_what_is_named(session: Any, work: Path) -> None:
+    """Each command reads what the provider says of all its types. Of 1,806 types infra/ names 42,
+    and a plan with those alone takes half of the CPU: 1.7 to 2.2 s instead of 3.6."""
+    text = "".join(file.read_text(encoding="utf-8") for file in work.rglob("*.tf"))
+    named = set(re.findall(r'"(google_\w+)"', text))
+    for provider in (session.google, session.google_beta):
+        for types in (provider.resources, provider.data_sources):
+            for name in types.keys() - named:
+                del types[name]
 
 
 def resources(document: Json) -> dict[str, Json]:
