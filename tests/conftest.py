@@ -39,6 +39,13 @@ WHOLE = {"tests/faults": "faults", "tests/chaos": "faults", "tests/infra": "infr
 """Folders whose tests run in one process, one after the other; those of the same word in the same
 one."""
 
+LONG = ("tests/infra/", "tests/faults/", "tests/page/test_de", "tests/worker/")
+"""What takes minutes begins first. Begun last, it would run alone when all else has ended."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
