@@ -422,8 +422,7 @@ def test_pages_follow_one_another_without_a_gap(deployed, quiet):
     seen = []
     quiet.goto(f"{deployed.url}/?kind=paged&state=failed")
     while True:
-        boxes = quiet.query_selector_all("input[name=id]")
-        seen += [box.get_attribute("value") for box in boxes]
+        seen += quiet.eval_on_selector_all("input[name=id]", "all => all.map(box => box.value)")
         following = quiet.query_selector("a[rel=next]")
         if following is None:
             break
