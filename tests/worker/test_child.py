@@ -187,6 +187,11 @@ def at_work(handler, where="process", task_input=None):
             work.end()
 
 
+def process_of(work):
+    """What a child says may come before its number, and psutil takes None for this process."""
+    return psutil.Process(eventually(lambda: work._process.pid))
+
+
 @pytest.mark.parametrize("where", ["process", "thread"])
 def test_a_large_message_arrives_whole(where):
     with at_work(says_much, where) as work:
@@ -202,7 +207,7 @@ def test_messages_that_arrive_together_are_heard_one_after_the_other(where):
 
 def test_a_child_that_stops_in_the_middle_of_a_message_does_not_hold_up_the_guard():
     with at_work(says_much) as work:
-        process = psutil.Process(eventually(lambda: work._process.pid))
+        process = process_of(work)
         lets_begin(work)
         eventually(lambda: wait([work._pipe], 0))
         process.suspend()
@@ -217,7 +222,7 @@ def test_a_child_that_dies_in_the_middle_of_a_message_has_exited():
     with at_work(says_much) as work:
         lets_begin(work)
         eventually(lambda: wait([work._pipe], 0))
-        os.kill(work._process.pid, signal.SIGKILL)
+        process_of(work).kill()
         assert next_message(work) == Exited(-signal.SIGKILL)
 
 
@@ -247,7 +252,7 @@ def test_the_programs_that_a_handler_starts_count_in_its_memory_and_end_with_it(
         family = [*programs, *(child for program in programs for child in program.children())]
         assert len(family) == 4
         assert work.memory() > 2 * GREED
-        assert psutil.Process(work._process.pid).memory_info().rss < GREED
+        assert process_of(work).memory_info().rss < GREED
         work.end()
         eventually(
             lambda: (
@@ -272,7 +277,7 @@ def test_a_handler_does_not_begin_before_the_guards_word_nor_by_one_that_is_out_
 def test_a_child_that_was_frozen_until_its_lease_may_have_passed_asks_again():
     with at_work(says_two_things_at_once) as work:
         assert next_message(work) == Ready()
-        process = psutil.Process(work._process.pid)
+        process = process_of(work)
         process.suspend()
         eventually(lambda: process.status() == psutil.STATUS_STOPPED)
         until = lease_clock.now() + 0.1
@@ -286,7 +291,7 @@ def test_a_child_that_was_frozen_until_its_lease_may_have_passed_asks_again():
 def test_a_handler_that_is_ended_before_the_guards_word_never_begins(where, tmp_path):
     with at_work(leaves_a_file, where, str(tmp_path / "file")) as work:
         assert next_message(work) == Ready()
-        ended = work._process and psutil.Process(work._process.pid)
+        ended = work._process and process_of(work)
         work.end()
         eventually(lambda: not (ended.is_running() if ended else work._thread.is_alive()))
         assert not (tmp_path / "file").exists()
@@ -331,7 +336,7 @@ def test_a_program_that_was_left_behind_ends_with_its_task(end):
     with at_work(leaves_a_program, task_input=end) as work:
         program = int(first_message(work).progress["message"])
         if end == "forkserver dies":
-            os.kill(psutil.Process(work._process.pid).ppid(), signal.SIGKILL)
+            os.kill(process_of(work).ppid(), signal.SIGKILL)
         if end != "is ended":
             next_message(work)
         work.end()
@@ -364,7 +369,7 @@ def test_sigterm_ends_what_a_handler_starts_and_not_the_handler(method):
 def test_memory_that_several_processes_share_counts_once():
     with at_work(shares_memory) as work:
         first_message(work)
-        eventually(lambda: len(psutil.Process(work._process.pid).children()) == 3)
+        eventually(lambda: len(process_of(work).children()) == 3)
         assert GREED < work.memory() < 2 * GREED
 
 
@@ -377,7 +382,7 @@ def test_temporary_files_are_the_attempts_own_count_where_they_are_memory_and_go
         file = first_message(work).progress["message"]
         assert Path(file).stat().st_size == GREED
         assert (work.memory() > GREED) is in_memory
-        os.kill(work._process.pid, signal.SIGKILL)
+        process_of(work).kill()
         assert next_message(work) == Exited(-signal.SIGKILL)
         work.end()
         assert not Path(file).parent.exists()
