@@ -407,6 +407,7 @@ declare
   v_now    constant timestamptz := clock_timestamp();
   v_most   constant integer := 20000;
   v_scale  float8 := 1;
+  v_live   record;
   v_pauses constant jsonb := unstuck.with_pauses('@watch@', v_now, p_rules, '{}')
     -> '*' -> 'pauses';
 begin
@@ -416,6 +417,16 @@ begin
       $query$select from @table@ t where @is_pending(t)@$query$
     ) / v_most);
   end if;
+  select
+    coalesce(sum(l.count), 0) as count,
+    coalesce(jsonb_object_agg(l.kind, l.count), '{}') as by_kind
+  into v_live
+  from (
+    select a.kind, count(*) as count
+    from unstuck.attempts a
+    where a.watch = '@watch@' and a.ended_at is null
+    group by 1
+  ) l;
   return jsonb_build_object(
     'estimated', v_scale > 1,
     'open', coalesce((
@@ -449,20 +460,8 @@ begin
         group by 2
       ) o
     ), '[]'),
-    'live', (
-      select count(*)
-      from unstuck.attempts a
-      where a.watch = '@watch@' and a.ended_at is null
-    ),
-    'live_by_kind', (
-      select coalesce(jsonb_object_agg(l.kind, l.count), '{}')
-      from (
-        select a.kind, count(*) as count
-        from unstuck.attempts a
-        where a.watch = '@watch@' and a.ended_at is null
-        group by 1
-      ) l
-    ),
+    'live', v_live.count,
+    'live_by_kind', v_live.by_kind,
     'overdue', (
       select jsonb_build_object(
         'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(l.until)))

@@ -538,10 +538,18 @@ create or replace function unstuck.lapsed(
   p_watch text,
   p_at_least integer,
   p_share double precision
-) returns jsonb language plpgsql as $$
+) returns jsonb language plpgsql set enable_seqscan = off as $$
 declare
-  v_suspended constant integer := unstuck.suspend(p_watch, p_at_least, p_share);
+  v_suspended integer;
 begin
+  -- Mostly no lease ran out: then the live attempts are read once, and not by each part.
+  if not exists (
+    select from unstuck.attempts a
+    where a.watch = p_watch and a.ended_at is null and a.lease_until <= clock_timestamp()
+  ) then
+    return '{"suspended": 0, "left": 0, "unsure": []}';
+  end if;
+  v_suspended := unstuck.suspend(p_watch, p_at_least, p_share);
   return jsonb_build_object(
     'suspended', v_suspended,
     'left', case when v_suspended > 0 then unstuck.suspended_for(p_watch) else 0 end,

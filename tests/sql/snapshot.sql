@@ -2312,10 +2312,18 @@ create or replace function unstuck.lapsed(
   p_watch text,
   p_at_least integer,
   p_share double precision
-) returns jsonb language plpgsql as $$
+) returns jsonb language plpgsql set enable_seqscan = off as $$
 declare
-  v_suspended constant integer := unstuck.suspend(p_watch, p_at_least, p_share);
+  v_suspended integer;
 begin
+  -- Mostly no lease ran out: then the live attempts are read once, and not by each part.
+  if not exists (
+    select from unstuck.attempts a
+    where a.watch = p_watch and a.ended_at is null and a.lease_until <= clock_timestamp()
+  ) then
+    return '{"suspended": 0, "left": 0, "unsure": []}';
+  end if;
+  v_suspended := unstuck.suspend(p_watch, p_at_least, p_share);
   return jsonb_build_object(
     'suspended', v_suspended,
     'left', case when v_suspended > 0 then unstuck.suspended_for(p_watch) else 0 end,
@@ -5331,6 +5339,8 @@ declare
   v_rows    integer := 0;
   v_until   timestamptz;
   v_keys    uuid[];
+  v_tried   uuid[] := '{}';
+  v_least   interval;  -- for which what ended is kept
 begin
   if not true or not unstuck.names_retention(p_rules) then
     return jsonb_build_object('results', 0, 'rows', 0);
@@ -5354,51 +5364,64 @@ begin
     get diagnostics v_results = row_count;
     perform set_config('unstuck.override', '', true);
   end if;
-  v_keys := array(
-    select o."id"
-    from "public"."tasks" o
-    where o."status" = 'completed'
-      and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_completed')
-      and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_completed')
-      and not unstuck.is_kept('tasks', o."id"::text, v_now)
-    order by o."finished_at"
-    limit p_limit
-    for update skip locked
-  ) || array(
-    select o."id"
-    from "public"."tasks" o
-    where o."status" = 'failed'
-      and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_failed')
-      and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_failed')
-      and not unstuck.is_kept('tasks', o."id"::text, v_now)
-    order by o."finished_at"
-    limit p_limit
-    for update skip locked
-  ) || array(
-    select o."id"
-    from "public"."tasks" o
-    where o."status" = 'cancelled'
-      and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_cancelled')
-      and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_cancelled')
-      and not unstuck.is_kept('tasks', o."id"::text, v_now)
-    order by o."finished_at"
-    limit p_limit
-    for update skip locked
-  );
+  -- Locks and deletes are in one subtransaction: what is deleted in another one than it was locked
+  -- in gets a multixact, and no search learns that it is gone before the next vacuum.
   begin
+    v_keys := array(
+      select o."id"
+      from "public"."tasks" o
+      where o."status" = 'completed'
+        and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_completed')
+        and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_completed')
+        and not unstuck.is_kept('tasks', o."id"::text, v_now)
+      order by o."finished_at"
+      limit p_limit
+      for update skip locked
+    ) || array(
+      select o."id"
+      from "public"."tasks" o
+      where o."status" = 'failed'
+        and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_failed')
+        and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_failed')
+        and not unstuck.is_kept('tasks', o."id"::text, v_now)
+      order by o."finished_at"
+      limit p_limit
+      for update skip locked
+    ) || array(
+      select o."id"
+      from "public"."tasks" o
+      where o."status" = 'cancelled'
+        and o."finished_at" < v_now - unstuck.shortest(p_rules, 'retention_cancelled')
+        and o."finished_at" < v_now - unstuck.rule_seconds(p_rules, o."kind", 'retention_cancelled')
+        and not unstuck.is_kept('tasks', o."id"::text, v_now)
+      order by o."finished_at"
+      limit p_limit
+      for update skip locked
+    );
     delete from "public"."tasks" t where t."id" = any (v_keys);
     get diagnostics v_rows = row_count;
   exception when others then
-    if unstuck.stops_batch(sqlstate) then
+    if v_keys is null or unstuck.stops_batch(sqlstate) then
       raise;
     end if;
+    -- Row by row. They are locked no more: who was put back or is worked on stays.
     v_until := v_now + unstuck.half_of_limit();
+    v_least := least(
+      unstuck.shortest(p_rules, 'retention_completed'),
+      unstuck.shortest(p_rules, 'retention_failed'),
+      unstuck.shortest(p_rules, 'retention_cancelled')
+    );
     for v_number in 1..cardinality(v_keys) loop
-      if clock_timestamp() >= v_until then  -- what was done so far must come to its commit
-        v_keys := v_keys[:v_number - 1];
-        exit;
-      end if;
+      exit when clock_timestamp() >= v_until;  -- what was done so far must come to its commit
       begin
+        perform
+        from "public"."tasks" t
+        where t."id" = v_keys[v_number]
+          and (t."status" = 'completed' or t."status" = 'failed' or t."status" = 'cancelled')
+          and t."finished_at" < v_now - v_least
+        for update skip locked;
+        continue when not found;
+        v_tried := v_tried || v_keys[v_number];
         delete from "public"."tasks" t where t."id" = v_keys[v_number];
         v_rows := v_rows + found::integer;
       exception when others then
@@ -5408,6 +5431,7 @@ begin
         perform unstuck.keep('tasks', v_keys[v_number]::text, sqlstate, sqlerrm);
       end;
     end loop;
+    v_keys := v_tried;
   end;
   perform unstuck.keep(
     'tasks', t."id"::text, '', 'a trigger or a row security policy of the table keeps the row'
@@ -6048,6 +6072,7 @@ declare
   v_now    constant timestamptz := clock_timestamp();
   v_most   constant integer := 20000;
   v_scale  float8 := 1;
+  v_live   record;
   v_pauses constant jsonb := unstuck.with_pauses('tasks', v_now, p_rules, '{}')
     -> '*' -> 'pauses';
 begin
@@ -6057,6 +6082,16 @@ begin
       $query$select from "public"."tasks" t where t."status" = 'pending'$query$
     ) / v_most);
   end if;
+  select
+    coalesce(sum(l.count), 0) as count,
+    coalesce(jsonb_object_agg(l.kind, l.count), '{}') as by_kind
+  into v_live
+  from (
+    select a.kind, count(*) as count
+    from unstuck.attempts a
+    where a.watch = 'tasks' and a.ended_at is null
+    group by 1
+  ) l;
   return jsonb_build_object(
     'estimated', v_scale > 1,
     'open', coalesce((
@@ -6090,20 +6125,8 @@ begin
         group by 2
       ) o
     ), '[]'),
-    'live', (
-      select count(*)
-      from unstuck.attempts a
-      where a.watch = 'tasks' and a.ended_at is null
-    ),
-    'live_by_kind', (
-      select coalesce(jsonb_object_agg(l.kind, l.count), '{}')
-      from (
-        select a.kind, count(*) as count
-        from unstuck.attempts a
-        where a.watch = 'tasks' and a.ended_at is null
-        group by 1
-      ) l
-    ),
+    'live', v_live.count,
+    'live_by_kind', v_live.by_kind,
     'overdue', (
       select jsonb_build_object(
         'count', count(*), 'oldest', extract(epoch from v_now - min(unstuck.finite(l.until)))

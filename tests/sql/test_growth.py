@@ -13,6 +13,7 @@ from functions.store.postgres import PostgresStore
 
 WATCH = load().watch()
 KEPT = 3_000
+LIVE = 50
 DAY = 86400.0
 FILL = f"""
 insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
@@ -80,7 +81,7 @@ def value(db: Db, query: str) -> Any:
 def idle_run(db: Db) -> None:
     rules = WATCH.rules_json
     begun = value(db, "select unstuck.sweep_begin(null, 'test', 10)")
-    db.execute("select unstuck.suspend('tasks', 10, 0.5)")
+    db.execute("select unstuck.lapsed('tasks', 10, 0.5)")
     db.execute("select unstuck.tasks_sweep(%s)", (rules,))
     db.execute("select unstuck.tasks_redispatch(%s)", (rules,))
     db.execute("select unstuck.tasks_tidy(0, %s)", (rules,))
@@ -101,6 +102,24 @@ def test_an_idle_run_reads_nothing_of_what_is_kept(db):
     after = value(db, READ)
     grown = {table: after[table] - rows for table, rows in before.items()}
     assert {table: rows for table, rows in grown.items() if rows > 10 * 10} == {}
+
+
+def test_an_idle_run_reads_the_live_attempts_six_times(db):
+    """Each of them also walks past those that have ended since the last vacuum."""
+    db.execute(f"""
+        insert into unstuck.attempts (watch, task_id, number, tries, kind, token, started_at, lease,
+                                      lease_until, deadline_at, beat_at)
+        select 'tasks', id::text, 1, 1, 'image', gen_random_uuid(), now(), '1 h',
+          now() + interval '1 h', now() + interval '2 h', now()
+        from generate_series(1, {LIVE}) id""")
+    db.execute("set enable_seqscan = off")
+    live = "select idx_tup_read from pg_stat_user_indexes where indexrelname = 'attempts_live'"
+    idle_run(db)
+    db.execute("select pg_stat_force_next_flush()")
+    before = value(db, live)
+    idle_run(db)
+    db.execute("select pg_stat_force_next_flush()")
+    assert value(db, live) - before <= 6 * LIVE
 
 
 def test_what_is_older_than_the_retention_goes_a_bounded_number_at_a_time(db):
