@@ -79,7 +79,10 @@ UNKNOWN = {
 def uses():
     """(file, call or None, name) for each `events.NAME` in the deployed code."""
     for path in DEPLOYED:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if "events." not in text:
+            continue
+        tree = ast.parse(text)
         calls = {id(call.args[0]): call for call in ast.walk(tree) if is_emit(call)}
         for node in ast.walk(tree):
             if (

@@ -6,6 +6,8 @@ import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 from functions.ops.commands import NAMES
 from tests.docs.pages import ROOT, blocks
 
@@ -64,7 +66,10 @@ def is_for_types(node: ast.AST) -> bool:
     )
 
 
-GRAPH = {name: imports(name) for name in MODULES if name != "functions"}
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """By fixture: at import each process of the tests would read all of the code."""
+    return {name: imports(name) for name in MODULES if name != "functions"}
 
 
 def folder(module: str) -> str:
@@ -72,39 +77,39 @@ def folder(module: str) -> str:
     return module.removeprefix("functions.").split(".")[0]
 
 
-def test_no_import_leads_back():
-    TopologicalSorter(GRAPH).prepare()
+def test_no_import_leads_back(graph):
+    TopologicalSorter(graph).prepare()
 
 
-def test_an_import_by_name_is_an_arrow_too():
+def test_an_import_by_name_is_an_arrow_too(graph):
     commands = {f"functions.ops.commands.{name}" for name in NAMES}
-    assert commands <= GRAPH["functions.ops.command_line"]
+    assert commands <= graph["functions.ops.command_line"]
 
 
-def test_the_arrows_of_the_picture_are_the_imports_of_the_code():
+def test_the_arrows_of_the_picture_are_the_imports_of_the_code(graph):
     drawn = set(re.findall(r"(\w+) --> (\w+)", blocks(PAGE, "mermaid")[0].text))
     arrows = {
         (folder(name), folder(used))
-        for name, used_modules in GRAPH.items()
+        for name, used_modules in graph.items()
         for used in used_modules - PLAIN
     }
     assert {(start, end) for start, end in arrows if start != end} == drawn
 
 
-def test_what_is_deployed_never_imports_ops():
-    for name, used in GRAPH.items():
+def test_what_is_deployed_never_imports_ops(graph):
+    for name, used in graph.items():
         if folder(name) not in {"ops", "__main__"}:
             assert "ops" not in map(folder, used), name
 
 
-def test_a_handler_imports_only_the_public_names():
-    used = set().union(*(modules for name, modules in GRAPH.items() if folder(name) == "handlers"))
+def test_a_handler_imports_only_the_public_names(graph):
+    used = set().union(*(modules for name, modules in graph.items() if folder(name) == "handlers"))
     assert used <= PUBLIC
 
 
-def test_core_imports_nothing_but_itself_and_the_store_only_core():
+def test_core_imports_nothing_but_itself_and_the_store_only_core(graph):
     allowed = {"core": {"core"}, "store": {"core", "store"}}
-    for name, used in GRAPH.items():
+    for name, used in graph.items():
         if folder(name) in allowed:
             assert {folder(module) for module in used - PLAIN} <= allowed[folder(name)], name
 
