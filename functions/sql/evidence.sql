@@ -3,7 +3,7 @@
 -- reason of an attempt. `p_found`: [{watch, task_id, number, cause, evidence}]. Returns how many
 -- attempts know more now; a repetition returns 0.
 create or replace function unstuck.evidence(p_sweep bigint, p_found jsonb) returns integer
-language plpgsql set enable_seqscan = off as $$
+language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_count integer;
 begin

@@ -136,7 +136,7 @@ create or replace function unstuck.slot_wait(
   p_name text,
   p_slots integer,
   p_kind text
-) returns double precision language plpgsql stable set enable_seqscan = off as $$
+) returns double precision language plpgsql stable set enable_seqscan = off set jit = off as $$
 declare
   v_usual  double precision;
   v_lasted double precision;

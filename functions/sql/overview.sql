@@ -3,7 +3,7 @@
 -- reads may not ask it.
 create or replace function unstuck.@watch@_finds_kinds() returns boolean
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_plan json;
 begin
@@ -34,7 +34,7 @@ create or replace function unstuck.@watch@_never_claimed(
   p_after_id text
 ) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -183,7 +183,7 @@ create or replace function unstuck.@watch@_stuck_tasks(
   was text
 )
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -402,7 +402,8 @@ $$;
 -- anew, which a long history makes PostgreSQL do, took longer than to run it. A pause stands still:
 -- its time is no part of the age of what waits.
 create or replace function unstuck.@watch@_open_work(p_rules jsonb) returns jsonb
-language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+language plpgsql stable set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off as $$
 declare
   v_now    constant timestamptz := clock_timestamp();
   v_most   constant integer := 20000;
@@ -474,7 +475,8 @@ end $$;
 -- overview: what is open now, and what ended or was refused in the last hour. Reads open rows and
 -- the ledger only.
 create or replace function unstuck.@watch@_overview(p_rules jsonb) returns jsonb
-language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+language plpgsql stable set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off as $$
 declare
   v_now constant timestamptz := clock_timestamp();
 begin

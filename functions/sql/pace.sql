@@ -3,7 +3,7 @@
 -- `p_seconds`. A task that is put back comes again where its table says when. No sequential scans,
 -- for the reason that sweep.sql gives.
 create or replace function unstuck.@watch@_pace(p_seconds double precision) returns jsonb
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable set enable_seqscan = off set jit = off as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_since constant timestamptz := v_now - make_interval(secs => p_seconds);

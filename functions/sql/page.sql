@@ -28,7 +28,7 @@ create or replace function unstuck.@watch@_section(
   p_turns jsonb default '{}'
 ) returns table (at timestamptz, id text, fits boolean)
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -243,7 +243,7 @@ create or replace function unstuck.@watch@_page(
   p_after jsonb default null
 ) returns jsonb
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
@@ -474,7 +474,7 @@ end $$;
 -- latest. Answers {seen, most, groups: [{message, example, kinds, reasons, count, ago}]}.
 create or replace function unstuck.@watch@_failures(p_since float8 default 86400) returns jsonb
 language plpgsql stable
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
   v_most constant integer := 2000;
@@ -522,7 +522,7 @@ end $$;
 -- Planned for the state: those that were cancelled have an index of their own.
 create or replace function unstuck.@watch@_count(p_state text) returns integer
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_custom_plan as $$

@@ -6,7 +6,7 @@
 -- results and rows went.
 create or replace function unstuck.@watch@_retain(p_rules jsonb, p_limit integer default 500)
 returns jsonb language plpgsql set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_results integer := 0;

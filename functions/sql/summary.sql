@@ -3,7 +3,8 @@
 -- oldest first, and the answer has that bound (`most`). Reads open rows and the ledger, and locks
 -- nothing.
 create or replace function unstuck.@watch@_pulse(p_rules jsonb) returns jsonb
-language plpgsql stable set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql stable set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
   v_most constant integer := 1000;
@@ -98,7 +99,7 @@ end $$;
 -- they were, how long the first ones of a task waited for a worker (at most 20 of each half hour),
 -- and how long it took from the last sign of life of an attempt to its rescue by a sweep.
 create or replace function unstuck.@watch@_day(p_half_hours integer default 48) returns jsonb
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable set enable_seqscan = off set jit = off as $$
 declare
   v_step  constant interval := '30 min';
   v_each  constant integer := 200;

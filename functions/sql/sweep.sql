@@ -9,7 +9,9 @@
 --   sweep    does both; where the batch fails it goes row by row, so that one bad row never stops
 --            the others, whether it is wrong, locked or slow
 -- No sequential scans in overdue and apply: a plan that was made while a table was small would be
--- kept while it grows (30 times slower seen).
+-- kept while it grows (30 times slower seen). And no JIT: up to PostgreSQL 17 a plan that cannot do
+-- without such a scan is taken to be so dear that each run of it is compiled (105 to 434 ms of CPU
+-- for a batch of 500, and 23 to 32 without).
 -- Names between at signs stand for what differs by table: see functions/install/render.py.
 
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
@@ -23,7 +25,7 @@ create or replace function unstuck.@watch@_turns(
   p_rules jsonb,
   p_name text
 ) returns jsonb language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_hashjoin = on
 set max_parallel_workers_per_gather = 0
 set plan_cache_mode = force_generic_plan as $$
@@ -125,7 +127,8 @@ create or replace function unstuck.@watch@_overdue(
   p_skip text[]
 ) returns unstuck.overdue[]
 language plpgsql set plan_cache_mode = auto  -- whatever a claim has set, and until the end
-set enable_seqscan = off set enable_memoize = off as $$  -- each task is asked for once
+set enable_seqscan = off set jit = off
+set enable_memoize = off as $$  -- each task is asked for once
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
@@ -411,7 +414,7 @@ create or replace function unstuck.@watch@_apply(
   p_now timestamptz,
   p_found unstuck.overdue[],
   p_sweep bigint
-) returns void language plpgsql set enable_seqscan = off as $$
+) returns void language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_called text[];  -- tasks whose own callback is to be told
 begin
@@ -651,7 +654,7 @@ end $$;
 -- the 20,000 oldest, and 20,000 from a time that is drawn anew in each call: behind so many others
 -- there is little that a push could still win.
 create or replace function unstuck.@watch@_redispatch(p_rules jsonb, p_limit integer default 500)
-returns json language plpgsql set enable_seqscan = off as $$
+returns json language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_now    constant timestamptz := clock_timestamp();
   v_late   constant jsonb := unstuck.@watch@_turns(v_now, p_rules, 'pending_for');
@@ -768,7 +771,8 @@ end $$;
 -- hook in which users look for changes that were made without our functions. What was unsweepable
 -- and is open no more is forgotten. Returns how many attempts it ended.
 create or replace function unstuck.@watch@_orphans(p_sweep bigint) returns integer
-language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+language plpgsql set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - interval '30 days';
   v_count  integer;

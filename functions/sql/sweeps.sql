@@ -126,7 +126,8 @@ $$;
 -- Where the clock was set back meanwhile, what had ended before is in a time that comes again, and
 -- tells nothing.
 create or replace function unstuck.silences(p_now timestamptz)
-returns table (begins timestamptz, ends timestamptz) language plpgsql stable as $$
+returns table (begins timestamptz, ends timestamptz) language plpgsql stable
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
   v_longest interval;
@@ -148,39 +149,47 @@ begin
     from (select * from unstuck.sweeps order by id desc limit 60) s
   ) r;
   return query
-    with gaps as materialized (
+    with runs as materialized (
+      select r.at
+      from (
+        select unnest(array[s.started_at, s.ended_at]) as at
+        from (select * from unstuck.sweeps order by id desc limit 60) s
+        where s.id > coalesce(v_back, 0)
+        union all
+        select p_now
+      ) r
+      where r.at <= p_now
+    ), gaps as materialized (
       select g.begins, g.at
       from (
         select r.at, lag(r.at) over (order by r.at) as begins
-        from (
-          select unnest(array[s.started_at, s.ended_at]) as at
-          from (select * from unstuck.sweeps order by id desc limit 60) s
-          where s.id > coalesce(v_back, 0)
-          union all
-          select p_now
-        ) r
-        where r.at <= p_now
+        from runs r
       ) g
       where g.at - g.begins > v_longest
     )
     select f.begins, f.at
-    from gaps g
-    cross join lateral (
-      select r.at, lag(r.at) over (order by r.at) as begins
+    from (
+      select h.at, lag(h.at) over (order by h.at) as begins
       from (
-        select unnest(array[g.begins, g.at]) as at
+        select r.at from runs r where exists (select from gaps)
         union all
-        select a.beat_at
+        select a.beat_at  -- of all gaps at once: what lives may be thousands
         from unstuck.attempts a
-        where a.ended_at is null and a.beat_at between g.begins and g.at
+        where exists (select from gaps)
+          and a.ended_at is null
+          and a.beat_at between (select min(g.begins) from gaps g) and p_now
         union all
-        select max(a.ended_at)
-        from unstuck.attempts a
-        where a.ended_at between g.begins and g.at and v_back is null
-        union all
-        select max(j.at) from unstuck.clock_jumps j where j.at between g.begins and g.at
-      ) r
-      where r.at is not null
+        select e.at
+        from gaps g
+        cross join lateral (
+          select max(a.ended_at) as at
+          from unstuck.attempts a
+          where a.ended_at between g.begins and g.at and v_back is null
+          union all
+          select max(j.at) from unstuck.clock_jumps j where j.at between g.begins and g.at
+        ) e
+        where e.at is not null
+      ) h
     ) f
     where f.at - f.begins > v_longest;
 end $$;
@@ -201,7 +210,7 @@ $$;
 -- No sequential scan: those that live are few, and are the last in the ledger, where the planner
 -- takes them to be everywhere.
 create or replace function unstuck.bridge(p_watch text, p_task text) returns integer
-language plpgsql set enable_seqscan = off as $$
+language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_count integer;
@@ -253,7 +262,7 @@ end $$;
 -- two runs leaves no other trace. Answers the ids of their tasks, 500 at most; the run settles them
 -- last, when the workers that live have had the time to say so.
 create or replace function unstuck.unsure(p_watch text) returns jsonb
-language sql stable set enable_seqscan = off as $$
+language sql stable set enable_seqscan = off set jit = off as $$
   with heard as materialized (
     select greatest(
       (select max(a.beat_at) from unstuck.attempts a where a.ended_at is null),
@@ -590,7 +599,7 @@ create or replace function unstuck.prune(
   p_installation text default ''
 ) returns integer language plpgsql
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
 set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);

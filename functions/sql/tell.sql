@@ -3,7 +3,7 @@
 -- kind and the end, and one for the task's own callback. Where the policy does not say `notify`,
 -- nothing is put there before somebody asks for it.
 create or replace function unstuck.@watch@_tell(p_ids text[], p_numbers integer[]) returns void
-language plpgsql set enable_seqscan = off as $$
+language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_routes constant jsonb := '@routes@';
 begin

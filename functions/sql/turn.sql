@@ -6,7 +6,7 @@
 -- each turn. The claim itself reads an index in that order and nothing more.
 create or replace function unstuck.@watch@_turn() returns trigger
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_turn  timestamptz;

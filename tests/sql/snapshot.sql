@@ -1477,7 +1477,7 @@ create or replace function unstuck.slot_wait(
   p_name text,
   p_slots integer,
   p_kind text
-) returns double precision language plpgsql stable set enable_seqscan = off as $$
+) returns double precision language plpgsql stable set enable_seqscan = off set jit = off as $$
 declare
   v_usual  double precision;
   v_lasted double precision;
@@ -1900,7 +1900,8 @@ $$;
 -- Where the clock was set back meanwhile, what had ended before is in a time that comes again, and
 -- tells nothing.
 create or replace function unstuck.silences(p_now timestamptz)
-returns table (begins timestamptz, ends timestamptz) language plpgsql stable as $$
+returns table (begins timestamptz, ends timestamptz) language plpgsql stable
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
   v_longest interval;
@@ -1922,39 +1923,47 @@ begin
     from (select * from unstuck.sweeps order by id desc limit 60) s
   ) r;
   return query
-    with gaps as materialized (
+    with runs as materialized (
+      select r.at
+      from (
+        select unnest(array[s.started_at, s.ended_at]) as at
+        from (select * from unstuck.sweeps order by id desc limit 60) s
+        where s.id > coalesce(v_back, 0)
+        union all
+        select p_now
+      ) r
+      where r.at <= p_now
+    ), gaps as materialized (
       select g.begins, g.at
       from (
         select r.at, lag(r.at) over (order by r.at) as begins
-        from (
-          select unnest(array[s.started_at, s.ended_at]) as at
-          from (select * from unstuck.sweeps order by id desc limit 60) s
-          where s.id > coalesce(v_back, 0)
-          union all
-          select p_now
-        ) r
-        where r.at <= p_now
+        from runs r
       ) g
       where g.at - g.begins > v_longest
     )
     select f.begins, f.at
-    from gaps g
-    cross join lateral (
-      select r.at, lag(r.at) over (order by r.at) as begins
+    from (
+      select h.at, lag(h.at) over (order by h.at) as begins
       from (
-        select unnest(array[g.begins, g.at]) as at
+        select r.at from runs r where exists (select from gaps)
         union all
-        select a.beat_at
+        select a.beat_at  -- of all gaps at once: what lives may be thousands
         from unstuck.attempts a
-        where a.ended_at is null and a.beat_at between g.begins and g.at
+        where exists (select from gaps)
+          and a.ended_at is null
+          and a.beat_at between (select min(g.begins) from gaps g) and p_now
         union all
-        select max(a.ended_at)
-        from unstuck.attempts a
-        where a.ended_at between g.begins and g.at and v_back is null
-        union all
-        select max(j.at) from unstuck.clock_jumps j where j.at between g.begins and g.at
-      ) r
-      where r.at is not null
+        select e.at
+        from gaps g
+        cross join lateral (
+          select max(a.ended_at) as at
+          from unstuck.attempts a
+          where a.ended_at between g.begins and g.at and v_back is null
+          union all
+          select max(j.at) from unstuck.clock_jumps j where j.at between g.begins and g.at
+        ) e
+        where e.at is not null
+      ) h
     ) f
     where f.at - f.begins > v_longest;
 end $$;
@@ -1975,7 +1984,7 @@ $$;
 -- No sequential scan: those that live are few, and are the last in the ledger, where the planner
 -- takes them to be everywhere.
 create or replace function unstuck.bridge(p_watch text, p_task text) returns integer
-language plpgsql set enable_seqscan = off as $$
+language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_count integer;
@@ -2027,7 +2036,7 @@ end $$;
 -- two runs leaves no other trace. Answers the ids of their tasks, 500 at most; the run settles them
 -- last, when the workers that live have had the time to say so.
 create or replace function unstuck.unsure(p_watch text) returns jsonb
-language sql stable set enable_seqscan = off as $$
+language sql stable set enable_seqscan = off set jit = off as $$
   with heard as materialized (
     select greatest(
       (select max(a.beat_at) from unstuck.attempts a where a.ended_at is null),
@@ -2364,7 +2373,7 @@ create or replace function unstuck.prune(
   p_installation text default ''
 ) returns integer language plpgsql
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
 set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - make_interval(secs => p_keep);
@@ -2505,7 +2514,7 @@ end $$;
 -- reason of an attempt. `p_found`: [{watch, task_id, number, cause, evidence}]. Returns how many
 -- attempts know more now; a repetition returns 0.
 create or replace function unstuck.evidence(p_sweep bigint, p_found jsonb) returns integer
-language plpgsql set enable_seqscan = off as $$
+language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_count integer;
 begin
@@ -3243,7 +3252,7 @@ $$;
 -- kind and the end, and one for the task's own callback. Where the policy does not say `notify`,
 -- nothing is put there before somebody asks for it.
 create or replace function unstuck.tasks_tell(p_ids text[], p_numbers integer[]) returns void
-language plpgsql set enable_seqscan = off as $$
+language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_routes constant jsonb := '{"*": {"failed": ["default"]}, "image": {"failed": ["default"]}, "selection": {"failed": ["default"]}}';
 begin
@@ -3438,7 +3447,7 @@ end $$;
 -- each turn. The claim itself reads an index in that order and nothing more.
 create or replace function unstuck.tasks_turn() returns trigger
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_turn  timestamptz;
@@ -4485,7 +4494,9 @@ end $$;
 --   sweep    does both; where the batch fails it goes row by row, so that one bad row never stops
 --            the others, whether it is wrong, locked or slow
 -- No sequential scans in overdue and apply: a plan that was made while a table was small would be
--- kept while it grows (30 times slower seen).
+-- kept while it grows (30 times slower seen). And no JIT: up to PostgreSQL 17 a plan that cannot do
+-- without such a scan is taken to be so dear that each run of it is compiled (105 to 434 ms of CPU
+-- for a batch of 500, and 23 to 32 without).
 -- Names between at signs stand for what differs by table: see functions/install/render.py.
 
 -- What workers did last, by kind, and in '*' of all kinds: `held`, when one last held a task;
@@ -4499,7 +4510,7 @@ create or replace function unstuck.tasks_turns(
   p_rules jsonb,
   p_name text
 ) returns jsonb language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_hashjoin = on
 set max_parallel_workers_per_gather = 0
 set plan_cache_mode = force_generic_plan as $$
@@ -4601,7 +4612,8 @@ create or replace function unstuck.tasks_overdue(
   p_skip text[]
 ) returns unstuck.overdue[]
 language plpgsql set plan_cache_mode = auto  -- whatever a claim has set, and until the end
-set enable_seqscan = off set enable_memoize = off as $$  -- each task is asked for once
+set enable_seqscan = off set jit = off
+set enable_memoize = off as $$  -- each task is asked for once
 declare
   v_rules   constant jsonb := unstuck.complete_rules(p_rules);
   v_pushes  constant boolean := coalesce((p_rules -> '*' ->> 'pushes')::boolean, false);
@@ -4887,7 +4899,7 @@ create or replace function unstuck.tasks_apply(
   p_now timestamptz,
   p_found unstuck.overdue[],
   p_sweep bigint
-) returns void language plpgsql set enable_seqscan = off as $$
+) returns void language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_called text[];  -- tasks whose own callback is to be told
 begin
@@ -5134,7 +5146,7 @@ end $$;
 -- the 20,000 oldest, and 20,000 from a time that is drawn anew in each call: behind so many others
 -- there is little that a push could still win.
 create or replace function unstuck.tasks_redispatch(p_rules jsonb, p_limit integer default 500)
-returns json language plpgsql set enable_seqscan = off as $$
+returns json language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_now    constant timestamptz := clock_timestamp();
   v_late   constant jsonb := unstuck.tasks_turns(v_now, p_rules, 'pending_for');
@@ -5251,7 +5263,8 @@ end $$;
 -- hook in which users look for changes that were made without our functions. What was unsweepable
 -- and is open no more is forgotten. Returns how many attempts it ended.
 create or replace function unstuck.tasks_orphans(p_sweep bigint) returns integer
-language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+language plpgsql set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off as $$
 declare
   v_before constant timestamptz := clock_timestamp() - interval '30 days';
   v_count  integer;
@@ -5332,7 +5345,7 @@ end $$;
 -- results and rows went.
 create or replace function unstuck.tasks_retain(p_rules jsonb, p_limit integer default 500)
 returns jsonb language plpgsql set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_now     constant timestamptz := clock_timestamp();
   v_results integer := 0;
@@ -5668,7 +5681,7 @@ end $$;
 -- reads may not ask it.
 create or replace function unstuck.tasks_finds_kinds() returns boolean
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off as $$
 declare
   v_plan json;
 begin
@@ -5699,7 +5712,7 @@ create or replace function unstuck.tasks_never_claimed(
   p_after_id text
 ) returns table (at timestamptz, id text, kind text, owner text, until timestamptz)
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -5848,7 +5861,7 @@ create or replace function unstuck.tasks_stuck_tasks(
   was text
 )
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -6067,7 +6080,8 @@ $$;
 -- anew, which a long history makes PostgreSQL do, took longer than to run it. A pause stands still:
 -- its time is no part of the age of what waits.
 create or replace function unstuck.tasks_open_work(p_rules jsonb) returns jsonb
-language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+language plpgsql stable set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off as $$
 declare
   v_now    constant timestamptz := clock_timestamp();
   v_most   constant integer := 20000;
@@ -6139,7 +6153,8 @@ end $$;
 -- overview: what is open now, and what ended or was refused in the last hour. Reads open rows and
 -- the ledger only.
 create or replace function unstuck.tasks_overview(p_rules jsonb) returns jsonb
-language plpgsql stable set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+language plpgsql stable set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off as $$
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
@@ -6194,7 +6209,7 @@ end $$;
 -- `p_seconds`. A task that is put back comes again where its table says when. No sequential scans,
 -- for the reason that sweep.sql gives.
 create or replace function unstuck.tasks_pace(p_seconds double precision) returns jsonb
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable set enable_seqscan = off set jit = off as $$
 declare
   v_now   constant timestamptz := clock_timestamp();
   v_since constant timestamptz := v_now - make_interval(secs => p_seconds);
@@ -6609,7 +6624,7 @@ create or replace function unstuck.tasks_section(
   p_turns jsonb default '{}'
 ) returns table (at timestamptz, id text, fits boolean)
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -6824,7 +6839,7 @@ create or replace function unstuck.tasks_page(
   p_after jsonb default null
 ) returns jsonb
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
@@ -7055,7 +7070,7 @@ end $$;
 -- latest. Answers {seen, most, groups: [{message, example, kinds, reasons, count, ago}]}.
 create or replace function unstuck.tasks_failures(p_since float8 default 86400) returns jsonb
 language plpgsql stable
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
   v_most constant integer := 2000;
@@ -7103,7 +7118,7 @@ end $$;
 -- Planned for the state: those that were cancelled have an index of their own.
 create or replace function unstuck.tasks_count(p_state text) returns integer
 language plpgsql stable
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_custom_plan as $$
@@ -7144,7 +7159,8 @@ end $$;
 -- oldest first, and the answer has that bound (`most`). Reads open rows and the ledger, and locks
 -- nothing.
 create or replace function unstuck.tasks_pulse(p_rules jsonb) returns jsonb
-language plpgsql stable set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql stable set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set jit = off as $$
 declare
   v_now  constant timestamptz := clock_timestamp();
   v_most constant integer := 1000;
@@ -7239,7 +7255,7 @@ end $$;
 -- they were, how long the first ones of a task waited for a worker (at most 20 of each half hour),
 -- and how long it took from the last sign of life of an attempt to its rescue by a sweep.
 create or replace function unstuck.tasks_day(p_half_hours integer default 48) returns jsonb
-language plpgsql stable set enable_seqscan = off as $$
+language plpgsql stable set enable_seqscan = off set jit = off as $$
 declare
   v_step  constant interval := '30 min';
   v_each  constant integer := 200;

@@ -215,7 +215,7 @@ end $$;
 -- is locked is left to the next one. No sequential scans: a plan that was made while the ledger was
 -- small would be kept while it grows.
 create or replace function unstuck.@watch@_credits_on_swept() returns void
-language plpgsql set enable_seqscan = off as $$
+language plpgsql set enable_seqscan = off set jit = off as $$
 begin
   perform unstuck.credits_end(
     '@watch@', s.task_id, case s.state when 'completed' then 'capture' else 'release' end
