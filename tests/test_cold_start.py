@@ -51,6 +51,7 @@ GOOGLE = {
 CURSORS = {"psycopg", "psycopg.connection", "psycopg.types", "psycopg_binary._psycopg"}
 """The most of psycopg, which the store does not use."""
 HEAVY = {
+    "asyncio",
     "multiprocessing",
     "requests",
     "urllib3",
@@ -94,6 +95,7 @@ STORE = {
     "store.connection",
     "store.dsn",
     "store.limit",
+    "store.part",
     "store.postgres",
     "store.psycopg_part",
     "store.reader",
@@ -190,21 +192,23 @@ LINE = base64.b64encode(
 """Of an instance that holds nothing."""
 
 PROBE = """
-    import base64, json, sys
+    import base64, gc, json, sys
     import functions_framework
 
     target = sys.argv[1]
     event = target == "worker_event"
     client = functions_framework.create_app(target, "main.py").test_client()
     before = sorted(sys.modules)
+    collections = sum(generation["collections"] for generation in gc.get_stats())
     headers = {"ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"}
     headers = headers if event else {}
     method, path, body = json.loads(sys.argv[2])
     answer = client.open(path, method=method, json=body, headers=headers)
     loaded = sorted(sys.modules)
+    collections = sum(generation["collections"] for generation in gc.get_stats()) - collections
     print()
     print(json.dumps({"status": answer.status_code, "body": answer.text, "before": before,
-      "loaded": loaded}))
+      "loaded": loaded, "collections": collections}))
 """
 
 
@@ -304,6 +308,7 @@ def test_a_first_request_loads_what_it_needs_and_nothing_else(asked, target):
     assert not CURSORS & set(answer["loaded"])
     process = {"multiprocessing"} if target.startswith("worker") else set()
     assert HEAVY & set(answer["loaded"]) == process
+    assert answer["collections"] == 0, "the collector looks through what was just loaded"
 
 
 def test_the_import_of_main_loads_neither_the_database_nor_the_policy(asked):

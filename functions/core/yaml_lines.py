@@ -72,9 +72,8 @@ class Value:
         return values
 
     def plain(self) -> Any:
-        loader = yaml.SafeLoader("")
         try:
-            return loader.construct_document(self._node)
+            return yaml.constructor.SafeConstructor().construct_document(self._node)
         except Exception as error:  # noqa: BLE001 - ValueError for a date, KeyError for a tag, ..
             problem = getattr(error, "problem", None) or error
             self.fail(f"cannot be read: {problem}. Write a plain value, or quote it.")

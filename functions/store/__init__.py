@@ -37,6 +37,9 @@ def store_of(settings: Settings) -> Store:
             )
         return database
     if settings.supabase_url or settings.supabase_key:
+        from functions.store import supabase_part
+
+        supabase_part.load()
         from functions.store.supabase import SupabaseStore
 
         return SupabaseStore(settings.supabase_url or "", settings.supabase_key or "")

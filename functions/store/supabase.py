@@ -20,7 +20,8 @@ from threading import Lock
 from typing import Any
 
 import httpx
-from postgrest import APIError, SyncPostgrestClient
+from postgrest._sync.client import SyncPostgrestClient
+from postgrest.exceptions import APIError
 
 from functions.core.policy import Json
 from functions.core.sqlstates import CLASSES, Meaning, meaning_of

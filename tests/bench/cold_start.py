@@ -20,7 +20,8 @@ from tests.supabase.stack import Supabase, bootstrap, found_postgrest
 
 HELLO = Path(__file__).with_name("hello.py")
 DEPLOYED = Path(__file__).with_name("deployed")
-"""Says of a package that is only here for the tests that it is not there: httpx would load it."""
+"""Says of packages that are only here for the tests that they are not there: httpx would load
+them."""
 TARGETS = ("task_status", "create_task", "sweep", "worker")
 BUSY = "worker that runs a task"
 """One that `create_task` made: in a process of its own, whose CPU counts."""

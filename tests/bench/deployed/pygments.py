@@ -1,0 +1,1 @@
+raise ImportError("what is deployed has no pygments")
