@@ -547,7 +547,7 @@ create or replace function unstuck.lapsed(
   p_watch text,
   p_at_least integer,
   p_share double precision
-) returns jsonb language plpgsql set enable_seqscan = off as $$
+) returns jsonb language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_suspended integer;
 begin

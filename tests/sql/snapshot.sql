@@ -2321,7 +2321,7 @@ create or replace function unstuck.lapsed(
   p_watch text,
   p_at_least integer,
   p_share double precision
-) returns jsonb language plpgsql set enable_seqscan = off as $$
+) returns jsonb language plpgsql set enable_seqscan = off set jit = off as $$
 declare
   v_suspended integer;
 begin
@@ -6085,17 +6085,58 @@ set enable_seqscan = off set jit = off as $$
 declare
   v_now    constant timestamptz := clock_timestamp();
   v_most   constant integer := 20000;
-  v_scale  float8 := 1;
+  v_open   record;
   v_live   record;
   v_pauses constant jsonb := unstuck.with_pauses('tasks', v_now, p_rules, '{}')
     -> '*' -> 'pauses';
 begin
-  if (select count(*) from (select from "public"."tasks" t where t."status" = 'pending' limit v_most) w) = v_most
-  then
-    v_scale := greatest(1, unstuck.estimated_rows(
-      $query$select from "public"."tasks" t where t."status" = 'pending'$query$
-    ) / v_most);
-  end if;
+  with waiting as materialized (
+    select w.kind, count(*) as count, min(unstuck.finite(w.queued)) as oldest
+    from (
+      select t."kind" as kind, t."scheduled_at" as queued
+      from "public"."tasks" t
+      where t."status" = 'pending'
+      order by t."scheduled_at"
+      limit v_most
+    ) w
+    group by 1
+  ), scale as materialized (
+    select case
+      when sum(w.count) = v_most then greatest(1, unstuck.estimated_rows(
+        $query$select from "public"."tasks" t where t."status" = 'pending'$query$
+      ) / v_most)
+      else 1
+    end as factor
+    from waiting w
+  )
+  select
+    s.factor > 1 as is_estimated,
+    coalesce((
+      select jsonb_agg(jsonb_build_object(
+        'state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest
+      ) order by o.state, o.kind)
+      from (
+        select
+          'pending' as state,
+          w.kind,
+          round(w.count * s.factor)::bigint as count,
+          extract(epoch from v_now - w.oldest - unstuck.paused_time(
+            w.kind::text, w.oldest, v_now, v_pauses
+          )) as oldest
+        from waiting w
+        union all
+        select
+          'running',
+          t."kind",
+          count(*),
+          extract(epoch from v_now - min(unstuck.finite(coalesce(t."started_at", t."updated_at"))))
+        from "public"."tasks" t
+        where t."status" = 'processing'
+        group by 2
+      ) o
+    ), '[]') as groups
+  into v_open
+  from scale s;
   select
     coalesce(sum(l.count), 0) as count,
     coalesce(jsonb_object_agg(l.kind, l.count), '{}') as by_kind
@@ -6107,38 +6148,8 @@ begin
     group by 1
   ) l;
   return jsonb_build_object(
-    'estimated', v_scale > 1,
-    'open', coalesce((
-      select jsonb_agg(jsonb_build_object(
-        'state', o.state, 'kind', o.kind, 'count', o.count, 'oldest', o.oldest
-      ) order by o.state, o.kind)
-      from (
-        select
-          'pending' as state,
-          w.kind,
-          round(count(*) * v_scale)::bigint as count,
-          extract(epoch from v_now - min(unstuck.finite(w.queued)) - unstuck.paused_time(
-            w.kind::text, min(unstuck.finite(w.queued)), v_now, v_pauses
-          )) as oldest
-        from (
-          select t."kind" as kind, t."scheduled_at" as queued
-          from "public"."tasks" t
-          where t."status" = 'pending'
-          order by t."scheduled_at"
-          limit v_most
-        ) w
-        group by 2
-        union all
-        select
-          'running',
-          t."kind",
-          count(*),
-          extract(epoch from v_now - min(unstuck.finite(coalesce(t."started_at", t."updated_at"))))
-        from "public"."tasks" t
-        where t."status" = 'processing'
-        group by 2
-      ) o
-    ), '[]'),
+    'estimated', v_open.is_estimated,
+    'open', v_open.groups,
     'live', v_live.count,
     'live_by_kind', v_live.by_kind,
     'overdue', (
