@@ -64,7 +64,7 @@ begin
   if @only_swept@ then
     raise exception
       'the watch % has no word for completed: its tasks can be swept, but not run in the guard',
-      '@watch@' using errcode = 'feature_not_supported';
+      '@watch@' using errcode = 'wrong_object_type';
   end if;
   if p_rules -> '*' ?& array[
     'pending_for', 'longest_pending_for', 'run_for', 'silent_for', 'attempts', 'lease', 'on_lost',

@@ -23,7 +23,7 @@ begin
   @as_role@
   if @born_running@ and v_state = 'pending' then
     raise exception 'the watch % has no word for pending: none of its tasks can be put back',
-      '@watch@' using errcode = 'feature_not_supported', hint = 'Cancel it or fail it.';
+      '@watch@' using errcode = 'wrong_object_type', hint = 'Cancel it or fail it.';
   end if;
   insert into unstuck.operations (key, watch, action)
   values (p_key, '@watch@', p_action)

@@ -248,8 +248,9 @@ def test_what_is_born_running_cannot_be_put_back_and_fails(
     answer = jobs.store.settle(jobs.watch, key, token, outcome, reason=reason)
     assert (answer.state, jobs.state(key)) == ("failed", "failed")
     for action in ("requeue", "retry"):
-        with pytest.raises(StoreError, match="the watch jobs has no word for pending"):
+        with pytest.raises(StoreError, match="the watch jobs has no word for pending") as refused:
             jobs.store.operate(jobs.watch, action, [key])
+        assert not refused.value.retryable, "it was asked again for seven seconds"
     assert jobs.store.operate(jobs.watch, "fail", [jobs.row(FRESH)])
 
 
@@ -261,8 +262,9 @@ def test_tasks_that_are_deleted_when_they_are_done_are_swept_only(table) -> None
     with pytest.raises(
         StoreError,
         match="the watch jobs has no word for completed: its tasks can be swept, but not run",
-    ):
+    ) as refused:
         jobs.store.claim(jobs.watch, fresh, "w")
+    assert not refused.value.retryable
     assert jobs.broken() == []
 
 

@@ -3587,7 +3587,7 @@ begin
   if false then
     raise exception
       'the watch % has no word for completed: its tasks can be swept, but not run in the guard',
-      'tasks' using errcode = 'feature_not_supported';
+      'tasks' using errcode = 'wrong_object_type';
   end if;
   if p_rules -> '*' ?& array[
     'pending_for', 'longest_pending_for', 'run_for', 'silent_for', 'attempts', 'lease', 'on_lost',
@@ -6421,7 +6421,7 @@ begin
   null;
   if false and v_state = 'pending' then
     raise exception 'the watch % has no word for pending: none of its tasks can be put back',
-      'tasks' using errcode = 'feature_not_supported', hint = 'Cancel it or fail it.';
+      'tasks' using errcode = 'wrong_object_type', hint = 'Cancel it or fail it.';
   end if;
   insert into unstuck.operations (key, watch, action)
   values (p_key, 'tasks', p_action)
