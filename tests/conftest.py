@@ -39,8 +39,9 @@ WHOLE = {"tests/faults": "faults", "tests/chaos": "faults", "tests/infra": "infr
 """Folders whose tests run in one process, one after the other; those of the same word in the same
 one."""
 
-LONG = ("tests/infra/", "tests/faults/", "tests/page/test_de", "tests/worker/")
-"""What takes minutes begins first. Begun last, it would run alone when all else has ended."""
+LONG = ("tests/faults/", "tests/worker/", "tests/sweep/test_order.py")
+"""What takes long because it waits begins first. Begun last, it would be waited for alone. (Not
+tests/infra/ and tests/page/: beside what takes both processors, a fault's short clocks run out.)"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
