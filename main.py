@@ -13,10 +13,19 @@ from functions.worker import shutdown
 
 shutdown.install()
 app = App()
-if has_app_context():  # the framework loads this file in that of its server
-    current_app.before_request(lambda: request_body.receive(request.environ))
 gc.freeze()  # what is loaded stays; to look through it in a first request took 30 ms of CPU
-gc.set_threshold(50_000)  # by the default it ran 25 times in a first request, for 7 ms of CPU
+if has_app_context():  # the framework loads this file in that of its server
+    collector = gc.get_threshold()
+    gc.set_threshold(50_000)  # it ran 25 times in a first request, for 7 ms of CPU
+
+    def collect_as_usual(_: object) -> None:
+        """After the first request: what a handler leaves behind may be large."""
+        if gc.get_threshold() != collector:
+            gc.freeze()
+            gc.set_threshold(*collector)
+
+    current_app.before_request(lambda: request_body.receive(request.environ))
+    current_app.teardown_request(collect_as_usual)
 
 
 @functions_framework.http

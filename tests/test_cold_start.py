@@ -6,6 +6,7 @@ real database, and then says which modules it has loaded. (All at once cost 670 
 supabase 290, google-cloud-logging 240.)"""
 
 import base64
+import gc
 import json
 import os
 import subprocess
@@ -208,7 +209,7 @@ PROBE = """
     collections = sum(generation["collections"] for generation in gc.get_stats()) - collections
     print()
     print(json.dumps({"status": answer.status_code, "body": answer.text, "before": before,
-      "loaded": loaded, "collections": collections}))
+      "loaded": loaded, "collections": collections, "threshold": gc.get_threshold()[0]}))
 """
 
 
@@ -309,6 +310,7 @@ def test_a_first_request_loads_what_it_needs_and_nothing_else(asked, target):
     process = {"multiprocessing"} if target.startswith("worker") else set()
     assert HEAVY & set(answer["loaded"]) == process
     assert answer["collections"] == 0, "the collector looks through what was just loaded"
+    assert answer["threshold"] == gc.get_threshold()[0], "garbage of a handler is large"
 
 
 def test_the_import_of_main_loads_neither_the_database_nor_the_policy(asked):
