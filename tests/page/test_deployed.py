@@ -262,6 +262,21 @@ def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count
     deployed.store.operate(deployed.watch, "cancel", tasks)
 
 
+def test_a_click_while_a_refresh_is_on_its_way_is_done(deployed, quiet):
+    deployed.failed(2, kind="clicked")
+    quiet.goto(f"{deployed.url}/?kind=clicked&state=failed")
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    quiet.route("**/part/list*", hold)
+    eventually(lambda: quiet.wait_for_timeout(100) or held, message="the list does not refresh")
+    quiet.click("#all-retry")
+    quiet.wait_for_selector("dialog[open] #confirm")
+    assert confirm(quiet) == "2 of 2 started again."
+
+
 def test_a_late_refresh_does_not_bring_back_what_was_shown_before_a_filter(deployed, quiet):
     deployed.failed(1, kind="late-list")
     deployed.tasks(1, kind="late-list")
