@@ -7,6 +7,7 @@ all. Where pytest-xdist runs the tests in several processes, each has a server a
 own: no port, no folder and no database is shared."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,11 @@ and then (seen)."""
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 """Many containers set it. Then each of the hundreds of Pythons that the tests start, and each
 process of pytest-xdist, would compile the code anew: 7 s of CPU for the tests alone."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell lets what it starts in the background ignore it, and so would all that tests start:
+    those that interrupt it would wait for ever."""
 
 hypothesis.settings.register_profile("anew", database=None)
 hypothesis.settings.register_profile("same", derandomize=True, database=None)
