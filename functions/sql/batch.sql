@@ -53,7 +53,7 @@ begin
     v_last.turns_at := v_now;
     v_turns := nullif(unstuck.@watch@_turns(v_now, p_rules, 'pending_for'), '{}');
   end if;
-  perform set_config('unstuck.turns', coalesce(v_turns::text, ''), true);
+  perform set_config('unstuck.turns', coalesce(v_turns::text, '{}'), true);
   v_answer := unstuck.@watch@_sweep(p_rules, p_limit, p_sweep, null, p_skip);
   perform set_config('unstuck.turns', '', true);
   update unstuck.sweeps s

@@ -35,9 +35,15 @@ declare
   );
   v_longest constant timestamptz := p_now - unstuck.shortest(p_rules, p_name);
 begin
-  if not exists (
-    select from @table@ t where @is_pending(t)@ and @queued_bound(t)@ <= v_longest
-  ) then
+  -- In the order of its index, which an EXISTS would ignore: with another one it walks past all that
+  -- waited since the last vacuum.
+  if (
+    select true
+    from @table@ t
+    where @is_pending(t)@ and @queued_bound(t)@ <= v_longest
+    order by @queued_bound(t)@
+    limit 1
+  ) is null then
     return '{}';
   end if;
   return unstuck.with_pauses('@watch@', p_now, p_rules, coalesce((

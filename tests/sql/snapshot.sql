@@ -4520,9 +4520,15 @@ declare
   );
   v_longest constant timestamptz := p_now - unstuck.shortest(p_rules, p_name);
 begin
-  if not exists (
-    select from "public"."tasks" t where t."status" = 'pending' and t."scheduled_at" <= v_longest
-  ) then
+  -- In the order of its index, which an EXISTS would ignore: with another one it walks past all that
+  -- waited since the last vacuum.
+  if (
+    select true
+    from "public"."tasks" t
+    where t."status" = 'pending' and t."scheduled_at" <= v_longest
+    order by t."scheduled_at"
+    limit 1
+  ) is null then
     return '{}';
   end if;
   return unstuck.with_pauses('tasks', p_now, p_rules, coalesce((
@@ -5510,7 +5516,7 @@ begin
     v_last.turns_at := v_now;
     v_turns := nullif(unstuck.tasks_turns(v_now, p_rules, 'pending_for'), '{}');
   end if;
-  perform set_config('unstuck.turns', coalesce(v_turns::text, ''), true);
+  perform set_config('unstuck.turns', coalesce(v_turns::text, '{}'), true);
   v_answer := unstuck.tasks_sweep(p_rules, p_limit, p_sweep, null, p_skip);
   perform set_config('unstuck.turns', '', true);
   update unstuck.sweeps s

@@ -122,6 +122,31 @@ def test_an_idle_run_reads_the_live_attempts_six_times(db):
     assert value(db, live) - before <= 6 * LIVE
 
 
+def test_a_batch_asks_once_how_the_queue_moves_and_only_the_oldest_task(db, store):
+    store.create(WATCH, "image", {})
+    db.execute("delete from tasks")
+    db.execute("vacuum analyze tasks")  # nothing waits, and the planner takes all indexes for equal
+    scans = (
+        "select indexrelname as name, idx_scan as count from pg_stat_user_indexes "
+        "where relname = 'tasks' and idx_scan > 0"
+    )
+    db.execute("set enable_seqscan = off")
+    begun = value(db, "select unstuck.sweep_begin(null, 'test', 10)")
+    with db.transaction():
+        db.execute("set local track_functions = 'all'")
+        batch = "select unstuck.tasks_batch(%s, 500, %s, gen_random_uuid())"
+        db.execute(batch, (WATCH.rules_json, begun["sweep_id"]))
+        calls = "select calls from pg_stat_xact_user_functions where funcname = 'tasks_turns'"
+        assert value(db, calls) == 1
+    db.execute("select pg_stat_force_next_flush()")
+    assert {row["name"] for row in db.execute(scans)} <= {
+        "tasks_pkey",
+        "tasks_pending",
+        "tasks_running",
+        "tasks_one_active",
+    }
+
+
 def test_what_is_older_than_the_retention_goes_a_bounded_number_at_a_time(db):
     db.execute(FILL.encode())
     for query in ("select unstuck.prune(0, 100)", "select unstuck.prune(0, 100)"):
