@@ -4520,7 +4520,7 @@ declare
   );
   v_longest constant timestamptz := p_now - unstuck.shortest(p_rules, p_name);
 begin
-  -- In the order of its index, which an EXISTS would ignore: with another one it walks past all that
+  -- In the order of its index, which an EXISTS ignores: with another one it walks past all that
   -- waited since the last vacuum.
   if (
     select true
