@@ -51,6 +51,9 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
             with connected(dsn) as connection:
                 _fill(connection, rows)
             stores[name] = stack.enter_context(contextlib.closing(PostgresStore(dsn)))
+        for name in sizes:  # when all is filled: a million takes minutes
+            with connected(server.dsn(f"waiting_{name}")) as connection:
+                connection.execute(TAKEN_LATELY)
         for how, dispatcher in (("pulled", None), ("pushed", Accepts())):
             ways = {name: idle_run(store, policy, dispatcher) for name, store in stores.items()}
             seconds = in_turns(ways, ROUNDS)
@@ -68,6 +71,5 @@ def _fill(connection: Connection, rows: int) -> None:
     """They have waited for four minutes, longer than a push that was not lost; the tasks that were
     taken lately had waited for ten."""
     add_finished(connection, TAKEN)
-    connection.execute(TAKEN_LATELY)
     add_pending(connection, rows, "4 minutes")
     settle_down(connection)
