@@ -11,14 +11,15 @@ PARTS = ("psycopg.pq", "psycopg.errors", "psycopg.conninfo")
 
 
 def load() -> None:
-    part.load("asyncio", _load_psycopg)
+    part.load("psycopg", _load_without_asyncio)
 
 
-def _load_psycopg(asyncio: ModuleType) -> None:
+def _load_without_asyncio(_: ModuleType) -> None:
+    """In this order, as whoever imports psycopg does: two threads wait for each other in none."""
+    part.load("asyncio", _load_parts)
+
+
+def _load_parts(asyncio: ModuleType) -> None:
     vars(asyncio)["CancelledError"] = import_module("asyncio.exceptions").CancelledError
-    part.load("psycopg", _load_parts)
-
-
-def _load_parts(_: ModuleType) -> None:
     for name in PARTS:
         import_module(name)

@@ -87,6 +87,43 @@ may_end.set()
 parts.join(10)
 other.join(10)
 """
+TOGETHER = """
+import threading
+from functions.core.settings import Settings
+from functions.store import store_of
+
+begins = threading.Barrier(2)
+
+def first():
+    begins.wait(10)
+    store_of(Settings.read({"DATABASE_URL": "postgresql://postgres@127.0.0.1:1/none"}))
+
+def whole():
+    begins.wait(10)
+    import psycopg
+    assert psycopg.connect and psycopg.rows.dict_row
+
+threads = [threading.Thread(target=first), threading.Thread(target=OTHER)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(30)
+"""
+BROKEN = """
+import sys
+from functions.store import psycopg_part
+
+sys.modules["psycopg.pq"] = None
+try:
+    psycopg_part.load()
+except ImportError:
+    del sys.modules["psycopg.pq"]
+import asyncio
+assert asyncio.run(asyncio.sleep(0, True))
+import psycopg
+assert psycopg.connect
+print("whole")
+"""
 
 
 def run(code):
@@ -117,3 +154,13 @@ def test_who_imports_such_a_package_after_the_store_has_all_of_it(first):
 
 def test_a_thread_that_imports_the_package_meanwhile_waits_and_has_all_of_it():
     assert run(MEANWHILE) == "run\n"
+
+
+@pytest.mark.parametrize("other", ["first", "whole"])
+def test_two_first_requests_at_once_or_a_thread_that_imports_psycopg_load_what_they_need(other):
+    """Python 3.11 makes the second request wait; later ones do not."""
+    assert run(TOGETHER.replace("OTHER", other)) == ""
+
+
+def test_a_part_that_cannot_be_loaded_breaks_no_package_for_others():
+    assert run(BROKEN) == "whole\n"
