@@ -14,6 +14,7 @@ from functions.install.migrate import migrate
 from functions.ops.command_line import main
 from functions.ops.doctor import deployment, examine
 from functions.ops.doctor.finding import Finding
+from functions.ops.doctor.session import rolled_back
 from functions.ops.inspect import check
 from functions.ops.inspect.indexes import recommended
 from functions.ops.inspect.session import connect
@@ -105,6 +106,12 @@ class World:
 @pytest.fixture
 def world(empty_database: str) -> World:
     return World(empty_database)
+
+
+def test_no_check_is_compiled(empty_database):
+    """Up to PostgreSQL 17 that was half of the time on a table without an index."""
+    with connect(empty_database) as connection, rolled_back(connection):
+        assert connection.execute("show jit").fetchone() == ("off",)
 
 
 def broken(findings: list[Finding]) -> list[Finding]:
