@@ -336,3 +336,22 @@ def test_the_handlers_are_not_loaded_where_the_guard_is(asked):
     answer = asked("worker")
     assert json.loads(answer["body"])["verdict"] == "settled"
     assert not [name for name in answer["loaded"] if name.startswith("functions.handlers")]
+
+
+def test_the_collector_stays_as_a_handler_has_set_it():
+    """It was set back, and all that was left behind was kept for ever, at each request."""
+    code = """
+    import gc
+    import functions_framework
+
+    client = functions_framework.create_app("task_status", "main.py").test_client()
+    for _ in range(2):
+        client.get("/")
+        gc.set_threshold(9000)
+    frozen = gc.get_freeze_count()
+    client.get("/")
+    assert (gc.get_threshold()[0], gc.get_freeze_count()) == (9000, frozen)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
