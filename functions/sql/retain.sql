@@ -14,7 +14,6 @@ declare
   v_until   timestamptz;
   v_keys    @key_type@[];
   v_tried   @key_type@[] := '{}';
-  v_least   interval;  -- for which what ended is kept
 begin
   if not @retains@ or not unstuck.names_retention(p_rules) then
     return jsonb_build_object('results', 0, 'rows', 0);
@@ -78,21 +77,19 @@ begin
     if v_keys is null or unstuck.stops_batch(sqlstate) then
       raise;
     end if;
-    -- Row by row. They are locked no more: who was put back or is worked on stays.
+    -- Row by row. They are locked no more: who was changed meanwhile may stay.
     v_until := v_now + unstuck.half_of_limit();
-    v_least := least(
-      unstuck.shortest(p_rules, 'retention_completed'),
-      unstuck.shortest(p_rules, 'retention_failed'),
-      unstuck.shortest(p_rules, 'retention_cancelled')
-    );
     for v_number in 1..cardinality(v_keys) loop
       exit when clock_timestamp() >= v_until;  -- what was done so far must come to its commit
       begin
         perform
         from @table@ t
         where t.@key@ = v_keys[v_number]
-          and (@is_completed(t)@ or @is_failed(t)@ or @is_cancelled(t)@)
-          and @finished(t)@ < v_now - v_least
+          and @finished(t)@ < v_now - unstuck.rule_seconds(p_rules, @kind(t)@, case
+            when @is_completed(t)@ then 'retention_completed'
+            when @is_failed(t)@ then 'retention_failed'
+            when @is_cancelled(t)@ then 'retention_cancelled'
+          end)
         for update skip locked;
         continue when not found;
         v_tried := v_tried || v_keys[v_number];

@@ -5359,7 +5359,6 @@ declare
   v_until   timestamptz;
   v_keys    uuid[];
   v_tried   uuid[] := '{}';
-  v_least   interval;  -- for which what ended is kept
 begin
   if not true or not unstuck.names_retention(p_rules) then
     return jsonb_build_object('results', 0, 'rows', 0);
@@ -5423,21 +5422,19 @@ begin
     if v_keys is null or unstuck.stops_batch(sqlstate) then
       raise;
     end if;
-    -- Row by row. They are locked no more: who was put back or is worked on stays.
+    -- Row by row. They are locked no more: who was changed meanwhile may stay.
     v_until := v_now + unstuck.half_of_limit();
-    v_least := least(
-      unstuck.shortest(p_rules, 'retention_completed'),
-      unstuck.shortest(p_rules, 'retention_failed'),
-      unstuck.shortest(p_rules, 'retention_cancelled')
-    );
     for v_number in 1..cardinality(v_keys) loop
       exit when clock_timestamp() >= v_until;  -- what was done so far must come to its commit
       begin
         perform
         from "public"."tasks" t
         where t."id" = v_keys[v_number]
-          and (t."status" = 'completed' or t."status" = 'failed' or t."status" = 'cancelled')
-          and t."finished_at" < v_now - v_least
+          and t."finished_at" < v_now - unstuck.rule_seconds(p_rules, t."kind", case
+            when t."status" = 'completed' then 'retention_completed'
+            when t."status" = 'failed' then 'retention_failed'
+            when t."status" = 'cancelled' then 'retention_cancelled'
+          end)
         for update skip locked;
         continue when not found;
         v_tried := v_tried || v_keys[v_number];

@@ -116,9 +116,13 @@ def test_a_row_that_a_trigger_keeps_without_an_error_keeps_no_other(store, db, t
         db.execute("drop function keep cascade")
 
 
-def test_a_task_that_is_put_back_while_rows_are_tried_one_by_one_stays(store, db, tidy):
-    """One row of the batch cannot go: then the locks of all are given up."""
-    held, again, free = (ended(store, tidy, how) for how in ("complete", "fail", "fail"))
+@pytest.mark.parametrize("status", ["pending", "completed"])
+def test_a_task_that_is_changed_while_rows_are_tried_one_by_one_stays(store, db, tidy, status):
+    """One row of the batch cannot go: then the locks of all are given up. What is completed
+    is kept for longer here."""
+    rule = replace(tidy.rule("*"), retention_completed=1000 * DAY)
+    tidy = replace(tidy, rules={"*": rule})
+    held, again, free = (ended(store, tidy, "fail") for _ in range(3))
     db.execute("create table pictures (task uuid references tasks)")
     db.execute("insert into pictures values (%s)", (held,))
     pass_days(db, 100)
@@ -126,7 +130,7 @@ def test_a_task_that_is_put_back_while_rows_are_tried_one_by_one_stays(store, db
     alter table tasks disable trigger unstuck_fence;
     create function put_back() returns trigger language plpgsql as $$
     begin
-      update tasks set status = 'pending' where id = '{again}';
+      update tasks set status = '{status}' where id = '{again}';
       return null;
     end $$;
     create trigger put_back after insert on unstuck.kept execute function put_back()
