@@ -37,6 +37,9 @@ begin
     get diagnostics v_results = row_count;
     perform set_config('unstuck.override', '', true);
   end if;
+  -- A foreign key that is checked at the end of the transaction, as each of Django's, would take
+  -- all back there.
+  set constraints all immediate;
   -- Locks and deletes are in one subtransaction: what is deleted in another one than it was locked
   -- in gets a multixact, and no search learns that it is gone before the next vacuum.
   begin
