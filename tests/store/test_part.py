@@ -21,13 +21,12 @@ from functions.store.postgres import Error
 from functions.store.supabase import APIError
 
 PACKAGES = {"asyncio", "psycopg", "postgrest"}
-assert not (PACKAGES | {"h2"}) & set(sys.modules), "the rest is not loaded"
+assert not PACKAGES & set(sys.modules), "the rest is not loaded"
 parts = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES}
 """
 WHOLE = """
 import asyncio
 import asyncio.subprocess
-import httpx
 import postgrest
 import psycopg
 import psycopg.rows
@@ -39,8 +38,6 @@ assert psycopg.connect and psycopg.AsyncConnection and psycopg.sql
 assert psycopg.Error is psycopg.errors.Error is Error
 assert postgrest.AsyncPostgrestClient and supabase.create_client
 assert postgrest.APIError is postgrest.exceptions.APIError is APIError
-assert httpx.Client(http2=True)._transport._pool._http2
-from httpcore._sync.http2 import HTTP2Connection
 for name, module in sys.modules.items():
     package, _, part = name.rpartition(".")
     if package.partition(".")[0] in PACKAGES:

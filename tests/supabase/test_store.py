@@ -117,7 +117,6 @@ def test_a_cold_start_loads_the_store_that_is_chosen_and_not_the_other(supabase)
     loaded = {name.partition(".")[0] for name in answer["loaded"]}
     assert "postgrest._sync.client" in answer["loaded"]
     assert not {"postgrest", "postgrest._async", "asyncio"} & set(answer["loaded"])
-    assert not {"h2", "hpack", "hyperframe"} & loaded
     assert not {"psycopg", "psycopg_binary", "grpc"} & loaded
     assert not {"supabase", "supabase_auth", "realtime", "storage3", "supabase_functions"} & loaded
 
