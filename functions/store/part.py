@@ -5,7 +5,7 @@ Both go through the import system, which locks the package, so that a thread tha
 meanwhile waits."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -28,6 +28,11 @@ def load(name: str, load_parts: Callable[[ModuleType], None]) -> None:
             sys.meta_path.insert(0, _Part(module_from_spec(spec), load_parts))
         with suppress(_PartsLoadedError):
             load_parts(import_module(name))  # all of it is loaded, or by another thread now
+
+
+def import_all(names: Iterable[str]) -> None:
+    for name in names:
+        import_module(name)
 
 
 class _PartsLoadedError(Exception):

@@ -21,5 +21,4 @@ def _load_without_asyncio(_: ModuleType) -> None:
 
 def _load_parts(asyncio: ModuleType) -> None:
     vars(asyncio)["CancelledError"] = import_module("asyncio.exceptions").CancelledError
-    for name in PARTS:
-        import_module(name)
+    part.import_all(PARTS)

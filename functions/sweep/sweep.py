@@ -73,7 +73,7 @@ class Counts:
         self.dead_workers: list[tuple[str, Rescued]] = []
         """Attempts whose worker stopped without a word, with the names of their watches."""
         self.views: dict[str, OpenWork] = {}
-        """The overview of each watch."""
+        """What is open in each watch."""
 
     def answer(self) -> dict[str, Any]:
         """What of it is part of a SweepReport."""

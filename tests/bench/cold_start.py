@@ -61,20 +61,25 @@ def run(server: Postgres, scale: float = 1.0) -> list[Figure]:
             ways[REST] = lambda: _cpu("task_status", env | stack.env)
         for way in ways.values():
             way()  # compiles what is not compiled yet
-        found = in_turns(ways, max(1, int(ROUNDS * scale)))
+        seconds = in_turns(ways, max(1, int(ROUNDS * scale)))
     figures = [
-        Figure(f"{name}: CPU to the first answer", middle(found[name], 1000), "ms") for name in ways
+        Figure(f"{name}: CPU to the first answer", middle(seconds[name], 1000), "ms")
+        for name in ways
     ]
     return [
         *figures,
         *(
-            Figure(f"{name}/hello world", ratio(found[name], found["hello"]), aim="<= 1.5")
+            Figure(f"{name}/hello world", ratio(seconds[name], seconds["hello"]), aim="<= 1.5")
             for name in TARGETS
         ),
-        Figure(f"{BUSY}/hello world", ratio(found[BUSY], found["hello"])),
+        Figure(f"{BUSY}/hello world", ratio(seconds[BUSY], seconds["hello"])),
         *(
-            [Figure(f"{REST}/by psycopg", ratio(found[REST], found["task_status"]), aim="<= 1.5")]
-            if REST in found
+            [
+                Figure(
+                    f"{REST}/by psycopg", ratio(seconds[REST], seconds["task_status"]), aim="<= 1.5"
+                )
+            ]
+            if REST in seconds
             else []
         ),
     ]

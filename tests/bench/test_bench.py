@@ -20,17 +20,17 @@ ROUNDS = 2
 def test_a_benchmark_hands_back_its_figures(name, postgres, monkeypatch):
     benchmark = importlib.import_module(f"tests.bench.{name}")
     monkeypatch.setattr(benchmark, "ROUNDS", ROUNDS, raising=False)
-    found = benchmark.run(postgres, TINY)
-    assert found
-    assert len({figure.what for figure in found if figure.aim}) == len(
-        [figure for figure in found if figure.aim]
+    figures = benchmark.run(postgres, TINY)
+    assert figures
+    assert len({figure.what for figure in figures if figure.aim}) == len(
+        [figure for figure in figures if figure.aim]
     )
-    for figure in found:
+    for figure in figures:
         assert math.isfinite(figure.value), figure
         assert figure.value > 0 or "own cost" in figure.what or figure.unit in {"%", "times"}, (
             figure
         )
-    assert table(found).count("\n") == len(found)
+    assert table(figures).count("\n") == len(figures)
 
 
 @pytest.mark.parametrize("rival", rivals.RIVALS, ids=lambda rival: rival.__name__)

@@ -262,16 +262,22 @@ def test_a_filter_is_in_the_address_and_500_that_match_are_retried_after_a_count
     deployed.store.operate(deployed.watch, "cancel", tasks)
 
 
+def held_refreshes(page):
+    """Those of the list, which are not answered from now on: one at least."""
+    routes = []
+
+    def hold(route):
+        routes.append(route)
+
+    page.route("**/part/list*", hold)
+    eventually(lambda: page.wait_for_timeout(100) or routes, message="the list does not refresh")
+    return routes
+
+
 def test_a_click_while_a_refresh_is_on_its_way_is_done(deployed, quiet):
     deployed.failed(2, kind="clicked")
     quiet.goto(f"{deployed.url}/?kind=clicked&state=failed")
-    held = []
-
-    def hold(route):
-        held.append(route)
-
-    quiet.route("**/part/list*", hold)
-    eventually(lambda: quiet.wait_for_timeout(100) or held, message="the list does not refresh")
+    held_refreshes(quiet)
     quiet.click("#all-retry")
     quiet.wait_for_selector("dialog[open] #confirm")
     assert confirm(quiet) == "2 of 2 started again."
@@ -281,17 +287,11 @@ def test_a_late_refresh_does_not_bring_back_what_was_shown_before_a_filter(deplo
     deployed.failed(1, kind="late-list")
     deployed.tasks(1, kind="late-list")
     quiet.goto(f"{deployed.url}/?kind=late-list")
-    held = []
-
-    def hold(route):
-        held.append(route)
-
-    quiet.route("**/part/list*", hold)
-    eventually(lambda: quiet.wait_for_timeout(100) or held, message="the list does not refresh")
+    refreshes = held_refreshes(quiet)
     quiet.select_option("select[name=state]", "failed")
     quiet.wait_for_selector("#all-retry")
     quiet.unroute("**/part/list*")
-    for route in held:
+    for route in refreshes:
         with contextlib.suppress(Error):  # the browser has given it up
             route.continue_()
     quiet.wait_for_timeout(300)
